@@ -1,0 +1,74 @@
+// Row allocation of one projection: scores, stable order, quality curves, search, mask. Formulas: docs/algorithms.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "secateur/call_context.h"
+
+namespace secateur {
+
+class ThreadPool;
+
+enum class Score { kWanda, kMagnitude };
+enum class Allocation { kTrim, kUniform };
+
+struct AllocationOptions {
+  Score score = Score::kWanda;
+  Allocation allocation = Allocation::kTrim;
+  // Steps per learning rate.
+  int iterations = 10;
+  std::vector<double> learning_rates = {0.01, 0.02, 0.04, 0.08, 0.12, 0.16};
+  // Tried when no other rate beats uniform.
+  std::vector<double> negative_learning_rates = {-0.01, -0.02, -0.04};
+};
+
+// A projection and the statistics of its input. All matrices are row-major.
+struct AllocationInput {
+  std::size_t rows = 0;
+  std::size_t columns = 0;
+  std::size_t samples = 0;
+  // [rows, columns]
+  std::span<const float> weights;
+  // [columns]: sum of squares of the inputs over all tokens / samples.
+  std::span<const float> mean_squares;
+  // [samples, columns]: input of the last token of each sample.
+  std::span<const float> last_inputs;
+  double target_sparsity = 0;
+};
+
+struct SearchStep {
+  double learning_rate = 0;
+  int step = 0;
+  double quality = 0;
+};
+
+struct AllocatedRows {
+  double baseline_quality = 0;
+  double best_quality = 0;
+  // Empty when uniform won.
+  std::optional<double> learning_rate;
+  std::optional<int> best_step;
+  // Unbiased variance of the row qualities.
+  double variance_before = 0;
+  double variance_after = 0;
+  std::uint64_t dropped = 0;
+  // [rows]
+  std::vector<float> row_sparsities;
+  // [rows]
+  std::vector<std::int32_t> dropped_per_row;
+  // [rows, ceil(columns / 8)]: least significant bit first, 1 = dropped.
+  std::vector<std::uint8_t> mask;
+  std::vector<SearchStep> steps;
+};
+
+// Bytes of scratch memory allocate_rows needs beside its input and result.
+std::uint64_t allocation_scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation allocation, std::size_t threads);
+
+// The result does not depend on the number of threads of the pool.
+AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context);
+
+}  // namespace secateur

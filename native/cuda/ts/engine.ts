@@ -1,0 +1,226 @@
+/**
+ * The whole native surface. Nothing else in the project knows that there is an addon.
+ * Every method that returns a promise computes on the engine's own threads, never on the JavaScript thread or libuv's pool.
+ */
+
+/** Element type of stored tensors, by its safetensors name. */
+export type ElementType = 'F32' | 'F16' | 'BF16';
+
+/** What a block computes, apart from its tensors. Same meaning as secateur.v1.Architecture. */
+export interface EngineArchitecture {
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly attentionHeads: number;
+  readonly keyValueHeads: number;
+  readonly headDimension: number;
+  readonly vocabularySize: number;
+  readonly maximumPositions: number;
+  readonly normalization: 'rms' | 'layer';
+  readonly normalizationEpsilon: number;
+  readonly positionEncoding: 'rotary' | 'learned';
+  /** 0 when positions are learned. */
+  readonly rotaryBase: number;
+  readonly learnedPositionOffset: number;
+  readonly feedForward: 'gated-silu' | 'relu';
+}
+
+/** The seven kinds of projections. OPT: fc1 is `up`, fc2 is `down`. */
+export type Projection = 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | 'down';
+
+/** What a tensor does in its shard; a bias that is absent is not added. */
+export type TensorRole =
+  | 'token-embedding'
+  | 'position-embedding'
+  | 'attention-norm-weight'
+  | 'attention-norm-bias'
+  | `${Projection}-weight`
+  | `${Projection}-bias`
+  | 'feed-forward-norm-weight'
+  | 'feed-forward-norm-bias'
+  | 'final-norm-weight'
+  | 'final-norm-bias'
+  | 'head-weight';
+
+/** A tensor as stored: little-endian, row-major. The bytes are only read during the call they are given to. */
+export interface EngineTensor {
+  readonly role: TensorRole;
+  readonly elementType: ElementType;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
+}
+
+/** A place in a block whose values feed one or more projections: (query, key, value), (output), (gate, up), (down). */
+export type InputSite = 'attention-input' | 'attention-output' | 'feed-forward-input' | 'feed-forward-hidden';
+
+/** Statistics of one input site over one calibration group. */
+export interface SiteStatistics {
+  readonly site: InputSite;
+  /** [columns] over all tokens of the group, added in sample order. */
+  readonly sumsOfSquares: Float64Array;
+  /** [samples, columns]: input vector of the last token of each sample. */
+  readonly lastInputs: Float32Array;
+}
+
+/** One timed part of a call. Phases of one name may occur several times and may overlap when threads work side by side. */
+export interface PhaseTiming {
+  /** `gemm`, `attention`, `normalization`, `activation`, `statistics`, `convert`, `scores`, `sort`, `curves`, `search`, `mask`, `embed`, `loss`. */
+  readonly phase: string;
+  /** Nanoseconds from the start of the call to the first start of this phase. */
+  readonly startNanoseconds: number;
+  /** Nanoseconds this phase took, summed over threads and divided by the number of threads that worked. */
+  readonly durationNanoseconds: number;
+  /** Floating-point operations done. */
+  readonly flops: number;
+  /** Bytes read and written, as the algorithm needs them (not measured). */
+  readonly bytes: number;
+}
+
+/** Every computing call answers with its timings. `queuedNanoseconds`: time it waited for other calls. */
+export interface Timed<Value> {
+  readonly value: Value;
+  readonly timings: readonly PhaseTiming[];
+  readonly queuedNanoseconds: number;
+}
+
+export interface CallOptions {
+  /** Aborting makes the call fail with an EngineError `CANCELLED` within milliseconds. */
+  readonly signal?: AbortSignal;
+}
+
+export interface AllocationOptions {
+  readonly score: 'wanda' | 'magnitude';
+  readonly allocation: 'trim' | 'uniform';
+  /** Steps per learning rate, at least 1. */
+  readonly iterations: number;
+  readonly learningRates: readonly number[];
+  /** Tried when no other rate beats uniform; empty forbids them. */
+  readonly negativeLearningRates: readonly number[];
+}
+
+/** Statistics of a projection's input, reduced over all groups. */
+export interface ReducedStatistics {
+  readonly samples: number;
+  readonly columns: number;
+  /** float32 [columns]: sum of squares over all tokens / samples. Little-endian bytes, any alignment. */
+  readonly meanSquares: Uint8Array;
+  /** float32 [samples, columns]. Little-endian bytes, any alignment. */
+  readonly lastInputs: Uint8Array;
+}
+
+/** One step of the search, in the order tried. Step 0 of rate 0 is the uniform baseline. */
+export interface SearchStep {
+  readonly learningRate: number;
+  readonly step: number;
+  readonly quality: number;
+}
+
+export interface AllocatedRows {
+  readonly baselineQuality: number;
+  readonly bestQuality: number;
+  /** null when uniform won. */
+  readonly learningRate: number | null;
+  /** null when uniform won. */
+  readonly bestStep: number | null;
+  readonly varianceBefore: number;
+  readonly varianceAfter: number;
+  readonly dropped: number;
+  /** [rows] */
+  readonly rowSparsities: Float32Array;
+  /** [rows] */
+  readonly droppedPerRow: Int32Array;
+  /** Rows bit-packed, least significant bit first, 1 = dropped, each row padded to bytes. */
+  readonly mask: Uint8Array;
+  readonly steps: readonly SearchStep[];
+}
+
+export interface EngineDescription {
+  readonly backend: 'cpu' | 'cuda';
+  /** Why this backend was chosen, for people. */
+  readonly reason: string;
+  /** `avx512`, `avx2` or `generic`. */
+  readonly instructionSet: string;
+  /** Matrix library with version. */
+  readonly gemm: string;
+  readonly threads: number;
+  readonly version: string;
+}
+
+/** Error of the engine; `code` decides what callers do. */
+export class EngineError extends Error {
+  override readonly name = 'EngineError';
+  constructor(
+    readonly code: 'INVALID_ARGUMENT' | 'FAILED_PRECONDITION' | 'RESOURCE_EXHAUSTED' | 'CANCELLED' | 'NON_FINITE' | 'INTERNAL',
+    message: string,
+    /** Set for RESOURCE_EXHAUSTED. */
+    readonly neededBytes?: number,
+    /** Set for RESOURCE_EXHAUSTED. */
+    readonly availableBytes?: number,
+  ) {
+    super(message);
+  }
+}
+
+/**
+ * One job's weights and hidden states. Calls run one after the other in the order made.
+ * Shards and groups are named by the caller; naming one that is not there is FAILED_PRECONDITION.
+ */
+export interface EngineSession {
+  /** Converts a shard's tensors to what the backend computes with. Checks roles and shapes against the architecture. */
+  loadShard(shardId: string, tensors: readonly EngineTensor[], options?: CallOptions): Promise<Timed<void>>;
+  releaseShard(shardId: string): Promise<void>;
+  /** Makes hidden states [samples, sequenceLength, hidden] of a group from token ids (int32 [samples, sequenceLength]); replaces earlier ones. */
+  embed(
+    shardId: string,
+    group: { readonly index: number; readonly samples: number; readonly sequenceLength: number; readonly tokenIds: Int32Array },
+    options?: CallOptions,
+  ): Promise<Timed<void>>;
+  /** Runs a block on a group, leaving its hidden states as they are. NaN or infinity in the result is NON_FINITE. */
+  collectStatistics(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<readonly SiteStatistics[]>>;
+  /** Replaces the hidden states of a group by the block's output. */
+  propagate(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<void>>;
+  /** Mean negative log-likelihood of tokens 1 … T-1 of each sample of a group (it keeps its token ids from embed). */
+  measureLoss(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<Float64Array>>;
+  /** Logits float32 [vocabulary] of the last token of the first sample of a group. */
+  lastLogits(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<Float32Array>>;
+  /** Scores, order, quality curves, search and mask of one projection of a loaded block (DESIGN: ALGORITHMS sections 2-4). */
+  allocateRows(
+    shardId: string,
+    projection: Projection,
+    targetSparsity: number,
+    statistics: ReducedStatistics,
+    allocation: AllocationOptions,
+    options?: CallOptions,
+  ): Promise<Timed<AllocatedRows>>;
+  /** Sets dropped weights of a loaded block to +0. */
+  applyMask(shardId: string, projection: Projection, mask: Uint8Array, options?: CallOptions): Promise<Timed<void>>;
+  releaseGroup(groupIndex: number): Promise<void>;
+  /** Frees everything; calls still running are cancelled first. */
+  close(): Promise<void>;
+}
+
+export interface EngineOptions {
+  /** `auto`: cuda when it works, else cpu. */
+  readonly backend: 'auto' | 'cpu' | 'cuda';
+  /** Threads that compute; 0 = one per processor this process may use. Results never depend on it. */
+  readonly threads: number;
+  /** Bytes all sessions together may hold; exceeding it is RESOURCE_EXHAUSTED. */
+  readonly memoryBudgetBytes: number;
+}
+
+export interface Engine {
+  readonly description: EngineDescription;
+  /** Bytes held now. */
+  memoryUsedBytes(): number;
+  openSession(architecture: EngineArchitecture): EngineSession;
+  /** The allocation on a weight matrix given directly, without a session: float32 [rows, columns]. For tests and benchmarks. */
+  allocateMatrix(
+    weights: Float32Array,
+    rows: number,
+    columns: number,
+    targetSparsity: number,
+    statistics: ReducedStatistics,
+    allocation: AllocationOptions,
+    options?: CallOptions,
+  ): Promise<Timed<AllocatedRows>>;
+  close(): Promise<void>;
+}

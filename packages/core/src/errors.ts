@@ -1,0 +1,102 @@
+/**
+ * The one catalogue of errors that cross a boundary: a stable reason, the gRPC status it becomes, and whether trying again can help.
+ * Everything that is not a SecateurError is a defect and reaches callers as INTERNAL without its text.
+ */
+
+/** Names of the gRPC status codes in use, as in google.rpc.Code. */
+export type StatusName =
+  | 'ABORTED'
+  | 'ALREADY_EXISTS'
+  | 'CANCELLED'
+  | 'DATA_LOSS'
+  | 'DEADLINE_EXCEEDED'
+  | 'FAILED_PRECONDITION'
+  | 'INTERNAL'
+  | 'INVALID_ARGUMENT'
+  | 'NOT_FOUND'
+  | 'RESOURCE_EXHAUSTED'
+  | 'UNAVAILABLE'
+  | 'UNKNOWN';
+
+interface CatalogueEntry {
+  readonly status: StatusName;
+  readonly retryable: boolean;
+}
+
+export const ERROR_CATALOGUE = {
+  /** A field of a request or an option is wrong. */
+  INVALID_REQUEST: { status: 'INVALID_ARGUMENT', retryable: false },
+  /** A file of a checkpoint is broken or contradicts its config. */
+  INVALID_CHECKPOINT: { status: 'INVALID_ARGUMENT', retryable: false },
+  /** config.json asks for something this version does not compute. */
+  UNSUPPORTED_MODEL: { status: 'INVALID_ARGUMENT', retryable: false },
+  /** Calibration or evaluation data is broken or too little. */
+  INVALID_DATA: { status: 'INVALID_ARGUMENT', retryable: false },
+  /** A path lies outside the roots the service may use. */
+  PATH_NOT_ALLOWED: { status: 'INVALID_ARGUMENT', retryable: false },
+  /** Nothing is known under that name. */
+  NOT_FOUND: { status: 'NOT_FOUND', retryable: false },
+  /** The name is taken by something else. */
+  ALREADY_EXISTS: { status: 'ALREADY_EXISTS', retryable: false },
+  /** The call does not fit the present state. */
+  FAILED_PRECONDITION: { status: 'FAILED_PRECONDITION', retryable: false },
+  /** Memory, disk or another limit is used up; metadata holds neededBytes and availableBytes where known. */
+  RESOURCE_EXHAUSTED: { status: 'RESOURCE_EXHAUSTED', retryable: false },
+  /** The peer cannot be reached or is going away. */
+  UNAVAILABLE: { status: 'UNAVAILABLE', retryable: true },
+  /** The peer did not answer in time. */
+  DEADLINE_EXCEEDED: { status: 'DEADLINE_EXCEEDED', retryable: true },
+  /** Bytes do not match their checksum or digest. */
+  CORRUPT_DATA: { status: 'DATA_LOSS', retryable: true },
+  /** A computation gave NaN or infinity. */
+  NON_FINITE_RESULT: { status: 'FAILED_PRECONDITION', retryable: false },
+  /** The caller stopped the work. */
+  CANCELLED: { status: 'CANCELLED', retryable: false },
+  /** A defect of ours. */
+  INTERNAL: { status: 'INTERNAL', retryable: false },
+} as const satisfies Record<string, CatalogueEntry>;
+
+export type ErrorReason = keyof typeof ERROR_CATALOGUE;
+
+/** One wrong field of a request. */
+export interface FieldViolation {
+  /** Path of the field, such as `prune.sparsity`. */
+  readonly field: string;
+  /** What is wrong and what would be right. */
+  readonly description: string;
+}
+
+export interface SecateurErrorOptions {
+  readonly cause?: unknown;
+  readonly violations?: readonly FieldViolation[];
+  /** Values programs can use, such as `neededBytes`. */
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+/** An error that callers can understand and act on. */
+export class SecateurError extends Error {
+  override readonly name = 'SecateurError';
+  readonly reason: ErrorReason;
+  readonly violations: readonly FieldViolation[];
+  readonly metadata: Readonly<Record<string, string>>;
+
+  constructor(reason: ErrorReason, message: string, options: SecateurErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.reason = reason;
+    this.violations = options.violations ?? [];
+    this.metadata = options.metadata ?? {};
+  }
+
+  get status(): StatusName {
+    return ERROR_CATALOGUE[this.reason].status;
+  }
+
+  get retryable(): boolean {
+    return ERROR_CATALOGUE[this.reason].retryable;
+  }
+}
+
+/** Throws the error of a stopped computation if the signal is aborted. */
+export function throwIfCancelled(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new SecateurError('CANCELLED', 'The work was cancelled.', { cause: signal.reason });
+}
