@@ -52,6 +52,15 @@ export interface EngineTensor {
 /** A place in a block whose values feed one or more projections: (query, key, value), (output), (gate, up), (down). */
 export type InputSite = 'attention-input' | 'attention-output' | 'feed-forward-input' | 'feed-forward-hidden';
 
+/** Tokens of one calibration group. */
+export interface EngineGroup {
+  readonly index: number;
+  readonly samples: number;
+  readonly sequenceLength: number;
+  /** [samples, sequenceLength] */
+  readonly tokenIds: Int32Array;
+}
+
 /** Statistics of one input site over one calibration group. */
 export interface SiteStatistics {
   readonly site: InputSite;
@@ -169,11 +178,7 @@ export interface EngineSession {
   loadShard(shardId: string, tensors: readonly EngineTensor[], options?: CallOptions): Promise<Timed<void>>;
   releaseShard(shardId: string): Promise<void>;
   /** Makes hidden states [samples, sequenceLength, hidden] of a group from token ids (int32 [samples, sequenceLength]); replaces earlier ones. */
-  embed(
-    shardId: string,
-    group: { readonly index: number; readonly samples: number; readonly sequenceLength: number; readonly tokenIds: Int32Array },
-    options?: CallOptions,
-  ): Promise<Timed<void>>;
+  embed(shardId: string, group: EngineGroup, options?: CallOptions): Promise<Timed<void>>;
   /** Runs a block on a group, leaving its hidden states as they are. NaN or infinity in the result is NON_FINITE. */
   collectStatistics(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<readonly SiteStatistics[]>>;
   /** Replaces the hidden states of a group by the block's output. */
@@ -182,7 +187,7 @@ export interface EngineSession {
   measureLoss(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<Float64Array>>;
   /** Logits float32 [vocabulary] of the last token of the first sample of a group. */
   lastLogits(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<Float32Array>>;
-  /** Scores, order, quality curves, search and mask of one projection of a loaded block (DESIGN: ALGORITHMS sections 2-4). */
+  /** Scores, order, quality curves, search and mask of one projection of a loaded block (docs/algorithms.md). */
   allocateRows(
     shardId: string,
     projection: Projection,

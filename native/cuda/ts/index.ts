@@ -1,1 +1,23 @@
-export * from './engine.js';
+export {
+  EngineError,
+  type AllocatedRows,
+  type AllocationOptions,
+  type CallOptions,
+  type ElementType,
+  type Engine,
+  type EngineArchitecture,
+  type EngineDescription,
+  type EngineGroup,
+  type EngineOptions,
+  type EngineSession,
+  type EngineTensor,
+  type InputSite,
+  type PhaseTiming,
+  type Projection,
+  type ReducedStatistics,
+  type SearchStep,
+  type SiteStatistics,
+  type TensorRole,
+  type Timed,
+} from './engine.js';
+export { openEngine } from './open-engine.js';

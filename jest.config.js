@@ -1,0 +1,28 @@
+/** Sources are compiled by swc one file at a time; other workspaces are loaded from their dist/, as at run time (`npm run build` first). */
+const shared = {
+  rootDir: import.meta.dirname,
+  testEnvironment: 'node',
+  extensionsToTreatAsEsm: ['.ts'],
+  transform: {
+    '^.+\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' }, keepClassNames: true }, sourceMaps: 'inline' }],
+  },
+  moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': ['$1.ts', '$1.js'] },
+  testPathIgnorePatterns: ['/node_modules/', '/dist/', '/build/', '/out/'],
+};
+
+export default {
+  projects: [
+    {
+      ...shared,
+      displayName: 'unit',
+      testMatch: [
+        '<rootDir>/{packages,services}/*/src/**/*.test.ts',
+        '<rootDir>/native/cuda/ts/**/*.test.ts',
+        '<rootDir>/scripts/**/*.test.mjs',
+      ],
+    },
+    { ...shared, displayName: 'system', testMatch: ['<rootDir>/tests/**/*.test.ts'] },
+  ],
+  maxWorkers: 2,
+  testTimeout: 30_000,
+};

@@ -1,0 +1,145 @@
+// The backend interface: what a device must be able to do for a job. `cpu` is linked in; others may come as shared libraries.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "secateur/allocation.h"
+#include "secateur/call_context.h"
+#include "secateur/memory_budget.h"
+
+namespace secateur {
+
+enum class ElementType { kF32, kF16, kBF16 };
+enum class Normalization { kRms, kLayer };
+enum class PositionEncoding { kRotary, kLearned };
+enum class FeedForward { kGatedSilu, kRelu };
+
+// What a block computes, apart from its tensors.
+struct Architecture {
+  std::size_t hidden_size = 0;
+  std::size_t intermediate_size = 0;
+  std::size_t attention_heads = 0;
+  std::size_t key_value_heads = 0;
+  std::size_t head_dimension = 0;
+  std::size_t vocabulary_size = 0;
+  std::size_t maximum_positions = 0;
+  Normalization normalization = Normalization::kRms;
+  double normalization_epsilon = 0;
+  PositionEncoding position_encoding = PositionEncoding::kRotary;
+  double rotary_base = 0;
+  std::size_t learned_position_offset = 0;
+  FeedForward feed_forward = FeedForward::kGatedSilu;
+
+  std::size_t query_width() const noexcept { return attention_heads * head_dimension; }
+  std::size_t key_width() const noexcept { return key_value_heads * head_dimension; }
+};
+
+// What a tensor does in its shard; the order is that of kTensorRoleNames.
+enum class TensorRole {
+  kTokenEmbedding,
+  kPositionEmbedding,
+  kAttentionNormWeight,
+  kAttentionNormBias,
+  kQueryWeight,
+  kQueryBias,
+  kKeyWeight,
+  kKeyBias,
+  kValueWeight,
+  kValueBias,
+  kOutputWeight,
+  kOutputBias,
+  kFeedForwardNormWeight,
+  kFeedForwardNormBias,
+  kGateWeight,
+  kUpWeight,
+  kUpBias,
+  kDownWeight,
+  kDownBias,
+  kFinalNormWeight,
+  kFinalNormBias,
+  kHeadWeight,
+};
+
+inline constexpr const char* kTensorRoleNames[] = {
+    "token-embedding", "position-embedding", "attention-norm-weight",    "attention-norm-bias",    "query-weight", "query-bias",
+    "key-weight",      "key-bias",           "value-weight",             "value-bias",             "output-weight", "output-bias",
+    "feed-forward-norm-weight", "feed-forward-norm-bias", "gate-weight", "up-weight", "up-bias", "down-weight", "down-bias",
+    "final-norm-weight", "final-norm-bias", "head-weight",
+};
+
+inline const char* name_of(TensorRole role) { return kTensorRoleNames[static_cast<std::size_t>(role)]; }
+
+// A tensor as stored: little-endian, row-major, any alignment. The bytes live as long as the call they are given to.
+struct TensorView {
+  TensorRole role = TensorRole::kTokenEmbedding;
+  ElementType element_type = ElementType::kF32;
+  std::vector<std::size_t> shape;
+  std::span<const std::uint8_t> bytes;
+};
+
+// A place in a block whose values feed one or more projections.
+enum class InputSite { kAttentionInput, kAttentionOutput, kFeedForwardInput, kFeedForwardHidden };
+
+struct SiteStatistics {
+  InputSite site = InputSite::kAttentionInput;
+  // [columns] over all tokens of the group.
+  std::vector<double> sums_of_squares;
+  // [samples, columns]: input of the last token of each sample.
+  std::vector<float> last_inputs;
+};
+
+// Token ids [samples, sequence_length] of one calibration group.
+struct GroupTokens {
+  std::uint32_t index = 0;
+  std::size_t samples = 0;
+  std::size_t sequence_length = 0;
+  std::vector<std::int32_t> ids;
+};
+
+// One job's weights and hidden states on one device. Not thread-safe: calls are made one after the other.
+// Naming a shard or group that is not there is FailedPrecondition; wrong shapes, roles and ids are InvalidArgument.
+class BackendSession {
+ public:
+  virtual ~BackendSession() = default;
+  virtual void load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) = 0;
+  virtual void release_shard(const std::string& shard) = 0;
+  virtual void embed(const std::string& shard, GroupTokens tokens, CallContext& context) = 0;
+  virtual std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
+  virtual void propagate(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
+  // Mean negative log-likelihood of tokens 1 … T-1 of each sample.
+  virtual std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
+  // Logits [vocabulary] of the last token of the first sample.
+  virtual std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
+  // `input.weights`, `rows` and `columns` are taken from the loaded projection.
+  virtual AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input, const AllocationOptions& options,
+                                      CallContext& context) = 0;
+  virtual void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) = 0;
+  virtual void release_group(std::uint32_t group) = 0;
+};
+
+struct BackendDescription {
+  std::string backend;
+  std::string instruction_set;
+  std::string gemm;
+  std::size_t threads = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual BackendDescription describe() const = 0;
+  virtual std::uint64_t memory_used_bytes() const = 0;
+  virtual std::unique_ptr<BackendSession> open_session(const Architecture& architecture) = 0;
+  // The allocation on weights given directly.
+  virtual AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) = 0;
+};
+
+// Threads ≥ 1. Throws InvalidArgument.
+std::unique_ptr<Backend> create_cpu_backend(std::size_t threads, std::uint64_t memory_budget_bytes);
+
+}  // namespace secateur

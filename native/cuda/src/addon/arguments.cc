@@ -1,0 +1,172 @@
+#include "addon/arguments.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <iterator>
+#include <utility>
+
+namespace secateur::addon {
+
+namespace {
+
+[[noreturn]] void refuse(const std::string& field, const std::string& accepted) {
+  throw Error(ErrorCode::kInvalidArgument, field + " must be " + accepted + ".");
+}
+
+template <class Word, std::size_t Count>
+Word to_word(const Napi::Value& value, const char* field, const std::array<std::pair<const char*, Word>, Count>& words) {
+  const std::string text = to_string(value, field);
+  std::string accepted;
+  for (const auto& [name, word] : words) {
+    if (text == name) return word;
+    accepted += (accepted.empty() ? "" : " or ") + std::string(name);
+  }
+  refuse(field, accepted + ", not " + text);
+}
+
+std::vector<float> to_floats(std::span<const std::uint8_t> bytes, std::size_t count, const char* field) {
+  if (bytes.size() != count * sizeof(float)) refuse(field, std::to_string(count * sizeof(float)) + " bytes long, not " + std::to_string(bytes.size()));
+  std::vector<float> values(count);
+  if (count > 0) std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
+std::vector<double> to_rates(const Napi::Value& value, const char* field) {
+  if (!value.IsArray()) refuse(field, "an array of numbers");
+  const Napi::Array array = value.As<Napi::Array>();
+  std::vector<double> rates(array.Length());
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    rates[i] = to_number(array[i], field);
+    if (!std::isfinite(rates[i])) refuse(field, "finite");
+  }
+  return rates;
+}
+
+TensorRole to_role(const std::string& name) {
+  const auto found = std::find(std::begin(kTensorRoleNames), std::end(kTensorRoleNames), name);
+  if (found == std::end(kTensorRoleNames)) refuse("role", "the role of a tensor, not " + name);
+  return static_cast<TensorRole>(std::distance(std::begin(kTensorRoleNames), found));
+}
+
+}  // namespace
+
+Napi::Object to_object(const Napi::Value& value, const char* field) {
+  if (!value.IsObject()) refuse(field, "an object");
+  return value.As<Napi::Object>();
+}
+
+std::string to_string(const Napi::Value& value, const char* field) {
+  if (!value.IsString()) refuse(field, "a string");
+  return value.As<Napi::String>().Utf8Value();
+}
+
+double to_number(const Napi::Value& value, const char* field) {
+  if (!value.IsNumber()) refuse(field, "a number");
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+std::size_t to_size(const Napi::Value& value, const char* field) {
+  constexpr double kMaximum = 9007199254740991.0;
+  const double number = to_number(value, field);
+  if (!(number >= 0 && number <= kMaximum) || number != std::floor(number)) refuse(field, "a whole number from 0");
+  return static_cast<std::size_t>(number);
+}
+
+std::span<const std::uint8_t> to_bytes(const Napi::Value& value, const char* field) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) refuse(field, "a Uint8Array");
+  const Napi::Uint8Array array = value.As<Napi::Uint8Array>();
+  return {array.Data(), array.ByteLength()};
+}
+
+Architecture to_architecture(const Napi::Value& value) {
+  const Napi::Object object = to_object(value, "architecture");
+  Architecture a;
+  a.hidden_size = to_size(object["hiddenSize"], "hiddenSize");
+  a.intermediate_size = to_size(object["intermediateSize"], "intermediateSize");
+  a.attention_heads = to_size(object["attentionHeads"], "attentionHeads");
+  a.key_value_heads = to_size(object["keyValueHeads"], "keyValueHeads");
+  a.head_dimension = to_size(object["headDimension"], "headDimension");
+  a.vocabulary_size = to_size(object["vocabularySize"], "vocabularySize");
+  a.maximum_positions = to_size(object["maximumPositions"], "maximumPositions");
+  a.normalization = to_word(object["normalization"], "normalization",
+                            std::array<std::pair<const char*, Normalization>, 2>{{{"rms", Normalization::kRms}, {"layer", Normalization::kLayer}}});
+  a.normalization_epsilon = to_number(object["normalizationEpsilon"], "normalizationEpsilon");
+  a.position_encoding =
+      to_word(object["positionEncoding"], "positionEncoding",
+              std::array<std::pair<const char*, PositionEncoding>, 2>{{{"rotary", PositionEncoding::kRotary}, {"learned", PositionEncoding::kLearned}}});
+  a.rotary_base = to_number(object["rotaryBase"], "rotaryBase");
+  a.learned_position_offset = to_size(object["learnedPositionOffset"], "learnedPositionOffset");
+  a.feed_forward = to_word(object["feedForward"], "feedForward",
+                           std::array<std::pair<const char*, FeedForward>, 2>{{{"gated-silu", FeedForward::kGatedSilu}, {"relu", FeedForward::kRelu}}});
+  return a;
+}
+
+std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::Value>& kept) {
+  if (!value.IsArray()) refuse("tensors", "an array");
+  const Napi::Array array = value.As<Napi::Array>();
+  std::vector<TensorView> tensors(array.Length());
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Object object = to_object(array[i], "tensor");
+    TensorView& tensor = tensors[i];
+    tensor.role = to_role(to_string(object["role"], "role"));
+    tensor.element_type = to_word(
+        object["elementType"], "elementType",
+        std::array<std::pair<const char*, ElementType>, 3>{{{"F32", ElementType::kF32}, {"F16", ElementType::kF16}, {"BF16", ElementType::kBF16}}});
+    const Napi::Value shape = object["shape"];
+    if (!shape.IsArray()) refuse("shape", "an array of sizes");
+    const Napi::Array sizes = shape.As<Napi::Array>();
+    for (std::uint32_t axis = 0; axis < sizes.Length(); ++axis) tensor.shape.push_back(to_size(sizes[axis], "shape"));
+    const Napi::Value bytes = object["bytes"];
+    tensor.bytes = to_bytes(bytes, "bytes");
+    kept.push_back(bytes);
+  }
+  return tensors;
+}
+
+GroupTokens to_group_tokens(const Napi::Value& value) {
+  const Napi::Object object = to_object(value, "group");
+  GroupTokens group;
+  const std::size_t index = to_size(object["index"], "index");
+  if (index > UINT32_MAX) refuse("index", "below 2^32");
+  group.index = static_cast<std::uint32_t>(index);
+  group.samples = to_size(object["samples"], "samples");
+  group.sequence_length = to_size(object["sequenceLength"], "sequenceLength");
+  const Napi::Value ids = object["tokenIds"];
+  if (!ids.IsTypedArray() || ids.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) refuse("tokenIds", "an Int32Array");
+  const Napi::Int32Array array = ids.As<Napi::Int32Array>();
+  group.ids.assign(array.Data(), array.Data() + array.ElementLength());
+  return group;
+}
+
+TensorRole to_projection(const Napi::Value& value) { return to_role(to_string(value, "projection") + "-weight"); }
+
+AllocationOptions to_allocation_options(const Napi::Value& value) {
+  const Napi::Object object = to_object(value, "allocation");
+  AllocationOptions options;
+  options.score = to_word(object["score"], "score",
+                          std::array<std::pair<const char*, Score>, 2>{{{"wanda", Score::kWanda}, {"magnitude", Score::kMagnitude}}});
+  options.allocation = to_word(object["allocation"], "allocation",
+                               std::array<std::pair<const char*, Allocation>, 2>{{{"trim", Allocation::kTrim}, {"uniform", Allocation::kUniform}}});
+  const std::size_t iterations = to_size(object["iterations"], "iterations");
+  if (iterations == 0 || iterations > 1'000'000) refuse("iterations", "from 1 to 1000000");
+  options.iterations = static_cast<int>(iterations);
+  options.learning_rates = to_rates(object["learningRates"], "learningRates");
+  options.negative_learning_rates = to_rates(object["negativeLearningRates"], "negativeLearningRates");
+  return options;
+}
+
+OwnedStatistics to_statistics(const Napi::Value& value) {
+  constexpr std::size_t kMaximum = std::size_t{1} << 32;
+  const Napi::Object object = to_object(value, "statistics");
+  OwnedStatistics statistics;
+  statistics.samples = to_size(object["samples"], "samples");
+  const std::size_t columns = to_size(object["columns"], "columns");
+  if (statistics.samples == 0 || columns == 0 || statistics.samples > kMaximum / columns) refuse("samples and columns", "above 0 and of a sane size");
+  statistics.mean_squares = to_floats(to_bytes(object["meanSquares"], "meanSquares"), columns, "meanSquares");
+  statistics.last_inputs = to_floats(to_bytes(object["lastInputs"], "lastInputs"), statistics.samples * columns, "lastInputs");
+  return statistics;
+}
+
+}  // namespace secateur::addon

@@ -1,0 +1,37 @@
+// JavaScript values → plain structures, checked. Everything here throws secateur::Error(kInvalidArgument) naming the field.
+#pragma once
+
+#include <napi.h>
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "secateur/backend.h"
+
+namespace secateur::addon {
+
+Napi::Object to_object(const Napi::Value& value, const char* field);
+std::string to_string(const Napi::Value& value, const char* field);
+double to_number(const Napi::Value& value, const char* field);
+// A whole number from 0 to 2^53 - 1.
+std::size_t to_size(const Napi::Value& value, const char* field);
+std::span<const std::uint8_t> to_bytes(const Napi::Value& value, const char* field);
+
+Architecture to_architecture(const Napi::Value& value);
+// `kept` receives the arrays whose bytes the views point to.
+std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::Value>& kept);
+GroupTokens to_group_tokens(const Napi::Value& value);
+// The role of the weight of a projection named as in TypeScript.
+TensorRole to_projection(const Napi::Value& value);
+AllocationOptions to_allocation_options(const Napi::Value& value);
+
+// Statistics copied out of bytes of any alignment.
+struct OwnedStatistics {
+  std::size_t samples = 0;
+  std::vector<float> mean_squares;
+  std::vector<float> last_inputs;
+};
+OwnedStatistics to_statistics(const Napi::Value& value);
+
+}  // namespace secateur::addon

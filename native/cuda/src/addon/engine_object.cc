@@ -1,0 +1,103 @@
+#include "addon/engine_object.h"
+
+#include <utility>
+
+#include "addon/addon_data.h"
+#include "addon/arguments.h"
+#include "addon/results.h"
+#include "addon/session_object.h"
+
+namespace secateur::addon {
+
+Napi::Function EngineObject::define(Napi::Env env) {
+  return DefineClass(env, "Engine",
+                     {
+                         InstanceMethod<&EngineObject::describe>("describe"),
+                         InstanceMethod<&EngineObject::memory_used_bytes>("memoryUsedBytes"),
+                         InstanceMethod<&EngineObject::open_session>("openSession"),
+                         InstanceMethod<&EngineObject::allocate_matrix>("allocateMatrix"),
+                         InstanceMethod<&EngineObject::close>("close"),
+                     });
+}
+
+EngineObject::EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
+  guarded(info, [&] {
+    const Napi::Object options = to_object(info[0], "options");
+    const std::size_t threads = to_size(options["threads"], "threads");
+    const std::size_t memory = to_size(options["memoryBudgetBytes"], "memoryBudgetBytes");
+    state_ = std::make_shared<EngineState>(info.Env(), create_cpu_backend(threads, memory));
+    return info.Env().Undefined();
+  });
+}
+
+EngineState& EngineObject::state() {
+  if (!state_) throw Error(ErrorCode::kFailedPrecondition, "The engine is closed.");
+  return *state_;
+}
+
+Napi::Value EngineObject::describe(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    const BackendDescription description = state().backend->describe();
+    Napi::Object result = Napi::Object::New(info.Env());
+    result["backend"] = Napi::String::New(info.Env(), description.backend);
+    result["instructionSet"] = Napi::String::New(info.Env(), description.instruction_set);
+    result["gemm"] = Napi::String::New(info.Env(), description.gemm);
+    result["threads"] = Napi::Number::New(info.Env(), static_cast<double>(description.threads));
+    return result;
+  });
+}
+
+Napi::Value EngineObject::memory_used_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(state().backend->memory_used_bytes()));
+  });
+}
+
+Napi::Value EngineObject::open_session(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    std::unique_ptr<BackendSession> session = state().backend->open_session(to_architecture(info[0]));
+    const Napi::Object object = info.Env().GetInstanceData<AddonData>()->session_class.New({});
+    SessionObject::Unwrap(object)->attach(state_, std::move(session));
+    return object;
+  });
+}
+
+Napi::Value EngineObject::allocate_matrix(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array) {
+      throw Error(ErrorCode::kInvalidArgument, "weights must be a Float32Array.");
+    }
+    const Napi::Float32Array weights = info[0].As<Napi::Float32Array>();
+    auto statistics = std::make_shared<OwnedStatistics>(to_statistics(info[4]));
+    AllocationInput input;
+    input.rows = to_size(info[1], "rows");
+    input.columns = to_size(info[2], "columns");
+    if (input.rows == 0 || input.columns != statistics->mean_squares.size() || weights.ElementLength() / input.rows != input.columns ||
+        weights.ElementLength() % input.rows != 0) {
+      throw Error(ErrorCode::kInvalidArgument, "weights must have rows x columns values and as many columns as the statistics.");
+    }
+    input.weights = {weights.Data(), weights.ElementLength()};
+    input.target_sparsity = to_number(info[3], "targetSparsity");
+    input.samples = statistics->samples;
+    input.mean_squares = statistics->mean_squares;
+    input.last_inputs = statistics->last_inputs;
+    return state().thread->submit(info.Env(), nullptr, {info[0]},
+                                  [backend = state_->backend, statistics, input, options = to_allocation_options(info[5])](CallContext& context) {
+                                    auto rows = std::make_shared<AllocatedRows>(backend->allocate_matrix(input, options, context));
+                                    return EngineThread::MakeValue([rows](Napi::Env env) { return to_value(env, std::move(*rows)); });
+                                  });
+  });
+}
+
+// Cancels everything and waits for the engine's thread; calls that were running are rejected with CANCELLED.
+Napi::Value EngineObject::close(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    if (state_) {
+      state_->thread.reset();
+      state_.reset();
+    }
+    return info.Env().Undefined();
+  });
+}
+
+}  // namespace secateur::addon

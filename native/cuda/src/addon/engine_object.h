@@ -1,0 +1,51 @@
+// class Engine of the addon.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "addon/engine_thread.h"
+#include "secateur/backend.h"
+
+namespace secateur::addon {
+
+// What an engine's sessions share with it. Freed when the engine is closed and the last call is over.
+struct EngineState {
+  EngineState(Napi::Env env, std::unique_ptr<Backend> engine_backend)
+      : backend(std::move(engine_backend)), thread(std::make_unique<EngineThread>(env, backend->describe().threads)) {}
+  // The thread goes first: its calls use the backend.
+  std::shared_ptr<Backend> backend;
+  std::unique_ptr<EngineThread> thread;
+};
+
+class EngineObject : public Napi::ObjectWrap<EngineObject> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  // { threads, memoryBudgetBytes }
+  explicit EngineObject(const Napi::CallbackInfo& info);
+
+ private:
+  Napi::Value describe(const Napi::CallbackInfo& info);
+  Napi::Value memory_used_bytes(const Napi::CallbackInfo& info);
+  Napi::Value open_session(const Napi::CallbackInfo& info);
+  Napi::Value allocate_matrix(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
+  EngineState& state();
+
+  std::shared_ptr<EngineState> state_;
+};
+
+// Runs the body and throws its errors as JavaScript errors with a code.
+template <class Body>
+Napi::Value guarded(const Napi::CallbackInfo& info, Body&& body) {
+  try {
+    return body();
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    throw to_error(info.Env(), current_failure());
+  }
+}
+
+}  // namespace secateur::addon

@@ -1,0 +1,73 @@
+#include "addon/results.h"
+
+#include <memory>
+#include <utility>
+
+namespace secateur::addon {
+
+namespace {
+
+constexpr const char* kSiteNames[] = {"attention-input", "attention-output", "feed-forward-input", "feed-forward-hidden"};
+
+// The typed array owns the vector from here on.
+template <class Array, class T>
+Array hand_over(Napi::Env env, std::vector<T> values) {
+  const std::size_t size = values.size();
+  if (size == 0) return Array::New(env, 0);
+  auto owned = std::make_unique<std::vector<T>>(std::move(values));
+  T* data = owned->data();
+  const Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(
+      env, data, size * sizeof(T), [](Napi::Env, void*, std::vector<T>* vector) { const std::unique_ptr<std::vector<T>> freed(vector); },
+      owned.get());
+  // The finalizer owns it now.
+  static_cast<void>(owned.release());
+  return Array::New(env, size, buffer, 0);
+}
+
+Napi::Value number_or_null(Napi::Env env, const auto& value) {
+  return value.has_value() ? Napi::Value(Napi::Number::New(env, static_cast<double>(*value))) : Napi::Value(env.Null());
+}
+
+}  // namespace
+
+Napi::Value to_value(Napi::Env env, std::vector<double> values) { return hand_over<Napi::Float64Array>(env, std::move(values)); }
+
+Napi::Value to_value(Napi::Env env, std::vector<float> values) { return hand_over<Napi::Float32Array>(env, std::move(values)); }
+
+Napi::Value to_value(Napi::Env env, std::vector<SiteStatistics> sites) {
+  Napi::Array result = Napi::Array::New(env, sites.size());
+  for (std::uint32_t i = 0; i < sites.size(); ++i) {
+    Napi::Object site = Napi::Object::New(env);
+    site["site"] = Napi::String::New(env, kSiteNames[static_cast<std::size_t>(sites[i].site)]);
+    site["sumsOfSquares"] = hand_over<Napi::Float64Array>(env, std::move(sites[i].sums_of_squares));
+    site["lastInputs"] = hand_over<Napi::Float32Array>(env, std::move(sites[i].last_inputs));
+    result[i] = site;
+  }
+  return result;
+}
+
+Napi::Value to_value(Napi::Env env, AllocatedRows rows) {
+  Napi::Object result = Napi::Object::New(env);
+  result["baselineQuality"] = Napi::Number::New(env, rows.baseline_quality);
+  result["bestQuality"] = Napi::Number::New(env, rows.best_quality);
+  result["learningRate"] = number_or_null(env, rows.learning_rate);
+  result["bestStep"] = number_or_null(env, rows.best_step);
+  result["varianceBefore"] = Napi::Number::New(env, rows.variance_before);
+  result["varianceAfter"] = Napi::Number::New(env, rows.variance_after);
+  result["dropped"] = Napi::Number::New(env, static_cast<double>(rows.dropped));
+  result["rowSparsities"] = hand_over<Napi::Float32Array>(env, std::move(rows.row_sparsities));
+  result["droppedPerRow"] = hand_over<Napi::Int32Array>(env, std::move(rows.dropped_per_row));
+  result["mask"] = hand_over<Napi::Uint8Array>(env, std::move(rows.mask));
+  Napi::Array steps = Napi::Array::New(env, rows.steps.size());
+  for (std::uint32_t i = 0; i < rows.steps.size(); ++i) {
+    Napi::Object step = Napi::Object::New(env);
+    step["learningRate"] = Napi::Number::New(env, rows.steps[i].learning_rate);
+    step["step"] = Napi::Number::New(env, rows.steps[i].step);
+    step["quality"] = Napi::Number::New(env, rows.steps[i].quality);
+    steps[i] = step;
+  }
+  result["steps"] = steps;
+  return result;
+}
+
+}  // namespace secateur::addon

@@ -1,0 +1,17 @@
+// Results → JavaScript values. Arrays are handed over without a copy.
+#pragma once
+
+#include <napi.h>
+
+#include <vector>
+
+#include "secateur/backend.h"
+
+namespace secateur::addon {
+
+Napi::Value to_value(Napi::Env env, std::vector<double> values);
+Napi::Value to_value(Napi::Env env, std::vector<float> values);
+Napi::Value to_value(Napi::Env env, std::vector<SiteStatistics> sites);
+Napi::Value to_value(Napi::Env env, AllocatedRows rows);
+
+}  // namespace secateur::addon

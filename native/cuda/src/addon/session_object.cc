@@ -1,0 +1,177 @@
+#include "addon/session_object.h"
+
+#include <utility>
+
+#include "addon/arguments.h"
+#include "addon/results.h"
+
+namespace secateur::addon {
+
+namespace {
+
+std::uint32_t to_group_index(const Napi::Value& value) {
+  const std::size_t index = to_size(value, "groupIndex");
+  if (index > UINT32_MAX) throw Error(ErrorCode::kInvalidArgument, "groupIndex must be below 2^32.");
+  return static_cast<std::uint32_t>(index);
+}
+
+// The value of a result that is moved into JavaScript once.
+template <class Result>
+EngineThread::MakeValue hand_over(Result result) {
+  auto shared = std::make_shared<Result>(std::move(result));
+  return [shared](Napi::Env env) { return to_value(env, std::move(*shared)); };
+}
+
+}  // namespace
+
+Napi::Function SessionObject::define(Napi::Env env) {
+  return DefineClass(env, "Session",
+                     {
+                         InstanceMethod<&SessionObject::load_shard>("loadShard"),
+                         InstanceMethod<&SessionObject::release_shard>("releaseShard"),
+                         InstanceMethod<&SessionObject::embed>("embed"),
+                         InstanceMethod<&SessionObject::collect_statistics>("collectStatistics"),
+                         InstanceMethod<&SessionObject::propagate>("propagate"),
+                         InstanceMethod<&SessionObject::measure_loss>("measureLoss"),
+                         InstanceMethod<&SessionObject::last_logits>("lastLogits"),
+                         InstanceMethod<&SessionObject::allocate_rows>("allocateRows"),
+                         InstanceMethod<&SessionObject::apply_mask>("applyMask"),
+                         InstanceMethod<&SessionObject::release_group>("releaseGroup"),
+                         InstanceMethod<&SessionObject::close>("close"),
+                     });
+}
+
+SessionObject::SessionObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SessionObject>(info) {}
+
+void SessionObject::attach(std::shared_ptr<EngineState> engine, std::unique_ptr<BackendSession> session) {
+  engine_ = std::move(engine);
+  session_ = std::move(session);
+}
+
+Napi::Value SessionObject::submit(const Napi::CallbackInfo& info, std::vector<Napi::Value> inputs,
+                                  std::function<EngineThread::MakeValue(BackendSession&, CallContext&)> work) {
+  if (!session_ || !engine_->thread) throw Error(ErrorCode::kFailedPrecondition, "The session is closed.");
+  return engine_->thread->submit(info.Env(), session_.get(), std::move(inputs),
+                                 [backend = engine_->backend, session = session_, work = std::move(work)](CallContext& context) {
+                                   return work(*session, context);
+                                 });
+}
+
+Napi::Value SessionObject::load_shard(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    std::vector<Napi::Value> kept;
+    std::vector<TensorView> tensors = to_tensors(info[1], kept);
+    return submit(info, std::move(kept),
+                  [shard = to_string(info[0], "shardId"), tensors = std::move(tensors)](BackendSession& session, CallContext& context) {
+                    session.load_shard(shard, tensors, context);
+                    return EngineThread::MakeValue();
+                  });
+  });
+}
+
+Napi::Value SessionObject::release_shard(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {}, [shard = to_string(info[0], "shardId")](BackendSession& session, CallContext&) {
+      session.release_shard(shard);
+      return EngineThread::MakeValue();
+    });
+  });
+}
+
+Napi::Value SessionObject::embed(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), tokens = to_group_tokens(info[1])](BackendSession& session, CallContext& context) {
+                    session.embed(shard, tokens, context);
+                    return EngineThread::MakeValue();
+                  });
+  });
+}
+
+Napi::Value SessionObject::collect_statistics(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1])](BackendSession& session, CallContext& context) {
+                    return hand_over(session.collect_statistics(shard, group, context));
+                  });
+  });
+}
+
+Napi::Value SessionObject::propagate(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1])](BackendSession& session, CallContext& context) {
+                    session.propagate(shard, group, context);
+                    return EngineThread::MakeValue();
+                  });
+  });
+}
+
+Napi::Value SessionObject::measure_loss(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1])](BackendSession& session, CallContext& context) {
+                    return hand_over(session.measure_loss(shard, group, context));
+                  });
+  });
+}
+
+Napi::Value SessionObject::last_logits(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1])](BackendSession& session, CallContext& context) {
+                    return hand_over(session.last_logits(shard, group, context));
+                  });
+  });
+}
+
+Napi::Value SessionObject::allocate_rows(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    auto statistics = std::make_shared<OwnedStatistics>(to_statistics(info[3]));
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), projection = to_projection(info[1]), target = to_number(info[2], "targetSparsity"),
+                   statistics, options = to_allocation_options(info[4])](BackendSession& session, CallContext& context) {
+                    AllocationInput input;
+                    input.samples = statistics->samples;
+                    input.mean_squares = statistics->mean_squares;
+                    input.last_inputs = statistics->last_inputs;
+                    input.target_sparsity = target;
+                    return hand_over(session.allocate_rows(shard, projection, input, options, context));
+                  });
+  });
+}
+
+Napi::Value SessionObject::apply_mask(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {info[2]},
+                  [shard = to_string(info[0], "shardId"), projection = to_projection(info[1]), mask = to_bytes(info[2], "mask")](
+                      BackendSession& session, CallContext& context) {
+                    session.apply_mask(shard, projection, mask, context);
+                    return EngineThread::MakeValue();
+                  });
+  });
+}
+
+Napi::Value SessionObject::release_group(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {}, [group = to_group_index(info[0])](BackendSession& session, CallContext&) {
+      session.release_group(group);
+      return EngineThread::MakeValue();
+    });
+  });
+}
+
+// Cancels the session's calls. The promise is kept once its memory is free.
+Napi::Value SessionObject::close(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    if (!session_ || !engine_->thread) throw Error(ErrorCode::kFailedPrecondition, "The session is closed.");
+    engine_->thread->cancel_all(session_.get());
+    // The work's own reference is the last one: it is let go on the engine's thread when the calls before it are over.
+    std::shared_ptr<BackendSession> last = std::exchange(session_, nullptr);
+    return engine_->thread->submit(info.Env(), nullptr, {}, [backend = engine_->backend, last = std::move(last)](CallContext&) {
+      return EngineThread::MakeValue();
+    });
+  });
+}
+
+}  // namespace secateur::addon

@@ -1,0 +1,358 @@
+#include "allocate_rows.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "curves.h"
+#include "row_order.h"
+#include "search.h"
+#include "secateur/error.h"
+#include "secateur/thread_pool.h"
+
+namespace secateur::allocation {
+namespace {
+
+// Rows of one work item. The matrix products are cut the same way whatever the number of threads, so that their sums are too.
+constexpr std::size_t kTileRows = 128;
+constexpr std::size_t kSweepTileRows = 8;
+constexpr std::size_t kTileColumns = 256;
+
+constexpr float kLowestTarget = 0.01F;
+
+std::size_t tiles(std::size_t items, std::size_t tile) { return (items + tile - 1) / tile; }
+std::size_t mask_row_bytes(std::size_t columns) { return (columns + 7) / 8; }
+
+[[noreturn]] void invalid(const std::string& message) { throw Error(ErrorCode::kInvalidArgument, message); }
+
+void require_size(std::size_t size, std::size_t expected, const char* name) {
+  if (size != expected) {
+    invalid(std::string(name) + " has " + std::to_string(size) + " elements; expected " + std::to_string(expected) + ".");
+  }
+}
+
+void require_valid(const AllocationInput& input, const AllocationOptions& options) {
+  const auto require_dimension = [](std::size_t value, const char* name) {
+    if (value == 0 || value > static_cast<std::size_t>(std::numeric_limits<blasint>::max())) {
+      invalid(std::string(name) + " is " + std::to_string(value) + "; expected 1 to 2147483647.");
+    }
+  };
+  require_dimension(input.rows, "rows");
+  require_dimension(input.columns, "columns");
+  require_dimension(input.samples, "samples");
+  require_size(input.weights.size(), input.rows * input.columns, "weights");
+  require_size(input.mean_squares.size(), input.columns, "mean_squares");
+  require_size(input.last_inputs.size(), input.samples * input.columns, "last_inputs");
+  if (!(input.target_sparsity <= 1)) {
+    invalid("target_sparsity is " + std::to_string(input.target_sparsity) + "; expected a share of at most 1.");
+  }
+  if (options.allocation == Allocation::kTrim && options.iterations < 1) {
+    invalid("iterations is " + std::to_string(options.iterations) + "; expected at least 1.");
+  }
+}
+
+float target_of(const AllocationInput& input) {
+  const float target = static_cast<float>(input.target_sparsity);
+  return target > 0 ? target : kLowestTarget;
+}
+
+// [columns]: square roots of the mean squares, or nothing when the score does not use them.
+std::vector<float> score_scales(const AllocationInput& input, Score score) {
+  std::vector<float> scales;
+  for (std::size_t column = 0; column < input.columns; ++column) {
+    const float mean_square = input.mean_squares[column];
+    if (!std::isfinite(mean_square)) {
+      throw Error(ErrorCode::kNonFinite, "The mean square of input column " + std::to_string(column) + " is not finite.");
+    }
+    if (mean_square < 0) invalid("The mean square of input column " + std::to_string(column) + " is negative.");
+  }
+  if (score == Score::kWanda) {
+    scales.resize(input.columns);
+    std::ranges::transform(input.mean_squares, scales.begin(), [](float mean_square) { return std::sqrt(mean_square); });
+  }
+  return scales;
+}
+
+// Times the parts of one phase that alternate with another, to record them as one.
+class Stopwatch {
+ public:
+  void start() { started_ = CallContext::Clock::now(); }
+  void stop() { busy_ += CallContext::Clock::now() - started_; }
+  // As if the whole phase had ended at its last stop.
+  void record(CallContext& context, const char* phase, double flops, double bytes) const {
+    const auto end = CallContext::Clock::now();
+    context.record(phase, end - busy_, end, flops, bytes);
+  }
+
+ private:
+  CallContext::Clock::time_point started_;
+  CallContext::Clock::duration busy_{};
+};
+
+// What one thread needs for one row.
+struct Workspace {
+  Workspace(const SweepInputs& inputs, SweepFunction sweep)
+      : keys(inputs.columns()), order(inputs.columns()), sorter(inputs.columns()), curve_builder(inputs, sweep) {}
+
+  static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples) {
+    return 2 * columns * sizeof(std::uint32_t) + RowSorter::scratch_bytes(columns) + CurveBuilder::scratch_bytes(columns, samples);
+  }
+
+  std::vector<std::uint32_t> keys;
+  std::vector<std::uint32_t> order;
+  RowSorter sorter;
+  CurveBuilder curve_builder;
+};
+
+class RowAllocator {
+ public:
+  RowAllocator(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,
+               InstructionSet instruction_set)
+      : input_(input),
+        options_(options),
+        pool_(pool),
+        context_(context),
+        target_(target_of(input)),
+        scales_(score_scales(input, options.score)),
+        inputs_(input.columns, input.samples),
+        orders_(input.rows, input.columns),
+        outputs_(input.rows * input.samples),
+        sweep_(sweep_function(instruction_set)),
+        workspaces_(pool.size()) {}
+
+  AllocatedRows run() && {
+    transpose_inputs();
+    sort_rows();
+    multiply();
+    AllocatedRows result = options_.allocation == Allocation::kTrim ? search() : spread_uniformly();
+    make_mask(result);
+    return result;
+  }
+
+ private:
+  double columns() const { return static_cast<double>(input_.columns); }
+  double samples() const { return static_cast<double>(input_.samples); }
+  std::span<const float> weights(std::size_t row) const { return input_.weights.subspan(row * input_.columns, input_.columns); }
+  std::span<const float> output(std::size_t row) const { return std::span(outputs_).subspan(row * input_.samples, input_.samples); }
+
+  Workspace& workspace_of(std::size_t worker) {
+    std::unique_ptr<Workspace>& workspace = workspaces_[worker];
+    if (!workspace) workspace = std::make_unique<Workspace>(inputs_, sweep_);
+    return *workspace;
+  }
+
+  // Calls visit(begin, end, worker) for tiles of `items`, spread over the threads.
+  template <class Visit>
+  void for_tiles(std::size_t items, std::size_t tile_items, Visit visit) {
+    pool_.parallel_for(tiles(items, tile_items), [&](std::size_t tile, std::size_t worker) {
+      context_.check();
+      const std::size_t begin = tile * tile_items;
+      visit(begin, std::min(begin + tile_items, items), worker);
+    });
+  }
+
+  void transpose_inputs() {
+    for_tiles(input_.columns, kTileColumns, [&](std::size_t begin, std::size_t end, std::size_t) {
+      const double values = static_cast<double>(end - begin) * samples();
+      const PhaseScope phase(context_, "curves", 2 * values, 2 * sizeof(float) * values);
+      const std::size_t column = inputs_.fill(input_.last_inputs, begin, end);
+      if (column != end) throw Error(ErrorCode::kNonFinite, "Input column " + std::to_string(column) + " has a value that is not finite.");
+    });
+  }
+
+  void sort_rows() {
+    for_tiles(input_.rows, kTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
+      Workspace& workspace = workspace_of(worker);
+      Stopwatch scoring;
+      Stopwatch sorting;
+      for (std::size_t row = begin; row < end; ++row) {
+        context_.check();
+        scoring.start();
+        const std::size_t column = score_row(weights(row), scales_, workspace.keys);
+        scoring.stop();
+        if (column != input_.columns) {
+          throw Error(ErrorCode::kNonFinite,
+                      "The weight in row " + std::to_string(row) + ", column " + std::to_string(column) + " is not finite.");
+        }
+        sorting.start();
+        workspace.sorter.sort(workspace.keys, workspace.order);
+        orders_.store(row, workspace.order);
+        sorting.stop();
+      }
+      const double weights_done = static_cast<double>(end - begin) * columns();
+      scoring.record(context_, "scores", weights_done, weights_done * (sizeof(float) + sizeof(std::uint32_t)));
+      sorting.record(context_, "sort", 0, weights_done * 2 * sizeof(std::uint32_t));
+    });
+  }
+
+  // Dense outputs of all rows.
+  void multiply() {
+    for_tiles(input_.rows, kTileRows, [&](std::size_t begin, std::size_t end, std::size_t) {
+      const auto rows = static_cast<double>(end - begin);
+      const PhaseScope phase(context_, "gemm", 2 * rows * columns() * samples(),
+                             sizeof(float) * (rows * columns() + columns() * samples() + rows * samples()));
+      const auto n = static_cast<blasint>(input_.samples);
+      const auto k = static_cast<blasint>(input_.columns);
+      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<blasint>(end - begin), n, k, 1.0F, weights(begin).data(), k,
+                  input_.last_inputs.data(), k, 0.0F, &outputs_[begin * input_.samples], n);
+    });
+  }
+
+  double dense_squared_norm(std::size_t row) const {
+    double sum = 0;
+    for (const float value : output(row)) sum += static_cast<double>(value) * static_cast<double>(value);
+    if (!std::isfinite(sum)) {
+      throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(row) + " is too large for float32.");
+    }
+    return sum;
+  }
+
+  // Sweeps one side of a row, `steps` weights from its end.
+  void sweep_row(std::size_t row, double dense_squared_norm, CurveSide side, std::size_t steps, std::span<CurvePoint> points,
+                 Workspace& workspace) {
+    context_.check();
+    const auto swept = static_cast<double>(steps);
+    const PhaseScope phase(context_, "curves", swept * (6 * samples() + 10),
+                           swept * (static_cast<double>(inputs_.stride() * sizeof(float)) + sizeof(CurvePoint)));
+    const std::span<std::uint32_t> order = std::span(workspace.order).first(steps);
+    if (side == CurveSide::kDropped) {
+      orders_.load_from_low(row, order);
+    } else {
+      orders_.load_from_high(row, order);
+    }
+    workspace.curve_builder.set_row(weights(row), output(row), dense_squared_norm);
+    workspace.curve_builder.sweep(side, order, points);
+  }
+
+  std::size_t steps_to(CurveSide side, std::size_t count) const { return side == CurveSide::kDropped ? count : input_.columns - count; }
+
+  // Sweeps those sides that hold counts[row] and are not swept yet. A point is the same whenever it is swept.
+  void ensure_swept(QualityCurves& curves, std::span<const std::size_t> counts) {
+    std::vector<std::size_t> rows;
+    for (std::size_t row = 0; row < input_.rows; ++row) {
+      if (!curves.is_swept(row, side_of(counts[row], input_.columns))) rows.push_back(row);
+    }
+    const std::size_t boundary = last_dropped_count(input_.columns);
+    for_tiles(rows.size(), kSweepTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
+      for (const std::size_t row : std::span(rows).subspan(begin, end - begin)) {
+        const CurveSide side = side_of(counts[row], input_.columns);
+        const std::size_t steps = steps_to(side, side == CurveSide::kDropped ? boundary : boundary + 1);
+        sweep_row(row, curves.dense_squared_norm(row), side, steps, curves.points(row), workspace_of(worker));
+        curves.set_swept(row, side);
+      }
+    });
+  }
+
+  AllocatedRows search() {
+    QualityCurves curves(input_.rows, input_.columns);
+    for (std::size_t row = 0; row < input_.rows; ++row) curves.set_dense_squared_norm(row, dense_squared_norm(row));
+    const auto ensure = [&](std::span<const std::size_t> counts) { ensure_swept(curves, counts); };
+    SearchOutcome outcome = search_rows(curves, ensure, target_, options_, context_);
+
+    AllocatedRows result;
+    result.baseline_quality = outcome.baseline_quality;
+    result.best_quality = outcome.best_quality;
+    result.learning_rate = outcome.learning_rate;
+    result.best_step = outcome.best_step;
+    result.variance_before = outcome.variance_before;
+    result.variance_after = outcome.variance_after;
+    result.row_sparsities = std::move(outcome.row_sparsities);
+    result.steps = std::move(outcome.steps);
+    return result;
+  }
+
+  AllocatedRows spread_uniformly() {
+    const std::size_t count = dropped_count(input_.columns, target_);
+    const CurveSide side = side_of(count, input_.columns);
+    std::vector<OutputProducts> products(input_.rows);
+    for_tiles(input_.rows, kSweepTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
+      std::vector<CurvePoint> points(input_.columns + 1);
+      for (std::size_t row = begin; row < end; ++row) {
+        const double squared_norm = dense_squared_norm(row);
+        sweep_row(row, squared_norm, side, steps_to(side, count), points, workspace_of(worker));
+        products[row] = products_at(points[count], squared_norm);
+      }
+    });
+
+    OutputProducts layer;
+    std::vector<double> row_qualities(input_.rows);
+    for (std::size_t row = 0; row < input_.rows; ++row) {
+      layer.add(products[row]);
+      row_qualities[row] = cosine(products[row]);
+    }
+    AllocatedRows result;
+    result.baseline_quality = result.best_quality = cosine(layer);
+    result.variance_before = result.variance_after = variance(row_qualities);
+    result.row_sparsities.assign(input_.rows, target_);
+    result.steps.push_back({.learning_rate = 0, .step = 0, .quality = result.baseline_quality});
+    return result;
+  }
+
+  void make_mask(AllocatedRows& result) {
+    result.dropped_per_row.resize(input_.rows);
+    for (std::size_t row = 0; row < input_.rows; ++row) {
+      const std::size_t count = dropped_count(input_.columns, result.row_sparsities[row]);
+      result.dropped_per_row[row] = static_cast<std::int32_t>(count);
+      result.dropped += count;
+    }
+    const std::size_t row_bytes = mask_row_bytes(input_.columns);
+    result.mask.resize(input_.rows * row_bytes);
+    for_tiles(input_.rows, kTileRows, [&](std::size_t begin, std::size_t end, std::size_t) {
+      const double row_traffic = static_cast<double>(row_bytes + input_.columns * sizeof(std::uint16_t));
+      const PhaseScope phase(context_, "mask", 0, static_cast<double>(end - begin) * row_traffic);
+      for (std::size_t row = begin; row < end; ++row) {
+        orders_.mark_first(row, static_cast<std::size_t>(result.dropped_per_row[row]), {&result.mask[row * row_bytes], row_bytes});
+      }
+    });
+  }
+
+  const AllocationInput& input_;
+  const AllocationOptions& options_;
+  ThreadPool& pool_;
+  CallContext& context_;
+  float target_;
+  std::vector<float> scales_;
+  SweepInputs inputs_;
+  RowOrders orders_;
+  // [rows, samples]: dense outputs.
+  std::vector<float> outputs_;
+  SweepFunction sweep_;
+  // One per thread that ever got a tile.
+  std::vector<std::unique_ptr<Workspace>> workspaces_;
+};
+
+std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, std::size_t threads) {
+  // Sparsities and qualities of the uniform, the current and the best candidate; moves; counts; rows to sweep.
+  constexpr std::uint64_t kSearchBytesPerRow = 3 * (sizeof(float) + sizeof(double)) + sizeof(double) + 2 * sizeof(std::size_t);
+  const std::uint64_t of_rule = rule == Allocation::kTrim
+                                    ? QualityCurves::scratch_bytes(rows, columns) + rows * kSearchBytesPerRow
+                                    : rows * (sizeof(OutputProducts) + sizeof(double)) + threads * (columns + 1) * sizeof(CurvePoint);
+  return of_rule + columns * sizeof(float) + rows * samples * sizeof(float) + SweepInputs::scratch_bytes(columns, samples) +
+         RowOrders::scratch_bytes(rows, columns) + threads * Workspace::scratch_bytes(columns, samples);
+}
+
+}  // namespace
+
+AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,
+                            InstructionSet instruction_set) {
+  require_valid(input, options);
+  return RowAllocator(input, options, pool, context, instruction_set).run();
+}
+
+}  // namespace secateur::allocation
+
+namespace secateur {
+
+std::uint64_t allocation_scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, std::size_t threads) {
+  return allocation::scratch_bytes(rows, columns, samples, rule, threads);
+}
+
+AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context) {
+  return allocation::allocate_rows(input, options, pool, context, allocation::best_instruction_set());
+}
+
+}  // namespace secateur

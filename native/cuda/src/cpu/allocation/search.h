@@ -1,0 +1,38 @@
+// TRIM's search for the sparsity of each row (arXiv 2505.16743), on quality curves instead of masked products.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "curves.h"
+#include "secateur/allocation.h"
+#include "secateur/call_context.h"
+
+namespace secateur::allocation {
+
+// floor(float32(columns) * sparsity), at least 0 and at most columns.
+std::size_t dropped_count(std::size_t columns, float sparsity);
+
+// Unbiased; 0 for less than two values.
+double variance(std::span<const double> values);
+
+struct SearchOutcome {
+  double baseline_quality = 0;
+  double best_quality = 0;
+  std::optional<double> learning_rate;
+  std::optional<int> best_step;
+  double variance_before = 0;
+  double variance_after = 0;
+  std::vector<float> row_sparsities;
+  std::vector<SearchStep> steps;
+};
+
+// ensure_swept(counts) is called before points are read: it must see to it that the side of counts[row] is swept for every row.
+SearchOutcome search_rows(const QualityCurves& curves, const std::function<void(std::span<const std::size_t> counts)>& ensure_swept,
+                          float target, const AllocationOptions& options, CallContext& context);
+
+}  // namespace secateur::allocation

@@ -1,0 +1,47 @@
+// The inner loop of the quality curves: adds weighted inputs one after the other and reports how each lines up with the sum before it and
+// with the dense output.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "instruction_set.h"
+
+namespace secateur::allocation {
+
+// Samples are padded with zeros to a multiple of this, and input vectors are aligned to it.
+inline constexpr std::size_t kSampleAlignment = 16;
+
+// Inner products of an input vector.
+struct alignas(16) Alignment {
+  // With the sum of the weighted input vectors before it.
+  double with_sum = 0;
+  // With the dense output.
+  double with_dense = 0;
+};
+
+enum class SweepPrecision { kFloat32, kFloat64 };
+
+struct SweepTask {
+  // Of the sum of vectors and of the products with it; sums over lanes and panels are always float64.
+  SweepPrecision precision = SweepPrecision::kFloat64;
+  // [columns, stride]: input vectors, 64-byte aligned; stride is a multiple of kSampleAlignment.
+  const float* inputs = nullptr;
+  std::size_t stride = 0;
+  // [stride]: dense output of the row, zero where it is padded, 64-byte aligned.
+  const float* dense = nullptr;
+  // [count]: the columns in the order they are added, and their weights.
+  const std::uint32_t* columns = nullptr;
+  const float* weights = nullptr;
+  std::size_t count = 0;
+  // [count], out.
+  Alignment* alignments = nullptr;
+};
+
+// The order of the sums is fixed by the instruction set.
+using SweepFunction = void (*)(const SweepTask& task);
+
+// The instruction set must be supported by this processor.
+SweepFunction sweep_function(InstructionSet instruction_set);
+
+}  // namespace secateur::allocation

@@ -1,0 +1,4 @@
+#define SECATEUR_SWEEP_NAMESPACE avx2
+#define SECATEUR_SWEEP_VECTOR_BYTES 32
+#define SECATEUR_SWEEP_PANEL_VECTORS 8
+#include "sweep_kernel.h"

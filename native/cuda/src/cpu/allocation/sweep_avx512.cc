@@ -1,0 +1,4 @@
+#define SECATEUR_SWEEP_NAMESPACE avx512
+#define SECATEUR_SWEEP_VECTOR_BYTES 64
+#define SECATEUR_SWEEP_PANEL_VECTORS 16
+#include "sweep_kernel.h"

@@ -1,0 +1,4 @@
+#define SECATEUR_SWEEP_NAMESPACE generic
+#define SECATEUR_SWEEP_VECTOR_BYTES 16
+#define SECATEUR_SWEEP_PANEL_VECTORS 8
+#include "sweep_kernel.h"

@@ -1,0 +1,50 @@
+#include "secateur/backend.h"
+
+#include "cpu/gemm.h"
+#include "cpu/session.h"
+#include "secateur/thread_pool.h"
+
+namespace secateur {
+
+namespace {
+
+constexpr std::size_t kMaximumThreads = 1024;
+
+std::string instruction_set() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("x86-64-v4")) return "avx512";
+  if (__builtin_cpu_supports("x86-64-v3")) return "avx2";
+#endif
+  return "generic";
+}
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(std::size_t threads, std::uint64_t memory_budget_bytes) : budget_(memory_budget_bytes), pool_(threads) { cpu::configure_gemm(); }
+
+  BackendDescription describe() const override { return {"cpu", instruction_set(), cpu::describe_gemm(), pool_.size()}; }
+  std::uint64_t memory_used_bytes() const override { return budget_.used_bytes(); }
+  std::unique_ptr<BackendSession> open_session(const Architecture& architecture) override {
+    return std::make_unique<cpu::CpuSession>(architecture, budget_, pool_);
+  }
+  AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
+    const Reservation scratch(budget_, allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, pool_.size()),
+                              "the allocation");
+    return allocate_rows(input, options, pool_, context);
+  }
+
+ private:
+  MemoryBudget budget_;
+  ThreadPool pool_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> create_cpu_backend(std::size_t threads, std::uint64_t memory_budget_bytes) {
+  if (threads == 0 || threads > kMaximumThreads) {
+    throw Error(ErrorCode::kInvalidArgument, "threads must be from 1 to " + std::to_string(kMaximumThreads) + ", not " + std::to_string(threads) + ".");
+  }
+  return std::make_unique<CpuBackend>(threads, memory_budget_bytes);
+}
+
+}  // namespace secateur

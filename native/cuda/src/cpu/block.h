@@ -1,0 +1,46 @@
+// One transformer block over the samples of a calibration group.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "cpu/shard.h"
+#include "secateur/backend.h"
+#include "secateur/thread_pool.h"
+
+namespace secateur::cpu {
+
+// Hidden states [samples, sequence_length, hidden] and token ids of a group.
+struct Group {
+  GroupTokens tokens;
+  Buffer<float> hidden;
+};
+
+// Runs blocks. Work is cut into tiles of tokens that never span samples and have a fixed size, so results do not depend on the threads.
+class BlockRunner {
+ public:
+  BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool);
+
+  // Statistics of the four input sites; the hidden states stay as they are.
+  std::vector<SiteStatistics> collect(const Shard& block, const Group& group, CallContext& context);
+  // Replaces the hidden states by the block's output.
+  void propagate(const Shard& block, Group& group, CallContext& context);
+
+ private:
+  struct Pass;
+  void run(Pass& pass);
+  void make_rotary_tables(std::size_t sequence_length);
+
+  const Architecture& architecture_;
+  MemoryBudget& budget_;
+  ThreadPool& pool_;
+  // [positions, head_dimension / 2]
+  std::vector<float> cosines_;
+  std::vector<float> sines_;
+  std::size_t rotary_positions_ = 0;
+};
+
+// Applies the architecture's normalisation to `tokens` rows.
+void normalize(const Architecture& architecture, const float* x, const float* weight, const float* bias, std::size_t tokens, float* result);
+
+}  // namespace secateur::cpu

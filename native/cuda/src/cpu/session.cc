@@ -1,0 +1,246 @@
+#include "cpu/session.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "cpu/element_type.h"
+#include "cpu/gemm.h"
+#include "cpu/vector_math.h"
+
+namespace secateur::cpu {
+
+namespace {
+
+// Tokens whose logits are in memory at a time, per thread.
+constexpr std::size_t kLogitTile = 32;
+constexpr std::size_t kMaskRows = 64;
+// Far above any model; keeps products of sizes from overflowing.
+constexpr std::size_t kMaximumSize = std::size_t{1} << 24;
+
+const char* name_of(ShardKind kind) {
+  switch (kind) {
+    case ShardKind::kEmbedding:
+      return "an embedding";
+    case ShardKind::kBlock:
+      return "a block";
+    case ShardKind::kHead:
+      return "a head";
+  }
+  return "a shard";
+}
+
+void check_size(std::size_t size, const char* field) {
+  if (size == 0 || size > kMaximumSize) {
+    throw Error(ErrorCode::kInvalidArgument, std::string(field) + " must be from 1 to " + std::to_string(kMaximumSize) + ", not " + std::to_string(size) + ".");
+  }
+}
+
+Architecture checked(const Architecture& a) {
+  check_size(a.hidden_size, "hiddenSize");
+  check_size(a.intermediate_size, "intermediateSize");
+  check_size(a.attention_heads, "attentionHeads");
+  check_size(a.key_value_heads, "keyValueHeads");
+  check_size(a.head_dimension, "headDimension");
+  check_size(a.vocabulary_size, "vocabularySize");
+  check_size(a.maximum_positions, "maximumPositions");
+  if (a.attention_heads % a.key_value_heads != 0) {
+    throw Error(ErrorCode::kInvalidArgument, "attentionHeads (" + std::to_string(a.attention_heads) + ") must be a multiple of keyValueHeads (" +
+                                                 std::to_string(a.key_value_heads) + ").");
+  }
+  if (!(a.normalization_epsilon > 0)) throw Error(ErrorCode::kInvalidArgument, "normalizationEpsilon must be above 0.");
+  if (a.position_encoding == PositionEncoding::kRotary && (a.head_dimension % 2 != 0 || !(a.rotary_base > 0))) {
+    throw Error(ErrorCode::kInvalidArgument, "Rotary positions need an even headDimension and a rotaryBase above 0.");
+  }
+  return a;
+}
+
+bool is_projection(TensorRole role) {
+  switch (role) {
+    case TensorRole::kQueryWeight:
+    case TensorRole::kKeyWeight:
+    case TensorRole::kValueWeight:
+    case TensorRole::kOutputWeight:
+    case TensorRole::kGateWeight:
+    case TensorRole::kUpWeight:
+    case TensorRole::kDownWeight:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+CpuSession::CpuSession(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool)
+    : architecture_(checked(architecture)), budget_(budget), pool_(pool), blocks_(architecture_, budget, pool) {}
+
+void CpuSession::load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) {
+  if (shards_.contains(shard)) throw Error(ErrorCode::kFailedPrecondition, "Shard " + shard + " is loaded already.");
+  shards_.emplace(shard, std::make_unique<Shard>(shard, tensors, architecture_, budget_, pool_, context));
+}
+
+void CpuSession::release_shard(const std::string& shard) { shards_.erase(shard); }
+
+void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext& context) {
+  const Shard& embedding = find_shard(shard, ShardKind::kEmbedding);
+  const std::size_t length = tokens.sequence_length;
+  if (tokens.samples == 0 || length == 0 || length > architecture_.maximum_positions || tokens.samples > kMaximumSize ||
+      tokens.ids.size() != tokens.samples * length) {
+    throw Error(ErrorCode::kInvalidArgument, "Group " + std::to_string(tokens.index) + " needs samples x sequenceLength ids, with 1 to " +
+                                                 std::to_string(architecture_.maximum_positions) + " tokens per sample.");
+  }
+  for (std::size_t i = 0; i < tokens.ids.size(); ++i) {
+    if (tokens.ids[i] < 0 || static_cast<std::size_t>(tokens.ids[i]) >= architecture_.vocabulary_size) {
+      throw Error(ErrorCode::kInvalidArgument, "Group " + std::to_string(tokens.index) + ": token id " + std::to_string(tokens.ids[i]) + " at " +
+                                                   std::to_string(i) + " is outside the vocabulary of " +
+                                                   std::to_string(architecture_.vocabulary_size) + ".");
+    }
+  }
+  groups_.erase(tokens.index);
+  const std::size_t hidden = architecture_.hidden_size;
+  Buffer<float> states(budget_, tokens.ids.size() * hidden, "hidden states of group " + std::to_string(tokens.index));
+  const TokenTable& table = embedding.token_table();
+  const std::size_t row_bytes = hidden * bytes_of(table.element_type);
+  const float* positions = embedding.find(TensorRole::kPositionEmbedding);
+  pool_.parallel_for(tokens.samples, [&](std::size_t sample, std::size_t) {
+    context.check();
+    const PhaseScope scope(context, "embed", 0, static_cast<double>(length * (row_bytes + hidden * sizeof(float))));
+    for (std::size_t position = 0; position < length; ++position) {
+      const std::size_t token = sample * length + position;
+      float* state = states.data() + token * hidden;
+      widen(table.element_type, table.bytes.data() + static_cast<std::size_t>(tokens.ids[token]) * row_bytes, hidden, state);
+      if (positions != nullptr) add(state, positions + (position + architecture_.learned_position_offset) * hidden, hidden);
+    }
+  });
+  const std::uint32_t index = tokens.index;
+  groups_.emplace(index, Group{std::move(tokens), std::move(states)});
+}
+
+std::vector<SiteStatistics> CpuSession::collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) {
+  return blocks_.collect(find_shard(shard, ShardKind::kBlock), find_group(group), context);
+}
+
+void CpuSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
+  Group& states = find_group(group);
+  try {
+    blocks_.propagate(find_shard(shard, ShardKind::kBlock), states, context);
+  } catch (const Error& error) {
+    // Tiles that were done are the next block's input, the others this block's: nobody can use such hidden states.
+    if (error.code() == ErrorCode::kCancelled || error.code() == ErrorCode::kNonFinite) groups_.erase(group);
+    throw;
+  }
+}
+
+void CpuSession::normalize_for_head(const Shard& head, const float* hidden, std::size_t tokens, float* result) const {
+  normalize(architecture_, hidden, head.find(TensorRole::kFinalNormWeight), head.find(TensorRole::kFinalNormBias), tokens, result);
+}
+
+std::vector<double> CpuSession::measure_loss(const std::string& shard, std::uint32_t group, CallContext& context) {
+  const Shard& head = find_shard(shard, ShardKind::kHead);
+  const Group& states = find_group(group);
+  const std::size_t length = states.tokens.sequence_length;
+  if (length < 2) throw Error(ErrorCode::kInvalidArgument, "A loss needs at least 2 tokens per sample.");
+  const std::size_t hidden = architecture_.hidden_size;
+  const std::size_t vocabulary = architecture_.vocabulary_size;
+  const Matrix& weight = head.matrix(TensorRole::kHeadWeight);
+  // The last token predicts nothing that is known.
+  const std::size_t predictions = length - 1;
+  const std::size_t tiles = (predictions + kLogitTile - 1) / kLogitTile;
+  const std::size_t scratch_size = kLogitTile * (hidden + vocabulary);
+  Buffer<float> scratch(budget_, pool_.size() * scratch_size, "logits");
+  std::vector<double> token_losses(states.tokens.samples * predictions);
+  pool_.parallel_for(states.tokens.samples * tiles, [&](std::size_t item, std::size_t worker) {
+    context.check();
+    const std::size_t sample = item / tiles;
+    const std::size_t position = item % tiles * kLogitTile;
+    const std::size_t count = std::min(kLogitTile, predictions - position);
+    float* normed = scratch.data() + worker * scratch_size;
+    float* logits = normed + kLogitTile * hidden;
+    const double products = static_cast<double>(count) * static_cast<double>(vocabulary);
+    const PhaseScope scope(context, "loss", 2.0 * products * static_cast<double>(hidden), sizeof(float) * products);
+    normalize_for_head(head, states.hidden.data() + (sample * length + position) * hidden, count, normed);
+    multiply_transposed(count, vocabulary, hidden, 1.0F, normed, hidden, weight.values.data(), hidden, logits, vocabulary);
+    for (std::size_t token = 0; token < count; ++token) {
+      const float* row = logits + token * vocabulary;
+      const auto target = static_cast<std::size_t>(states.tokens.ids[sample * length + position + token + 1]);
+      token_losses[sample * predictions + position + token] = log_sum_exp(row, vocabulary) - static_cast<double>(row[target]);
+    }
+  });
+  std::vector<double> losses(states.tokens.samples);
+  for (std::size_t sample = 0; sample < losses.size(); ++sample) {
+    double sum = 0;
+    for (std::size_t position = 0; position < predictions; ++position) sum += token_losses[sample * predictions + position];
+    losses[sample] = sum / static_cast<double>(predictions);
+    if (!(losses[sample] < 1e30)) {
+      throw Error(ErrorCode::kNonFinite, "The loss of sample " + std::to_string(sample) + " of group " + std::to_string(group) + " is not finite.");
+    }
+  }
+  return losses;
+}
+
+std::vector<float> CpuSession::last_logits(const std::string& shard, std::uint32_t group, CallContext& context) {
+  const Shard& head = find_shard(shard, ShardKind::kHead);
+  const Group& states = find_group(group);
+  const std::size_t hidden = architecture_.hidden_size;
+  const Matrix& weight = head.matrix(TensorRole::kHeadWeight);
+  std::vector<float> normed(hidden);
+  std::vector<float> logits(architecture_.vocabulary_size);
+  const PhaseScope scope(context, "loss", 2.0 * static_cast<double>(hidden * logits.size()), 0);
+  normalize_for_head(head, states.hidden.data() + (states.tokens.sequence_length - 1) * hidden, 1, normed.data());
+  multiply_transposed(1, logits.size(), hidden, 1.0F, normed.data(), hidden, weight.values.data(), hidden, logits.data(), logits.size());
+  return logits;
+}
+
+AllocatedRows CpuSession::allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input, const AllocationOptions& options,
+                                        CallContext& context) {
+  const Matrix& weight = find_shard(shard, ShardKind::kBlock).matrix(projection);
+  if (!is_projection(projection)) throw Error(ErrorCode::kInvalidArgument, std::string(secateur::name_of(projection)) + " is not a projection.");
+  input.rows = weight.rows;
+  input.columns = weight.columns;
+  input.weights = weight.values.span();
+  const Reservation scratch(budget_, allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, pool_.size()),
+                            "the allocation of " + std::string(secateur::name_of(projection)));
+  return secateur::allocate_rows(input, options, pool_, context);
+}
+
+void CpuSession::apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) {
+  Matrix& weight = find_shard(shard, ShardKind::kBlock).matrix(projection);
+  if (!is_projection(projection)) throw Error(ErrorCode::kInvalidArgument, std::string(secateur::name_of(projection)) + " is not a projection.");
+  const std::size_t row_bytes = (weight.columns + 7) / 8;
+  if (mask.size() != weight.rows * row_bytes) {
+    throw Error(ErrorCode::kInvalidArgument, "The mask of " + std::string(secateur::name_of(projection)) + " has " + std::to_string(mask.size()) +
+                                                 " bytes; its shape asks for " + std::to_string(weight.rows * row_bytes) + ".");
+  }
+  pool_.parallel_for((weight.rows + kMaskRows - 1) / kMaskRows, [&](std::size_t item, std::size_t) {
+    context.check();
+    const std::size_t end = std::min(weight.rows, (item + 1) * kMaskRows);
+    const PhaseScope scope(context, "mask", 0, static_cast<double>((end - item * kMaskRows) * (weight.columns * sizeof(float) + row_bytes)));
+    for (std::size_t row = item * kMaskRows; row < end; ++row) {
+      float* values = weight.values.data() + row * weight.columns;
+      const std::uint8_t* bits = mask.data() + row * row_bytes;
+      for (std::size_t column = 0; column < weight.columns; ++column) {
+        if (((bits[column / 8] >> (column % 8)) & 1) != 0) values[column] = 0.0F;
+      }
+    }
+  });
+}
+
+void CpuSession::release_group(std::uint32_t group) { groups_.erase(group); }
+
+Shard& CpuSession::find_shard(const std::string& name, ShardKind kind) {
+  const auto found = shards_.find(name);
+  if (found == shards_.end()) throw Error(ErrorCode::kFailedPrecondition, "No shard " + name + " is loaded.");
+  if (found->second->kind() != kind) {
+    throw Error(ErrorCode::kFailedPrecondition, "Shard " + name + " is " + name_of(found->second->kind()) + ", not " + name_of(kind) + ".");
+  }
+  return *found->second;
+}
+
+Group& CpuSession::find_group(std::uint32_t index) {
+  const auto found = groups_.find(index);
+  if (found == groups_.end()) throw Error(ErrorCode::kFailedPrecondition, "Group " + std::to_string(index) + " has no hidden states here; embed it first.");
+  return found->second;
+}
+
+}  // namespace secateur::cpu

@@ -1,0 +1,46 @@
+// A job's weights and hidden states on the CPU.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "cpu/block.h"
+#include "cpu/shard.h"
+#include "secateur/backend.h"
+
+namespace secateur::cpu {
+
+class CpuSession final : public BackendSession {
+ public:
+  // Throws InvalidArgument when the architecture contradicts itself. The budget and the pool outlive the session.
+  CpuSession(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool);
+
+  void load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) override;
+  void release_shard(const std::string& shard) override;
+  void embed(const std::string& shard, GroupTokens tokens, CallContext& context) override;
+  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) override;
+  void propagate(const std::string& shard, std::uint32_t group, CallContext& context) override;
+  std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, CallContext& context) override;
+  std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) override;
+  AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input, const AllocationOptions& options,
+                              CallContext& context) override;
+  void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) override;
+  void release_group(std::uint32_t group) override;
+
+ private:
+  Shard& find_shard(const std::string& name, ShardKind kind);
+  Group& find_group(std::uint32_t index);
+  // [hidden] of one token to the head's input.
+  void normalize_for_head(const Shard& head, const float* hidden, std::size_t tokens, float* result) const;
+
+  Architecture architecture_;
+  MemoryBudget& budget_;
+  ThreadPool& pool_;
+  BlockRunner blocks_;
+  std::map<std::string, std::unique_ptr<Shard>> shards_;
+  std::map<std::uint32_t, Group> groups_;
+};
+
+}  // namespace secateur::cpu

@@ -1,0 +1,42 @@
+#include "column_sums.h"
+
+namespace secateur::gpu {
+namespace {
+
+// Columns of one block, neighbours in memory, and the interleaved strands of tokens that each column is cut into.
+constexpr unsigned kColumns = 32;
+constexpr unsigned kStrands = 8;
+
+struct StrandSums {
+  double values[kStrands][kColumns];
+};
+
+__global__ void sum_squares(const float* inputs, std::size_t tokens, std::size_t columns, double* sums) {
+  SECATEUR_SHARED(StrandSums, strands);
+  const unsigned lane = threadIdx.x;
+  const unsigned strand = threadIdx.y;
+  const std::size_t column = std::size_t{blockIdx.x} * kColumns + lane;
+  double sum = 0;
+  if (column < columns) {
+    for (std::size_t token = strand; token < tokens; token += kStrands) {
+      const double value = static_cast<double>(inputs[token * columns + column]);
+      sum += value * value;
+    }
+  }
+  strands.values[strand][lane] = sum;
+  __syncthreads();
+  if (strand == 0 && column < columns) {
+    for (unsigned other = 1; other < kStrands; ++other) sum += strands.values[other][lane];
+    sums[column] = sum;
+  }
+}
+
+}  // namespace
+
+cudaError_t column_sums_of_squares(const float* inputs, std::size_t tokens, std::size_t columns, double* sums, cudaStream_t stream) {
+  if (columns == 0) return cudaSuccess;
+  const auto blocks = static_cast<unsigned>((columns + kColumns - 1) / kColumns);
+  return launch(sum_squares, dim3(blocks), dim3(kColumns, kStrands), stream, inputs, tokens, columns, sums);
+}
+
+}  // namespace secateur::gpu

@@ -1,0 +1,107 @@
+#include "quality_curves.h"
+
+namespace secateur::gpu {
+namespace {
+
+constexpr unsigned kRowsPerBlock = 4;
+
+// The part of a row that one lane holds: samples lane, lane + 32, …; zeros beyond the last sample.
+template <int SamplesPerLane>
+struct LaneSamples {
+  double values[SamplesPerLane];
+};
+
+template <int SamplesPerLane>
+__device__ LaneSamples<SamplesPerLane> load_samples(const float* vector, std::size_t samples, unsigned lane) {
+  LaneSamples<SamplesPerLane> loaded;
+#pragma unroll
+  for (int i = 0; i < SamplesPerLane; ++i) {
+    const std::size_t sample = static_cast<std::size_t>(i) * kWarpLanes + lane;
+    loaded.values[i] = sample < samples ? static_cast<double>(vector[sample]) : 0.0;
+  }
+  return loaded;
+}
+
+__device__ inline float residual_of(double a, double b) {
+  const double residual = b - a * a;
+  return residual > 0 ? static_cast<float>(residual) : 0.0F;
+}
+
+// One warp sweeps one row from both ends of its order (docs/algorithms.md).
+template <int SamplesPerLane>
+__global__ void sweep_rows(QualityCurvesTask task) {
+  const unsigned lane = threadIdx.x;
+  const std::size_t row = std::size_t{blockIdx.x} * kRowsPerBlock + threadIdx.y;
+  // Whole warps leave together.
+  if (row >= task.rows) return;
+  const float* const weights = task.weights + row * task.columns;
+  const std::uint32_t* const order = task.orders + row * task.columns;
+  CurvePoint* const points = task.points + row * (task.columns + 1);
+
+  const LaneSamples<SamplesPerLane> dense = load_samples<SamplesPerLane>(task.outputs + row * task.samples, task.samples, lane);
+  double squares = 0;
+#pragma unroll
+  for (int i = 0; i < SamplesPerLane; ++i) squares += dense.values[i] * dense.values[i];
+  const double dense_squared_norm = warp_sum(squares);
+  const bool silent = !(dense_squared_norm > 0);
+  const double inverse_unit = silent ? 1.0 : 1.0 / dense_squared_norm;
+  if (lane == 0) {
+    task.dense_squared_norms[row] = dense_squared_norm;
+    points[0] = {silent ? 0.0F : 1.0F, 0.0F};
+    points[task.columns] = {0.0F, 0.0F};
+  }
+
+  const std::size_t last_dropped_count = task.columns / 2;
+  for (int side = 0; side < 2; ++side) {
+    const bool kept = side == 1;
+    const std::size_t steps = kept ? task.columns - last_dropped_count - 1 : last_dropped_count;
+    LaneSamples<SamplesPerLane> sum = {};
+    double a = 0;
+    double b = 0;
+    for (std::size_t j = 0; j < steps; ++j) {
+      const std::uint32_t column = order[kept ? task.columns - 1 - j : j];
+      const double weight = static_cast<double>(weights[column]);
+      const LaneSamples<SamplesPerLane> x = load_samples<SamplesPerLane>(task.inputs + column * task.samples, task.samples, lane);
+      double with_sum = 0;
+      double with_dense = 0;
+      double square = 0;
+#pragma unroll
+      for (int i = 0; i < SamplesPerLane; ++i) {
+        with_sum += sum.values[i] * x.values[i];
+        with_dense += dense.values[i] * x.values[i];
+        square += x.values[i] * x.values[i];
+        sum.values[i] += weight * x.values[i];
+      }
+      a += warp_sum(weight * with_dense) * inverse_unit;
+      b += warp_sum(weight * (2 * with_sum + weight * square)) * inverse_unit;
+      if (lane == 0) {
+        if (kept) {
+          points[task.columns - 1 - j] = {static_cast<float>(a), residual_of(a, b)};
+        } else {
+          points[j + 1] = {silent ? 0.0F : static_cast<float>(1 - a), residual_of(a, b)};
+        }
+      }
+    }
+  }
+}
+
+template <int SamplesPerLane>
+cudaError_t launch_sweep(const QualityCurvesTask& task, cudaStream_t stream) {
+  const auto blocks = static_cast<unsigned>((task.rows + kRowsPerBlock - 1) / kRowsPerBlock);
+  return launch(sweep_rows<SamplesPerLane>, dim3(blocks), dim3(kWarpLanes, kRowsPerBlock), stream, task);
+}
+
+}  // namespace
+
+cudaError_t quality_curves(const QualityCurvesTask& task, cudaStream_t stream) {
+  if (task.rows == 0 || task.columns == 0) return cudaSuccess;
+  if (task.samples <= 1 * kWarpLanes) return launch_sweep<1>(task, stream);
+  if (task.samples <= 2 * kWarpLanes) return launch_sweep<2>(task, stream);
+  if (task.samples <= 4 * kWarpLanes) return launch_sweep<4>(task, stream);
+  if (task.samples <= 8 * kWarpLanes) return launch_sweep<8>(task, stream);
+  if (task.samples <= 16 * kWarpLanes) return launch_sweep<16>(task, stream);
+  if (task.samples <= kMaximumCurveSamples) return launch_sweep<32>(task, stream);
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace secateur::gpu

@@ -1,0 +1,100 @@
+#include "cpu/allocation/row_order.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
+
+namespace secateur::test {
+namespace {
+
+std::vector<std::uint32_t> keys_of(const std::vector<float>& scores) {
+  std::vector<std::uint32_t> keys;
+  for (const float score : scores) keys.push_back(std::bit_cast<std::uint32_t>(score));
+  return keys;
+}
+
+void check_order(const std::vector<float>& scores) {
+  const std::vector<std::uint32_t> keys = keys_of(scores);
+  std::vector<std::uint32_t> expected(scores.size());
+  std::iota(expected.begin(), expected.end(), 0U);
+  std::ranges::stable_sort(expected, {}, [&](std::uint32_t column) { return scores[column]; });
+  std::vector<std::uint32_t> order(scores.size());
+  allocation::RowSorter sorter(scores.size());
+  sorter.sort(keys, order);
+  CHECK(order == expected);
+}
+
+}  // namespace
+
+TEST_CASE("RowSorter sorts stably, whatever the scores look like") {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  for (const std::size_t columns : {std::size_t{1}, std::size_t{2}, std::size_t{100}, std::size_t{5000}}) {
+    CAPTURE(columns);
+    std::vector<float> scores(columns);
+    for (float& score : scores) score = std::abs(normal(random));
+    check_order(scores);
+    // One outlier that squeezes all others into one radix bucket.
+    std::vector<float> outlier = scores;
+    outlier[columns / 2] = 1e30F;
+    check_order(outlier);
+    outlier[columns / 2] = std::numeric_limits<float>::infinity();
+    check_order(outlier);
+    // Few distinct values, zeros among them.
+    std::vector<float> ties(columns);
+    for (float& score : ties) score = static_cast<float>(random() % 5);
+    check_order(ties);
+    check_order(std::vector<float>(columns, 0.0F));
+    // Too small for the scaled passes.
+    std::vector<float> tiny(columns);
+    for (float& score : tiny) score = std::bit_cast<float>(static_cast<std::uint32_t>(random() % 1000));
+    check_order(tiny);
+    std::vector<float> descending(columns);
+    for (std::size_t j = 0; j < columns; ++j) descending[j] = static_cast<float>(columns - j) + 1e7F;
+    check_order(descending);
+  }
+}
+
+TEST_CASE("score_row names the first weight that is not finite") {
+  std::vector<float> weights = {1, -2, 3, 4};
+  const std::vector<float> scales = {2, 2, 0, 1};
+  std::vector<std::uint32_t> keys(4);
+  CHECK(allocation::score_row(weights, scales, keys) == 4);
+  CHECK(keys == keys_of({2, 4, 0, 4}));
+  CHECK(allocation::score_row(weights, {}, keys) == 4);
+  CHECK(keys == keys_of({1, 2, 3, 4}));
+  weights[2] = -std::numeric_limits<float>::infinity();
+  CHECK(allocation::score_row(weights, scales, keys) == 2);
+  weights[1] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(allocation::score_row(weights, scales, keys) == 1);
+}
+
+TEST_CASE("RowOrders keeps orders in two or four bytes an entry") {
+  for (const std::size_t columns : {std::size_t{9}, std::size_t{65536}, std::size_t{65537}}) {
+    CAPTURE(columns);
+    allocation::RowOrders orders(2, columns);
+    std::vector<std::uint32_t> order(columns);
+    std::iota(order.begin(), order.end(), 0U);
+    orders.store(0, order);
+    std::ranges::reverse(order);
+    orders.store(1, order);
+    std::vector<std::uint32_t> loaded(3);
+    orders.load_from_low(1, loaded);
+    const auto last = static_cast<std::uint32_t>(columns - 1);
+    CHECK(loaded == std::vector<std::uint32_t>{last, last - 1, last - 2});
+    orders.load_from_high(1, loaded);
+    CHECK(loaded == std::vector<std::uint32_t>{0, 1, 2});
+    std::vector<std::uint8_t> bits((columns + 7) / 8);
+    orders.mark_first(0, 9, bits);
+    CHECK(bits[0] == 0xff);
+    CHECK(bits[1] == 1);
+    CHECK(allocation::RowOrders::scratch_bytes(2, columns) == 2 * columns * (columns <= 65536 ? 2 : 4));
+  }
+}
+
+}  // namespace secateur::test

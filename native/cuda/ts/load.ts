@@ -1,0 +1,71 @@
+import { createRequire } from 'node:module';
+import type {
+  AllocatedRows,
+  AllocationOptions,
+  EngineArchitecture,
+  EngineGroup,
+  EngineTensor,
+  Projection,
+  ReducedStatistics,
+  SiteStatistics,
+  Timed,
+} from './engine.js';
+
+/** A call under way in the addon. */
+export interface NativeCall<Value> {
+  readonly promise: Promise<Timed<Value>>;
+  cancel(): void;
+}
+
+/** class Session of the addon. Same methods as EngineSession, in the same order. */
+export interface NativeSession {
+  loadShard(shardId: string, tensors: readonly EngineTensor[]): NativeCall<void>;
+  releaseShard(shardId: string): NativeCall<void>;
+  embed(shardId: string, group: EngineGroup): NativeCall<void>;
+  collectStatistics(shardId: string, groupIndex: number): NativeCall<readonly SiteStatistics[]>;
+  propagate(shardId: string, groupIndex: number): NativeCall<void>;
+  measureLoss(shardId: string, groupIndex: number): NativeCall<Float64Array>;
+  lastLogits(shardId: string, groupIndex: number): NativeCall<Float32Array>;
+  allocateRows(
+    shardId: string,
+    projection: Projection,
+    targetSparsity: number,
+    statistics: ReducedStatistics,
+    allocation: AllocationOptions,
+  ): NativeCall<AllocatedRows>;
+  applyMask(shardId: string, projection: Projection, mask: Uint8Array): NativeCall<void>;
+  releaseGroup(groupIndex: number): NativeCall<void>;
+  close(): NativeCall<void>;
+}
+
+/** class Engine of the addon. */
+export interface NativeEngine {
+  describe(): { readonly backend: 'cpu'; readonly instructionSet: string; readonly gemm: string; readonly threads: number };
+  memoryUsedBytes(): number;
+  openSession(architecture: EngineArchitecture): NativeSession;
+  allocateMatrix(
+    weights: Float32Array,
+    rows: number,
+    columns: number,
+    targetSparsity: number,
+    statistics: ReducedStatistics,
+    allocation: AllocationOptions,
+  ): NativeCall<AllocatedRows>;
+  close(): void;
+}
+
+interface NativeAddon {
+  readonly Engine: new (options: { readonly threads: number; readonly memoryBudgetBytes: number }) => NativeEngine;
+}
+
+const ADDON_PATH = '../build/Release/secateur_native.node';
+
+/** Loads the addon, which `npm run build` makes. */
+export function loadAddon(): NativeAddon {
+  try {
+    return createRequire(import.meta.url)(ADDON_PATH) as NativeAddon;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`The native engine cannot be loaded; run \`npm run build\` in the repository. ${reason}`, { cause: error });
+  }
+}

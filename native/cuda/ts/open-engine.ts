@@ -1,0 +1,89 @@
+import { availableParallelism } from 'node:os';
+import { EngineError, type CallOptions, type Engine, type EngineOptions, type EngineSession, type Timed } from './engine.js';
+import { loadAddon, type NativeCall, type NativeEngine, type NativeSession } from './load.js';
+
+const VERSION = '0.1.0';
+const NO_CUDA = 'this version computes on the CPU only';
+
+/** Opens the engine of this machine. Throws an EngineError when the options cannot be met. */
+export function openEngine(options: EngineOptions): Engine {
+  if (options.backend === 'cuda') {
+    throw new EngineError('FAILED_PRECONDITION', `The cuda backend was asked for, but ${NO_CUDA}; use --backend cpu or auto.`);
+  }
+  const threads = options.threads === 0 ? availableParallelism() : options.threads;
+  const { Engine: NativeEngineClass } = loadAddon();
+  const native = translateErrors(() => new NativeEngineClass({ threads, memoryBudgetBytes: options.memoryBudgetBytes }));
+  const reason = options.backend === 'cpu' ? 'asked for' : NO_CUDA;
+  return wrapEngine(native, reason);
+}
+
+function wrapEngine(native: NativeEngine, reason: string): Engine {
+  return {
+    description: { ...native.describe(), reason, version: VERSION },
+    memoryUsedBytes: () => native.memoryUsedBytes(),
+    openSession: (architecture) => wrapSession(translateErrors(() => native.openSession(architecture))),
+    allocateMatrix: (weights, rows, columns, target, statistics, allocation, options) =>
+      run(() => native.allocateMatrix(weights, rows, columns, target, statistics, allocation), options),
+    close: () => {
+      native.close();
+      return Promise.resolve();
+    },
+  };
+}
+
+function wrapSession(native: NativeSession): EngineSession {
+  return {
+    loadShard: (shardId, tensors, options) => run(() => native.loadShard(shardId, tensors), options),
+    releaseShard: async (shardId) => {
+      await run(() => native.releaseShard(shardId));
+    },
+    embed: (shardId, group, options) => run(() => native.embed(shardId, group), options),
+    collectStatistics: (shardId, groupIndex, options) => run(() => native.collectStatistics(shardId, groupIndex), options),
+    propagate: (shardId, groupIndex, options) => run(() => native.propagate(shardId, groupIndex), options),
+    measureLoss: (shardId, groupIndex, options) => run(() => native.measureLoss(shardId, groupIndex), options),
+    lastLogits: (shardId, groupIndex, options) => run(() => native.lastLogits(shardId, groupIndex), options),
+    allocateRows: (shardId, projection, target, statistics, allocation, options) =>
+      run(() => native.allocateRows(shardId, projection, target, statistics, allocation), options),
+    applyMask: (shardId, projection, mask, options) => run(() => native.applyMask(shardId, projection, mask), options),
+    releaseGroup: async (groupIndex) => {
+      await run(() => native.releaseGroup(groupIndex));
+    },
+    close: async () => {
+      await run(() => native.close());
+    },
+  };
+}
+
+/** Runs a call of the addon; aborting the signal cancels it. */
+async function run<Value>(begin: () => NativeCall<Value>, { signal }: CallOptions = {}): Promise<Timed<Value>> {
+  if (signal?.aborted) throw new EngineError('CANCELLED', 'The call was cancelled before it began.');
+  const { promise, cancel } = translateErrors(begin);
+  signal?.addEventListener('abort', cancel, { once: true });
+  try {
+    return await promise;
+  } catch (error) {
+    throw toEngineError(error);
+  } finally {
+    signal?.removeEventListener('abort', cancel);
+  }
+}
+
+function translateErrors<Result>(work: () => Result): Result {
+  try {
+    return work();
+  } catch (error) {
+    throw toEngineError(error);
+  }
+}
+
+const CODES: readonly string[] = ['INVALID_ARGUMENT', 'FAILED_PRECONDITION', 'RESOURCE_EXHAUSTED', 'CANCELLED', 'NON_FINITE', 'INTERNAL'];
+
+/** Errors of the addon are plain Errors with a `code`. */
+function toEngineError(error: unknown): unknown {
+  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string' || !CODES.includes(error.code)) return error;
+  const numberOf = (field: string): number | undefined => {
+    const value = (error as Error & Record<string, unknown>)[field];
+    return typeof value === 'number' ? value : undefined;
+  };
+  return new EngineError(error.code as EngineError['code'], error.message, numberOf('neededBytes'), numberOf('availableBytes'));
+}

@@ -1,0 +1,247 @@
+import { lstat, readdir, realpath, stat } from 'node:fs/promises';
+import { extname, join } from 'node:path';
+import { SecateurError } from '@secateur/core';
+import { resolveInsideRoots } from '../files/allowed-roots.js';
+import { errorCode, toFileError, withFileErrors } from '../files/file-errors.js';
+import { InputFile, readSmallFile, type InputOptions } from '../files/input-file.js';
+import { readSafetensorsLayout, type SafetensorsLayout, type TensorLayout } from '../safetensors/header.js';
+import { quote } from '../safetensors/json-reader.js';
+import { readShardIndex } from './shard-index.js';
+
+export const CONFIG_FILE = 'config.json';
+export const SINGLE_FILE = 'model.safetensors';
+export const INDEX_FILE = 'model.safetensors.index.json';
+
+const MAXIMUM_CONFIG_BYTES = 4 << 20;
+const MAXIMUM_COMPANION_BYTES = 64 << 20;
+
+/** Endings of files that hold weights, ours or in other formats. */
+const WEIGHT_EXTENSIONS: ReadonlySet<string> = new Set([
+  '.safetensors',
+  '.bin',
+  '.pt',
+  '.pth',
+  '.ckpt',
+  '.gguf',
+  '.ggml',
+  '.h5',
+  '.msgpack',
+  '.onnx',
+  '.ot',
+  '.npz',
+  '.tflite',
+  '.zip',
+  '.gz',
+  '.tar',
+]);
+
+/** Files that every pruned output gets anew. */
+const OWN_FILES: ReadonlySet<string> = new Set(['secateur.json', 'journal.jsonl']);
+
+/** A tensor of a checkpoint. */
+export interface TensorEntry extends TensorLayout {
+  /** Name of the file that holds it, inside the checkpoint folder. */
+  readonly file: string;
+}
+
+/** A safetensors file of a checkpoint. */
+export interface CheckpointFile {
+  /** Name inside the checkpoint folder. */
+  readonly name: string;
+  readonly layout: SafetensorsLayout;
+}
+
+export interface ReadOptions {
+  /** First byte inside the tensor. Defaults to 0. */
+  readonly offset?: number | undefined;
+  /** Number of bytes. Defaults to all that follow. */
+  readonly length?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** An opened checkpoint folder: config, checked headers and tensors that are read by ranges. */
+export class Checkpoint implements AsyncDisposable {
+  private constructor(
+    /** Absolute path without symbolic links. */
+    readonly directory: string,
+    /** The parsed config.json. */
+    readonly config: unknown,
+    readonly files: readonly CheckpointFile[],
+    /** By name, in the order of the files and their headers. */
+    readonly tensors: ReadonlyMap<string, TensorEntry>,
+    /** Names of the files beside the weights that belong to the model: config, tokenizer, licence, the shard index, … */
+    readonly companionFiles: readonly string[],
+    private readonly inputs: ReadonlyMap<string, InputFile>,
+    private readonly options: InputOptions,
+  ) {}
+
+  static async open(directory: string, options: InputOptions = {}): Promise<Checkpoint> {
+    const real = await withFileErrors('open', directory, () => realpath(directory));
+    const config = await readConfig(join(real, CONFIG_FILE), options);
+    const weightMap = await findWeights(real, options);
+    const names = weightMap === undefined ? [SINGLE_FILE] : [...new Set(weightMap.values())].sort();
+    const inputs = new Map<string, InputFile>();
+    try {
+      const files: CheckpointFile[] = [];
+      for (const name of names) {
+        const input = await openShard(join(real, name), options);
+        inputs.set(name, input);
+        files.push({ name, layout: await readSafetensorsLayout(input) });
+      }
+      const tensors = mergeTensors(files);
+      if (weightMap !== undefined) checkWeightMap(join(real, INDEX_FILE), weightMap, tensors);
+      const companionFiles = await listCompanionFiles(real, weightMap !== undefined, options);
+      return new Checkpoint(real, config, files, tensors, companionFiles, inputs, options);
+    } catch (error) {
+      await Promise.all([...inputs.values()].map((input) => input.close()));
+      throw error;
+    }
+  }
+
+  /** A tensor by name; NOT_FOUND when there is none. */
+  tensor(name: string): TensorEntry {
+    const entry = this.tensors.get(name);
+    if (entry === undefined) throw new SecateurError('NOT_FOUND', `${this.directory} has no tensor ${quote(name)}.`);
+    return entry;
+  }
+
+  /** The bytes of a tensor, or a range of them, in memory of their own. */
+  async readTensor(name: string, { offset = 0, length, signal }: ReadOptions = {}): Promise<Buffer> {
+    const { bytes } = this.tensor(name);
+    const target = Buffer.allocUnsafeSlow(checkedLength(name, bytes, offset, length));
+    await this.readTensorInto(name, target, { offset, signal });
+    return target;
+  }
+
+  /** Fills `target` with bytes of a tensor from `offset` on. */
+  async readTensorInto(name: string, target: Uint8Array, { offset = 0, signal }: Omit<ReadOptions, 'length'> = {}): Promise<void> {
+    const { bytes, file, fileOffset } = this.tensor(name);
+    checkedLength(name, bytes, offset, target.byteLength);
+    const input = this.inputs.get(file);
+    if (input === undefined) throw new SecateurError('INTERNAL', `No file ${file} is open.`);
+    await input.readInto(target, fileOffset + offset, signal);
+  }
+
+  /** The content of a companion file. */
+  async readCompanionFile(name: string): Promise<Buffer> {
+    if (!this.companionFiles.includes(name))
+      throw new SecateurError('NOT_FOUND', `${this.directory} has no companion file ${quote(name)}.`);
+    return readSmallFile(
+      join(this.directory, name),
+      MAXIMUM_COMPANION_BYTES,
+      this.options,
+      (bytes) => new SecateurError('INVALID_CHECKPOINT', `${join(this.directory, name)}: it grew to ${bytes} bytes while in use.`),
+    );
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.inputs.values()].map((input) => input.close()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/**
+ * Opens a checkpoint folder in the Hugging Face layout and checks config.json, the shard index and every header; weights are not read.
+ * Errors name the file and the tensor. With `allowedRoots`, files that lead outside them by symbolic links are refused.
+ */
+export function openCheckpoint(directory: string, options: InputOptions = {}): Promise<Checkpoint> {
+  return Checkpoint.open(directory, options);
+}
+
+async function readConfig(path: string, options: InputOptions): Promise<unknown> {
+  const fail = (what: string): SecateurError => new SecateurError('INVALID_CHECKPOINT', `${path}: ${what}.`);
+  const content = await readSmallFile(path, MAXIMUM_CONFIG_BYTES, options, (bytes) => fail(`it has ${bytes} bytes, too many for a config`));
+  try {
+    return JSON.parse(content.toString('utf8'));
+  } catch (error) {
+    throw fail(`it is not valid JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** The weight map of a sharded checkpoint; undefined when there is a single file. */
+async function findWeights(directory: string, options: InputOptions): Promise<ReadonlyMap<string, string> | undefined> {
+  if (await exists(join(directory, SINGLE_FILE))) return undefined;
+  const index = join(directory, INDEX_FILE);
+  if (await exists(index)) return readShardIndex(index, options);
+  throw new SecateurError(
+    'INVALID_CHECKPOINT',
+    `${directory} has neither ${SINGLE_FILE} nor ${INDEX_FILE}; only safetensors checkpoints can be read.`,
+  );
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return false;
+    throw toFileError('read', path, error);
+  }
+}
+
+async function openShard(path: string, options: InputOptions): Promise<InputFile> {
+  try {
+    return await InputFile.open(path, options);
+  } catch (error) {
+    if (error instanceof SecateurError && error.reason === 'NOT_FOUND') {
+      throw new SecateurError('INVALID_CHECKPOINT', `${path}: this file of the checkpoint is missing.`, { cause: error });
+    }
+    throw error;
+  }
+}
+
+function mergeTensors(files: readonly CheckpointFile[]): Map<string, TensorEntry> {
+  const tensors = new Map<string, TensorEntry>();
+  for (const { name: file, layout } of files) {
+    for (const tensor of layout.tensors.values()) {
+      const other = tensors.get(tensor.name);
+      if (other !== undefined) {
+        throw new SecateurError('INVALID_CHECKPOINT', `${file}: tensor ${quote(tensor.name)} is also in ${other.file}.`);
+      }
+      tensors.set(tensor.name, { ...tensor, file });
+    }
+  }
+  return tensors;
+}
+
+/** The index and the headers must tell the same, in both directions. */
+function checkWeightMap(path: string, weightMap: ReadonlyMap<string, string>, tensors: ReadonlyMap<string, TensorEntry>): void {
+  for (const [name, file] of weightMap) {
+    const actual = tensors.get(name)?.file;
+    if (actual === file) continue;
+    const where = actual === undefined ? 'no file has it' : `it is in ${actual}`;
+    throw new SecateurError('INVALID_CHECKPOINT', `${path}: tensor ${quote(name)} should be in ${file}, but ${where}.`);
+  }
+  for (const { name, file } of tensors.values()) {
+    if (!weightMap.has(name))
+      throw new SecateurError('INVALID_CHECKPOINT', `${path}: tensor ${quote(name)} of ${file} is not in weight_map.`);
+  }
+}
+
+/** Small files beside the weights. Links that are broken or lead to something else than a file are left out. */
+async function listCompanionFiles(directory: string, sharded: boolean, { allowedRoots }: InputOptions): Promise<string[]> {
+  const names: string[] = [];
+  for (const name of (await withFileErrors('list', directory, () => readdir(directory))).sort()) {
+    if (name.startsWith('.') || OWN_FILES.has(name) || WEIGHT_EXTENSIONS.has(extname(name).toLowerCase())) continue;
+    if (name.endsWith('.index.json') && !(sharded && name === INDEX_FILE)) continue;
+    const path = join(directory, name);
+    const status = await stat(path).catch(() => undefined);
+    if (status?.isFile() !== true || status.size > MAXIMUM_COMPANION_BYTES) continue;
+    if (allowedRoots !== undefined) await resolveInsideRoots(path, allowedRoots);
+    names.push(name);
+  }
+  return names;
+}
+
+function checkedLength(name: string, bytes: number, offset: number, length = bytes - offset): number {
+  if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0 || offset + length > bytes) {
+    throw new SecateurError(
+      'INVALID_REQUEST',
+      `Bytes ${offset} to ${offset + length} were asked of tensor ${quote(name)}, which has ${bytes}.`,
+    );
+  }
+  return length;
+}

@@ -1,0 +1,78 @@
+import { constants } from 'node:fs';
+import { open, realpath, type FileHandle } from 'node:fs/promises';
+import { SecateurError, throwIfCancelled } from '@secateur/core';
+import { resolveInsideRoots } from './allowed-roots.js';
+import { toFileError, withFileErrors } from './file-errors.js';
+
+/** Bytes per read: between two of them a cancelled reader stops. */
+const READ_BYTES = 16 << 20;
+
+/** Where input files may really be once symbolic links are followed; anywhere when not given. */
+export interface InputOptions {
+  readonly allowedRoots?: readonly string[] | undefined;
+}
+
+/** A regular file opened for reading at any position. */
+export class InputFile {
+  private constructor(
+    readonly path: string,
+    readonly bytes: number,
+    private readonly handle: FileHandle,
+  ) {}
+
+  /** Follows symbolic links; what they lead to must be a regular file inside the allowed roots. */
+  static async open(path: string, options: InputOptions = {}): Promise<InputFile> {
+    const real = await withFileErrors('read', path, () => realpath(path));
+    if (options.allowedRoots !== undefined) await resolveInsideRoots(real, options.allowedRoots);
+    // O_NONBLOCK: opening a named pipe must not wait for its writer.
+    const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+    const handle = await withFileErrors('read', path, () => open(real, flags));
+    try {
+      const status = await handle.stat();
+      if (!status.isFile()) throw new SecateurError('FAILED_PRECONDITION', `Cannot read ${path}: it is not a regular file.`);
+      return new InputFile(path, status.size, handle);
+    } catch (error) {
+      await handle.close();
+      throw toFileError('read', path, error);
+    }
+  }
+
+  /** Fills `target` with the bytes from `position` on. */
+  async readInto(target: Uint8Array, position: number, signal?: AbortSignal): Promise<void> {
+    let done = 0;
+    while (done < target.byteLength) {
+      throwIfCancelled(signal);
+      const length = Math.min(READ_BYTES, target.byteLength - done);
+      const { bytesRead } = await withFileErrors('read', this.path, () => this.handle.read(target, done, length, position + done));
+      if (bytesRead === 0) {
+        throw new SecateurError(
+          'FAILED_PRECONDITION',
+          `Cannot read ${this.path}: it ended at byte ${position + done}, it was cut while in use.`,
+        );
+      }
+      done += bytesRead;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.handle.close();
+  }
+}
+
+/** The whole content of a small file. Larger files are refused with `refuse(bytes)`. */
+export async function readSmallFile(
+  path: string,
+  maximumBytes: number,
+  options: InputOptions,
+  refuse: (bytes: number) => SecateurError,
+): Promise<Buffer> {
+  const file = await InputFile.open(path, options);
+  try {
+    if (file.bytes > maximumBytes) throw refuse(file.bytes);
+    const content = Buffer.allocUnsafeSlow(file.bytes);
+    await file.readInto(content, 0);
+    return content;
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,93 @@
+import { extname } from 'node:path';
+import { SecateurError } from '@secateur/core';
+import { loadTokenizer } from '../tokenizer/tokenizer.js';
+import { openDocuments, type Documents } from './documents.js';
+import { drawWindows } from './draw-windows.js';
+import { readTokenIds } from './token-id-file.js';
+import { makeTokenSet, MAXIMUM_TOKENS, type TokenConsumer, type TokenSet, type TokenSource } from './token-set.js';
+
+const DEFAULT_CALIBRATION_SAMPLES = 256;
+/** Stands between documents when a .jsonl file is read as one text. */
+const DOCUMENT_SEPARATOR = '\n\n';
+
+/** Tokens to calibrate with: the given ids, or random windows of the documents of a text. */
+export async function loadCalibrationTokens(source: TokenSource, model: TokenConsumer): Promise<TokenSet> {
+  checkSource(source);
+  if (isTokenIdFile(source.path)) return loadTokenIds(source, model);
+  const samples = source.samples === 0 ? DEFAULT_CALIBRATION_SAMPLES : source.samples;
+  const sequenceLength = textSequenceLength(source, model);
+  if (samples * sequenceLength > MAXIMUM_TOKENS) throw tooManyTokens(samples, sequenceLength);
+  const tokenizer = await loadTokenizer(model.directory, model);
+  return withDocuments(source, model, async (documents) => {
+    const tokenized = {
+      path: source.path,
+      count: documents.count,
+      read: async (index: number) => tokenizer.encode(await documents.read(index)),
+    };
+    const ids = await drawWindows(tokenized, samples, sequenceLength, source.seed);
+    return makeTokenSet(source.path, ids, sequenceLength, model.vocabularySize);
+  });
+}
+
+/** Tokens to measure with: the given ids, or the whole text as windows one after the other; the rest of the last one is left out. */
+export async function loadEvaluationTokens(source: TokenSource, model: TokenConsumer): Promise<TokenSet> {
+  checkSource(source);
+  if (isTokenIdFile(source.path)) return loadTokenIds(source, model);
+  const sequenceLength = textSequenceLength(source, model);
+  const tokenizer = await loadTokenizer(model.directory, model);
+  return withDocuments(source, model, async (documents) => {
+    const texts: string[] = [];
+    for (let index = 0; index < documents.count; index++) texts.push(await documents.read(index));
+    const tokens = tokenizer.encode(texts.join(DOCUMENT_SEPARATOR));
+    const windows = Math.floor(tokens.length / sequenceLength);
+    const samples = source.samples === 0 ? windows : source.samples;
+    if (windows === 0 || samples > windows) {
+      const needed = Math.max(1, samples) * sequenceLength;
+      throw new SecateurError(
+        'INVALID_DATA',
+        `${source.path}: its text has ${tokens.length} tokens, ${Math.max(1, samples)} samples of ${sequenceLength} need ${needed}.`,
+      );
+    }
+    return makeTokenSet(source.path, tokens.slice(0, samples * sequenceLength), sequenceLength, model.vocabularySize);
+  });
+}
+
+async function loadTokenIds(source: TokenSource, model: TokenConsumer): Promise<TokenSet> {
+  const { ids, sequenceLength } = await readTokenIds(source, model);
+  return makeTokenSet(source.path, ids, sequenceLength, model.vocabularySize);
+}
+
+async function withDocuments<T>(source: TokenSource, model: TokenConsumer, use: (documents: Documents) => Promise<T>): Promise<T> {
+  const documents = await openDocuments(source.path, model);
+  try {
+    return await use(documents);
+  } finally {
+    await documents.close();
+  }
+}
+
+function isTokenIdFile(path: string): boolean {
+  return extname(path).toLowerCase() === '.safetensors';
+}
+
+function checkSource({ samples, sequenceLength, seed }: TokenSource): void {
+  for (const [field, value] of Object.entries({ samples, sequenceLength, seed })) {
+    if (!Number.isSafeInteger(value) || value < 0) {
+      throw new SecateurError('INVALID_REQUEST', `${field} is ${value}; it must be an integer of at least 0.`);
+    }
+  }
+}
+
+function textSequenceLength({ sequenceLength }: TokenSource, { defaultSequenceLength = 0 }: TokenConsumer): number {
+  const length = sequenceLength === 0 ? defaultSequenceLength : sequenceLength;
+  if (length < 2)
+    throw new SecateurError('INVALID_REQUEST', `A sample of ${length} tokens is too short; ask for a sequence length of at least 2.`);
+  return length;
+}
+
+function tooManyTokens(samples: number, sequenceLength: number): SecateurError {
+  return new SecateurError(
+    'INVALID_REQUEST',
+    `${samples} samples of ${sequenceLength} tokens are above the limit of ${MAXIMUM_TOKENS} tokens.`,
+  );
+}

@@ -1,0 +1,1 @@
+export { PruningClient, type NewJob, type RequestOptions, type WatchJobOptions } from './pruning-client.js';

@@ -1,0 +1,152 @@
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { SecateurError } from '@secateur/core';
+import { JobState, type JobEvent } from '@secateur/proto/job';
+import { PruningServiceDefinition } from '@secateur/proto/pruning_service';
+import { RpcServer, type DeepPartial, type ServiceImplementation } from '@secateur/rpc';
+import { PruningClient } from './index.js';
+
+type Handlers = Partial<ServiceImplementation<typeof PruningServiceDefinition>>;
+
+const cleanUps: (() => unknown)[] = [];
+
+afterEach(async () => {
+  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+});
+
+/** A service that knows only these calls. */
+async function serve(handlers: Handlers, address = '127.0.0.1:0'): Promise<{ server: RpcServer; address: string }> {
+  const unknown = (): never => {
+    throw new SecateurError('NOT_FOUND', 'not part of this test');
+  };
+  const others = Object.fromEntries(Object.keys(PruningServiceDefinition.methods).map((name) => [name, async () => unknown()]));
+  const server = new RpcServer();
+  server.addService(PruningServiceDefinition, { ...others, ...handlers } as ServiceImplementation<typeof PruningServiceDefinition>);
+  const { host, port } = await server.listen(address);
+  cleanUps.push(() => server.shutdown({ graceMs: 500 }));
+  return { server, address: `${host}:${port}` };
+}
+
+function clientOf(address: string): PruningClient {
+  const client = PruningClient.connect(address);
+  cleanUps.push(() => client.close());
+  return client;
+}
+
+function event(sequence: number): { event: DeepPartial<JobEvent> } {
+  return { event: { sequence, event: { $case: 'progress', value: { layer: 0, step: 'collect', done: sequence, total: 9 } } } };
+}
+
+async function collect<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
+  const all: Item[] = [];
+  for await (const item of items) all.push(item);
+  return all;
+}
+
+describe('the client', () => {
+  test('creates, reads and cancels jobs', async () => {
+    const { address } = await serve({
+      createJob: ({ jobId, spec }) => Promise.resolve({ job: { id: jobId || 'made', spec, state: JobState.QUEUED } }),
+      getJob: ({ jobId }) => Promise.resolve({ job: { id: jobId, state: JobState.RUNNING } }),
+      cancelJob: ({ jobId }) => Promise.resolve({ job: { id: jobId, state: JobState.CANCELLED } }),
+    });
+    const client = clientOf(address);
+    const spec = { kind: { $case: 'prune' as const, value: { model: '/in', output: '/out', sparsity: 0.7 } } };
+    expect(await client.createJob({ spec })).toMatchObject({ id: 'made', state: JobState.QUEUED, spec });
+    expect(await client.createJob({ jobId: 'mine', spec })).toMatchObject({ id: 'mine' });
+    expect(await client.getJob('mine')).toMatchObject({ id: 'mine', state: JobState.RUNNING });
+    expect(await client.cancelJob('mine')).toMatchObject({ state: JobState.CANCELLED });
+  });
+
+  test('lists jobs over all pages', async () => {
+    const { address } = await serve({
+      listJobs: ({ pageToken }) => {
+        const page = Number(pageToken || '0');
+        return Promise.resolve({ jobs: [{ id: `${page}a` }, { id: `${page}b` }], nextPageToken: page === 2 ? '' : String(page + 1) });
+      },
+    });
+    const jobs = await collect(clientOf(address).listJobs());
+    expect(jobs.map(({ id }) => id)).toEqual(['0a', '0b', '1a', '1b', '2a', '2b']);
+  });
+
+  test('goes on watching after the service was restarted, without gap or repetition', async () => {
+    const asked: number[] = [];
+    const { server, address } = await serve({
+      async *watchJob({ afterSequence }, { signal }) {
+        asked.push(afterSequence);
+        for (let sequence = afterSequence + 1; sequence <= 3; sequence++) yield event(sequence);
+        await new Promise((resolve) => signal.addEventListener('abort', resolve));
+        throw signal.reason;
+      },
+    });
+    const seen: number[] = [];
+    for await (const { sequence } of clientOf(address).watchJob('job', { afterSequence: 1 })) {
+      seen.push(sequence);
+      if (sequence !== 3) continue;
+      await server.shutdown({ graceMs: 5_000 });
+      await serve(
+        {
+          async *watchJob({ afterSequence }) {
+            asked.push(afterSequence);
+            for (let next = afterSequence + 1; next <= 6; next++) yield event(next);
+          },
+        },
+        address,
+      );
+    }
+    expect(seen).toEqual([2, 3, 4, 5, 6]);
+    expect(asked).toEqual([1, 3]);
+  });
+
+  test('stops watching when the service stays away or the job is unknown', async () => {
+    const { server, address } = await serve({
+      async *watchJob({ jobId }) {
+        if (jobId !== 'job') throw new SecateurError('NOT_FOUND', `There is no job ${jobId}.`);
+        yield event(1);
+        void server.shutdown({ graceMs: 100 });
+        throw new SecateurError('UNAVAILABLE', 'going away');
+      },
+    });
+    const client = clientOf(address);
+    await expect(collect(client.watchJob('other'))).rejects.toMatchObject({ reason: 'NOT_FOUND', message: 'There is no job other.' });
+    await expect(collect(client.watchJob('job', { reconnectTimeoutMs: 200 }))).rejects.toMatchObject({ reason: 'UNAVAILABLE' });
+  });
+
+  test('stops watching when its caller says so', async () => {
+    const { address } = await serve({
+      async *watchJob(_request, { signal }) {
+        yield event(1);
+        await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      },
+    });
+    const abort = new AbortController();
+    const watch = async (): Promise<void> => {
+      for await (const _event of clientOf(address).watchJob('job', { signal: abort.signal })) abort.abort();
+    };
+    await expect(watch()).rejects.toMatchObject({ reason: 'CANCELLED' });
+  });
+
+  test('waits for the end of a job', async () => {
+    const { address } = await serve({
+      async *watchJob() {
+        yield event(1);
+      },
+      getJob: () => Promise.resolve({ job: { id: 'job', state: JobState.FAILED, error: { code: 3, message: 'wrong', details: [] } } }),
+    });
+    expect(await clientOf(address).waitForJob('job')).toMatchObject({ state: JobState.FAILED, error: { message: 'wrong' } });
+  });
+
+  test('reads reports, traces and nodes', async () => {
+    const { address } = await serve({
+      getReport: () => Promise.resolve({ report: { $case: 'evaluate', value: { perplexity: 12.5 } } }),
+      async *getTrace() {
+        yield { otlpJson: Buffer.from('{}') };
+        yield { otlpJson: Buffer.from('[]') };
+      },
+      listNodes: () => Promise.resolve({ nodes: [{ address: '127.0.0.1:1', healthy: true }] }),
+    });
+    const client = clientOf(address);
+    expect(await client.getReport('job')).toMatchObject({ report: { $case: 'evaluate', value: { perplexity: 12.5 } } });
+    expect((await collect(client.getTrace('job'))).map((chunk) => Buffer.from(chunk).toString())).toEqual(['{}', '[]']);
+    expect(await client.listNodes()).toMatchObject([{ address: '127.0.0.1:1', healthy: true }]);
+  });
+});

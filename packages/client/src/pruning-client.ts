@@ -1,0 +1,147 @@
+import { SecateurError } from '@secateur/core';
+import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
+import { PruningServiceDefinition, type GetReportResponse, type Node } from '@secateur/proto/pruning_service';
+import { connect, type Channel, type DeepPartial, type ServiceClient } from '@secateur/rpc';
+
+const CALL_TIMEOUT_MS = 30_000;
+const TRACE_TIMEOUT_MS = 600_000;
+/** Watching begins anew after this time, as after a broken connection. */
+const WATCH_TIMEOUT_MS = 3_600_000;
+/** How long a watcher waits for a service that went away. */
+const DEFAULT_RECONNECT_TIMEOUT_MS = 60_000;
+
+export interface RequestOptions {
+  /** Aborting fails the call with CANCELLED. The job itself goes on. */
+  readonly signal?: AbortSignal;
+}
+
+export interface NewJob {
+  /** 1-63 letters, digits, `-` or `_`; made by the service when empty or absent. */
+  readonly jobId?: string;
+  readonly spec: DeepPartial<JobSpec>;
+}
+
+export interface WatchJobOptions extends RequestOptions {
+  /** Only events after this one. Defaults to 0: all. */
+  readonly afterSequence?: number;
+  /** How long to wait for a service that went away before the error is thrown. Defaults to 60 s. */
+  readonly reconnectTimeoutMs?: number;
+}
+
+/**
+ * Client of a pruning service. Every failure is a SecateurError whose `reason` says what to do.
+ *
+ * ```ts
+ * const client = PruningClient.connect('127.0.0.1:7400');
+ * const prune = { model: '/models/dense', output: '/models/pruned', sparsity: 0.7, calibration: { path: '/data/text.jsonl' } };
+ * const { id } = await client.createJob({ spec: { kind: { $case: 'prune', value: prune } } });
+ * const job = await client.waitForJob(id);
+ * const { report } = await client.getReport(id);
+ * client.close();
+ * ```
+ */
+export class PruningClient {
+  private readonly service: ServiceClient<PruningServiceDefinition>;
+
+  private constructor(private readonly channel: Channel) {
+    this.service = channel.client(PruningServiceDefinition);
+  }
+
+  /** A client of the service at HOST:PORT. The connection is made by the first call. */
+  static connect(address: string): PruningClient {
+    return new PruningClient(connect(address, { kind: 'control' }));
+  }
+
+  /** Resolves once the service is reached; UNAVAILABLE when that takes longer. */
+  waitForReady(timeoutMs: number, { signal }: RequestOptions = {}): Promise<void> {
+    return this.channel.waitForReady(timeoutMs, signal);
+  }
+
+  /**
+   * Starts a job. The id and spec of an existing job give that job, which goes on if it had failed or was cancelled.
+   * ALREADY_EXISTS when the id belongs to a job with another spec, INVALID_REQUEST with field violations when the spec is wrong.
+   */
+  async createJob(newJob: NewJob, options: RequestOptions = {}): Promise<Job> {
+    const { job } = await this.service.createJob(newJob, { timeoutMs: CALL_TIMEOUT_MS, ...options });
+    return required(job, 'CreateJob');
+  }
+
+  /** Reads a job; NOT_FOUND when there is none with that id. */
+  async getJob(jobId: string, options: RequestOptions = {}): Promise<Job> {
+    const { job } = await this.service.getJob({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
+    return required(job, 'GetJob');
+  }
+
+  /** All jobs, newest first, read page by page. */
+  async *listJobs(options: RequestOptions = {}): AsyncGenerator<Job, void, undefined> {
+    let pageToken = '';
+    do {
+      const page = await this.service.listJobs({ pageToken }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
+      yield* page.jobs;
+      pageToken = page.nextPageToken;
+    } while (pageToken !== '');
+  }
+
+  /**
+   * The events of a job in order, without gaps or repetitions, until the job ends. After a broken connection, or a restart of the
+   * service, it goes on after the last event.
+   */
+  async *watchJob(
+    jobId: string,
+    { afterSequence = 0, reconnectTimeoutMs = DEFAULT_RECONNECT_TIMEOUT_MS, ...options }: WatchJobOptions = {},
+  ): AsyncGenerator<JobEvent, void, undefined> {
+    let sequence = afterSequence;
+    for (;;) {
+      try {
+        const answers = this.service.watchJob({ jobId, afterSequence: sequence }, { timeoutMs: WATCH_TIMEOUT_MS, ...options });
+        for await (const { event } of answers) {
+          const next = required(event, 'WatchJob');
+          sequence = next.sequence;
+          yield next;
+        }
+        return;
+      } catch (error) {
+        if (!(error instanceof SecateurError && (error.reason === 'UNAVAILABLE' || error.reason === 'DEADLINE_EXCEEDED'))) throw error;
+        await this.channel.waitForReady(reconnectTimeoutMs, options.signal);
+      }
+    }
+  }
+
+  /** The job as it is when it has ended, well or not. */
+  async waitForJob(jobId: string, options: WatchJobOptions = {}): Promise<Job> {
+    for await (const event of this.watchJob(jobId, options)) void event;
+    return this.getJob(jobId, options.signal === undefined ? {} : { signal: options.signal });
+  }
+
+  /** Stops a job; one that has ended stays as it is. */
+  async cancelJob(jobId: string, options: RequestOptions = {}): Promise<Job> {
+    const { job } = await this.service.cancelJob({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
+    return required(job, 'CancelJob');
+  }
+
+  /** What a job found; FAILED_PRECONDITION before it has succeeded. */
+  getReport(jobId: string, options: RequestOptions = {}): Promise<GetReportResponse> {
+    return this.service.getReport({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
+  }
+
+  /** The spans recorded for a job: OTLP/JSON ExportTraceServiceRequests. */
+  async *getTrace(jobId: string, options: RequestOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    for await (const { otlpJson } of this.service.getTrace({ jobId }, { timeoutMs: TRACE_TIMEOUT_MS, ...options })) yield otlpJson;
+  }
+
+  /** The kernel nodes and their health. */
+  async listNodes(options: RequestOptions = {}): Promise<readonly Node[]> {
+    const { nodes } = await this.service.listNodes({}, { timeoutMs: CALL_TIMEOUT_MS, ...options });
+    return nodes;
+  }
+
+  /** Closes the connection; running calls are finished. */
+  close(): void {
+    this.channel.close();
+  }
+}
+
+function required<Part>(part: Part | undefined, method: string): Part {
+  if (part === undefined) throw new SecateurError('INTERNAL', `${method} answered without content; the service may be of another version.`);
+  return part;
+}

@@ -1,0 +1,19 @@
+export { CHUNK_BYTES, loadHasher, type ChunkDigest, type Hasher } from './digest.js';
+export {
+  ERROR_CATALOGUE,
+  SecateurError,
+  throwIfCancelled,
+  type ErrorReason,
+  type FieldViolation,
+  type SecateurErrorOptions,
+  type StatusName,
+} from './errors.js';
+export { applyJobEvent, hasEnded } from './jobs/job-state.js';
+export { resolveJobSpec, resolveSequenceLength, validateJobId } from './jobs/resolve-spec.js';
+export type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedTensor } from './model/model-plan.js';
+export { parseArchitecture } from './model/parse-architecture.js';
+export { planModel, type StoredTensor } from './model/plan-model.js';
+export { assignGroups, CALIBRATION_GROUP_SAMPLES, splitIntoGroups } from './planning/groups.js';
+export { projectionCost } from './planning/projection-cost.js';
+export { evaluateReportToJson, pruneReportToJson, type EvaluateReportJson, type ProjectionReportJson, type PruneReportJson } from './report/report-json.js';
+export { reduceStatistics, type ReducedSite } from './statistics/reduce-statistics.js';

@@ -1,0 +1,134 @@
+import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
+import { JobSpec, LayerBudget, Pattern, type EvaluateSpec, type PruneSpec, type TokenSource } from '@secateur/proto/job';
+import type { Architecture } from '@secateur/proto/model';
+import { SecateurError, type FieldViolation } from '../errors.js';
+
+/** Defaults of the published code. */
+export const DEFAULT_SAMPLES = 256;
+export const DEFAULT_ITERATIONS = 10;
+export const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12, 0.16];
+export const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
+const DEFAULT_SEQUENCE_LENGTH = 2048;
+
+const MAXIMUM_SAMPLES = 65_536;
+const MAXIMUM_SEQUENCE_LENGTH = 131_072;
+const MAXIMUM_ITERATIONS = 1000;
+const MAXIMUM_LEARNING_RATES = 100;
+
+/** Collects everything that is wrong, so that callers can mend it at once. */
+class Violations {
+  private readonly found: FieldViolation[] = [];
+
+  require(condition: boolean, field: string, description: string): void {
+    if (!condition) this.found.push({ field, description });
+  }
+
+  throwIfAny(): void {
+    if (this.found.length === 0) return;
+    const text = this.found.map(({ field, description }) => `${field} ${description}`).join('; ');
+    throw new SecateurError('INVALID_REQUEST', `The job cannot be run: ${text}.`, { violations: this.found });
+  }
+}
+
+/** A spec with every default filled in, or INVALID_REQUEST with all violations. */
+export function resolveJobSpec(spec: JobSpec): JobSpec {
+  const violations = new Violations();
+  const resolved = resolveKind(spec, violations);
+  violations.throwIfAny();
+  return resolved;
+}
+
+/** Tokens per sample: as asked, or the smaller of 2048 and what the model takes when 0. */
+export function resolveSequenceLength(requested: number, architecture: Architecture): number {
+  const { maximumPositions } = architecture;
+  if (requested > maximumPositions) {
+    throw new SecateurError('INVALID_REQUEST', `A sequence length of ${requested} was asked for; the model takes at most ${maximumPositions} tokens.`);
+  }
+  return requested === 0 ? Math.min(DEFAULT_SEQUENCE_LENGTH, maximumPositions) : requested;
+}
+
+/** Throws INVALID_REQUEST unless an id is 1-63 letters, digits, `-` or `_`. */
+export function validateJobId(jobId: string): void {
+  const violations = new Violations();
+  violations.require(/^[A-Za-z0-9_-]{1,63}$/.test(jobId), 'job_id', 'must be 1-63 letters, digits, - or _');
+  violations.throwIfAny();
+}
+
+function resolveKind(spec: JobSpec, violations: Violations): JobSpec {
+  switch (spec.kind?.$case) {
+    case 'prune':
+      return { ...spec, kind: { $case: 'prune', value: resolvePrune(spec.kind.value, violations) } };
+    case 'evaluate':
+      return { ...spec, kind: { $case: 'evaluate', value: resolveEvaluate(spec.kind.value, violations) } };
+    case undefined:
+      violations.require(false, 'kind', 'must be prune or evaluate');
+      return spec;
+  }
+}
+
+function resolvePrune(spec: PruneSpec, violations: Violations): PruneSpec {
+  violations.require(spec.model !== '', 'prune.model', 'must name the folder of a checkpoint');
+  violations.require(spec.output !== '', 'prune.output', 'must name the folder to write');
+  violations.require(spec.sparsity > 0 && spec.sparsity < 1, 'prune.sparsity', `must be above 0 and below 1, not ${spec.sparsity}`);
+  const layerBudget = spec.layerBudget === LayerBudget.UNSPECIFIED ? LayerBudget.UNIFORM : spec.layerBudget;
+  violations.require(layerBudget === LayerBudget.UNIFORM, 'prune.layer_budget', 'must be uniform; this version offers no other');
+  const pattern = spec.pattern === Pattern.UNSPECIFIED ? Pattern.UNSTRUCTURED : spec.pattern;
+  violations.require(pattern === Pattern.UNSTRUCTURED, 'prune.pattern', 'must be unstructured; this version offers no other');
+  return {
+    ...spec,
+    layerBudget,
+    pattern,
+    options: resolveOptions(spec.options, violations),
+    calibration: resolveSource(spec.calibration, 'prune.calibration', DEFAULT_SAMPLES, violations),
+  };
+}
+
+function resolveEvaluate(spec: EvaluateSpec, violations: Violations): EvaluateSpec {
+  violations.require(spec.model !== '', 'evaluate.model', 'must name the folder of a checkpoint');
+  return { ...spec, data: resolveSource(spec.data, 'evaluate.data', 0, violations) };
+}
+
+function resolveSource(source: TokenSource | undefined, field: string, defaultSamples: number, violations: Violations): TokenSource | undefined {
+  violations.require(source !== undefined && source.path !== '', `${field}.path`, 'must name a .txt, .jsonl or .safetensors file');
+  if (source === undefined) return undefined;
+  violations.require(source.samples <= MAXIMUM_SAMPLES, `${field}.samples`, `must be at most ${MAXIMUM_SAMPLES}, not ${source.samples}`);
+  violations.require(
+    source.sequenceLength !== 1 && source.sequenceLength <= MAXIMUM_SEQUENCE_LENGTH,
+    `${field}.sequence_length`,
+    `must be from 2 to ${MAXIMUM_SEQUENCE_LENGTH}, not ${source.sequenceLength}`,
+  );
+  return { ...source, samples: source.samples === 0 ? defaultSamples : source.samples };
+}
+
+function resolveOptions(options: AllocationOptions | undefined, violations: Violations): AllocationOptions {
+  const score = options?.score || Score.WANDA;
+  const allocation = options?.allocation || Allocation.TRIM;
+  const iterations = options?.iterations || DEFAULT_ITERATIONS;
+  const learningRates = options?.learningRates.length ? options.learningRates : [...DEFAULT_LEARNING_RATES];
+  const negativeLearningRates = options?.negativeLearningRates.length ? options.negativeLearningRates : [...DEFAULT_NEGATIVE_LEARNING_RATES];
+  const field = 'prune.options';
+  violations.require(score === Score.WANDA || score === Score.MAGNITUDE, `${field}.score`, 'must be wanda or magnitude');
+  violations.require(allocation === Allocation.TRIM || allocation === Allocation.UNIFORM, `${field}.allocation`, 'must be trim or uniform');
+  violations.require(
+    !(score === Score.MAGNITUDE && allocation === Allocation.UNIFORM),
+    `${field}.allocation`,
+    'must be trim when the score is magnitude; magnitude pruning of the whole matrix is not offered by this version',
+  );
+  violations.require(iterations <= MAXIMUM_ITERATIONS, `${field}.iterations`, `must be at most ${MAXIMUM_ITERATIONS}, not ${iterations}`);
+  const inRange = (rates: readonly number[], sign: 1 | -1): boolean =>
+    rates.length <= MAXIMUM_LEARNING_RATES && rates.every((rate) => rate * sign > 0 && Math.abs(rate) <= 1);
+  violations.require(inRange(learningRates, 1), `${field}.learning_rates`, `must be at most ${MAXIMUM_LEARNING_RATES} numbers above 0 and up to 1`);
+  violations.require(
+    inRange(negativeLearningRates, -1),
+    `${field}.negative_learning_rates`,
+    `must be at most ${MAXIMUM_LEARNING_RATES} numbers below 0 and down to -1`,
+  );
+  return {
+    score,
+    allocation,
+    iterations,
+    learningRates,
+    negativeLearningRates,
+    forbidNegativeLearningRates: options?.forbidNegativeLearningRates ?? false,
+  };
+}

@@ -1,0 +1,60 @@
+import { SecateurError } from '../errors.js';
+
+/** Reads fields of a Hugging Face config.json and refuses what is not as it must be, by name and value. */
+export class ConfigReader {
+  private readonly fields: Readonly<Record<string, unknown>>;
+
+  constructor(config: unknown) {
+    if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+      throw new SecateurError('UNSUPPORTED_MODEL', 'config.json must hold one JSON object.');
+    }
+    this.fields = config as Record<string, unknown>;
+  }
+
+  /** A field that is absent or null counts as not given. */
+  get(name: string): unknown {
+    const value = Object.hasOwn(this.fields, name) ? this.fields[name] : undefined;
+    return value ?? undefined;
+  }
+
+  /** A whole number from 1 to `maximum`. */
+  size(name: string, maximum: number, fallback?: number): number {
+    const value = this.get(name) ?? fallback;
+    if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > maximum) {
+      throw this.refuse(name, `a whole number from 1 to ${maximum}`);
+    }
+    return value;
+  }
+
+  /** A finite number above 0. */
+  positive(name: string, fallback?: number): number {
+    const value = this.get(name) ?? fallback;
+    if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) throw this.refuse(name, 'a number above 0');
+    return value;
+  }
+
+  flag(name: string, fallback: boolean): boolean {
+    const value = this.get(name) ?? fallback;
+    if (typeof value !== 'boolean') throw this.refuse(name, 'true or false');
+    return value;
+  }
+
+  /** Refuses the model unless the field is absent or one of the values. */
+  require(name: string, ...accepted: readonly (string | number | boolean)[]): void {
+    const value = this.get(name);
+    if (value !== undefined && !accepted.some((candidate) => candidate === value)) {
+      throw this.refuse(name, accepted.map((candidate) => JSON.stringify(candidate)).join(' or '));
+    }
+  }
+
+  /** Refuses the model if the field is given. */
+  refuseGiven(name: string): void {
+    if (this.get(name) !== undefined) throw this.refuse(name, 'absent or null');
+  }
+
+  refuse(name: string, accepted: string): SecateurError {
+    const value = this.get(name);
+    const found = value === undefined ? 'it is missing' : `it is ${JSON.stringify(value)}`;
+    return new SecateurError('UNSUPPORTED_MODEL', `config.json: ${name} must be ${accepted}; ${found}.`);
+  }
+}

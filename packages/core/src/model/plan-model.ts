@@ -1,0 +1,187 @@
+import { FeedForward, Normalization, PositionEncoding, TensorRole, type Architecture, type DataType } from '@secateur/proto/model';
+import { ModelFamily } from '@secateur/proto/model';
+import { InputSite } from '@secateur/proto/statistics';
+import { SecateurError } from '../errors.js';
+import type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedTensor } from './model-plan.js';
+
+/** A tensor as the checkpoint's header describes it. */
+export interface StoredTensor {
+  readonly dataType: DataType;
+  readonly shape: readonly number[];
+}
+
+/** Tensors that some checkpoints carry and nothing reads. */
+const INERT = /rotary_emb\.inv_freq$/;
+
+interface Wanted {
+  readonly name: string;
+  readonly role: TensorRole;
+  readonly shape: readonly number[];
+}
+
+/** Names of the tensors of one block, relative to it. */
+interface BlockNames {
+  readonly attentionNorm: string;
+  readonly query: string;
+  readonly key: string;
+  readonly value: string;
+  readonly output: string;
+  readonly feedForwardNorm: string;
+  readonly gate?: string;
+  readonly up: string;
+  readonly down: string;
+}
+
+const ROTARY_BLOCK: BlockNames = {
+  attentionNorm: 'input_layernorm',
+  query: 'self_attn.q_proj',
+  key: 'self_attn.k_proj',
+  value: 'self_attn.v_proj',
+  output: 'self_attn.o_proj',
+  feedForwardNorm: 'post_attention_layernorm',
+  gate: 'mlp.gate_proj',
+  up: 'mlp.up_proj',
+  down: 'mlp.down_proj',
+};
+
+const OPT_BLOCK: BlockNames = {
+  attentionNorm: 'self_attn_layer_norm',
+  query: 'self_attn.q_proj',
+  key: 'self_attn.k_proj',
+  value: 'self_attn.v_proj',
+  output: 'self_attn.out_proj',
+  feedForwardNorm: 'final_layer_norm',
+  up: 'fc1',
+  down: 'fc2',
+};
+
+/**
+ * Cuts a model into shards: embedding, blocks, head. Missing tensors, wrong shapes and tensors that would change the computation but are
+ * not read are INVALID_CHECKPOINT, naming the tensor and what was expected.
+ */
+export function planModel(architecture: Architecture, tensors: ReadonlyMap<string, StoredTensor>): ModelPlan {
+  const planner = new Planner(architecture, tensors);
+  const plan: ModelPlan = {
+    architecture,
+    embedding: planner.embedding(),
+    blocks: Array.from({ length: architecture.layers }, (_, index) => planner.block(index)),
+    head: planner.head(),
+  };
+  planner.refuseUnread();
+  return plan;
+}
+
+class Planner {
+  private readonly read = new Set<string>();
+  private readonly decoder: string;
+
+  constructor(
+    private readonly architecture: Architecture,
+    private readonly tensors: ReadonlyMap<string, StoredTensor>,
+  ) {
+    // Some OPT checkpoints were saved from the inner model and lack the first part of the names.
+    const candidates = architecture.family === ModelFamily.OPT ? ['model.decoder', 'decoder'] : ['model'];
+    this.decoder = candidates.find((prefix) => tensors.has(`${prefix}.embed_tokens.weight`)) ?? candidates[0]!;
+  }
+
+  embedding(): PlannedShard {
+    const { hiddenSize, maximumPositions, learnedPositionOffset, positionEncoding } = this.architecture;
+    const wanted: Wanted[] = [this.tokenTable(TensorRole.TOKEN_EMBEDDING)];
+    if (positionEncoding === PositionEncoding.LEARNED) {
+      wanted.push({
+        name: `${this.decoder}.embed_positions.weight`,
+        role: TensorRole.POSITION_EMBEDDING,
+        shape: [maximumPositions + learnedPositionOffset, hiddenSize],
+      });
+    }
+    return this.shard('embedding', wanted);
+  }
+
+  block(index: number): PlannedBlock {
+    const { hiddenSize, intermediateSize, attentionHeads, keyValueHeads, headDimension, family } = this.architecture;
+    const names = family === ModelFamily.OPT ? OPT_BLOCK : ROTARY_BLOCK;
+    const prefix = `${this.decoder}.layers.${index}`;
+    const queryRows = attentionHeads * headDimension;
+    const keyRows = keyValueHeads * headDimension;
+    const projections: PlannedProjection[] = [];
+    const wanted: Wanted[] = [...this.norm(`${prefix}.${names.attentionNorm}`, TensorRole.ATTENTION_NORM_WEIGHT, TensorRole.ATTENTION_NORM_BIAS)];
+    const add = (name: string | undefined, role: TensorRole, biasRole: TensorRole | undefined, rows: number, columns: number, site: InputSite): void => {
+      if (name === undefined) return;
+      const weight = `${prefix}.${name}.weight`;
+      projections.push({ name: weight, role, rows, columns, site });
+      wanted.push({ name: weight, role, shape: [rows, columns] });
+      if (biasRole !== undefined) wanted.push({ name: `${prefix}.${name}.bias`, role: biasRole, shape: [rows] });
+    };
+    const isOpt = family === ModelFamily.OPT;
+    const attentionBias = isOpt || family === ModelFamily.QWEN2;
+    const biased = (has: boolean, role: TensorRole): TensorRole | undefined => (has ? role : undefined);
+    add(names.query, TensorRole.QUERY_WEIGHT, biased(attentionBias, TensorRole.QUERY_BIAS), queryRows, hiddenSize, InputSite.ATTENTION_INPUT);
+    add(names.key, TensorRole.KEY_WEIGHT, biased(attentionBias, TensorRole.KEY_BIAS), keyRows, hiddenSize, InputSite.ATTENTION_INPUT);
+    add(names.value, TensorRole.VALUE_WEIGHT, biased(attentionBias, TensorRole.VALUE_BIAS), keyRows, hiddenSize, InputSite.ATTENTION_INPUT);
+    add(names.output, TensorRole.OUTPUT_WEIGHT, biased(isOpt, TensorRole.OUTPUT_BIAS), hiddenSize, queryRows, InputSite.ATTENTION_OUTPUT);
+    wanted.push(
+      ...this.norm(`${prefix}.${names.feedForwardNorm}`, TensorRole.FEED_FORWARD_NORM_WEIGHT, TensorRole.FEED_FORWARD_NORM_BIAS),
+    );
+    if (this.architecture.feedForward === FeedForward.GATED_SILU) {
+      add(names.gate, TensorRole.GATE_WEIGHT, undefined, intermediateSize, hiddenSize, InputSite.FEED_FORWARD_INPUT);
+    }
+    add(names.up, TensorRole.UP_WEIGHT, biased(isOpt, TensorRole.UP_BIAS), intermediateSize, hiddenSize, InputSite.FEED_FORWARD_INPUT);
+    add(names.down, TensorRole.DOWN_WEIGHT, biased(isOpt, TensorRole.DOWN_BIAS), hiddenSize, intermediateSize, InputSite.FEED_FORWARD_HIDDEN);
+    return { index, shard: this.shard(`block/${index}`, wanted), projections };
+  }
+
+  head(): PlannedShard {
+    const norm = this.architecture.family === ModelFamily.OPT ? 'final_layer_norm' : 'norm';
+    return this.shard('head', [
+      ...this.norm(`${this.decoder}.${norm}`, TensorRole.FINAL_NORM_WEIGHT, TensorRole.FINAL_NORM_BIAS),
+      this.tokenTable(TensorRole.HEAD_WEIGHT),
+    ]);
+  }
+
+  /** Anything inside the model that was not read would be ignored silently; a bias nobody adds, for example. */
+  refuseUnread(): void {
+    for (const name of this.tensors.keys()) {
+      if (!this.read.has(name) && !INERT.test(name)) {
+        throw new SecateurError('INVALID_CHECKPOINT', `Tensor ${name} is not part of the architecture that config.json describes.`);
+      }
+    }
+  }
+
+  /** The [vocabulary, hidden] table in a role; tied models store it under either name. */
+  private tokenTable(role: TensorRole): Wanted {
+    const { vocabularySize, hiddenSize, tiedEmbeddings } = this.architecture;
+    const embedding = `${this.decoder}.embed_tokens.weight`;
+    const head = 'lm_head.weight';
+    const tiedName = this.tensors.has(embedding) ? embedding : head;
+    const untiedName = role === TensorRole.HEAD_WEIGHT ? head : embedding;
+    const name = tiedEmbeddings ? tiedName : untiedName;
+    // A tied model that stores its head too uses the embedding all the same.
+    if (tiedEmbeddings) this.read.add(head);
+    return { name, role, shape: [vocabularySize, hiddenSize] };
+  }
+
+  private norm(name: string, weightRole: TensorRole, biasRole: TensorRole): Wanted[] {
+    const shape = [this.architecture.hiddenSize];
+    const weight = { name: `${name}.weight`, role: weightRole, shape };
+    return this.architecture.normalization === Normalization.LAYER ? [weight, { name: `${name}.bias`, role: biasRole, shape }] : [weight];
+  }
+
+  private shard(id: string, wanted: readonly Wanted[]): PlannedShard {
+    return { id, tensors: wanted.map((tensor) => this.find(tensor)) };
+  }
+
+  private find({ name, role, shape }: Wanted): PlannedTensor {
+    const stored = this.tensors.get(name);
+    if (stored === undefined) {
+      throw new SecateurError('INVALID_CHECKPOINT', `Tensor ${name} of shape [${shape.join(', ')}] is missing.`);
+    }
+    if (stored.shape.length !== shape.length || stored.shape.some((size, axis) => size !== shape[axis])) {
+      throw new SecateurError(
+        'INVALID_CHECKPOINT',
+        `Tensor ${name} has the shape [${stored.shape.join(', ')}]; config.json asks for [${shape.join(', ')}].`,
+      );
+    }
+    this.read.add(name);
+    return { name, role, dataType: stored.dataType, shape };
+  }
+}

@@ -1,0 +1,35 @@
+import type { CalibrationGroup } from '@secateur/proto/statistics';
+
+/** Samples of a calibration group: the unit of distribution and of summation, whatever the number of nodes. */
+export const CALIBRATION_GROUP_SAMPLES = 8;
+
+/** Cuts token ids [samples, sequenceLength] into groups of 8 consecutive samples; the last may be shorter. */
+export function splitIntoGroups(tokenIds: Int32Array, samples: number, sequenceLength: number): CalibrationGroup[] {
+  const groups: CalibrationGroup[] = [];
+  for (let first = 0; first < samples; first += CALIBRATION_GROUP_SAMPLES) {
+    const count = Math.min(CALIBRATION_GROUP_SAMPLES, samples - first);
+    const ids = tokenIds.subarray(first * sequenceLength, (first + count) * sequenceLength);
+    groups.push({
+      index: groups.length,
+      samples: count,
+      sequenceLength,
+      tokenIds: new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength),
+    });
+  }
+  return groups;
+}
+
+/**
+ * Gives each group to a slot so that loads stay even: always to the slot with the fewest, the first of equals.
+ * `loads`: groups each slot has already. Returns the groups of each slot, in order.
+ */
+export function assignGroups(groupIndices: readonly number[], loads: readonly number[]): number[][] {
+  const counts = [...loads];
+  const assigned = counts.map((): number[] => []);
+  for (const index of groupIndices) {
+    const slot = counts.indexOf(Math.min(...counts));
+    assigned[slot]?.push(index);
+    counts[slot] = (counts[slot] ?? 0) + 1;
+  }
+  return assigned;
+}

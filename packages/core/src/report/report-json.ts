@@ -1,0 +1,108 @@
+import { allocationToJSON, scoreToJSON } from '@secateur/proto/allocation';
+import type { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
+import { layerBudgetToJSON, patternToJSON, type ProjectionReport } from '@secateur/proto/job';
+
+/** One projection in `secateur.json`. */
+export interface ProjectionReportJson {
+  /** Name in the checkpoint without `.weight`. */
+  readonly name: string;
+  readonly rows: number;
+  readonly columns: number;
+  readonly target: number;
+  readonly actual: number;
+  readonly baselineQuality: number;
+  readonly bestQuality: number;
+  /** null when uniform won. */
+  readonly learningRate: number | null;
+  /** null when uniform won. */
+  readonly bestStep: number | null;
+  readonly varianceBefore: number;
+  readonly varianceAfter: number;
+  readonly seconds: number;
+}
+
+/** Content of `secateur.json`. */
+export interface PruneReportJson {
+  readonly model: string;
+  readonly output: string;
+  readonly sparsity: { readonly target: number; readonly actual: number };
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly calibration: { readonly samples: number; readonly seqLen: number; readonly tokens: number; readonly digest: string };
+  readonly projections: readonly ProjectionReportJson[];
+  readonly timings: {
+    readonly seconds: Readonly<Record<string, number>>;
+    readonly layerSeconds: readonly number[];
+    readonly resumedLayers: number;
+  };
+  readonly nodes: readonly { readonly address: string; readonly name: string; readonly lost: string | null }[];
+  /** The engine of the first node; all nodes of a job are of one kind. */
+  readonly engine: Readonly<Record<string, string | number>>;
+}
+
+export interface EvaluateReportJson {
+  readonly model: string;
+  readonly task: 'perplexity';
+  readonly perplexity: number;
+  readonly windows: number;
+  readonly seqLen: number;
+  readonly seconds: number;
+}
+
+export function pruneReportToJson(report: PruneReport): PruneReportJson {
+  const { config } = report;
+  const options = config?.options;
+  const { name: _name, ...engine } = { name: '', ...report.nodes[0]?.engine };
+  return {
+    model: report.model,
+    output: report.output,
+    sparsity: { target: report.targetSparsity, actual: report.actualSparsity },
+    config: {
+      score: options && lowerWord(scoreToJSON(options.score), 'SCORE_'),
+      allocation: options && lowerWord(allocationToJSON(options.allocation), 'ALLOCATION_'),
+      iterations: options?.iterations,
+      learningRates: options?.learningRates,
+      negativeLearningRates: options?.forbidNegativeLearningRates ? [] : options?.negativeLearningRates,
+      layerBudget: config && lowerWord(layerBudgetToJSON(config.layerBudget), 'LAYER_BUDGET_'),
+      pattern: config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
+      calibration: config?.calibration?.path,
+      seed: config?.calibration?.seed,
+    },
+    calibration: {
+      samples: report.samples,
+      seqLen: report.sequenceLength,
+      tokens: report.samples * report.sequenceLength,
+      digest: report.calibrationDigest,
+    },
+    projections: report.projections.map(projectionToJson),
+    timings: { seconds: report.seconds, layerSeconds: report.layerSeconds, resumedLayers: report.resumedLayers },
+    nodes: report.nodes.map(({ address, name, lost }) => ({ address, name, lost: lost === '' ? null : lost })),
+    engine,
+  };
+}
+
+export function evaluateReportToJson(report: EvaluateReport): EvaluateReportJson {
+  const { model, perplexity, windows, sequenceLength, seconds } = report;
+  return { model, task: 'perplexity', perplexity, windows, seqLen: sequenceLength, seconds };
+}
+
+function projectionToJson({ name, rows, columns, target, actual, record, seconds }: ProjectionReport): ProjectionReportJson {
+  return {
+    name,
+    rows,
+    columns,
+    target,
+    actual,
+    baselineQuality: record?.baselineQuality ?? 0,
+    bestQuality: record?.bestQuality ?? 0,
+    learningRate: record?.learningRate ?? null,
+    bestStep: record?.bestStep ?? null,
+    varianceBefore: record?.varianceBefore ?? 0,
+    varianceAfter: record?.varianceAfter ?? 0,
+    seconds,
+  };
+}
+
+/** `SCORE_WANDA` → `wanda`. */
+function lowerWord(enumName: string, prefix: string): string {
+  return enumName.replace(prefix, '').toLowerCase();
+}

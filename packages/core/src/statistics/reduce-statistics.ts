@@ -1,0 +1,48 @@
+import type { InputSite, SiteStatistics } from '@secateur/proto/statistics';
+import { SecateurError } from '../errors.js';
+
+/** Statistics of one input over all calibration samples, as little-endian float32 bytes. */
+export interface ReducedSite {
+  readonly site: InputSite;
+  readonly columns: number;
+  readonly samples: number;
+  /** [columns]: sum of squares over all tokens / samples. */
+  readonly meanSquares: Uint8Array;
+  /** [samples, columns]: inputs of the last tokens, in sample order. */
+  readonly lastInputs: Uint8Array;
+}
+
+/**
+ * Adds the statistics of all groups in the order of their indices, whatever order they came in, so that the sums do not depend on the
+ * cluster. Sums are float64 and rounded to float32 once.
+ */
+export function reduceStatistics(byGroup: ReadonlyMap<number, readonly SiteStatistics[]>): ReducedSite[] {
+  const groups = [...byGroup].sort(([left], [right]) => left - right).map(([, sites]) => sites);
+  const [first] = groups;
+  if (first === undefined) throw new SecateurError('INVALID_DATA', 'There are no statistics to reduce.');
+  return first.map(({ site, sumsOfSquares }) => {
+    const columns = sumsOfSquares.byteLength / 8;
+    const sums = new Float64Array(columns);
+    const parts: Uint8Array[] = [];
+    let inputBytes = 0;
+    for (const sites of groups) {
+      const statistics = sites.find((candidate) => candidate.site === site);
+      if (statistics?.sumsOfSquares.byteLength !== 8 * columns || statistics.lastInputs.byteLength % (4 * columns) !== 0) {
+        throw new SecateurError('CORRUPT_DATA', `A group answered input ${site} with statistics of another shape.`);
+      }
+      const partial = new DataView(statistics.sumsOfSquares.buffer, statistics.sumsOfSquares.byteOffset, 8 * columns);
+      for (let column = 0; column < columns; column++) sums[column]! += partial.getFloat64(8 * column, true);
+      parts.push(statistics.lastInputs);
+      inputBytes += statistics.lastInputs.byteLength;
+    }
+    const samples = inputBytes / (4 * columns);
+    const lastInputs = new Uint8Array(inputBytes);
+    let offset = 0;
+    for (const part of parts) {
+      lastInputs.set(part, offset);
+      offset += part.byteLength;
+    }
+    const meanSquares = Float32Array.from(sums, (sum) => sum / samples);
+    return { site, columns, samples, meanSquares: new Uint8Array(meanSquares.buffer), lastInputs };
+  });
+}

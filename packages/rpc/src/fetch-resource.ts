@@ -1,0 +1,104 @@
+import { constants } from 'node:buffer';
+import { setTimeout as delay } from 'node:timers/promises';
+import { CHUNK_BYTES, loadHasher, SecateurError, type Hasher } from '@secateur/core';
+import { TensorServiceDefinition, type FetchResponse } from '@secateur/proto/tensor_service';
+import type { Channel } from './channel.js';
+import type { StreamOptions } from './definition.js';
+
+const MAXIMUM_RESUMES = 3;
+const RESUME_DELAY_MS = 100;
+
+export interface ResourceDescriptor {
+  readonly resource: string;
+  /** Its exact size. */
+  readonly bytes: number;
+  /** Hex digest of the whole (`createDigest` of @secateur/core); not checked when absent. */
+  readonly digest?: string;
+}
+
+/**
+ * Pulls a resource into memory and verifies order, sizes, the checksum of each chunk and the digest of the whole.
+ * A transfer that breaks or brings a damaged chunk goes on after the last good chunk, three times at most. A source that falls silent
+ * (idleTimeoutMs) is given up at once: a broken connection shows as UNAVAILABLE, so whoever is silent is stuck.
+ */
+export async function fetchResource(channel: Channel, descriptor: ResourceDescriptor, options: StreamOptions): Promise<Buffer> {
+  const transfer = new Transfer(descriptor, await loadHasher());
+  const client = channel.client(TensorServiceDefinition);
+  const endMs = Date.now() + options.timeoutMs;
+  for (let resumes = 0; ; resumes++) {
+    const timeoutMs = Math.max(0, endMs - Date.now());
+    try {
+      if (resumes > 0) await channel.waitForReady(Math.min(timeoutMs, options.idleTimeoutMs ?? timeoutMs), options.signal);
+      const request = { resource: descriptor.resource, offset: transfer.receivedBytes };
+      for await (const chunk of client.fetch(request, { ...options, timeoutMs })) transfer.accept(chunk);
+      transfer.requireAll();
+      break;
+    } catch (error) {
+      if (resumes === MAXIMUM_RESUMES || !canResume(error)) throw error;
+      await delay(RESUME_DELAY_MS * 2 ** resumes);
+    }
+  }
+  return transfer.finish();
+}
+
+function canResume(error: unknown): boolean {
+  return error instanceof SecateurError && (error.reason === 'UNAVAILABLE' || error.reason === 'CORRUPT_DATA');
+}
+
+/** The verified beginning of a resource. */
+class Transfer {
+  receivedBytes = 0;
+  private readonly content: Buffer;
+  private readonly digest: ReturnType<Hasher['createDigest']>;
+
+  constructor(
+    private readonly descriptor: ResourceDescriptor,
+    private readonly hasher: Hasher,
+  ) {
+    this.content = allocate(descriptor);
+    this.digest = hasher.createDigest();
+  }
+
+  accept({ offset, data, checksum }: FetchResponse): void {
+    const expectedBytes = Math.min(CHUNK_BYTES, this.descriptor.bytes - this.receivedBytes);
+    if (offset !== this.receivedBytes || data.byteLength !== expectedBytes || expectedBytes === 0) {
+      throw this.corrupt(
+        `${data.byteLength} bytes came at offset ${offset} where ${expectedBytes} of ${this.descriptor.bytes} were expected at ${this.receivedBytes}`,
+      );
+    }
+    if (!Buffer.from(this.hasher.checksum(data)).equals(checksum)) {
+      throw this.corrupt(`the chunk at offset ${offset} does not match its checksum`);
+    }
+    this.content.set(data, offset);
+    this.receivedBytes += data.byteLength;
+    this.digest.addChecksum(checksum);
+  }
+
+  /** Throws when the source ended early. */
+  requireAll(): void {
+    const { bytes } = this.descriptor;
+    if (this.receivedBytes !== bytes) throw this.corrupt(`the source ended after ${this.receivedBytes} of ${bytes} bytes`);
+  }
+
+  /** The content, if it is what the descriptor says. */
+  finish(): Buffer {
+    const actual = this.digest.hex();
+    if (this.descriptor.digest !== undefined && this.descriptor.digest !== actual) {
+      throw this.corrupt(`its digest is ${actual} instead of ${this.descriptor.digest}`);
+    }
+    return this.content;
+  }
+
+  private corrupt(what: string): SecateurError {
+    return new SecateurError('CORRUPT_DATA', `Resource ${this.descriptor.resource} is damaged: ${what}.`);
+  }
+}
+
+function allocate({ resource, bytes }: ResourceDescriptor): Buffer {
+  try {
+    return Buffer.allocUnsafeSlow(bytes);
+  } catch (cause) {
+    const metadata = { neededBytes: String(bytes), availableBytes: String(constants.MAX_LENGTH) };
+    throw new SecateurError('RESOURCE_EXHAUSTED', `Resource ${resource} of ${bytes} bytes does not fit into memory.`, { cause, metadata });
+  }
+}

@@ -1,0 +1,18 @@
+export { connect, type Channel, type ConnectOptions } from './channel.js';
+export type { ChannelKind } from './channel-options.js';
+export type {
+  CallContext,
+  CallOptions,
+  DeepPartial,
+  ServiceClient,
+  ServiceDefinition,
+  ServiceImplementation,
+  StreamOptions,
+} from './definition.js';
+export { fetchResource, type ResourceDescriptor } from './fetch-resource.js';
+export { checkHealth, watchHealth } from './health.js';
+export { parseHostPort, type HostPort } from './host-port.js';
+export type { RpcLogger } from './logger.js';
+export { RpcServer, type RpcServerOptions } from './rpc-server.js';
+export { serveFetch, type ByteSource } from './serve-fetch.js';
+export { fromStatusProto, toStatusProto } from './status.js';

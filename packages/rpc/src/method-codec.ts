@@ -1,0 +1,41 @@
+import type { MethodDefinition, MessageType, ServiceDefinition } from './definition.js';
+
+/** How grpc-js sends and receives one method. Requests and answers to be sent may be partial messages. */
+export interface MethodCodec {
+  /** Such as `secateur.v1.KernelService/Embed`. */
+  readonly fullName: string;
+  /** `/` and the full name. */
+  readonly path: string;
+  readonly requestStream: false;
+  readonly responseStream: boolean;
+  readonly requestSerialize: (message: unknown) => Buffer;
+  readonly requestDeserialize: (bytes: Buffer) => unknown;
+  readonly responseSerialize: (message: unknown) => Buffer;
+  readonly responseDeserialize: (bytes: Buffer) => unknown;
+}
+
+export function createMethodCodec(service: ServiceDefinition, method: MethodDefinition): MethodCodec {
+  const fullName = `${service.fullName}/${method.name}`;
+  return {
+    fullName,
+    path: `/${fullName}`,
+    requestStream: false,
+    responseStream: method.responseStream,
+    requestSerialize: createSerializer(method.requestType),
+    requestDeserialize: (bytes) => method.requestType.decode(bytes),
+    responseSerialize: createSerializer(method.responseType),
+    responseDeserialize: (bytes) => method.responseType.decode(bytes),
+  };
+}
+
+/** Whether a call belongs to the infrastructure (health, reflection): such calls need no deadline and are not traced. */
+export function isInfrastructure(path: string): boolean {
+  return path.startsWith('/grpc.');
+}
+
+function createSerializer(type: MessageType): (message: unknown) => Buffer {
+  return (message) => {
+    const bytes = type.encode(type.fromPartial(message)).finish();
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  };
+}

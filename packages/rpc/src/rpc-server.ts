@@ -1,0 +1,87 @@
+import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { SecateurError } from '@secateur/core';
+import type { HealthImplementation } from 'grpc-health-check';
+import { CallGuard } from './call-guard.js';
+import { SERVER_OPTIONS } from './channel-options.js';
+import type { CallContext, ServiceDefinition, ServiceImplementation } from './definition.js';
+import { parseHostPort, type HostPort } from './host-port.js';
+import type { RpcLogger } from './logger.js';
+import { createMethodCodec } from './method-codec.js';
+import { addReflection } from './reflection.js';
+import { ServerCalls } from './server-calls.js';
+
+export interface RpcServerOptions {
+  /** Where errors that are defects go, with their stack. */
+  readonly logger?: RpcLogger;
+}
+
+/**
+ * A gRPC server with health and reflection. It serves calls as soon as it listens, and says so to health checks once it is told to.
+ * Calls without a deadline are refused.
+ */
+export class RpcServer {
+  private readonly guard = new CallGuard();
+  private readonly server = new Server({ ...SERVER_OPTIONS, interceptors: [this.guard.interceptor] });
+  private readonly calls: ServerCalls;
+  private readonly serviceNames: string[] = [];
+  private health: HealthImplementation | undefined;
+  private address: HostPort = { host: '', port: 0 };
+
+  constructor({ logger }: RpcServerOptions = {}) {
+    this.calls = new ServerCalls(() => this.address, logger);
+  }
+
+  /** Before `listen`. */
+  addService<Definition extends ServiceDefinition>(definition: Definition, implementation: ServiceImplementation<Definition>): void {
+    const codecs = Object.entries(definition.methods).map(([name, method]) => [name, createMethodCodec(definition, method)] as const);
+    const handlers: UntypedServiceImplementation = {};
+    for (const [name, codec] of codecs) {
+      // The keys are the same; what type belongs to which key is no longer known here.
+      const handler = implementation[name] as (request: unknown, context: CallContext) => never;
+      handlers[name] = codec.responseStream ? this.calls.serveStream(codec, handler) : this.calls.serveUnary(codec, handler);
+    }
+    this.server.addService(Object.fromEntries(codecs), handlers);
+    this.serviceNames.push(definition.fullName);
+  }
+
+  /** Listens at HOST:PORT, port 0 for any free one, and returns where. */
+  async listen(address: string): Promise<HostPort> {
+    const { host } = parseHostPort(address);
+    const { HealthImplementation } = await import('grpc-health-check');
+    this.health = new HealthImplementation();
+    this.setServing(false);
+    this.health.addToServer(this.server);
+    await addReflection(this.server, this.serviceNames);
+    const port = await new Promise<number>((resolve, reject) => {
+      this.server.bindAsync(address, ServerCredentials.createInsecure(), (error, boundPort) => {
+        if (error === null) resolve(boundPort);
+        else reject(new SecateurError('FAILED_PRECONDITION', `Cannot listen at ${address}: ${error.message}`, { cause: error }));
+      });
+    });
+    this.address = { host, port };
+    return this.address;
+  }
+
+  /** Tells health checks, for the server as a whole and for each service, whether new work is welcome. */
+  setServing(serving: boolean): void {
+    for (const name of ['', ...this.serviceNames]) this.health?.setStatus(name, serving ? 'SERVING' : 'NOT_SERVING');
+  }
+
+  /**
+   * Reports NOT_SERVING, aborts the signals of all calls, which end with UNAVAILABLE or with the answer they had, and closes.
+   * Calls that still run after the grace are cut off.
+   */
+  async shutdown({ graceMs }: { readonly graceMs: number }): Promise<void> {
+    this.setServing(false);
+    const error = new SecateurError('UNAVAILABLE', 'The server is shutting down; try another one or later.');
+    this.calls.stop(error);
+    this.guard.endInfrastructureCalls(error);
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => this.server.forceShutdown(), graceMs);
+      this.server.tryShutdown(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+}

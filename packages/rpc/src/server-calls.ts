@@ -1,0 +1,132 @@
+import { randomUUID } from 'node:crypto';
+import { context as contextApi } from '@opentelemetry/api';
+import type { handleServerStreamingCall, handleUnaryCall, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
+import { SecateurError } from '@secateur/core';
+import type { CallContext } from './definition.js';
+import type { HostPort } from './host-port.js';
+import type { RpcLogger } from './logger.js';
+import type { MethodCodec } from './method-codec.js';
+import { toStatusObject } from './status.js';
+import { StreamWriter } from './stream-writer.js';
+import { traceServerCall, type TracedServerCall } from './tracing.js';
+
+type UnaryHandler = (request: unknown, context: CallContext) => Promise<unknown>;
+type StreamHandler = (request: unknown, context: CallContext) => AsyncIterable<unknown>;
+type GrpcCall = ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>;
+
+interface RunningCall {
+  readonly traced: TracedServerCall;
+  readonly context: CallContext;
+  /** What the call ends with when its handler threw `cause`. */
+  fail(cause: unknown): SecateurError;
+  end(error?: SecateurError): void;
+}
+
+/** Runs handlers for the calls of a server, and knows which are running. */
+export class ServerCalls {
+  private readonly running = new Set<AbortController>();
+  private stopped: SecateurError | undefined;
+
+  constructor(
+    private readonly address: () => HostPort,
+    private readonly logger: RpcLogger | undefined,
+  ) {}
+
+  /** Asks the handlers of all calls to stop; those that do end with this error. Calls that come later are stopped at once. */
+  stop(error: SecateurError): void {
+    this.stopped = error;
+    for (const controller of this.running) controller.abort(error);
+  }
+
+  serveUnary(method: MethodCodec, handler: UnaryHandler): handleUnaryCall<unknown, unknown> {
+    return (call, callback) => {
+      const running = this.begin(call, method);
+      const answer = async (): Promise<void> => {
+        try {
+          const response = await contextApi.with(running.traced.context, () => handler(call.request, running.context));
+          callback(null, response);
+          running.end();
+        } catch (cause) {
+          const error = running.fail(cause);
+          callback(toStatusObject(error));
+          running.end(error);
+        }
+      };
+      void answer();
+    };
+  }
+
+  serveStream(method: MethodCodec, handler: StreamHandler): handleServerStreamingCall<unknown, unknown> {
+    return (call) => {
+      const running = this.begin(call, method);
+      const answer = async (): Promise<void> => {
+        try {
+          await writeAll(call, running, () => handler(call.request, running.context));
+          call.end();
+          running.end();
+        } catch (cause) {
+          const error = running.fail(cause);
+          call.emit('error', toStatusObject(error));
+          running.end(error);
+        }
+      };
+      void answer();
+    };
+  }
+
+  private begin(call: GrpcCall, method: MethodCodec): RunningCall {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const deadline = new Date(call.getDeadline());
+    this.running.add(controller);
+    if (this.stopped !== undefined) controller.abort(this.stopped);
+    // Also emitted after a call has ended, when nobody listens to the signal any more.
+    call.on('cancelled', () => controller.abort(goneError(method, deadline)));
+    const traced = traceServerCall(method, this.address(), call.metadata);
+    return {
+      traced,
+      context: { signal, peer: call.getPeer(), method: method.fullName, deadline },
+      fail: (cause) => this.explain(cause, method, signal),
+      end: (error) => {
+        this.running.delete(controller);
+        traced.end(error);
+      },
+    };
+  }
+
+  private explain(cause: unknown, method: MethodCodec, signal: AbortSignal): SecateurError {
+    // Whatever a handler throws when it is asked to stop, the reason is why it was asked.
+    if (signal.aborted && signal.reason instanceof SecateurError) return signal.reason;
+    if (cause instanceof SecateurError) return cause;
+    const id = randomUUID();
+    this.logger?.error({ err: cause, method: method.fullName, errorId: id }, 'a call failed by a defect');
+    return new SecateurError('INTERNAL', `Internal error ${id}; the server's log has the details.`, { cause, metadata: { errorId: id } });
+  }
+}
+
+async function writeAll(
+  call: ServerWritableStream<unknown, unknown>,
+  { traced, context }: RunningCall,
+  handler: () => AsyncIterable<unknown>,
+): Promise<void> {
+  const writer = new StreamWriter(call, context.signal);
+  // A generator runs in the context of whoever asks for its next value.
+  const inContext = <Result>(work: () => Result): Result => contextApi.with(traced.context, work);
+  const messages = inContext(() => handler()[Symbol.asyncIterator]());
+  for (;;) {
+    const next = await inContext(() => messages.next());
+    if (next.done === true) return;
+    try {
+      await writer.write(next.value);
+    } catch (error) {
+      await inContext(() => messages.return?.());
+      throw error;
+    }
+  }
+}
+
+function goneError(method: MethodCodec, deadline: Date): SecateurError {
+  return Date.now() >= deadline.getTime()
+    ? new SecateurError('DEADLINE_EXCEEDED', `The deadline of ${method.fullName} is over.`)
+    : new SecateurError('CANCELLED', `The caller of ${method.fullName} cancelled it or is gone.`);
+}

@@ -1,0 +1,88 @@
+/** The one registry of names in traces. docs/reference/telemetry.md is made from it by scripts/write-reference.mjs. */
+
+export interface RegisteredName {
+  readonly name: string;
+  readonly description: string;
+}
+
+export const SPANS = {
+  JOB: { name: 'secateur.job', description: 'One attempt of a job. Root of the job trace.' },
+  PLAN: { name: 'secateur.plan', description: 'Checks the model and the data and cuts the model into shards.' },
+  LAYER_SUMMARY: { name: 'secateur.layer.summary', description: 'One block in the job trace, linked to the trace of that block.' },
+  LAYER: {
+    name: 'secateur.layer',
+    description: 'One block being pruned. Root of a trace of its own, linked to its summary in the job trace and to the block before.',
+  },
+  EMBED: { name: 'secateur.embed', description: 'Makes the hidden states of calibration groups on one node from their tokens.' },
+  FETCH: { name: 'secateur.fetch', description: 'A node pulls bytes: a shard or reduced statistics.' },
+  COLLECT: { name: 'secateur.collect', description: 'One node runs a block on its groups and sends their statistics.' },
+  ALLOCATE: { name: 'secateur.allocate', description: 'The sparsity of one projection is split over its rows.' },
+  APPLY: { name: 'secateur.apply', description: 'A node pulls the masks of a block and sets the dropped weights to zero.' },
+  PROPAGATE: { name: 'secateur.propagate', description: 'One node runs the pruned block on its groups to get the next hidden states.' },
+  WRITE: { name: 'secateur.write', description: 'The pruned block, or the finished checkpoint, is written.' },
+  MEASURE: { name: 'secateur.measure', description: 'One node runs the head on its groups and measures their loss.' },
+  REPLAY: { name: 'secateur.replay', description: 'Hidden states that a lost node held are recomputed through one pruned block.' },
+} as const satisfies Record<string, RegisteredName>;
+
+/** Phases of the engine, spans below the call that ran them. */
+export const ENGINE_SPANS = {
+  GEMM: { name: 'engine.gemm', description: 'Matrix products of projections.' },
+  ATTENTION: { name: 'engine.attention', description: 'Attention between positions.' },
+  NORMALIZATION: { name: 'engine.normalization', description: 'RMS or layer normalisation.' },
+  ACTIVATION: { name: 'engine.activation', description: 'Activation of the feed-forward part.' },
+  STATISTICS: { name: 'engine.statistics', description: 'Sums of squares and last inputs of the projections.' },
+  CONVERT: { name: 'engine.convert', description: 'Conversion between stored and computed element types.' },
+  SCORES: { name: 'engine.scores', description: 'Scores of the weights.' },
+  SORT: { name: 'engine.sort', description: 'Weights of each row sorted by score.' },
+  CURVES: { name: 'engine.curves', description: 'Quality of each row at every sparsity.' },
+  SEARCH: { name: 'engine.search', description: 'The search over learning rates.' },
+  MASK: { name: 'engine.mask', description: 'Masks packed or applied.' },
+  EMBED: { name: 'engine.embed', description: 'Token and position embedding.' },
+  LOSS: { name: 'engine.loss', description: 'Logits and cross-entropy.' },
+} as const satisfies Record<string, RegisteredName>;
+
+export const ATTRIBUTES = {
+  JOB_ID: { name: 'secateur.job.id', description: 'Id of the job.' },
+  TRACE_RECORD: {
+    name: 'secateur.trace.record',
+    description: 'True on the root span of a trace that is to be recorded even when nothing is exported.',
+  },
+  LAYER_INDEX: { name: 'secateur.layer.index', description: 'Block of the model, from 0.' },
+  NODE: { name: 'secateur.node', description: 'Name of the kernel node that does the work.' },
+  SHARD_ID: { name: 'secateur.shard.id', description: 'Shard that is loaded.' },
+  PROJECTION: { name: 'secateur.projection', description: 'Name of the projection in the checkpoint.' },
+  GROUPS: { name: 'secateur.groups', description: 'Number of calibration groups.' },
+  BYTES: { name: 'secateur.bytes', description: 'Bytes moved over the network.' },
+  LEARNING_RATE: { name: 'secateur.learning_rate', description: 'Learning rate of a search.' },
+  STEP: { name: 'secateur.step', description: 'Step of a search, from 0.' },
+  QUALITY: { name: 'secateur.quality', description: 'Quality of the projection with the sparsities of that step.' },
+  CANCELLED: { name: 'secateur.cancelled', description: 'True when the work was stopped on purpose, which is no error.' },
+  ENGINE_FLOPS: { name: 'secateur.engine.flops', description: 'Floating-point operations of a phase.' },
+  ENGINE_BYTES: { name: 'secateur.engine.bytes', description: 'Bytes a phase reads and writes as the algorithm needs them.' },
+  ENGINE_DEVICE_TIME: {
+    name: 'secateur.engine.device_time_ns',
+    description: 'Nanoseconds of computing: summed over threads and divided by the number of threads that worked.',
+  },
+} as const satisfies Record<string, RegisteredName>;
+
+export const EVENTS = {
+  LEARNING_RATE_TRIED: {
+    name: 'secateur.learning_rate_tried',
+    description: 'A learning rate was tried; with the best quality it reached and the step that did.',
+  },
+} as const satisfies Record<string, RegisteredName>;
+
+type Names<Table extends Record<string, RegisteredName>> = { readonly [Key in keyof Table]: Table[Key]['name'] };
+
+function namesOf<Table extends Record<string, RegisteredName>>(table: Table): Names<Table> {
+  return Object.fromEntries(Object.entries(table).map(([key, { name }]) => [key, name])) as Names<Table>;
+}
+
+export const SpanName = namesOf(SPANS);
+export type SpanName = (typeof SpanName)[keyof typeof SpanName];
+
+export const Attribute = namesOf(ATTRIBUTES);
+export type Attribute = (typeof Attribute)[keyof typeof Attribute];
+
+export const EventName = namesOf(EVENTS);
+export type EventName = (typeof EventName)[keyof typeof EventName];

@@ -1,0 +1,233 @@
+// The programs and libraries outside npm that the build, the tests and the linters need: how to find each, and how to get it.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { requireCommand, runCommand } from './run-command.mjs';
+
+/**
+ * @typedef {object} Requirement
+ * @property {string} what as it is named in the message to the user
+ * @property {'build' | 'tests' | 'lint'} purpose
+ * @property {string} debian
+ * @property {string} fedora
+ * @property {string} [brew] left out where macOS has it with the command line tools
+ * @property {() => Promise<string | undefined>} findProblem undefined when it is there and new enough
+ */
+
+/** @type {readonly Requirement[]} */
+export const requirements = [
+  {
+    what: 'a C++20 compiler (g++ 11, clang 14 or newer)',
+    purpose: 'build',
+    debian: 'g++',
+    fedora: 'gcc-c++',
+    findProblem: findCompilerProblem,
+  },
+  {
+    what: 'CMake 3.21 or newer',
+    purpose: 'build',
+    debian: 'cmake',
+    fedora: 'cmake',
+    brew: 'cmake',
+    findProblem: () => findVersionProblem('cmake', [3, 21]),
+  },
+  {
+    what: 'make or ninja',
+    purpose: 'build',
+    debian: 'make',
+    fedora: 'make',
+    findProblem: async () => ((await isInstalled('make')) || (await isInstalled('ninja')) ? undefined : 'not found'),
+  },
+  {
+    what: 'OpenBLAS with its C header (cblas.h, libopenblas)',
+    purpose: 'build',
+    debian: 'libopenblas-dev',
+    fedora: 'openblas-devel',
+    brew: 'openblas',
+    findProblem: () => Promise.resolve(findHeader('cblas.h') && findLibrary('openblas') ? undefined : 'not found'),
+  },
+  {
+    what: 'the C++ test framework doctest (doctest/doctest.h)',
+    purpose: 'tests',
+    debian: 'doctest-dev',
+    fedora: 'doctest-devel',
+    brew: 'doctest',
+    findProblem: () => Promise.resolve(findHeader('doctest/doctest.h') ? undefined : 'not found'),
+  },
+  {
+    what: 'the C++ library nlohmann-json (nlohmann/json.hpp)',
+    purpose: 'tests',
+    debian: 'nlohmann-json3-dev',
+    fedora: 'json-devel',
+    brew: 'nlohmann-json',
+    findProblem: () => Promise.resolve(findHeader('nlohmann/json.hpp') ? undefined : 'not found'),
+  },
+  {
+    what: 'clang-format 14 or newer',
+    purpose: 'lint',
+    debian: 'clang-format',
+    fedora: 'clang-tools-extra',
+    brew: 'clang-format',
+    findProblem: () => findVersionProblem('clang-format', [14]),
+  },
+];
+
+/**
+ * Makes sure that everything for these purposes is there. Installs what is missing on Debian and its relatives when it may.
+ * @param {ReadonlySet<Requirement['purpose']>} purposes
+ * @param {(line: string) => void} say
+ * @returns {Promise<boolean>} whether anything was installed
+ * @throws {Error} with a message for the user when something stays missing
+ */
+export async function ensureSystemPackages(purposes, say) {
+  const needed = requirements.filter(({ purpose }) => purposes.has(purpose));
+  const missing = await findMissing(needed);
+  if (missing.length === 0) return false;
+  const asRoot = isDebianLike(readOsRelease()) ? await findRootPrefix() : undefined;
+  if (asRoot === undefined) throw new Error(describeMissing(missing));
+  const packages = missing.map(({ requirement }) => requirement.debian);
+  say(`Installing the system packages ${packages.join(', ')} with apt-get.`);
+  await installDebianPackages(packages, asRoot);
+  const stillMissing = await findMissing(needed);
+  if (stillMissing.length > 0) throw new Error(describeMissing(stillMissing));
+  return true;
+}
+
+/** @typedef {{ requirement: Requirement, problem: string }} Missing */
+
+/** @param {readonly Requirement[]} needed @returns {Promise<Missing[]>} */
+async function findMissing(needed) {
+  const checked = await Promise.all(needed.map(async (requirement) => ({ requirement, problem: await requirement.findProblem() })));
+  return checked.flatMap(({ requirement, problem }) => (problem === undefined ? [] : [{ requirement, problem }]));
+}
+
+/**
+ * One message that names everything missing and how to get it on the common systems.
+ * @param {readonly Missing[]} missing
+ */
+export function describeMissing(missing) {
+  const names = (/** @type {'debian' | 'fedora' | 'brew'} */ system) =>
+    missing.flatMap(({ requirement }) => requirement[system] ?? []).join(' ');
+  const brew = names('brew');
+  return [
+    'Missing on this machine:',
+    ...missing.map(({ requirement, problem }) => `  - ${requirement.what}: ${problem}`),
+    'Install what is missing and run the command again:',
+    `  Debian, Ubuntu:  sudo apt-get install ${names('debian')}`,
+    `  Fedora:          sudo dnf install ${names('fedora')}`,
+    `  macOS:           xcode-select --install${brew === '' ? '' : ` ; brew install ${brew}`}`,
+  ].join('\n');
+}
+
+/**
+ * The first dotted number in the text that `program --version` prints.
+ * @param {string} text
+ * @returns {number[] | undefined}
+ */
+export function parseVersion(text) {
+  return /\d+(?:\.\d+)+/.exec(text)?.[0].split('.').map(Number);
+}
+
+/** @param {readonly number[]} version @param {readonly number[]} minimum */
+export function isAtLeast(version, minimum) {
+  for (const [index, least] of minimum.entries()) {
+    const part = version[index] ?? 0;
+    if (part !== least) return part > least;
+  }
+  return true;
+}
+
+/** @param {string} osRelease content of /etc/os-release */
+export function isDebianLike(osRelease) {
+  const families = [...osRelease.matchAll(/^ID(?:_LIKE)?="?([^"\n]*)"?$/gm)].flatMap((match) => (match[1] ?? '').split(' '));
+  return families.includes('debian') || families.includes('ubuntu');
+}
+
+function readOsRelease() {
+  return existsSync('/etc/os-release') ? readFileSync('/etc/os-release', 'utf8') : '';
+}
+
+/** What to put before a command so that it runs as root without asking; undefined when that is not possible. */
+async function findRootPrefix() {
+  if (process.getuid?.() === 0) return [];
+  return (await runCommand('sudo', ['-n', 'true'], { quiet: true })).code === 0 ? ['sudo', '-n'] : undefined;
+}
+
+/** The package lists are only refreshed when the packages cannot be had without. @param {readonly string[]} packages @param {readonly string[]} asRoot */
+async function installDebianPackages(packages, asRoot) {
+  const aptGet = (/** @type {string[]} */ ...args) => {
+    const [program = '', ...rest] = [
+      ...asRoot,
+      'env',
+      'DEBIAN_FRONTEND=noninteractive',
+      'apt-get',
+      '-o',
+      'DPkg::Lock::Timeout=300',
+      ...args,
+    ];
+    return /** @type {const} */ ([program, rest, { quiet: true }]);
+  };
+  const install = aptGet('install', '-y', '--no-install-recommends', ...packages);
+  if ((await runCommand(...install)).code === 0) return;
+  await requireCommand(...aptGet('update'));
+  await requireCommand(...install);
+}
+
+async function findCompilerProblem() {
+  for (const program of [process.env['CXX'], 'c++', 'g++', 'clang++']) {
+    if (program === undefined || program === '') continue;
+    const { code, output } = await runCommand(program, ['--version'], { quiet: true });
+    if (code !== 0) continue;
+    const minimum = output.includes('clang') ? [14] : [11];
+    return describeVersion(program, output, minimum);
+  }
+  return 'not found';
+}
+
+/** @param {string} program @param {readonly number[]} minimum */
+async function findVersionProblem(program, minimum) {
+  const { code, output } = await runCommand(program, ['--version'], { quiet: true });
+  return code === 0 ? describeVersion(program, output, minimum) : 'not found';
+}
+
+/** @param {string} program @param {string} output @param {readonly number[]} minimum */
+function describeVersion(program, output, minimum) {
+  const version = parseVersion(output);
+  if (version === undefined) return `${program} does not tell its version`;
+  return isAtLeast(version, minimum) ? undefined : `${program} is version ${version.join('.')}`;
+}
+
+/** @param {string} program */
+async function isInstalled(program) {
+  return (await runCommand(program, ['--version'], { quiet: true })).code === 0;
+}
+
+const prefixes = [
+  ...(process.env['CMAKE_PREFIX_PATH'] ?? '').split(delimiter).filter(Boolean),
+  '/usr',
+  '/usr/local',
+  '/usr/local/opt/openblas',
+  '/opt/homebrew',
+  '/opt/homebrew/opt/openblas',
+  '/opt/OpenBLAS',
+];
+
+/** Debian's folders for one architecture, such as x86_64-linux-gnu. @param {string} folder */
+function listArchitectureFolders(folder) {
+  return existsSync(folder) ? readdirSync(folder).filter((name) => name.includes('-linux-')) : [];
+}
+
+/** @param {string} name */
+function findHeader(name) {
+  return prefixes
+    .map((prefix) => join(prefix, 'include'))
+    .flatMap((folder) => ['', 'openblas', ...listArchitectureFolders(folder)].map((part) => join(folder, part, name)))
+    .some((path) => existsSync(path));
+}
+
+/** @param {string} name */
+function findLibrary(name) {
+  return prefixes
+    .flatMap((prefix) => [join(prefix, 'lib'), join(prefix, 'lib64')])
+    .flatMap((folder) => ['', ...listArchitectureFolders(folder)].map((part) => join(folder, part)))
+    .some((folder) => existsSync(join(folder, `lib${name}.so`)) || existsSync(join(folder, `lib${name}.dylib`)));
+}

@@ -1,0 +1,133 @@
+import type { Engine } from '@secateur/native';
+import { CHUNK_BYTES, SecateurError } from '@secateur/core';
+import type { ServiceImplementation } from '@secateur/rpc';
+import type { KernelServiceDefinition } from '@secateur/proto/kernel_service';
+import { recordSearchSteps } from '../engine/record-search-steps.js';
+import { toWireSite } from '../engine/wire-types.js';
+import type { SessionRegistry } from '../session/session-registry.js';
+
+export interface KernelServiceOptions {
+  readonly name: string;
+  readonly engine: Engine;
+  readonly sessions: SessionRegistry;
+  readonly memoryBudgetBytes: number;
+}
+
+/** The gRPC surface of a node: unpacks requests, finds the session, packs answers. */
+export function createKernelService({
+  name,
+  engine,
+  sessions,
+  memoryBudgetBytes,
+}: KernelServiceOptions): ServiceImplementation<KernelServiceDefinition> {
+  return {
+    describeNode: () =>
+      Promise.resolve({
+        name,
+        engine: engine.description,
+        sessions: sessions.size,
+        memoryBudgetBytes,
+        memoryUsedBytes: engine.memoryUsedBytes(),
+      }),
+
+    openSession: (request) => {
+      sessions.open(request);
+      return Promise.resolve({});
+    },
+
+    loadShard: (request) =>
+      sessions.use(request.sessionId, (session) => {
+        if (request.shard === undefined) throw new SecateurError('INVALID_REQUEST', 'LoadShard needs a shard.');
+        return session.loadShard(request.shard);
+      }),
+
+    releaseShard: async (request) => {
+      await sessions.use(request.sessionId, (session) => session.releaseShard(request.shardId));
+      return {};
+    },
+
+    embed: async (request, { signal }) => {
+      await sessions.use(request.sessionId, (session) => session.embed(request.shardId, request.groups, signal));
+      return {};
+    },
+
+    collectStatistics: (request, { signal }) =>
+      sessions.stream(request.sessionId, async function* (session) {
+        for (const groupIndex of request.groupIndices) {
+          const sites = await session.collectStatistics(request.shardId, groupIndex, signal);
+          for (const [position, statistics] of sites.entries()) {
+            yield {
+              groupIndex,
+              statistics: {
+                site: toWireSite(statistics.site),
+                sumsOfSquares: viewBytes(statistics.sumsOfSquares),
+                lastInputs: viewBytes(statistics.lastInputs),
+              },
+              groupDone: position === sites.length - 1,
+            };
+          }
+        }
+      }),
+
+    allocateRows: (request, { signal }) =>
+      sessions.stream(request.sessionId, async function* (session) {
+        const started = performance.now();
+        const rows = await session.allocateRows(request, signal);
+        const seconds = (performance.now() - started) / 1000;
+        recordSearchSteps(rows.steps);
+        const { learningRate, bestStep, mask } = rows;
+        yield {
+          part: {
+            $case: 'rows' as const,
+            value: {
+              record: {
+                baselineQuality: rows.baselineQuality,
+                bestQuality: rows.bestQuality,
+                ...(learningRate === null ? {} : { learningRate }),
+                ...(bestStep === null ? {} : { bestStep }),
+                varianceBefore: rows.varianceBefore,
+                varianceAfter: rows.varianceAfter,
+                dropped: rows.dropped,
+              },
+              rowSparsities: viewBytes(rows.rowSparsities),
+              droppedPerRow: viewBytes(rows.droppedPerRow),
+              seconds,
+            },
+          },
+        };
+        for (let offset = 0; offset < mask.byteLength; offset += CHUNK_BYTES) {
+          yield { part: { $case: 'mask' as const, value: mask.subarray(offset, offset + CHUNK_BYTES) } };
+        }
+      }),
+
+    applyMasks: async (request, { signal }) => {
+      await sessions.use(request.sessionId, (session) => session.applyMasks(request.shardId, request.masks, signal));
+      return {};
+    },
+
+    propagate: (request, { signal }) =>
+      sessions.stream(request.sessionId, async function* (session) {
+        for (const groupIndex of request.groupIndices) {
+          await session.propagate(request.shardId, groupIndex, signal);
+          yield { groupIndex };
+        }
+      }),
+
+    measureLoss: (request, { signal }) =>
+      sessions.stream(request.sessionId, async function* (session) {
+        for (const groupIndex of request.groupIndices) {
+          const losses = await session.measureLoss(request.shardId, groupIndex, signal);
+          yield { groupIndex, losses: Array.from(losses) };
+        }
+      }),
+
+    closeSession: async (request) => {
+      await sessions.close(request.sessionId);
+      return {};
+    },
+  };
+}
+
+function viewBytes(values: ArrayBufferView): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}

@@ -1,0 +1,168 @@
+import type { AllocationOptions, EngineArchitecture, InputSite, Projection, TensorRole, ElementType } from '@secateur/native';
+import { EngineError } from '@secateur/native';
+import { SecateurError, type ErrorReason } from '@secateur/core';
+import { Allocation, Score, type AllocationOptions as WireAllocationOptions } from '@secateur/proto/allocation';
+import {
+  DataType,
+  FeedForward,
+  Normalization,
+  PositionEncoding,
+  TensorRole as WireRole,
+  type Architecture,
+  type TensorDescriptor,
+} from '@secateur/proto/model';
+import { InputSite as WireSite } from '@secateur/proto/statistics';
+
+/** Wire value → engine word. A value without a word is refused by name. */
+function translate<Word>(table: ReadonlyMap<number, Word>, value: number, field: string): Word {
+  const word = table.get(value);
+  if (word === undefined) {
+    throw new SecateurError('INVALID_REQUEST', `${field} has the value ${value}, which this node does not know.`, {
+      violations: [{ field, description: `must be one of ${[...table.keys()].join(', ')}` }],
+    });
+  }
+  return word;
+}
+
+const NORMALIZATIONS = new Map<number, EngineArchitecture['normalization']>([
+  [Normalization.RMS, 'rms'],
+  [Normalization.LAYER, 'layer'],
+]);
+
+const POSITION_ENCODINGS = new Map<number, EngineArchitecture['positionEncoding']>([
+  [PositionEncoding.ROTARY, 'rotary'],
+  [PositionEncoding.LEARNED, 'learned'],
+]);
+
+const FEED_FORWARDS = new Map<number, EngineArchitecture['feedForward']>([
+  [FeedForward.GATED_SILU, 'gated-silu'],
+  [FeedForward.RELU, 'relu'],
+]);
+
+const ELEMENT_TYPES = new Map<number, ElementType>([
+  [DataType.F32, 'F32'],
+  [DataType.F16, 'F16'],
+  [DataType.BF16, 'BF16'],
+]);
+
+const ELEMENT_BYTES: Readonly<Record<ElementType, number>> = { F32: 4, F16: 2, BF16: 2 };
+
+const ROLES = new Map<number, TensorRole>([
+  [WireRole.TOKEN_EMBEDDING, 'token-embedding'],
+  [WireRole.POSITION_EMBEDDING, 'position-embedding'],
+  [WireRole.ATTENTION_NORM_WEIGHT, 'attention-norm-weight'],
+  [WireRole.ATTENTION_NORM_BIAS, 'attention-norm-bias'],
+  [WireRole.QUERY_WEIGHT, 'query-weight'],
+  [WireRole.QUERY_BIAS, 'query-bias'],
+  [WireRole.KEY_WEIGHT, 'key-weight'],
+  [WireRole.KEY_BIAS, 'key-bias'],
+  [WireRole.VALUE_WEIGHT, 'value-weight'],
+  [WireRole.VALUE_BIAS, 'value-bias'],
+  [WireRole.OUTPUT_WEIGHT, 'output-weight'],
+  [WireRole.OUTPUT_BIAS, 'output-bias'],
+  [WireRole.FEED_FORWARD_NORM_WEIGHT, 'feed-forward-norm-weight'],
+  [WireRole.FEED_FORWARD_NORM_BIAS, 'feed-forward-norm-bias'],
+  [WireRole.GATE_WEIGHT, 'gate-weight'],
+  [WireRole.UP_WEIGHT, 'up-weight'],
+  [WireRole.UP_BIAS, 'up-bias'],
+  [WireRole.DOWN_WEIGHT, 'down-weight'],
+  [WireRole.DOWN_BIAS, 'down-bias'],
+  [WireRole.FINAL_NORM_WEIGHT, 'final-norm-weight'],
+  [WireRole.FINAL_NORM_BIAS, 'final-norm-bias'],
+  [WireRole.HEAD_WEIGHT, 'head-weight'],
+]);
+
+const PROJECTIONS = new Map<number, Projection>([
+  [WireRole.QUERY_WEIGHT, 'query'],
+  [WireRole.KEY_WEIGHT, 'key'],
+  [WireRole.VALUE_WEIGHT, 'value'],
+  [WireRole.OUTPUT_WEIGHT, 'output'],
+  [WireRole.GATE_WEIGHT, 'gate'],
+  [WireRole.UP_WEIGHT, 'up'],
+  [WireRole.DOWN_WEIGHT, 'down'],
+]);
+
+const SITES: Readonly<Record<InputSite, WireSite>> = {
+  'attention-input': WireSite.ATTENTION_INPUT,
+  'attention-output': WireSite.ATTENTION_OUTPUT,
+  'feed-forward-input': WireSite.FEED_FORWARD_INPUT,
+  'feed-forward-hidden': WireSite.FEED_FORWARD_HIDDEN,
+};
+
+const SCORES = new Map<number, AllocationOptions['score']>([
+  [Score.WANDA, 'wanda'],
+  [Score.MAGNITUDE, 'magnitude'],
+]);
+
+const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
+  [Allocation.TRIM, 'trim'],
+  [Allocation.UNIFORM, 'uniform'],
+]);
+
+export function toEngineArchitecture(architecture: Architecture): EngineArchitecture {
+  return {
+    hiddenSize: architecture.hiddenSize,
+    intermediateSize: architecture.intermediateSize,
+    attentionHeads: architecture.attentionHeads,
+    keyValueHeads: architecture.keyValueHeads,
+    headDimension: architecture.headDimension,
+    vocabularySize: architecture.vocabularySize,
+    maximumPositions: architecture.maximumPositions,
+    normalization: translate(NORMALIZATIONS, architecture.normalization, 'architecture.normalization'),
+    normalizationEpsilon: architecture.normalizationEpsilon,
+    positionEncoding: translate(POSITION_ENCODINGS, architecture.positionEncoding, 'architecture.position_encoding'),
+    rotaryBase: architecture.rotaryBase,
+    learnedPositionOffset: architecture.learnedPositionOffset,
+    feedForward: translate(FEED_FORWARDS, architecture.feedForward, 'architecture.feed_forward'),
+  };
+}
+
+/** Role and element type of a tensor; its declared bytes must be what its shape says. */
+export function toEngineTensorType(tensor: TensorDescriptor): { role: TensorRole; elementType: ElementType } {
+  const role = translate(ROLES, tensor.role, `${tensor.name}.role`);
+  const elementType = translate(ELEMENT_TYPES, tensor.dataType, `${tensor.name}.data_type`);
+  const expected = tensor.shape.reduce((product, size) => product * size, ELEMENT_BYTES[elementType]);
+  if (expected !== tensor.bytes) {
+    throw new SecateurError(
+      'INVALID_REQUEST',
+      `${tensor.name}: ${elementType} of shape [${tensor.shape.join(', ')}] takes ${expected} bytes, the descriptor says ${tensor.bytes}.`,
+    );
+  }
+  return { role, elementType };
+}
+
+export function toEngineProjection(role: WireRole): Projection {
+  return translate(PROJECTIONS, role, 'projection');
+}
+
+export function toWireSite(site: InputSite): WireSite {
+  return SITES[site];
+}
+
+export function toEngineAllocation(options: WireAllocationOptions): AllocationOptions {
+  return {
+    score: translate(SCORES, options.score, 'options.score'),
+    allocation: translate(ALLOCATIONS, options.allocation, 'options.allocation'),
+    iterations: options.iterations,
+    learningRates: options.learningRates,
+    negativeLearningRates: options.forbidNegativeLearningRates ? [] : options.negativeLearningRates,
+  };
+}
+
+const REASONS: Readonly<Record<EngineError['code'], ErrorReason>> = {
+  INVALID_ARGUMENT: 'INVALID_REQUEST',
+  FAILED_PRECONDITION: 'FAILED_PRECONDITION',
+  RESOURCE_EXHAUSTED: 'RESOURCE_EXHAUSTED',
+  CANCELLED: 'CANCELLED',
+  NON_FINITE: 'NON_FINITE_RESULT',
+  INTERNAL: 'INTERNAL',
+};
+
+/** An error of the engine as callers of the service see it; anything else stays what it is. */
+export function toServiceError(error: unknown): unknown {
+  if (!(error instanceof EngineError)) return error;
+  const metadata: Record<string, string> = {};
+  if (error.neededBytes !== undefined) metadata['neededBytes'] = String(error.neededBytes);
+  if (error.availableBytes !== undefined) metadata['availableBytes'] = String(error.availableBytes);
+  return new SecateurError(REASONS[error.code], error.message, { cause: error, metadata });
+}

@@ -1,0 +1,1 @@
+export { runKernelNode, type KernelNodeOptions } from './run-kernel-node.js';

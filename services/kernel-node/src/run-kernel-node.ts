@@ -1,0 +1,81 @@
+import { hostname, totalmem } from 'node:os';
+import { openEngine } from '@secateur/native';
+import { RpcServer } from '@secateur/rpc';
+import { startTelemetry } from '@secateur/telemetry';
+import { KernelServiceDefinition } from '@secateur/proto/kernel_service';
+import { TraceServiceDefinition } from '@secateur/proto/trace_service';
+import { pino } from 'pino';
+import { createKernelService } from './api/kernel-service.js';
+import { createTraceService } from './api/trace-service.js';
+import { toServiceError } from './engine/wire-types.js';
+import { SessionRegistry } from './session/session-registry.js';
+
+const VERSION = '0.1.0';
+/** Longer than any single engine call takes to notice that it is cancelled. */
+const SHUTDOWN_GRACE_MS = 10_000;
+/** Share of the machine's (or container's) memory the engine may use when no budget is given. */
+const DEFAULT_MEMORY_SHARE = 0.8;
+
+export interface KernelNodeOptions {
+  /** HOST:PORT; port 0 takes a free one. */
+  readonly listen: string;
+  /** For reports and traces. Defaults to the host name and process id. */
+  readonly name?: string;
+  readonly backend: 'auto' | 'cpu' | 'cuda';
+  /** 0 = one per processor. */
+  readonly threads: number;
+  /** What all sessions together may hold. Defaults to 80 % of the memory of the machine or container. */
+  readonly memoryBytes?: number;
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
+  readonly onListening?: (address: string) => void;
+  /** Aborting drains the node: running calls are ended, sessions freed. */
+  readonly signal: AbortSignal;
+}
+
+/** Serves the engine of this machine until the signal aborts. */
+export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
+  const name = options.name ?? `${hostname()}-${process.pid}`;
+  const logger = pino({ name: 'secateur-node', level: options.logLevel, base: { node: name } }, pino.destination(2));
+  const telemetry = await startTelemetry({ serviceName: 'secateur-kernel-node', serviceVersion: VERSION, instanceId: name });
+  const memoryBudgetBytes = options.memoryBytes ?? defaultMemoryBytes();
+  const engine = openEngineOrExplain(options, memoryBudgetBytes);
+  const sessions = new SessionRegistry(engine, (sessionId) => logger.warn({ sessionId }, 'closed an abandoned session'));
+  const server = new RpcServer({ logger });
+  server.addService(KernelServiceDefinition, createKernelService({ name, engine, sessions, memoryBudgetBytes }));
+  server.addService(TraceServiceDefinition, createTraceService(telemetry.recorder));
+  try {
+    const { host, port } = await server.listen(options.listen);
+    server.setServing(true);
+    const address = `${host}:${port}`;
+    logger.info({ address, engine: engine.description, memoryBudgetBytes }, 'listening');
+    options.onListening?.(address);
+    await aborted(options.signal);
+    logger.info('draining');
+  } finally {
+    await server.shutdown({ graceMs: SHUTDOWN_GRACE_MS });
+    await sessions.closeAll();
+    await engine.close();
+    await telemetry.shutdown();
+  }
+}
+
+function openEngineOrExplain(options: KernelNodeOptions, memoryBudgetBytes: number) {
+  try {
+    return openEngine({ backend: options.backend, threads: options.threads, memoryBudgetBytes });
+  } catch (error) {
+    throw toServiceError(error);
+  }
+}
+
+function defaultMemoryBytes(): number {
+  const limit = process.constrainedMemory();
+  const memory = limit > 0 && limit < totalmem() ? limit : totalmem();
+  return Math.floor(memory * DEFAULT_MEMORY_SHARE);
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,200 @@
+import type { AllocatedRows, EngineSession, EngineTensor, SiteStatistics } from '@secateur/native';
+import { SecateurError } from '@secateur/core';
+import { fetchResource, type Channel } from '@secateur/rpc';
+import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
+import type {
+  AllocateRowsRequest,
+  LoadShardResponse,
+  MaskDescriptor,
+  OpenSessionRequest,
+  ReducedStatistics,
+} from '@secateur/proto/kernel_service';
+import type { ShardDescriptor, TensorDescriptor } from '@secateur/proto/model';
+import type { CalibrationGroup } from '@secateur/proto/statistics';
+import { toEngineAllocation, toEngineProjection, toEngineTensorType } from '../engine/wire-types.js';
+import { traceEngineCall } from '../engine/trace-engine-call.js';
+
+/** The block in use and the one that is pulled meanwhile. */
+const MAXIMUM_BLOCK_SHARDS = 2;
+const FETCH_TIMEOUT_MS = 3_600_000;
+const FETCH_IDLE_TIMEOUT_MS = 60_000;
+
+interface LoadedShard {
+  readonly tensors: ReadonlyMap<number, TensorDescriptor>;
+  readonly loaded: Promise<LoadShardResponse>;
+  readonly abort: AbortController;
+}
+
+/** One job's state on this node: weights of at most two blocks, hidden states of its groups, statistics being used. */
+export class KernelSession {
+  private readonly shards = new Map<string, LoadedShard>();
+  /** Statistics pulled for the block in use; siblings share their input's. */
+  private readonly statistics = new Map<string, Promise<Buffer>>();
+
+  constructor(
+    readonly request: OpenSessionRequest,
+    private readonly engine: EngineSession,
+    private readonly source: Channel,
+  ) {}
+
+  async loadShard(shard: ShardDescriptor): Promise<LoadShardResponse> {
+    const existing = this.shards.get(shard.id);
+    if (existing !== undefined) {
+      await existing.loaded;
+      return { fetchedBytes: 0, fetchSeconds: 0 };
+    }
+    const blocks = [...this.shards.keys()].filter(isBlock);
+    if (isBlock(shard.id) && blocks.length >= MAXIMUM_BLOCK_SHARDS) {
+      throw new SecateurError(
+        'FAILED_PRECONDITION',
+        `Session ${this.request.sessionId} already holds ${blocks.join(' and ')}; release one before ${shard.id} is loaded.`,
+      );
+    }
+    const abort = new AbortController();
+    const loaded = this.pullShard(shard, abort.signal);
+    const entry = { tensors: new Map(shard.tensors.map((tensor) => [tensor.role, tensor])), loaded, abort };
+    this.shards.set(shard.id, entry);
+    try {
+      return await loaded;
+    } catch (error) {
+      if (this.shards.get(shard.id) === entry) this.shards.delete(shard.id);
+      throw error;
+    }
+  }
+
+  private async pullShard(shard: ShardDescriptor, signal: AbortSignal): Promise<LoadShardResponse> {
+    const types = shard.tensors.map(toEngineTensorType);
+    const fetchedBytes = shard.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+    const started = performance.now();
+    const tensors = await withSpan(
+      SpanName.FETCH,
+      { attributes: { [Attribute.SHARD_ID]: shard.id, [Attribute.BYTES]: fetchedBytes } },
+      async () => {
+        const pulled: EngineTensor[] = [];
+        for (const [index, tensor] of shard.tensors.entries()) {
+          const bytes = await this.fetch(tensor.resource, tensor.bytes, signal, tensor.digest);
+          pulled.push({ ...types[index]!, shape: tensor.shape, bytes });
+        }
+        return pulled;
+      },
+    );
+    const fetchSeconds = (performance.now() - started) / 1000;
+    await traceEngineCall(() => this.engine.loadShard(shard.id, tensors, { signal }));
+    return { fetchedBytes, fetchSeconds };
+  }
+
+  private fetch(resource: string, bytes: number, signal: AbortSignal, digest?: string): Promise<Buffer> {
+    return fetchResource(
+      this.source,
+      { resource, bytes, ...(digest === undefined ? {} : { digest }) },
+      { signal, timeoutMs: FETCH_TIMEOUT_MS, idleTimeoutMs: FETCH_IDLE_TIMEOUT_MS },
+    );
+  }
+
+  async releaseShard(shardId: string): Promise<void> {
+    const shard = this.shards.get(shardId);
+    if (shard === undefined) return;
+    this.shards.delete(shardId);
+    if (isBlock(shardId)) this.statistics.clear();
+    shard.abort.abort();
+    await shard.loaded.then(
+      () => this.engine.releaseShard(shardId),
+      () => undefined,
+    );
+  }
+
+  async embed(shardId: string, groups: readonly CalibrationGroup[], signal: AbortSignal): Promise<void> {
+    await this.requireShard(shardId);
+    for (const group of groups) {
+      const tokenIds = readInt32(group.tokenIds, `tokens of group ${group.index}`, group.samples * group.sequenceLength);
+      const { index, samples, sequenceLength } = group;
+      await traceEngineCall(() => this.engine.embed(shardId, { index, samples, sequenceLength, tokenIds }, { signal }));
+    }
+  }
+
+  async collectStatistics(shardId: string, groupIndex: number, signal: AbortSignal): Promise<readonly SiteStatistics[]> {
+    await this.requireShard(shardId);
+    return traceEngineCall(() => this.engine.collectStatistics(shardId, groupIndex, { signal }));
+  }
+
+  async propagate(shardId: string, groupIndex: number, signal: AbortSignal): Promise<void> {
+    await this.requireShard(shardId);
+    await traceEngineCall(() => this.engine.propagate(shardId, groupIndex, { signal }));
+  }
+
+  async measureLoss(shardId: string, groupIndex: number, signal: AbortSignal): Promise<Float64Array> {
+    await this.requireShard(shardId);
+    return traceEngineCall(() => this.engine.measureLoss(shardId, groupIndex, { signal }));
+  }
+
+  async allocateRows(request: AllocateRowsRequest, signal: AbortSignal): Promise<AllocatedRows> {
+    await this.requireShard(request.shardId);
+    if (request.statistics === undefined || request.options === undefined) {
+      throw new SecateurError('INVALID_REQUEST', 'AllocateRows needs statistics and options.');
+    }
+    const projection = toEngineProjection(request.projection);
+    const options = toEngineAllocation(request.options);
+    const statistics = await this.pullStatistics(request.statistics, signal);
+    return traceEngineCall(() =>
+      this.engine.allocateRows(request.shardId, projection, request.targetSparsity, statistics, options, { signal }),
+    );
+  }
+
+  private async pullStatistics(statistics: ReducedStatistics, signal: AbortSignal) {
+    const { samples, columns } = statistics;
+    const pull = (resource: string, bytes: number): Promise<Buffer> => {
+      let pulled = this.statistics.get(resource);
+      if (pulled === undefined) {
+        pulled = this.fetch(resource, bytes, signal);
+        this.statistics.set(resource, pulled);
+        pulled.catch(() => this.statistics.delete(resource));
+      }
+      return pulled;
+    };
+    const [meanSquares, lastInputs] = await withSpan(SpanName.FETCH, { attributes: { [Attribute.BYTES]: 4 * columns * (samples + 1) } }, () =>
+      Promise.all([pull(statistics.meanSquaresResource, 4 * columns), pull(statistics.lastInputsResource, 4 * columns * samples)]),
+    );
+    return { samples, columns, meanSquares, lastInputs };
+  }
+
+  async applyMasks(shardId: string, masks: readonly MaskDescriptor[], signal: AbortSignal): Promise<void> {
+    const shard = await this.requireShard(shardId);
+    for (const mask of masks) {
+      const shape = shard.tensors.get(mask.projection)?.shape;
+      const [rows, columns] = shape ?? [];
+      if (rows === undefined || columns === undefined) {
+        throw new SecateurError('INVALID_REQUEST', `${shardId} has no weight with role ${mask.projection} to mask.`);
+      }
+      const bytes = await this.fetch(mask.resource, rows * Math.ceil(columns / 8), signal);
+      await traceEngineCall(() => this.engine.applyMask(shardId, toEngineProjection(mask.projection), bytes, { signal }));
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const shard of this.shards.values()) shard.abort.abort();
+    this.source.close();
+    await this.engine.close();
+  }
+
+  private async requireShard(shardId: string): Promise<LoadedShard> {
+    const shard = this.shards.get(shardId);
+    if (shard === undefined) {
+      throw new SecateurError('FAILED_PRECONDITION', `Session ${this.request.sessionId} holds no shard ${shardId}; load it first.`);
+    }
+    await shard.loaded;
+    return shard;
+  }
+}
+
+function isBlock(shardId: string): boolean {
+  return shardId.startsWith('block/');
+}
+
+/** Copies little-endian int32 values out of message bytes, which may be unaligned. */
+function readInt32(bytes: Uint8Array, what: string, length: number): Int32Array {
+  if (bytes.byteLength !== 4 * length) {
+    throw new SecateurError('INVALID_REQUEST', `The ${what} take ${4 * length} bytes; ${bytes.byteLength} came.`);
+  }
+  return new Int32Array(bytes.slice().buffer);
+}
+

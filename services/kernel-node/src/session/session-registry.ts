@@ -1,0 +1,115 @@
+import type { Engine } from '@secateur/native';
+import { SecateurError } from '@secateur/core';
+import { connect } from '@secateur/rpc';
+import { OpenSessionRequest } from '@secateur/proto/kernel_service';
+import { toEngineArchitecture } from '../engine/wire-types.js';
+import { KernelSession } from './kernel-session.js';
+
+/** A session nobody has called for this long belongs to an orchestrator that is gone. Orchestrators reopen theirs every minute. */
+const ABANDONED_AFTER_MS = 10 * 60_000;
+const SWEEP_EVERY_MS = 30_000;
+const MAXIMUM_SESSIONS = 64;
+
+interface Entry {
+  readonly session: KernelSession;
+  lastUsedMs: number;
+  callsRunning: number;
+}
+
+/** The sessions of this node, closed when their owner closes them or is gone. */
+export class SessionRegistry {
+  private readonly entries = new Map<string, Entry>();
+  private readonly sweeper: NodeJS.Timeout;
+
+  constructor(
+    private readonly engine: Engine,
+    private readonly onAbandoned: (sessionId: string) => void,
+  ) {
+    this.sweeper = setInterval(() => this.closeAbandoned(), SWEEP_EVERY_MS);
+    this.sweeper.unref();
+  }
+
+  get size(): number {
+    return this.entries.size;
+  }
+
+  open(request: OpenSessionRequest): void {
+    const existing = this.entries.get(request.sessionId);
+    if (existing !== undefined) {
+      if (!sameRequest(existing.session.request, request)) {
+        throw new SecateurError('ALREADY_EXISTS', `Session ${request.sessionId} is open with another content; close it or choose another id.`);
+      }
+      existing.lastUsedMs = Date.now();
+      return;
+    }
+    if (request.sessionId === '' || request.architecture === undefined || request.tensorEndpoint === '') {
+      throw new SecateurError('INVALID_REQUEST', 'OpenSession needs session_id, architecture and tensor_endpoint.');
+    }
+    if (this.entries.size >= MAXIMUM_SESSIONS) {
+      throw new SecateurError('RESOURCE_EXHAUSTED', `This node holds ${MAXIMUM_SESSIONS} sessions, the most it takes.`);
+    }
+    const engineSession = this.engine.openSession(toEngineArchitecture(request.architecture));
+    const session = new KernelSession(request, engineSession, connect(request.tensorEndpoint, { kind: 'bulk' }));
+    this.entries.set(request.sessionId, { session, lastUsedMs: Date.now(), callsRunning: 0 });
+  }
+
+  /** Runs a call with one answer on a session, which is not taken for abandoned meanwhile. */
+  async use<Answer>(sessionId: string, call: (session: KernelSession) => Promise<Answer>): Promise<Answer> {
+    const entry = this.begin(sessionId);
+    try {
+      return await call(entry.session);
+    } finally {
+      end(entry);
+    }
+  }
+
+  /** The same for a call that streams. */
+  async *stream<Part>(sessionId: string, call: (session: KernelSession) => AsyncIterable<Part>): AsyncGenerator<Part, void> {
+    const entry = this.begin(sessionId);
+    try {
+      yield* call(entry.session);
+    } finally {
+      end(entry);
+    }
+  }
+
+  private begin(sessionId: string): Entry {
+    const entry = this.entries.get(sessionId);
+    if (entry === undefined) {
+      throw new SecateurError('NOT_FOUND', `No session ${sessionId} is open on this node; it may have restarted.`);
+    }
+    entry.callsRunning += 1;
+    return entry;
+  }
+
+  async close(sessionId: string): Promise<void> {
+    const entry = this.entries.get(sessionId);
+    if (entry === undefined) return;
+    this.entries.delete(sessionId);
+    await entry.session.close();
+  }
+
+  async closeAll(): Promise<void> {
+    clearInterval(this.sweeper);
+    await Promise.all([...this.entries.keys()].map((sessionId) => this.close(sessionId)));
+  }
+
+  private closeAbandoned(): void {
+    const oldest = Date.now() - ABANDONED_AFTER_MS;
+    for (const [sessionId, entry] of this.entries) {
+      if (entry.callsRunning === 0 && entry.lastUsedMs < oldest) {
+        this.onAbandoned(sessionId);
+        void this.close(sessionId);
+      }
+    }
+  }
+}
+
+function end(entry: Entry): void {
+  entry.callsRunning -= 1;
+  entry.lastUsedMs = Date.now();
+}
+
+function sameRequest(left: OpenSessionRequest, right: OpenSessionRequest): boolean {
+  return Buffer.from(OpenSessionRequest.encode(left).finish()).equals(OpenSessionRequest.encode(right).finish());
+}

@@ -1,0 +1,1 @@
+export { runOrchestrator, type OrchestratorOptions } from './run-orchestrator.js';

@@ -1,0 +1,256 @@
+import { randomUUID } from 'node:crypto';
+import { resolve } from 'node:path';
+import { stat } from 'node:fs/promises';
+import { resolveInsideRoots } from '@secateur/checkpoint';
+import { hasEnded, resolveJobSpec, SecateurError, validateJobId } from '@secateur/core';
+import { toStatusProto } from '@secateur/rpc';
+import { Attribute, SpanName, withSpan, type SpanRecorder } from '@secateur/telemetry';
+import { JobSpec, JobState, type Job } from '@secateur/proto/job';
+import type { GetReportResponse } from '@secateur/proto/pruning_service';
+import type { Logger } from 'pino';
+import type { Resources } from '../api/resources.js';
+import { runEvaluate } from '../pipeline/evaluate.js';
+import type { JobRun } from '../pipeline/job-run.js';
+import { runPrune } from '../pipeline/prune.js';
+import type { NodePool } from '../scheduler/node-pool.js';
+import { JobLog, now } from './job-log.js';
+import { JobTrace } from './job-trace.js';
+
+/** Jobs kept in memory; the oldest ended ones are forgotten first. */
+const MAXIMUM_JOBS = 10_000;
+
+export interface JobManagerOptions {
+  readonly pool: NodePool;
+  readonly resources: Resources;
+  readonly recorder: SpanRecorder;
+  readonly logger: Logger;
+  /** Folders that jobs may read from and write to. */
+  readonly roots: readonly string[];
+  /** HOST:PORT at which nodes reach this orchestrator; known once it listens. */
+  readonly tensorEndpoint: () => string;
+}
+
+type Report = NonNullable<GetReportResponse['report']>;
+
+interface ManagedJob {
+  /** The spec as it was given, to recognise the same request. */
+  readonly requested: JobSpec;
+  readonly log: JobLog;
+  readonly trace: JobTrace;
+  abort: AbortController;
+  finished: Promise<void>;
+  report: Report | undefined;
+}
+
+/** Accepts jobs, runs them one after the other, and answers what became of them. */
+export class JobManager {
+  private readonly jobs = new Map<string, ManagedJob>();
+  private queue: Promise<void> = Promise.resolve();
+  private stopping = false;
+
+  constructor(private readonly options: JobManagerOptions) {}
+
+  /** Accepts a job; the same id and spec again return the same job, and make one that failed or was cancelled go on. */
+  async create(requestedId: string, requested: JobSpec | undefined): Promise<Job> {
+    if (this.stopping) throw new SecateurError('UNAVAILABLE', 'This orchestrator is shutting down.');
+    if (requested === undefined) throw new SecateurError('INVALID_REQUEST', 'CreateJob needs a spec.');
+    const id = requestedId === '' ? randomUUID() : requestedId;
+    validateJobId(id);
+    const existing = this.jobs.get(id);
+    if (existing !== undefined) return this.recreate(id, existing, requested);
+    const spec = await this.confine(resolveJobSpec(requested));
+    this.refuseSharedOutput(id, spec);
+    const log = new JobLog({
+      id,
+      spec,
+      state: JobState.QUEUED,
+      createdAt: now(),
+      finishedAt: undefined,
+      finishedLayers: 0,
+      layers: 0,
+      resumedLayers: 0,
+      error: undefined,
+    });
+    const job: ManagedJob = {
+      requested,
+      log,
+      trace: new JobTrace(spec.recordTrace, this.options.recorder),
+      abort: new AbortController(),
+      finished: Promise.resolve(),
+      report: undefined,
+    };
+    this.jobs.set(id, job);
+    this.forgetOldest();
+    this.enqueue(id, job);
+    return log.job;
+  }
+
+  get(id: string): Job {
+    return this.find(id).log.job;
+  }
+
+  /** Newest first. */
+  list(): Job[] {
+    return [...this.jobs.values()].map(({ log }) => log.job).reverse();
+  }
+
+  log(id: string): JobLog {
+    return this.find(id).log;
+  }
+
+  report(id: string): Report {
+    const job = this.find(id);
+    if (job.report === undefined) {
+      throw new SecateurError('FAILED_PRECONDITION', `Job ${id} has not succeeded, so there is no report.`);
+    }
+    return job.report;
+  }
+
+  trace(id: string): JobTrace {
+    return this.find(id).trace;
+  }
+
+  async cancel(id: string): Promise<Job> {
+    const job = this.find(id);
+    job.abort.abort();
+    if (!hasEnded(job.log.job.state)) await job.finished;
+    return job.log.job;
+  }
+
+  /** Stops all jobs; what they finished stays on disk for the next attempt. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    for (const job of this.jobs.values()) job.abort.abort();
+    await this.queue;
+  }
+
+  private recreate(id: string, job: ManagedJob, requested: JobSpec): Job {
+    if (!sameSpec(job.requested, requested)) {
+      throw new SecateurError('ALREADY_EXISTS', `Job ${id} exists with another spec; choose another id.`);
+    }
+    const { state } = job.log.job;
+    if (state === JobState.FAILED || state === JobState.CANCELLED) {
+      job.abort = new AbortController();
+      job.log.append({ $case: 'stateChanged', value: { state: JobState.QUEUED, error: undefined } });
+      this.enqueue(id, job);
+    }
+    return job.log.job;
+  }
+
+  private enqueue(id: string, job: ManagedJob): void {
+    const finished = this.queue.then(() => this.run(id, job));
+    job.finished = finished;
+    this.queue = finished;
+  }
+
+  private async run(id: string, job: ManagedJob): Promise<void> {
+    const { log } = job;
+    const { signal } = job.abort;
+    const { logger, pool, resources, tensorEndpoint } = this.options;
+    const { spec } = log.job;
+    const changeState = (state: JobState, error?: unknown): void =>
+      log.append({ $case: 'stateChanged', value: { state, error: error === undefined ? undefined : toStatusProto(error) } });
+    if (signal.aborted) {
+      changeState(JobState.CANCELLED);
+      return;
+    }
+    logger.info({ jobId: id }, 'job begins');
+    changeState(JobState.PLANNING);
+    const run: JobRun = {
+      jobId: id,
+      maximumNodes: spec?.maximumNodes === undefined || spec.maximumNodes === 0 ? Number.POSITIVE_INFINITY : spec.maximumNodes,
+      pool,
+      resources,
+      tensorEndpoint: tensorEndpoint(),
+      log,
+      trace: job.trace,
+      signal,
+    };
+    try {
+      const attributes = { [Attribute.JOB_ID]: id, [Attribute.TRACE_RECORD]: spec?.recordTrace === true };
+      job.report = await withSpan(SpanName.JOB, { root: true, attributes }, (span) => {
+        job.trace.add(span.spanContext().traceId);
+        return runSpec(run, spec);
+      });
+      changeState(JobState.SUCCEEDED);
+      logger.info({ jobId: id }, 'job succeeded');
+    } catch (error) {
+      if (signal.aborted && !this.stopping) {
+        changeState(JobState.CANCELLED);
+        logger.info({ jobId: id }, 'job cancelled');
+      } else {
+        const reason = this.stopping ? new SecateurError('UNAVAILABLE', 'The orchestrator was stopped; create the job again to go on.') : error;
+        changeState(JobState.FAILED, reason);
+        logger.error({ jobId: id, error }, 'job failed');
+      }
+    }
+  }
+
+  /** The spec with absolute paths, all inside the allowed roots. */
+  private async confine(spec: JobSpec): Promise<JobSpec> {
+    const { roots } = this.options;
+    switch (spec.kind?.$case) {
+      case 'prune': {
+        const { value } = spec.kind;
+        const model = await resolveInsideRoots(value.model, roots);
+        const output = await resolveInsideRoots(value.output, roots);
+        if ((await stat(output).catch(() => undefined)) !== undefined) {
+          throw new SecateurError('ALREADY_EXISTS', `The output folder ${output} exists; choose another or remove it.`);
+        }
+        const calibration = value.calibration && { ...value.calibration, path: await resolveInsideRoots(value.calibration.path, roots) };
+        return { ...spec, kind: { $case: 'prune', value: { ...value, model, output, calibration } } };
+      }
+      case 'evaluate': {
+        const { value } = spec.kind;
+        const model = await resolveInsideRoots(value.model, roots);
+        const data = value.data && { ...value.data, path: await resolveInsideRoots(value.data.path, roots) };
+        return { ...spec, kind: { $case: 'evaluate', value: { ...value, model, data } } };
+      }
+      case undefined:
+        throw new SecateurError('INVALID_REQUEST', 'The spec has no kind; set prune or evaluate.');
+    }
+  }
+
+  private refuseSharedOutput(id: string, spec: JobSpec): void {
+    const output = outputOf(spec);
+    if (output === undefined) return;
+    for (const [otherId, { log }] of this.jobs) {
+      if (otherId !== id && !hasEnded(log.job.state) && outputOf(log.job.spec) === output) {
+        throw new SecateurError('ALREADY_EXISTS', `Job ${otherId} is writing to ${output}; choose another output folder.`);
+      }
+    }
+  }
+
+  private forgetOldest(): void {
+    for (const [id, { log }] of this.jobs) {
+      if (this.jobs.size <= MAXIMUM_JOBS) return;
+      if (hasEnded(log.job.state)) this.jobs.delete(id);
+    }
+  }
+
+  private find(id: string): ManagedJob {
+    const job = this.jobs.get(id);
+    if (job === undefined) throw new SecateurError('NOT_FOUND', `There is no job ${id}.`);
+    return job;
+  }
+}
+
+async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> {
+  run.log.append({ $case: 'stateChanged', value: { state: JobState.RUNNING, error: undefined } });
+  switch (spec?.kind?.$case) {
+    case 'prune':
+      return { $case: 'prune', value: await runPrune(run, spec.kind.value) };
+    case 'evaluate':
+      return { $case: 'evaluate', value: await runEvaluate(run, spec.kind.value) };
+    case undefined:
+      throw new SecateurError('INVALID_REQUEST', 'The spec has no kind; set prune or evaluate.');
+  }
+}
+
+function outputOf(spec: JobSpec | undefined): string | undefined {
+  return spec?.kind?.$case === 'prune' ? resolve(spec.kind.value.output) : undefined;
+}
+
+function sameSpec(left: JobSpec, right: JobSpec): boolean {
+  return Buffer.from(JobSpec.encode(left).finish()).equals(JobSpec.encode(right).finish());
+}

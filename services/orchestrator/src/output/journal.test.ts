@@ -1,0 +1,67 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { ProjectionReport } from '@secateur/proto/job';
+import { Journal, type FinishedLayer } from './journal.js';
+
+const layer = (index: number): FinishedLayer => ({
+  layer: index,
+  seconds: 1.5,
+  digests: { [`layers.${index}.q.weight`]: '0123456789abcdef' },
+  projections: [
+    ProjectionReport.fromPartial({
+      name: `layers.${index}.q`,
+      rows: 4,
+      columns: 8,
+      target: 0.7,
+      actual: 0.6875,
+      record: { baselineQuality: 0.9, bestQuality: 0.91, learningRate: -0.02, bestStep: 0, dropped: 22 },
+    }),
+  ],
+});
+
+describe('Journal', () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'journal-'));
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  test('reads back what was appended', async () => {
+    const journal = await Journal.begin(folder, { identity: 'identity', layers: [] });
+    await journal.appendLayer(layer(0));
+    await journal.appendLayer(layer(1));
+    await journal.close();
+    expect(await Journal.read(folder)).toEqual({ identity: 'identity', layers: [layer(0), layer(1)] });
+  });
+
+  test('cut at any byte it holds a prefix of the finished layers and goes on from there', async () => {
+    const journal = await Journal.begin(folder, { identity: 'identity', layers: [] });
+    for (let index = 0; index < 3; index++) await journal.appendLayer(layer(index));
+    await journal.close();
+    const whole = await readFile(Journal.pathIn(folder));
+    for (let length = 0; length < whole.byteLength; length += 7) {
+      await writeFile(Journal.pathIn(folder), whole.subarray(0, length));
+      const content = await Journal.read(folder);
+      if (content === undefined) continue;
+      expect(content.layers).toEqual([layer(0), layer(1), layer(2)].slice(0, content.layers.length));
+      const resumed = await Journal.begin(folder, content);
+      for (let index = content.layers.length; index < 3; index++) await resumed.appendLayer(layer(index));
+      await resumed.close();
+      expect(await readFile(Journal.pathIn(folder))).toEqual(whole);
+    }
+  });
+
+  test('ignores what follows a gap, and files that are no journal', async () => {
+    const journal = await Journal.begin(folder, { identity: 'identity', layers: [] });
+    await journal.appendLayer(layer(0));
+    await journal.appendLayer(layer(2));
+    await journal.close();
+    expect((await Journal.read(folder))?.layers).toEqual([layer(0)]);
+    await writeFile(Journal.pathIn(folder), 'something else\n');
+    expect(await Journal.read(folder)).toBeUndefined();
+    await rm(Journal.pathIn(folder));
+    expect(await Journal.read(folder)).toBeUndefined();
+  });
+});

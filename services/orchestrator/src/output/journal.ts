@@ -1,0 +1,97 @@
+import { open, readFile, rename, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ProjectionReport } from '@secateur/proto/job';
+
+const JOURNAL_FILE = 'journal.jsonl';
+
+/** A finished block, durable in the output before it is journaled. */
+export interface FinishedLayer {
+  readonly layer: number;
+  readonly projections: readonly ProjectionReport[];
+  /** Digest of each pruned tensor, by name. */
+  readonly digests: Readonly<Record<string, string>>;
+  readonly seconds: number;
+}
+
+export interface JournalContent {
+  /** What the job computes from; another identity means another result. */
+  readonly identity: string;
+  /** In order, without gaps. */
+  readonly layers: readonly FinishedLayer[];
+}
+
+/** The list of finished blocks beside an unfinished output. A line counts once it is whole, so a crash never leaves half an entry. */
+export class Journal {
+  private constructor(private readonly file: FileHandle) {}
+
+  static pathIn(directory: string): string {
+    return join(directory, JOURNAL_FILE);
+  }
+
+  /** Starts a journal with the layers of an earlier one, replacing that at once, so that a crash leaves either of them whole. */
+  static async begin(directory: string, { identity, layers }: JournalContent): Promise<Journal> {
+    const path = Journal.pathIn(directory);
+    const journal = new Journal(await open(`${path}.new`, 'w'));
+    await journal.append({ identity });
+    for (const layer of layers) await journal.appendLayer(layer);
+    await rename(`${path}.new`, path);
+    return journal;
+  }
+
+  /** What is journaled in a folder, or undefined when there is no usable journal. */
+  static async read(directory: string): Promise<JournalContent | undefined> {
+    let text: string;
+    try {
+      text = await readFile(Journal.pathIn(directory), 'utf8');
+    } catch {
+      return undefined;
+    }
+    const lines = text.split('\n').slice(0, -1);
+    const [head, ...rest] = lines.map(parseLine);
+    if (!isRecord(head) || typeof head['identity'] !== 'string') return undefined;
+    const layers: FinishedLayer[] = [];
+    for (const line of rest) {
+      const layer = toFinishedLayer(line);
+      if (layer?.layer !== layers.length) break;
+      layers.push(layer);
+    }
+    return { identity: head['identity'], layers };
+  }
+
+  async appendLayer(layer: FinishedLayer): Promise<void> {
+    await this.append({ ...layer, projections: layer.projections.map((projection) => ProjectionReport.toJSON(projection)) });
+  }
+
+  async close(): Promise<void> {
+    await this.file.close();
+  }
+
+  private async append(entry: object): Promise<void> {
+    await this.file.appendFile(`${JSON.stringify(entry)}\n`);
+    await this.file.sync();
+  }
+}
+
+function parseLine(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+function toFinishedLayer(line: unknown): FinishedLayer | undefined {
+  if (!isRecord(line)) return undefined;
+  const { layer, projections, digests, seconds } = line;
+  if (typeof layer !== 'number' || typeof seconds !== 'number' || !Array.isArray(projections) || !isRecord(digests)) return undefined;
+  return {
+    layer,
+    seconds,
+    projections: projections.map((projection) => ProjectionReport.fromJSON(projection)),
+    digests: Object.fromEntries(Object.entries(digests).map(([name, digest]) => [name, String(digest)])),
+  };
+}

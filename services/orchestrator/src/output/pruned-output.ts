@@ -1,0 +1,157 @@
+import { mkdir, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { loadHasher, SecateurError, type PlannedBlock } from '@secateur/core';
+import { CheckpointWriter, publishDirectory, SafetensorsFileWriter } from '@secateur/checkpoint';
+import { DataType, type ShardDescriptor } from '@secateur/proto/model';
+import type { ProjectionReport } from '@secateur/proto/job';
+import type { Resources } from '../api/resources.js';
+import type { AllocatedProjection } from '../pipeline/allocate-block.js';
+import { describeShard, type JobPlan } from '../planner/job-plan.js';
+import { applyMask } from './apply-mask.js';
+import { Journal, type FinishedLayer } from './journal.js';
+
+const REPORT_FILE = 'secateur.json';
+
+/**
+ * The output folder of a prune job while it is made: `<output>.partial/` with the pruned checkpoint, masks, row budgets and the journal.
+ * Blocks are written, made durable and journaled one by one; `publish` gives the finished folder its name.
+ */
+export class PrunedOutput {
+  private constructor(
+    private readonly plan: JobPlan,
+    private readonly directory: string,
+    private readonly checkpoint: CheckpointWriter,
+    private readonly masks: SafetensorsFileWriter,
+    private readonly rowSparsities: SafetensorsFileWriter,
+    private readonly journal: Journal,
+    /** Blocks that are durable, in order. */
+    readonly finished: FinishedLayer[],
+    private readonly resources: Resources,
+  ) {}
+
+  /** Begins an output, or goes on with the one an earlier attempt of the same job left. */
+  static async open(plan: JobPlan, directory: string, identity: string, resources: Resources): Promise<PrunedOutput> {
+    const partial = `${directory}.partial`;
+    const content = await reusableJournal(partial, directory, identity);
+    const projections = plan.model.blocks.flatMap((block) => block.projections);
+    const maskEntries = projections.map(({ name, rows, columns }) => ({ name, dtype: 'U8', shape: [rows, Math.ceil(columns / 8)] }));
+    const rowEntries = projections.map(({ name, rows }) => ({ name, dtype: 'F32', shape: [rows] }));
+    const masksPath = join(partial, 'masks.safetensors');
+    const rowsPath = join(partial, 'row_sparsities.safetensors');
+    const layers = content?.layers ?? [];
+    const written = layers.flatMap(({ projections: reports }) => reports.map(({ name }) => `${name}.weight`));
+    if (content === undefined) {
+      await rm(partial, { recursive: true, force: true });
+      await mkdir(partial, { recursive: true });
+    }
+    const opened = await Promise.all(
+      content === undefined
+        ? [
+            CheckpointWriter.create(plan.checkpoint, partial),
+            SafetensorsFileWriter.create(masksPath, maskEntries),
+            SafetensorsFileWriter.create(rowsPath, rowEntries),
+            Journal.begin(partial, { identity, layers }),
+          ]
+        : [
+            CheckpointWriter.resume(plan.checkpoint, partial, written),
+            SafetensorsFileWriter.resume(masksPath, maskEntries, written),
+            SafetensorsFileWriter.resume(rowsPath, rowEntries, written),
+            Journal.begin(partial, content),
+          ],
+    );
+    const output = new PrunedOutput(plan, directory, ...opened, [...layers], resources);
+    for (const block of plan.model.blocks.slice(0, layers.length)) output.publishBlock(block);
+    return output;
+  }
+
+  /** Writes a block's pruned tensors, masks and row budgets. They are durable after `commitBlock`. */
+  async writeBlock(block: PlannedBlock, allocated: readonly AllocatedProjection[]): Promise<Readonly<Record<string, string>>> {
+    const hasher = await loadHasher();
+    const digests: Record<string, string> = {};
+    for (const { projection, rows, mask } of allocated) {
+      const { name, rows: rowCount, columns } = projection;
+      const bytes = await this.plan.checkpoint.readTensor(name);
+      const elementBytes = this.elementBytes(name);
+      const dropped = await applyMask(name, bytes, { rows: rowCount, columns, elementBytes }, mask, rows.droppedPerRow);
+      if (dropped !== rows.record?.dropped) {
+        throw new SecateurError('CORRUPT_DATA', `${name}: the mask drops ${dropped} weights, its record says ${rows.record?.dropped ?? 'nothing'}.`);
+      }
+      digests[name] = hasher.digest(bytes);
+      await this.checkpoint.writeTensor(name, bytes);
+      await this.masks.write(name, mask);
+      await this.rowSparsities.write(name, rows.rowSparsities);
+    }
+    this.publishBlock(block);
+    return digests;
+  }
+
+  /** Makes a written block durable and journals it. */
+  async commitBlock(layer: FinishedLayer): Promise<void> {
+    await Promise.all([this.checkpoint.sync(), this.masks.sync(), this.rowSparsities.sync()]);
+    await this.journal.appendLayer(layer);
+    this.finished.push(layer);
+  }
+
+  /** The wire form of a finished block: pruned projections from the output, the rest from the input. */
+  describeBlock(block: PlannedBlock): ShardDescriptor {
+    const digests = this.finished[block.index]?.digests ?? {};
+    const pruned = new Set(block.projections.map(({ name }) => name));
+    const dense = describeShard(this.plan, block.shard);
+    return {
+      ...dense,
+      tensors: dense.tensors.map((tensor) =>
+        pruned.has(tensor.name)
+          ? { ...tensor, resource: prunedResource(this.plan.jobId, tensor.name), digest: digests[tensor.name] ?? '' }
+          : tensor,
+      ),
+    };
+  }
+
+  /** Completes the folder and gives it its final name, all at once. */
+  async publish(report: object, signal: AbortSignal): Promise<void> {
+    await this.checkpoint.copyRemaining({ signal });
+    await this.checkpoint.finish();
+    await this.masks.finish();
+    await this.rowSparsities.finish();
+    const partial = `${this.directory}.partial`;
+    await writeFile(join(partial, REPORT_FILE), `${JSON.stringify(report, undefined, 2)}\n`, { flush: true });
+    await this.journal.close();
+    await unlink(Journal.pathIn(partial));
+    await publishDirectory(partial, this.directory);
+  }
+
+  /** Closes the files and leaves what is there for a later attempt. */
+  async close(): Promise<void> {
+    await Promise.allSettled([this.checkpoint.close(), this.masks.close(), this.rowSparsities.close(), this.journal.close()]);
+  }
+
+  private elementBytes(name: string): number {
+    return this.plan.checkpoint.tensors.get(name)?.dataType === DataType.F32 ? 4 : 2;
+  }
+
+  private publishBlock(block: PlannedBlock): void {
+    for (const { name } of block.projections) {
+      this.resources.publish(prunedResource(this.plan.jobId, name), {
+        bytes: this.plan.checkpoint.tensors.get(name)!.bytes,
+        read: (offset, length) => this.checkpoint.readTensor(name, offset, length),
+      });
+    }
+  }
+}
+
+function prunedResource(jobId: string, tensor: string): string {
+  return `jobs/${jobId}/pruned/${tensor}`;
+}
+
+/** The journal to go on with; undefined to begin anew. An unfinished output of another job is never overwritten. */
+async function reusableJournal(partial: string, directory: string, identity: string) {
+  if ((await stat(directory).catch(() => undefined)) !== undefined) {
+    throw new SecateurError('ALREADY_EXISTS', `The output folder ${directory} exists; choose another or remove it.`);
+  }
+  if ((await stat(partial).catch(() => undefined)) === undefined) return undefined;
+  const content = await Journal.read(partial);
+  if (content?.identity === identity) return content;
+  if (content !== undefined && content.layers.length === 0) return undefined;
+  const what = content === undefined ? 'files that are not of an unfinished job' : 'an unfinished job with another model, data or options';
+  throw new SecateurError('ALREADY_EXISTS', `${partial} holds ${what}; remove it, or choose another output folder.`);
+}

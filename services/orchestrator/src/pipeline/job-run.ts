@@ -1,0 +1,53 @@
+import type { Resources } from '../api/resources.js';
+import type { JobLog } from '../jobs/job-log.js';
+import type { JobTrace } from '../jobs/job-trace.js';
+import type { NodePool } from '../scheduler/node-pool.js';
+import { Crew } from '../scheduler/crew.js';
+import type { JobPlan } from '../planner/job-plan.js';
+
+/** What a pipeline gets to run one attempt of a job. */
+export interface JobRun {
+  readonly jobId: string;
+  readonly maximumNodes: number;
+  readonly pool: NodePool;
+  readonly resources: Resources;
+  /** HOST:PORT at which nodes reach this orchestrator's TensorService. */
+  readonly tensorEndpoint: string;
+  readonly log: JobLog;
+  readonly trace: JobTrace;
+  readonly signal: AbortSignal;
+}
+
+/** The nodes of a run, which tell the job's log when they come and go. */
+export function gatherCrew(run: JobRun, plan: JobPlan): Crew {
+  const context = { jobId: run.jobId, architecture: plan.model.architecture, tensorEndpoint: run.tensorEndpoint };
+  return new Crew(run.pool, context, run.maximumNodes, {
+    onJoined: ({ address, name }) => run.log.append({ $case: 'nodeJoined', value: { address, name } }),
+    onLost: ({ address, name }, reason) => run.log.append({ $case: 'nodeLost', value: { address, name, reason } }),
+  });
+}
+
+/** Tells the job's log how far a step has come. */
+export class StepProgress {
+  private done = 0;
+
+  constructor(
+    private readonly run: JobRun,
+    private readonly layer: number,
+    private readonly step: string,
+    private readonly total: number,
+  ) {
+    this.report();
+  }
+
+  advance(): void {
+    this.done += 1;
+    this.report();
+  }
+
+  private report(): void {
+    const { layer, step, done, total } = this;
+    this.run.log.append({ $case: 'progress', value: { layer, step, done, total } });
+  }
+}
+

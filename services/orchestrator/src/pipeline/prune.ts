@@ -1,0 +1,260 @@
+import { createHash } from 'node:crypto';
+import { pruneReportToJson, SecateurError, type PlannedBlock } from '@secateur/core';
+import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
+import type { PruneReport } from '@secateur/proto/pruning_service';
+import { PruneSpec, type ProjectionReport } from '@secateur/proto/job';
+import type { Link } from '@opentelemetry/api';
+import { PrunedOutput } from '../output/pruned-output.js';
+import { describeShard, planJob, publishDenseTensors, type JobPlan } from '../planner/job-plan.js';
+import type { Crew } from '../scheduler/crew.js';
+import type { NodeSession } from '../scheduler/node-session.js';
+import { allocateBlock, type AllocatedProjection } from './allocate-block.js';
+import { collectStatistics } from './collect-statistics.js';
+import { HiddenStates } from './hidden-states.js';
+import { gatherCrew, StepProgress, type JobRun } from './job-run.js';
+import { StepClock } from './step-clock.js';
+
+/** Prunes a checkpoint layer by layer over the nodes of the pool. */
+export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneReport> {
+  const started = performance.now();
+  const clock = new StepClock();
+  const plan = await withSpan(SpanName.PLAN, {}, () =>
+    clock.measure('plan', () => planJob(run.jobId, spec.model, { use: 'calibrate', source: calibrationOf(spec) }, run.signal)),
+  );
+  try {
+    const resolved = { ...spec, calibration: { ...calibrationOf(spec), samples: plan.tokens.samples, sequenceLength: plan.tokens.sequenceLength } };
+    const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved), run.resources);
+    const resumedLayers = output.finished.length;
+    const crew = gatherCrew(run, plan);
+    try {
+      publishDenseTensors(plan, run.resources);
+      announce(run, plan, resumedLayers);
+      await new LayerPruner(run, spec, plan, output, crew, clock).pruneFrom(resumedLayers);
+      const report = makeReport(resolved, plan, output, crew, resumedLayers, { ...clock.seconds(), total: secondsSince(started) });
+      await withSpan(SpanName.WRITE, {}, () => output.publish(pruneReportToJson(report), run.signal));
+      return report;
+    } finally {
+      await crew.close();
+      await output.close();
+    }
+  } finally {
+    run.resources.withdraw(`jobs/${run.jobId}/`);
+    await plan.checkpoint.close();
+  }
+}
+
+/** The layer loop: collect, allocate, write, propagate, one block after the other, with the next block's bytes on their way. */
+class LayerPruner {
+  private readonly hiddenStates: HiddenStates;
+  private previousLayer: Link | undefined;
+
+  constructor(
+    private readonly run: JobRun,
+    private readonly spec: PruneSpec,
+    private readonly plan: JobPlan,
+    private readonly output: PrunedOutput,
+    private readonly crew: Crew,
+    private readonly clock: StepClock,
+  ) {
+    this.hiddenStates = new HiddenStates(plan.groups, crew, {
+      embedding: describeShard(plan, plan.model.embedding),
+      block: (index) => output.describeBlock(plan.model.blocks[index]!),
+    });
+  }
+
+  async pruneFrom(firstLayer: number): Promise<void> {
+    for (const block of this.plan.model.blocks.slice(firstLayer)) {
+      const attributes = { [Attribute.JOB_ID]: this.run.jobId, [Attribute.LAYER_INDEX]: block.index };
+      await withSpan(SpanName.LAYER_SUMMARY, { attributes }, async (summary) => {
+        const jobLink: Link = { context: summary.spanContext() };
+        await withSpan(
+          SpanName.LAYER,
+          {
+            root: true,
+            attributes: { ...attributes, [Attribute.TRACE_RECORD]: summary.isRecording() },
+            links: this.previousLayer === undefined ? [jobLink] : [jobLink, this.previousLayer],
+          },
+          async (span) => {
+            this.previousLayer = { context: span.spanContext() };
+            summary.addLink(this.previousLayer);
+            this.run.trace.add(span.spanContext().traceId);
+            await this.pruneBlock(block);
+          },
+        );
+      });
+      await this.run.trace.drain(this.run.pool);
+    }
+  }
+
+  private async pruneBlock(block: PlannedBlock): Promise<void> {
+    const { run, clock, crew } = this;
+    const started = performance.now();
+    const dense = describeShard(this.plan, block.shard);
+    const next = this.plan.model.blocks[block.index + 1];
+    const loadDense = async (member: NodeSession, signal: AbortSignal): Promise<void> => {
+      if (member.holds(dense.id)) return;
+      await member.loadShard(dense, signal);
+      if (next !== undefined) member.prefetch(describeShard(this.plan, next.shard), signal);
+    };
+
+    const collecting = new StepProgress(run, block.index, 'collect', this.hiddenStates.groupCount);
+    const statistics = await clock.measure('collect', () =>
+      collectStatistics(this.hiddenStates, block.index, dense.id, loadDense, () => collecting.advance(), run.signal),
+    );
+
+    const allocating = new StepProgress(run, block.index, 'allocate', block.projections.length);
+    const allocated = await clock.measure('allocate', () =>
+      allocateBlock(
+        {
+          jobId: run.jobId,
+          block,
+          statistics,
+          samples: this.plan.tokens.samples,
+          sparsity: this.spec.sparsity,
+          options: optionsOf(this.spec),
+          crew,
+          resources: run.resources,
+          prepare: loadDense,
+          onProjection: () => allocating.advance(),
+        },
+        run.signal,
+      ),
+    );
+
+    const digests = await clock.measure('write', () =>
+      withSpan(SpanName.WRITE, { attributes: { [Attribute.LAYER_INDEX]: block.index } }, () => this.output.writeBlock(block, allocated)),
+    );
+    const projections = allocated.map((projection) => reportProjection(projection, this.spec.sparsity));
+    const seconds = (): number => secondsSince(started);
+    await Promise.all([
+      next === undefined ? Promise.resolve() : clock.measure('propagate', () => this.propagate(block, allocated)),
+      this.output.commitBlock({ layer: block.index, projections, digests, seconds: seconds() }),
+    ]);
+    await crew.each((member, signal) => member.releaseShard(dense.id, signal), run.signal);
+    run.log.append({ $case: 'layerFinished', value: { layer: block.index, projections, seconds: seconds() } });
+  }
+
+  /** Masks the block on every node that holds it dense, loads it pruned on the others, and runs it. */
+  private async propagate(block: PlannedBlock, allocated: readonly AllocatedProjection[]): Promise<void> {
+    const { run } = this;
+    const prefix = `jobs/${run.jobId}/masks/${block.index}/`;
+    const masks = allocated.map(({ projection, mask }) => {
+      const resource = `${prefix}${projection.name}`;
+      run.resources.publishBytes(resource, mask);
+      return { projection: projection.role, resource };
+    });
+    const masked = new Set<NodeSession>();
+    const prepare = async (member: NodeSession, signal: AbortSignal): Promise<void> => {
+      if (masked.has(member)) return;
+      if (member.holds(block.shard.id)) {
+        await withSpan(SpanName.APPLY, { attributes: { [Attribute.NODE]: member.node.name } }, () => member.applyMasks(block.shard.id, masks, signal));
+      } else {
+        await member.loadShard(this.output.describeBlock(block), signal);
+      }
+      masked.add(member);
+    };
+    const progress = new StepProgress(run, block.index, 'propagate', this.hiddenStates.groupCount);
+    try {
+      await this.hiddenStates.forEachGroup(
+        block.index,
+        {
+          prepare,
+          advances: true,
+          step: (member, groupIndices, onGroup, signal) =>
+            withSpan(SpanName.PROPAGATE, { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } }, () =>
+              member.propagate(
+                block.shard.id,
+                groupIndices,
+                (groupIndex) => {
+                  onGroup(groupIndex);
+                  progress.advance();
+                },
+                signal,
+              ),
+            ),
+        },
+        run.signal,
+      );
+    } finally {
+      run.resources.withdraw(prefix);
+    }
+  }
+}
+
+function announce(run: JobRun, plan: JobPlan, resumedLayers: number): void {
+  const projections = plan.model.blocks.flatMap((block) => block.projections);
+  run.log.append({
+    $case: 'planned',
+    value: {
+      layers: plan.model.blocks.length,
+      resumedLayers,
+      samples: plan.tokens.samples,
+      sequenceLength: plan.tokens.sequenceLength,
+      weights: projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0),
+    },
+  });
+}
+
+/** Everything the result depends on. Two attempts with one identity make the same bytes. */
+function identityOf(plan: JobPlan, spec: PruneSpec): string {
+  const hash = createHash('sha256');
+  hash.update(JSON.stringify({ format: 1, spec: PruneSpec.toJSON({ ...spec, model: '', output: '', calibration: undefined }) }));
+  for (const [name, digest] of [...plan.digests].sort(([left], [right]) => (left < right ? -1 : 1))) hash.update(`${name}=${digest}\n`);
+  hash.update(plan.tokens.digest);
+  return hash.digest('hex');
+}
+
+function reportProjection({ projection, rows }: AllocatedProjection, target: number): ProjectionReport {
+  const weights = projection.rows * projection.columns;
+  return {
+    name: projection.name.replace(/\.weight$/, ''),
+    rows: projection.rows,
+    columns: projection.columns,
+    target,
+    actual: (rows.record?.dropped ?? 0) / weights,
+    record: rows.record,
+    seconds: rows.seconds,
+  };
+}
+
+function makeReport(
+  spec: PruneSpec,
+  plan: JobPlan,
+  output: PrunedOutput,
+  crew: Crew,
+  resumedLayers: number,
+  seconds: Record<string, number>,
+): PruneReport {
+  const projections = output.finished.flatMap((layer) => layer.projections);
+  const weights = projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
+  const dropped = projections.reduce((sum, { record }) => sum + (record?.dropped ?? 0), 0);
+  return {
+    model: spec.model,
+    output: spec.output,
+    targetSparsity: spec.sparsity,
+    actualSparsity: dropped / weights,
+    config: spec,
+    samples: plan.tokens.samples,
+    sequenceLength: plan.tokens.sequenceLength,
+    calibrationDigest: plan.tokens.digest,
+    projections,
+    seconds,
+    nodes: crew.report(),
+    layerSeconds: output.finished.map((layer) => layer.seconds),
+    resumedLayers,
+  };
+}
+
+function calibrationOf(spec: PruneSpec) {
+  if (spec.calibration === undefined) throw new SecateurError('INVALID_REQUEST', 'prune.calibration is missing.');
+  return spec.calibration;
+}
+
+function optionsOf(spec: PruneSpec) {
+  if (spec.options === undefined) throw new SecateurError('INVALID_REQUEST', 'prune.options is missing.');
+  return spec.options;
+}
+
+function secondsSince(started: number): number {
+  return (performance.now() - started) / 1000;
+}

@@ -1,0 +1,121 @@
+import { SecateurError } from '@secateur/core';
+import type { NodeReport } from '@secateur/proto/pruning_service';
+import { isNodeLoss, type NodePool, type PoolNode } from './node-pool.js';
+import { NodeSession, type SessionContext } from './node-session.js';
+
+/** How long the first step waits for all configured nodes before it begins with those that are there. */
+const GATHER_TIMEOUT_MS = 10_000;
+/** How long a job whose nodes are all gone waits for one to come back. */
+const REPLACEMENT_TIMEOUT_MS = 60_000;
+/** A node that failed a job this often is not asked again by it. */
+const MAXIMUM_LOSSES = 3;
+
+export interface CrewEvents {
+  onJoined(node: PoolNode): void;
+  onLost(node: PoolNode, reason: string): void;
+}
+
+/** The nodes that work on one job. Members are lost when they fail; healthy nodes join between steps. */
+export class Crew {
+  private readonly members = new Set<NodeSession>();
+  private readonly reports = new Map<string, NodeReport>();
+  private readonly losses = new Map<PoolNode, number>();
+  private gathered = false;
+
+  constructor(
+    private readonly pool: NodePool,
+    private readonly context: SessionContext,
+    private readonly maximumNodes: number,
+    private readonly events: CrewEvents,
+  ) {}
+
+  has(member: NodeSession): boolean {
+    return this.members.has(member);
+  }
+
+  /** The members, at least one; healthy nodes that are not members join first. Throws UNAVAILABLE when there is none for a minute. */
+  async gather(signal: AbortSignal): Promise<readonly NodeSession[]> {
+    if (!this.gathered) {
+      await this.pool.settle(Math.min(this.pool.nodes.length, this.maximumNodes), GATHER_TIMEOUT_MS, signal);
+      this.gathered = true;
+    }
+    await this.admit(signal);
+    const until = Date.now() + REPLACEMENT_TIMEOUT_MS;
+    while (this.members.size === 0 && Date.now() < until) {
+      if (signal.aborted) throw new SecateurError('CANCELLED', 'The job was cancelled.');
+      await this.pool.settle(1, until - Date.now(), signal);
+      await this.admit(signal);
+    }
+    if (this.members.size === 0) {
+      const states = this.pool.nodes.map((node) => `${node.address} (${node.reason === '' ? 'healthy' : node.reason})`);
+      throw new SecateurError('UNAVAILABLE', `No kernel node can be used: ${states.join(', ') || 'none is configured'}.`);
+    }
+    return [...this.members];
+  }
+
+  /**
+   * Runs work on all members side by side. A member whose node fails leaves the crew and the others go on;
+   * any other error stops all and is thrown.
+   */
+  async each(work: (member: NodeSession, signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
+    const members = await this.gather(signal);
+    const stop = new AbortController();
+    const linked = AbortSignal.any([signal, stop.signal]);
+    const failures: unknown[] = [];
+    await Promise.all(
+      members.map(async (member) => {
+        try {
+          await work(member, linked);
+        } catch (error) {
+          if (isNodeLoss(error) && !linked.aborted) {
+            this.lose(member, error);
+          } else {
+            failures.push(error);
+            stop.abort(error);
+          }
+        }
+      }),
+    );
+    if (signal.aborted) throw new SecateurError('CANCELLED', 'The job was cancelled.', { cause: signal.reason });
+    if (failures.length > 0) throw failures[0];
+  }
+
+  report(): NodeReport[] {
+    return [...this.reports.values()];
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.members].map((member) => member.close()));
+    this.members.clear();
+  }
+
+  private async admit(signal: AbortSignal): Promise<void> {
+    const taken = new Set([...this.members].map((member) => member.node));
+    for (const node of this.pool.healthy) {
+      if (taken.has(node) || this.members.size >= this.maximumNodes) continue;
+      if ((this.losses.get(node) ?? 0) >= MAXIMUM_LOSSES) continue;
+      try {
+        this.members.add(await NodeSession.open(node, this.context, signal));
+      } catch (error) {
+        if (!isNodeLoss(error)) throw error;
+        node.healthy = false;
+        continue;
+      }
+      this.reports.set(node.address, { address: node.address, name: node.name, engine: node.description?.engine, lost: '' });
+      this.events.onJoined(node);
+    }
+  }
+
+  private lose(member: NodeSession, error: unknown): void {
+    if (!this.members.delete(member)) return;
+    const reason = error instanceof Error ? error.message : String(error);
+    this.losses.set(member.node, (this.losses.get(member.node) ?? 0) + 1);
+    // Until the pool sees it healthy again.
+    member.node.healthy = false;
+    member.node.reason = reason;
+    const report = this.reports.get(member.node.address);
+    if (report !== undefined) this.reports.set(member.node.address, { ...report, lost: reason });
+    this.events.onLost(member.node, reason);
+    void member.close();
+  }
+}

@@ -1,0 +1,142 @@
+import { randomUUID } from 'node:crypto';
+import { SecateurError } from '@secateur/core';
+import type {
+  AllocatedRows,
+  AllocateRowsRequest,
+  CollectStatisticsResponse,
+  MaskDescriptor,
+} from '@secateur/proto/kernel_service';
+import type { Architecture, ShardDescriptor } from '@secateur/proto/model';
+import type { CalibrationGroup } from '@secateur/proto/statistics';
+import type { PoolNode } from './node-pool.js';
+
+const CONTROL_TIMEOUT_MS = 30_000;
+/** Upper bound of one step on one node; a dead or frozen node is noticed by keepalive long before. */
+const STEP_TIMEOUT_MS = 6 * 3_600_000;
+/** Nodes close sessions they hear nothing of. */
+const HEARTBEAT_EVERY_MS = 60_000;
+
+export interface SessionContext {
+  readonly jobId: string;
+  readonly architecture: Architecture;
+  /** Where nodes pull this job's resources. */
+  readonly tensorEndpoint: string;
+}
+
+/** One job's session on one node: the calls of KernelService with their deadlines, and which shards the node holds. */
+export class NodeSession {
+  private readonly held = new Set<string>();
+  private prefetched: string | undefined;
+  private readonly heartbeat: NodeJS.Timeout;
+
+  private constructor(
+    readonly node: PoolNode,
+    private readonly sessionId: string,
+    context: SessionContext,
+  ) {
+    this.heartbeat = setInterval(() => {
+      node.kernel.openSession({ sessionId, ...context }, { timeoutMs: CONTROL_TIMEOUT_MS }).catch(() => undefined);
+    }, HEARTBEAT_EVERY_MS);
+    this.heartbeat.unref();
+  }
+
+  static async open(node: PoolNode, context: SessionContext, signal: AbortSignal): Promise<NodeSession> {
+    const sessionId = `${context.jobId}.${randomUUID()}`;
+    await node.kernel.openSession({ sessionId, ...context }, { timeoutMs: CONTROL_TIMEOUT_MS, signal });
+    return new NodeSession(node, sessionId, context);
+  }
+
+  holds(shardId: string): boolean {
+    return this.held.has(shardId);
+  }
+
+  async loadShard(shard: ShardDescriptor, signal: AbortSignal): Promise<void> {
+    await this.node.kernel.loadShard({ sessionId: this.sessionId, shard }, this.step(signal));
+    this.held.add(shard.id);
+    if (this.prefetched === shard.id) this.prefetched = undefined;
+  }
+
+  /** Begins to load a shard that is needed later. A failure shows when it is loaded for use. */
+  prefetch(shard: ShardDescriptor, signal: AbortSignal): void {
+    this.prefetched = shard.id;
+    this.node.kernel.loadShard({ sessionId: this.sessionId, shard }, this.step(signal)).catch(() => undefined);
+  }
+
+  /** Gives back the room of a prefetched shard. */
+  async releasePrefetched(signal: AbortSignal): Promise<void> {
+    if (this.prefetched !== undefined) await this.releaseShard(this.prefetched, signal);
+    this.prefetched = undefined;
+  }
+
+  async releaseShard(shardId: string, signal: AbortSignal): Promise<void> {
+    this.held.delete(shardId);
+    await this.node.kernel.releaseShard({ sessionId: this.sessionId, shardId }, { timeoutMs: CONTROL_TIMEOUT_MS, signal });
+  }
+
+  async embed(shardId: string, groups: readonly CalibrationGroup[], signal: AbortSignal): Promise<void> {
+    // One group per call keeps messages far below the size limit.
+    for (const group of groups) {
+      await this.node.kernel.embed({ sessionId: this.sessionId, shardId, groups: [group] }, this.step(signal));
+    }
+  }
+
+  collectStatistics(shardId: string, groupIndices: readonly number[], signal: AbortSignal): AsyncIterable<CollectStatisticsResponse> {
+    return this.node.kernel.collectStatistics({ sessionId: this.sessionId, shardId, groupIndices: [...groupIndices] }, this.step(signal));
+  }
+
+  /** The record of the search and the whole packed mask. */
+  async allocateRows(
+    request: Omit<AllocateRowsRequest, 'sessionId'>,
+    maskBytes: number,
+    signal: AbortSignal,
+  ): Promise<{ rows: AllocatedRows; mask: Buffer }> {
+    let rows: AllocatedRows | undefined;
+    const mask = Buffer.alloc(maskBytes);
+    let filled = 0;
+    for await (const { part } of this.node.kernel.allocateRows({ sessionId: this.sessionId, ...request }, this.step(signal))) {
+      if (part?.$case === 'rows') rows = part.value;
+      if (part?.$case === 'mask') {
+        if (filled + part.value.byteLength > maskBytes) throw this.wrongAnswer(request.projectionName, `more than ${maskBytes} bytes of mask`);
+        mask.set(part.value, filled);
+        filled += part.value.byteLength;
+      }
+    }
+    if (rows === undefined || filled !== maskBytes) {
+      throw this.wrongAnswer(request.projectionName, `${filled} bytes of mask instead of ${maskBytes}`);
+    }
+    return { rows, mask };
+  }
+
+  async applyMasks(shardId: string, masks: readonly MaskDescriptor[], signal: AbortSignal): Promise<void> {
+    await this.node.kernel.applyMasks({ sessionId: this.sessionId, shardId, masks: [...masks] }, this.step(signal));
+  }
+
+  async propagate(shardId: string, groupIndices: readonly number[], onGroup: (groupIndex: number) => void, signal: AbortSignal): Promise<void> {
+    const request = { sessionId: this.sessionId, shardId, groupIndices: [...groupIndices] };
+    for await (const { groupIndex } of this.node.kernel.propagate(request, this.step(signal))) onGroup(groupIndex);
+  }
+
+  async measureLoss(
+    shardId: string,
+    groupIndices: readonly number[],
+    onGroup: (groupIndex: number, losses: readonly number[]) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const request = { sessionId: this.sessionId, shardId, groupIndices: [...groupIndices] };
+    for await (const { groupIndex, losses } of this.node.kernel.measureLoss(request, this.step(signal))) onGroup(groupIndex, losses);
+  }
+
+  /** Frees the session on the node if the node can still be reached. */
+  async close(): Promise<void> {
+    clearInterval(this.heartbeat);
+    await this.node.kernel.closeSession({ sessionId: this.sessionId }, { timeoutMs: CONTROL_TIMEOUT_MS }).catch(() => undefined);
+  }
+
+  private step(signal: AbortSignal): { timeoutMs: number; signal: AbortSignal } {
+    return { timeoutMs: STEP_TIMEOUT_MS, signal };
+  }
+
+  private wrongAnswer(projection: string, what: string): SecateurError {
+    return new SecateurError('CORRUPT_DATA', `Node ${this.node.name} answered ${projection} with ${what}.`);
+  }
+}

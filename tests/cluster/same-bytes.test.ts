@@ -1,0 +1,82 @@
+/** The same job gives the same bytes whatever the cluster looks like and whatever happens to it. */
+import { join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { JobState, type JobEvent } from '@secateur/proto/job';
+import { Cluster, type ClusterOptions } from '../support/cluster.js';
+import { eventually, prune, pruneSpec } from '../support/jobs.js';
+import { hashOutput } from '../support/output-files.js';
+import { withTemporaryFolder } from '../support/paths.js';
+
+const MODEL = 'books-llama';
+
+async function pruneOn(options: ClusterOptions, onEvent?: (event: JobEvent, cluster: Cluster) => void): Promise<Record<string, string>> {
+  return withTemporaryFolder(async (folder) => {
+    await using cluster = await Cluster.start(options);
+    const output = join(folder, 'pruned');
+    await prune(cluster.client, 'job', pruneSpec(MODEL, output), (event) => onEvent?.(event, cluster));
+    return hashOutput(output);
+  });
+}
+
+let reference: Record<string, string> | undefined;
+async function referenceHashes(): Promise<Record<string, string>> {
+  reference ??= await pruneOn({ nodes: 1, threads: 1 });
+  return reference;
+}
+
+describe('the result is the same', () => {
+  test('on 1 node with 2 threads', async () => {
+    expect(await pruneOn({ nodes: 1, threads: 2 })).toEqual(await referenceHashes());
+  });
+
+  test('on 2 nodes', async () => {
+    expect(await pruneOn({ nodes: 2 })).toEqual(await referenceHashes());
+  });
+
+  test('on 3 nodes', async () => {
+    expect(await pruneOn({ nodes: 3 })).toEqual(await referenceHashes());
+  });
+
+  test.each(['collect', 'allocate', 'propagate'])('when a node is killed during %s of the third block', async (step) => {
+    let killed = false;
+    let lost = 0;
+    const hashes = await pruneOn({ nodes: 2 }, ({ event }, cluster) => {
+      if (event?.$case === 'nodeLost') lost += 1;
+      if (event?.$case !== 'progress' || event.value.layer !== 2 || event.value.step !== step || killed) return;
+      killed = true;
+      void cluster.nodes[1]?.signal('SIGKILL');
+    });
+    expect(killed).toBe(true);
+    expect(lost).toBeGreaterThan(0);
+    expect(hashes).toEqual(await referenceHashes());
+  });
+
+  test('when the job is cancelled and created again', () =>
+    withTemporaryFolder(async (folder) => {
+      await using cluster = await Cluster.start({ nodes: 2 });
+      const spec = pruneSpec(MODEL, join(folder, 'pruned'));
+      const finishedLayers = async (): Promise<number> => (await cluster.client.getJob('job')).finishedLayers;
+      await cluster.client.createJob(spec, { jobId: 'job' });
+      await eventually(async () => (await finishedLayers()) >= 2, 'two blocks are finished');
+      await cluster.client.cancelJob('job');
+      expect((await cluster.client.getJob('job')).state).toBe(JobState.CANCELLED);
+      const report = await prune(cluster.client, 'job', spec);
+      expect(report.resumedLayers).toBeGreaterThanOrEqual(2);
+      expect(await hashOutput(join(folder, 'pruned'))).toEqual(await referenceHashes());
+    }));
+
+  test('when the orchestrator is killed and another one goes on', () =>
+    withTemporaryFolder(async (folder) => {
+      const output = join(folder, 'pruned');
+      {
+        await using cluster = await Cluster.start({ nodes: 2 });
+        await cluster.client.createJob(pruneSpec(MODEL, output), { jobId: 'job' });
+        await eventually(async () => (await cluster.client.getJob('job')).finishedLayers >= 1, 'a block is finished');
+        await cluster.orchestrator.signal('SIGKILL');
+      }
+      await using cluster = await Cluster.start({ nodes: 2 });
+      const report = await prune(cluster.client, 'job', pruneSpec(MODEL, output));
+      expect(report.resumedLayers).toBeGreaterThanOrEqual(1);
+      expect(await hashOutput(output)).toEqual(await referenceHashes());
+    }));
+});

@@ -1,0 +1,118 @@
+/** Broken models and data end in an error that names what is wrong, before any node works and before anything is written. */
+import { cp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { openCheckpoint } from '@secateur/checkpoint';
+import { JobState, type JobSpec } from '@secateur/proto/job';
+import { Cluster } from '../support/cluster.js';
+import { pruneSpec } from '../support/jobs.js';
+import { modelPath, withTemporaryFolder } from '../support/paths.js';
+
+const WEIGHTS = 'model.safetensors';
+
+let cluster: Cluster;
+beforeAll(async () => {
+  cluster = await Cluster.start({ nodes: 1 });
+});
+afterAll(() => cluster[Symbol.asyncDispose]());
+
+/** Runs a job on a copy of a model that `damage` has changed; returns its error and checks that nothing was written. */
+async function errorAfter(damage: (model: string) => Promise<void>, change: (spec: JobSpec, folder: string) => JobSpec = (spec) => spec): Promise<string> {
+  return withTemporaryFolder(async (folder) => {
+    const model = join(folder, 'model');
+    await cp(modelPath('books-opt'), model, { recursive: true });
+    await damage(model);
+    const before = (await readdir(folder)).sort();
+    const spec = change(pruneSpec('books-opt', join(folder, 'pruned'), { model }), folder);
+    let message: string;
+    try {
+      const { id } = await cluster.client.createJob(spec);
+      for await (const _event of cluster.client.watchJob(id));
+      const job = await cluster.client.getJob(id);
+      expect(job.state).toBe(JobState.FAILED);
+      message = job.error?.message ?? '';
+    } catch (error) {
+      message = String(error);
+    }
+    expect((await readdir(folder)).sort()).toEqual(before);
+    return message;
+  });
+}
+
+async function changeConfig(model: string, change: Readonly<Record<string, unknown>>): Promise<void> {
+  const path = join(model, 'config.json');
+  const config = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
+  await writeFile(path, JSON.stringify({ ...config, ...change }));
+}
+
+describe('a broken model', () => {
+  test('truncated weights', async () => {
+    expect(await errorAfter((model) => truncate(join(model, WEIGHTS), 1_000_000))).toMatch(/model\.safetensors/);
+  });
+
+  test('a NaN in a projection is named with its tensor', async () => {
+    const tensor = 'model.decoder.layers.2.fc1.weight';
+    const message = await errorAfter(async (model) => {
+      const path = join(model, WEIGHTS);
+      const checkpoint = await openCheckpoint(model);
+      const { fileOffset } = checkpoint.tensors.get(tensor)!;
+      await checkpoint.close();
+      const bytes = await readFile(path);
+      bytes.writeUInt16LE(0x7e00, fileOffset + 2 * 1234);
+      await writeFile(path, bytes);
+    });
+    expect(message).toContain(tensor);
+    expect(message).toMatch(/NaN|finite/);
+    expect(message).toContain('1234');
+  });
+
+  test('a missing weight file', async () => {
+    expect(await errorAfter((model) => rm(join(model, WEIGHTS)))).toMatch(/model\.safetensors/);
+  });
+
+  test('an unknown architecture is refused by name', async () => {
+    expect(await errorAfter((model) => changeConfig(model, { model_type: 'mamba' }))).toMatch(/mamba/);
+  });
+
+  test('a config that contradicts the tensors names tensor and shapes', async () => {
+    expect(await errorAfter((model) => changeConfig(model, { ffn_dim: 1024 }))).toMatch(/fc1.*768|768.*fc1/s);
+  });
+
+  test('an option this version does not compute is refused by name', async () => {
+    expect(await errorAfter((model) => changeConfig(model, { do_layer_norm_before: false }))).toMatch(/do_layer_norm_before/);
+  });
+});
+
+describe('broken calibration data', () => {
+  const withCalibration =
+    (path: string) =>
+    (spec: JobSpec, folder: string): JobSpec => {
+      if (spec.kind?.$case !== 'prune') throw new Error('not a prune spec');
+      const calibration = { path: join(folder, path), samples: 8, sequenceLength: 256, seed: 0 };
+      return { ...spec, kind: { $case: 'prune', value: { ...spec.kind.value, calibration } } };
+    };
+
+  test('empty text says how much is missing', async () => {
+    const message = await errorAfter((model) => writeFile(join(model, 'empty.txt'), ''), withCalibration('model/empty.txt'));
+    expect(message).toMatch(/empty\.txt/);
+    expect(message).toMatch(/256|token/);
+  });
+
+  test('a line that is not JSON is named', async () => {
+    const message = await errorAfter((model) => writeFile(join(model, 'broken.jsonl'), '{"text": "a"}\n{"text":\n'), withCalibration('model/broken.jsonl'));
+    expect(message).toMatch(/broken\.jsonl/);
+    expect(message).toMatch(/2/);
+  });
+
+  test('a file that is not there', async () => {
+    expect(await errorAfter(() => Promise.resolve(), withCalibration('nowhere.txt'))).toMatch(/nowhere\.txt/);
+  });
+});
+
+test('a path outside the allowed roots is refused', async () => {
+  const message = await errorAfter(
+    () => Promise.resolve(),
+    (spec) => (spec.kind?.$case === 'prune' ? { ...spec, kind: { $case: 'prune', value: { ...spec.kind.value, model: '/etc' } } } : spec),
+  );
+  expect(message).toMatch(/\/etc/);
+});

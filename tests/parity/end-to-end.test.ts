@@ -1,0 +1,69 @@
+/**
+ * Whole models pruned through real processes, held to the decisions of the published TRIM implementation on the same ids.
+ * The fixtures are described in tests/fixtures/README.md.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { Allocation } from '@secateur/proto/allocation';
+import { Cluster } from '../support/cluster.js';
+import { evaluate, evaluateSpec, prune, pruneSpec } from '../support/jobs.js';
+import { fixturePath, MODELS, modelPath, withTemporaryFolder, type ModelName } from '../support/paths.js';
+
+interface PublishedRun {
+  readonly layers: Readonly<Record<string, { readonly learning_rate?: number | null; readonly best_metric?: number }>>;
+  readonly total_sparsity: number;
+  readonly ppl: number;
+}
+
+async function readRun(model: ModelName, run: string): Promise<PublishedRun> {
+  return JSON.parse(await readFile(fixturePath('end_to_end', model, `${run}.json`), 'utf8')) as PublishedRun;
+}
+
+/** `model.layers.0.mlp.up_proj` and `model.decoder.layers.0.fc1` → `0.mlp.up_proj`, `0.fc1`. */
+function shortName(name: string): string {
+  return name.replace(/^.*layers\./, '');
+}
+
+describe.each(MODELS)('%s', (model) => {
+  let cluster: Cluster;
+  beforeAll(async () => {
+    cluster = await Cluster.start({ nodes: 1, threads: 2 });
+  });
+  afterAll(() => cluster[Symbol.asyncDispose]());
+
+  test('dense perplexity is the published one within 1e-4', async () => {
+    const { perplexity } = await evaluate(cluster.client, `${model}-dense`, evaluateSpec(model, modelPath(model)));
+    const { ppl } = await readRun(model, 'dense');
+    expect(Math.abs(perplexity / ppl - 1)).toBeLessThan(1e-4);
+  });
+
+  test.each([0.5, 0.7, 0.8])('uniform Wanda at %d has the published sparsity and perplexity', (sparsity) =>
+    withTemporaryFolder(async (folder) => {
+      const name = `${model}-wanda-${sparsity * 100}`;
+      const published = await readRun(model, `wanda-${Math.round(sparsity * 100)}`);
+      const output = join(folder, 'pruned');
+      const report = await prune(cluster.client, name, pruneSpec(model, output, { sparsity, allocation: Allocation.UNIFORM }));
+      expect(Math.abs(report.actualSparsity - published.total_sparsity)).toBeLessThan(1e-4);
+      const { perplexity } = await evaluate(cluster.client, `${name}-perplexity`, evaluateSpec(model, output));
+      expect(Math.abs(perplexity / published.ppl - 1)).toBeLessThan(0.005);
+    }),
+  );
+
+  test.each([0.5, 0.7, 0.8])('TRIM at %d takes the published decisions', (sparsity) =>
+    withTemporaryFolder(async (folder) => {
+      const name = `${model}-trim-${sparsity * 100}`;
+      const published = await readRun(model, `trim-${Math.round(sparsity * 100)}`);
+      const output = join(folder, 'pruned');
+      const report = await prune(cluster.client, name, pruneSpec(model, output, { sparsity }));
+      const same = report.projections.filter(
+        ({ name: projection, record }) => (record?.learningRate ?? null) === (published.layers[shortName(projection)]?.learning_rate ?? null),
+      );
+      expect(report.projections).toHaveLength(Object.keys(published.layers).length);
+      expect(same.length / report.projections.length).toBeGreaterThanOrEqual(0.97);
+      expect(Math.abs(report.actualSparsity - published.total_sparsity)).toBeLessThan(1e-4);
+      const { perplexity } = await evaluate(cluster.client, `${name}-perplexity`, evaluateSpec(model, output));
+      expect(Math.abs(perplexity / published.ppl - 1)).toBeLessThan(0.005);
+    }),
+  );
+});

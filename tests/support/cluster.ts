@@ -1,0 +1,106 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { PruningClient } from '@secateur/client';
+import { commandPath, repositoryRoot } from './paths.js';
+
+const START_TIMEOUT_MS = 60_000;
+const STOP_TIMEOUT_MS = 20_000;
+
+/** A real `secateur serve` or `secateur node` process. */
+export class ServiceProcess {
+  private stderr = '';
+
+  private constructor(private readonly child: ChildProcess) {
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr = (this.stderr + text).slice(-20_000);
+    });
+  }
+
+  /** Starts the process and waits until it listens. */
+  static async start(args: readonly string[], environment: NodeJS.ProcessEnv = {}): Promise<{ process: ServiceProcess; address: string }> {
+    const child = spawn(process.execPath, [commandPath, ...args], {
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      env: { ...withoutTestOptions(process.env), ...environment },
+    });
+    const service = new ServiceProcess(child);
+    const timer = setTimeout(() => child.kill('SIGKILL'), START_TIMEOUT_MS);
+    try {
+      const address = await new Promise<string>((resolve, reject) => {
+        child.on('message', (message: { type: string; address: string }) => {
+          if (message.type === 'listening') resolve(message.address);
+        });
+        child.once('exit', (code, signal) => reject(new Error(`secateur ${args.join(' ')} ended (${code ?? signal}): ${service.stderr}`)));
+      });
+      return { process: service, address };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  get pid(): number {
+    return this.child.pid ?? -1;
+  }
+
+  /** What the process wrote to stderr last. */
+  get output(): string {
+    return this.stderr;
+  }
+
+  async signal(name: NodeJS.Signals): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const exited = once(this.child, 'exit');
+    this.child.kill(name);
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+    await exited;
+    clearTimeout(timer);
+  }
+}
+
+export interface ClusterOptions {
+  readonly nodes: number;
+  /** Threads of each node. */
+  readonly threads?: number;
+  readonly environment?: NodeJS.ProcessEnv;
+  /** Folders jobs may use beside the repository and the system's temporary folder. */
+  readonly roots?: readonly string[];
+}
+
+/** An orchestrator and its kernel nodes, all real processes on loopback. */
+export class Cluster implements AsyncDisposable {
+  private constructor(
+    readonly nodes: readonly ServiceProcess[],
+    readonly orchestrator: ServiceProcess,
+    readonly address: string,
+    readonly client: PruningClient,
+  ) {}
+
+  static async start({ nodes, threads = 1, environment = {}, roots = [] }: ClusterOptions): Promise<Cluster> {
+    const names = Array.from({ length: nodes }, (_, index) => `node-${index}`);
+    const started = await Promise.all(
+      names.map((name) =>
+        ServiceProcess.start(['node', '--listen', '127.0.0.1:0', '--name', name, '--threads', String(threads), '--backend', 'cpu'], environment),
+      ),
+    );
+    const nodeArgs = started.flatMap(({ address }) => ['--node', address]);
+    const rootArgs = [repositoryRoot, tmpdir(), ...roots].flatMap((root) => ['--root', root]);
+    const orchestrator = await ServiceProcess.start(['serve', '--listen', '127.0.0.1:0', ...nodeArgs, ...rootArgs], environment);
+    return new Cluster(
+      started.map(({ process: service }) => service),
+      orchestrator.process,
+      orchestrator.address,
+      PruningClient.connect(orchestrator.address),
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.client.close();
+    await this.orchestrator.signal('SIGTERM');
+    await Promise.all(this.nodes.map((node) => node.signal('SIGTERM')));
+  }
+}
+
+function withoutTestOptions(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const { NODE_OPTIONS: _jestOnly, ...rest } = environment;
+  return rest;
+}

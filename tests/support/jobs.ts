@@ -1,0 +1,78 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { PruningClient } from '@secateur/client';
+import { Allocation, Score } from '@secateur/proto/allocation';
+import { JobState, LayerBudget, Pattern, type JobEvent, type JobSpec, type PruneSpec } from '@secateur/proto/job';
+import type { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
+import { fixturePath, modelPath, type ModelName } from './paths.js';
+
+/** A prune job with the recorded calibration ids of a sample model. */
+export function pruneSpec(model: ModelName, output: string, changes: Partial<PruneSpec> & { allocation?: Allocation } = {}): JobSpec {
+  const { allocation = Allocation.TRIM, ...rest } = changes;
+  return {
+    kind: {
+      $case: 'prune',
+      value: {
+        model: modelPath(model),
+        output,
+        sparsity: 0.7,
+        options: {
+          score: Score.WANDA,
+          allocation,
+          iterations: 0,
+          learningRates: [],
+          negativeLearningRates: [],
+          forbidNegativeLearningRates: false,
+        },
+        layerBudget: LayerBudget.UNIFORM,
+        pattern: Pattern.UNSTRUCTURED,
+        calibration: { path: fixturePath('calibration', `${model}-calibration.safetensors`), samples: 128, sequenceLength: 256, seed: 0 },
+        ...rest,
+      },
+    },
+    recordTrace: false,
+    maximumNodes: 0,
+  };
+}
+
+/** A perplexity job with the recorded evaluation ids of a sample model. */
+export function evaluateSpec(model: ModelName, directory: string): JobSpec {
+  return {
+    kind: {
+      $case: 'evaluate',
+      value: { model: directory, data: { path: fixturePath('calibration', `${model}-eval.safetensors`), samples: 0, sequenceLength: 0, seed: 0 } },
+    },
+    recordTrace: false,
+    maximumNodes: 0,
+  };
+}
+
+/** Runs a job to its end, hands every event to a listener, and fails with the job's error when it did not succeed. */
+export async function runJob(client: PruningClient, jobId: string, spec: JobSpec, onEvent: (event: JobEvent) => void = () => undefined): Promise<void> {
+  await client.createJob(spec, { jobId });
+  for await (const event of client.watchJob(jobId)) onEvent(event);
+  const job = await client.getJob(jobId);
+  if (job.state !== JobState.SUCCEEDED) throw new Error(`Job ${jobId} ended in state ${job.state}: ${job.error?.message ?? ''}`);
+}
+
+export async function prune(client: PruningClient, jobId: string, spec: JobSpec, onEvent?: (event: JobEvent) => void): Promise<PruneReport> {
+  await runJob(client, jobId, spec, onEvent);
+  const report = await client.getReport(jobId);
+  if (report.$case !== 'prune') throw new Error(`Job ${jobId} has no prune report.`);
+  return report.value;
+}
+
+export async function evaluate(client: PruningClient, jobId: string, spec: JobSpec): Promise<EvaluateReport> {
+  await runJob(client, jobId, spec);
+  const report = await client.getReport(jobId);
+  if (report.$case !== 'evaluate') throw new Error(`Job ${jobId} has no evaluate report.`);
+  return report.value;
+}
+
+/** Waits until a condition holds, checking often, at most for a bounded time. */
+export async function eventually(condition: () => boolean | Promise<boolean>, what: string, timeoutMs = 30_000): Promise<void> {
+  const until = Date.now() + timeoutMs;
+  while (!(await condition())) {
+    if (Date.now() > until) throw new Error(`Still not so after ${timeoutMs} ms: ${what}`);
+    await sleep(20);
+  }
+}

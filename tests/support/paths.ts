@@ -1,0 +1,29 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const repositoryRoot = fileURLToPath(new URL('../../', import.meta.url));
+export const commandPath = join(repositoryRoot, 'packages/cli/bin/secateur.js');
+
+export const MODELS = ['books-qwen2', 'books-opt', 'books-llama'] as const;
+export type ModelName = (typeof MODELS)[number];
+
+export function modelPath(model: ModelName): string {
+  return join(repositoryRoot, 'examples/models', model);
+}
+
+/** Path below tests/fixtures. */
+export function fixturePath(...parts: string[]): string {
+  return join(repositoryRoot, 'tests/fixtures', ...parts);
+}
+
+/** Runs work in a folder of its own, removed afterwards. */
+export async function withTemporaryFolder<Result>(work: (folder: string) => Promise<Result>): Promise<Result> {
+  const folder = await mkdtemp(join(tmpdir(), 'secateur-test-'));
+  try {
+    return await work(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
