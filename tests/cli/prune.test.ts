@@ -10,7 +10,21 @@ import { fixturePath, modelPath, withTemporaryFolder, type ModelName } from '../
 
 function pruneArguments(model: ModelName, output: string): string[] {
   const calibration = fixturePath('calibration', `${model}-calibration.safetensors`);
-  return ['prune', '--model', modelPath(model), '--out', output, '--sparsity', '0.7', '--calibration', calibration, '--samples', '32', '--nodes', '2'];
+  return [
+    'prune',
+    '--model',
+    modelPath(model),
+    '--out',
+    output,
+    '--sparsity',
+    '0.7',
+    '--calibration',
+    calibration,
+    '--samples',
+    '32',
+    '--nodes',
+    '2',
+  ];
 }
 
 const exists = (path: string): Promise<boolean> =>
@@ -120,7 +134,20 @@ describe('secateur prune', () => {
 describe('secateur eval', () => {
   test('prints one JSON document with the perplexity', async () => {
     const data = fixturePath('calibration', 'books-opt-eval.safetensors');
-    const args = ['eval', '--model', modelPath('books-opt'), '--task', 'perplexity', '--data', data, '--samples', '16', '--nodes', '2', '--json'];
+    const args = [
+      'eval',
+      '--model',
+      modelPath('books-opt'),
+      '--task',
+      'perplexity',
+      '--data',
+      data,
+      '--samples',
+      '16',
+      '--nodes',
+      '2',
+      '--json',
+    ];
     const { exitCode, stdout } = await runCommand(args);
     expect(exitCode).toBe(0);
     expect((JSON.parse(stdout) as { perplexity: number }).perplexity).toBeGreaterThan(50);

@@ -56,7 +56,7 @@ describe('the result is the same', () => {
       await using cluster = await Cluster.start({ nodes: 2 });
       const spec = pruneSpec(MODEL, join(folder, 'pruned'));
       const finishedLayers = async (): Promise<number> => (await cluster.client.getJob('job')).finishedLayers;
-      await cluster.client.createJob(spec, { jobId: 'job' });
+      await cluster.client.createJob({ jobId: 'job', spec });
       await eventually(async () => (await finishedLayers()) >= 2, 'two blocks are finished');
       await cluster.client.cancelJob('job');
       expect((await cluster.client.getJob('job')).state).toBe(JobState.CANCELLED);
@@ -70,7 +70,7 @@ describe('the result is the same', () => {
       const output = join(folder, 'pruned');
       {
         await using cluster = await Cluster.start({ nodes: 2 });
-        await cluster.client.createJob(pruneSpec(MODEL, output), { jobId: 'job' });
+        await cluster.client.createJob({ jobId: 'job', spec: pruneSpec(MODEL, output) });
         await eventually(async () => (await cluster.client.getJob('job')).finishedLayers >= 1, 'a block is finished');
         await cluster.orchestrator.signal('SIGKILL');
       }

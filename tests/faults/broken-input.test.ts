@@ -17,7 +17,10 @@ beforeAll(async () => {
 afterAll(() => cluster[Symbol.asyncDispose]());
 
 /** Runs a job on a copy of a model that `damage` has changed; returns its error and checks that nothing was written. */
-async function errorAfter(damage: (model: string) => Promise<void>, change: (spec: JobSpec, folder: string) => JobSpec = (spec) => spec): Promise<string> {
+async function errorAfter(
+  damage: (model: string) => Promise<void>,
+  change: (spec: JobSpec, folder: string) => JobSpec = (spec) => spec,
+): Promise<string> {
   return withTemporaryFolder(async (folder) => {
     const model = join(folder, 'model');
     await cp(modelPath('books-opt'), model, { recursive: true });
@@ -26,7 +29,7 @@ async function errorAfter(damage: (model: string) => Promise<void>, change: (spe
     const spec = change(pruneSpec('books-opt', join(folder, 'pruned'), { model }), folder);
     let message: string;
     try {
-      const { id } = await cluster.client.createJob(spec);
+      const { id } = await cluster.client.createJob({ spec });
       for await (const _event of cluster.client.watchJob(id));
       const job = await cluster.client.getJob(id);
       expect(job.state).toBe(JobState.FAILED);
@@ -99,7 +102,10 @@ describe('broken calibration data', () => {
   });
 
   test('a line that is not JSON is named', async () => {
-    const message = await errorAfter((model) => writeFile(join(model, 'broken.jsonl'), '{"text": "a"}\n{"text":\n'), withCalibration('model/broken.jsonl'));
+    const message = await errorAfter(
+      (model) => writeFile(join(model, 'broken.jsonl'), '{"text": "a"}\n{"text":\n'),
+      withCalibration('model/broken.jsonl'),
+    );
     expect(message).toMatch(/broken\.jsonl/);
     expect(message).toMatch(/2/);
   });

@@ -57,7 +57,8 @@ describe.each(MODELS)('%s', (model) => {
       const output = join(folder, 'pruned');
       const report = await prune(cluster.client, name, pruneSpec(model, output, { sparsity }));
       const same = report.projections.filter(
-        ({ name: projection, record }) => (record?.learningRate ?? null) === (published.layers[shortName(projection)]?.learning_rate ?? null),
+        ({ name: projection, record }) =>
+          (record?.learningRate ?? null) === (published.layers[shortName(projection)]?.learning_rate ?? null),
       );
       expect(report.projections).toHaveLength(Object.keys(published.layers).length);
       expect(same.length / report.projections.length).toBeGreaterThanOrEqual(0.97);

@@ -79,7 +79,10 @@ export class Cluster implements AsyncDisposable {
     const names = Array.from({ length: nodes }, (_, index) => `node-${index}`);
     const started = await Promise.all(
       names.map((name) =>
-        ServiceProcess.start(['node', '--listen', '127.0.0.1:0', '--name', name, '--threads', String(threads), '--backend', 'cpu'], environment),
+        ServiceProcess.start(
+          ['node', '--listen', '127.0.0.1:0', '--name', name, '--threads', String(threads), '--backend', 'cpu'],
+          environment,
+        ),
       ),
     );
     const nodeArgs = started.flatMap(({ address }) => ['--node', address]);

@@ -39,7 +39,10 @@ export function evaluateSpec(model: ModelName, directory: string): JobSpec {
   return {
     kind: {
       $case: 'evaluate',
-      value: { model: directory, data: { path: fixturePath('calibration', `${model}-eval.safetensors`), samples: 0, sequenceLength: 0, seed: 0 } },
+      value: {
+        model: directory,
+        data: { path: fixturePath('calibration', `${model}-eval.safetensors`), samples: 0, sequenceLength: 0, seed: 0 },
+      },
     },
     recordTrace: false,
     maximumNodes: 0,
@@ -47,24 +50,34 @@ export function evaluateSpec(model: ModelName, directory: string): JobSpec {
 }
 
 /** Runs a job to its end, hands every event to a listener, and fails with the job's error when it did not succeed. */
-export async function runJob(client: PruningClient, jobId: string, spec: JobSpec, onEvent: (event: JobEvent) => void = () => undefined): Promise<void> {
-  await client.createJob(spec, { jobId });
+export async function runJob(
+  client: PruningClient,
+  jobId: string,
+  spec: JobSpec,
+  onEvent: (event: JobEvent) => void = () => undefined,
+): Promise<void> {
+  await client.createJob({ jobId, spec });
   for await (const event of client.watchJob(jobId)) onEvent(event);
   const job = await client.getJob(jobId);
   if (job.state !== JobState.SUCCEEDED) throw new Error(`Job ${jobId} ended in state ${job.state}: ${job.error?.message ?? ''}`);
 }
 
-export async function prune(client: PruningClient, jobId: string, spec: JobSpec, onEvent?: (event: JobEvent) => void): Promise<PruneReport> {
+export async function prune(
+  client: PruningClient,
+  jobId: string,
+  spec: JobSpec,
+  onEvent?: (event: JobEvent) => void,
+): Promise<PruneReport> {
   await runJob(client, jobId, spec, onEvent);
-  const report = await client.getReport(jobId);
-  if (report.$case !== 'prune') throw new Error(`Job ${jobId} has no prune report.`);
+  const { report } = await client.getReport(jobId);
+  if (report?.$case !== 'prune') throw new Error(`Job ${jobId} has no prune report.`);
   return report.value;
 }
 
 export async function evaluate(client: PruningClient, jobId: string, spec: JobSpec): Promise<EvaluateReport> {
   await runJob(client, jobId, spec);
-  const report = await client.getReport(jobId);
-  if (report.$case !== 'evaluate') throw new Error(`Job ${jobId} has no evaluate report.`);
+  const { report } = await client.getReport(jobId);
+  if (report?.$case !== 'evaluate') throw new Error(`Job ${jobId} has no evaluate report.`);
   return report.value;
 }
 

@@ -8,5 +8,5 @@ export { scanTensors, type ScanOptions } from './checkpoint/scan-tensors.js';
 export type { SafetensorsLayout, TensorLayout } from './safetensors/header.js';
 export { SafetensorsFileWriter, type SafetensorsEntry } from './safetensors/safetensors-file-writer.js';
 export { loadTokenizer, Tokenizer, type EncodeOptions } from './tokenizer/tokenizer.js';
-export { loadCalibrationTokens, loadEvaluationTokens } from './tokens/load-tokens.js';
+export { loadCalibrationTokens, loadEvaluationTokens, type LoadOptions } from './tokens/load-tokens.js';
 export type { TokenConsumer, TokenSet, TokenSource } from './tokens/token-set.js';

@@ -6,7 +6,6 @@ import { expect } from '@jest/globals';
 import { SecateurError, type ErrorReason } from '@secateur/core';
 
 export const repository = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
-export const testdata = join(repository, 'packages/checkpoint/testdata');
 
 export function modelPath(name: 'books-llama' | 'books-opt' | 'books-qwen2'): string {
   return join(repository, 'examples/models', name);

@@ -109,7 +109,8 @@ export class PruningClient {
 
   /** The job as it is when it has ended, well or not. */
   async waitForJob(jobId: string, options: WatchJobOptions = {}): Promise<Job> {
-    for await (const event of this.watchJob(jobId, options)) void event;
+    const events = this.watchJob(jobId, options);
+    while ((await events.next()).done !== true);
     return this.getJob(jobId, options.signal === undefined ? {} : { signal: options.signal });
   }
 

@@ -7,7 +7,10 @@ import { toStatusObject } from './status.js';
 export class CallGuard {
   private readonly infrastructure = new Set<ServerInterceptingCallInterface>();
 
-  readonly interceptor = (method: ServerMethodDefinition<unknown, unknown>, call: ServerInterceptingCallInterface): ServerInterceptingCall => {
+  readonly interceptor = (
+    method: ServerMethodDefinition<unknown, unknown>,
+    call: ServerInterceptingCallInterface,
+  ): ServerInterceptingCall => {
     const exempt = isInfrastructure(method.path);
     return new ServerInterceptingCall(call, {
       start: (next) => {

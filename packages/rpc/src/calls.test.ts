@@ -15,7 +15,8 @@ describe('calls', () => {
   test('stream answers in order and end with the handler', async () => {
     await using server = await startTestServer();
     const offsets: number[] = [];
-    for await (const { offset } of server.connect().client(TestDefinition).list({ offset: 500 }, { timeoutMs: 5_000 })) offsets.push(offset);
+    for await (const { offset } of server.connect().client(TestDefinition).list({ offset: 500 }, { timeoutMs: 5_000 }))
+      offsets.push(offset);
     expect(offsets).toEqual([...Array(500).keys()]);
   });
 

@@ -25,6 +25,21 @@ describe('cancellation', () => {
     expect(reason).toMatchObject({ reason: 'CANCELLED' });
   });
 
+  test('is not what the end of an answered call means', async () => {
+    let signal: AbortSignal | undefined;
+    await using server = await startTestServer({
+      ask: (_request, context) => {
+        signal = context.signal;
+        return Promise.resolve({});
+      },
+    });
+    const client = server.connect().client(TestDefinition);
+    await client.ask({}, { timeoutMs: 5_000 });
+    const first = signal;
+    await client.ask({}, { timeoutMs: 5_000 });
+    expect(first?.aborted).toBe(false);
+  });
+
   test('before a call is made keeps it from being made', async () => {
     let handled = false;
     await using server = await startTestServer({

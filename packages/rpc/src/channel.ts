@@ -54,7 +54,10 @@ async function waitForReady(target: CallTarget, timeoutMs: number, signal: Abort
     if (isClosed(client)) throw new SecateurError('UNAVAILABLE', `The channel to ${address} was closed.`);
     if (await becomesReady(client, Math.min(endMs, Date.now() + READY_POLL_MS))) return;
   } while (Date.now() < endMs);
-  throw new SecateurError('UNAVAILABLE', `Nothing answers at ${address} within ${timeoutMs} ms; check the address and that the server runs.`);
+  throw new SecateurError(
+    'UNAVAILABLE',
+    `Nothing answers at ${address} within ${timeoutMs} ms; check the address and that the server runs.`,
+  );
 }
 
 function becomesReady(client: Client, deadlineMs: number): Promise<boolean> {

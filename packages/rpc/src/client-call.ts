@@ -32,7 +32,13 @@ export async function callUnary(target: CallTarget, method: MethodCodec, request
   }
 }
 
-function sendUnary({ client }: CallTarget, method: MethodCodec, request: unknown, metadata: Metadata, options: CallOptions): Promise<unknown> {
+function sendUnary(
+  { client }: CallTarget,
+  method: MethodCodec,
+  request: unknown,
+  metadata: Metadata,
+  options: CallOptions,
+): Promise<unknown> {
   const { signal, timeoutMs } = options;
   return new Promise((resolve, reject) => {
     if (signal?.aborted) throw cancelled(method, signal);
@@ -110,7 +116,12 @@ function withinTime<Value>(pending: Promise<Value>, timeoutMs: number | undefine
   });
 }
 
-function toClientError(cause: unknown, { client, address }: CallTarget, method: MethodCodec, signal: AbortSignal | undefined): SecateurError {
+function toClientError(
+  cause: unknown,
+  { client, address }: CallTarget,
+  method: MethodCodec,
+  signal: AbortSignal | undefined,
+): SecateurError {
   if (cause instanceof SecateurError) return cause;
   if (signal?.aborted) return cancelled(method, signal);
   const callName = `${method.fullName} at ${address}`;

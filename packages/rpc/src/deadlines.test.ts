@@ -36,7 +36,9 @@ describe('deadlines', () => {
       },
     });
     const started = Date.now();
-    await expect(server.connect().client(TestDefinition).ask({}, { timeoutMs: 200 })).rejects.toMatchObject({ reason: 'DEADLINE_EXCEEDED' });
+    await expect(server.connect().client(TestDefinition).ask({}, { timeoutMs: 200 })).rejects.toMatchObject({
+      reason: 'DEADLINE_EXCEEDED',
+    });
     expect(deadline?.getTime()).toBeGreaterThan(started);
     expect(deadline?.getTime()).toBeLessThan(started + 1_000);
     // Which of the two depends on whose clock rings first.
@@ -60,7 +62,10 @@ describe('deadlines', () => {
         await new Promise((resolve) => setTimeout(resolve, 200));
       }
     };
-    await expect(read()).rejects.toMatchObject({ reason: 'DEADLINE_EXCEEDED', message: expect.stringContaining('sent nothing for 150 ms') });
+    await expect(read()).rejects.toMatchObject({
+      reason: 'DEADLINE_EXCEEDED',
+      message: expect.stringContaining('sent nothing for 150 ms'),
+    });
     expect(seen).toEqual([1, 2]);
   });
 });

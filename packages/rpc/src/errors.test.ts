@@ -60,7 +60,7 @@ describe('errors', () => {
     const violations = Array.from({ length: 1_000 }, (_, index) => ({ field: `field${index}`, description: 'x'.repeat(1_000) }));
     const { received } = await failureOf(new SecateurError('INVALID_REQUEST', 'y'.repeat(100_000), { violations }));
     expect(received.reason).toBe('INVALID_REQUEST');
-    expect(received.message).toMatch(/^y{1000,}…$/);
+    expect(received.message).toMatch(/^y{900,}…$/);
     expect(received.violations.length).toBeGreaterThan(10);
   });
 
@@ -75,7 +75,8 @@ describe('errors', () => {
   });
 
   test('of other gRPC servers are understood by their code', () => {
-    const bare = (code: number, details = 'no'): SecateurError => fromStatusObject({ code, details, metadata: new Metadata() }, 'Service/Call at host:1');
+    const bare = (code: number, details = 'no'): SecateurError =>
+      fromStatusObject({ code, details, metadata: new Metadata() }, 'Service/Call at host:1');
     expect(bare(5)).toMatchObject({ reason: 'NOT_FOUND', message: 'Service/Call at host:1: no' });
     expect(bare(15).reason).toBe('CORRUPT_DATA');
     expect(bare(13, 'Received RST_STREAM with code 2').reason).toBe('UNAVAILABLE');

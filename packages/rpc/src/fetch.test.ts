@@ -29,7 +29,10 @@ function sourceOf(content: Uint8Array): ByteSource {
 }
 
 function serve(content: Uint8Array): Promise<TestServer> {
-  return startServer(TensorServiceDefinition, serveFetch(() => Promise.resolve(sourceOf(content))));
+  return startServer(
+    TensorServiceDefinition,
+    serveFetch(() => Promise.resolve(sourceOf(content))),
+  );
 }
 
 /** A service that answers with exactly these chunks. */

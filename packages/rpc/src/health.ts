@@ -30,8 +30,20 @@ const HealthDefinition = {
   name: 'Health',
   fullName: 'grpc.health.v1.Health',
   methods: {
-    check: { name: 'Check', requestType: HealthCheckRequest, requestStream: false, responseType: HealthCheckResponse, responseStream: false },
-    watch: { name: 'Watch', requestType: HealthCheckRequest, requestStream: false, responseType: HealthCheckResponse, responseStream: true },
+    check: {
+      name: 'Check',
+      requestType: HealthCheckRequest,
+      requestStream: false,
+      responseType: HealthCheckResponse,
+      responseStream: false,
+    },
+    watch: {
+      name: 'Watch',
+      requestType: HealthCheckRequest,
+      requestStream: false,
+      responseType: HealthCheckResponse,
+      responseStream: true,
+    },
   },
 } as const satisfies ServiceDefinition;
 

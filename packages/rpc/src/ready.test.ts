@@ -8,12 +8,18 @@ test('waiting for a server ends when it is there, when the time is over, and whe
   await server.server.shutdown({ graceMs: 100 });
   const channel = connect(server.address, { kind: 'control' });
   try {
-    await expect(channel.waitForReady(300)).rejects.toMatchObject({ reason: 'UNAVAILABLE', message: expect.stringContaining(server.address) });
+    await expect(channel.waitForReady(300)).rejects.toMatchObject({
+      reason: 'UNAVAILABLE',
+      message: expect.stringContaining(server.address),
+    });
     const started = performance.now();
     await expect(channel.waitForReady(20_000, AbortSignal.timeout(100))).rejects.toMatchObject({ reason: 'CANCELLED' });
     expect(performance.now() - started).toBeLessThan(2_000);
     channel.close();
-    await expect(channel.waitForReady(5_000)).rejects.toMatchObject({ reason: 'UNAVAILABLE', message: expect.stringContaining('was closed') });
+    await expect(channel.waitForReady(5_000)).rejects.toMatchObject({
+      reason: 'UNAVAILABLE',
+      message: expect.stringContaining('was closed'),
+    });
   } finally {
     channel.close();
   }

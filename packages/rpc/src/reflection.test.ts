@@ -16,7 +16,12 @@ async function reflect(address: string, version: 'v1' | 'v1alpha', field: number
     (request: Uint8Array) => Buffer.from(request),
     (answer: Buffer) => answer,
   );
-  call.write(new BinaryWriter().uint32((field << 3) | 2).string(text).finish());
+  call.write(
+    new BinaryWriter()
+      .uint32((field << 3) | 2)
+      .string(text)
+      .finish(),
+  );
   call.end();
   try {
     for await (const answer of call) return fieldsOf(answer as Buffer);
@@ -39,14 +44,22 @@ function fieldsOf(bytes: Uint8Array): Map<number, Uint8Array[]> {
 
 describe.each(['v1', 'v1alpha'] as const)('reflection %s', (version) => {
   test('lists the services that are served', async () => {
-    await using server = await startServer(TensorServiceDefinition, serveFetch(() => Promise.reject(new Error('unused'))));
+    await using server = await startServer(
+      TensorServiceDefinition,
+      serveFetch(() => Promise.reject(new Error('unused'))),
+    );
     const answer = await reflect(server.address, version, LIST_SERVICES, '*');
-    const services = fieldsOf(answer.get(6)![0]!).get(1)!.map((service) => Buffer.from(fieldsOf(service).get(1)![0]!).toString());
+    const services = fieldsOf(answer.get(6)![0]!)
+      .get(1)!
+      .map((service) => Buffer.from(fieldsOf(service).get(1)![0]!).toString());
     expect(services.sort()).toEqual(['grpc.health.v1.Health', 'secateur.v1.TensorService']);
   });
 
   test.each(['secateur.v1.TensorService', 'secateur.v1.TensorService.Fetch', 'grpc.health.v1.Health'])('describes %s', async (symbol) => {
-    await using server = await startServer(TensorServiceDefinition, serveFetch(() => Promise.reject(new Error('unused'))));
+    await using server = await startServer(
+      TensorServiceDefinition,
+      serveFetch(() => Promise.reject(new Error('unused'))),
+    );
     const answer = await reflect(server.address, version, FILE_CONTAINING_SYMBOL, symbol);
     const files = fieldsOf(answer.get(4)![0]!).get(1)!;
     expect(files.some((file) => Buffer.from(file).includes(symbol.includes('Health') ? 'HealthCheckRequest' : 'FetchRequest'))).toBe(true);

@@ -80,8 +80,10 @@ export class ServerCalls {
     const deadline = new Date(call.getDeadline());
     this.running.add(controller);
     if (this.stopped !== undefined) controller.abort(this.stopped);
-    // Also emitted after a call has ended, when nobody listens to the signal any more.
-    call.on('cancelled', () => controller.abort(goneError(method, deadline)));
+    // Emitted after every call, also one that was answered.
+    call.on('cancelled', () => {
+      if (this.running.has(controller)) controller.abort(goneError(method, deadline));
+    });
     const traced = traceServerCall(method, this.address(), call.metadata);
     return {
       traced,

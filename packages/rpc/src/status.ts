@@ -1,5 +1,5 @@
-import { ERROR_CATALOGUE, SecateurError, type ErrorReason, type FieldViolation, type StatusName } from '@secateur/core';
-import { Any } from '@secateur/proto/google/protobuf/any';
+import { ERROR_CATALOGUE, SecateurError, type ErrorReason, type FieldViolation } from '@secateur/core';
+import type { Any } from '@secateur/proto/google/protobuf/any';
 import { BadRequest, ErrorInfo } from '@secateur/proto/google/rpc/error_details';
 import { Status } from '@secateur/proto/google/rpc/status';
 import { Metadata, status as StatusCode, type StatusObject } from '@grpc/grpc-js';
@@ -8,12 +8,12 @@ const DOMAIN = 'secateur.dev';
 const TYPE_URL_PREFIX = 'type.googleapis.com/';
 const DETAILS_KEY = 'grpc-status-details-bin';
 /** Trailers of a call must stay below the header limits of HTTP/2 peers (16 KiB is the common one), so long lists and texts are cut. */
-const MAXIMUM_VIOLATIONS = 32;
-const MAXIMUM_TEXT_LENGTH = 2_000;
-const MAXIMUM_VIOLATION_LENGTH = 200;
+const MAXIMUM_VIOLATIONS = 16;
+const MAXIMUM_MESSAGE_LENGTH = 1_000;
+const MAXIMUM_DETAIL_LENGTH = 200;
 
 /** What an error of a peer without our own details becomes. */
-const REASON_OF_CODE: Readonly<Partial<Record<StatusCode, ErrorReason>>> = {
+const REASON_OF_CODE: Readonly<Partial<Record<number, ErrorReason>>> = {
   [StatusCode.CANCELLED]: 'CANCELLED',
   [StatusCode.INVALID_ARGUMENT]: 'INVALID_REQUEST',
   [StatusCode.DEADLINE_EXCEEDED]: 'DEADLINE_EXCEEDED',
@@ -32,20 +32,22 @@ const REASON_OF_CODE: Readonly<Partial<Record<StatusCode, ErrorReason>>> = {
 
 /** The google.rpc.Status of an error: its reason and metadata as ErrorInfo, its violations as BadRequest. */
 export function toStatusProto(error: SecateurError): Status {
-  const details = [pack('google.rpc.ErrorInfo', ErrorInfo.encode({ reason: error.reason, domain: DOMAIN, metadata: { ...error.metadata } }))];
+  const details = [
+    pack('google.rpc.ErrorInfo', ErrorInfo.encode({ reason: error.reason, domain: DOMAIN, metadata: { ...error.metadata } })),
+  ];
   if (error.violations.length > 0) {
     const fieldViolations = error.violations.slice(0, MAXIMUM_VIOLATIONS).map(({ field, description }) => ({
-      field: clip(field, MAXIMUM_VIOLATION_LENGTH),
-      description: clip(description, MAXIMUM_VIOLATION_LENGTH),
+      field: clip(field, MAXIMUM_DETAIL_LENGTH),
+      description: clip(description, MAXIMUM_DETAIL_LENGTH),
     }));
     details.push(pack('google.rpc.BadRequest', BadRequest.encode({ fieldViolations })));
   }
-  return { code: StatusCode[error.status], message: clip(error.message, MAXIMUM_TEXT_LENGTH), details };
+  return { code: StatusCode[error.status], message: clip(error.message, MAXIMUM_MESSAGE_LENGTH), details };
 }
 
 /** The error a google.rpc.Status stands for. */
 export function fromStatusProto(status: Status): SecateurError {
-  let reason = REASON_OF_CODE[status.code as StatusCode] ?? 'INTERNAL';
+  let reason = reasonOfCode(status.code);
   let metadata: Readonly<Record<string, string>> = {};
   let violations: readonly FieldViolation[] = [];
   for (const detail of status.details) {
@@ -65,37 +67,31 @@ export function toStatusObject(error: SecateurError): StatusObject {
   const status = toStatusProto(error);
   const metadata = new Metadata();
   metadata.set(DETAILS_KEY, Buffer.from(Status.encode(status).finish()));
-  return { code: status.code, details: status.message, metadata };
+  return { code: StatusCode[error.status], details: status.message, metadata };
 }
 
 /** What the end of a call means to the client. `callName` is put before texts that do not say what they are about. */
 export function fromStatusObject(status: StatusObject, callName: string): SecateurError {
   const [encoded] = status.metadata.get(DETAILS_KEY);
   if (Buffer.isBuffer(encoded)) {
-    const decoded = decodeStatus(encoded);
-    if (decoded !== undefined) return fromStatusProto(decoded);
+    try {
+      return fromStatusProto(Status.decode(encoded));
+    } catch {
+      // Details of an unknown make; the code and the text remain.
+    }
   }
   return new SecateurError(reasonOfBareStatus(status), `${callName}: ${status.details}`, { cause: status });
-}
-
-/** Name of a gRPC status code, such as `NOT_FOUND`. */
-export function statusName(error: SecateurError): StatusName {
-  return ERROR_CATALOGUE[error.reason].status;
 }
 
 function reasonOfBareStatus({ code, details }: StatusObject): ErrorReason {
   // A connection that breaks under a call ends it with RST_STREAM, which grpc-js shows under several codes. CANCELLED that the
   // caller did not ask for is a server that was stopped.
   if (code === StatusCode.CANCELLED || (code === StatusCode.INTERNAL && details.includes('RST_STREAM'))) return 'UNAVAILABLE';
-  return REASON_OF_CODE[code] ?? 'INTERNAL';
+  return reasonOfCode(code);
 }
 
-function decodeStatus(bytes: Buffer): Status | undefined {
-  try {
-    return Status.decode(bytes);
-  } catch {
-    return undefined;
-  }
+function reasonOfCode(code: number): ErrorReason {
+  return REASON_OF_CODE[code] ?? 'INTERNAL';
 }
 
 function pack(typeName: string, message: { finish(): Uint8Array }): Any {

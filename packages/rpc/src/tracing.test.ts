@@ -125,7 +125,14 @@ describe('tracing', () => {
       const stream = client.list({}, { timeoutMs: 5_000, signal: abort.signal });
       await stream.next();
       abort.abort();
-      await expect((async () => { for (;;) await stream.next().then(({ done }) => { if (done === true) throw new Error('ended'); }); })()).rejects.toMatchObject({ reason: 'CANCELLED' });
+      await expect(
+        (async () => {
+          for (;;)
+            await stream.next().then(({ done }) => {
+              if (done === true) throw new Error('ended');
+            });
+        })(),
+      ).rejects.toMatchObject({ reason: 'CANCELLED' });
     });
     const client_ = only(spans, CLIENT);
     expect(client_.status.code).not.toBe(ERROR);
@@ -134,14 +141,24 @@ describe('tracing', () => {
 
   test('a fetch shows its bytes, a health check nothing', async () => {
     const content = Buffer.alloc(3_000_000);
-    const source = { bytes: content.byteLength, read: (offset: number, length: number) => Promise.resolve(content.subarray(offset, offset + length)) };
-    await using server = await startServer(TensorServiceDefinition, serveFetch(() => Promise.resolve(source)));
+    const source = {
+      bytes: content.byteLength,
+      read: (offset: number, length: number) => Promise.resolve(content.subarray(offset, offset + length)),
+    };
+    await using server = await startServer(
+      TensorServiceDefinition,
+      serveFetch(() => Promise.resolve(source)),
+    );
     const channel = server.connect('bulk');
     const spans = await record(async () => {
       await fetchResource(channel, { resource: 'r', bytes: content.byteLength }, { timeoutMs: 5_000 });
       await checkHealth(channel, '', 5_000);
     });
-    expect(spans.map(({ name }) => name).sort()).toEqual([SpanName.JOB, 'secateur.v1.TensorService/Fetch', 'secateur.v1.TensorService/Fetch']);
+    expect(spans.map(({ name }) => name).sort()).toEqual([
+      SpanName.JOB,
+      'secateur.v1.TensorService/Fetch',
+      'secateur.v1.TensorService/Fetch',
+    ]);
     expect(attributesOf(only(spans, SERVER))).toMatchObject({ [Attribute.BYTES]: content.byteLength });
   });
 });

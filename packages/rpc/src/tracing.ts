@@ -12,11 +12,10 @@ import {
   type TextMapGetter,
   type TextMapSetter,
 } from '@opentelemetry/api';
-import { SecateurError } from '@secateur/core';
+import type { SecateurError } from '@secateur/core';
 import type { Metadata } from '@grpc/grpc-js';
 import type { HostPort } from './host-port.js';
 import { isInfrastructure, type MethodCodec } from './method-codec.js';
-import { statusName } from './status.js';
 
 const tracer = trace.getTracer('@secateur/rpc');
 
@@ -57,7 +56,7 @@ function describe(method: MethodCodec, server: HostPort): Attributes {
 }
 
 function endSpan(span: Span, error: SecateurError | undefined, isFailure: boolean): void {
-  span.setAttribute('rpc.response.status_code', error === undefined ? 'OK' : statusName(error));
+  span.setAttribute('rpc.response.status_code', error === undefined ? 'OK' : error.status);
   // Work that was stopped on purpose did not fail.
   if (error !== undefined && isFailure && error.reason !== 'CANCELLED') {
     span.setAttribute('error.type', error.reason);
@@ -68,5 +67,5 @@ function endSpan(span: Span, error: SecateurError | undefined, isFailure: boolea
 
 /** The conventions count these, and not a caller's mistakes, as errors of a server. */
 function isServersFault(error: SecateurError): boolean {
-  return ['DATA_LOSS', 'DEADLINE_EXCEEDED', 'INTERNAL', 'UNAVAILABLE', 'UNKNOWN'].includes(statusName(error));
+  return ['DATA_LOSS', 'DEADLINE_EXCEEDED', 'INTERNAL', 'UNAVAILABLE', 'UNKNOWN'].includes(error.status);
 }

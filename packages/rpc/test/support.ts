@@ -1,6 +1,14 @@
 import { createServer, connect as connectTcp, type AddressInfo, type Socket } from 'node:net';
 import { FetchRequest, FetchResponse } from '@secateur/proto/tensor_service';
-import { connect, type Channel, type ChannelKind, RpcServer, type RpcLogger, type ServiceDefinition, type ServiceImplementation } from '../src/index.js';
+import {
+  connect,
+  type Channel,
+  type ChannelKind,
+  RpcServer,
+  type RpcLogger,
+  type ServiceDefinition,
+  type ServiceImplementation,
+} from '../src/index.js';
 
 /** One unary and one streaming method over messages with a text, a number and bytes. */
 export const TestDefinition = {

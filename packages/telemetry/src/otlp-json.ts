@@ -2,7 +2,7 @@
 
 export type AttributeValue = string | number | boolean | readonly AttributeValue[] | null;
 
-export interface RecordedEvent {
+interface RecordedEvent {
   readonly name: string;
   readonly timeNs: bigint;
   readonly attributes: Readonly<Record<string, AttributeValue>>;
@@ -48,7 +48,11 @@ interface OtlpSpan {
   readonly startTimeUnixNano: string | number;
   readonly endTimeUnixNano: string | number;
   readonly attributes?: readonly OtlpAttribute[];
-  readonly events?: readonly { readonly name: string; readonly timeUnixNano: string | number; readonly attributes?: readonly OtlpAttribute[] }[];
+  readonly events?: readonly {
+    readonly name: string;
+    readonly timeUnixNano: string | number;
+    readonly attributes?: readonly OtlpAttribute[];
+  }[];
   readonly links?: readonly { readonly traceId: string; readonly spanId: string }[];
   readonly status?: { readonly code?: number; readonly message?: string };
 }

@@ -73,7 +73,10 @@ describe('toPerfetto', () => {
       args: { [Attribute.ENGINE_FLOPS]: 1e6, [Attribute.ENGINE_BYTES]: 8192, [Attribute.ENGINE_DEVICE_TIME]: 3_002_500 },
     });
     expect(Math.min(...slices.map(({ ts }) => ts))).toBe(0);
-    expect(events.find(({ ph }) => ph === 'i')).toMatchObject({ name: EventName.LEARNING_RATE_TRIED, args: { [Attribute.LEARNING_RATE]: 0.5 } });
+    expect(events.find(({ ph }) => ph === 'i')).toMatchObject({
+      name: EventName.LEARNING_RATE_TRIED,
+      args: { [Attribute.LEARNING_RATE]: 0.5 },
+    });
     expect(events).toContainEqual({ ph: 'M', name: 'process_name', pid: 1, args: { name: 'secateur-orchestrator one' } });
     const [from, to, ...others] = events.filter(({ ph }) => ph === 's' || ph === 'f');
     expect(others).toEqual([]);

@@ -31,7 +31,8 @@ ${renderTable(EVENTS)}
 
 function renderTable(table: Readonly<Record<string, RegisteredName>>): string {
   const rows = Object.values(table).map(({ name, description }) => [`\`${name}\``, description] as const);
-  const width = (column: 0 | 1): number => Math.max(...rows.map((row) => row[column].length), column === 0 ? 'Name'.length : 'Meaning'.length);
+  const width = (column: 0 | 1): number =>
+    Math.max(...rows.map((row) => row[column].length), column === 0 ? 'Name'.length : 'Meaning'.length);
   const line = (name: string, description: string): string => `| ${name.padEnd(width(0))} | ${description.padEnd(width(1))} |`;
   return [line('Name', 'Meaning'), line('-'.repeat(width(0)), '-'.repeat(width(1))), ...rows.map((row) => line(...row))].join('\n');
 }

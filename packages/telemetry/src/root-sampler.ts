@@ -7,7 +7,14 @@ import { RECORD_STATE } from './span-recorder.js';
 export class RootSampler implements Sampler {
   constructor(private readonly exporting: boolean) {}
 
-  shouldSample(_context: Context, _traceId: string, _name: string, _kind: SpanKind, attributes: Attributes, _links: Link[]): SamplingResult {
+  shouldSample(
+    _context: Context,
+    _traceId: string,
+    _name: string,
+    _kind: SpanKind,
+    attributes: Attributes,
+    _links: Link[],
+  ): SamplingResult {
     if (attributes[Attribute.TRACE_RECORD] === true) {
       const traceState = createTraceState(`${RECORD_STATE.key}=${RECORD_STATE.value}`);
       return { decision: SamplingDecision.RECORD_AND_SAMPLED, traceState };

@@ -29,7 +29,13 @@ describe('lanes', () => {
   });
 
   test('what runs side by side gets lanes of its own', () => {
-    const placed = assignLanes([span('root', '', 0, 10), span('a', 'root', 1, 9), span('b', 'root', 2, 8), span('of b', 'b', 3, 4), span('c', 'root', 9, 10)]);
+    const placed = assignLanes([
+      span('root', '', 0, 10),
+      span('a', 'root', 1, 9),
+      span('b', 'root', 2, 8),
+      span('of b', 'b', 3, 4),
+      span('c', 'root', 9, 10),
+    ]);
     const lanes = Object.fromEntries(placed.map(({ span: { spanId }, lane }) => [spanId, lane]));
     expect(lanes).toEqual({ root: 0, a: 0, b: 1, 'of b': 1, c: 0 });
   });

@@ -31,7 +31,11 @@ describe('telemetry', () => {
     expect(spans.map(({ name }) => name)).toEqual([SpanName.PLAN, SpanName.JOB]);
     expect(spans[0]).toMatchObject({ parentSpanId: spans[1]?.spanId, process: 'secateur-test here' });
     let recording = true;
-    expect(await record(false, () => { recording = trace.getActiveSpan()!.isRecording(); })).toEqual([]);
+    expect(
+      await record(false, () => {
+        recording = trace.getActiveSpan()!.isRecording();
+      }),
+    ).toEqual([]);
     expect(recording).toBe(false);
   });
 

@@ -1,11 +1,5 @@
+import type { ServiceIdentity } from './service-identity.js';
 import { SpanRecorder } from './span-recorder.js';
-
-export interface TelemetryOptions {
-  readonly serviceName: string;
-  readonly serviceVersion: string;
-  /** Tells the processes of one service apart. */
-  readonly instanceId: string;
-}
 
 export interface Telemetry {
   readonly recorder: SpanRecorder;
@@ -18,10 +12,10 @@ export interface Telemetry {
  * (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_TRACES_EXPORTER), and recorded for traces whose root span has
  * the attribute secateur.trace.record. OTEL_SDK_DISABLED=true turns all of it off.
  */
-export async function startTelemetry(options: TelemetryOptions): Promise<Telemetry> {
+export async function startTelemetry(service: ServiceIdentity): Promise<Telemetry> {
   const recorder = new SpanRecorder();
   if (process.env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true') return { recorder, shutdown: () => Promise.resolve() };
   // Only processes that trace pay for loading the SDK.
   const { startTracing } = await import('./tracer-provider.js');
-  return { recorder, shutdown: await startTracing(options, recorder) };
+  return { recorder, shutdown: await startTracing(service, recorder) };
 }

@@ -48,7 +48,10 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   });
   const server = new RpcServer({ logger });
   server.addService(PruningServiceDefinition, createPruningService(jobs, pool));
-  server.addService(TensorServiceDefinition, serveFetch((resource) => resources.find(resource)));
+  server.addService(
+    TensorServiceDefinition,
+    serveFetch((resource) => resources.find(resource)),
+  );
   try {
     const { host, port } = await server.listen(options.listen);
     address = `${host}:${port}`;

@@ -1,7 +1,14 @@
 import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { expectFailure, modelPath, safetensorsBytes, withTemporaryFolder, writeShardedCheckpoint, writeSingleCheckpoint } from '../../test/support.js';
+import {
+  expectFailure,
+  modelPath,
+  safetensorsBytes,
+  withTemporaryFolder,
+  writeShardedCheckpoint,
+  writeSingleCheckpoint,
+} from '../../test/support.js';
 import { openCheckpoint } from './checkpoint.js';
 
 const FIRST = 'model-00001-of-00002.safetensors';
@@ -23,7 +30,16 @@ describe('a sharded checkpoint', () => {
       expect(checkpoint.config).toEqual({ model_type: 'test' });
       expect(checkpoint.files.map(({ name }) => name)).toEqual([FIRST, SECOND]);
       expect(checkpoint.companionFiles).toEqual(['LICENSE', 'README.md', 'config.json', 'generation_config.json', INDEX]);
-      expect([...checkpoint.tensors.values()].map(({ name, file, dtype, dataType, shape, bytes }) => [name, file, dtype, dataType, shape, bytes])).toEqual([
+      expect(
+        [...checkpoint.tensors.values()].map(({ name, file, dtype, dataType, shape, bytes }) => [
+          name,
+          file,
+          dtype,
+          dataType,
+          shape,
+          bytes,
+        ]),
+      ).toEqual([
         ['layer.1.weight', FIRST, 'F32', 1, [2, 2], 16],
         ['layer.0.weight', FIRST, 'BF16', 3, [3], 6],
         ['layer.2.weight', SECOND, 'F16', 2, [2, 1], 4],
@@ -52,8 +68,16 @@ describe('a sharded checkpoint', () => {
 
   const indexes: [string, unknown, RegExp][] = [
     ['a tensor that no file has', { weight_map: { other: FIRST } }, /"other" should be in model-00001.*but no file has it/],
-    ['a tensor in the wrong file', { weight_map: { 'layer.0.weight': SECOND, 'layer.1.weight': FIRST } }, /"layer.0.weight" should be in model-00002.*but it is in model-00001/],
-    ['a tensor left out', { weight_map: { 'layer.0.weight': FIRST } }, /"layer.1.weight" of model-00001-of-00002.safetensors is not in weight_map/],
+    [
+      'a tensor in the wrong file',
+      { weight_map: { 'layer.0.weight': SECOND, 'layer.1.weight': FIRST } },
+      /"layer.0.weight" should be in model-00002.*but it is in model-00001/,
+    ],
+    [
+      'a tensor left out',
+      { weight_map: { 'layer.0.weight': FIRST } },
+      /"layer.1.weight" of model-00001-of-00002.safetensors is not in weight_map/,
+    ],
     ['a file that is missing', { weight_map: { a: 'model-3.safetensors' } }, /model-3.safetensors: this file of the checkpoint is missing/],
     ['a parent folder', { weight_map: { a: '../model.safetensors' } }, /no plain name/],
     ['a folder', { weight_map: { a: 'x/model.safetensors' } }, /no plain name/],

@@ -1,6 +1,7 @@
 import { lstat, readdir, realpath, stat } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { SecateurError } from '@secateur/core';
+import { DataType } from '@secateur/proto/model';
 import { resolveInsideRoots } from '../files/allowed-roots.js';
 import { errorCode, toFileError, withFileErrors } from '../files/file-errors.js';
 import { InputFile, readSmallFile, type InputOptions } from '../files/input-file.js';
@@ -96,6 +97,11 @@ export class Checkpoint implements AsyncDisposable {
       await Promise.all([...inputs.values()].map((input) => input.close()));
       throw error;
     }
+  }
+
+  /** The tensors that can be computed with; others, such as position ids, are only carried along. */
+  floatTensors(): Map<string, TensorEntry> {
+    return new Map([...this.tensors].filter(([, { dataType }]) => dataType !== DataType.UNSPECIFIED));
   }
 
   /** A tensor by name; NOT_FOUND when there is none. */

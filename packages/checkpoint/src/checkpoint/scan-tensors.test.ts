@@ -20,27 +20,37 @@ describe('scanTensors', () => {
   });
 
   const values = { F32: [4, 0x7f800000, 0xff800001], F16: [2, 0x7c00, 0xfe01], BF16: [2, 0xff80, 0x7fc0] } as const;
-  test.each(Object.entries(values))('names file, tensor and element of a NaN or infinity in %s, wherever it is', (dtype, [bytes, ...patterns]) =>
-    withTemporaryFolder(async (folder) => {
-      // A little over three chunks, and an odd number of elements.
-      const elements = (3 << 20) / bytes + 3;
-      const header = { good: { dtype, shape: [1], data_offsets: [0, bytes] }, bad: { dtype, shape: [elements], data_offsets: [bytes, bytes * (elements + 1)] } };
-      for (const [place, pattern] of [0, 1, (1 << 20) / bytes, elements - 1].flatMap((index) => patterns.map((bits) => [index, bits] as const))) {
-        const data = Buffer.alloc(bytes * (elements + 1));
-        data.writeUIntLE(pattern, bytes * (place + 1), bytes);
-        await writeSingleCheckpoint(folder, safetensorsBytes(header, data));
-        await using checkpoint = await openCheckpoint(folder);
-        await scanTensors(checkpoint, ['good']);
-        const message = new RegExp(`^model.safetensors: tensor "bad" holds NaN or infinity at element ${place};`);
-        await expectFailure(() => scanTensors(checkpoint, ['bad']), 'INVALID_CHECKPOINT', message);
-      }
-    }),
+  test.each(Object.entries(values))(
+    'names file, tensor and element of a NaN or infinity in %s, wherever it is',
+    (dtype, [bytes, ...patterns]) =>
+      withTemporaryFolder(async (folder) => {
+        // A little over three chunks, and an odd number of elements.
+        const elements = (3 << 20) / bytes + 3;
+        const header = {
+          good: { dtype, shape: [1], data_offsets: [0, bytes] },
+          bad: { dtype, shape: [elements], data_offsets: [bytes, bytes * (elements + 1)] },
+        };
+        for (const [place, pattern] of [0, 1, (1 << 20) / bytes, elements - 1].flatMap((index) =>
+          patterns.map((bits) => [index, bits] as const),
+        )) {
+          const data = Buffer.alloc(bytes * (elements + 1));
+          data.writeUIntLE(pattern, bytes * (place + 1), bytes);
+          await writeSingleCheckpoint(folder, safetensorsBytes(header, data));
+          await using checkpoint = await openCheckpoint(folder);
+          await scanTensors(checkpoint, ['good']);
+          const message = new RegExp(`^model.safetensors: tensor "bad" holds NaN or infinity at element ${place};`);
+          await expectFailure(() => scanTensors(checkpoint, ['bad']), 'INVALID_CHECKPOINT', message);
+        }
+      }),
   );
 
   test('stops when cancelled and refuses unknown names', async () => {
     await using checkpoint = await openCheckpoint(modelPath('books-opt'));
     const cancellation = new AbortController();
-    const scan = scanTensors(checkpoint, checkpoint.tensors.keys(), { signal: cancellation.signal, onProgress: () => cancellation.abort() });
+    const scan = scanTensors(checkpoint, checkpoint.tensors.keys(), {
+      signal: cancellation.signal,
+      onProgress: () => cancellation.abort(),
+    });
     await expectFailure(() => scan, 'CANCELLED', /./);
     await expectFailure(() => scanTensors(checkpoint, ['nothing']), 'NOT_FOUND', /"nothing"/);
   });
@@ -54,7 +64,13 @@ describe('elements', () => {
     const fraction = (pattern & (2 ** fractionBits - 1)) / 2 ** fractionBits;
     const bias = 2 ** (exponentBits - 1) - 1;
     const magnitude =
-      exponent === 2 ** exponentBits - 1 ? (fraction === 0 ? Infinity : NaN) : exponent === 0 ? fraction * 2 ** (1 - bias) : (1 + fraction) * 2 ** (exponent - bias);
+      exponent === 2 ** exponentBits - 1
+        ? fraction === 0
+          ? Infinity
+          : NaN
+        : exponent === 0
+          ? fraction * 2 ** (1 - bias)
+          : (1 + fraction) * 2 ** (exponent - bias);
     return pattern >> 15 === 0 ? magnitude : -magnitude;
   }
 
@@ -68,15 +84,18 @@ describe('elements', () => {
     expect(wrong).toBe(-1);
   });
 
-  test.each([DataType.F16, DataType.BF16, DataType.F32])('the first non-finite value of data type %d is found as by looking at each', (dataType) => {
-    const words = dataType === DataType.F32 ? fc.uint32Array({ maxLength: 60 }) : fc.uint16Array({ maxLength: 60 });
-    fc.assert(
-      fc.property(words, (elements) => {
-        const bytes = new Uint8Array(Uint8Array.from(new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength)).buffer);
-        const values = decodeElements(bytes, dataType);
-        expect(findNonFinite(bytes, dataType)).toBe(values.findIndex((value) => !Number.isFinite(value)));
-      }),
-      { numRuns: 300, seed: 20250516 },
-    );
-  });
+  test.each([DataType.F16, DataType.BF16, DataType.F32])(
+    'the first non-finite value of data type %d is found as by looking at each',
+    (dataType) => {
+      const words = dataType === DataType.F32 ? fc.uint32Array({ maxLength: 60 }) : fc.uint16Array({ maxLength: 60 });
+      fc.assert(
+        fc.property(words, (elements) => {
+          const bytes = new Uint8Array(Uint8Array.from(new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength)).buffer);
+          const values = decodeElements(bytes, dataType);
+          expect(findNonFinite(bytes, dataType)).toBe(values.findIndex((value) => !Number.isFinite(value)));
+        }),
+        { numRuns: 300, seed: 20250516 },
+      );
+    },
+  );
 });

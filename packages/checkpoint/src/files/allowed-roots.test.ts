@@ -49,6 +49,10 @@ describe('resolveInsideRoots', () => {
 
   test('names the path and the roots', () =>
     withRoot((root, outside) =>
-      expectFailure(() => resolveInsideRoots(outside, [root]), 'PATH_NOT_ALLOWED', new RegExp(`${outside} lies outside the allowed roots \\(${root}\\)`)),
+      expectFailure(
+        () => resolveInsideRoots(outside, [root]),
+        'PATH_NOT_ALLOWED',
+        new RegExp(`${outside} lies outside the allowed roots \\(${root}\\)`),
+      ),
     ));
 });

@@ -87,7 +87,7 @@ describe('OutputFile', () => {
 test.each([
   ['EROFS', 'FAILED_PRECONDITION', 'the file system is read-only'],
   ['EIO', 'FAILED_PRECONDITION', 'the device failed'],
-  ['EDQUOT', 'RESOURCE_EXHAUSTED', 'quota'],
+  ['EDQUOT', 'RESOURCE_EXHAUSTED', 'the disk quota'],
   ['EMFILE', 'RESOURCE_EXHAUSTED', 'too many files'],
   ['EWHATEVER', 'FAILED_PRECONDITION', 'the operation failed'],
 ])('%s becomes %s', (code, reason, text) => {
@@ -119,7 +119,11 @@ describe('publishDirectory', () => {
       await writeFile(join(folder, 'file'), '');
       await symlink('nowhere', join(folder, 'link'));
       for (const name of ['empty', 'file', 'link']) {
-        await expectFailure(() => publishDirectory(join(folder, 'out.partial'), join(folder, name)), 'ALREADY_EXISTS', new RegExp(`${name} exists`));
+        await expectFailure(
+          () => publishDirectory(join(folder, 'out.partial'), join(folder, name)),
+          'ALREADY_EXISTS',
+          new RegExp(`${name} exists`),
+        );
       }
       expect(await readdir(folder)).toContain('out.partial');
     }));

@@ -1,7 +1,7 @@
 import { lstat, open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { SecateurError } from '@secateur/core';
-import { toFileError, withFileErrors } from './file-errors.js';
+import { errorCode, toFileError, withFileErrors } from './file-errors.js';
 
 /** Gives a finished folder its name, all at once and durably; both must be on one file system. Refused when the name is taken. */
 export async function publishDirectory(partial: string, final: string): Promise<void> {
@@ -9,7 +9,7 @@ export async function publishDirectory(partial: string, final: string): Promise<
   const taken = await lstat(final).then(
     () => true,
     (error: unknown) => {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+      if (errorCode(error) === 'ENOENT') return false;
       throw toFileError('publish', final, error);
     },
   );
@@ -17,8 +17,7 @@ export async function publishDirectory(partial: string, final: string): Promise<
   try {
     await rename(partial, final);
   } catch (error) {
-    if (error instanceof Error && 'code' in error && ['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes(String(error.code)))
-      throw alreadyExists(final);
+    if (['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes(errorCode(error) ?? '')) throw alreadyExists(final);
     throw toFileError('publish', final, error);
   }
   await syncDirectory(dirname(final));

@@ -139,7 +139,7 @@ function parseTensor(reader: JsonReader, name: string, dataStart: number, fail: 
   if (start === undefined || end === undefined) throw fail('data_offsets must be two integers');
   if (dtypeBits(dtype) === undefined) throw fail(`the dtype ${quote(dtype)} is unknown`);
   const bytes = tensorBytes(dtype, shape);
-  if (bytes === undefined) throw fail(`the shape [${shape.join(', ')}] of ${dtype} is not a number of bytes below 2^53`);
+  if (bytes === undefined) throw fail(`the shape [${shape.join(', ')}] of ${dtype} is not a whole number of bytes below 2^50`);
   if (end < start) throw fail(`data_offsets [${start}, ${end}] end before they begin`);
   if (end - start !== bytes)
     throw fail(`data_offsets hold ${end - start} bytes, the shape [${shape.join(', ')}] of ${dtype} needs ${bytes}`);

@@ -40,7 +40,7 @@ export class Tokenizer {
     this.vocabularySize = vocabularySize;
   }
 
-  /** Computes without a pause: about a second per MB of text. */
+  /** Computes without a pause, about a second per MB of text; BackgroundTokenizer is for long texts. */
   encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): Int32Array {
     const { ids, tokens } = this.tokenizer.encode(text, { add_special_tokens: addSpecialTokens });
     return Int32Array.from(ids, (id, index) => {

@@ -1,4 +1,3 @@
-import { setImmediate } from 'node:timers/promises';
 import { SecateurError } from '@secateur/core';
 import { uniformInt } from 'pure-rand/distribution/uniformInt';
 import { mersenne } from 'pure-rand/generator/mersenne';
@@ -62,8 +61,6 @@ function rememberReads(documents: TokenizedDocuments): (index: number) => Promis
     }
     remembered.set(index, tokens);
     rememberedTokens += tokens.length;
-    // Tokenising computes without a pause; other work gets its turn here.
-    await setImmediate();
     return tokens;
   };
 }

@@ -1,6 +1,6 @@
 import { extname } from 'node:path';
 import { SecateurError } from '@secateur/core';
-import { loadTokenizer } from '../tokenizer/tokenizer.js';
+import { BackgroundTokenizer } from '../tokenizer/background-tokenizer.js';
 import { openDocuments, type Documents } from './documents.js';
 import { drawWindows } from './draw-windows.js';
 import { readTokenIds } from './token-id-file.js';
@@ -10,35 +10,33 @@ const DEFAULT_CALIBRATION_SAMPLES = 256;
 /** Stands between documents when a .jsonl file is read as one text. */
 const DOCUMENT_SEPARATOR = '\n\n';
 
+export interface LoadOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** Tokens to calibrate with: the given ids, or random windows of the documents of a text. */
-export async function loadCalibrationTokens(source: TokenSource, model: TokenConsumer): Promise<TokenSet> {
+export async function loadCalibrationTokens(source: TokenSource, model: TokenConsumer, { signal }: LoadOptions = {}): Promise<TokenSet> {
   checkSource(source);
   if (isTokenIdFile(source.path)) return loadTokenIds(source, model);
   const samples = source.samples === 0 ? DEFAULT_CALIBRATION_SAMPLES : source.samples;
   const sequenceLength = textSequenceLength(source, model);
   if (samples * sequenceLength > MAXIMUM_TOKENS) throw tooManyTokens(samples, sequenceLength);
-  const tokenizer = await loadTokenizer(model.directory, model);
-  return withDocuments(source, model, async (documents) => {
-    const tokenized = {
-      path: source.path,
-      count: documents.count,
-      read: async (index: number) => tokenizer.encode(await documents.read(index)),
-    };
-    const ids = await drawWindows(tokenized, samples, sequenceLength, source.seed);
+  return withText(source, model, signal, async (documents, tokenizer) => {
+    const read = async (index: number): Promise<Int32Array> => tokenizer.encode(await documents.read(index));
+    const ids = await drawWindows({ path: source.path, count: documents.count, read }, samples, sequenceLength, source.seed);
     return makeTokenSet(source.path, ids, sequenceLength, model.vocabularySize);
   });
 }
 
 /** Tokens to measure with: the given ids, or the whole text as windows one after the other; the rest of the last one is left out. */
-export async function loadEvaluationTokens(source: TokenSource, model: TokenConsumer): Promise<TokenSet> {
+export async function loadEvaluationTokens(source: TokenSource, model: TokenConsumer, { signal }: LoadOptions = {}): Promise<TokenSet> {
   checkSource(source);
   if (isTokenIdFile(source.path)) return loadTokenIds(source, model);
   const sequenceLength = textSequenceLength(source, model);
-  const tokenizer = await loadTokenizer(model.directory, model);
-  return withDocuments(source, model, async (documents) => {
+  return withText(source, model, signal, async (documents, tokenizer) => {
     const texts: string[] = [];
     for (let index = 0; index < documents.count; index++) texts.push(await documents.read(index));
-    const tokens = tokenizer.encode(texts.join(DOCUMENT_SEPARATOR));
+    const tokens = await tokenizer.encode(texts.join(DOCUMENT_SEPARATOR));
     const windows = Math.floor(tokens.length / sequenceLength);
     const samples = source.samples === 0 ? windows : source.samples;
     if (windows === 0 || samples > windows) {
@@ -57,10 +55,20 @@ async function loadTokenIds(source: TokenSource, model: TokenConsumer): Promise<
   return makeTokenSet(source.path, ids, sequenceLength, model.vocabularySize);
 }
 
-async function withDocuments<T>(source: TokenSource, model: TokenConsumer, use: (documents: Documents) => Promise<T>): Promise<T> {
-  const documents = await openDocuments(source.path, model);
+async function withText<T>(
+  source: TokenSource,
+  { directory, allowedRoots }: TokenConsumer,
+  signal: AbortSignal | undefined,
+  use: (documents: Documents, tokenizer: BackgroundTokenizer) => Promise<T>,
+): Promise<T> {
+  const documents = await openDocuments(source.path, { allowedRoots });
   try {
-    return await use(documents);
+    const tokenizer = new BackgroundTokenizer({ directory, allowedRoots }, signal);
+    try {
+      return await use(documents, tokenizer);
+    } finally {
+      await tokenizer.close();
+    }
   } finally {
     await documents.close();
   }

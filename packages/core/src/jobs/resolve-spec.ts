@@ -4,10 +4,9 @@ import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
 
 /** Defaults of the published code. */
-export const DEFAULT_SAMPLES = 256;
-export const DEFAULT_ITERATIONS = 10;
-export const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12, 0.16];
-export const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
+const DEFAULT_ITERATIONS = 10;
+const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12, 0.16];
+const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
 const DEFAULT_SEQUENCE_LENGTH = 2048;
 
 const MAXIMUM_SAMPLES = 65_536;
@@ -79,16 +78,16 @@ function resolvePrune(spec: PruneSpec, violations: Violations): PruneSpec {
     layerBudget,
     pattern,
     options: resolveOptions(spec.options, violations),
-    calibration: resolveSource(spec.calibration, 'prune.calibration', DEFAULT_SAMPLES, violations),
+    calibration: resolveSource(spec.calibration, 'prune.calibration', violations),
   };
 }
 
 function resolveEvaluate(spec: EvaluateSpec, violations: Violations): EvaluateSpec {
   violations.require(spec.model !== '', 'evaluate.model', 'must name the folder of a checkpoint');
-  return { ...spec, data: resolveSource(spec.data, 'evaluate.data', 0, violations) };
+  return { ...spec, data: resolveSource(spec.data, 'evaluate.data', violations) };
 }
 
-function resolveSource(source: TokenSource | undefined, field: string, defaultSamples: number, violations: Violations): TokenSource | undefined {
+function resolveSource(source: TokenSource | undefined, field: string, violations: Violations): TokenSource | undefined {
   violations.require(source !== undefined && source.path !== '', `${field}.path`, 'must name a .txt, .jsonl or .safetensors file');
   if (source === undefined) return undefined;
   violations.require(source.samples <= MAXIMUM_SAMPLES, `${field}.samples`, `must be at most ${MAXIMUM_SAMPLES}, not ${source.samples}`);
@@ -97,7 +96,7 @@ function resolveSource(source: TokenSource | undefined, field: string, defaultSa
     `${field}.sequence_length`,
     `must be from 2 to ${MAXIMUM_SEQUENCE_LENGTH}, not ${source.sequenceLength}`,
   );
-  return { ...source, samples: source.samples === 0 ? defaultSamples : source.samples };
+  return source;
 }
 
 function resolveOptions(options: AllocationOptions | undefined, violations: Violations): AllocationOptions {

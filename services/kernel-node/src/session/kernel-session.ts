@@ -151,8 +151,10 @@ export class KernelSession {
       }
       return pulled;
     };
-    const [meanSquares, lastInputs] = await withSpan(SpanName.FETCH, { attributes: { [Attribute.BYTES]: 4 * columns * (samples + 1) } }, () =>
-      Promise.all([pull(statistics.meanSquaresResource, 4 * columns), pull(statistics.lastInputsResource, 4 * columns * samples)]),
+    const [meanSquares, lastInputs] = await withSpan(
+      SpanName.FETCH,
+      { attributes: { [Attribute.BYTES]: 4 * columns * (samples + 1) } },
+      () => Promise.all([pull(statistics.meanSquaresResource, 4 * columns), pull(statistics.lastInputsResource, 4 * columns * samples)]),
     );
     return { samples, columns, meanSquares, lastInputs };
   }
@@ -195,6 +197,7 @@ function readInt32(bytes: Uint8Array, what: string, length: number): Int32Array 
   if (bytes.byteLength !== 4 * length) {
     throw new SecateurError('INVALID_REQUEST', `The ${what} take ${4 * length} bytes; ${bytes.byteLength} came.`);
   }
-  return new Int32Array(bytes.slice().buffer);
+  const ids = new Int32Array(length);
+  new Uint8Array(ids.buffer).set(bytes);
+  return ids;
 }
-

@@ -37,7 +37,10 @@ export class SessionRegistry {
     const existing = this.entries.get(request.sessionId);
     if (existing !== undefined) {
       if (!sameRequest(existing.session.request, request)) {
-        throw new SecateurError('ALREADY_EXISTS', `Session ${request.sessionId} is open with another content; close it or choose another id.`);
+        throw new SecateurError(
+          'ALREADY_EXISTS',
+          `Session ${request.sessionId} is open with another content; close it or choose another id.`,
+        );
       }
       existing.lastUsedMs = Date.now();
       return;

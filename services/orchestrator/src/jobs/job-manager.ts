@@ -148,8 +148,8 @@ export class JobManager {
     const { signal } = job.abort;
     const { logger, pool, resources, tensorEndpoint } = this.options;
     const { spec } = log.job;
-    const changeState = (state: JobState, error?: unknown): void =>
-      log.append({ $case: 'stateChanged', value: { state, error: error === undefined ? undefined : toStatusProto(error) } });
+    const changeState = (state: JobState, error?: SecateurError): void =>
+      log.append({ $case: 'stateChanged', value: { state, error: error && toStatusProto(error) } });
     if (signal.aborted) {
       changeState(JobState.CANCELLED);
       return;
@@ -162,6 +162,7 @@ export class JobManager {
       pool,
       resources,
       tensorEndpoint: tensorEndpoint(),
+      roots: this.options.roots,
       log,
       trace: job.trace,
       signal,
@@ -179,9 +180,8 @@ export class JobManager {
         changeState(JobState.CANCELLED);
         logger.info({ jobId: id }, 'job cancelled');
       } else {
-        const reason = this.stopping ? new SecateurError('UNAVAILABLE', 'The orchestrator was stopped; create the job again to go on.') : error;
-        changeState(JobState.FAILED, reason);
-        logger.error({ jobId: id, error }, 'job failed');
+        changeState(JobState.FAILED, this.stopping ? stopped() : explain(error));
+        logger.error({ jobId: id, err: error }, 'job failed');
       }
     }
   }
@@ -236,7 +236,6 @@ export class JobManager {
 }
 
 async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> {
-  run.log.append({ $case: 'stateChanged', value: { state: JobState.RUNNING, error: undefined } });
   switch (spec?.kind?.$case) {
     case 'prune':
       return { $case: 'prune', value: await runPrune(run, spec.kind.value) };
@@ -245,6 +244,17 @@ async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> 
     case undefined:
       throw new SecateurError('INVALID_REQUEST', 'The spec has no kind; set prune or evaluate.');
   }
+}
+
+function stopped(): SecateurError {
+  return new SecateurError('UNAVAILABLE', 'The orchestrator was stopped; create the job again to go on.');
+}
+
+/** What callers are told of an error; defects keep their text in the log. */
+function explain(error: unknown): SecateurError {
+  return error instanceof SecateurError
+    ? error
+    : new SecateurError('INTERNAL', "A defect stopped the job; the orchestrator's log has the details.");
 }
 
 function outputOf(spec: JobSpec | undefined): string | undefined {

@@ -49,11 +49,15 @@ describe('applyMask', () => {
   test('names the row whose count contradicts the mask', async () => {
     const bytes = Buffer.alloc(3 * 4 * 2, 1);
     const counts = new Uint8Array(Int32Array.of(0, 2, 0).buffer);
-    await expect(applyMask('w', bytes, { rows: 3, columns: 4, elementBytes: 2 }, Uint8Array.of(0, 1, 0), counts)).rejects.toThrow(/w: row 1 .* drops 1 .* says 2/);
+    await expect(applyMask('w', bytes, { rows: 3, columns: 4, elementBytes: 2 }, Uint8Array.of(0, 1, 0), counts)).rejects.toThrow(
+      /w: row 1 .* drops 1 .* says 2/,
+    );
   });
 
   test('refuses a mask of another shape', async () => {
     const bytes = Buffer.alloc(2 * 9 * 2);
-    await expect(applyMask('w', bytes, { rows: 2, columns: 9, elementBytes: 2 }, new Uint8Array(2), new Uint8Array(8))).rejects.toThrow(/shape/);
+    await expect(applyMask('w', bytes, { rows: 2, columns: 9, elementBytes: 2 }, new Uint8Array(2), new Uint8Array(8))).rejects.toThrow(
+      /shape/,
+    );
   });
 });

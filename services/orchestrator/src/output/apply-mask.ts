@@ -21,7 +21,10 @@ export async function applyMask(
   if (bytes.byteLength !== rows * rowBytes || mask.byteLength !== rows * maskRowBytes || droppedPerRow.byteLength !== 4 * rows) {
     throw new SecateurError('CORRUPT_DATA', `${name}: the mask does not have the shape of the weight.`);
   }
-  const elements = elementBytes === 2 ? new Uint16Array(bytes.buffer, bytes.byteOffset, rows * columns) : new Uint32Array(bytes.buffer, bytes.byteOffset, rows * columns);
+  const elements =
+    elementBytes === 2
+      ? new Uint16Array(bytes.buffer, bytes.byteOffset, rows * columns)
+      : new Uint32Array(bytes.buffer, bytes.byteOffset, rows * columns);
   const counts = new DataView(droppedPerRow.buffer, droppedPerRow.byteOffset, droppedPerRow.byteLength);
   const rowsPerSlice = Math.max(1, Math.floor(SLICE_BYTES / rowBytes));
   let total = 0;
@@ -29,7 +32,10 @@ export async function applyMask(
     if (row > 0 && row % rowsPerSlice === 0) await new Promise(setImmediate);
     const dropped = zeroRow(elements, row * columns, columns, mask, row * maskRowBytes);
     if (dropped !== counts.getInt32(4 * row, true)) {
-      throw new SecateurError('CORRUPT_DATA', `${name}: row ${row} of the mask drops ${dropped} weights, its record says ${counts.getInt32(4 * row, true)}.`);
+      throw new SecateurError(
+        'CORRUPT_DATA',
+        `${name}: row ${row} of the mask drops ${dropped} weights, its record says ${counts.getInt32(4 * row, true)}.`,
+      );
     }
     total += dropped;
   }

@@ -74,7 +74,10 @@ export class PrunedOutput {
       const elementBytes = this.elementBytes(name);
       const dropped = await applyMask(name, bytes, { rows: rowCount, columns, elementBytes }, mask, rows.droppedPerRow);
       if (dropped !== rows.record?.dropped) {
-        throw new SecateurError('CORRUPT_DATA', `${name}: the mask drops ${dropped} weights, its record says ${rows.record?.dropped ?? 'nothing'}.`);
+        throw new SecateurError(
+          'CORRUPT_DATA',
+          `${name}: the mask drops ${dropped} weights, its record says ${rows.record?.dropped ?? 'nothing'}.`,
+        );
       }
       digests[name] = hasher.digest(bytes);
       await this.checkpoint.writeTensor(name, bytes);

@@ -23,17 +23,21 @@ export async function collectStatistics(
       prepare,
       advances: false,
       step: (member, groupIndices, onDone, linked) =>
-        withSpan(SpanName.COLLECT, { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } }, async () => {
-          let sites: SiteStatistics[] = [];
-          for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(shardId, groupIndices, linked)) {
-            if (statistics !== undefined) sites.push(statistics);
-            if (!groupDone) continue;
-            byGroup.set(groupIndex, sites);
-            sites = [];
-            onDone(groupIndex);
-            onGroup();
-          }
-        }),
+        withSpan(
+          SpanName.COLLECT,
+          { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } },
+          async () => {
+            let sites: SiteStatistics[] = [];
+            for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(shardId, groupIndices, linked)) {
+              if (statistics !== undefined) sites.push(statistics);
+              if (!groupDone) continue;
+              byGroup.set(groupIndex, sites);
+              sites = [];
+              onDone(groupIndex);
+              onGroup();
+            }
+          },
+        ),
     },
     signal,
   );

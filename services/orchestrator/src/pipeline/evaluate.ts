@@ -1,4 +1,3 @@
-import { SecateurError } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { EvaluateReport } from '@secateur/proto/pruning_service';
 import type { EvaluateSpec } from '@secateur/proto/job';
@@ -7,28 +6,24 @@ import { describeShard, planJob, publishDenseTensors, type JobPlan } from '../pl
 import type { Crew } from '../scheduler/crew.js';
 import type { NodeSession } from '../scheduler/node-session.js';
 import { HiddenStates } from './hidden-states.js';
-import { gatherCrew, StepProgress, type JobRun } from './job-run.js';
+import { announcePlan, gatherCrew, StepProgress, type JobRun } from './job-run.js';
 
 /** Measures the perplexity of a checkpoint layer by layer over the nodes of the pool (docs/algorithms.md, forward passes). */
 export async function runEvaluate(run: JobRun, spec: EvaluateSpec): Promise<EvaluateReport> {
   const started = performance.now();
-  const { data } = spec;
-  if (data === undefined) throw new SecateurError('INVALID_REQUEST', 'evaluate.data is missing.');
-  const plan = await withSpan(SpanName.PLAN, {}, () => planJob(run.jobId, spec.model, { use: 'evaluate', source: data }, run.signal));
+  const plan = await withSpan(SpanName.PLAN, {}, () =>
+    planJob({ jobId: run.jobId, model: spec.model, use: 'evaluate', data: spec.data, allowedRoots: run.roots }, run.signal),
+  );
   const crew = gatherCrew(run, plan);
   try {
     publishDenseTensors(plan, run.resources);
-    const { samples, sequenceLength } = plan.tokens;
-    run.log.append({
-      $case: 'planned',
-      value: { layers: plan.model.blocks.length, resumedLayers: 0, samples, sequenceLength, weights: 0 },
-    });
+    announcePlan(run, plan, 0);
     const losses = await measureLosses(run, plan, crew);
     return {
       model: spec.model,
       perplexity: Math.exp(losses.reduce((sum, loss) => sum + loss, 0) / losses.length),
-      windows: samples,
-      sequenceLength,
+      windows: plan.tokens.samples,
+      sequenceLength: plan.tokens.sequenceLength,
       losses,
       seconds: (performance.now() - started) / 1000,
     };
@@ -60,16 +55,19 @@ async function measureLosses(run: JobRun, plan: JobPlan, crew: Crew): Promise<nu
           prepare: loadWithNext(shard, shards[layer + 1] ?? head),
           advances: true,
           step: (member, groupIndices, onGroup, signal) =>
-            withSpan(SpanName.PROPAGATE, { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } }, () =>
-              member.propagate(
-                shard.id,
-                groupIndices,
-                (groupIndex) => {
-                  onGroup(groupIndex);
-                  progress.advance();
-                },
-                signal,
-              ),
+            withSpan(
+              SpanName.PROPAGATE,
+              { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } },
+              () =>
+                member.propagate(
+                  shard.id,
+                  groupIndices,
+                  (groupIndex) => {
+                    onGroup(groupIndex);
+                    progress.advance();
+                  },
+                  signal,
+                ),
             ),
         },
         run.signal,

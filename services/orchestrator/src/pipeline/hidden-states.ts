@@ -20,7 +20,12 @@ interface GroupState {
 }
 
 /** Runs one step for some groups on their holder and tells each group that is done. */
-export type GroupStep = (member: NodeSession, groupIndices: readonly number[], onGroup: (groupIndex: number) => void, signal: AbortSignal) => Promise<void>;
+export type GroupStep = (
+  member: NodeSession,
+  groupIndices: readonly number[],
+  onGroup: (groupIndex: number) => void,
+  signal: AbortSignal,
+) => Promise<void>;
 
 /**
  * Where the hidden states of each calibration group are and how far they have come. They are a cache: what a lost node held is
@@ -47,7 +52,11 @@ export class HiddenStates {
    */
   async forEachGroup(
     position: number,
-    { prepare, step, advances }: { prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>; step: GroupStep; advances: boolean },
+    {
+      prepare,
+      step,
+      advances,
+    }: { prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>; step: GroupStep; advances: boolean },
     signal: AbortSignal,
   ): Promise<void> {
     const pending = new Set(this.states);
@@ -73,7 +82,10 @@ export class HiddenStates {
         );
         const left = mine.filter((state) => pending.has(state));
         if (left.length > 0) {
-          throw new SecateurError('CORRUPT_DATA', `Node ${member.node.name} ended a step without answering ${left.length} of ${mine.length} groups.`);
+          throw new SecateurError(
+            'CORRUPT_DATA',
+            `Node ${member.node.name} ended a step without answering ${left.length} of ${mine.length} groups.`,
+          );
         }
       }, signal);
     }

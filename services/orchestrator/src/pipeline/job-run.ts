@@ -1,3 +1,4 @@
+import { JobState } from '@secateur/proto/job';
 import type { Resources } from '../api/resources.js';
 import type { JobLog } from '../jobs/job-log.js';
 import type { JobTrace } from '../jobs/job-trace.js';
@@ -13,6 +14,8 @@ export interface JobRun {
   readonly resources: Resources;
   /** HOST:PORT at which nodes reach this orchestrator's TensorService. */
   readonly tensorEndpoint: string;
+  /** Folders the job may read from. */
+  readonly roots: readonly string[];
   readonly log: JobLog;
   readonly trace: JobTrace;
   readonly signal: AbortSignal;
@@ -51,3 +54,11 @@ export class StepProgress {
   }
 }
 
+/** Tells the job's log that the checks are over and the work begins. */
+export function announcePlan(run: JobRun, plan: JobPlan, resumedLayers: number): void {
+  const { samples, sequenceLength } = plan.tokens;
+  const projections = plan.model.blocks.flatMap((block) => block.projections);
+  const weights = projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
+  run.log.append({ $case: 'stateChanged', value: { state: JobState.RUNNING, error: undefined } });
+  run.log.append({ $case: 'planned', value: { layers: plan.model.blocks.length, resumedLayers, samples, sequenceLength, weights } });
+}

@@ -11,7 +11,7 @@ import type { NodeSession } from '../scheduler/node-session.js';
 import { allocateBlock, type AllocatedProjection } from './allocate-block.js';
 import { collectStatistics } from './collect-statistics.js';
 import { HiddenStates } from './hidden-states.js';
-import { gatherCrew, StepProgress, type JobRun } from './job-run.js';
+import { announcePlan, gatherCrew, StepProgress, type JobRun } from './job-run.js';
 import { StepClock } from './step-clock.js';
 
 /** Prunes a checkpoint layer by layer over the nodes of the pool. */
@@ -19,16 +19,19 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
   const started = performance.now();
   const clock = new StepClock();
   const plan = await withSpan(SpanName.PLAN, {}, () =>
-    clock.measure('plan', () => planJob(run.jobId, spec.model, { use: 'calibrate', source: calibrationOf(spec) }, run.signal)),
+    clock.measure('plan', () =>
+      planJob({ jobId: run.jobId, model: spec.model, use: 'calibrate', data: spec.calibration, allowedRoots: run.roots }, run.signal),
+    ),
   );
   try {
-    const resolved = { ...spec, calibration: { ...calibrationOf(spec), samples: plan.tokens.samples, sequenceLength: plan.tokens.sequenceLength } };
+    const { samples, sequenceLength } = plan.tokens;
+    const resolved = { ...spec, calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength } };
     const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved), run.resources);
     const resumedLayers = output.finished.length;
     const crew = gatherCrew(run, plan);
     try {
       publishDenseTensors(plan, run.resources);
-      announce(run, plan, resumedLayers);
+      announcePlan(run, plan, resumedLayers);
       await new LayerPruner(run, spec, plan, output, crew, clock).pruneFrom(resumedLayers);
       const report = makeReport(resolved, plan, output, crew, resumedLayers, { ...clock.seconds(), total: secondsSince(started) });
       await withSpan(SpanName.WRITE, {}, () => output.publish(pruneReportToJson(report), run.signal));
@@ -147,7 +150,9 @@ class LayerPruner {
     const prepare = async (member: NodeSession, signal: AbortSignal): Promise<void> => {
       if (masked.has(member)) return;
       if (member.holds(block.shard.id)) {
-        await withSpan(SpanName.APPLY, { attributes: { [Attribute.NODE]: member.node.name } }, () => member.applyMasks(block.shard.id, masks, signal));
+        await withSpan(SpanName.APPLY, { attributes: { [Attribute.NODE]: member.node.name } }, () =>
+          member.applyMasks(block.shard.id, masks, signal),
+        );
       } else {
         await member.loadShard(this.output.describeBlock(block), signal);
       }
@@ -161,16 +166,19 @@ class LayerPruner {
           prepare,
           advances: true,
           step: (member, groupIndices, onGroup, signal) =>
-            withSpan(SpanName.PROPAGATE, { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } }, () =>
-              member.propagate(
-                block.shard.id,
-                groupIndices,
-                (groupIndex) => {
-                  onGroup(groupIndex);
-                  progress.advance();
-                },
-                signal,
-              ),
+            withSpan(
+              SpanName.PROPAGATE,
+              { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } },
+              () =>
+                member.propagate(
+                  block.shard.id,
+                  groupIndices,
+                  (groupIndex) => {
+                    onGroup(groupIndex);
+                    progress.advance();
+                  },
+                  signal,
+                ),
             ),
         },
         run.signal,
@@ -179,20 +187,6 @@ class LayerPruner {
       run.resources.withdraw(prefix);
     }
   }
-}
-
-function announce(run: JobRun, plan: JobPlan, resumedLayers: number): void {
-  const projections = plan.model.blocks.flatMap((block) => block.projections);
-  run.log.append({
-    $case: 'planned',
-    value: {
-      layers: plan.model.blocks.length,
-      resumedLayers,
-      samples: plan.tokens.samples,
-      sequenceLength: plan.tokens.sequenceLength,
-      weights: projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0),
-    },
-  });
 }
 
 /** Everything the result depends on. Two attempts with one identity make the same bytes. */
@@ -243,11 +237,6 @@ function makeReport(
     layerSeconds: output.finished.map((layer) => layer.seconds),
     resumedLayers,
   };
-}
-
-function calibrationOf(spec: PruneSpec) {
-  if (spec.calibration === undefined) throw new SecateurError('INVALID_REQUEST', 'prune.calibration is missing.');
-  return spec.calibration;
 }
 
 function optionsOf(spec: PruneSpec) {

@@ -1,4 +1,13 @@
-import { planModel, parseArchitecture, resolveSequenceLength, splitIntoGroups, type ModelPlan, type PlannedShard } from '@secateur/core';
+import {
+  SecateurError,
+  planModel,
+  parseArchitecture,
+  resolveSequenceLength,
+  splitIntoGroups,
+  type ModelPlan,
+  type PlannedShard,
+  type StoredTensor,
+} from '@secateur/core';
 import {
   loadCalibrationTokens,
   loadEvaluationTokens,
@@ -8,7 +17,7 @@ import {
   type TokenSet,
 } from '@secateur/checkpoint';
 import type { TokenSource } from '@secateur/proto/job';
-import type { ShardDescriptor } from '@secateur/proto/model';
+import { DataType, type ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { Resources } from '../api/resources.js';
 
@@ -23,23 +32,32 @@ export interface JobPlan {
   readonly groups: readonly CalibrationGroup[];
 }
 
+export interface PlanRequest {
+  readonly jobId: string;
+  /** Folder of the checkpoint. */
+  readonly model: string;
+  readonly use: 'calibrate' | 'evaluate';
+  readonly data: TokenSource | undefined;
+  /** Folders that files may really be in once symbolic links are followed. */
+  readonly allowedRoots: readonly string[];
+}
+
 /** Opens and checks a checkpoint and its data: header, architecture, shapes, finite values, tokens. */
-export async function planJob(
-  jobId: string,
-  modelDirectory: string,
-  data: { readonly use: 'calibrate' | 'evaluate'; readonly source: TokenSource },
-  signal: AbortSignal,
-): Promise<JobPlan> {
-  const checkpoint = await openCheckpoint(modelDirectory);
+export async function planJob({ jobId, model: directory, use, data, allowedRoots }: PlanRequest, signal: AbortSignal): Promise<JobPlan> {
+  if (data === undefined) throw new SecateurError('INVALID_REQUEST', 'The job names no data to read tokens from.');
+  const checkpoint = await openCheckpoint(directory, { allowedRoots });
   try {
     const architecture = parseArchitecture(checkpoint.config);
-    const model = planModel(architecture, checkpoint.tensors);
-    const sequenceLength = resolveSequenceLength(data.source.sequenceLength, architecture);
-    const load = data.use === 'calibrate' ? loadCalibrationTokens : loadEvaluationTokens;
-    const tokens = await load(
-      { ...data.source, sequenceLength },
-      { directory: checkpoint.directory, vocabularySize: architecture.vocabularySize },
-    );
+    const model = planModel(architecture, plannableTensors(checkpoint));
+    const load = use === 'calibrate' ? loadCalibrationTokens : loadEvaluationTokens;
+    const tokens = await load(data, {
+      directory: checkpoint.directory,
+      vocabularySize: architecture.vocabularySize,
+      defaultSequenceLength: resolveSequenceLength(data.sequenceLength, architecture),
+      allowedRoots,
+    });
+    // Ids bring their own length, which must fit the model too.
+    resolveSequenceLength(tokens.sequenceLength, architecture);
     const digests = await scanTensors(checkpoint, plannedTensorNames(model), { signal });
     return { jobId, checkpoint, model, digests, tokens, groups: splitIntoGroups(tokens.ids, tokens.samples, tokens.sequenceLength) };
   } catch (error) {
@@ -82,4 +100,13 @@ export function describeShard(plan: JobPlan, shard: PlannedShard): ShardDescript
 function plannedTensorNames(model: ModelPlan): string[] {
   const shards = [model.embedding, ...model.blocks.map((block) => block.shard), model.head];
   return [...new Set(shards.flatMap((shard) => shard.tensors.map((tensor) => tensor.name)))];
+}
+
+/** The tensors a model can be made of: those of floating-point types. Others are passed through and never planned. */
+function plannableTensors(checkpoint: Checkpoint): Map<string, StoredTensor> {
+  const plannable = new Map<string, StoredTensor>();
+  for (const { name, dataType, shape } of checkpoint.tensors.values()) {
+    if (dataType !== DataType.UNSPECIFIED) plannable.set(name, { dataType, shape });
+  }
+  return plannable;
 }

@@ -109,6 +109,7 @@ export class NodePool {
 /** Whether an error says that a node, not the work, is at fault: the work can go on elsewhere. */
 export function isNodeLoss(error: unknown): boolean {
   return (
-    error instanceof SecateurError && (error.reason === 'UNAVAILABLE' || error.reason === 'DEADLINE_EXCEEDED' || error.reason === 'NOT_FOUND')
+    error instanceof SecateurError &&
+    (error.reason === 'UNAVAILABLE' || error.reason === 'DEADLINE_EXCEEDED' || error.reason === 'NOT_FOUND')
   );
 }

@@ -1,11 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { SecateurError } from '@secateur/core';
-import type {
-  AllocatedRows,
-  AllocateRowsRequest,
-  CollectStatisticsResponse,
-  MaskDescriptor,
-} from '@secateur/proto/kernel_service';
+import type { AllocatedRows, AllocateRowsRequest, CollectStatisticsResponse, MaskDescriptor } from '@secateur/proto/kernel_service';
 import type { Architecture, ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { PoolNode } from './node-pool.js';
@@ -96,7 +91,8 @@ export class NodeSession {
     for await (const { part } of this.node.kernel.allocateRows({ sessionId: this.sessionId, ...request }, this.step(signal))) {
       if (part?.$case === 'rows') rows = part.value;
       if (part?.$case === 'mask') {
-        if (filled + part.value.byteLength > maskBytes) throw this.wrongAnswer(request.projectionName, `more than ${maskBytes} bytes of mask`);
+        if (filled + part.value.byteLength > maskBytes)
+          throw this.wrongAnswer(request.projectionName, `more than ${maskBytes} bytes of mask`);
         mask.set(part.value, filled);
         filled += part.value.byteLength;
       }
@@ -111,7 +107,12 @@ export class NodeSession {
     await this.node.kernel.applyMasks({ sessionId: this.sessionId, shardId, masks: [...masks] }, this.step(signal));
   }
 
-  async propagate(shardId: string, groupIndices: readonly number[], onGroup: (groupIndex: number) => void, signal: AbortSignal): Promise<void> {
+  async propagate(
+    shardId: string,
+    groupIndices: readonly number[],
+    onGroup: (groupIndex: number) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
     const request = { sessionId: this.sessionId, shardId, groupIndices: [...groupIndices] };
     for await (const { groupIndex } of this.node.kernel.propagate(request, this.step(signal))) onGroup(groupIndex);
   }

@@ -1,0 +1,84 @@
+import { Worker } from 'node:worker_threads';
+import { SecateurError, throwIfCancelled, type ErrorReason } from '@secateur/core';
+
+/** What the worker begins with. */
+export interface TokenizeSetup {
+  readonly directory: string;
+  readonly allowedRoots?: readonly string[] | undefined;
+}
+
+export interface TokenizeRequest {
+  readonly id: number;
+  readonly text: string;
+}
+
+export interface TokenizeReply {
+  readonly id: number;
+  readonly ids?: Int32Array;
+  readonly failure?: { readonly reason: ErrorReason; readonly message: string };
+}
+
+interface PendingText {
+  readonly resolve: (ids: Int32Array) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** The same file whether this one runs compiled or as source. */
+const WORKER = new URL('../../dist/tokenizer/tokenize-worker.js', import.meta.url);
+
+/** A model's tokenizer on a thread of its own, so that long texts do not hold up the process. Must be closed. */
+export class BackgroundTokenizer {
+  private readonly worker: Worker;
+  private readonly pending = new Map<number, PendingText>();
+  private nextId = 0;
+  private ended: unknown;
+
+  constructor(
+    setup: TokenizeSetup,
+    private readonly signal?: AbortSignal,
+  ) {
+    throwIfCancelled(signal);
+    // Without the options of this process: what they load (such as tracing) belongs to it alone.
+    this.worker = new Worker(WORKER, { workerData: setup, execArgv: [] });
+    this.worker.on('message', this.settle);
+    this.worker.on('error', this.end);
+    this.worker.on('exit', () => this.end(new SecateurError('INTERNAL', 'The tokenizer thread ended before its work was done.')));
+    signal?.addEventListener('abort', this.cancel);
+  }
+
+  /** Token ids of a text with the special tokens that the model expects around it. */
+  encode(text: string): Promise<Int32Array> {
+    return new Promise((resolve, reject) => {
+      if (this.ended !== undefined) {
+        reject(this.ended as Error);
+        return;
+      }
+      const id = this.nextId++;
+      this.pending.set(id, { resolve, reject });
+      this.worker.postMessage({ id, text } satisfies TokenizeRequest);
+    });
+  }
+
+  async close(): Promise<void> {
+    this.signal?.removeEventListener('abort', this.cancel);
+    await this.worker.terminate();
+  }
+
+  private readonly settle = ({ id, ids, failure }: TokenizeReply): void => {
+    const text = this.pending.get(id);
+    this.pending.delete(id);
+    if (ids !== undefined) text?.resolve(ids);
+    else if (failure !== undefined) text?.reject(new SecateurError(failure.reason, failure.message));
+  };
+
+  private readonly cancel = (): void => {
+    this.end(new SecateurError('CANCELLED', 'The work was cancelled.', { cause: this.signal?.reason }));
+    void this.worker.terminate();
+  };
+
+  private readonly end = (error: unknown): void => {
+    this.ended ??= error;
+    for (const { reject } of this.pending.values()) reject(this.ended);
+    this.pending.clear();
+  };
+}

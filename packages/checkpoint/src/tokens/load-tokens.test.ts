@@ -1,0 +1,259 @@
+import { truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { loadHasher } from '@secateur/core';
+import { expectFailure, modelPath, repository, safetensorsBytes, withTemporaryFolder } from '../../test/support.js';
+import { loadTokenizer } from '../tokenizer/tokenizer.js';
+import { loadCalibrationTokens, loadEvaluationTokens } from './load-tokens.js';
+
+const opt = { directory: modelPath('books-opt'), vocabularySize: 4096, defaultSequenceLength: 6 };
+const defaults = { samples: 0, sequenceLength: 0, seed: 0 };
+const sentence = 'The whale rose again, and the boats pulled away into the fog. ';
+
+/** Rows of tokens as arrays. */
+function rows({ ids, samples, sequenceLength }: { ids: Int32Array; samples: number; sequenceLength: number }): number[][] {
+  return Array.from({ length: samples }, (_, sample) => [...ids.subarray(sample * sequenceLength, (sample + 1) * sequenceLength)]);
+}
+
+function idFile(ids: readonly number[], shape: readonly number[], dtype: 'I32' | 'I64' | 'U8' = 'I32', name = 'input_ids'): Buffer {
+  const data = {
+    I32: () => new Uint8Array(Int32Array.from(ids).buffer),
+    I64: () => new Uint8Array(BigInt64Array.from(ids, BigInt).buffer),
+    U8: () => Uint8Array.from(ids),
+  }[dtype]();
+  return safetensorsBytes({ [name]: { dtype, shape, data_offsets: [0, data.byteLength] } }, data);
+}
+
+describe('token ids from a .safetensors file', () => {
+  test('are used as they are', async () => {
+    const path = join(repository, 'tests/fixtures/calibration/books-opt-calibration.safetensors');
+    const all = await loadCalibrationTokens({ ...defaults, path }, opt);
+    expect([all.samples, all.sequenceLength, all.ids.length, all.ids[0]]).toEqual([128, 256, 128 * 256, 2]);
+    expect(all.digest).toBe((await loadHasher()).digest(new Uint8Array(all.ids.buffer)));
+    const some = await loadEvaluationTokens({ ...defaults, path, samples: 5, sequenceLength: 256 }, opt);
+    expect(rows(some)).toEqual(rows(all).slice(0, 5));
+    expect(some.digest).not.toBe(all.digest);
+  });
+
+  test('may be 64 bits wide', () =>
+    withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'ids.safetensors');
+      await writeFile(path, idFile([1, 2, 3, 4, 5, 6], [2, 3], 'I64'));
+      expect(rows(await loadCalibrationTokens({ ...defaults, path }, opt))).toEqual([
+        [1, 2, 3],
+        [4, 5, 6],
+      ]);
+    }));
+
+  const good = idFile([1, 2, 3, 4, 5, 6], [2, 3]);
+  const broken: [string, Buffer, object, RegExp][] = [
+    [
+      'an id outside the vocabulary',
+      idFile([1, 2, 3, 4, 4096, 6], [2, 3]),
+      {},
+      /id 4096 at sample 1, position 1 is outside the model's vocabulary of 4096/,
+    ],
+    ['a negative id', idFile([1, -2, 3], [1, 3]), {}, /id -2 at sample 0, position 1/],
+    ['an id above 32 bits', idFile([1, 2 ** 32 + 1], [1, 2], 'I64'), {}, /at sample 0, position 1/],
+    ['too few samples', good, { samples: 3 }, /has 2 samples, 3 were asked for/],
+    ['another sequence length', good, { sequenceLength: 2 }, /has 3 tokens per sample, 2 were asked for/],
+    ['another name', idFile([1], [1, 1], 'I32', 'ids'), {}, /it has no tensor input_ids/],
+    ['another type', idFile([1], [1, 1], 'U8'), {}, /input_ids is U8; it must be I32 or I64/],
+    ['one dimension', idFile([1, 2], [2]), {}, /has the shape \[2\]; it must be \[samples, tokens\]/],
+    ['no samples', idFile([], [0, 4]), {}, /has the shape \[0, 4\]/],
+    ['a broken file', good.subarray(0, -1), {}, /tensor "input_ids" ends at byte/],
+  ];
+  test.each(broken)('with %s are refused', (_, content, options, message) =>
+    withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'ids.safetensors');
+      await writeFile(path, content);
+      for (const load of [loadCalibrationTokens, loadEvaluationTokens]) {
+        await expectFailure(() => load({ ...defaults, path, ...options }, opt), 'INVALID_DATA', new RegExp(`${path}: .*${message.source}`));
+      }
+    }),
+  );
+});
+
+describe('calibration text', () => {
+  test('gives random windows of the document, the same for the same seed', () =>
+    withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'text.txt');
+      await writeFile(path, sentence.repeat(20));
+      const document = [...(await loadTokenizer(opt.directory)).encode(sentence.repeat(20))].join();
+      const first = await loadCalibrationTokens({ path, samples: 30, sequenceLength: 9, seed: 7 }, opt);
+      expect([first.samples, first.sequenceLength]).toEqual([30, 9]);
+      for (const row of rows(first)) expect(`,${document},`).toContain(`,${row.join()},`);
+      expect(new Set(rows(first).map((row) => row.join())).size).toBeGreaterThan(10);
+      const again = await loadCalibrationTokens({ path, samples: 30, sequenceLength: 9, seed: 7 }, opt);
+      expect(again).toEqual(first);
+      const other = await loadCalibrationTokens({ path, samples: 30, sequenceLength: 9, seed: 8 }, opt);
+      expect(other.digest).not.toBe(first.digest);
+      expect(await loadCalibrationTokens({ path, samples: 0, sequenceLength: 0, seed: 7 }, opt)).toMatchObject({
+        samples: 256,
+        sequenceLength: 6,
+      });
+    }));
+
+  test('takes only documents that are longer than a sample', () =>
+    withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'text.jsonl');
+      const lines = ['short', sentence, 'fog', `${sentence}${sentence}`].map((text) => JSON.stringify({ text, source: 'test' }));
+      await writeFile(path, `${lines.join('\r\n')}\n\n`);
+      const tokenizer = await loadTokenizer(opt.directory);
+      const documents = [sentence, `${sentence}${sentence}`].map((text) => `,${tokenizer.encode(text).join()},`);
+      const { ids, samples, sequenceLength } = await loadCalibrationTokens({ path, samples: 40, sequenceLength: 12, seed: 1 }, opt);
+      for (const row of rows({ ids, samples, sequenceLength }))
+        expect(documents.some((document) => document.includes(`,${row.join()},`))).toBe(true);
+    }));
+
+  test('that is too short tells how many tokens there are and how many are needed', () =>
+    withTemporaryFolder(async (folder) => {
+      const [text, lines] = [join(folder, 'a.txt'), join(folder, 'a.jsonl')];
+      await writeFile(text, sentence);
+      await writeFile(lines, `${JSON.stringify({ text: 'fog' })}\n${JSON.stringify({ text: sentence })}\n`);
+      const tokens = (await loadTokenizer(opt.directory)).encode(sentence).length;
+      const load = (path: string, sequenceLength: number) => loadCalibrationTokens({ path, samples: 2, sequenceLength, seed: 0 }, opt);
+      await expectFailure(
+        () => load(text, tokens),
+        'INVALID_DATA',
+        new RegExp(`a.txt: its text has ${tokens} tokens, .* at least ${tokens + 1};`),
+      );
+      await expectFailure(
+        () => load(lines, 500),
+        'INVALID_DATA',
+        new RegExp(`the longest of its 2 documents has ${tokens} tokens, .* at least 501;`),
+      );
+      expect((await load(lines, tokens - 1)).samples).toBe(2);
+      await writeFile(lines, '\n');
+      await expectFailure(() => load(lines, 5), 'INVALID_DATA', /it holds no document/);
+    }));
+
+  test('is tokenised beside other work and can be cancelled', () =>
+    withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'a.txt');
+      await writeFile(path, sentence.repeat(30_000));
+      const cancellation = new AbortController();
+      const loading = loadCalibrationTokens({ ...defaults, path }, opt, { signal: cancellation.signal });
+      const beats = setInterval(() => (count += 1), 5);
+      let count = 0;
+      expect((await loading).samples).toBe(256);
+      clearInterval(beats);
+      // Two MB take about two seconds; without a thread of its own there would be next to none.
+      expect(count).toBeGreaterThan(20);
+      const second = loadCalibrationTokens({ ...defaults, path }, opt, { signal: cancellation.signal });
+      setTimeout(() => cancellation.abort(), 100);
+      await expectFailure(() => second, 'CANCELLED', /./);
+      await expectFailure(() => loadCalibrationTokens({ ...defaults, path }, opt, { signal: cancellation.signal }), 'CANCELLED', /./);
+    }));
+
+  test('needs a tokenizer', () =>
+    withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'a.txt');
+      await writeFile(path, sentence);
+      await expectFailure(
+        () => loadCalibrationTokens({ ...defaults, path }, { ...opt, directory: folder }),
+        'INVALID_CHECKPOINT',
+        /neither tokenizer.json/,
+      );
+    }));
+
+  test('of another tokenizer than the model is refused', () =>
+    withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'a.txt');
+      await writeFile(path, sentence);
+      await expectFailure(
+        () => loadCalibrationTokens({ ...defaults, path, samples: 1 }, { ...opt, vocabularySize: 100 }),
+        'INVALID_DATA',
+        /vocabulary of 100/,
+      );
+    }));
+
+  test.each([
+    ['{"text": "a"', /a.jsonl, line 2: it is not valid JSON/],
+    ['{"body": "a"}', /a.jsonl, line 2: it has no field "text"/],
+    ['{"text": 1}', /a.jsonl, line 2: the field "text" is not a string/],
+    ['"text"', /line 2: it has no field "text"/],
+    ['null', /line 2: it has no field "text"/],
+  ])('with the line %s is refused by file and line', (line, message) =>
+    withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'a.jsonl');
+      await writeFile(path, `${JSON.stringify({ text: sentence })}\n${line}\n`);
+      await expectFailure(() => loadCalibrationTokens({ ...defaults, path, samples: 1 }, opt), 'INVALID_DATA', message);
+    }),
+  );
+
+  test('is read line by line, across the parts that a file is read in', () =>
+    withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'a.jsonl');
+      const filler = `${JSON.stringify({ text: 'x'.repeat(700_000) })}\n`;
+      const last = JSON.stringify({ text: sentence, fog: 'é'.repeat(700_000) });
+      await writeFile(path, `${filler}${filler}${filler}${last}\n{`);
+      await expectFailure(
+        () => loadCalibrationTokens({ ...defaults, path, samples: 1 }, opt),
+        'INVALID_DATA',
+        /line 5: it is not valid JSON/,
+      );
+      await writeFile(path, `${JSON.stringify({ text: 'fog', padding: 'é'.repeat(1_000_000) })}\n${last}`);
+      const { ids } = await loadCalibrationTokens({ path, samples: 1, sequenceLength: 15, seed: 0 }, opt);
+      expect(`,${(await loadTokenizer(opt.directory)).encode(sentence).join()},`).toContain(`,${ids.join()},`);
+    }));
+
+  test('that is not UTF-8, too large, of another kind or missing is refused', () =>
+    withTemporaryFolder(async (folder) => {
+      const load = (name: string, content?: Uint8Array) => async (): Promise<unknown> => {
+        if (content !== undefined) await writeFile(join(folder, name), content);
+        return loadCalibrationTokens({ ...defaults, path: join(folder, name), samples: 1 }, opt);
+      };
+      await expectFailure(load('a.txt', Buffer.from([0x61, 0xff])), 'INVALID_DATA', /a.txt: it is not valid UTF-8/);
+      await expectFailure(load('a.jsonl', Buffer.from([0x22, 0xff, 0x22])), 'INVALID_DATA', /a.jsonl, line 1: it is not valid UTF-8/);
+      await expectFailure(load('a.csv', Buffer.from('a')), 'INVALID_DATA', /must be a .txt, .jsonl or .safetensors file/);
+      await expectFailure(load('missing.txt'), 'NOT_FOUND', /missing.txt/);
+      await truncate(join(folder, 'a.txt'), (64 << 20) + 1);
+      await expectFailure(load('a.txt'), 'INVALID_DATA', /67108865 bytes is above the limit of 67108864; split it into documents/);
+      await truncate(join(folder, 'a.jsonl'), (64 << 20) + 1);
+      await expectFailure(load('a.jsonl'), 'INVALID_DATA', /line 1: a text of \d+ bytes is above the limit/);
+    }));
+});
+
+describe('evaluation text', () => {
+  test('gives every whole window, in order', () =>
+    withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'text.txt');
+      await writeFile(path, sentence.repeat(5));
+      const tokens = [...(await loadTokenizer(opt.directory)).encode(sentence.repeat(5))];
+      const all = await loadEvaluationTokens({ ...defaults, path, sequenceLength: 8 }, opt);
+      expect([...all.ids]).toEqual(tokens.slice(0, Math.floor(tokens.length / 8) * 8));
+      const two = await loadEvaluationTokens({ ...defaults, path, samples: 2, sequenceLength: 8 }, opt);
+      expect([...two.ids]).toEqual(tokens.slice(0, 16));
+      const message = new RegExp(`its text has ${tokens.length} tokens, 1000 samples of 8 need 8000`);
+      await expectFailure(
+        () => loadEvaluationTokens({ ...defaults, path, samples: 1000, sequenceLength: 8 }, opt),
+        'INVALID_DATA',
+        message,
+      );
+      await expectFailure(
+        () => loadEvaluationTokens({ ...defaults, path, sequenceLength: 500 }, opt),
+        'INVALID_DATA',
+        /1 samples of 500 need 500/,
+      );
+    }));
+
+  test('of several documents is read as one, with a blank line between them', () =>
+    withTemporaryFolder(async (folder) => {
+      const [text, lines] = [join(folder, 'a.txt'), join(folder, 'a.jsonl')];
+      await writeFile(text, `${sentence}\n\n${sentence}`);
+      await writeFile(lines, `${JSON.stringify({ text: sentence })}\n${JSON.stringify({ text: sentence })}\n`);
+      const [one, two] = await Promise.all([text, lines].map((path) => loadEvaluationTokens({ ...defaults, path }, opt)));
+      expect(two).toEqual(one);
+    }));
+});
+
+test.each([
+  [{ samples: -1 }, /samples is -1/],
+  [{ samples: 1.5 }, /samples is 1.5/],
+  [{ seed: 2 ** 53 }, /seed is/],
+  [{ sequenceLength: 1 }, /1 tokens is too short/],
+  [{ samples: 2 ** 20, sequenceLength: 2 ** 20 }, /above the limit/],
+])('the options %p are refused', (options, message) =>
+  expectFailure(() => loadCalibrationTokens({ ...defaults, path: 'a.txt', ...options }, opt), 'INVALID_REQUEST', message),
+);
