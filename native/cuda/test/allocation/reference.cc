@@ -75,7 +75,7 @@ ReferenceRows search_by_evaluation(std::size_t rows, std::size_t columns, double
           result.row_sparsities = sparsities;
         }
       }
-      if (!improved) break;
+      if (!improved && rate != rates->front()) break;
     }
   }
   clip_and_recentre(result.row_sparsities, start);

@@ -84,11 +84,11 @@ TEST_CASE("RowOrders keeps orders in two or four bytes an entry") {
     std::ranges::reverse(order);
     orders.store(1, order);
     std::vector<std::uint32_t> loaded(3);
-    orders.load_from_low(1, loaded);
+    orders.load_from_low(1, 1, loaded);
     const auto last = static_cast<std::uint32_t>(columns - 1);
-    CHECK(loaded == std::vector<std::uint32_t>{last, last - 1, last - 2});
-    orders.load_from_high(1, loaded);
-    CHECK(loaded == std::vector<std::uint32_t>{0, 1, 2});
+    CHECK(loaded == std::vector<std::uint32_t>{last - 1, last - 2, last - 3});
+    orders.load_from_high(1, 2, loaded);
+    CHECK(loaded == std::vector<std::uint32_t>{2, 3, 4});
     std::vector<std::uint8_t> bits((columns + 7) / 8);
     orders.mark_first(0, 9, bits);
     CHECK(bits[0] == 0xff);

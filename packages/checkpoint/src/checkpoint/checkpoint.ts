@@ -9,9 +9,9 @@ import { readSafetensorsLayout, type SafetensorsLayout, type TensorLayout } from
 import { quote } from '../safetensors/json-reader.js';
 import { readShardIndex } from './shard-index.js';
 
-export const CONFIG_FILE = 'config.json';
-export const SINGLE_FILE = 'model.safetensors';
-export const INDEX_FILE = 'model.safetensors.index.json';
+const CONFIG_FILE = 'config.json';
+const SINGLE_FILE = 'model.safetensors';
+const INDEX_FILE = 'model.safetensors.index.json';
 
 const MAXIMUM_CONFIG_BYTES = 4 << 20;
 const MAXIMUM_COMPANION_BYTES = 64 << 20;

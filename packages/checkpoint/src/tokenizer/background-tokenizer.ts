@@ -20,7 +20,7 @@ export interface TokenizeReply {
 
 interface PendingText {
   readonly resolve: (ids: Int32Array) => void;
-  readonly reject: (error: unknown) => void;
+  readonly reject: (error: Error) => void;
 }
 
 /** The same file whether this one runs compiled or as source. */
@@ -31,7 +31,7 @@ export class BackgroundTokenizer {
   private readonly worker: Worker;
   private readonly pending = new Map<number, PendingText>();
   private nextId = 0;
-  private ended: unknown;
+  private ended: Error | undefined;
 
   constructor(
     setup: TokenizeSetup,
@@ -41,7 +41,7 @@ export class BackgroundTokenizer {
     // Without the options of this process: what they load (such as tracing) belongs to it alone.
     this.worker = new Worker(WORKER, { workerData: setup, execArgv: [] });
     this.worker.on('message', this.settle);
-    this.worker.on('error', this.end);
+    this.worker.on('error', (cause) => this.end(new SecateurError('INTERNAL', 'The tokenizer thread failed.', { cause })));
     this.worker.on('exit', () => this.end(new SecateurError('INTERNAL', 'The tokenizer thread ended before its work was done.')));
     signal?.addEventListener('abort', this.cancel);
   }
@@ -50,7 +50,7 @@ export class BackgroundTokenizer {
   encode(text: string): Promise<Int32Array> {
     return new Promise((resolve, reject) => {
       if (this.ended !== undefined) {
-        reject(this.ended as Error);
+        reject(this.ended);
         return;
       }
       const id = this.nextId++;
@@ -76,7 +76,7 @@ export class BackgroundTokenizer {
     void this.worker.terminate();
   };
 
-  private readonly end = (error: unknown): void => {
+  private readonly end = (error: Error): void => {
     this.ended ??= error;
     for (const { reject } of this.pending.values()) reject(this.ended);
     this.pending.clear();

@@ -36,7 +36,11 @@ export function createPruningService(jobs: JobManager, pool: NodePool): ServiceI
       for await (const otlpJson of jobs.trace(jobId).read(pool)) yield { otlpJson };
     },
 
-    listNodes: () => answer(() => ({ nodes: pool.nodes.map((node) => node.toMessage()) })),
+    listNodes: async () => {
+      // How busy a node is changes all the time; one that does not answer is described as it was.
+      await Promise.allSettled(pool.healthy.map((node) => node.describe()));
+      return { nodes: pool.nodes.map((node) => node.toMessage()) };
+    },
   };
 }
 

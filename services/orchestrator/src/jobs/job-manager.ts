@@ -18,6 +18,8 @@ import { JobTrace } from './job-trace.js';
 
 /** Jobs kept in memory; the oldest ended ones are forgotten first. */
 const MAXIMUM_JOBS = 10_000;
+/** Why a job's signal aborts when the orchestrator shuts down. */
+const STOPPING = Symbol('the orchestrator is stopping');
 
 export interface JobManagerOptions {
   readonly pool: NodePool;
@@ -113,6 +115,9 @@ export class JobManager {
   async cancel(id: string): Promise<Job> {
     const job = this.find(id);
     job.abort.abort();
+    if (job.log.job.state === JobState.QUEUED) {
+      job.log.append({ $case: 'stateChanged', value: { state: JobState.CANCELLED, error: undefined } });
+    }
     if (!hasEnded(job.log.job.state)) await job.finished;
     return job.log.job;
   }
@@ -120,7 +125,7 @@ export class JobManager {
   /** Stops all jobs; what they finished stays on disk for the next attempt. */
   async stop(): Promise<void> {
     this.stopping = true;
-    for (const job of this.jobs.values()) job.abort.abort();
+    for (const job of this.jobs.values()) job.abort.abort(STOPPING);
     await this.queue;
   }
 
@@ -138,27 +143,24 @@ export class JobManager {
   }
 
   private enqueue(id: string, job: ManagedJob): void {
-    const finished = this.queue.then(() => this.run(id, job));
+    const { signal } = job.abort;
+    const finished = this.queue.then(() => (signal.aborted ? undefined : this.run(id, job, signal)));
     job.finished = finished;
     this.queue = finished;
   }
 
-  private async run(id: string, job: ManagedJob): Promise<void> {
+  private async run(id: string, job: ManagedJob, signal: AbortSignal): Promise<void> {
     const { log } = job;
-    const { signal } = job.abort;
     const { logger, pool, resources, tensorEndpoint } = this.options;
     const { spec } = log.job;
     const changeState = (state: JobState, error?: SecateurError): void =>
       log.append({ $case: 'stateChanged', value: { state, error: error && toStatusProto(error) } });
-    if (signal.aborted) {
-      changeState(JobState.CANCELLED);
-      return;
-    }
     logger.info({ jobId: id }, 'job begins');
     changeState(JobState.PLANNING);
     const run: JobRun = {
       jobId: id,
       maximumNodes: spec?.maximumNodes === undefined || spec.maximumNodes === 0 ? Number.POSITIVE_INFINITY : spec.maximumNodes,
+      recordTrace: spec?.recordTrace === true,
       pool,
       resources,
       tensorEndpoint: tensorEndpoint(),
@@ -168,7 +170,7 @@ export class JobManager {
       signal,
     };
     try {
-      const attributes = { [Attribute.JOB_ID]: id, [Attribute.TRACE_RECORD]: spec?.recordTrace === true };
+      const attributes = { [Attribute.JOB_ID]: id, [Attribute.TRACE_RECORD]: run.recordTrace };
       job.report = await withSpan(SpanName.JOB, { root: true, attributes }, (span) => {
         job.trace.add(span.spanContext().traceId);
         return runSpec(run, spec);
@@ -176,11 +178,14 @@ export class JobManager {
       changeState(JobState.SUCCEEDED);
       logger.info({ jobId: id }, 'job succeeded');
     } catch (error) {
-      if (signal.aborted && !this.stopping) {
+      if (signal.reason === STOPPING) {
+        changeState(JobState.FAILED, new SecateurError('UNAVAILABLE', 'The orchestrator was stopped; create the job again to go on.'));
+        logger.warn({ jobId: id }, 'job stopped');
+      } else if (signal.aborted) {
         changeState(JobState.CANCELLED);
         logger.info({ jobId: id }, 'job cancelled');
       } else {
-        changeState(JobState.FAILED, this.stopping ? stopped() : explain(error));
+        changeState(JobState.FAILED, explain(error));
         logger.error({ jobId: id, err: error }, 'job failed');
       }
     }
@@ -244,10 +249,6 @@ async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> 
     case undefined:
       throw new SecateurError('INVALID_REQUEST', 'The spec has no kind; set prune or evaluate.');
   }
-}
-
-function stopped(): SecateurError {
-  return new SecateurError('UNAVAILABLE', 'The orchestrator was stopped; create the job again to go on.');
 }
 
 /** What callers are told of an error; defects keep their text in the log. */

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { loadHasher, SecateurError, type PlannedBlock } from '@secateur/core';
 import { CheckpointWriter, publishDirectory, SafetensorsFileWriter } from '@secateur/checkpoint';
 import { DataType, type ShardDescriptor } from '@secateur/proto/model';
-import type { ProjectionReport } from '@secateur/proto/job';
 import type { Resources } from '../api/resources.js';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
 import { describeShard, type JobPlan } from '../planner/job-plan.js';
@@ -153,8 +152,9 @@ async function reusableJournal(partial: string, directory: string, identity: str
   }
   if ((await stat(partial).catch(() => undefined)) === undefined) return undefined;
   const content = await Journal.read(partial);
+  // Without a finished block there is nothing to keep, whosever it is.
+  if (content?.layers.length === 0) return undefined;
   if (content?.identity === identity) return content;
-  if (content !== undefined && content.layers.length === 0) return undefined;
   const what = content === undefined ? 'files that are not of an unfinished job' : 'an unfinished job with another model, data or options';
   throw new SecateurError('ALREADY_EXISTS', `${partial} holds ${what}; remove it, or choose another output folder.`);
 }

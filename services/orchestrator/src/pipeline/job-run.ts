@@ -10,6 +10,8 @@ import type { JobPlan } from '../planner/job-plan.js';
 export interface JobRun {
   readonly jobId: string;
   readonly maximumNodes: number;
+  /** Whether spans are recorded for GetTrace. */
+  readonly recordTrace: boolean;
   readonly pool: NodePool;
   readonly resources: Resources;
   /** HOST:PORT at which nodes reach this orchestrator's TensorService. */

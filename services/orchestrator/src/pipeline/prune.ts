@@ -74,7 +74,7 @@ class LayerPruner {
           SpanName.LAYER,
           {
             root: true,
-            attributes: { ...attributes, [Attribute.TRACE_RECORD]: summary.isRecording() },
+            attributes: { ...attributes, [Attribute.TRACE_RECORD]: this.run.recordTrace },
             links: this.previousLayer === undefined ? [jobLink] : [jobLink, this.previousLayer],
           },
           async (span) => {

@@ -6,7 +6,6 @@ import {
   splitIntoGroups,
   type ModelPlan,
   type PlannedShard,
-  type StoredTensor,
 } from '@secateur/core';
 import {
   loadCalibrationTokens,
@@ -17,7 +16,7 @@ import {
   type TokenSet,
 } from '@secateur/checkpoint';
 import type { TokenSource } from '@secateur/proto/job';
-import { DataType, type ShardDescriptor } from '@secateur/proto/model';
+import type { ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { Resources } from '../api/resources.js';
 
@@ -48,14 +47,18 @@ export async function planJob({ jobId, model: directory, use, data, allowedRoots
   const checkpoint = await openCheckpoint(directory, { allowedRoots });
   try {
     const architecture = parseArchitecture(checkpoint.config);
-    const model = planModel(architecture, plannableTensors(checkpoint));
+    const model = planModel(architecture, checkpoint.floatTensors());
     const load = use === 'calibrate' ? loadCalibrationTokens : loadEvaluationTokens;
-    const tokens = await load(data, {
-      directory: checkpoint.directory,
-      vocabularySize: architecture.vocabularySize,
-      defaultSequenceLength: resolveSequenceLength(data.sequenceLength, architecture),
-      allowedRoots,
-    });
+    const tokens = await load(
+      data,
+      {
+        directory: checkpoint.directory,
+        vocabularySize: architecture.vocabularySize,
+        defaultSequenceLength: resolveSequenceLength(data.sequenceLength, architecture),
+        allowedRoots,
+      },
+      { signal },
+    );
     // Ids bring their own length, which must fit the model too.
     resolveSequenceLength(tokens.sequenceLength, architecture);
     const digests = await scanTensors(checkpoint, plannedTensorNames(model), { signal });
@@ -77,7 +80,7 @@ export function publishDenseTensors(plan: JobPlan, resources: Resources): void {
   }
 }
 
-export function denseResource(jobId: string, tensor: string): string {
+function denseResource(jobId: string, tensor: string): string {
   return `jobs/${jobId}/dense/${tensor}`;
 }
 
@@ -100,13 +103,4 @@ export function describeShard(plan: JobPlan, shard: PlannedShard): ShardDescript
 function plannedTensorNames(model: ModelPlan): string[] {
   const shards = [model.embedding, ...model.blocks.map((block) => block.shard), model.head];
   return [...new Set(shards.flatMap((shard) => shard.tensors.map((tensor) => tensor.name)))];
-}
-
-/** The tensors a model can be made of: those of floating-point types. Others are passed through and never planned. */
-function plannableTensors(checkpoint: Checkpoint): Map<string, StoredTensor> {
-  const plannable = new Map<string, StoredTensor>();
-  for (const { name, dataType, shape } of checkpoint.tensors.values()) {
-    if (dataType !== DataType.UNSPECIFIED) plannable.set(name, { dataType, shape });
-  }
-  return plannable;
 }

@@ -30,13 +30,19 @@ export class PoolNode {
 
   async poll(): Promise<void> {
     try {
-      this.healthy = await checkHealth(this.channel, KernelServiceDefinition.fullName, POLL_TIMEOUT_MS);
-      this.reason = this.healthy ? '' : 'draining';
-      if (this.healthy) this.description = await this.kernel.describeNode({}, { timeoutMs: POLL_TIMEOUT_MS });
+      const serving = await checkHealth(this.channel, KernelServiceDefinition.fullName, POLL_TIMEOUT_MS);
+      if (serving && !this.healthy) await this.describe();
+      this.healthy = serving;
+      this.reason = serving ? '' : 'draining';
     } catch (error) {
       this.healthy = false;
       this.reason = error instanceof Error ? error.message : String(error);
     }
+  }
+
+  /** Asks the node what it can do and how busy it is. */
+  async describe(): Promise<void> {
+    this.description = await this.kernel.describeNode({}, { timeoutMs: POLL_TIMEOUT_MS });
   }
 
   toMessage(): Node {

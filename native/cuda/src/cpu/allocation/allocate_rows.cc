@@ -211,45 +211,51 @@ class RowAllocator {
     return sum;
   }
 
-  // Sweeps one side of a row, `steps` weights from its end.
-  void sweep_row(std::size_t row, double dense_squared_norm, CurveSide side, std::size_t steps, std::span<CurvePoint> points,
-                 Workspace& workspace) {
+  // Adds `steps` weights to a side of a row of `curves`.
+  void sweep_row(std::size_t row, CurveSide side, std::size_t steps, QualityCurves& curves, std::size_t curve, Workspace& workspace) {
     context_.check();
-    const auto swept = static_cast<double>(steps);
-    const PhaseScope phase(context_, "curves", swept * (6 * samples() + 10),
-                           swept * (static_cast<double>(inputs_.stride() * sizeof(float)) + sizeof(CurvePoint)));
+    SweepProgress& progress = curves.progress(curve, side);
     const std::span<std::uint32_t> order = std::span(workspace.order).first(steps);
     if (side == CurveSide::kDropped) {
-      orders_.load_from_low(row, order);
+      orders_.load_from_low(row, progress.steps, order);
     } else {
-      orders_.load_from_high(row, order);
+      orders_.load_from_high(row, progress.steps, order);
     }
-    workspace.curve_builder.set_row(weights(row), output(row), dense_squared_norm);
-    workspace.curve_builder.sweep(side, order, points);
+    workspace.curve_builder.set_row(weights(row), output(row), curves.dense_squared_norm(curve));
+    workspace.curve_builder.sweep(side, order, progress, curves.sum(curve, side), curves.points(curve));
   }
 
-  std::size_t steps_to(CurveSide side, std::size_t count) const { return side == CurveSide::kDropped ? count : input_.columns - count; }
+  void record_sweeps(const Stopwatch& sweeping, double steps) {
+    sweeping.record(context_, "curves", steps * (6 * samples() + 10),
+                    steps * (static_cast<double>(inputs_.stride() * sizeof(float)) + sizeof(CurvePoint)));
+  }
 
-  // Sweeps those sides that hold counts[row] and are not swept yet. A point is the same whenever it is swept.
+  // Sweeps the rows whose counts are not swept yet, and some way beyond, for the search goes on in small moves.
   void ensure_swept(QualityCurves& curves, std::span<const std::size_t> counts) {
+    const std::size_t margin = input_.columns / 16 + 1;
     std::vector<std::size_t> rows;
     for (std::size_t row = 0; row < input_.rows; ++row) {
-      if (!curves.is_swept(row, side_of(counts[row], input_.columns))) rows.push_back(row);
+      if (!curves.is_swept(row, counts[row])) rows.push_back(row);
     }
-    const std::size_t boundary = last_dropped_count(input_.columns);
     for_tiles(rows.size(), kSweepTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
+      Stopwatch sweeping;
+      double swept = 0;
+      sweeping.start();
       for (const std::size_t row : std::span(rows).subspan(begin, end - begin)) {
         const CurveSide side = side_of(counts[row], input_.columns);
-        const std::size_t steps = steps_to(side, side == CurveSide::kDropped ? boundary : boundary + 1);
-        sweep_row(row, curves.dense_squared_norm(row), side, steps, curves.points(row), workspace_of(worker));
-        curves.set_swept(row, side);
+        const std::size_t wanted = steps_to(side, counts[row], input_.columns) + margin;
+        const std::size_t steps = std::min(wanted, all_steps(side, input_.columns)) - curves.progress(row, side).steps;
+        sweep_row(row, side, steps, curves, row, workspace_of(worker));
+        swept += static_cast<double>(steps);
       }
+      sweeping.stop();
+      record_sweeps(sweeping, swept);
     });
   }
 
   AllocatedRows search() {
-    QualityCurves curves(input_.rows, input_.columns);
-    for (std::size_t row = 0; row < input_.rows; ++row) curves.set_dense_squared_norm(row, dense_squared_norm(row));
+    QualityCurves curves(input_.rows, inputs_);
+    for (std::size_t row = 0; row < input_.rows; ++row) curves.start_row(row, dense_squared_norm(row));
     const auto ensure = [&](std::span<const std::size_t> counts) { ensure_swept(curves, counts); };
     SearchOutcome outcome = search_rows(curves, ensure, target_, options_, context_);
 
@@ -270,12 +276,17 @@ class RowAllocator {
     const CurveSide side = side_of(count, input_.columns);
     std::vector<OutputProducts> products(input_.rows);
     for_tiles(input_.rows, kSweepTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
-      std::vector<CurvePoint> points(input_.columns + 1);
+      QualityCurves curve(1, inputs_);
+      const std::size_t steps = steps_to(side, count, input_.columns);
+      Stopwatch sweeping;
+      sweeping.start();
       for (std::size_t row = begin; row < end; ++row) {
-        const double squared_norm = dense_squared_norm(row);
-        sweep_row(row, squared_norm, side, steps_to(side, count), points, workspace_of(worker));
-        products[row] = products_at(points[count], squared_norm);
+        curve.restart_row(0, dense_squared_norm(row));
+        sweep_row(row, side, steps, curve, 0, workspace_of(worker));
+        products[row] = curve.at(0, count);
       }
+      sweeping.stop();
+      record_sweeps(sweeping, static_cast<double>((end - begin) * steps));
     });
 
     OutputProducts layer;
@@ -329,8 +340,9 @@ std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t s
   // Sparsities and qualities of the uniform, the current and the best candidate; moves; counts; rows to sweep.
   constexpr std::uint64_t kSearchBytesPerRow = 3 * (sizeof(float) + sizeof(double)) + sizeof(double) + 2 * sizeof(std::size_t);
   const std::uint64_t of_rule = rule == Allocation::kTrim
-                                    ? QualityCurves::scratch_bytes(rows, columns) + rows * kSearchBytesPerRow
-                                    : rows * (sizeof(OutputProducts) + sizeof(double)) + threads * (columns + 1) * sizeof(CurvePoint);
+                                    ? QualityCurves::scratch_bytes(rows, columns, samples) + rows * kSearchBytesPerRow
+                                    : rows * (sizeof(OutputProducts) + sizeof(double)) +
+                                          threads * QualityCurves::scratch_bytes(1, columns, samples);
   return of_rule + columns * sizeof(float) + rows * samples * sizeof(float) + SweepInputs::scratch_bytes(columns, samples) +
          RowOrders::scratch_bytes(rows, columns) + threads * Workspace::scratch_bytes(columns, samples);
 }

@@ -42,6 +42,11 @@ class SweepInputs {
   std::size_t samples() const { return samples_; }
   const float* values() const { return values_.data(); }
   std::size_t stride() const { return stride_; }
+  SweepPrecision precision() const { return precision_of(samples_); }
+  // Of the running sum of one sweep.
+  std::size_t sum_bytes() const { return sum_bytes(samples_); }
+  static SweepPrecision precision_of(std::size_t samples);
+  static std::size_t sum_bytes(std::size_t samples);
   double squared_norm(std::size_t column) const { return squared_norms_[column]; }
 
  private:
@@ -60,6 +65,21 @@ constexpr std::size_t last_dropped_count(std::size_t columns) { return columns /
 constexpr CurveSide side_of(std::size_t count, std::size_t columns) {
   return count <= last_dropped_count(columns) ? CurveSide::kDropped : CurveSide::kKept;
 }
+// Weights to add from the side's end to get to `count`, and to get to the last count of the side.
+constexpr std::size_t steps_to(CurveSide side, std::size_t count, std::size_t columns) {
+  return side == CurveSide::kDropped ? count : columns - count;
+}
+constexpr std::size_t all_steps(CurveSide side, std::size_t columns) {
+  return side == CurveSide::kDropped ? last_dropped_count(columns) : columns - last_dropped_count(columns) - 1;
+}
+
+// How far a side of a row is swept. a, b: inner product of the sum so far with the dense output and its squared norm, in units of the dense
+// squared norm (point_unit).
+struct SweepProgress {
+  std::size_t steps = 0;
+  double a = 0;
+  double b = 0;
+};
 
 // Sweeps rows; one per thread.
 class CurveBuilder {
@@ -69,9 +89,10 @@ class CurveBuilder {
 
   // The row to sweep next. weights: [columns]; dense: [samples], the row's dense output; both must outlive the sweeps.
   void set_row(std::span<const float> weights, std::span<const float> dense, double dense_squared_norm);
-  // order: the columns to add, from the lowest score up for the dropped side, from the highest down for the kept side.
-  // points: [columns + 1]; sets those of the first order.size() + 1 counts of that side.
-  void sweep(CurveSide side, std::span<const std::uint32_t> order, std::span<CurvePoint> points);
+  // Goes on where `progress` and `sum` (SweepTask::sum, zeros at first) left off; a point is the same however its sweep is cut.
+  // order: the next columns to add, from low scores up for the dropped side, from high ones down for the kept side.
+  // points: [columns + 1]; sets those of the next order.size() counts.
+  void sweep(CurveSide side, std::span<const std::uint32_t> order, SweepProgress& progress, void* sum, std::span<CurvePoint> points);
 
  private:
   const SweepInputs& inputs_;
@@ -86,30 +107,41 @@ class CurveBuilder {
 // Curves of all rows of a projection.
 class QualityCurves {
  public:
-  QualityCurves(std::size_t rows, std::size_t columns);
-  static std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns);
+  QualityCurves(std::size_t rows, const SweepInputs& inputs);
+  static std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples);
 
   std::size_t rows() const { return dense_squared_norms_.size(); }
   std::size_t columns() const { return columns_; }
   // [columns + 1]
   std::span<CurvePoint> points(std::size_t row) { return {&points_[row * (columns_ + 1)], columns_ + 1}; }
-  void set_dense_squared_norm(std::size_t row, double squared_norm) { dense_squared_norms_[row] = squared_norm; }
+  // Sets the points of both ends.
+  void start_row(std::size_t row, double dense_squared_norm);
   double dense_squared_norm(std::size_t row) const { return dense_squared_norms_[row]; }
 
-  void set_swept(std::size_t row, CurveSide side) { swept_[row] = static_cast<std::uint8_t>(swept_[row] | bit(side)); }
-  bool is_swept(std::size_t row, CurveSide side) const { return (swept_[row] & bit(side)) != 0; }
-  // The side that `count` is on must be swept.
+  SweepProgress& progress(std::size_t row, CurveSide side) { return progress_[slot(row, side)]; }
+  void* sum(std::size_t row, CurveSide side) { return sums_.data() + slot(row, side) * sum_bytes_; }
+  // Forgets what is swept, for another row's use of the place.
+  void restart_row(std::size_t row, double dense_squared_norm);
+  bool is_swept(std::size_t row, std::size_t count) const {
+    const CurveSide side = side_of(count, columns_);
+    return steps_to(side, count, columns_) <= progress_[slot(row, side)].steps;
+  }
+  // `count` must be swept.
   OutputProducts at(std::size_t row, std::size_t count) const {
     return products_at(points_[row * (columns_ + 1) + count], dense_squared_norms_[row]);
   }
 
  private:
-  static std::uint8_t bit(CurveSide side) { return side == CurveSide::kDropped ? 1 : 2; }
+  static std::size_t slot(std::size_t row, CurveSide side) { return 2 * row + (side == CurveSide::kKept); }
 
   std::size_t columns_;
+  std::size_t sum_bytes_;
   std::unique_ptr<CurvePoint[]> points_;
   std::vector<double> dense_squared_norms_;
-  std::vector<std::uint8_t> swept_;
+  // [rows, sides]
+  std::vector<SweepProgress> progress_;
+  // [rows, sides, sum_bytes_]
+  AlignedArray<std::byte> sums_;
 };
 
 }  // namespace secateur::allocation

@@ -4,7 +4,6 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 namespace secateur::allocation {
@@ -71,25 +70,28 @@ RowSorter::RowSorter(std::size_t columns) : from_(columns), to_(columns) {}
 std::uint64_t RowSorter::scratch_bytes(std::size_t columns) { return 2 * columns * sizeof(std::uint64_t); }
 
 // Entries are distinct and their order is that of (key, column), so any sort of them is the stable sort of the keys.
-// Two radix passes over the scores in units of a 2^20th of the largest one leave few entries out of place. Where they leave many (one score
-// far above the rest), four passes over the whole keys sort from scratch.
+// Two radix passes over the upper bits of the keys, from 2^-32 of the largest score up, leave few entries out of place: those that differ by
+// less than 2^-15 of their value or are smaller still. Where they leave many, passes over the whole keys sort from scratch.
 void RowSorter::sort(std::span<const std::uint32_t> keys, std::span<std::uint32_t> order) {
-  constexpr std::size_t kCoarseBits = 10;
+  constexpr std::uint32_t kCoarseBits = 10;
   constexpr std::size_t kExactBits = 8;
   std::uint32_t largest = 0;
   for (std::size_t j = 0; j < keys.size(); ++j) {
     from_[j] = std::uint64_t{keys[j]} << 32U | j;
     largest = std::max(largest, keys[j]);
   }
-  const float scale = static_cast<float>((1U << (2 * kCoarseBits)) - 1) / std::bit_cast<float>(largest);
-  bool sorted = false;
-  if (scale > 0 && scale <= std::numeric_limits<float>::max()) {
-    const auto coarse = [&](std::uint64_t entry) { return static_cast<std::uint32_t>(std::bit_cast<float>(key_of(entry)) * scale); };
-    distribute<kCoarseBits>(from_, to_, 0, coarse);
-    distribute<kCoarseBits>(to_, from_, 1, coarse);
-    sorted = insertion_sort(from_, 4 * from_.size());
-  }
-  if (!sorted) {
+  constexpr std::uint32_t kOctaves = 32;
+  constexpr std::uint32_t kMantissaBits = 23;
+  constexpr std::uint32_t kRange = (kOctaves << kMantissaBits) - 1;
+  constexpr std::uint32_t kSkippedBits = std::bit_width(kRange) - 2 * kCoarseBits;
+  const std::uint32_t smallest = largest > kRange ? largest - kRange : 0;
+  const auto coarse = [&](std::uint64_t entry) {
+    const std::uint32_t key = key_of(entry);
+    return key > smallest ? (key - smallest) >> kSkippedBits : 0;
+  };
+  distribute<kCoarseBits>(from_, to_, 0, coarse);
+  distribute<kCoarseBits>(to_, from_, 1, coarse);
+  if (!insertion_sort(from_, 4 * from_.size())) {
     for (std::size_t digit = 0; digit < 64 / kExactBits; ++digit) {
       distribute<kExactBits>(from_, to_, digit, [](std::uint64_t entry) { return entry; });
       from_.swap(to_);
@@ -119,13 +121,13 @@ void RowOrders::store(std::size_t row, std::span<const std::uint32_t> order) {
   }
 }
 
-void RowOrders::load_from_low(std::size_t row, std::span<std::uint32_t> columns) const {
-  const std::size_t begin = row * columns_;
+void RowOrders::load_from_low(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const {
+  const std::size_t begin = row * columns_ + first;
   for (std::size_t j = 0; j < columns.size(); ++j) columns[j] = narrow_ ? narrow_[begin + j] : wide_[begin + j];
 }
 
-void RowOrders::load_from_high(std::size_t row, std::span<std::uint32_t> columns) const {
-  const std::size_t last = (row + 1) * columns_ - 1;
+void RowOrders::load_from_high(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const {
+  const std::size_t last = (row + 1) * columns_ - 1 - first;
   for (std::size_t j = 0; j < columns.size(); ++j) columns[j] = narrow_ ? narrow_[last - j] : wide_[last - j];
 }
 

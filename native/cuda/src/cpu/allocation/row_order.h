@@ -35,9 +35,9 @@ class RowOrders {
   static std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns);
 
   void store(std::size_t row, std::span<const std::uint32_t> order);
-  // The first columns of the row's order, from its low end up or from its high end down.
-  void load_from_low(std::size_t row, std::span<std::uint32_t> columns) const;
-  void load_from_high(std::size_t row, std::span<std::uint32_t> columns) const;
+  // Columns of the row's order, the `first`-th and those after it, counted from its low end up or from its high end down.
+  void load_from_low(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const;
+  void load_from_high(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const;
   // Sets the bits of the first `count` columns of the row's order; bits: ceil(columns / 8) zero bytes.
   void mark_first(std::size_t row, std::size_t count, std::span<std::uint8_t> bits) const;
 

@@ -86,12 +86,12 @@ class Search {
     best_ = uniform_;
   }
 
-  // Tries rates in order until one brings no gain over those before it in the list.
+  // Tries rates in order until one brings no gain over those before it in the list; the first has none before it, so it never ends the list.
   void try_rates(std::span<const double> learning_rates) {
     double best_of_list = uniform_.quality;
-    for (const double learning_rate : learning_rates) {
-      const double best_of_run = run(learning_rate, best_of_list);
-      if (best_of_run <= best_of_list) break;
+    for (std::size_t rate = 0; rate < learning_rates.size(); ++rate) {
+      const double best_of_run = run(learning_rates[rate], best_of_list);
+      if (rate > 0 && best_of_run <= best_of_list) break;
       best_of_list = best_of_run;
     }
   }

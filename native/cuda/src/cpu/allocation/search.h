@@ -31,7 +31,7 @@ struct SearchOutcome {
   std::vector<SearchStep> steps;
 };
 
-// ensure_swept(counts) is called before points are read: it must see to it that the side of counts[row] is swept for every row.
+// ensure_swept(counts) is called before points are read: it must see to it that counts[row] is swept for every row.
 SearchOutcome search_rows(const QualityCurves& curves, const std::function<void(std::span<const std::size_t> counts)>& ensure_swept,
                           float target, const AllocationOptions& options, CallContext& context);
 

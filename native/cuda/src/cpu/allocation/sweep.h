@@ -34,6 +34,8 @@ struct SweepTask {
   const std::uint32_t* columns = nullptr;
   const float* weights = nullptr;
   std::size_t count = 0;
+  // [stride] of the precision's type, 64-byte aligned, in and out: the sum before the first and after the last column.
+  void* sum = nullptr;
   // [count], out.
   Alignment* alignments = nullptr;
 };

@@ -91,7 +91,9 @@ void sweep_panel(const SweepTask& task, std::size_t first_sample) {
   Pair* const alignments = reinterpret_cast<Pair*>(task.alignments);
   Vector dense[Vectors];
   for (std::size_t v = 0; v < Vectors; ++v) dense[v] = load<Real>(task.dense + first_sample + v * kLanes<Real>);
-  Vector sum[Vectors] = {};
+  Vector* const kept_sum = static_cast<Vector*>(task.sum) + first_sample / kLanes<Real>;
+  Vector sum[Vectors];
+  for (std::size_t v = 0; v < Vectors; ++v) sum[v] = kept_sum[v];
   for (std::size_t j = 0; j < task.count; ++j) {
     const float* const input = inputs + task.columns[j] * task.stride;
     const Real weight = static_cast<Real>(task.weights[j]);
@@ -109,6 +111,7 @@ void sweep_panel(const SweepTask& task, std::size_t first_sample) {
     }
     alignments[j] += sums(fold(with_sum[0] + with_sum[1]), fold(with_dense[0] + with_dense[1]));
   }
+  for (std::size_t v = 0; v < Vectors; ++v) kept_sum[v] = sum[v];
 }
 
 // Calls the instance for `vectors`, which is at most kPanelVectors.
