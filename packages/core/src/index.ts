@@ -17,3 +17,4 @@ export { assignGroups, CALIBRATION_GROUP_SAMPLES, splitIntoGroups } from './plan
 export { projectionCost } from './planning/projection-cost.js';
 export { evaluateReportToJson, pruneReportToJson, type EvaluateReportJson, type ProjectionReportJson, type PruneReportJson } from './report/report-json.js';
 export { reduceStatistics, type ReducedSite } from './statistics/reduce-statistics.js';
+export { VERSION } from './version.js';

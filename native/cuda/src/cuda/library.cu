@@ -1,8 +1,7 @@
-#include "library.h"
-
 #include <cstdio>
 
 #include "column_sums.h"
+#include "library.h"
 #include "quality_curves.h"
 
 namespace gpu = secateur::gpu;
@@ -33,8 +32,8 @@ int32_t secateur_cuda_query_devices(char* reason, size_t reason_capacity) {
     std::snprintf(reason, reason_capacity, "The first device cannot be used: %s.", cudaGetErrorString(described));
     return 0;
   }
-  std::snprintf(reason, reason_capacity, "%d device(s), the first: %s, compute capability %d.%d.", devices, properties.name, properties.major,
-                properties.minor);
+  std::snprintf(reason, reason_capacity, "%d device(s), the first: %s, compute capability %d.%d.", devices, properties.name,
+                properties.major, properties.minor);
   return devices;
 }
 

@@ -40,13 +40,15 @@ struct Problem {
 Problem make_problem(std::size_t rows, std::size_t columns, std::size_t samples, double target = 0.7) {
   std::mt19937 random(static_cast<unsigned>(rows * 31 + columns * 7 + samples));
   std::normal_distribution<float> normal;
-  Problem problem{.rows = rows, .columns = columns, .samples = samples, .target = target, .weights = {}, .mean_squares = {}, .last_inputs = {}};
+  Problem problem{
+      .rows = rows, .columns = columns, .samples = samples, .target = target, .weights = {}, .mean_squares = {}, .last_inputs = {}};
   for (std::size_t i = 0; i < rows * columns; ++i) {
     const float value = normal(random);
     problem.weights.push_back(value * std::abs(value) * (1.0F + static_cast<float>(i / columns % 3)));
   }
   for (std::size_t i = 0; i < columns; ++i) problem.mean_squares.push_back(std::abs(normal(random)));
-  for (std::size_t i = 0; i < samples * columns; ++i) problem.last_inputs.push_back(normal(random) * std::sqrt(problem.mean_squares[i % columns]));
+  for (std::size_t i = 0; i < samples * columns; ++i)
+    problem.last_inputs.push_back(normal(random) * std::sqrt(problem.mean_squares[i % columns]));
   return problem;
 }
 
@@ -119,10 +121,10 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 
 TEST_CASE("allocate_rows agrees with the masked evaluation at awkward sizes") {
   for (const InstructionSet instruction_set : instruction_sets()) {
-    for (const Problem& problem : {make_problem(1, 1, 1), make_problem(1, 50, 3), make_problem(7, 1, 7), make_problem(3, 2, 2, 0.5),
-                                   make_problem(33, 65, 7), make_problem(130, 31, 17, 0.5), make_problem(9, 40, 128, 0.8),
-                                   make_problem(12, 64, 300), make_problem(5, 33, 2000, 0.6), make_problem(20, 77, 1, 0.3),
-                                   make_problem(16, 48, 9, 0.0), make_problem(16, 48, 9, -1), make_problem(8, 24, 5, 0.97)}) {
+    for (const Problem& problem :
+         {make_problem(1, 1, 1), make_problem(1, 50, 3), make_problem(7, 1, 7), make_problem(3, 2, 2, 0.5), make_problem(33, 65, 7),
+          make_problem(130, 31, 17, 0.5), make_problem(9, 40, 128, 0.8), make_problem(12, 64, 300), make_problem(5, 33, 2000, 0.6),
+          make_problem(20, 77, 1, 0.3), make_problem(16, 48, 9, 0.0), make_problem(16, 48, 9, -1), make_problem(8, 24, 5, 0.97)}) {
       check_against_reference(problem, {}, instruction_set);
     }
   }

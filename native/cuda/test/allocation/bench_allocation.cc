@@ -160,8 +160,10 @@ void run(std::size_t rows, std::size_t columns, std::size_t samples, int repeats
   }
   std::size_t differing = 0;
   for (std::size_t row = 0; row < rows; ++row) differing += engine.dropped_per_row[row] != peer.dropped_per_row[row];
-  std::printf("{\"rows\": %zu, \"columns\": %zu, \"samples\": %zu, \"steps\": %zu, \"engine_ms\": %.2f, \"masked_products_ms\": %.2f, \"ratio\": %.1f",
-              rows, columns, samples, engine.steps.size(), engine_ms, peer_ms, peer_ms / engine_ms);
+  std::printf(
+      "{\"rows\": %zu, \"columns\": %zu, \"samples\": %zu, \"steps\": %zu, \"engine_ms\": %.2f, \"masked_products_ms\": %.2f, \"ratio\": "
+      "%.1f",
+      rows, columns, samples, engine.steps.size(), engine_ms, peer_ms, peer_ms / engine_ms);
   std::printf(", \"learning_rate\": [%g, %g], \"rows_that_differ\": %zu, \"phases_ms\": {", engine.learning_rate.value_or(0),
               peer.learning_rate.value_or(0), differing);
   const char* separator = "";

@@ -1,6 +1,7 @@
-// Emulates the part of CUDA that the kernels use, so that their very source runs, and is tested, without a GPU. Every CUDA thread is a fiber;
-// it runs until it meets a barrier or a shuffle, which waits for all threads of the block or lanes of the warp. Lanes are not in lockstep, so
-// a missing barrier shows. Memory is the host's. Speed, weak memory order and what the compiler makes of a kernel are not modelled.
+// Emulates the part of CUDA that the kernels use, so that their very source runs, and is tested, without a GPU. Every CUDA thread is a
+// fiber; it runs until it meets a barrier or a shuffle, which waits for all threads of the block or lanes of the warp. Lanes are not in
+// lockstep, so a missing barrier shows. Memory is the host's. Speed, weak memory order and what the compiler makes of a kernel are not
+// modelled.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,7 @@
 // The decisions of the published TRIM code, recorded: rate, step, count of every row and mask must be equal.
-#include <cmath>
 #include <doctest/doctest.h>
+
+#include <cmath>
 
 #include "cpu/allocation/allocate_rows.h"
 #include "fixtures.h"

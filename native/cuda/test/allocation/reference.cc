@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 namespace secateur::test {
 namespace {
@@ -99,8 +100,8 @@ std::vector<std::vector<std::uint32_t>> reference_orders(const AllocationInput& 
   return orders;
 }
 
-Evaluate reference_evaluation(const AllocationInput& input, const std::vector<std::vector<std::uint32_t>>& orders) {
-  return [&](const std::vector<std::int32_t>& counts) {
+Evaluate reference_evaluation(const AllocationInput& input, std::vector<std::vector<std::uint32_t>> orders) {
+  return [&input, orders = std::move(orders)](const std::vector<std::int32_t>& counts) {
     const auto cosine = [](double dot, double a, double b) {
       return std::clamp(dot / ((std::sqrt(a) + 1e-8) * (std::sqrt(b) + 1e-8)), -1.0, 1.0);
     };

@@ -36,6 +36,7 @@ ReferenceRows search_by_evaluation(std::size_t rows, std::size_t columns, double
 std::vector<std::vector<std::uint32_t>> reference_orders(const AllocationInput& input, Score score);
 
 // Everything in float64.
-Evaluate reference_evaluation(const AllocationInput& input, const std::vector<std::vector<std::uint32_t>>& orders);
+// The input must outlive it.
+Evaluate reference_evaluation(const AllocationInput& input, std::vector<std::vector<std::uint32_t>> orders);
 
 }  // namespace secateur::test

@@ -58,8 +58,8 @@ export class Journal {
     return { identity: head['identity'], layers };
   }
 
-  async appendLayer(layer: FinishedLayer): Promise<void> {
-    await this.append({ ...layer, projections: layer.projections.map((projection) => ProjectionReport.toJSON(projection)) });
+  async appendLayer({ layer, projections, digests, seconds }: FinishedLayer): Promise<void> {
+    await this.append({ layer, projections: projections.map((projection) => ProjectionReport.toJSON(projection)), digests, seconds });
   }
 
   async close(): Promise<void> {

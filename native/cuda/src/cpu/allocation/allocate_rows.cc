@@ -339,10 +339,9 @@ class RowAllocator {
 std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, std::size_t threads) {
   // Sparsities and qualities of the uniform, the current and the best candidate; moves; counts; rows to sweep.
   constexpr std::uint64_t kSearchBytesPerRow = 3 * (sizeof(float) + sizeof(double)) + sizeof(double) + 2 * sizeof(std::size_t);
-  const std::uint64_t of_rule = rule == Allocation::kTrim
-                                    ? QualityCurves::scratch_bytes(rows, columns, samples) + rows * kSearchBytesPerRow
-                                    : rows * (sizeof(OutputProducts) + sizeof(double)) +
-                                          threads * QualityCurves::scratch_bytes(1, columns, samples);
+  const std::uint64_t of_rule = rule == Allocation::kTrim ? QualityCurves::scratch_bytes(rows, columns, samples) + rows * kSearchBytesPerRow
+                                                          : rows * (sizeof(OutputProducts) + sizeof(double)) +
+                                                                threads * QualityCurves::scratch_bytes(1, columns, samples);
   return of_rule + columns * sizeof(float) + rows * samples * sizeof(float) + SweepInputs::scratch_bytes(columns, samples) +
          RowOrders::scratch_bytes(rows, columns) + threads * Workspace::scratch_bytes(columns, samples);
 }

@@ -70,8 +70,8 @@ RowSorter::RowSorter(std::size_t columns) : from_(columns), to_(columns) {}
 std::uint64_t RowSorter::scratch_bytes(std::size_t columns) { return 2 * columns * sizeof(std::uint64_t); }
 
 // Entries are distinct and their order is that of (key, column), so any sort of them is the stable sort of the keys.
-// Two radix passes over the upper bits of the keys, from 2^-32 of the largest score up, leave few entries out of place: those that differ by
-// less than 2^-15 of their value or are smaller still. Where they leave many, passes over the whole keys sort from scratch.
+// Two radix passes over the upper bits of the keys, from 2^-32 of the largest score up, leave few entries out of place: those that differ
+// by less than 2^-15 of their value or are smaller still. Where they leave many, passes over the whole keys sort from scratch.
 void RowSorter::sort(std::span<const std::uint32_t> keys, std::span<std::uint32_t> order) {
   constexpr std::uint32_t kCoarseBits = 10;
   constexpr std::size_t kExactBits = 8;

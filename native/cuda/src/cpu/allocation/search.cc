@@ -86,7 +86,8 @@ class Search {
     best_ = uniform_;
   }
 
-  // Tries rates in order until one brings no gain over those before it in the list; the first has none before it, so it never ends the list.
+  // Tries rates in order until one brings no gain over those before it in the list; the first has none before it, so it never ends the
+  // list.
   void try_rates(std::span<const double> learning_rates) {
     double best_of_list = uniform_.quality;
     for (std::size_t rate = 0; rate < learning_rates.size(); ++rate) {
@@ -135,7 +136,8 @@ class Search {
   }
 
   void measure(Candidate& candidate, double learning_rate, int step) {
-    std::ranges::transform(candidate.sparsities, counts_.begin(), [&](float sparsity) { return dropped_count(curves_.columns(), sparsity); });
+    std::ranges::transform(candidate.sparsities, counts_.begin(),
+                           [&](float sparsity) { return dropped_count(curves_.columns(), sparsity); });
     ensure_swept_(counts_);
     const auto rows = static_cast<double>(curves_.rows());
     const PhaseScope phase(context_, "search", 20 * rows, rows * (sizeof(CurvePoint) + 2 * sizeof(double)));

@@ -66,7 +66,8 @@ inline Pair sums(Doubles first, Doubles second) {
 #else
 inline Doubles widen(const float* values) { return Doubles{static_cast<double>(values[0]), static_cast<double>(values[1])}; }
 inline Doubles fold(Floats vector) {
-  return Doubles{static_cast<double>(vector[0]) + static_cast<double>(vector[2]), static_cast<double>(vector[1]) + static_cast<double>(vector[3])};
+  return Doubles{static_cast<double>(vector[0]) + static_cast<double>(vector[2]),
+                 static_cast<double>(vector[1]) + static_cast<double>(vector[3])};
 }
 inline Pair sums(Doubles first, Doubles second) {
   return __builtin_shufflevector(first, second, 0, 2) + __builtin_shufflevector(first, second, 1, 3);

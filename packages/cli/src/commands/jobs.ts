@@ -1,0 +1,96 @@
+import { evaluateReportToJson, pruneReportToJson } from '@secateur/core';
+import { Job, jobStateToJSON, type JobEvent } from '@secateur/proto/job';
+import { Node } from '@secateur/proto/pruning_service';
+import Table from 'cli-table3';
+import { withClient } from '../cluster/with-service.js';
+import { createLines } from '../output/progress.js';
+import { formatEvaluateReport, formatPruneReport } from '../output/summary.js';
+import { writeResult } from '../output/write-result.js';
+import { writeTrace } from './run-job.js';
+
+export interface EndpointOptions {
+  readonly endpoint: string;
+  readonly json: boolean;
+}
+
+const TABLE_STYLE = { style: { head: [], border: [], compact: true } };
+
+export async function listJobs({ endpoint, json }: EndpointOptions): Promise<void> {
+  const jobs = await withClient(endpoint, async (client) => {
+    const all: Job[] = [];
+    for await (const job of client.listJobs()) all.push(job);
+    return all;
+  });
+  writeResult(json, { jobs: jobs.map((job) => Job.toJSON(job)) }, () => formatJobs(jobs));
+}
+
+export async function getJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
+  const job = await withClient(endpoint, (client) => client.getJob(jobId));
+  writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
+}
+
+export async function watchJob(jobId: string, { endpoint }: EndpointOptions): Promise<void> {
+  await withClient(endpoint, async (client) => {
+    const lines = createLines((line) => process.stdout.write(`${line}\n`));
+    for await (const event of client.watchJob(jobId)) {
+      lines.onEvent(event);
+      writeState(event);
+    }
+  });
+}
+
+export async function cancelJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
+  const job = await withClient(endpoint, (client) => client.cancelJob(jobId));
+  writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
+}
+
+export async function reportJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
+  const { report } = await withClient(endpoint, (client) => client.getReport(jobId));
+  if (report?.$case === 'prune') writeResult(json, pruneReportToJson(report.value), () => formatPruneReport(report.value));
+  if (report?.$case === 'evaluate') writeResult(json, evaluateReportToJson(report.value), () => formatEvaluateReport(report.value));
+}
+
+export async function traceJob(jobId: string, { endpoint, out }: { readonly endpoint: string; readonly out: string }): Promise<void> {
+  await withClient(endpoint, (client) => writeTrace(client, jobId, out));
+  process.stderr.write(`Written to ${out}; open it in https://ui.perfetto.dev or chrome://tracing.\n`);
+}
+
+export async function listNodes({ endpoint, json }: EndpointOptions): Promise<void> {
+  const nodes = await withClient(endpoint, (client) => client.listNodes());
+  writeResult(json, { nodes: nodes.map((node) => Node.toJSON(node)) }, () => {
+    const table = new Table({ head: ['address', 'name', 'state', 'engine', 'threads', 'sessions', 'memory'], ...TABLE_STYLE });
+    for (const { address, healthy, reason, description } of nodes) {
+      const engine = description?.engine;
+      const gibibytes = (bytes: number): string => (bytes / 2 ** 30).toFixed(1);
+      table.push([
+        address,
+        description?.name ?? '',
+        healthy ? 'healthy' : reason,
+        engine === undefined ? '' : `${engine.backend} ${engine.instructionSet}`,
+        engine?.threads ?? '',
+        description?.sessions ?? '',
+        description === undefined ? '' : `${gibibytes(description.memoryUsedBytes)} of ${gibibytes(description.memoryBudgetBytes)} GiB`,
+      ]);
+    }
+    return `${table.toString()}\n`;
+  });
+}
+
+function formatJobs(jobs: readonly Job[]): string {
+  const table = new Table({ head: ['job', 'kind', 'state', 'layers', 'error'], ...TABLE_STYLE });
+  for (const { id, spec, state, finishedLayers, layers, error } of jobs) {
+    table.push([id, spec?.kind?.$case ?? '', stateWord(state), layers === 0 ? '' : `${finishedLayers} of ${layers}`, error?.message ?? '']);
+  }
+  return `${table.toString()}\n`;
+}
+
+function writeState({ event }: JobEvent): void {
+  if (event?.$case !== 'stateChanged') return;
+  const { state, error } = event.value;
+  process.stdout.write(`${stateWord(state)}${error === undefined ? '' : `: ${error.message}`}\n`);
+}
+
+/** `JOB_STATE_RUNNING` → `running`. */
+function stateWord(state: Job['state']): string {
+  return jobStateToJSON(state).replace('JOB_STATE_', '').toLowerCase();
+}

@@ -1,0 +1,23 @@
+import { runKernelNode, type KernelNodeOptions } from '@secateur/kernel-node';
+import { runService } from './run-service.js';
+
+export interface NodeOptions {
+  readonly listen: string;
+  readonly name?: string;
+  readonly backend: KernelNodeOptions['backend'];
+  readonly threads: number;
+  readonly memory?: number;
+  readonly logLevel: KernelNodeOptions['logLevel'];
+}
+
+export async function node({ memory, name, ...options }: NodeOptions): Promise<void> {
+  await runService((signal, onListening) =>
+    runKernelNode({
+      ...options,
+      ...(name === undefined ? {} : { name }),
+      ...(memory === undefined ? {} : { memoryBytes: memory }),
+      onListening,
+      signal,
+    }),
+  );
+}

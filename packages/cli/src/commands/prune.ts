@@ -1,0 +1,99 @@
+import { createHash } from 'node:crypto';
+import { access } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { pruneReportToJson, resolveJobSpec, SecateurError } from '@secateur/core';
+import type { Allocation, Score } from '@secateur/proto/allocation';
+import { JobSpec, type LayerBudget, type Pattern } from '@secateur/proto/job';
+import { withService, type ServiceOptions } from '../cluster/with-service.js';
+import { formatPruneReport } from '../output/summary.js';
+import { writeResult } from '../output/write-result.js';
+import { runJob } from './run-job.js';
+
+export interface PruneOptions extends ServiceOptions {
+  readonly model: string;
+  readonly out: string;
+  readonly sparsity: number;
+  readonly calibration: string;
+  readonly samples: number;
+  readonly seqLen: number;
+  readonly seed: number;
+  readonly score: Score;
+  readonly allocation: Allocation;
+  readonly layerBudget: LayerBudget;
+  readonly pattern: Pattern;
+  readonly iterations: number;
+  readonly learningRates: readonly number[];
+  /** False with --no-negative-rates. */
+  readonly negativeRates: boolean;
+  readonly jobId?: string;
+  readonly traceOut?: string;
+  readonly json: boolean;
+  readonly quiet: boolean;
+}
+
+export async function prune(options: PruneOptions): Promise<void> {
+  const spec = resolveJobSpec(toPruneSpec(options));
+  const output = resolve(options.out);
+  if (options.endpoint === undefined) await checkPaths(options, output);
+  const roots = [resolve(options.model), dirname(resolve(options.calibration)), dirname(output)];
+  const report = await withService(options, roots, async (client) => {
+    const id = await runJob(client, {
+      jobId: options.jobId ?? jobIdOf(spec),
+      spec,
+      quiet: options.quiet,
+      ...(options.traceOut === undefined ? {} : { traceOut: resolve(options.traceOut) }),
+      resumeHint: `Nothing is under ${output} yet. Run the same command again to go on after the last finished layer (kept in ${output}.partial).`,
+    });
+    const answer = (await client.getReport(id)).report;
+    if (answer?.$case !== 'prune') throw new SecateurError('INTERNAL', `Job ${id} has no report of a prune job.`);
+    return answer.value;
+  });
+  writeResult(options.json, pruneReportToJson(report), () => formatPruneReport(report));
+}
+
+/** The job a user asks for; paths become absolute because the service may run elsewhere. */
+export function toPruneSpec(options: PruneOptions): JobSpec {
+  return JobSpec.fromPartial({
+    kind: {
+      $case: 'prune',
+      value: {
+        model: resolve(options.model),
+        output: resolve(options.out),
+        sparsity: options.sparsity,
+        options: {
+          score: options.score,
+          allocation: options.allocation,
+          iterations: options.iterations,
+          learningRates: [...options.learningRates],
+          forbidNegativeLearningRates: !options.negativeRates,
+        },
+        layerBudget: options.layerBudget,
+        pattern: options.pattern,
+        calibration: { path: resolve(options.calibration), samples: options.samples, sequenceLength: options.seqLen, seed: options.seed },
+      },
+    },
+    recordTrace: options.traceOut !== undefined,
+  });
+}
+
+/** The same command gives the same id, so it finds the job it began earlier on a service that is still running. */
+export function jobIdOf(spec: JobSpec): string {
+  return `prune-${createHash('sha256').update(JobSpec.encode(spec).finish()).digest('hex').slice(0, 16)}`;
+}
+
+/** What can be seen to be wrong before any process is started. */
+async function checkPaths(options: PruneOptions, output: string): Promise<void> {
+  const missing = async (path: string): Promise<boolean> =>
+    access(path).then(
+      () => false,
+      () => true,
+    );
+  for (const [flag, path] of [
+    ['--model', options.model],
+    ['--calibration', options.calibration],
+    ['--out', dirname(output)],
+  ] as const) {
+    if (await missing(path)) throw new SecateurError('NOT_FOUND', `${flag}: there is no ${resolve(path)}.`);
+  }
+  if (!(await missing(output))) throw new SecateurError('ALREADY_EXISTS', `--out: ${output} exists; choose another folder or remove it.`);
+}

@@ -1,0 +1,55 @@
+import { InvalidArgumentError } from 'commander';
+
+/** A whole number of at least `minimum`. */
+export function wholeNumber(minimum: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < minimum) throw new InvalidArgumentError(`It must be a whole number from ${minimum}.`);
+    return value;
+  };
+}
+
+/** A share above 0 and below 1. */
+export function share(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value > 0 && value < 1)) throw new InvalidArgumentError('It must be a number above 0 and below 1, such as 0.7.');
+  return value;
+}
+
+/** One of the values this version offers; others that are known elsewhere are refused by name. */
+export function choice<Value>(offered: Readonly<Record<string, Value>>): (text: string) => Value {
+  return (text) => {
+    const value = Object.hasOwn(offered, text) ? offered[text] : undefined;
+    if (value === undefined) throw new InvalidArgumentError(`${text} is not offered by this version; choose ${Object.keys(offered).join(' or ')}.`);
+    return value;
+  };
+}
+
+/** Comma-separated numbers. */
+export function numbers(text: string): number[] {
+  const values = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
+  if (values.some((value) => !Number.isFinite(value))) throw new InvalidArgumentError('It must be numbers separated by commas, such as 0.01,0.02.');
+  return values;
+}
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+
+/** Bytes, with an optional binary unit: 8GiB, 512M, 1073741824. */
+export function byteSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?$/i.exec(text);
+  const bytes = match === null ? Number.NaN : Math.floor(Number(match[1]) * (UNITS[(match[2] ?? '').toUpperCase()] ?? Number.NaN));
+  if (!Number.isSafeInteger(bytes) || bytes <= 0) throw new InvalidArgumentError('It must be a size such as 8GiB or 512MiB.');
+  return bytes;
+}
+
+/** HOST:PORT with a port from 0. */
+export function hostPort(text: string): string {
+  const match = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d{1,5})$/.exec(text);
+  if (match === null || Number(match[1]) > 65_535) throw new InvalidArgumentError('It must be HOST:PORT, such as 127.0.0.1:7400.');
+  return text;
+}
+
+/** Collects a repeatable option. */
+export function repeatable<Value>(parse: (text: string) => Value): (text: string, earlier: readonly Value[] | undefined) => Value[] {
+  return (text, earlier = []) => [...earlier, parse(text)];
+}

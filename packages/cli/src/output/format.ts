@@ -1,0 +1,41 @@
+import type { JobEvent_LayerFinished, JobEvent_Planned, ProjectionReport } from '@secateur/proto/job';
+
+/** 0.69832 → `69.83 %`. */
+export function formatShare(value: number): string {
+  return `${(100 * value).toFixed(2)} %`;
+}
+
+export function formatSeconds(seconds: number): string {
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+export function formatCount(value: number): string {
+  return value.toLocaleString('en-US');
+}
+
+/** What is left of a layer's projections when they are told in one line: sparsity over all weights, mean qualities. */
+export function summarizeProjections(projections: readonly ProjectionReport[]): { sparsity: number; before: number; after: number } {
+  const weights = projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
+  const dropped = projections.reduce((sum, { record }) => sum + (record?.dropped ?? 0), 0);
+  const mean = (pick: (projection: ProjectionReport) => number): number =>
+    projections.reduce((sum, projection) => sum + pick(projection), 0) / projections.length;
+  return {
+    sparsity: dropped / weights,
+    before: mean(({ record }) => record?.baselineQuality ?? 0),
+    after: mean(({ record }) => record?.bestQuality ?? 0),
+  };
+}
+
+export function formatPlan({ layers, resumedLayers, samples, sequenceLength, weights }: JobEvent_Planned): string {
+  const resumed = resumedLayers > 0 ? `, going on after layer ${resumedLayers}` : '';
+  return `${layers} layers, ${formatCount(weights)} weights in projections, ${samples} samples of ${sequenceLength} tokens${resumed}`;
+}
+
+export function formatLayerLine({ layer, projections, seconds }: JobEvent_LayerFinished): string {
+  const { sparsity, before, after } = summarizeProjections(projections);
+  return `layer ${layer + 1}: ${formatShare(sparsity)} zero, quality ${before.toFixed(4)} -> ${after.toFixed(4)}, ${formatSeconds(seconds)}`;
+}
+

@@ -1,0 +1,84 @@
+import type { JobEvent } from '@secateur/proto/job';
+import { SingleBar } from 'cli-progress';
+import { formatLayerLine, formatPlan } from './format.js';
+
+/** Shows how a job goes on. */
+export interface Progress {
+  onEvent(event: JobEvent): void;
+  stop(): void;
+}
+
+const SILENT: Progress = { onEvent: () => undefined, stop: () => undefined };
+
+/** A live bar on a terminal, plain lines elsewhere, nothing when quiet. On stderr: stdout is for results. */
+export function createProgress(quiet: boolean): Progress {
+  if (quiet) return SILENT;
+  return process.stderr.isTTY ? createBar() : createLines((line) => process.stderr.write(`${line}\n`));
+}
+
+/** One line per event that people care about. */
+export function createLines(write: (line: string) => void): Progress {
+  return {
+    onEvent: ({ event }) => {
+      switch (event?.$case) {
+        case 'planned':
+          write(formatPlan(event.value));
+          break;
+        case 'layerFinished':
+          write(formatLayerLine(event.value));
+          break;
+        case 'nodeJoined':
+          write(`node ${event.value.name} joined (${event.value.address})`);
+          break;
+        case 'nodeLost':
+          write(`node ${event.value.name} lost (${event.value.address}): ${event.value.reason} Its work goes to the others.`);
+          break;
+        case 'stateChanged':
+        case 'progress':
+        case undefined:
+          break;
+      }
+    },
+    stop: () => undefined,
+  };
+}
+
+function createBar(): Progress {
+  const bar = new SingleBar({
+    format: '{bar} layer {layer}/{layers}  {step} {done}/{of}  {duration_formatted}',
+    stream: process.stderr,
+    hideCursor: true,
+    clearOnComplete: true,
+    etaBuffer: 3,
+  });
+  // Lines that must not be overwritten go above the bar.
+  const lines = createLines((line) => {
+    bar.stop();
+    process.stderr.write(`${line}\n`);
+  });
+  let layers = 0;
+  let finished = 0;
+  const show = (layer: number, step: string, done: number, of: number): void => {
+    const payload = { layer: Math.min(layer + 1, layers), layers, step, done, of };
+    if (bar.isActive) bar.update(finished, payload);
+    else bar.start(Math.max(layers, 1), finished, payload);
+  };
+  return {
+    onEvent: (entry) => {
+      const { event } = entry;
+      if (event?.$case === 'planned') {
+        layers = event.value.layers;
+        finished = event.value.resumedLayers;
+        lines.onEvent(entry);
+      } else if (event?.$case === 'progress') {
+        show(event.value.layer, event.value.step, event.value.done, event.value.total);
+      } else if (event?.$case === 'layerFinished') {
+        finished = event.value.layer + 1;
+        show(event.value.layer, 'done', 1, 1);
+      } else if (event?.$case === 'nodeLost') {
+        lines.onEvent(entry);
+      }
+    },
+    stop: () => bar.stop(),
+  };
+}

@@ -1,0 +1,204 @@
+import { Allocation, Score } from '@secateur/proto/allocation';
+import { LayerBudget, Pattern } from '@secateur/proto/job';
+import { Command, CommanderError, Option } from 'commander';
+import { byteSize, choice, hostPort, numbers, repeatable, share, wholeNumber } from './input/option-parsers.js';
+import { ExitCode, reportError } from './output/exit.js';
+
+const DEFAULT_ENDPOINT = '127.0.0.1:7400';
+const DEFAULT_NODE_ADDRESS = '127.0.0.1:7401';
+
+/** The command line. What a command needs is loaded when it runs, so that --help answers at once. */
+export function createProgram(version: string): Command {
+  const program = new Command('secateur')
+    .description('Prunes large language models to extreme sparsity with TRIM, on this machine or on a cluster.')
+    .version(version)
+    .showHelpAfterError('(secateur <command> --help shows all options)')
+    .exitOverride()
+    .configureHelp({ sortSubcommands: false });
+  addPrune(program);
+  addEvaluate(program);
+  addInspect(program);
+  addServe(program);
+  addNode(program);
+  addJobs(program);
+  addNodes(program);
+  addTrace(program);
+  return program;
+}
+
+/** Runs the command line and returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted. */
+export async function runProgram(program: Command, argv: readonly string[]): Promise<number> {
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return 0;
+  } catch (error) {
+    // Commander has told the user already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : ExitCode.USAGE;
+    return reportError(error);
+  }
+}
+
+function addPrune(program: Command): void {
+  const command = program
+    .command('prune')
+    .description('Prune a checkpoint. Without --endpoint it starts an orchestrator and kernel nodes here and stops them afterwards.')
+    .requiredOption('--model <dir>', 'folder of the checkpoint (Hugging Face layout: Qwen2/2.5, LLaMA-2, OPT)')
+    .requiredOption('--out <dir>', 'folder to write; must not exist')
+    .requiredOption('--sparsity <share>', 'share of the weights of all projections to drop, such as 0.7', share)
+    .requiredOption('--calibration <file>', '.txt, .jsonl with a text field, or .safetensors with input_ids [samples, tokens]')
+    .option('--samples <n>', 'calibration samples; 0 = 256 of text, all of .safetensors', wholeNumber(0), 0)
+    .option('--seq-len <n>', 'tokens per sample; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0)
+    .option('--seed <n>', 'seed of the sampling', wholeNumber(0), 0)
+    .addOption(offered('--score <name>', 'how weights are ranked: wanda, magnitude', { wanda: Score.WANDA, magnitude: Score.MAGNITUDE }, 'wanda'))
+    .addOption(
+      offered('--allocation <name>', 'how rows get their sparsity: trim, uniform', { trim: Allocation.TRIM, uniform: Allocation.UNIFORM }, 'trim'),
+    )
+    .addOption(offered('--layer-budget <name>', 'how layers get theirs: uniform', { uniform: LayerBudget.UNIFORM }, 'uniform'))
+    .addOption(offered('--pattern <name>', 'which weights may be dropped: unstructured', { unstructured: Pattern.UNSTRUCTURED }, 'unstructured'))
+    .option('--iterations <n>', 'search steps per learning rate', wholeNumber(1), 10)
+    .option('--learning-rates <list>', 'learning rates tried in order (default: 0.01,0.02,0.04,0.08,0.12,0.16)', numbers, [])
+    .option('--no-negative-rates', 'never try negative learning rates')
+    .option('--job-id <id>', 'id of the job (default: made from the options)')
+    .option('--trace-out <file>', 'write a trace that ui.perfetto.dev opens');
+  withJobOptions(command)
+    .addHelpText('after', '\nExample:\n  secateur prune --model models/Qwen2.5-0.5B --out pruned --sparsity 0.7 --calibration text.jsonl')
+    .action(async (options: unknown) => {
+      const { prune } = await import('./commands/prune.js');
+      await prune(options as Parameters<typeof prune>[0]);
+    });
+}
+
+function addEvaluate(program: Command): void {
+  const command = program
+    .command('eval')
+    .description('Measure the perplexity of a checkpoint, dense or pruned, over the same kernel nodes.')
+    .requiredOption('--model <dir>', 'folder of the checkpoint')
+    .requiredOption('--data <file>', '.txt, .jsonl with a text field, or .safetensors with input_ids [windows, tokens]')
+    .addOption(offered('--task <name>', 'what to measure: perplexity', { perplexity: 'perplexity' }, 'perplexity'))
+    .option('--samples <n>', 'windows to measure; 0 = all', wholeNumber(0), 0)
+    .option('--seq-len <n>', 'tokens per window; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0);
+  withJobOptions(command)
+    .addHelpText('after', '\nExample:\n  secateur eval --model pruned --data wiki.test.txt --seq-len 2048')
+    .action(async (options: unknown) => {
+      const { evaluate } = await import('./commands/evaluate.js');
+      await evaluate(options as Parameters<typeof evaluate>[0]);
+    });
+}
+
+function addInspect(program: Command): void {
+  program
+    .command('inspect')
+    .description('Show what the projections of a checkpoint look like: zeros, dead rows and columns, NaN.')
+    .argument('<dir>', 'folder of the checkpoint')
+    .option('--json', 'print one JSON document', false)
+    .action(async (directory: string, options: { json: boolean }) => {
+      const { inspect } = await import('./commands/inspect.js');
+      await inspect(directory, options);
+    });
+}
+
+function addServe(program: Command): void {
+  program
+    .command('serve')
+    .description('Run an orchestrator: accepts jobs over gRPC and runs them on kernel nodes.')
+    .option('--listen <host:port>', 'address to listen on; port 0 takes a free one', hostPort, DEFAULT_ENDPOINT)
+    .option('--advertise <host:port>', 'address at which kernel nodes reach this process (default: the one listened on)', hostPort)
+    .requiredOption('--node <host:port>', 'address of a kernel node; repeat it for more', repeatable(hostPort))
+    .requiredOption('--root <dir>', 'folder that jobs may read from and write to; repeat it for more', repeatable(String))
+    .addOption(logLevel())
+    .addHelpText('after', '\nExample:\n  secateur serve --node 10.0.0.5:7401 --node 10.0.0.6:7401 --root /models --root /data')
+    .action(async (options: unknown) => {
+      const { serve } = await import('./commands/serve.js');
+      await serve(options as Parameters<typeof serve>[0]);
+    });
+}
+
+function addNode(program: Command): void {
+  program
+    .command('node')
+    .description('Run a kernel node: computes for orchestrators.')
+    .option('--listen <host:port>', 'address to listen on; port 0 takes a free one', hostPort, DEFAULT_NODE_ADDRESS)
+    .option('--name <name>', 'name in reports and traces (default: host name and process id)')
+    .addOption(backend())
+    .option('--threads <n>', 'threads that compute; 0 = one per processor', wholeNumber(0), 0)
+    .option('--memory <size>', 'memory the engine may use, such as 8GiB (default: 80 % of what there is)', byteSize)
+    .addOption(logLevel())
+    .addHelpText('after', '\nExample:\n  secateur node --listen 0.0.0.0:7401 --threads 16 --memory 64GiB')
+    .action(async (options: unknown) => {
+      const { node } = await import('./commands/node.js');
+      await node(options as Parameters<typeof node>[0]);
+    });
+}
+
+function addJobs(program: Command): void {
+  const jobs = program.command('jobs').description('List, read, watch and cancel the jobs of an orchestrator.');
+  const load = () => import('./commands/jobs.js');
+  withEndpoint(jobs.command('list').description('List the jobs, newest first.')).action(async (options: EndpointFlags) => (await load()).listJobs(options));
+  withEndpoint(jobs.command('get').description('Show a job.').argument('<job>')).action(async (job: string, options: EndpointFlags) =>
+    (await load()).getJob(job, options),
+  );
+  withEndpoint(jobs.command('watch').description('Show what happens in a job until it ends.').argument('<job>')).action(
+    async (job: string, options: EndpointFlags) => (await load()).watchJob(job, options),
+  );
+  withEndpoint(jobs.command('cancel').description('Stop a job; its finished layers are kept.').argument('<job>')).action(
+    async (job: string, options: EndpointFlags) => (await load()).cancelJob(job, options),
+  );
+  withEndpoint(jobs.command('report').description('Show what a finished job found.').argument('<job>')).action(
+    async (job: string, options: EndpointFlags) => (await load()).reportJob(job, options),
+  );
+}
+
+function addNodes(program: Command): void {
+  withEndpoint(program.command('nodes').description('List the kernel nodes of an orchestrator and their health.')).action(async (options: EndpointFlags) => {
+    const { listNodes } = await import('./commands/jobs.js');
+    await listNodes(options);
+  });
+}
+
+function addTrace(program: Command): void {
+  program
+    .command('trace')
+    .description('Write the recorded trace of a job as a file that ui.perfetto.dev opens.')
+    .argument('<job>')
+    .requiredOption('--out <file>', 'file to write')
+    .option('--endpoint <host:port>', 'address of the orchestrator', hostPort, DEFAULT_ENDPOINT)
+    .action(async (job: string, options: { endpoint: string; out: string }) => {
+      const { traceJob } = await import('./commands/jobs.js');
+      await traceJob(job, options);
+    });
+}
+
+interface EndpointFlags {
+  readonly endpoint: string;
+  readonly json: boolean;
+}
+
+function withEndpoint(command: Command): Command {
+  return command
+    .option('--endpoint <host:port>', 'address of the orchestrator', hostPort, DEFAULT_ENDPOINT)
+    .option('--json', 'print one JSON document', false);
+}
+
+/** Options of the commands that run a job. */
+function withJobOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--endpoint <host:port>', 'address of a running orchestrator').argParser(hostPort).conflicts(['nodes', 'threads', 'backend']))
+    .option('--nodes <n>', 'kernel nodes to start here', wholeNumber(1), 2)
+    .option('--threads <n>', 'threads of each node started here; 0 divides the processors', wholeNumber(0), 0)
+    .addOption(backend())
+    .option('--json', 'print one JSON document on stdout', false)
+    .option('--quiet', 'show no progress', false);
+}
+
+/** An option whose values are words; its value is what the word stands for. */
+function offered<Value>(flags: string, description: string, words: Readonly<Record<string, Value>>, fallback: string): Option {
+  return new Option(flags, description).argParser(choice(words)).default(words[fallback], fallback);
+}
+
+function backend(): Option {
+  return new Option('--backend <name>', 'what computes').choices(['auto', 'cpu', 'cuda']).default('auto');
+}
+
+function logLevel(): Option {
+  return new Option('--log-level <level>', 'what to log on stderr').choices(['debug', 'info', 'warn', 'error']).default('info');
+}
