@@ -49,14 +49,27 @@ function addPrune(program: Command): void {
     .option('--samples <n>', 'calibration samples; 0 = 256 of text, all of .safetensors', wholeNumber(0), 0)
     .option('--seq-len <n>', 'tokens per sample; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0)
     .option('--seed <n>', 'seed of the sampling', wholeNumber(0), 0)
-    .addOption(offered('--score <name>', 'how weights are ranked: wanda, magnitude', { wanda: Score.WANDA, magnitude: Score.MAGNITUDE }, 'wanda'))
     .addOption(
-      offered('--allocation <name>', 'how rows get their sparsity: trim, uniform', { trim: Allocation.TRIM, uniform: Allocation.UNIFORM }, 'trim'),
+      offered('--score <name>', 'how weights are ranked: wanda, magnitude', { wanda: Score.WANDA, magnitude: Score.MAGNITUDE }, 'wanda'),
+    )
+    .addOption(
+      offered(
+        '--allocation <name>',
+        'how rows get their sparsity: trim, uniform',
+        { trim: Allocation.TRIM, uniform: Allocation.UNIFORM },
+        'trim',
+      ),
     )
     .addOption(offered('--layer-budget <name>', 'how layers get theirs: uniform', { uniform: LayerBudget.UNIFORM }, 'uniform'))
-    .addOption(offered('--pattern <name>', 'which weights may be dropped: unstructured', { unstructured: Pattern.UNSTRUCTURED }, 'unstructured'))
+    .addOption(
+      offered('--pattern <name>', 'which weights may be dropped: unstructured', { unstructured: Pattern.UNSTRUCTURED }, 'unstructured'),
+    )
     .option('--iterations <n>', 'search steps per learning rate', wholeNumber(1), 10)
-    .option('--learning-rates <list>', 'learning rates tried in order (default: 0.01,0.02,0.04,0.08,0.12,0.16)', numbers, [])
+    .addOption(
+      new Option('--learning-rates <list>', 'learning rates tried in order')
+        .argParser(numbers)
+        .default([], '0.01,0.02,0.04,0.08,0.12,0.16'),
+    )
     .option('--no-negative-rates', 'never try negative learning rates')
     .option('--job-id <id>', 'id of the job (default: made from the options)')
     .option('--trace-out <file>', 'write a trace that ui.perfetto.dev opens');
@@ -133,7 +146,9 @@ function addNode(program: Command): void {
 function addJobs(program: Command): void {
   const jobs = program.command('jobs').description('List, read, watch and cancel the jobs of an orchestrator.');
   const load = () => import('./commands/jobs.js');
-  withEndpoint(jobs.command('list').description('List the jobs, newest first.')).action(async (options: EndpointFlags) => (await load()).listJobs(options));
+  withEndpoint(jobs.command('list').description('List the jobs, newest first.')).action(async (options: EndpointFlags) =>
+    (await load()).listJobs(options),
+  );
   withEndpoint(jobs.command('get').description('Show a job.').argument('<job>')).action(async (job: string, options: EndpointFlags) =>
     (await load()).getJob(job, options),
   );
@@ -149,10 +164,12 @@ function addJobs(program: Command): void {
 }
 
 function addNodes(program: Command): void {
-  withEndpoint(program.command('nodes').description('List the kernel nodes of an orchestrator and their health.')).action(async (options: EndpointFlags) => {
-    const { listNodes } = await import('./commands/jobs.js');
-    await listNodes(options);
-  });
+  withEndpoint(program.command('nodes').description('List the kernel nodes of an orchestrator and their health.')).action(
+    async (options: EndpointFlags) => {
+      const { listNodes } = await import('./commands/jobs.js');
+      await listNodes(options);
+    },
+  );
 }
 
 function addTrace(program: Command): void {
@@ -182,7 +199,11 @@ function withEndpoint(command: Command): Command {
 /** Options of the commands that run a job. */
 function withJobOptions(command: Command): Command {
   return command
-    .addOption(new Option('--endpoint <host:port>', 'address of a running orchestrator').argParser(hostPort).conflicts(['nodes', 'threads', 'backend']))
+    .addOption(
+      new Option('--endpoint <host:port>', 'address of a running orchestrator')
+        .argParser(hostPort)
+        .conflicts(['nodes', 'threads', 'backend']),
+    )
     .option('--nodes <n>', 'kernel nodes to start here', wholeNumber(1), 2)
     .option('--threads <n>', 'threads of each node started here; 0 divides the processors', wholeNumber(0), 0)
     .addOption(backend())

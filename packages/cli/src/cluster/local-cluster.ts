@@ -22,7 +22,16 @@ export class LocalCluster implements AsyncDisposable {
     const perNode = threads === 0 ? Math.max(1, Math.floor(availableParallelism() / nodes)) : threads;
     const common = ['--listen', '127.0.0.1:0', '--log-level', 'warn'];
     const starting = Array.from({ length: nodes }, (_, index) =>
-      ServiceProcess.start(`node-${index}`, ['node', ...common, '--name', `node-${index}`, '--threads', String(perNode), '--backend', backend]),
+      ServiceProcess.start(`node-${index}`, [
+        'node',
+        ...common,
+        '--name',
+        `node-${index}`,
+        '--threads',
+        String(perNode),
+        '--backend',
+        backend,
+      ]),
     );
     const started = await Promise.allSettled(starting);
     const services = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value.service] : []));

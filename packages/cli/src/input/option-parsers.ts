@@ -4,7 +4,8 @@ import { InvalidArgumentError } from 'commander';
 export function wholeNumber(minimum: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < minimum) throw new InvalidArgumentError(`It must be a whole number from ${minimum}.`);
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < minimum)
+      throw new InvalidArgumentError(`It must be a whole number from ${minimum}.`);
     return value;
   };
 }
@@ -12,7 +13,8 @@ export function wholeNumber(minimum: number): (text: string) => number {
 /** A share above 0 and below 1. */
 export function share(text: string): number {
   const value = Number(text);
-  if (text.trim() === '' || !(value > 0 && value < 1)) throw new InvalidArgumentError('It must be a number above 0 and below 1, such as 0.7.');
+  if (text.trim() === '' || !(value > 0 && value < 1))
+    throw new InvalidArgumentError('It must be a number above 0 and below 1, such as 0.7.');
   return value;
 }
 
@@ -20,7 +22,8 @@ export function share(text: string): number {
 export function choice<Value>(offered: Readonly<Record<string, Value>>): (text: string) => Value {
   return (text) => {
     const value = Object.hasOwn(offered, text) ? offered[text] : undefined;
-    if (value === undefined) throw new InvalidArgumentError(`${text} is not offered by this version; choose ${Object.keys(offered).join(' or ')}.`);
+    if (value === undefined)
+      throw new InvalidArgumentError(`${text} is not offered by this version; choose ${Object.keys(offered).join(' or ')}.`);
     return value;
   };
 }
@@ -28,7 +31,8 @@ export function choice<Value>(offered: Readonly<Record<string, Value>>): (text: 
 /** Comma-separated numbers. */
 export function numbers(text: string): number[] {
   const values = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
-  if (values.some((value) => !Number.isFinite(value))) throw new InvalidArgumentError('It must be numbers separated by commas, such as 0.01,0.02.');
+  if (values.some((value) => !Number.isFinite(value)))
+    throw new InvalidArgumentError('It must be numbers separated by commas, such as 0.01,0.02.');
   return values;
 }
 

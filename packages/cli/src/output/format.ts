@@ -38,4 +38,3 @@ export function formatLayerLine({ layer, projections, seconds }: JobEvent_LayerF
   const { sparsity, before, after } = summarizeProjections(projections);
   return `layer ${layer + 1}: ${formatShare(sparsity)} zero, quality ${before.toFixed(4)} -> ${after.toFixed(4)}, ${formatSeconds(seconds)}`;
 }
-

@@ -14,7 +14,13 @@ export function formatPruneReport(report: PruneReport): string {
   const layers = groupByLayer(report.projections, report.layerSeconds.length);
   for (const [layer, projections] of layers.entries()) {
     const { sparsity, before, after } = summarizeProjections(projections);
-    table.push([String(layer + 1), formatShare(sparsity), before.toFixed(4), after.toFixed(4), formatSeconds(report.layerSeconds[layer] ?? 0)]);
+    table.push([
+      String(layer + 1),
+      formatShare(sparsity),
+      before.toFixed(4),
+      after.toFixed(4),
+      formatSeconds(report.layerSeconds[layer] ?? 0),
+    ]);
   }
   const weights = report.projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const improved = report.projections.filter(({ record }) => record?.learningRate !== undefined).length;
