@@ -58,7 +58,7 @@ describe('the trace of a job on two nodes', () => {
       expect(layer.name).toBe('secateur.layer');
       expect(String(span.attributes['secateur.projection'])).toContain(`layers.${String(layer.attributes['secateur.layer.index'])}.`);
     }
-    const tried = spans.flatMap((span) => span.events).filter((event) => event.name === 'secateur.learning_rate.tried');
+    const tried = spans.flatMap((span) => span.events).filter((event) => event.name === 'secateur.learning_rate_tried');
     expect(tried.length).toBeGreaterThanOrEqual(LAYERS * PROJECTIONS_PER_LAYER);
     expect(tried.every((event) => typeof event.attributes['secateur.quality'] === 'number')).toBe(true);
   });
