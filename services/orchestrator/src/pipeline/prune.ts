@@ -32,8 +32,10 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
     try {
       publishDenseTensors(plan, run.resources);
       announcePlan(run, plan, resumedLayers);
-      await new LayerPruner(run, spec, plan, output, crew, clock).pruneFrom(resumedLayers);
-      const report = makeReport(resolved, plan, output, crew, resumedLayers, { ...clock.seconds(), total: secondsSince(started) });
+      const layerSeconds = output.finished.map((layer) => layer.seconds);
+      layerSeconds.push(...(await new LayerPruner(run, spec, plan, output, crew, clock).pruneFrom(resumedLayers)));
+      const seconds = { ...clock.seconds(), total: secondsSince(started) };
+      const report = makeReport({ spec: resolved, plan, output, crew, resumedLayers, seconds, layerSeconds });
       await withSpan(SpanName.WRITE, {}, () => output.publish(pruneReportToJson(report), run.signal));
       return report;
     } finally {
@@ -65,7 +67,9 @@ class LayerPruner {
     });
   }
 
-  async pruneFrom(firstLayer: number): Promise<void> {
+  /** Prunes all layers from one on and returns the seconds each took. */
+  async pruneFrom(firstLayer: number): Promise<number[]> {
+    const layerSeconds: number[] = [];
     for (const block of this.plan.model.blocks.slice(firstLayer)) {
       const attributes = { [Attribute.JOB_ID]: this.run.jobId, [Attribute.LAYER_INDEX]: block.index };
       await withSpan(SpanName.LAYER_SUMMARY, { attributes }, async (summary) => {
@@ -81,15 +85,16 @@ class LayerPruner {
             this.previousLayer = { context: span.spanContext() };
             summary.addLink(this.previousLayer);
             this.run.trace.add(span.spanContext().traceId);
-            await this.pruneBlock(block);
+            layerSeconds.push(await this.pruneBlock(block));
           },
         );
       });
       await this.run.trace.drain(this.run.pool);
     }
+    return layerSeconds;
   }
 
-  private async pruneBlock(block: PlannedBlock): Promise<void> {
+  private async pruneBlock(block: PlannedBlock): Promise<number> {
     const { run, clock, crew } = this;
     const started = performance.now();
     const dense = describeShard(this.plan, block.shard);
@@ -128,13 +133,14 @@ class LayerPruner {
       withSpan(SpanName.WRITE, { attributes: { [Attribute.LAYER_INDEX]: block.index } }, () => this.output.writeBlock(block, allocated)),
     );
     const projections = allocated.map((projection) => reportProjection(projection, this.spec.sparsity));
-    const seconds = (): number => secondsSince(started);
     await Promise.all([
       next === undefined ? Promise.resolve() : clock.measure('propagate', () => this.propagate(block, allocated)),
-      this.output.commitBlock({ layer: block.index, projections, digests, seconds: seconds() }),
+      this.output.commitBlock({ layer: block.index, projections, digests, seconds: secondsSince(started) }),
     ]);
     await crew.each((member, signal) => member.releaseShard(dense.id, signal), run.signal);
-    run.log.append({ $case: 'layerFinished', value: { layer: block.index, projections, seconds: seconds() } });
+    const seconds = secondsSince(started);
+    run.log.append({ $case: 'layerFinished', value: { layer: block.index, projections, seconds } });
+    return seconds;
   }
 
   /** Masks the block on every node that holds it dense, loads it pruned on the others, and runs it. */
@@ -211,14 +217,17 @@ function reportProjection({ projection, rows }: AllocatedProjection, target: num
   };
 }
 
-function makeReport(
-  spec: PruneSpec,
-  plan: JobPlan,
-  output: PrunedOutput,
-  crew: Crew,
-  resumedLayers: number,
-  seconds: Record<string, number>,
-): PruneReport {
+interface Results {
+  readonly spec: PruneSpec;
+  readonly plan: JobPlan;
+  readonly output: PrunedOutput;
+  readonly crew: Crew;
+  readonly resumedLayers: number;
+  readonly seconds: Record<string, number>;
+  readonly layerSeconds: number[];
+}
+
+function makeReport({ spec, plan, output, crew, resumedLayers, seconds, layerSeconds }: Results): PruneReport {
   const projections = output.finished.flatMap((layer) => layer.projections);
   const weights = projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const dropped = projections.reduce((sum, { record }) => sum + (record?.dropped ?? 0), 0);
@@ -234,7 +243,7 @@ function makeReport(
     projections,
     seconds,
     nodes: crew.report(),
-    layerSeconds: output.finished.map((layer) => layer.seconds),
+    layerSeconds,
     resumedLayers,
   };
 }

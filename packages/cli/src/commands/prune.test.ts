@@ -1,0 +1,56 @@
+import { resolve } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { createProgram } from '../program.js';
+import { jobIdOf, toPruneSpec, type PruneOptions } from './prune.js';
+
+const REQUIRED = ['--model', 'models/a', '--out', 'out', '--sparsity', '0.7', '--calibration', 'text.txt'];
+
+/** Options as the command line gives them, without running the command. */
+function parse(...extra: string[]): PruneOptions {
+  const program = createProgram('');
+  const command = program.commands.find((candidate) => candidate.name() === 'prune');
+  if (command === undefined) throw new Error('There is no prune command.');
+  command.action(() => undefined);
+  program.parse(['prune', ...REQUIRED, ...extra], { from: 'user' });
+  return command.opts<PruneOptions>();
+}
+
+function pruneValue(...extra: string[]) {
+  const { kind } = toPruneSpec(parse(...extra));
+  if (kind?.$case !== 'prune') throw new Error('not a prune spec');
+  return kind.value;
+}
+
+describe('the spec of a command line', () => {
+  test('has absolute paths and leaves defaults to the service', () => {
+    expect(pruneValue()).toMatchObject({
+      model: resolve('models/a'),
+      output: resolve('out'),
+      sparsity: 0.7,
+      options: { score: 1, allocation: 1, iterations: 10, learningRates: [], forbidNegativeLearningRates: false },
+      layerBudget: 1,
+      pattern: 1,
+      calibration: { path: resolve('text.txt'), samples: 0, sequenceLength: 0, seed: 0 },
+    });
+  });
+
+  test.each([
+    [['--score', 'magnitude'], { options: { score: 2 } }],
+    [['--allocation', 'uniform'], { options: { allocation: 2 } }],
+    [['--iterations', '3', '--learning-rates', '0.1,0.2', '--no-negative-rates'], { options: { iterations: 3, learningRates: [0.1, 0.2], forbidNegativeLearningRates: true } }],
+    [['--samples', '32', '--seq-len', '512', '--seed', '7'], { calibration: { samples: 32, sequenceLength: 512, seed: 7 } }],
+  ])('%p', (flags, expected) => {
+    expect(pruneValue(...flags)).toMatchObject(expected);
+  });
+
+  test('asks for a recorded trace only when one is to be written', () => {
+    expect(toPruneSpec(parse()).recordTrace).toBe(false);
+    expect(toPruneSpec(parse('--trace-out', 'trace.json')).recordTrace).toBe(true);
+  });
+});
+
+test('the job id is the same for the same options and another for others', () => {
+  expect(jobIdOf(toPruneSpec(parse()))).toBe(jobIdOf(toPruneSpec(parse())));
+  expect(jobIdOf(toPruneSpec(parse()))).not.toBe(jobIdOf(toPruneSpec(parse('--seed', '1'))));
+  expect(jobIdOf(toPruneSpec(parse()))).toMatch(/^[A-Za-z0-9_-]{1,63}$/);
+});

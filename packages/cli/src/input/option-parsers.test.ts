@@ -1,0 +1,68 @@
+import { describe, expect, test } from '@jest/globals';
+import { byteSize, choice, hostPort, numbers, repeatable, share, wholeNumber } from './option-parsers.js';
+
+describe('byteSize', () => {
+  test.each([
+    ['1073741824', 2 ** 30],
+    ['8GiB', 8 * 2 ** 30],
+    ['8G', 8 * 2 ** 30],
+    ['512MiB', 512 * 2 ** 20],
+    ['1.5k', 1536],
+    ['2 TB', 2 * 2 ** 40],
+  ])('%s is %d bytes', (text, bytes) => {
+    expect(byteSize(text)).toBe(bytes);
+  });
+
+  test.each(['', '0', '-1', '8X', 'GiB', '1e9', '99999999T'])('refuses %p', (text) => {
+    expect(() => byteSize(text)).toThrow(/size such as/);
+  });
+});
+
+describe('share', () => {
+  test('takes what lies between 0 and 1', () => {
+    expect(share('0.7')).toBe(0.7);
+    expect(share('1e-3')).toBe(0.001);
+  });
+
+  test.each(['0', '1', '1.5', '-0.1', 'NaN', '', ' ', '70%'])('refuses %p', (text) => {
+    expect(() => share(text)).toThrow(/above 0 and below 1/);
+  });
+});
+
+describe('wholeNumber', () => {
+  test('takes digits from its minimum on', () => {
+    expect(wholeNumber(0)('0')).toBe(0);
+    expect(wholeNumber(1)('2048')).toBe(2048);
+  });
+
+  test.each(['0', '-1', '1.5', '1e3', '', 'x', '99999999999999999999'])('refuses %p', (text) => {
+    expect(() => wholeNumber(1)(text)).toThrow(/whole number from 1/);
+  });
+});
+
+describe('hostPort', () => {
+  test.each(['127.0.0.1:0', 'node-0.nodes.svc:7401', '[::1]:7400'])('takes %s', (text) => {
+    expect(hostPort(text)).toBe(text);
+  });
+
+  test.each(['7400', 'host', 'host:', 'host:70000', 'a b:1', '::1:7400'])('refuses %p', (text) => {
+    expect(() => hostPort(text)).toThrow(/HOST:PORT/);
+  });
+});
+
+test('numbers takes a list and refuses what is none', () => {
+  expect(numbers('0.01,0.02')).toEqual([0.01, 0.02]);
+  for (const text of ['', '1,', 'a', '1,NaN']) expect(() => numbers(text)).toThrow(/separated by commas/);
+});
+
+test('choice names what is offered when it is asked for something else', () => {
+  const parse = choice({ wanda: 1, magnitude: 2 });
+  expect(parse('magnitude')).toBe(2);
+  expect(() => parse('sparsegpt')).toThrow('sparsegpt is not offered by this version; choose wanda or magnitude.');
+  expect(() => parse('toString')).toThrow(/not offered/);
+});
+
+test('repeatable keeps all values in order', () => {
+  const parse = repeatable(hostPort);
+  expect(parse('b:2', parse('a:1', undefined))).toEqual(['a:1', 'b:2']);
+});
