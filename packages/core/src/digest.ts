@@ -38,7 +38,8 @@ async function createHasher(): Promise<Hasher> {
   };
   const digest = (bytes: Uint8Array): string => {
     const whole = createDigest();
-    for (let offset = 0; offset < bytes.byteLength; offset += CHUNK_BYTES) whole.addChecksum(checksum(bytes.subarray(offset, offset + CHUNK_BYTES)));
+    for (let offset = 0; offset < bytes.byteLength; offset += CHUNK_BYTES)
+      whole.addChecksum(checksum(bytes.subarray(offset, offset + CHUNK_BYTES)));
     return whole.hex();
   };
   return { checksum, createDigest, digest };

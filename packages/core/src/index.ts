@@ -15,6 +15,12 @@ export { parseArchitecture } from './model/parse-architecture.js';
 export { planModel, type StoredTensor } from './model/plan-model.js';
 export { assignGroups, CALIBRATION_GROUP_SAMPLES, splitIntoGroups } from './planning/groups.js';
 export { projectionCost } from './planning/projection-cost.js';
-export { evaluateReportToJson, pruneReportToJson, type EvaluateReportJson, type ProjectionReportJson, type PruneReportJson } from './report/report-json.js';
+export {
+  evaluateReportToJson,
+  pruneReportToJson,
+  type EvaluateReportJson,
+  type ProjectionReportJson,
+  type PruneReportJson,
+} from './report/report-json.js';
 export { reduceStatistics, type ReducedSite } from './statistics/reduce-statistics.js';
 export { VERSION } from './version.js';

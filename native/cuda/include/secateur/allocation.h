@@ -66,7 +66,8 @@ struct AllocatedRows {
 };
 
 // Bytes of scratch memory allocate_rows needs beside its input and result.
-std::uint64_t allocation_scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation allocation, std::size_t threads);
+std::uint64_t allocation_scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation allocation,
+                                       std::size_t threads);
 
 // The result does not depend on the number of threads of the pool.
 AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context);

@@ -66,10 +66,28 @@ enum class TensorRole {
 };
 
 inline constexpr const char* kTensorRoleNames[] = {
-    "token-embedding", "position-embedding", "attention-norm-weight",    "attention-norm-bias",    "query-weight", "query-bias",
-    "key-weight",      "key-bias",           "value-weight",             "value-bias",             "output-weight", "output-bias",
-    "feed-forward-norm-weight", "feed-forward-norm-bias", "gate-weight", "up-weight", "up-bias", "down-weight", "down-bias",
-    "final-norm-weight", "final-norm-bias", "head-weight",
+    "token-embedding",
+    "position-embedding",
+    "attention-norm-weight",
+    "attention-norm-bias",
+    "query-weight",
+    "query-bias",
+    "key-weight",
+    "key-bias",
+    "value-weight",
+    "value-bias",
+    "output-weight",
+    "output-bias",
+    "feed-forward-norm-weight",
+    "feed-forward-norm-bias",
+    "gate-weight",
+    "up-weight",
+    "up-bias",
+    "down-weight",
+    "down-bias",
+    "final-norm-weight",
+    "final-norm-bias",
+    "head-weight",
 };
 
 inline const char* name_of(TensorRole role) { return kTensorRoleNames[static_cast<std::size_t>(role)]; }
@@ -116,8 +134,8 @@ class BackendSession {
   // Logits [vocabulary] of the last token of the first sample.
   virtual std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
   // `input.weights`, `rows` and `columns` are taken from the loaded projection.
-  virtual AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input, const AllocationOptions& options,
-                                      CallContext& context) = 0;
+  virtual AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input,
+                                      const AllocationOptions& options, CallContext& context) = 0;
   virtual void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) = 0;
   virtual void release_group(std::uint32_t group) = 0;
 };

@@ -27,7 +27,8 @@ Word to_word(const Napi::Value& value, const char* field, const std::array<std::
 }
 
 std::vector<float> to_floats(std::span<const std::uint8_t> bytes, std::size_t count, const char* field) {
-  if (bytes.size() != count * sizeof(float)) refuse(field, std::to_string(count * sizeof(float)) + " bytes long, not " + std::to_string(bytes.size()));
+  if (bytes.size() != count * sizeof(float))
+    refuse(field, std::to_string(count * sizeof(float)) + " bytes long, not " + std::to_string(bytes.size()));
   std::vector<float> values(count);
   if (count > 0) std::memcpy(values.data(), bytes.data(), bytes.size());
   return values;
@@ -90,16 +91,18 @@ Architecture to_architecture(const Napi::Value& value) {
   a.head_dimension = to_size(object["headDimension"], "headDimension");
   a.vocabulary_size = to_size(object["vocabularySize"], "vocabularySize");
   a.maximum_positions = to_size(object["maximumPositions"], "maximumPositions");
-  a.normalization = to_word(object["normalization"], "normalization",
-                            std::array<std::pair<const char*, Normalization>, 2>{{{"rms", Normalization::kRms}, {"layer", Normalization::kLayer}}});
+  a.normalization =
+      to_word(object["normalization"], "normalization",
+              std::array<std::pair<const char*, Normalization>, 2>{{{"rms", Normalization::kRms}, {"layer", Normalization::kLayer}}});
   a.normalization_epsilon = to_number(object["normalizationEpsilon"], "normalizationEpsilon");
-  a.position_encoding =
-      to_word(object["positionEncoding"], "positionEncoding",
-              std::array<std::pair<const char*, PositionEncoding>, 2>{{{"rotary", PositionEncoding::kRotary}, {"learned", PositionEncoding::kLearned}}});
+  a.position_encoding = to_word(object["positionEncoding"], "positionEncoding",
+                                std::array<std::pair<const char*, PositionEncoding>, 2>{
+                                    {{"rotary", PositionEncoding::kRotary}, {"learned", PositionEncoding::kLearned}}});
   a.rotary_base = to_number(object["rotaryBase"], "rotaryBase");
   a.learned_position_offset = to_size(object["learnedPositionOffset"], "learnedPositionOffset");
-  a.feed_forward = to_word(object["feedForward"], "feedForward",
-                           std::array<std::pair<const char*, FeedForward>, 2>{{{"gated-silu", FeedForward::kGatedSilu}, {"relu", FeedForward::kRelu}}});
+  a.feed_forward =
+      to_word(object["feedForward"], "feedForward",
+              std::array<std::pair<const char*, FeedForward>, 2>{{{"gated-silu", FeedForward::kGatedSilu}, {"relu", FeedForward::kRelu}}});
   return a;
 }
 
@@ -111,9 +114,9 @@ std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::V
     const Napi::Object object = to_object(array[i], "tensor");
     TensorView& tensor = tensors[i];
     tensor.role = to_role(to_string(object["role"], "role"));
-    tensor.element_type = to_word(
-        object["elementType"], "elementType",
-        std::array<std::pair<const char*, ElementType>, 3>{{{"F32", ElementType::kF32}, {"F16", ElementType::kF16}, {"BF16", ElementType::kBF16}}});
+    tensor.element_type = to_word(object["elementType"], "elementType",
+                                  std::array<std::pair<const char*, ElementType>, 3>{
+                                      {{"F32", ElementType::kF32}, {"F16", ElementType::kF16}, {"BF16", ElementType::kBF16}}});
     const Napi::Value shape = object["shape"];
     if (!shape.IsArray()) refuse("shape", "an array of sizes");
     const Napi::Array sizes = shape.As<Napi::Array>();
@@ -147,8 +150,9 @@ AllocationOptions to_allocation_options(const Napi::Value& value) {
   AllocationOptions options;
   options.score = to_word(object["score"], "score",
                           std::array<std::pair<const char*, Score>, 2>{{{"wanda", Score::kWanda}, {"magnitude", Score::kMagnitude}}});
-  options.allocation = to_word(object["allocation"], "allocation",
-                               std::array<std::pair<const char*, Allocation>, 2>{{{"trim", Allocation::kTrim}, {"uniform", Allocation::kUniform}}});
+  options.allocation =
+      to_word(object["allocation"], "allocation",
+              std::array<std::pair<const char*, Allocation>, 2>{{{"trim", Allocation::kTrim}, {"uniform", Allocation::kUniform}}});
   const std::size_t iterations = to_size(object["iterations"], "iterations");
   if (iterations == 0 || iterations > 1'000'000) refuse("iterations", "from 1 to 1000000");
   options.iterations = static_cast<int>(iterations);
@@ -163,7 +167,8 @@ OwnedStatistics to_statistics(const Napi::Value& value) {
   OwnedStatistics statistics;
   statistics.samples = to_size(object["samples"], "samples");
   const std::size_t columns = to_size(object["columns"], "columns");
-  if (statistics.samples == 0 || columns == 0 || statistics.samples > kMaximum / columns) refuse("samples and columns", "above 0 and of a sane size");
+  if (statistics.samples == 0 || columns == 0 || statistics.samples > kMaximum / columns)
+    refuse("samples and columns", "above 0 and of a sane size");
   statistics.mean_squares = to_floats(to_bytes(object["meanSquares"], "meanSquares"), columns, "meanSquares");
   statistics.last_inputs = to_floats(to_bytes(object["lastInputs"], "lastInputs"), statistics.samples * columns, "lastInputs");
   return statistics;

@@ -48,9 +48,8 @@ Napi::Value EngineObject::describe(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EngineObject::memory_used_bytes(const Napi::CallbackInfo& info) {
-  return guarded(info, [&]() -> Napi::Value {
-    return Napi::Number::New(info.Env(), static_cast<double>(state().backend->memory_used_bytes()));
-  });
+  return guarded(info,
+                 [&]() -> Napi::Value { return Napi::Number::New(info.Env(), static_cast<double>(state().backend->memory_used_bytes())); });
 }
 
 Napi::Value EngineObject::open_session(const Napi::CallbackInfo& info) {
@@ -81,11 +80,12 @@ Napi::Value EngineObject::allocate_matrix(const Napi::CallbackInfo& info) {
     input.samples = statistics->samples;
     input.mean_squares = statistics->mean_squares;
     input.last_inputs = statistics->last_inputs;
-    return state().thread->submit(info.Env(), nullptr, {info[0]},
-                                  [backend = state_->backend, statistics, input, options = to_allocation_options(info[5])](CallContext& context) {
-                                    auto rows = std::make_shared<AllocatedRows>(backend->allocate_matrix(input, options, context));
-                                    return EngineThread::MakeValue([rows](Napi::Env env) { return to_value(env, std::move(*rows)); });
-                                  });
+    return state().thread->submit(
+        info.Env(), nullptr, {info[0]},
+        [backend = state_->backend, statistics, input, options = to_allocation_options(info[5])](CallContext& context) {
+          auto rows = std::make_shared<AllocatedRows>(backend->allocate_matrix(input, options, context));
+          return EngineThread::MakeValue([rows](Napi::Env env) { return to_value(env, std::move(*rows)); });
+        });
   });
 }
 

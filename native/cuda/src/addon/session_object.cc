@@ -51,10 +51,9 @@ void SessionObject::attach(std::shared_ptr<EngineState> engine, std::unique_ptr<
 Napi::Value SessionObject::submit(const Napi::CallbackInfo& info, std::vector<Napi::Value> inputs,
                                   std::function<EngineThread::MakeValue(BackendSession&, CallContext&)> work) {
   if (!session_ || !engine_->thread) throw Error(ErrorCode::kFailedPrecondition, "The session is closed.");
-  return engine_->thread->submit(info.Env(), session_.get(), std::move(inputs),
-                                 [backend = engine_->backend, session = session_, work = std::move(work)](CallContext& context) {
-                                   return work(*session, context);
-                                 });
+  return engine_->thread->submit(
+      info.Env(), session_.get(), std::move(inputs),
+      [backend = engine_->backend, session = session_, work = std::move(work)](CallContext& context) { return work(*session, context); });
 }
 
 Napi::Value SessionObject::load_shard(const Napi::CallbackInfo& info) {
@@ -80,11 +79,12 @@ Napi::Value SessionObject::release_shard(const Napi::CallbackInfo& info) {
 
 Napi::Value SessionObject::embed(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    return submit(info, {},
-                  [shard = to_string(info[0], "shardId"), tokens = to_group_tokens(info[1])](BackendSession& session, CallContext& context) {
-                    session.embed(shard, tokens, context);
-                    return EngineThread::MakeValue();
-                  });
+    return submit(
+        info, {},
+        [shard = to_string(info[0], "shardId"), tokens = to_group_tokens(info[1])](BackendSession& session, CallContext& context) {
+          session.embed(shard, tokens, context);
+          return EngineThread::MakeValue();
+        });
   });
 }
 
@@ -128,16 +128,17 @@ Napi::Value SessionObject::last_logits(const Napi::CallbackInfo& info) {
 Napi::Value SessionObject::allocate_rows(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     auto statistics = std::make_shared<OwnedStatistics>(to_statistics(info[3]));
-    return submit(info, {},
-                  [shard = to_string(info[0], "shardId"), projection = to_projection(info[1]), target = to_number(info[2], "targetSparsity"),
-                   statistics, options = to_allocation_options(info[4])](BackendSession& session, CallContext& context) {
-                    AllocationInput input;
-                    input.samples = statistics->samples;
-                    input.mean_squares = statistics->mean_squares;
-                    input.last_inputs = statistics->last_inputs;
-                    input.target_sparsity = target;
-                    return hand_over(session.allocate_rows(shard, projection, input, options, context));
-                  });
+    return submit(
+        info, {},
+        [shard = to_string(info[0], "shardId"), projection = to_projection(info[1]), target = to_number(info[2], "targetSparsity"),
+         statistics, options = to_allocation_options(info[4])](BackendSession& session, CallContext& context) {
+          AllocationInput input;
+          input.samples = statistics->samples;
+          input.mean_squares = statistics->mean_squares;
+          input.last_inputs = statistics->last_inputs;
+          input.target_sparsity = target;
+          return hand_over(session.allocate_rows(shard, projection, input, options, context));
+        });
   });
 }
 
@@ -168,9 +169,8 @@ Napi::Value SessionObject::close(const Napi::CallbackInfo& info) {
     engine_->thread->cancel_all(session_.get());
     // The work's own reference is the last one: it is let go on the engine's thread when the calls before it are over.
     std::shared_ptr<BackendSession> last = std::exchange(session_, nullptr);
-    return engine_->thread->submit(info.Env(), nullptr, {}, [backend = engine_->backend, last = std::move(last)](CallContext&) {
-      return EngineThread::MakeValue();
-    });
+    return engine_->thread->submit(
+        info.Env(), nullptr, {}, [backend = engine_->backend, last = std::move(last)](CallContext&) { return EngineThread::MakeValue(); });
   });
 }
 

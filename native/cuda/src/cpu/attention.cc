@@ -16,15 +16,16 @@ void attend(const AttentionHead& head, std::size_t sequence_length, float* scrat
     const std::size_t queries = std::min(kQueryTile, sequence_length - begin);
     // Keys after the last query of the tile are never attended to.
     const std::size_t keys = begin + queries;
-    multiply_transposed(queries, keys, head.size, scale, head.queries + begin * head.query_stride, head.query_stride, head.keys, head.key_stride,
-                        scratch, keys);
+    multiply_transposed(queries, keys, head.size, scale, head.queries + begin * head.query_stride, head.query_stride, head.keys,
+                        head.key_stride, scratch, keys);
     for (std::size_t row = 0; row < queries; ++row) {
       float* scores = scratch + row * keys;
       const std::size_t visible = begin + row + 1;
       softmax(scores, visible);
       std::fill(scores + visible, scores + keys, 0.0F);
     }
-    multiply(queries, head.size, keys, scratch, keys, head.values, head.key_stride, head.result + begin * head.result_stride, head.result_stride);
+    multiply(queries, head.size, keys, scratch, keys, head.values, head.key_stride, head.result + begin * head.result_stride,
+             head.result_stride);
   }
 }
 

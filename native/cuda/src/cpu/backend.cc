@@ -20,7 +20,9 @@ std::string instruction_set() {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(std::size_t threads, std::uint64_t memory_budget_bytes) : budget_(memory_budget_bytes), pool_(threads) { cpu::configure_gemm(); }
+  CpuBackend(std::size_t threads, std::uint64_t memory_budget_bytes) : budget_(memory_budget_bytes), pool_(threads) {
+    cpu::configure_gemm();
+  }
 
   BackendDescription describe() const override { return {"cpu", instruction_set(), cpu::describe_gemm(), pool_.size()}; }
   std::uint64_t memory_used_bytes() const override { return budget_.used_bytes(); }
@@ -42,7 +44,8 @@ class CpuBackend final : public Backend {
 
 std::unique_ptr<Backend> create_cpu_backend(std::size_t threads, std::uint64_t memory_budget_bytes) {
   if (threads == 0 || threads > kMaximumThreads) {
-    throw Error(ErrorCode::kInvalidArgument, "threads must be from 1 to " + std::to_string(kMaximumThreads) + ", not " + std::to_string(threads) + ".");
+    throw Error(ErrorCode::kInvalidArgument,
+                "threads must be from 1 to " + std::to_string(kMaximumThreads) + ", not " + std::to_string(threads) + ".");
   }
   return std::make_unique<CpuBackend>(threads, memory_budget_bytes);
 }

@@ -26,14 +26,16 @@ void project(CallContext& context, const Matrix& weight, const float* bias, cons
              std::size_t result_stride) {
   const double flops = 2.0 * static_cast<double>(tokens) * static_cast<double>(weight.rows) * static_cast<double>(weight.columns);
   const PhaseScope scope(context, "gemm", flops, gemm_bytes(tokens, weight.rows, weight.columns));
-  multiply_transposed(tokens, weight.rows, weight.columns, 1.0F, x, weight.columns, weight.values.data(), weight.columns, result, result_stride);
+  multiply_transposed(tokens, weight.rows, weight.columns, 1.0F, x, weight.columns, weight.values.data(), weight.columns, result,
+                      result_stride);
   if (bias == nullptr) return;
   for (std::size_t token = 0; token < tokens; ++token) add(result + token * result_stride, bias, weight.rows);
 }
 
 }  // namespace
 
-void normalize(const Architecture& architecture, const float* x, const float* weight, const float* bias, std::size_t tokens, float* result) {
+void normalize(const Architecture& architecture, const float* x, const float* weight, const float* bias, std::size_t tokens,
+               float* result) {
   const std::size_t size = architecture.hidden_size;
   for (std::size_t token = 0; token < tokens; ++token) {
     if (architecture.normalization == Normalization::kRms) {
@@ -141,7 +143,8 @@ void BlockRunner::run(Pass& pass) {
     if (!collecting) return;
     const auto index = static_cast<std::size_t>(site);
     const std::size_t width = widths[index];
-    const PhaseScope scope(context, "statistics", 2.0 * static_cast<double>(count * width), sizeof(float) * static_cast<double>(count * width));
+    const PhaseScope scope(context, "statistics", 2.0 * static_cast<double>(count * width),
+                           sizeof(float) * static_cast<double>(count * width));
     double* sums = tile_sums[index].data() + (sample * tiles + tile) * width;
     std::fill(sums, sums + width, 0.0);
     for (std::size_t token = 0; token < count; ++token) add_squares(x + token * width, width, sums);
@@ -160,7 +163,8 @@ void BlockRunner::run(Pass& pass) {
     const std::size_t first = sample * length + position;
     float* normed = scratch.data() + worker * scratch_size;
     {
-      const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(count * hidden), 8.0 * static_cast<double>(count * hidden));
+      const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(count * hidden),
+                             8.0 * static_cast<double>(count * hidden));
       normalize(a, pass.group.hidden.data() + first * hidden, block.find(TensorRole::kAttentionNormWeight),
                 block.find(TensorRole::kAttentionNormBias), count, normed);
     }
@@ -218,7 +222,8 @@ void BlockRunner::run(Pass& pass) {
     project(context, output, block.find(TensorRole::kOutputBias), mixed, count, residual, hidden);
     add(residual, pass.group.hidden.data() + first * hidden, count * hidden);
     {
-      const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(count * hidden), 8.0 * static_cast<double>(count * hidden));
+      const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(count * hidden),
+                             8.0 * static_cast<double>(count * hidden));
       normalize(a, residual, block.find(TensorRole::kFeedForwardNormWeight), block.find(TensorRole::kFeedForwardNormBias), count, normed);
     }
     observe(InputSite::kFeedForwardInput, sample, tile, normed, count);
@@ -254,8 +259,8 @@ void BlockRunner::run(Pass& pass) {
     }
     for (const double sum : sums) {
       if (!std::isfinite(sum)) {
-        throw Error(ErrorCode::kNonFinite, "The inputs of the projections have NaN or infinity in group " +
-                                               std::to_string(pass.group.tokens.index) + ".");
+        throw Error(ErrorCode::kNonFinite,
+                    "The inputs of the projections have NaN or infinity in group " + std::to_string(pass.group.tokens.index) + ".");
       }
     }
   }

@@ -11,8 +11,8 @@ void configure_gemm();
 std::string describe_gemm();
 
 // result[m, n] = scale · left[m, k] · right[n, k]ᵀ; rows are `..._stride` elements apart.
-void multiply_transposed(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride, const float* right,
-                         std::size_t right_stride, float* result, std::size_t result_stride);
+void multiply_transposed(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride,
+                         const float* right, std::size_t right_stride, float* result, std::size_t result_stride);
 
 // result[m, n] = left[m, k] · right[k, n].
 void multiply(std::size_t m, std::size_t n, std::size_t k, const float* left, std::size_t left_stride, const float* right,

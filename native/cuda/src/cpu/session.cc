@@ -32,7 +32,8 @@ const char* name_of(ShardKind kind) {
 
 void check_size(std::size_t size, const char* field) {
   if (size == 0 || size > kMaximumSize) {
-    throw Error(ErrorCode::kInvalidArgument, std::string(field) + " must be from 1 to " + std::to_string(kMaximumSize) + ", not " + std::to_string(size) + ".");
+    throw Error(ErrorCode::kInvalidArgument,
+                std::string(field) + " must be from 1 to " + std::to_string(kMaximumSize) + ", not " + std::to_string(size) + ".");
   }
 }
 
@@ -45,8 +46,8 @@ Architecture checked(const Architecture& a) {
   check_size(a.vocabulary_size, "vocabularySize");
   check_size(a.maximum_positions, "maximumPositions");
   if (a.attention_heads % a.key_value_heads != 0) {
-    throw Error(ErrorCode::kInvalidArgument, "attentionHeads (" + std::to_string(a.attention_heads) + ") must be a multiple of keyValueHeads (" +
-                                                 std::to_string(a.key_value_heads) + ").");
+    throw Error(ErrorCode::kInvalidArgument, "attentionHeads (" + std::to_string(a.attention_heads) +
+                                                 ") must be a multiple of keyValueHeads (" + std::to_string(a.key_value_heads) + ").");
   }
   if (!(a.normalization_epsilon > 0)) throw Error(ErrorCode::kInvalidArgument, "normalizationEpsilon must be above 0.");
   if (a.position_encoding == PositionEncoding::kRotary && (a.head_dimension % 2 != 0 || !(a.rotary_base > 0))) {
@@ -92,8 +93,8 @@ void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext
   }
   for (std::size_t i = 0; i < tokens.ids.size(); ++i) {
     if (tokens.ids[i] < 0 || static_cast<std::size_t>(tokens.ids[i]) >= architecture_.vocabulary_size) {
-      throw Error(ErrorCode::kInvalidArgument, "Group " + std::to_string(tokens.index) + ": token id " + std::to_string(tokens.ids[i]) + " at " +
-                                                   std::to_string(i) + " is outside the vocabulary of " +
+      throw Error(ErrorCode::kInvalidArgument, "Group " + std::to_string(tokens.index) + ": token id " + std::to_string(tokens.ids[i]) +
+                                                   " at " + std::to_string(i) + " is outside the vocabulary of " +
                                                    std::to_string(architecture_.vocabulary_size) + ".");
     }
   }
@@ -173,7 +174,8 @@ std::vector<double> CpuSession::measure_loss(const std::string& shard, std::uint
     for (std::size_t position = 0; position < predictions; ++position) sum += token_losses[sample * predictions + position];
     losses[sample] = sum / static_cast<double>(predictions);
     if (!(losses[sample] < 1e30)) {
-      throw Error(ErrorCode::kNonFinite, "The loss of sample " + std::to_string(sample) + " of group " + std::to_string(group) + " is not finite.");
+      throw Error(ErrorCode::kNonFinite,
+                  "The loss of sample " + std::to_string(sample) + " of group " + std::to_string(group) + " is not finite.");
     }
   }
   return losses;
@@ -192,10 +194,11 @@ std::vector<float> CpuSession::last_logits(const std::string& shard, std::uint32
   return logits;
 }
 
-AllocatedRows CpuSession::allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input, const AllocationOptions& options,
-                                        CallContext& context) {
+AllocatedRows CpuSession::allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input,
+                                        const AllocationOptions& options, CallContext& context) {
   const Matrix& weight = find_shard(shard, ShardKind::kBlock).matrix(projection);
-  if (!is_projection(projection)) throw Error(ErrorCode::kInvalidArgument, std::string(secateur::name_of(projection)) + " is not a projection.");
+  if (!is_projection(projection))
+    throw Error(ErrorCode::kInvalidArgument, std::string(secateur::name_of(projection)) + " is not a projection.");
   input.rows = weight.rows;
   input.columns = weight.columns;
   input.weights = weight.values.span();
@@ -206,16 +209,19 @@ AllocatedRows CpuSession::allocate_rows(const std::string& shard, TensorRole pro
 
 void CpuSession::apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) {
   Matrix& weight = find_shard(shard, ShardKind::kBlock).matrix(projection);
-  if (!is_projection(projection)) throw Error(ErrorCode::kInvalidArgument, std::string(secateur::name_of(projection)) + " is not a projection.");
+  if (!is_projection(projection))
+    throw Error(ErrorCode::kInvalidArgument, std::string(secateur::name_of(projection)) + " is not a projection.");
   const std::size_t row_bytes = (weight.columns + 7) / 8;
   if (mask.size() != weight.rows * row_bytes) {
-    throw Error(ErrorCode::kInvalidArgument, "The mask of " + std::string(secateur::name_of(projection)) + " has " + std::to_string(mask.size()) +
-                                                 " bytes; its shape asks for " + std::to_string(weight.rows * row_bytes) + ".");
+    throw Error(ErrorCode::kInvalidArgument, "The mask of " + std::string(secateur::name_of(projection)) + " has " +
+                                                 std::to_string(mask.size()) + " bytes; its shape asks for " +
+                                                 std::to_string(weight.rows * row_bytes) + ".");
   }
   pool_.parallel_for((weight.rows + kMaskRows - 1) / kMaskRows, [&](std::size_t item, std::size_t) {
     context.check();
     const std::size_t end = std::min(weight.rows, (item + 1) * kMaskRows);
-    const PhaseScope scope(context, "mask", 0, static_cast<double>((end - item * kMaskRows) * (weight.columns * sizeof(float) + row_bytes)));
+    const PhaseScope scope(context, "mask", 0,
+                           static_cast<double>((end - item * kMaskRows) * (weight.columns * sizeof(float) + row_bytes)));
     for (std::size_t row = item * kMaskRows; row < end; ++row) {
       float* values = weight.values.data() + row * weight.columns;
       const std::uint8_t* bits = mask.data() + row * row_bytes;
@@ -239,7 +245,8 @@ Shard& CpuSession::find_shard(const std::string& name, ShardKind kind) {
 
 Group& CpuSession::find_group(std::uint32_t index) {
   const auto found = groups_.find(index);
-  if (found == groups_.end()) throw Error(ErrorCode::kFailedPrecondition, "Group " + std::to_string(index) + " has no hidden states here; embed it first.");
+  if (found == groups_.end())
+    throw Error(ErrorCode::kFailedPrecondition, "Group " + std::to_string(index) + " has no hidden states here; embed it first.");
   return found->second;
 }
 

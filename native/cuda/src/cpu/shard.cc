@@ -68,7 +68,7 @@ std::vector<TensorRole> required_roles(ShardKind kind, const Architecture& archi
       if (architecture.position_encoding == PositionEncoding::kLearned) roles.push_back(TensorRole::kPositionEmbedding);
       return roles;
     case ShardKind::kBlock:
-      roles = {TensorRole::kAttentionNormWeight, TensorRole::kQueryWeight,  TensorRole::kKeyWeight, TensorRole::kValueWeight,
+      roles = {TensorRole::kAttentionNormWeight, TensorRole::kQueryWeight,           TensorRole::kKeyWeight, TensorRole::kValueWeight,
                TensorRole::kOutputWeight,        TensorRole::kFeedForwardNormWeight, TensorRole::kUpWeight,  TensorRole::kDownWeight};
       if (architecture.feed_forward == FeedForward::kGatedSilu) roles.push_back(TensorRole::kGateWeight);
       if (layer) roles.insert(roles.end(), {TensorRole::kAttentionNormBias, TensorRole::kFeedForwardNormBias});
@@ -112,8 +112,8 @@ void check_tensor(const std::string& shard, const TensorView& tensor, const Arch
   }
   const std::size_t elements = std::accumulate(expected.begin(), expected.end(), std::size_t{1}, std::multiplies<>());
   if (tensor.bytes.size() != elements * bytes_of(tensor.element_type)) {
-    throw Error(ErrorCode::kInvalidArgument, "Shard " + shard + ": " + name_of(tensor.role) + " has " + std::to_string(tensor.bytes.size()) +
-                                                 " bytes; its shape and type ask for " +
+    throw Error(ErrorCode::kInvalidArgument, "Shard " + shard + ": " + name_of(tensor.role) + " has " +
+                                                 std::to_string(tensor.bytes.size()) + " bytes; its shape and type ask for " +
                                                  std::to_string(elements * bytes_of(tensor.element_type)) + ".");
   }
 }

@@ -29,8 +29,8 @@ enum class ShardKind { kEmbedding, kBlock, kHead };
 class Shard {
  public:
   // The kind follows from the roles. Throws InvalidArgument naming the tensor that is missing, doubled or of the wrong shape.
-  Shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool,
-        CallContext& context);
+  Shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, MemoryBudget& budget,
+        ThreadPool& pool, CallContext& context);
 
   ShardKind kind() const noexcept { return kind_; }
   const TokenTable& token_table() const noexcept { return token_table_; }

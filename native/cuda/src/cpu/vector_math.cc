@@ -17,7 +17,8 @@ SECATEUR_VECTORIZED void rms_norm(const float* x, const float* weight, std::size
   for (std::size_t i = 0; i < size; ++i) result[i] = x[i] * scale * weight[i];
 }
 
-SECATEUR_VECTORIZED void layer_norm(const float* x, const float* weight, const float* bias, std::size_t size, double epsilon, float* result) {
+SECATEUR_VECTORIZED void layer_norm(const float* x, const float* weight, const float* bias, std::size_t size, double epsilon,
+                                    float* result) {
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (std::size_t i = 0; i < size; ++i) sum += static_cast<double>(x[i]);

@@ -37,7 +37,10 @@ describe('the spec of a command line', () => {
   test.each([
     [['--score', 'magnitude'], { options: { score: 2 } }],
     [['--allocation', 'uniform'], { options: { allocation: 2 } }],
-    [['--iterations', '3', '--learning-rates', '0.1,0.2', '--no-negative-rates'], { options: { iterations: 3, learningRates: [0.1, 0.2], forbidNegativeLearningRates: true } }],
+    [
+      ['--iterations', '3', '--learning-rates', '0.1,0.2', '--no-negative-rates'],
+      { options: { iterations: 3, learningRates: [0.1, 0.2], forbidNegativeLearningRates: true } },
+    ],
     [['--samples', '32', '--seq-len', '512', '--seed', '7'], { calibration: { samples: 32, sequenceLength: 512, seed: 7 } }],
   ])('%p', (flags, expected) => {
     expect(pruneValue(...flags)).toMatchObject(expected);

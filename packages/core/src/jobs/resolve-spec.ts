@@ -41,7 +41,10 @@ export function resolveJobSpec(spec: JobSpec): JobSpec {
 export function resolveSequenceLength(requested: number, architecture: Architecture): number {
   const { maximumPositions } = architecture;
   if (requested > maximumPositions) {
-    throw new SecateurError('INVALID_REQUEST', `A sequence length of ${requested} was asked for; the model takes at most ${maximumPositions} tokens.`);
+    throw new SecateurError(
+      'INVALID_REQUEST',
+      `A sequence length of ${requested} was asked for; the model takes at most ${maximumPositions} tokens.`,
+    );
   }
   return requested === 0 ? Math.min(DEFAULT_SEQUENCE_LENGTH, maximumPositions) : requested;
 }
@@ -104,7 +107,9 @@ function resolveOptions(options: AllocationOptions | undefined, violations: Viol
   const allocation = options?.allocation || Allocation.TRIM;
   const iterations = options?.iterations || DEFAULT_ITERATIONS;
   const learningRates = options?.learningRates.length ? options.learningRates : [...DEFAULT_LEARNING_RATES];
-  const negativeLearningRates = options?.negativeLearningRates.length ? options.negativeLearningRates : [...DEFAULT_NEGATIVE_LEARNING_RATES];
+  const negativeLearningRates = options?.negativeLearningRates.length
+    ? options.negativeLearningRates
+    : [...DEFAULT_NEGATIVE_LEARNING_RATES];
   const field = 'prune.options';
   violations.require(score === Score.WANDA || score === Score.MAGNITUDE, `${field}.score`, 'must be wanda or magnitude');
   violations.require(allocation === Allocation.TRIM || allocation === Allocation.UNIFORM, `${field}.allocation`, 'must be trim or uniform');
@@ -116,7 +121,11 @@ function resolveOptions(options: AllocationOptions | undefined, violations: Viol
   violations.require(iterations <= MAXIMUM_ITERATIONS, `${field}.iterations`, `must be at most ${MAXIMUM_ITERATIONS}, not ${iterations}`);
   const inRange = (rates: readonly number[], sign: 1 | -1): boolean =>
     rates.length <= MAXIMUM_LEARNING_RATES && rates.every((rate) => rate * sign > 0 && Math.abs(rate) <= 1);
-  violations.require(inRange(learningRates, 1), `${field}.learning_rates`, `must be at most ${MAXIMUM_LEARNING_RATES} numbers above 0 and up to 1`);
+  violations.require(
+    inRange(learningRates, 1),
+    `${field}.learning_rates`,
+    `must be at most ${MAXIMUM_LEARNING_RATES} numbers above 0 and up to 1`,
+  );
   violations.require(
     inRange(negativeLearningRates, -1),
     `${field}.negative_learning_rates`,

@@ -94,7 +94,8 @@ function parseHeads(config: ConfigReader): Pick<Architecture, 'hiddenSize' | 'at
   const hiddenSize = config.size('hidden_size', MAXIMUM_WIDTH);
   const attentionHeads = config.size('num_attention_heads', hiddenSize);
   const keyValueHeads = config.size('num_key_value_heads', attentionHeads, attentionHeads);
-  if (attentionHeads % keyValueHeads !== 0) throw config.refuse('num_key_value_heads', `a divisor of num_attention_heads (${attentionHeads})`);
+  if (attentionHeads % keyValueHeads !== 0)
+    throw config.refuse('num_key_value_heads', `a divisor of num_attention_heads (${attentionHeads})`);
   if (config.get('head_dim') === undefined && hiddenSize % attentionHeads !== 0) {
     throw config.refuse('num_attention_heads', `a divisor of hidden_size (${hiddenSize})`);
   }

@@ -104,8 +104,17 @@ class Planner {
     const queryRows = attentionHeads * headDimension;
     const keyRows = keyValueHeads * headDimension;
     const projections: PlannedProjection[] = [];
-    const wanted: Wanted[] = [...this.norm(`${prefix}.${names.attentionNorm}`, TensorRole.ATTENTION_NORM_WEIGHT, TensorRole.ATTENTION_NORM_BIAS)];
-    const add = (name: string | undefined, role: TensorRole, biasRole: TensorRole | undefined, rows: number, columns: number, site: InputSite): void => {
+    const wanted: Wanted[] = [
+      ...this.norm(`${prefix}.${names.attentionNorm}`, TensorRole.ATTENTION_NORM_WEIGHT, TensorRole.ATTENTION_NORM_BIAS),
+    ];
+    const add = (
+      name: string | undefined,
+      role: TensorRole,
+      biasRole: TensorRole | undefined,
+      rows: number,
+      columns: number,
+      site: InputSite,
+    ): void => {
       if (name === undefined) return;
       const weight = `${prefix}.${name}.weight`;
       projections.push({ name: weight, role, rows, columns, site });
@@ -115,18 +124,30 @@ class Planner {
     const isOpt = family === ModelFamily.OPT;
     const attentionBias = isOpt || family === ModelFamily.QWEN2;
     const biased = (has: boolean, role: TensorRole): TensorRole | undefined => (has ? role : undefined);
-    add(names.query, TensorRole.QUERY_WEIGHT, biased(attentionBias, TensorRole.QUERY_BIAS), queryRows, hiddenSize, InputSite.ATTENTION_INPUT);
+    add(
+      names.query,
+      TensorRole.QUERY_WEIGHT,
+      biased(attentionBias, TensorRole.QUERY_BIAS),
+      queryRows,
+      hiddenSize,
+      InputSite.ATTENTION_INPUT,
+    );
     add(names.key, TensorRole.KEY_WEIGHT, biased(attentionBias, TensorRole.KEY_BIAS), keyRows, hiddenSize, InputSite.ATTENTION_INPUT);
     add(names.value, TensorRole.VALUE_WEIGHT, biased(attentionBias, TensorRole.VALUE_BIAS), keyRows, hiddenSize, InputSite.ATTENTION_INPUT);
     add(names.output, TensorRole.OUTPUT_WEIGHT, biased(isOpt, TensorRole.OUTPUT_BIAS), hiddenSize, queryRows, InputSite.ATTENTION_OUTPUT);
-    wanted.push(
-      ...this.norm(`${prefix}.${names.feedForwardNorm}`, TensorRole.FEED_FORWARD_NORM_WEIGHT, TensorRole.FEED_FORWARD_NORM_BIAS),
-    );
+    wanted.push(...this.norm(`${prefix}.${names.feedForwardNorm}`, TensorRole.FEED_FORWARD_NORM_WEIGHT, TensorRole.FEED_FORWARD_NORM_BIAS));
     if (this.architecture.feedForward === FeedForward.GATED_SILU) {
       add(names.gate, TensorRole.GATE_WEIGHT, undefined, intermediateSize, hiddenSize, InputSite.FEED_FORWARD_INPUT);
     }
     add(names.up, TensorRole.UP_WEIGHT, biased(isOpt, TensorRole.UP_BIAS), intermediateSize, hiddenSize, InputSite.FEED_FORWARD_INPUT);
-    add(names.down, TensorRole.DOWN_WEIGHT, biased(isOpt, TensorRole.DOWN_BIAS), hiddenSize, intermediateSize, InputSite.FEED_FORWARD_HIDDEN);
+    add(
+      names.down,
+      TensorRole.DOWN_WEIGHT,
+      biased(isOpt, TensorRole.DOWN_BIAS),
+      hiddenSize,
+      intermediateSize,
+      InputSite.FEED_FORWARD_HIDDEN,
+    );
     return { index, shard: this.shard(`block/${index}`, wanted), projections };
   }
 
