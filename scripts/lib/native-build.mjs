@@ -22,7 +22,7 @@ export async function buildAddon() {
 export async function buildCppTests() {
   forgetMovedBuild(cppTestsBuildFolder);
   const hasNinja = (await runCommand('ninja', ['--version'], { quiet: true })).code === 0;
-  const configuration = ['-DCMAKE_BUILD_TYPE=RelWithDebInfo', '-DSECATEUR_TESTS=ON', '-DSECATEUR_SANITIZE=ON', '-DSECATEUR_CUDA=OFF'];
+  const configuration = ['-DCMAKE_BUILD_TYPE=RelWithDebInfo', '-DSECATEUR_TESTS=ON', '-DSECATEUR_SANITIZE=ON'];
   await requireCommand('cmake', ['-S', nativeFolder, '-B', cppTestsBuildFolder, ...(hasNinja ? ['-G', 'Ninja'] : []), ...configuration], {
     quiet: true,
   });

@@ -14,7 +14,7 @@ async function pruneOn(options: ClusterOptions, onEvent?: (event: JobEvent, clus
     await using cluster = await Cluster.start(options);
     const output = join(folder, 'pruned');
     await prune(cluster.client, 'job', pruneSpec(MODEL, output), (event) => onEvent?.(event, cluster));
-    return hashOutput(output);
+    return await hashOutput(output);
   });
 }
 

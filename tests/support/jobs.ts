@@ -50,7 +50,7 @@ export function evaluateSpec(model: ModelName, directory: string): JobSpec {
 }
 
 /** Runs a job to its end, hands every event to a listener, and fails with the job's error when it did not succeed. */
-export async function runJob(
+async function runJob(
   client: PruningClient,
   jobId: string,
   spec: JobSpec,

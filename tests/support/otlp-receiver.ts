@@ -79,7 +79,7 @@ export class OtlpReceiver implements AsyncDisposable {
 }
 
 /** Spans of an OTLP/JSON request. */
-export function parseOtlp(text: string): ReceivedSpan[] {
+function parseOtlp(text: string): ReceivedSpan[] {
   const request = JSON.parse(text) as OtlpRequest;
   return request.resourceSpans.flatMap(({ resource, scopeSpans }) => {
     const { 'service.name': service, 'service.instance.id': instance } = toRecord(resource.attributes);

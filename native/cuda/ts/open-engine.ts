@@ -57,10 +57,13 @@ function wrapSession(native: NativeSession): EngineSession {
 /** Runs a call of the addon; aborting the signal cancels it. */
 async function run<Value>(begin: () => NativeCall<Value>, { signal }: CallOptions = {}): Promise<Timed<Value>> {
   if (signal?.aborted) throw new EngineError('CANCELLED', 'The call was cancelled before it began.');
-  const { promise, cancel } = translateErrors(begin);
+  const call = translateErrors(begin);
+  const cancel = (): void => {
+    call.cancel();
+  };
   signal?.addEventListener('abort', cancel, { once: true });
   try {
-    return await promise;
+    return await call.promise;
   } catch (error) {
     throw toEngineError(error);
   } finally {

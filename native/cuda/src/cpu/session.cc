@@ -123,9 +123,10 @@ std::vector<SiteStatistics> CpuSession::collect_statistics(const std::string& sh
 }
 
 void CpuSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
+  const Shard& block = find_shard(shard, ShardKind::kBlock);
   Group& states = find_group(group);
   try {
-    blocks_.propagate(find_shard(shard, ShardKind::kBlock), states, context);
+    blocks_.propagate(block, states, context);
   } catch (const Error& error) {
     // Tiles that were done are the next block's input, the others this block's: nobody can use such hidden states.
     if (error.code() == ErrorCode::kCancelled || error.code() == ErrorCode::kNonFinite) groups_.erase(group);

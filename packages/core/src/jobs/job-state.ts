@@ -1,4 +1,4 @@
-import { JobState, type Job, type JobEvent } from '@secateur/proto/job';
+import { JobState, jobStateToJSON, type Job, type JobEvent } from '@secateur/proto/job';
 import { SecateurError } from '../errors.js';
 
 const NEXT_STATES: ReadonlyMap<JobState, readonly JobState[]> = new Map<JobState, readonly JobState[]>([
@@ -22,7 +22,7 @@ export function applyJobEvent(job: Job, { event, time }: JobEvent): Job {
     case 'stateChanged': {
       const { state, error } = event.value;
       if (NEXT_STATES.get(job.state)?.includes(state) !== true) {
-        throw new SecateurError('FAILED_PRECONDITION', `Job ${job.id} cannot go from state ${job.state} to ${state}.`);
+        throw new SecateurError('FAILED_PRECONDITION', `Job ${job.id} is ${describeState(job.state)} and cannot become ${describeState(state)}.`);
       }
       return { ...job, state, error, finishedAt: hasEnded(state) ? time : undefined };
     }
@@ -38,4 +38,9 @@ export function applyJobEvent(job: Job, { event, time }: JobEvent): Job {
     case undefined:
       return job;
   }
+}
+
+/** `JOB_STATE_QUEUED` → `queued`. */
+function describeState(state: JobState): string {
+  return jobStateToJSON(state).replace('JOB_STATE_', '').toLowerCase();
 }

@@ -4,7 +4,11 @@ import { SecateurError } from '../errors.js';
 export class ConfigReader {
   private readonly fields: Readonly<Record<string, unknown>>;
 
-  constructor(config: unknown) {
+  /** `path`: what stands before the names of fields in messages. */
+  constructor(
+    config: unknown,
+    private readonly path = '',
+  ) {
     if (typeof config !== 'object' || config === null || Array.isArray(config)) {
       throw new SecateurError('UNSUPPORTED_MODEL', 'config.json must hold one JSON object.');
     }
@@ -15,6 +19,13 @@ export class ConfigReader {
   get(name: string): unknown {
     const value = Object.hasOwn(this.fields, name) ? this.fields[name] : undefined;
     return value ?? undefined;
+  }
+
+  /** The fields of an object inside the config; none when it is not given. */
+  section(name: string): ConfigReader {
+    const value = this.get(name) ?? {};
+    if (typeof value !== 'object' || Array.isArray(value)) throw this.refuse(name, 'an object');
+    return new ConfigReader(value, `${this.path}${name}.`);
   }
 
   /** A whole number from 1 to `maximum`. */
@@ -47,6 +58,14 @@ export class ConfigReader {
     }
   }
 
+  /** Refuses the model unless the field is absent or a list of nothing but the value. */
+  requireEach(name: string, accepted: string): void {
+    const value = this.get(name);
+    if (value !== undefined && !(Array.isArray(value) && value.every((item) => item === accepted))) {
+      throw this.refuse(name, `a list of nothing but ${JSON.stringify(accepted)}`);
+    }
+  }
+
   /** Refuses the model if the field is given. */
   refuseGiven(name: string): void {
     if (this.get(name) !== undefined) throw this.refuse(name, 'absent or null');
@@ -55,6 +74,6 @@ export class ConfigReader {
   refuse(name: string, accepted: string): SecateurError {
     const value = this.get(name);
     const found = value === undefined ? 'it is missing' : `it is ${JSON.stringify(value)}`;
-    return new SecateurError('UNSUPPORTED_MODEL', `config.json: ${name} must be ${accepted}; ${found}.`);
+    return new SecateurError('UNSUPPORTED_MODEL', `config.json: ${this.path}${name} must be ${accepted}; ${found}.`);
   }
 }

@@ -43,9 +43,8 @@ function parseLlama(config: ConfigReader): Architecture {
 
 /** What Qwen2 and LLaMA share. `pretraining_tp`, `max_window_layers` and dropout do not change what is computed here. */
 function parseRotary(config: ConfigReader, family: ModelFamily): Architecture {
-  config.refuseGiven('rope_scaling');
   config.require('hidden_act', 'silu');
-  config.require('partial_rotary_factor', 1);
+  config.requireEach('layer_types', 'full_attention');
   const heads = parseHeads(config);
   if (heads.headDimension % 2 !== 0) throw config.refuse('head_dim', 'even, so that rotary pairs can be formed');
   return {
@@ -58,11 +57,21 @@ function parseRotary(config: ConfigReader, family: ModelFamily): Architecture {
     normalization: Normalization.RMS,
     normalizationEpsilon: config.positive('rms_norm_eps', 1e-6),
     positionEncoding: PositionEncoding.ROTARY,
-    rotaryBase: config.positive('rope_theta', 10_000),
+    rotaryBase: parseRotaryBase(config),
     learnedPositionOffset: 0,
     feedForward: FeedForward.GATED_SILU,
     tiedEmbeddings: config.flag('tie_word_embeddings', false),
   };
+}
+
+/** Newer files keep the base and the kind of rotary embedding in one object. */
+function parseRotaryBase(config: ConfigReader): number {
+  config.refuseGiven('rope_scaling');
+  config.require('partial_rotary_factor', 1);
+  const parameters = config.section('rope_parameters');
+  parameters.require('rope_type', 'default');
+  parameters.require('partial_rotary_factor', 1);
+  return parameters.positive('rope_theta', config.positive('rope_theta', 10_000));
 }
 
 function parseOpt(config: ConfigReader): Architecture {
@@ -72,6 +81,8 @@ function parseOpt(config: ConfigReader): Architecture {
   config.require('_remove_final_layer_norm', false);
   config.require('activation_function', 'relu');
   const heads = parseHeads(config);
+  config.require('num_key_value_heads', heads.attentionHeads);
+  config.require('head_dim', heads.hiddenSize / heads.attentionHeads);
   config.require('word_embed_proj_dim', heads.hiddenSize);
   return {
     family: ModelFamily.OPT,

@@ -51,7 +51,6 @@ export interface EvaluateReportJson {
 export function pruneReportToJson(report: PruneReport): PruneReportJson {
   const { config } = report;
   const options = config?.options;
-  const { name: _name, ...engine } = { name: '', ...report.nodes[0]?.engine };
   return {
     model: report.model,
     output: report.output,
@@ -76,7 +75,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
     projections: report.projections.map(projectionToJson),
     timings: { seconds: report.seconds, layerSeconds: report.layerSeconds, resumedLayers: report.resumedLayers },
     nodes: report.nodes.map(({ address, name, lost }) => ({ address, name, lost: lost === '' ? null : lost })),
-    engine,
+    engine: { ...report.nodes[0]?.engine },
   };
 }
 

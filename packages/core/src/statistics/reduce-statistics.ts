@@ -22,6 +22,9 @@ export function reduceStatistics(byGroup: ReadonlyMap<number, readonly SiteStati
   if (first === undefined) throw new SecateurError('INVALID_DATA', 'There are no statistics to reduce.');
   return first.map(({ site, sumsOfSquares }) => {
     const columns = sumsOfSquares.byteLength / 8;
+    if (columns < 1 || !Number.isInteger(columns)) {
+      throw new SecateurError('CORRUPT_DATA', `Sums of squares of input ${site} came in ${sumsOfSquares.byteLength} bytes, which are no float64 values.`);
+    }
     const sums = new Float64Array(columns);
     const parts: Uint8Array[] = [];
     let inputBytes = 0;

@@ -1,0 +1,251 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "reference_block.h"
+#include "secateur/backend.h"
+
+using namespace secateur;
+using secateur::test::Values;
+
+namespace {
+
+struct Case {
+  const char* name;
+  Architecture architecture;
+  bool biases;
+  std::size_t tokens;
+};
+
+Architecture rotary(std::size_t hidden, std::size_t heads, std::size_t key_heads, std::size_t head_dimension, std::size_t intermediate) {
+  return {hidden,
+          intermediate,
+          heads,
+          key_heads,
+          head_dimension,
+          50,
+          512,
+          Normalization::kRms,
+          1e-6,
+          PositionEncoding::kRotary,
+          10000.0,
+          0,
+          FeedForward::kGatedSilu};
+}
+
+Architecture learned(std::size_t hidden, std::size_t heads, std::size_t intermediate) {
+  return {hidden, intermediate,      heads, heads, hidden / heads, 50, 512, Normalization::kLayer, 1e-5, PositionEncoding::kLearned, 0.0,
+          2,      FeedForward::kRelu};
+}
+
+const Case kCases[] = {
+    {"one token", rotary(16, 2, 2, 8, 24), false, 1},
+    {"one head", rotary(12, 1, 1, 12, 20), false, 31},
+    {"grouped queries with biases", rotary(40, 8, 2, 6, 52), true, 129},
+    {"more than one tile of tokens", rotary(24, 4, 2, 6, 40), false, 300},
+    {"heads wider than the hidden states", rotary(18, 2, 1, 14, 33), true, 33},
+    {"learned positions with biases", learned(30, 5, 71), true, 257},
+    {"learned positions without biases", learned(16, 4, 20), false, 128},
+};
+
+constexpr std::size_t kSamples = 3;
+
+// A session of `threads` threads with one block loaded and the hidden states of a group embedded from a random table.
+struct Fixture {
+  Fixture(const Case& test_case, std::size_t threads)
+      : tokens(test_case.tokens), backend(create_cpu_backend(threads, 1U << 30)), session(backend->open_session(test_case.architecture)) {
+    const Architecture& a = test_case.architecture;
+    block = test::random_block(a, test_case.biases, 11);
+    std::vector<TensorView> views;
+    for (const auto& [role, values] : block) views.push_back(view(role, a, values));
+    session->load_shard("block", views, context);
+
+    std::mt19937 generator(12);
+    std::normal_distribution<float> normal;
+    table.resize(a.vocabulary_size * a.hidden_size);
+    for (float& value : table) value = normal(generator);
+    positions.assign((a.maximum_positions + a.learned_position_offset) * a.hidden_size, 0.0F);
+    for (float& value : positions) value = normal(generator);
+    std::vector<TensorView> embedding = {view(TensorRole::kTokenEmbedding, a, table)};
+    if (a.position_encoding == PositionEncoding::kLearned) embedding.push_back(view(TensorRole::kPositionEmbedding, a, positions));
+    session->load_shard("embedding", embedding, context);
+    GroupTokens group{4, kSamples, tokens, {}};
+    for (std::size_t i = 0; i < kSamples * tokens; ++i) group.ids.push_back(static_cast<std::int32_t>((i * 7 + i / 5) % a.vocabulary_size));
+    ids = group.ids;
+    session->embed("embedding", group, context);
+  }
+
+  static TensorView view(TensorRole role, const Architecture& a, const std::vector<float>& values) {
+    return {role,
+            ElementType::kF32,
+            test::shape_of(role, a),
+            {reinterpret_cast<const std::uint8_t*>(values.data()), values.size() * sizeof(float)}};
+  }
+
+  // The reference's hidden states of one sample.
+  Values hidden(const Architecture& a, std::size_t sample) const {
+    Values states(tokens * a.hidden_size);
+    for (std::size_t token = 0; token < tokens; ++token) {
+      for (std::size_t i = 0; i < a.hidden_size; ++i) {
+        const auto id = static_cast<std::size_t>(ids[sample * tokens + token]);
+        states[token * a.hidden_size + i] = static_cast<double>(table[id * a.hidden_size + i]);
+        if (a.position_encoding == PositionEncoding::kLearned) {
+          states[token * a.hidden_size + i] += static_cast<double>(positions[(token + a.learned_position_offset) * a.hidden_size + i]);
+        }
+      }
+    }
+    return states;
+  }
+
+  std::size_t tokens;
+  CallContext context;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<BackendSession> session;
+  std::map<TensorRole, std::vector<float>> block;
+  std::vector<float> table;
+  std::vector<float> positions;
+  std::vector<std::int32_t> ids;
+};
+
+// The head of a model whose logits are its normalised hidden states times the token table.
+std::vector<float> logits_of(Fixture& fixture, const Architecture& a, std::vector<double>* losses) {
+  std::vector<float> norm(a.hidden_size, 1.0F);
+  std::vector<float> bias(a.hidden_size, 0.0F);
+  std::vector<TensorView> head = {Fixture::view(TensorRole::kFinalNormWeight, a, norm),
+                                  Fixture::view(TensorRole::kHeadWeight, a, fixture.table)};
+  if (a.normalization == Normalization::kLayer) head.push_back(Fixture::view(TensorRole::kFinalNormBias, a, bias));
+  fixture.session->load_shard("head", head, fixture.context);
+  if (losses != nullptr) *losses = fixture.session->measure_loss("head", 4, fixture.context);
+  return fixture.session->last_logits("head", 4, fixture.context);
+}
+
+}  // namespace
+
+TEST_CASE("statistics and output of a block agree with float64") {
+  for (const Case& test_case : kCases) {
+    INFO(test_case.name);
+    const Architecture& a = test_case.architecture;
+    Fixture fixture(test_case, 2);
+    const std::vector<SiteStatistics> statistics = fixture.session->collect_statistics("block", 4, fixture.context);
+    REQUIRE(statistics.size() == 4);
+    std::vector<test::ReferenceResult> expected;
+    for (std::size_t sample = 0; sample < kSamples; ++sample) {
+      expected.push_back(test::run_reference_block(a, fixture.block, fixture.hidden(a, sample), fixture.tokens));
+    }
+    for (std::size_t site = 0; site < 4; ++site) {
+      const std::size_t width = statistics[site].sums_of_squares.size();
+      REQUIRE(statistics[site].last_inputs.size() == kSamples * width);
+      for (std::size_t column = 0; column < width; ++column) {
+        double sum = 0;
+        for (std::size_t sample = 0; sample < kSamples; ++sample) {
+          const Values& inputs = expected[sample].sites[site];
+          REQUIRE(inputs.size() == fixture.tokens * width);
+          for (std::size_t token = 0; token < fixture.tokens; ++token)
+            sum += inputs[token * width + column] * inputs[token * width + column];
+          const double last = inputs[(fixture.tokens - 1) * width + column];
+          REQUIRE(std::abs(static_cast<double>(statistics[site].last_inputs[sample * width + column]) - last) < 2e-5);
+        }
+        REQUIRE(statistics[site].sums_of_squares[column] == doctest::Approx(sum).epsilon(1e-4));
+      }
+    }
+
+    fixture.session->propagate("block", 4, fixture.context);
+    std::vector<double> losses;
+    const std::vector<float> logits = logits_of(fixture, a, fixture.tokens > 1 ? &losses : nullptr);
+    const std::vector<float> ones(a.hidden_size, 1.0F);
+    for (std::size_t sample = 0; sample < kSamples; ++sample) {
+      const Values normed = test::normalize_reference(a, expected[sample].output, fixture.tokens, ones, nullptr);
+      double loss = 0;
+      for (std::size_t token = 0; token < fixture.tokens; ++token) {
+        Values row(a.vocabulary_size, 0.0);
+        double sum = 0;
+        for (std::size_t word = 0; word < a.vocabulary_size; ++word) {
+          for (std::size_t i = 0; i < a.hidden_size; ++i) {
+            row[word] += normed[token * a.hidden_size + i] * static_cast<double>(fixture.table[word * a.hidden_size + i]);
+          }
+          sum += std::exp(row[word]);
+        }
+        if (token + 1 < fixture.tokens) {
+          loss += std::log(sum) - row[static_cast<std::size_t>(fixture.ids[sample * fixture.tokens + token + 1])];
+        } else if (sample == 0) {
+          for (std::size_t word = 0; word < a.vocabulary_size; ++word)
+            REQUIRE(std::abs(static_cast<double>(logits[word]) - row[word]) < 2e-4);
+        }
+      }
+      if (fixture.tokens > 1) REQUIRE(losses[sample] == doctest::Approx(loss / static_cast<double>(fixture.tokens - 1)).epsilon(1e-5));
+    }
+  }
+}
+
+TEST_CASE("results are the same bits on any number of threads, and collecting changes nothing") {
+  for (const Case& test_case : kCases) {
+    INFO(test_case.name);
+    std::vector<SiteStatistics> first_statistics;
+    std::vector<float> first_logits;
+    for (const std::size_t threads : {1U, 2U, 3U}) {
+      Fixture fixture(test_case, threads);
+      const std::vector<SiteStatistics> statistics = fixture.session->collect_statistics("block", 4, fixture.context);
+      const std::vector<SiteStatistics> again = fixture.session->collect_statistics("block", 4, fixture.context);
+      fixture.session->propagate("block", 4, fixture.context);
+      const std::vector<float> logits = logits_of(fixture, test_case.architecture, nullptr);
+      if (threads == 1) {
+        first_statistics = statistics;
+        first_logits = logits;
+      }
+      CHECK(logits == first_logits);
+      for (std::size_t site = 0; site < 4; ++site) {
+        REQUIRE(statistics[site].sums_of_squares == first_statistics[site].sums_of_squares);
+        REQUIRE(statistics[site].last_inputs == first_statistics[site].last_inputs);
+        REQUIRE(again[site].sums_of_squares == statistics[site].sums_of_squares);
+      }
+    }
+  }
+}
+
+TEST_CASE("masked weights are zero in what the block computes") {
+  const Case& test_case = kCases[2];
+  const Architecture& a = test_case.architecture;
+  Fixture fixture(test_case, 2);
+  const std::size_t row_bytes = (a.hidden_size + 7) / 8;
+  std::vector<std::uint8_t> mask(a.query_width() * row_bytes, 0);
+  std::vector<float>& weight = fixture.block.at(TensorRole::kQueryWeight);
+  for (std::size_t row = 0; row < a.query_width(); ++row) {
+    for (std::size_t column = row % 3; column < a.hidden_size; column += 3) {
+      mask[row * row_bytes + column / 8] = static_cast<std::uint8_t>(mask[row * row_bytes + column / 8] | (1U << (column % 8)));
+      weight[row * a.hidden_size + column] = 0.0F;
+    }
+  }
+  fixture.session->apply_mask("block", TensorRole::kQueryWeight, mask, fixture.context);
+  const std::vector<SiteStatistics> statistics = fixture.session->collect_statistics("block", 4, fixture.context);
+  const test::ReferenceResult expected = test::run_reference_block(a, fixture.block, fixture.hidden(a, 0), fixture.tokens);
+  for (std::size_t column = 0; column < a.query_width(); ++column) {
+    const double last = expected.sites[1][(fixture.tokens - 1) * a.query_width() + column];
+    REQUIRE(std::abs(static_cast<double>(statistics[1].last_inputs[column]) - last) < 2e-5);
+  }
+}
+
+TEST_CASE("infinite hidden states are an error that names the group") {
+  Fixture fixture(kCases[1], 1);
+  std::vector<float> huge = fixture.table;
+  for (float& value : huge) value *= 3e38F;
+  fixture.session->load_shard("huge", std::vector<TensorView>{Fixture::view(TensorRole::kTokenEmbedding, kCases[1].architecture, huge)},
+                              fixture.context);
+  fixture.session->embed("huge", GroupTokens{9, 1, 4, {1, 2, 3, 4}}, fixture.context);
+  for (const bool collect : {true, false}) {
+    try {
+      if (collect) {
+        fixture.session->collect_statistics("block", 9, fixture.context);
+      } else {
+        fixture.session->propagate("block", 9, fixture.context);
+      }
+      FAIL("no error");
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::kNonFinite);
+      CHECK(std::string(error.what()).find("group 9") != std::string::npos);
+    }
+  }
+}

@@ -1,0 +1,180 @@
+#include "reference_block.h"
+
+#include <cmath>
+#include <random>
+
+namespace secateur::test {
+
+namespace {
+
+// x [tokens, columns] · weightᵀ + bias
+Values project(const Values& x, std::size_t tokens, const std::vector<float>& weight, std::size_t rows, const std::vector<float>* bias) {
+  const std::size_t columns = weight.size() / rows;
+  Values result(tokens * rows);
+  for (std::size_t token = 0; token < tokens; ++token) {
+    for (std::size_t row = 0; row < rows; ++row) {
+      double sum = bias == nullptr ? 0.0 : (*bias)[row];
+      for (std::size_t column = 0; column < columns; ++column) sum += x[token * columns + column] * weight[row * columns + column];
+      result[token * rows + row] = sum;
+    }
+  }
+  return result;
+}
+
+void rotate(const Architecture& a, Values& x, std::size_t tokens, std::size_t heads) {
+  const std::size_t size = a.head_dimension;
+  for (std::size_t token = 0; token < tokens; ++token) {
+    for (std::size_t head = 0; head < heads; ++head) {
+      double* values = x.data() + (token * heads + head) * size;
+      for (std::size_t i = 0; i < size / 2; ++i) {
+        const double angle = static_cast<double>(token) / std::pow(a.rotary_base, 2.0 * static_cast<double>(i) / static_cast<double>(size));
+        const double first = values[i];
+        const double second = values[i + size / 2];
+        values[i] = first * std::cos(angle) - second * std::sin(angle);
+        values[i + size / 2] = second * std::cos(angle) + first * std::sin(angle);
+      }
+    }
+  }
+}
+
+Values attend(const Architecture& a, const Values& q, const Values& k, const Values& v, std::size_t tokens) {
+  const std::size_t size = a.head_dimension;
+  Values result(tokens * a.query_width(), 0.0);
+  for (std::size_t head = 0; head < a.attention_heads; ++head) {
+    const std::size_t key_head = head / (a.attention_heads / a.key_value_heads);
+    for (std::size_t query = 0; query < tokens; ++query) {
+      Values weights(query + 1);
+      double sum = 0;
+      for (std::size_t key = 0; key <= query; ++key) {
+        double product = 0;
+        for (std::size_t i = 0; i < size; ++i)
+          product += q[query * a.query_width() + head * size + i] * k[key * a.key_width() + key_head * size + i];
+        weights[key] = std::exp(product / std::sqrt(static_cast<double>(size)));
+        sum += weights[key];
+      }
+      for (std::size_t key = 0; key <= query; ++key) {
+        for (std::size_t i = 0; i < size; ++i) {
+          result[query * a.query_width() + head * size + i] += weights[key] / sum * v[key * a.key_width() + key_head * size + i];
+        }
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+std::vector<std::size_t> shape_of(TensorRole role, const Architecture& a) {
+  switch (role) {
+    case TensorRole::kTokenEmbedding:
+    case TensorRole::kHeadWeight:
+      return {a.vocabulary_size, a.hidden_size};
+    case TensorRole::kPositionEmbedding:
+      return {a.maximum_positions + a.learned_position_offset, a.hidden_size};
+    case TensorRole::kQueryWeight:
+      return {a.query_width(), a.hidden_size};
+    case TensorRole::kQueryBias:
+      return {a.query_width()};
+    case TensorRole::kKeyWeight:
+    case TensorRole::kValueWeight:
+      return {a.key_width(), a.hidden_size};
+    case TensorRole::kKeyBias:
+    case TensorRole::kValueBias:
+      return {a.key_width()};
+    case TensorRole::kOutputWeight:
+      return {a.hidden_size, a.query_width()};
+    case TensorRole::kGateWeight:
+    case TensorRole::kUpWeight:
+      return {a.intermediate_size, a.hidden_size};
+    case TensorRole::kUpBias:
+      return {a.intermediate_size};
+    case TensorRole::kDownWeight:
+      return {a.hidden_size, a.intermediate_size};
+    default:
+      return {a.hidden_size};
+  }
+}
+
+std::map<TensorRole, std::vector<float>> random_block(const Architecture& architecture, bool biases, unsigned seed) {
+  std::vector<TensorRole> roles = {
+      TensorRole::kAttentionNormWeight, TensorRole::kQueryWeight,           TensorRole::kKeyWeight, TensorRole::kValueWeight,
+      TensorRole::kOutputWeight,        TensorRole::kFeedForwardNormWeight, TensorRole::kUpWeight,  TensorRole::kDownWeight};
+  if (architecture.feed_forward == FeedForward::kGatedSilu) roles.push_back(TensorRole::kGateWeight);
+  if (architecture.normalization == Normalization::kLayer) {
+    roles.insert(roles.end(), {TensorRole::kAttentionNormBias, TensorRole::kFeedForwardNormBias});
+  }
+  if (biases) {
+    roles.insert(roles.end(),
+                 {TensorRole::kQueryBias, TensorRole::kKeyBias, TensorRole::kValueBias, TensorRole::kOutputBias, TensorRole::kDownBias});
+    if (architecture.feed_forward == FeedForward::kRelu) roles.push_back(TensorRole::kUpBias);
+  }
+  std::mt19937 generator(seed);
+  std::map<TensorRole, std::vector<float>> tensors;
+  for (const TensorRole role : roles) {
+    const std::vector<std::size_t> shape = shape_of(role, architecture);
+    std::size_t elements = 1;
+    for (const std::size_t size : shape) elements *= size;
+    // Keeps activations near 1, as trained models do.
+    std::normal_distribution<double> normal(0.0, 1.0 / std::sqrt(static_cast<double>(shape.back())));
+    std::vector<float> values(elements);
+    for (float& value : values) value = static_cast<float>(shape.size() == 1 ? 0.5 + normal(generator) : normal(generator));
+    tensors.emplace(role, std::move(values));
+  }
+  return tensors;
+}
+
+Values normalize_reference(const Architecture& architecture, const Values& x, std::size_t tokens, const std::vector<float>& weight,
+                           const std::vector<float>* bias) {
+  const std::size_t size = architecture.hidden_size;
+  Values result(x.size());
+  for (std::size_t token = 0; token < tokens; ++token) {
+    const double* values = x.data() + token * size;
+    double mean = 0;
+    if (architecture.normalization == Normalization::kLayer) {
+      for (std::size_t i = 0; i < size; ++i) mean += values[i] / static_cast<double>(size);
+    }
+    double squares = 0;
+    for (std::size_t i = 0; i < size; ++i) squares += (values[i] - mean) * (values[i] - mean);
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(size) + architecture.normalization_epsilon);
+    for (std::size_t i = 0; i < size; ++i) {
+      result[token * size + i] = (values[i] - mean) * scale * weight[i] + (bias == nullptr ? 0.0 : (*bias)[i]);
+    }
+  }
+  return result;
+}
+
+ReferenceResult run_reference_block(const Architecture& a, const std::map<TensorRole, std::vector<float>>& tensors, const Values& hidden,
+                                    std::size_t tokens) {
+  const auto find = [&](TensorRole role) {
+    const auto found = tensors.find(role);
+    return found == tensors.end() ? nullptr : &found->second;
+  };
+  ReferenceResult result;
+  const Values normed =
+      normalize_reference(a, hidden, tokens, tensors.at(TensorRole::kAttentionNormWeight), find(TensorRole::kAttentionNormBias));
+  Values q = project(normed, tokens, tensors.at(TensorRole::kQueryWeight), a.query_width(), find(TensorRole::kQueryBias));
+  Values k = project(normed, tokens, tensors.at(TensorRole::kKeyWeight), a.key_width(), find(TensorRole::kKeyBias));
+  const Values v = project(normed, tokens, tensors.at(TensorRole::kValueWeight), a.key_width(), find(TensorRole::kValueBias));
+  if (a.position_encoding == PositionEncoding::kRotary) {
+    rotate(a, q, tokens, a.attention_heads);
+    rotate(a, k, tokens, a.key_value_heads);
+  }
+  const Values attended = attend(a, q, k, v, tokens);
+  Values residual = project(attended, tokens, tensors.at(TensorRole::kOutputWeight), a.hidden_size, find(TensorRole::kOutputBias));
+  for (std::size_t i = 0; i < residual.size(); ++i) residual[i] += hidden[i];
+  const Values raised_input =
+      normalize_reference(a, residual, tokens, tensors.at(TensorRole::kFeedForwardNormWeight), find(TensorRole::kFeedForwardNormBias));
+  Values activated = project(raised_input, tokens, tensors.at(TensorRole::kUpWeight), a.intermediate_size, find(TensorRole::kUpBias));
+  if (a.feed_forward == FeedForward::kGatedSilu) {
+    const Values gate = project(raised_input, tokens, tensors.at(TensorRole::kGateWeight), a.intermediate_size, nullptr);
+    for (std::size_t i = 0; i < activated.size(); ++i) activated[i] *= gate[i] / (1 + std::exp(-gate[i]));
+  } else {
+    for (double& value : activated) value = std::max(value, 0.0);
+  }
+  result.output = project(activated, tokens, tensors.at(TensorRole::kDownWeight), a.hidden_size, find(TensorRole::kDownBias));
+  for (std::size_t i = 0; i < result.output.size(); ++i) result.output[i] += residual[i];
+  result.sites = {normed, attended, raised_input, activated};
+  return result;
+}
+
+}  // namespace secateur::test

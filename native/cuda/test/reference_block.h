@@ -1,0 +1,33 @@
+// A transformer block in float64, written for being read: what the engine is held to.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <vector>
+
+#include "secateur/backend.h"
+
+namespace secateur::test {
+
+using Values = std::vector<double>;
+
+// Random float32 tensors of every role that a block of the architecture has; biases only on request.
+std::map<TensorRole, std::vector<float>> random_block(const Architecture& architecture, bool biases, unsigned seed);
+// Shape of a role's tensor.
+std::vector<std::size_t> shape_of(TensorRole role, const Architecture& architecture);
+
+struct ReferenceResult {
+  // [tokens, hidden]
+  Values output;
+  // The inputs of the four sites, [tokens, width].
+  std::vector<Values> sites;
+};
+
+// One sample: hidden [tokens, hidden].
+ReferenceResult run_reference_block(const Architecture& architecture, const std::map<TensorRole, std::vector<float>>& tensors,
+                                    const Values& hidden, std::size_t tokens);
+
+Values normalize_reference(const Architecture& architecture, const Values& x, std::size_t tokens, const std::vector<float>& weight,
+                           const std::vector<float>* bias);
+
+}  // namespace secateur::test

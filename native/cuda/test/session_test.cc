@@ -1,0 +1,188 @@
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "reference_block.h"
+#include "secateur/backend.h"
+
+using namespace secateur;
+
+namespace {
+
+const Architecture kArchitecture = {
+    16, 24, 2, 1, 8, 20, 64, Normalization::kRms, 1e-6, PositionEncoding::kRotary, 10000.0, 0, FeedForward::kGatedSilu};
+
+struct Tensors {
+  explicit Tensors(std::map<TensorRole, std::vector<float>> tensors) : values(std::move(tensors)) {
+    for (const auto& [role, data] : values) {
+      views.push_back({role,
+                       ElementType::kF32,
+                       test::shape_of(role, kArchitecture),
+                       {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
+    }
+  }
+  std::map<TensorRole, std::vector<float>> values;
+  std::vector<TensorView> views;
+};
+
+Tensors block() { return Tensors(test::random_block(kArchitecture, false, 1)); }
+Tensors embedding() { return Tensors({{TensorRole::kTokenEmbedding, std::vector<float>(20 * 16, 0.25F)}}); }
+GroupTokens group() { return {0, 2, 3, {1, 2, 3, 4, 5, 6}}; }
+
+template <class Work>
+void check_error(ErrorCode code, const std::string& mentions, Work&& work) {
+  try {
+    work();
+    FAIL_CHECK("no error that mentions " << mentions);
+  } catch (const Error& error) {
+    CHECK_MESSAGE(error.code() == code, std::string(error.what()));
+    CHECK_MESSAGE(std::string(error.what()).find(mentions) != std::string::npos, std::string(error.what()));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("shards that do not fit the architecture are refused by name") {
+  const std::unique_ptr<Backend> backend = create_cpu_backend(2, 1U << 28);
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+  CallContext context;
+  const auto load = [&](std::vector<TensorView> views) { session->load_shard("x", views, context); };
+  const Tensors whole = block();
+  const auto index_of = [&](TensorRole role) {
+    for (std::size_t i = 0; i < whole.views.size(); ++i) {
+      if (whole.views[i].role == role) return i;
+    }
+    return whole.views.size();
+  };
+
+  check_error(ErrorCode::kInvalidArgument, "neither", [&] { load({}); });
+  std::vector<TensorView> views = whole.views;
+  views.erase(views.begin() + static_cast<std::ptrdiff_t>(index_of(TensorRole::kDownWeight)));
+  check_error(ErrorCode::kInvalidArgument, "no tensor down-weight", [&] { load(views); });
+  views = whole.views;
+  views.push_back(views[index_of(TensorRole::kUpWeight)]);
+  check_error(ErrorCode::kInvalidArgument, "two tensors up-weight", [&] { load(views); });
+  views = whole.views;
+  views[index_of(TensorRole::kKeyWeight)].shape = {16, 8};
+  check_error(ErrorCode::kInvalidArgument, "key-weight has the shape [16, 8]", [&] { load(views); });
+  views = whole.views;
+  views[index_of(TensorRole::kKeyWeight)].element_type = ElementType::kF16;
+  check_error(ErrorCode::kInvalidArgument, "bytes", [&] { load(views); });
+  views = whole.views;
+  views.push_back(embedding().views[0]);
+  check_error(ErrorCode::kInvalidArgument, "belong", [&] { load(views); });
+  load(whole.views);
+  check_error(ErrorCode::kFailedPrecondition, "already", [&] { load(whole.views); });
+}
+
+TEST_CASE("architectures that contradict themselves are refused by field") {
+  const std::unique_ptr<Backend> backend = create_cpu_backend(1, 1U << 20);
+  const auto open = [&](auto change) {
+    Architecture architecture = kArchitecture;
+    change(architecture);
+    backend->open_session(architecture);
+  };
+  check_error(ErrorCode::kInvalidArgument, "hiddenSize", [&] { open([](Architecture& a) { a.hidden_size = 0; }); });
+  check_error(ErrorCode::kInvalidArgument, "multiple",
+              [&] { open([](Architecture& a) { a.attention_heads = 3, a.key_value_heads = 2; }); });
+  check_error(ErrorCode::kInvalidArgument, "even", [&] { open([](Architecture& a) { a.head_dimension = 7; }); });
+  check_error(ErrorCode::kInvalidArgument, "Epsilon", [&] { open([](Architecture& a) { a.normalization_epsilon = 0; }); });
+  check_error(ErrorCode::kInvalidArgument, "vocabularySize", [&] { open([](Architecture& a) { a.vocabulary_size = SIZE_MAX; }); });
+  check_error(ErrorCode::kInvalidArgument, "threads", [] { create_cpu_backend(0, 1U << 20); });
+}
+
+TEST_CASE("what is not there or does not fit is named") {
+  const std::unique_ptr<Backend> backend = create_cpu_backend(2, 1U << 28);
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+  CallContext context;
+  session->load_shard("block", block().views, context);
+  session->load_shard("embedding", embedding().views, context);
+  check_error(ErrorCode::kFailedPrecondition, "No shard other", [&] { session->propagate("other", 0, context); });
+  check_error(ErrorCode::kFailedPrecondition, "not a block", [&] { session->propagate("embedding", 0, context); });
+  check_error(ErrorCode::kFailedPrecondition, "embed it first", [&] { session->propagate("block", 0, context); });
+  const auto embed = [&](auto change) {
+    GroupTokens tokens = group();
+    change(tokens);
+    session->embed("embedding", tokens, context);
+  };
+  check_error(ErrorCode::kInvalidArgument, "token id 20 at 4", [&] { embed([](GroupTokens& tokens) { tokens.ids[4] = 20; }); });
+  check_error(ErrorCode::kInvalidArgument, "token id -1", [&] { embed([](GroupTokens& tokens) { tokens.ids[0] = -1; }); });
+  check_error(ErrorCode::kInvalidArgument, "samples x", [&] { embed([](GroupTokens& tokens) { tokens.ids.pop_back(); }); });
+  check_error(ErrorCode::kInvalidArgument, "64 tokens", [&] {
+    embed([](GroupTokens& tokens) { tokens = {0, 1, 65, std::vector<std::int32_t>(65, 1)}; });
+  });
+  embed([](GroupTokens&) {});
+  check_error(ErrorCode::kInvalidArgument, "mask",
+              [&] { session->apply_mask("block", TensorRole::kUpWeight, std::vector<std::uint8_t>(5), context); });
+  check_error(ErrorCode::kInvalidArgument, "not a projection",
+              [&] { session->apply_mask("block", TensorRole::kAttentionNormWeight, std::vector<std::uint8_t>(2), context); });
+  session->release_group(0);
+  check_error(ErrorCode::kFailedPrecondition, "embed it first", [&] { session->propagate("block", 0, context); });
+}
+
+TEST_CASE("the budget is kept and given back") {
+  const std::unique_ptr<Backend> backend = create_cpu_backend(1, 20'000);
+  {
+    const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+    CallContext context;
+    session->load_shard("block", block().views, context);
+    const std::uint64_t used = backend->memory_used_bytes();
+    CHECK(used > 7'000);
+    try {
+      session->load_shard("second", block().views, context);
+      session->load_shard("third", block().views, context);
+      FAIL("no error");
+    } catch (const OutOfMemory& error) {
+      CHECK(error.code() == ErrorCode::kResourceExhausted);
+      CHECK(error.needed_bytes() > error.available_bytes());
+    }
+    session->release_shard("second");
+    session->release_shard("third");
+    CHECK(backend->memory_used_bytes() == used);
+  }
+  CHECK(backend->memory_used_bytes() == 0);
+}
+
+TEST_CASE("a cancelled call stops, and its hidden states are gone rather than half done") {
+  const std::unique_ptr<Backend> backend = create_cpu_backend(2, 1U << 28);
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+  std::atomic<bool> cancelled = false;
+  CallContext context(&cancelled);
+  session->load_shard("block", block().views, context);
+  session->load_shard("embedding", embedding().views, context);
+  session->embed("embedding", group(), context);
+  session->propagate("block", 0, context);
+  cancelled = true;
+  check_error(ErrorCode::kCancelled, "cancelled", [&] { session->propagate("block", 0, context); });
+  cancelled = false;
+  check_error(ErrorCode::kFailedPrecondition, "embed it first", [&] { session->propagate("block", 0, context); });
+}
+
+TEST_CASE("allocation works on the weights of the session and leaves no memory behind") {
+  const std::unique_ptr<Backend> backend = create_cpu_backend(2, 1U << 28);
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+  CallContext context;
+  Tensors tensors = block();
+  session->load_shard("block", tensors.views, context);
+  const std::uint64_t used = backend->memory_used_bytes();
+  std::vector<float> mean_squares(16, 1.0F);
+  std::vector<float> last_inputs(5 * 16);
+  for (std::size_t i = 0; i < last_inputs.size(); ++i) last_inputs[i] = static_cast<float>(i % 7) - 3.0F;
+  AllocationInput input;
+  input.samples = 5;
+  input.mean_squares = mean_squares;
+  input.last_inputs = last_inputs;
+  input.target_sparsity = 0.5;
+  const AllocatedRows allocated = session->allocate_rows("block", TensorRole::kUpWeight, input, {}, context);
+  input.rows = 24;
+  input.columns = 16;
+  input.weights = tensors.values.at(TensorRole::kUpWeight);
+  const AllocatedRows direct = backend->allocate_matrix(input, {}, context);
+  CHECK(allocated.mask == direct.mask);
+  CHECK(allocated.dropped_per_row == direct.dropped_per_row);
+  CHECK(allocated.dropped > 0);
+  CHECK(backend->memory_used_bytes() == used);
+}
