@@ -81,12 +81,18 @@ function translateErrors<Result>(work: () => Result): Result {
 
 const CODES: readonly string[] = ['INVALID_ARGUMENT', 'FAILED_PRECONDITION', 'RESOURCE_EXHAUSTED', 'CANCELLED', 'NON_FINITE', 'INTERNAL'];
 
-/** Errors of the addon are plain Errors with a `code`. */
+/** An error as the addon throws it, in whatever realm that is. */
+interface NativeError {
+  readonly code: EngineError['code'];
+  readonly message: string;
+  readonly neededBytes?: number;
+  readonly availableBytes?: number;
+}
+
+function isNativeError(error: unknown): error is NativeError {
+  return typeof error === 'object' && error !== null && 'code' in error && CODES.some((code) => code === error.code) && 'message' in error;
+}
+
 function toEngineError(error: unknown): unknown {
-  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string' || !CODES.includes(error.code)) return error;
-  const numberOf = (field: string): number | undefined => {
-    const value = (error as Error & Record<string, unknown>)[field];
-    return typeof value === 'number' ? value : undefined;
-  };
-  return new EngineError(error.code as EngineError['code'], error.message, numberOf('neededBytes'), numberOf('availableBytes'));
+  return isNativeError(error) ? new EngineError(error.code, error.message, error.neededBytes, error.availableBytes) : error;
 }

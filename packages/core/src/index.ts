@@ -10,11 +10,16 @@ export {
 } from './errors.js';
 export { applyJobEvent, hasEnded } from './jobs/job-state.js';
 export { resolveJobSpec, resolveSequenceLength, validateJobId } from './jobs/resolve-spec.js';
+export { countParameters } from './model/count-parameters.js';
 export type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedTensor } from './model/model-plan.js';
 export { parseArchitecture } from './model/parse-architecture.js';
 export { planModel, type StoredTensor } from './model/plan-model.js';
 export { assignGroups, CALIBRATION_GROUP_SAMPLES, splitIntoGroups } from './planning/groups.js';
 export { projectionCost } from './planning/projection-cost.js';
+export { allocateRowsByReference, type ReferenceOptions, type ReferenceRows } from './reference/allocate-rows.js';
+export type { ReferenceProjection } from './reference/projection.js';
+export type { LayerMetric, RowMetric } from './reference/quality.js';
+export type { ReferenceAllocation, TrimSearchOptions } from './reference/trim-search.js';
 export {
   evaluateReportToJson,
   pruneReportToJson,

@@ -22,7 +22,10 @@ export function applyJobEvent(job: Job, { event, time }: JobEvent): Job {
     case 'stateChanged': {
       const { state, error } = event.value;
       if (NEXT_STATES.get(job.state)?.includes(state) !== true) {
-        throw new SecateurError('FAILED_PRECONDITION', `Job ${job.id} is ${describeState(job.state)} and cannot become ${describeState(state)}.`);
+        throw new SecateurError(
+          'FAILED_PRECONDITION',
+          `Job ${job.id} is ${describeState(job.state)} and cannot become ${describeState(state)}.`,
+        );
       }
       return { ...job, state, error, finishedAt: hasEnded(state) ? time : undefined };
     }

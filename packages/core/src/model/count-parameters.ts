@@ -4,7 +4,8 @@ import { FeedForward, ModelFamily, Normalization, PositionEncoding, type Archite
 export function countParameters(architecture: Architecture): number {
   const { hiddenSize, vocabularySize, layers, maximumPositions, learnedPositionOffset } = architecture;
   const table = vocabularySize * hiddenSize;
-  const positions = architecture.positionEncoding === PositionEncoding.LEARNED ? (maximumPositions + learnedPositionOffset) * hiddenSize : 0;
+  const positions =
+    architecture.positionEncoding === PositionEncoding.LEARNED ? (maximumPositions + learnedPositionOffset) * hiddenSize : 0;
   const norm = architecture.normalization === Normalization.LAYER ? 2 * hiddenSize : hiddenSize;
   const block = countAttention(architecture) + countFeedForward(architecture) + 2 * norm;
   return table + positions + layers * block + norm + (architecture.tiedEmbeddings ? 0 : table);

@@ -5,8 +5,22 @@ import { countParameters } from './count-parameters.js';
 import { parseArchitecture } from './parse-architecture.js';
 
 /** What the published config.json of each model says about its computation, with its published number of parameters. */
-const QWEN2 = { model_type: 'qwen2', hidden_act: 'silu', rope_theta: 1e6, use_sliding_window: false, sliding_window: 131_072, max_window_layers: 28 };
-const LLAMA2 = { model_type: 'llama', hidden_act: 'silu', rms_norm_eps: 1e-5, max_position_embeddings: 2048, vocab_size: 32_000, rope_scaling: null };
+const QWEN2 = {
+  model_type: 'qwen2',
+  hidden_act: 'silu',
+  rope_theta: 1e6,
+  use_sliding_window: false,
+  sliding_window: 131_072,
+  max_window_layers: 28,
+};
+const LLAMA2 = {
+  model_type: 'llama',
+  hidden_act: 'silu',
+  rms_norm_eps: 1e-5,
+  max_position_embeddings: 2048,
+  vocab_size: 32_000,
+  rope_scaling: null,
+};
 const OPT = {
   model_type: 'opt',
   activation_function: 'relu',
@@ -43,8 +57,16 @@ const QWEN2_LARGE = { ...QWEN2, max_position_embeddings: 131_072, rms_norm_eps: 
 
 const PUBLISHED = [
   { name: 'Qwen2.5-0.5B', config: { ...QWEN2_SMALL, use_mrope: false, ...sizes(896, 4864, 24, 14, 2, 151_936) }, parameters: 494_032_768 },
-  { name: 'Qwen2.5-3B', config: { ...QWEN2_SMALL, use_mrope: false, ...sizes(2048, 11_008, 36, 16, 2, 151_936) }, parameters: 3_085_938_688 },
-  { name: 'Qwen2.5-7B', config: { ...QWEN2_LARGE, rms_norm_eps: 1e-6, ...sizes(3584, 18_944, 28, 28, 4, 152_064) }, parameters: 7_615_616_512 },
+  {
+    name: 'Qwen2.5-3B',
+    config: { ...QWEN2_SMALL, use_mrope: false, ...sizes(2048, 11_008, 36, 16, 2, 151_936) },
+    parameters: 3_085_938_688,
+  },
+  {
+    name: 'Qwen2.5-7B',
+    config: { ...QWEN2_LARGE, rms_norm_eps: 1e-6, ...sizes(3584, 18_944, 28, 28, 4, 152_064) },
+    parameters: 7_615_616_512,
+  },
   { name: 'Qwen2.5-14B', config: { ...QWEN2_LARGE, ...sizes(5120, 13_824, 48, 40, 8, 152_064) }, parameters: 14_770_033_664 },
   { name: 'Qwen2.5-72B', config: { ...QWEN2_LARGE, ...sizes(8192, 29_568, 80, 64, 8, 152_064) }, parameters: 72_706_203_648 },
   { name: 'Llama-2-7b', config: { ...LLAMA2, pretraining_tp: 1, ...sizes(4096, 11_008, 32, 32, 32) }, parameters: 6_738_415_616 },
@@ -152,7 +174,11 @@ describe('fields that are read', () => {
 
   test('the rotary base of newer files', () => {
     const { rope_theta: _removed, ...rest } = config('Qwen2.5-7B');
-    const newer = { ...rest, rope_parameters: { rope_type: 'default', rope_theta: 5e5 }, layer_types: Array<string>(28).fill('full_attention') };
+    const newer = {
+      ...rest,
+      rope_parameters: { rope_type: 'default', rope_theta: 5e5 },
+      layer_types: Array<string>(28).fill('full_attention'),
+    };
     expect(parseArchitecture(newer).rotaryBase).toBe(5e5);
     expect(parseArchitecture({ ...rest, rope_theta: 3e4, rope_parameters: { rope_type: 'default' } }).rotaryBase).toBe(3e4);
   });

@@ -1,4 +1,12 @@
-import { FeedForward, ModelFamily, Normalization, PositionEncoding, TensorRole, type Architecture, type DataType } from '@secateur/proto/model';
+import {
+  FeedForward,
+  ModelFamily,
+  Normalization,
+  PositionEncoding,
+  TensorRole,
+  type Architecture,
+  type DataType,
+} from '@secateur/proto/model';
 import { InputSite } from '@secateur/proto/statistics';
 import { SecateurError } from '../errors.js';
 import type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedTensor } from './model-plan.js';

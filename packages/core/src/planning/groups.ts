@@ -1,10 +1,15 @@
 import type { CalibrationGroup } from '@secateur/proto/statistics';
+import { SecateurError } from '../errors.js';
 
 /** Samples of a calibration group: the unit of distribution and of summation, whatever the number of nodes. */
 export const CALIBRATION_GROUP_SAMPLES = 8;
 
 /** Cuts token ids [samples, sequenceLength] into groups of 8 consecutive samples; the last may be shorter. */
 export function splitIntoGroups(tokenIds: Int32Array, samples: number, sequenceLength: number): CalibrationGroup[] {
+  if (tokenIds.length !== samples * sequenceLength) {
+    const expected = `${samples} samples of ${sequenceLength} tokens have ${samples * sequenceLength}`;
+    throw new SecateurError('INVALID_DATA', `There are ${tokenIds.length} token ids; ${expected}.`);
+  }
   const groups: CalibrationGroup[] = [];
   for (let first = 0; first < samples; first += CALIBRATION_GROUP_SAMPLES) {
     const count = Math.min(CALIBRATION_GROUP_SAMPLES, samples - first);

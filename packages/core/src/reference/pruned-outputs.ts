@@ -21,7 +21,10 @@ export function compareByProducts(projection: ReferenceProjection, orders: reado
       samples: () =>
         Array.from({ length: projection.samples }, (_, sample) => sumValues(takeSample(dense, sample), takeSample(pruned, sample))),
       absoluteErrors: () =>
-        dense.reduce((total, outputs, row) => outputs.reduce((errors, value, sample) => errors + Math.abs(value - pruned[row]![sample]!), total), 0),
+        dense.reduce(
+          (total, outputs, row) => outputs.reduce((errors, value, sample) => errors + Math.abs(value - pruned[row]![sample]!), total),
+          0,
+        ),
     };
   };
 }

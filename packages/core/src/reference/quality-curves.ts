@@ -45,7 +45,10 @@ export function compareByCurves(projection: ReferenceProjection, orders: readonl
 }
 
 function refuseMetric(): never {
-  throw new SecateurError('INVALID_REQUEST', 'Quality curves do not hold what cosim_sample, psnr_sample and mae need; compare by products.');
+  throw new SecateurError(
+    'INVALID_REQUEST',
+    'Quality curves do not hold what cosim_sample, psnr_sample and mae need; compare by products.',
+  );
 }
 
 function sweepRow(projection: ReferenceProjection, row: number, order: Uint32Array, inputs: Float32Array, outputs: Float64Array): Sweep {

@@ -3,17 +3,7 @@ export type RowMetric = 'cosim' | 'mse' | 'psnr';
 
 /** How the search tells which sparsities are best. */
 export type LayerMetric =
-  | 'cosim_flat'
-  | 'cosim_dim'
-  | 'cosim_sample'
-  | 'mse'
-  | 'mse_dim'
-  | 'mae'
-  | 'snr'
-  | 'psnr_flat'
-  | 'psnr_dim'
-  | 'psnr_sample'
-  | 'pass';
+  'cosim_flat' | 'cosim_dim' | 'cosim_sample' | 'mse' | 'mse_dim' | 'mae' | 'snr' | 'psnr_flat' | 'psnr_dim' | 'psnr_sample' | 'pass';
 
 /** Sums over some values y of the dense output and ŷ of the pruned one that most metrics are made of. */
 export interface OutputSums {

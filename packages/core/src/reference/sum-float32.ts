@@ -15,7 +15,8 @@ export function sumFloat32(values: Float32Array): number {
   for (let lane = 0; lane < LANES; lane++) {
     let laneTotal = sumStrand(values, lane, terms);
     for (let rest = terms * STRANDS + lane; rest < inLanes; rest += LANES) laneTotal = Math.fround(laneTotal + values[rest]!);
-    for (let strand = lane + LANES; strand < STRANDS; strand += LANES) laneTotal = Math.fround(laneTotal + sumStrand(values, strand, terms));
+    for (let strand = lane + LANES; strand < STRANDS; strand += LANES)
+      laneTotal = Math.fround(laneTotal + sumStrand(values, strand, terms));
     total = Math.fround(total + laneTotal);
   }
   return total;

@@ -23,7 +23,10 @@ export function reduceStatistics(byGroup: ReadonlyMap<number, readonly SiteStati
   return first.map(({ site, sumsOfSquares }) => {
     const columns = sumsOfSquares.byteLength / 8;
     if (columns < 1 || !Number.isInteger(columns)) {
-      throw new SecateurError('CORRUPT_DATA', `Sums of squares of input ${site} came in ${sumsOfSquares.byteLength} bytes, which are no float64 values.`);
+      throw new SecateurError(
+        'CORRUPT_DATA',
+        `Sums of squares of input ${site} came in ${sumsOfSquares.byteLength} bytes, which are no float64 values.`,
+      );
     }
     const sums = new Float64Array(columns);
     const parts: Uint8Array[] = [];

@@ -1,0 +1,241 @@
+import { spawnSync } from 'node:child_process';
+import { setMaxListeners } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { AllocationOptions, Engine, EngineError, EngineSession, ReducedStatistics } from './engine.js';
+import { openEngine } from './open-engine.js';
+import { loadSampleModel, readTensors, SAMPLE_BLOCKS, SAMPLE_MODELS, toFloats, toInts } from './testing/sample-models.js';
+
+const GIBIBYTE = 2 ** 30;
+const WINDOW = 256;
+const MODEL = SAMPLE_MODELS[1]!;
+const TRIM: AllocationOptions = {
+  score: 'wanda',
+  allocation: 'trim',
+  iterations: 10,
+  learningRates: [0.01, 0.02, 0.04, 0.08, 0.12, 0.16],
+  negativeLearningRates: [-0.01, -0.02, -0.04],
+};
+
+const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+
+function openWith(threads: number, memoryBudgetBytes = 4 * GIBIBYTE): Engine {
+  return openEngine({ backend: 'cpu', threads, memoryBudgetBytes });
+}
+
+describe.each(SAMPLE_MODELS)('$name', (model) => {
+  let engine: Engine;
+  let session: EngineSession;
+  beforeEach(async () => {
+    engine = openWith(2);
+    session = engine.openSession(model.architecture);
+    await loadSampleModel(session, model);
+  });
+  afterEach(() => engine.close());
+
+  test('has the published logits and dense perplexity within 1e-4', async () => {
+    const ids = toInts((await readTensors(`tests/fixtures/calibration/${model.name}-eval.safetensors`)).get('input_ids')!);
+    const losses: number[] = [];
+    for (let index = 0; index * 8 * WINDOW < ids.length; index++) {
+      const tokenIds = ids.subarray(index * 8 * WINDOW, (index + 1) * 8 * WINDOW);
+      await session.embed('embedding', { index, samples: tokenIds.length / WINDOW, sequenceLength: WINDOW, tokenIds });
+      for (const shard of SAMPLE_BLOCKS) await session.propagate(shard, index);
+      losses.push(...(await session.measureLoss('head', index)).value);
+      if (index > 0) await session.releaseGroup(index);
+    }
+    const published = JSON.parse(readFileSync(`tests/fixtures/end_to_end/${model.name}/dense.json`, 'utf8')) as {
+      ppl: number;
+      windows: number;
+    };
+    expect(losses).toHaveLength(published.windows);
+    const perplexity = Math.exp(losses.reduce((sum, loss) => sum + loss, 0) / losses.length);
+    expect(Math.abs(perplexity / published.ppl - 1)).toBeLessThan(1e-4);
+
+    const [expected] = [...(await readTensors(`tests/fixtures/end_to_end/${model.name}/dense.safetensors`)).values()].map(toFloats);
+    const logits = (await session.lastLogits('head', 0)).value;
+    expect(logits).toHaveLength(expected!.length);
+    const largest = Math.max(...expected!.map(Math.abs));
+    const worst = Math.max(...logits.map((logit, index) => Math.abs(logit - expected![index]!)));
+    expect(worst / largest).toBeLessThan(1e-4);
+  });
+});
+
+describe('a session', () => {
+  const tokenIds = Int32Array.from({ length: 8 * WINDOW }, (_, index) => (index * 31) % 4096);
+  const group = { index: 0, samples: 8, sequenceLength: WINDOW, tokenIds };
+
+  test('gives the same bits on one and two threads', async () => {
+    const results = [];
+    for (const threads of [1, 2]) {
+      const engine = openWith(threads);
+      const session = engine.openSession(MODEL.architecture);
+      await loadSampleModel(session, MODEL);
+      await session.embed('embedding', group);
+      const statistics = (await session.collectStatistics('block/0', 0)).value;
+      await session.propagate('block/0', 0);
+      results.push({ statistics, losses: (await session.measureLoss('head', 0)).value });
+      await engine.close();
+    }
+    expect(results[1]).toEqual(results[0]);
+  });
+
+  test('reports its phases with times, operations and bytes', async () => {
+    const engine = openWith(1);
+    const session = engine.openSession(MODEL.architecture);
+    await loadSampleModel(session, MODEL);
+    await session.embed('embedding', group);
+    const { timings, queuedNanoseconds } = await session.collectStatistics('block/0', 0);
+    expect(queuedNanoseconds).toBeGreaterThanOrEqual(0);
+    expect(timings.map(({ phase }) => phase)).toEqual(
+      expect.arrayContaining(['gemm', 'attention', 'normalization', 'activation', 'statistics']),
+    );
+    const gemm = timings.find(({ phase }) => phase === 'gemm');
+    const { hiddenSize, intermediateSize } = MODEL.architecture;
+    // Collecting needs no down projection.
+    expect(gemm?.flops).toBe(2 * 8 * WINDOW * hiddenSize * (4 * hiddenSize + intermediateSize));
+    expect(gemm?.durationNanoseconds).toBeGreaterThan(0);
+    await engine.close();
+  });
+
+  test('stops a call when its signal aborts', async () => {
+    const engine = openWith(1);
+    const session = engine.openSession(MODEL.architecture);
+    await loadSampleModel(session, MODEL);
+    await session.embed('embedding', group);
+    const abort = new AbortController();
+    setMaxListeners(0, abort.signal);
+    const calls = Array.from({ length: 200 }, () => session.collectStatistics('block/0', 0, { signal: abort.signal }));
+    abort.abort();
+    const started = performance.now();
+    const outcomes = await Promise.allSettled(calls);
+    expect(performance.now() - started).toBeLessThan(1000);
+    for (const outcome of outcomes)
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { name: 'EngineError', code: 'CANCELLED' } });
+    await expect(session.collectStatistics('block/0', 0, { signal: abort.signal })).rejects.toMatchObject({ code: 'CANCELLED' });
+    await engine.close();
+  });
+
+  test('says how much memory is missing, and gives all of it back when it is closed', async () => {
+    const engine = openWith(1, 3_000_000);
+    const session = engine.openSession(MODEL.architecture);
+    const loading = loadSampleModel(session, MODEL);
+    const error = await loading.catch((reason: unknown) => reason as EngineError);
+    expect(error).toMatchObject({ name: 'EngineError', code: 'RESOURCE_EXHAUSTED' });
+    expect(error?.neededBytes).toBeGreaterThan(error?.availableBytes ?? Number.NaN);
+    expect(engine.memoryUsedBytes()).toBeGreaterThan(0);
+    await session.close();
+    expect(engine.memoryUsedBytes()).toBe(0);
+    await engine.close();
+  });
+
+  test('refuses calls after it or its engine is closed', async () => {
+    const engine = openWith(1);
+    const session = engine.openSession(MODEL.architecture);
+    await session.close();
+    await expect(session.propagate('block/0', 0)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+    const other = engine.openSession(MODEL.architecture);
+    await engine.close();
+    await expect(other.propagate('block/0', 0)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+    expect(() => engine.openSession(MODEL.architecture)).toThrow(/closed/);
+  });
+
+  test.each([
+    ['a role that is none', { role: 'nothing', elementType: 'F32', shape: [1], bytes: new Uint8Array(4) }, /nothing/],
+    ['a type that is none', { role: 'head-weight', elementType: 'I8', shape: [1], bytes: new Uint8Array(4) }, /elementType/],
+    ['a shape that is none', { role: 'head-weight', elementType: 'F32', shape: [-1], bytes: new Uint8Array(4) }, /shape/],
+    ['bytes that are none', { role: 'head-weight', elementType: 'F32', shape: [1], bytes: 'x' }, /bytes/],
+  ])('refuses %s', async (_what, tensor, message) => {
+    const engine = openWith(1);
+    const session = engine.openSession(MODEL.architecture);
+    await expect(session.loadShard('x', [tensor as never])).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    });
+    await engine.close();
+  });
+});
+
+describe('allocateMatrix', () => {
+  test.each(['books-llama-2.self_attn.o_proj-70', 'books-opt-3.fc1-80', 'books-qwen2-0.mlp.down_proj-70'])(
+    'takes the published decision on %s',
+    async (name) => {
+      const { cases } = JSON.parse(readFileSync('tests/fixtures/trim_search/cases.json', 'utf8')) as {
+        cases: {
+          file: string;
+          rows: number;
+          columns: number;
+          samples: number;
+          options: { target: number };
+          expected: { learning_rate: number | null; best_metric: number };
+        }[];
+      };
+      const found = cases.find(({ file }) => file === `${name}.safetensors`);
+      if (found === undefined) throw new Error(`There is no case ${name}.`);
+      const { rows, columns, samples, options, expected } = found;
+      const tensors = await readTensors(`tests/fixtures/trim_search/${name}.safetensors`);
+      // X is stored [columns, samples].
+      const inputs = toFloats(tensors.get('X')!);
+      const lastInputs = Float32Array.from(
+        { length: samples * columns },
+        (_, index) => inputs[(index % columns) * samples + Math.floor(index / columns)]!,
+      );
+      const statistics: ReducedStatistics = {
+        samples,
+        columns,
+        meanSquares: bytesOf(toFloats(tensors.get('scaler')!)),
+        lastInputs: bytesOf(lastInputs),
+      };
+      const engine = openWith(2);
+      const { value } = await engine.allocateMatrix(toFloats(tensors.get('W')!), rows, columns, options.target, statistics, TRIM);
+      expect(value.learningRate).toBe(expected.learning_rate);
+      expect(value.bestQuality).toBeCloseTo(expected.best_metric, 6);
+      expect(Buffer.from(value.mask)).toEqual(tensors.get('expected.mask')!.bytes);
+      expect(value.droppedPerRow).toEqual(toInts(tensors.get('expected.dropped_per_row')!));
+      await engine.close();
+    },
+  );
+});
+
+describe('a process', () => {
+  const run = (script: string) =>
+    spawnSync(process.execPath, ['--input-type=module', '-e', `import { openEngine } from './native/cuda/dist/index.js';\n${script}`], {
+      env: { ...process.env, NODE_OPTIONS: '--expose-gc' },
+      timeout: 60_000,
+      encoding: 'utf8',
+    });
+  const open = "const engine = openEngine({ backend: 'auto', threads: 2, memoryBudgetBytes: 2 ** 30 });";
+  const busy = `${open}
+    const n = 512, weights = new Float32Array(n * n).map((_, i) => Math.sin(i)), inputs = new Uint8Array(new Float32Array(64 * n).map((_, i) => Math.cos(i)).buffer);
+    const statistics = { samples: 64, columns: n, meanSquares: new Uint8Array(new Float32Array(n).fill(1).buffer), lastInputs: inputs };
+    const options = { score: 'wanda', allocation: 'trim', iterations: 10, learningRates: [0.01, 0.02], negativeLearningRates: [] };
+    const call = () => engine.allocateMatrix(weights, n, n, 0.7, statistics, options);`;
+
+  test('with an idle engine ends by itself', () => {
+    expect(run(open)).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test('waits for a call that runs', () => {
+    expect(run(`${busy} call().then(({ value }) => console.log(value.dropped > 0));`)).toMatchObject({ status: 0, stdout: 'true\n' });
+  });
+
+  test('may exit while calls run', () => {
+    expect(run(`${busy} for (let i = 0; i < 20; i++) call().catch(() => {}); setTimeout(() => process.exit(7), 5);`)).toMatchObject({
+      status: 7,
+      signal: null,
+    });
+  });
+
+  test('keeps inputs alive until their call is over', () => {
+    const script = `${busy}
+      const results = [];
+      for (let i = 0; i < 5; i++) { results.push(engine.allocateMatrix(weights.slice(), n, n, 0.7, statistics, options)); globalThis.gc(); }
+      const masks = new Set((await Promise.all(results)).map(({ value }) => Buffer.from(value.mask).toString('base64')));
+      globalThis.gc();
+      console.log(masks.size);`;
+    expect(run(script)).toMatchObject({ status: 0, stdout: '1\n' });
+  });
+});
+
+test('the cuda backend is refused with a reason', () => {
+  expect(() => openEngine({ backend: 'cuda', threads: 1, memoryBudgetBytes: 1 })).toThrow(/cuda.*CPU only/);
+});

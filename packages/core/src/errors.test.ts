@@ -1,0 +1,32 @@
+import { describe, expect, test } from '@jest/globals';
+import { ERROR_CATALOGUE, SecateurError, throwIfCancelled, type ErrorReason } from './errors.js';
+
+describe('SecateurError', () => {
+  test.each(Object.keys(ERROR_CATALOGUE) as ErrorReason[])('%s has the status of the catalogue', (reason) => {
+    const error = new SecateurError(reason, 'text');
+    expect(error).toMatchObject({
+      name: 'SecateurError',
+      message: 'text',
+      reason,
+      violations: [],
+      metadata: {},
+      ...ERROR_CATALOGUE[reason],
+    });
+    expect(error).not.toHaveProperty('cause');
+  });
+
+  test('carries cause, violations and metadata', () => {
+    const cause = new Error('below');
+    const violations = [{ field: 'prune.sparsity', description: 'must be above 0' }];
+    const error = new SecateurError('RESOURCE_EXHAUSTED', 'text', { cause, violations, metadata: { neededBytes: '7' } });
+    expect(error).toMatchObject({ cause, violations, metadata: { neededBytes: '7' } });
+  });
+});
+
+test('only a cancelled signal throws', () => {
+  const controller = new AbortController();
+  expect(() => throwIfCancelled(undefined)).not.toThrow();
+  expect(() => throwIfCancelled(controller.signal)).not.toThrow();
+  controller.abort('enough');
+  expect(() => throwIfCancelled(controller.signal)).toThrow(expect.objectContaining({ reason: 'CANCELLED', cause: 'enough' }));
+});

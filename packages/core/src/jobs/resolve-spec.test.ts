@@ -1,0 +1,181 @@
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { Allocation, AllocationOptions, Score } from '@secateur/proto/allocation';
+import { EvaluateSpec, JobSpec, LayerBudget, Pattern, PruneSpec, TokenSource } from '@secateur/proto/job';
+import { SecateurError } from '../errors.js';
+import { parseArchitecture } from '../model/parse-architecture.js';
+import { resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';
+
+function prune(change: Partial<PruneSpec> = {}): JobSpec {
+  const value = PruneSpec.fromPartial({ model: 'in', output: 'out', sparsity: 0.7, calibration: { path: 'text.txt' } });
+  return JobSpec.fromPartial({ kind: { $case: 'prune', value: { ...value, ...change } } });
+}
+
+function withOptions(options: Parameters<typeof AllocationOptions.fromPartial>[0]): JobSpec {
+  return prune({ options: AllocationOptions.fromPartial(options) });
+}
+
+function evaluate(change: Partial<EvaluateSpec> = {}): JobSpec {
+  return JobSpec.fromPartial({
+    kind: { $case: 'evaluate', value: { model: 'in', data: TokenSource.fromPartial({ path: 'a.txt' }), ...change } },
+  });
+}
+
+function resolvedPrune(spec: JobSpec): PruneSpec {
+  const { kind } = resolveJobSpec(spec);
+  if (kind?.$case !== 'prune') throw new Error('The kind has changed.');
+  return kind.value;
+}
+
+function violatedFields(act: () => unknown): string[] {
+  try {
+    act();
+  } catch (error) {
+    if (!(error instanceof SecateurError)) throw error;
+    expect(error.reason).toBe('INVALID_REQUEST');
+    for (const { field, description } of error.violations) expect(error.message).toContain(`${field} ${description}`);
+    return error.violations.map(({ field }) => field);
+  }
+  return [];
+}
+
+describe('defaults', () => {
+  test('of a prune job are those of the published code', () => {
+    const resolved = resolvedPrune(prune());
+    expect(resolved).toMatchObject({
+      layerBudget: LayerBudget.UNIFORM,
+      pattern: Pattern.UNSTRUCTURED,
+      options: {
+        score: Score.WANDA,
+        allocation: Allocation.TRIM,
+        iterations: 10,
+        learningRates: [0.01, 0.02, 0.04, 0.08, 0.12, 0.16],
+        negativeLearningRates: [-0.01, -0.02, -0.04],
+        forbidNegativeLearningRates: false,
+      },
+    });
+  });
+
+  test('leave samples and length to the data and the model', () => {
+    expect(resolvedPrune(prune()).calibration).toEqual({ path: 'text.txt', samples: 0, sequenceLength: 0, seed: 0 });
+  });
+
+  test('do not touch what is given', () => {
+    const options = {
+      score: Score.MAGNITUDE,
+      allocation: Allocation.TRIM,
+      iterations: 3,
+      learningRates: [0.5, 0.25],
+      negativeLearningRates: [-1],
+      forbidNegativeLearningRates: true,
+    };
+    const spec = JobSpec.fromPartial({ ...withOptions(options), recordTrace: true, maximumNodes: 3 });
+    expect(resolvedPrune(spec).options).toEqual(options);
+    expect(resolveJobSpec(spec)).toMatchObject({ recordTrace: true, maximumNodes: 3 });
+  });
+
+  test('are filled in once: a resolved spec resolves to itself', () => {
+    for (const spec of [prune(), withOptions({ iterations: 7 }), evaluate()]) {
+      const once = resolveJobSpec(spec);
+      expect(resolveJobSpec(once)).toEqual(once);
+    }
+  });
+});
+
+describe('violations', () => {
+  test.each<[string, JobSpec, string]>([
+    ['no kind', JobSpec.fromPartial({}), 'kind'],
+    ['no model', prune({ model: '' }), 'prune.model'],
+    ['no output', prune({ output: '' }), 'prune.output'],
+    ['no calibration', prune({ calibration: undefined }), 'prune.calibration.path'],
+    ['too many samples', prune({ calibration: TokenSource.fromPartial({ path: 'a', samples: 65_537 }) }), 'prune.calibration.samples'],
+    [
+      'too long',
+      prune({ calibration: TokenSource.fromPartial({ path: 'a', sequenceLength: 131_073 }) }),
+      'prune.calibration.sequence_length',
+    ],
+    ['one token', prune({ calibration: TokenSource.fromPartial({ path: 'a', sequenceLength: 1 }) }), 'prune.calibration.sequence_length'],
+    ['unknown budget', prune({ layerBudget: LayerBudget.UNRECOGNIZED }), 'prune.layer_budget'],
+    ['unknown pattern', prune({ pattern: Pattern.UNRECOGNIZED }), 'prune.pattern'],
+    ['unknown score', withOptions({ score: Score.UNRECOGNIZED }), 'prune.options.score'],
+    ['unknown allocation', withOptions({ allocation: Allocation.UNRECOGNIZED }), 'prune.options.allocation'],
+    ['too many iterations', withOptions({ iterations: 1001 }), 'prune.options.iterations'],
+    ['a rate of 0', withOptions({ learningRates: [0.01, 0] }), 'prune.options.learning_rates'],
+    ['a rate that is no number', withOptions({ learningRates: [NaN] }), 'prune.options.learning_rates'],
+    ['an infinite rate', withOptions({ learningRates: [Infinity] }), 'prune.options.learning_rates'],
+    ['a negative rate among the others', withOptions({ learningRates: [-0.01] }), 'prune.options.learning_rates'],
+    ['a positive rate among the negative', withOptions({ negativeLearningRates: [0.01] }), 'prune.options.negative_learning_rates'],
+    ['no data', evaluate({ data: undefined }), 'evaluate.data.path'],
+    ['no model to measure', evaluate({ model: '' }), 'evaluate.model'],
+  ])('%s', (_, spec, field) => {
+    expect(violatedFields(() => resolveJobSpec(spec))).toEqual([field]);
+  });
+
+  test.each([0, 1, -0.1, 1.1, NaN, Infinity])('a sparsity of %p', (sparsity) => {
+    expect(violatedFields(() => resolveJobSpec(prune({ sparsity })))).toEqual(['prune.sparsity']);
+  });
+
+  test('magnitude with the same sparsity in every row says what to use', () => {
+    const spec = withOptions({ score: Score.MAGNITUDE, allocation: Allocation.UNIFORM });
+    expect(violatedFields(() => resolveJobSpec(spec))).toEqual(['prune.options.allocation']);
+    expect(() => resolveJobSpec(spec)).toThrow('must be trim when the score is magnitude');
+  });
+
+  test('are told all at once', () => {
+    const spec = prune({ model: '', output: '', sparsity: NaN, calibration: TokenSource.fromPartial({ path: '', samples: 1e6 }) });
+    expect(violatedFields(() => resolveJobSpec(spec))).toEqual([
+      'prune.model',
+      'prune.output',
+      'prune.sparsity',
+      'prune.calibration.path',
+      'prune.calibration.samples',
+    ]);
+  });
+
+  test('any sparsity between 0 and 1 is taken, any other refused', () => {
+    fc.assert(
+      fc.property(fc.double(), (sparsity) => {
+        const accepted = violatedFields(() => resolveJobSpec(prune({ sparsity }))).length === 0;
+        expect(accepted).toBe(sparsity > 0 && sparsity < 1);
+      }),
+    );
+  });
+});
+
+describe('sequence length', () => {
+  const architecture = (maximumPositions: number): ReturnType<typeof parseArchitecture> =>
+    parseArchitecture({
+      model_type: 'llama',
+      hidden_size: 8,
+      intermediate_size: 8,
+      num_hidden_layers: 1,
+      num_attention_heads: 1,
+      vocab_size: 8,
+      max_position_embeddings: maximumPositions,
+    });
+
+  test.each([
+    [0, 512, 512],
+    [0, 2048, 2048],
+    [0, 32_768, 2048],
+    [256, 512, 256],
+    [4096, 32_768, 4096],
+    [512, 512, 512],
+  ])('%d of a model that takes %d is %d', (requested, maximumPositions, expected) => {
+    expect(resolveSequenceLength(requested, architecture(maximumPositions))).toBe(expected);
+  });
+
+  test('beyond what the model takes is refused with both numbers', () => {
+    expect(() => resolveSequenceLength(513, architecture(512))).toThrow(/513.*512/);
+  });
+});
+
+describe('job ids', () => {
+  test.each(['a', 'nightly-70_b', 'x'.repeat(63), '-'])('%s', (id) => {
+    expect(() => validateJobId(id)).not.toThrow();
+  });
+
+  test.each(['', 'x'.repeat(64), '../etc', 'a b', 'é', 'a\n', 'a/b'])('%j is refused', (id) => {
+    expect(violatedFields(() => validateJobId(id))).toEqual(['job_id']);
+  });
+});

@@ -1,0 +1,148 @@
+import { describe, expect, test } from '@jest/globals';
+import { Allocation, Score } from '@secateur/proto/allocation';
+import { LayerBudget, Pattern } from '@secateur/proto/job';
+import { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
+import { evaluateReportToJson, pruneReportToJson } from './report-json.js';
+
+const ENGINE = { backend: 'cpu', reason: 'no driver', instructionSet: 'avx2', gemm: 'OpenBLAS', threads: 2, version: '0.1.0' };
+
+const REPORT = PruneReport.fromPartial({
+  model: '/models/in',
+  output: '/models/out',
+  targetSparsity: 0.7,
+  actualSparsity: 0.699,
+  config: {
+    model: '/models/in',
+    output: '/models/out',
+    sparsity: 0.7,
+    options: {
+      score: Score.WANDA,
+      allocation: Allocation.TRIM,
+      iterations: 10,
+      learningRates: [0.01, 0.02],
+      negativeLearningRates: [-0.01],
+    },
+    layerBudget: LayerBudget.UNIFORM,
+    pattern: Pattern.UNSTRUCTURED,
+    calibration: { path: '/data/text.txt', seed: 7 },
+  },
+  samples: 16,
+  sequenceLength: 256,
+  calibrationDigest: '0123456789abcdef',
+  projections: [
+    {
+      name: 'model.layers.0.self_attn.q_proj',
+      rows: 4,
+      columns: 8,
+      target: 0.7,
+      actual: 0.6875,
+      record: {
+        baselineQuality: 0.9,
+        bestQuality: 0.95,
+        learningRate: -0.02,
+        bestStep: 0,
+        varianceBefore: 0.1,
+        varianceAfter: 0.2,
+        dropped: 22,
+      },
+      seconds: 0.5,
+    },
+    {
+      name: 'model.layers.0.self_attn.k_proj',
+      rows: 4,
+      columns: 8,
+      target: 0.7,
+      actual: 0.625,
+      record: { baselineQuality: 0.9, bestQuality: 0.9, varianceBefore: 0.1, varianceAfter: 0.1, dropped: 20 },
+      seconds: 0.25,
+    },
+  ],
+  seconds: { collect: 1.5, total: 3 },
+  nodes: [
+    { address: '127.0.0.1:1', name: 'node-0', engine: ENGINE, lost: '' },
+    { address: '127.0.0.1:2', name: 'node-1', engine: ENGINE, lost: 'connection closed' },
+  ],
+  layerSeconds: [2.5],
+  resumedLayers: 1,
+});
+
+describe('secateur.json', () => {
+  test('holds all of a report under the contracted names', () => {
+    expect(JSON.parse(JSON.stringify(pruneReportToJson(REPORT)))).toEqual({
+      model: '/models/in',
+      output: '/models/out',
+      sparsity: { target: 0.7, actual: 0.699 },
+      config: {
+        score: 'wanda',
+        allocation: 'trim',
+        iterations: 10,
+        learningRates: [0.01, 0.02],
+        negativeLearningRates: [-0.01],
+        layerBudget: 'uniform',
+        pattern: 'unstructured',
+        calibration: '/data/text.txt',
+        seed: 7,
+      },
+      calibration: { samples: 16, seqLen: 256, tokens: 4096, digest: '0123456789abcdef' },
+      projections: [
+        {
+          name: 'model.layers.0.self_attn.q_proj',
+          rows: 4,
+          columns: 8,
+          target: 0.7,
+          actual: 0.6875,
+          baselineQuality: 0.9,
+          bestQuality: 0.95,
+          learningRate: -0.02,
+          bestStep: 0,
+          varianceBefore: 0.1,
+          varianceAfter: 0.2,
+          seconds: 0.5,
+        },
+        {
+          name: 'model.layers.0.self_attn.k_proj',
+          rows: 4,
+          columns: 8,
+          target: 0.7,
+          actual: 0.625,
+          baselineQuality: 0.9,
+          bestQuality: 0.9,
+          learningRate: null,
+          bestStep: null,
+          varianceBefore: 0.1,
+          varianceAfter: 0.1,
+          seconds: 0.25,
+        },
+      ],
+      timings: { seconds: { collect: 1.5, total: 3 }, layerSeconds: [2.5], resumedLayers: 1 },
+      nodes: [
+        { address: '127.0.0.1:1', name: 'node-0', lost: null },
+        { address: '127.0.0.1:2', name: 'node-1', lost: 'connection closed' },
+      ],
+      engine: ENGINE,
+    });
+  });
+
+  test('is the same after the wire', () => {
+    const received = PruneReport.decode(PruneReport.encode(REPORT).finish());
+    expect(pruneReportToJson(received)).toEqual(pruneReportToJson(REPORT));
+  });
+
+  test('lists no negative rates that were forbidden', () => {
+    const { config } = REPORT;
+    const options = { ...config!.options!, forbidNegativeLearningRates: true };
+    expect(pruneReportToJson({ ...REPORT, config: { ...config!, options } }).config).toMatchObject({ negativeLearningRates: [] });
+  });
+});
+
+test('an evaluation', () => {
+  const report = EvaluateReport.fromPartial({
+    model: 'm',
+    perplexity: 12.5,
+    windows: 3,
+    sequenceLength: 256,
+    losses: [1, 2, 3],
+    seconds: 4,
+  });
+  expect(evaluateReportToJson(report)).toEqual({ model: 'm', task: 'perplexity', perplexity: 12.5, windows: 3, seqLen: 256, seconds: 4 });
+});
