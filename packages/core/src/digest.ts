@@ -27,10 +27,10 @@ export function loadHasher(): Promise<Hasher> {
 }
 
 async function createHasher(): Promise<Hasher> {
-  const { h64Raw, create64 } = await xxhash();
-  const checksum = (chunk: Uint8Array): Uint8Array => toBytes(h64Raw(chunk));
+  const hashes = await xxhash();
+  const checksum = (chunk: Uint8Array): Uint8Array => toBytes(hashes.h64Raw(chunk));
   const createDigest = (): ChunkDigest => {
-    const hash = create64();
+    const hash = hashes.create64();
     return {
       addChecksum: (value) => void hash.update(value),
       hex: () => hash.digest().toString(16).padStart(16, '0'),

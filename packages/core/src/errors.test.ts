@@ -3,6 +3,7 @@ import { ERROR_CATALOGUE, SecateurError, throwIfCancelled, type ErrorReason } fr
 
 describe('SecateurError', () => {
   test.each(Object.keys(ERROR_CATALOGUE) as ErrorReason[])('%s has the status of the catalogue', (reason) => {
+    const { status, retryable } = ERROR_CATALOGUE[reason];
     const error = new SecateurError(reason, 'text');
     expect(error).toMatchObject({
       name: 'SecateurError',
@@ -10,7 +11,8 @@ describe('SecateurError', () => {
       reason,
       violations: [],
       metadata: {},
-      ...ERROR_CATALOGUE[reason],
+      status,
+      retryable,
     });
     expect(error).not.toHaveProperty('cause');
   });

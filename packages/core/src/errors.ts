@@ -20,40 +20,88 @@ export type StatusName =
 
 interface CatalogueEntry {
   readonly status: StatusName;
+  /** Whether the same call may succeed later. */
   readonly retryable: boolean;
+  /** What it means to a caller: one Markdown sentence. */
+  readonly description: string;
 }
 
 export const ERROR_CATALOGUE = {
-  /** A field of a request or an option is wrong. */
-  INVALID_REQUEST: { status: 'INVALID_ARGUMENT', retryable: false },
-  /** A file of a checkpoint is broken or contradicts its config. */
-  INVALID_CHECKPOINT: { status: 'INVALID_ARGUMENT', retryable: false },
-  /** config.json asks for something this version does not compute. */
-  UNSUPPORTED_MODEL: { status: 'INVALID_ARGUMENT', retryable: false },
-  /** Calibration or evaluation data is broken or too little. */
-  INVALID_DATA: { status: 'INVALID_ARGUMENT', retryable: false },
-  /** A path lies outside the roots the service may use. */
-  PATH_NOT_ALLOWED: { status: 'INVALID_ARGUMENT', retryable: false },
-  /** Nothing is known under that name. */
-  NOT_FOUND: { status: 'NOT_FOUND', retryable: false },
-  /** The name is taken by something else. */
-  ALREADY_EXISTS: { status: 'ALREADY_EXISTS', retryable: false },
-  /** The call does not fit the present state. */
-  FAILED_PRECONDITION: { status: 'FAILED_PRECONDITION', retryable: false },
-  /** Memory, disk or another limit is used up; metadata holds neededBytes and availableBytes where known. */
-  RESOURCE_EXHAUSTED: { status: 'RESOURCE_EXHAUSTED', retryable: false },
-  /** The peer cannot be reached or is going away. */
-  UNAVAILABLE: { status: 'UNAVAILABLE', retryable: true },
-  /** The peer did not answer in time. */
-  DEADLINE_EXCEEDED: { status: 'DEADLINE_EXCEEDED', retryable: true },
-  /** Bytes do not match their checksum or digest. */
-  CORRUPT_DATA: { status: 'DATA_LOSS', retryable: true },
-  /** A computation gave NaN or infinity. */
-  NON_FINITE_RESULT: { status: 'FAILED_PRECONDITION', retryable: false },
-  /** The caller stopped the work. */
-  CANCELLED: { status: 'CANCELLED', retryable: false },
-  /** A defect of ours. */
-  INTERNAL: { status: 'INTERNAL', retryable: false },
+  INVALID_REQUEST: {
+    status: 'INVALID_ARGUMENT',
+    retryable: false,
+    description: 'A field of a request or an option is wrong.',
+  },
+  INVALID_CHECKPOINT: {
+    status: 'INVALID_ARGUMENT',
+    retryable: false,
+    description: 'A file of a checkpoint is broken or contradicts its config.',
+  },
+  UNSUPPORTED_MODEL: {
+    status: 'INVALID_ARGUMENT',
+    retryable: false,
+    description: 'config.json asks for something this version does not compute.',
+  },
+  INVALID_DATA: {
+    status: 'INVALID_ARGUMENT',
+    retryable: false,
+    description: 'Calibration or evaluation data is broken or too little.',
+  },
+  PATH_NOT_ALLOWED: {
+    status: 'INVALID_ARGUMENT',
+    retryable: false,
+    description: 'A path lies outside the roots the service may use.',
+  },
+  NOT_FOUND: {
+    status: 'NOT_FOUND',
+    retryable: false,
+    description: 'Nothing is known under that name.',
+  },
+  ALREADY_EXISTS: {
+    status: 'ALREADY_EXISTS',
+    retryable: false,
+    description: 'The name is taken by something else.',
+  },
+  FAILED_PRECONDITION: {
+    status: 'FAILED_PRECONDITION',
+    retryable: false,
+    description: 'The call does not fit the present state.',
+  },
+  RESOURCE_EXHAUSTED: {
+    status: 'RESOURCE_EXHAUSTED',
+    retryable: false,
+    description: 'Memory, disk or another limit is used up; metadata holds `neededBytes` and `availableBytes` where known.',
+  },
+  UNAVAILABLE: {
+    status: 'UNAVAILABLE',
+    retryable: true,
+    description: 'The peer cannot be reached or is going away.',
+  },
+  DEADLINE_EXCEEDED: {
+    status: 'DEADLINE_EXCEEDED',
+    retryable: true,
+    description: 'The peer did not answer in time.',
+  },
+  CORRUPT_DATA: {
+    status: 'DATA_LOSS',
+    retryable: true,
+    description: 'Bytes do not match their checksum or digest.',
+  },
+  NON_FINITE_RESULT: {
+    status: 'FAILED_PRECONDITION',
+    retryable: false,
+    description: 'A computation gave NaN or infinity.',
+  },
+  CANCELLED: {
+    status: 'CANCELLED',
+    retryable: false,
+    description: 'The caller stopped the work.',
+  },
+  INTERNAL: {
+    status: 'INTERNAL',
+    retryable: false,
+    description: 'A defect of Secateur; the log of the service that reports it has the details.',
+  },
 } as const satisfies Record<string, CatalogueEntry>;
 
 export type ErrorReason = keyof typeof ERROR_CATALOGUE;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { Allocation, AllocationOptions, Score } from '@secateur/proto/allocation';
-import { EvaluateSpec, JobSpec, LayerBudget, Pattern, PruneSpec, TokenSource } from '@secateur/proto/job';
+import { JobSpec, LayerBudget, Pattern, PruneSpec, TokenSource, type EvaluateSpec } from '@secateur/proto/job';
 import { SecateurError } from '../errors.js';
 import { parseArchitecture } from '../model/parse-architecture.js';
 import { resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';

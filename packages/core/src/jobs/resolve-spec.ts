@@ -1,5 +1,5 @@
 import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
-import { JobSpec, LayerBudget, Pattern, type EvaluateSpec, type PruneSpec, type TokenSource } from '@secateur/proto/job';
+import { LayerBudget, Pattern, type EvaluateSpec, type JobSpec, type PruneSpec, type TokenSource } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
 

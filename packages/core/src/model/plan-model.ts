@@ -18,7 +18,7 @@ export interface StoredTensor {
 }
 
 /** Tensors that some checkpoints carry and nothing reads. */
-const INERT = /rotary_emb\.inv_freq$/;
+const INERT_SUFFIX = 'rotary_emb.inv_freq';
 
 interface Wanted {
   readonly name: string;
@@ -169,7 +169,7 @@ class Planner {
   /** Anything inside the model that was not read would be ignored silently; a bias nobody adds, for example. */
   refuseUnread(): void {
     for (const name of this.tensors.keys()) {
-      if (!this.read.has(name) && !INERT.test(name)) {
+      if (!this.read.has(name) && !name.endsWith(INERT_SUFFIX)) {
         throw new SecateurError('INVALID_CHECKPOINT', `Tensor ${name} is not part of the architecture that config.json describes.`);
       }
     }
