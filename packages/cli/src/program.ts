@@ -1,6 +1,8 @@
+import { availableParallelism } from 'node:os';
 import { Allocation, Score } from '@secateur/proto/allocation';
 import { LayerBudget, Pattern } from '@secateur/proto/job';
-import { Command, CommanderError, Option } from 'commander';
+import { CommanderError, Option, type Command } from 'commander';
+import { CheckedCommand } from './input/checked-command.js';
 import { byteSize, choice, hostPort, numbers, repeatable, share, wholeNumber } from './input/option-parsers.js';
 import { ExitCode, reportError } from './output/exit.js';
 
@@ -8,13 +10,13 @@ const DEFAULT_ENDPOINT = '127.0.0.1:7400';
 const DEFAULT_NODE_ADDRESS = '127.0.0.1:7401';
 
 /** The command line. What a command needs is loaded when it runs, so that --help answers at once. */
-export function createProgram(version: string): Command {
-  const program = new Command('secateur')
+export function createProgram(version: string): CheckedCommand {
+  const program = new CheckedCommand('secateur')
     .description('Prunes large language models to extreme sparsity with TRIM, on this machine or on a cluster.')
     .version(version)
     .showHelpAfterError('(secateur <command> --help shows all options)')
     .exitOverride()
-    .configureHelp({ sortSubcommands: false });
+    .hook('preAction', (_program, command) => (command as CheckedCommand).checkOptions());
   addPrune(program);
   addEvaluate(program);
   addInspect(program);
@@ -204,7 +206,11 @@ function withJobOptions(command: Command): Command {
         .argParser(hostPort)
         .conflicts(['nodes', 'threads', 'backend']),
     )
-    .option('--nodes <n>', 'kernel nodes to start here', wholeNumber(1), 2)
+    .addOption(
+      new Option('--nodes <n>', 'kernel nodes to start here')
+        .argParser(wholeNumber(1))
+        .default(availableParallelism() > 1 ? 2 : 1, '2, or 1 on a single processor'),
+    )
     .option('--threads <n>', 'threads of each node started here; 0 divides the processors', wholeNumber(0), 0)
     .addOption(backend())
     .option('--json', 'print one JSON document on stdout', false)

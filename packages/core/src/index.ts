@@ -10,7 +10,6 @@ export {
 } from './errors.js';
 export { applyJobEvent, hasEnded } from './jobs/job-state.js';
 export { resolveJobSpec, resolveSequenceLength, validateJobId } from './jobs/resolve-spec.js';
-export { countParameters } from './model/count-parameters.js';
 export type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedTensor } from './model/model-plan.js';
 export { parseArchitecture } from './model/parse-architecture.js';
 export { planModel, type StoredTensor } from './model/plan-model.js';

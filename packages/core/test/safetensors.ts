@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 
 interface Entry {
   readonly dtype: string;
-  readonly shape: readonly number[];
   readonly data_offsets: readonly [number, number];
 }
 
@@ -16,10 +15,6 @@ export class TensorFile {
     this.bytes = readFileSync(path);
     this.dataOffset = 8 + Number(this.bytes.readBigUInt64LE(0));
     this.entries = JSON.parse(this.bytes.toString('utf8', 8, this.dataOffset)) as Record<string, Entry>;
-  }
-
-  shape(name: string): readonly number[] {
-    return this.entry(name).shape;
   }
 
   float32(name: string): Float32Array {

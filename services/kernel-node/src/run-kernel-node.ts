@@ -1,4 +1,5 @@
 import { hostname, totalmem } from 'node:os';
+import { VERSION } from '@secateur/core';
 import { openEngine } from '@secateur/native';
 import { RpcServer } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
@@ -10,7 +11,6 @@ import { createTraceService } from './api/trace-service.js';
 import { toServiceError } from './engine/wire-types.js';
 import { SessionRegistry } from './session/session-registry.js';
 
-const VERSION = '0.1.0';
 /** Longer than any single engine call takes to notice that it is cancelled. */
 const SHUTDOWN_GRACE_MS = 10_000;
 /** Share of the machine's (or container's) memory the engine may use when no budget is given. */

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import { SecateurError } from '@secateur/core';
+import { SecateurError, VERSION } from '@secateur/core';
 import { RpcServer, serveFetch } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
 import { PruningServiceDefinition } from '@secateur/proto/pruning_service';
@@ -10,7 +10,6 @@ import { Resources } from './api/resources.js';
 import { JobManager } from './jobs/job-manager.js';
 import { NodePool } from './scheduler/node-pool.js';
 
-const VERSION = '0.1.0';
 const SHUTDOWN_GRACE_MS = 10_000;
 
 export interface OrchestratorOptions {

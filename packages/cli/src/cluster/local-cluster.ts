@@ -1,5 +1,8 @@
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { ServiceProcess } from './service-process.js';
+
+/** Share of the memory of the machine or container that the nodes may use together. */
+const MEMORY_SHARE = 0.8;
 
 export interface LocalClusterOptions {
   readonly nodes: number;
@@ -18,22 +21,10 @@ export class LocalCluster implements AsyncDisposable {
     readonly address: string,
   ) {}
 
-  static async start({ nodes, threads, backend, roots }: LocalClusterOptions): Promise<LocalCluster> {
-    const perNode = threads === 0 ? Math.max(1, Math.floor(availableParallelism() / nodes)) : threads;
-    const common = ['--listen', '127.0.0.1:0', '--log-level', 'warn'];
-    const starting = Array.from({ length: nodes }, (_, index) =>
-      ServiceProcess.start(`node-${index}`, [
-        'node',
-        ...common,
-        '--name',
-        `node-${index}`,
-        '--threads',
-        String(perNode),
-        '--backend',
-        backend,
-      ]),
-    );
-    const started = await Promise.allSettled(starting);
+  /** Leaves no process behind when it fails or the signal aborts. */
+  static async start({ roots, ...options }: LocalClusterOptions, signal: AbortSignal): Promise<LocalCluster> {
+    const nodes = Array.from({ length: options.nodes }, (_, index) => `node-${index}`);
+    const started = await Promise.allSettled(nodes.map((name) => ServiceProcess.start(name, nodeArguments(name, options), signal)));
     const services = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value.service] : []));
     try {
       const addresses = started.map((result) => {
@@ -41,7 +32,7 @@ export class LocalCluster implements AsyncDisposable {
         return result.value.address;
       });
       const args = [...addresses.flatMap((address) => ['--node', address]), ...roots.flatMap((root) => ['--root', root])];
-      const { service, address } = await ServiceProcess.start('orchestrator', ['serve', ...common, ...args]);
+      const { service, address } = await ServiceProcess.start('orchestrator', ['serve', ...COMMON_ARGUMENTS, ...args], signal);
       services.unshift(service);
       return new LocalCluster(services, address);
     } catch (error) {
@@ -61,4 +52,16 @@ export class LocalCluster implements AsyncDisposable {
     await orchestrator?.stop();
     await Promise.all(nodes.map((node) => node.stop()));
   }
+}
+
+const COMMON_ARGUMENTS = ['--listen', '127.0.0.1:0', '--log-level', 'warn'];
+
+/** Arguments of one node, which gets its part of the processors and of the memory. */
+function nodeArguments(name: string, { nodes, threads, backend }: Omit<LocalClusterOptions, 'roots'>): string[] {
+  const perNode = threads === 0 ? Math.max(1, Math.floor(availableParallelism() / nodes)) : threads;
+  const limit = process.constrainedMemory();
+  const memory = limit > 0 && limit < totalmem() ? limit : totalmem();
+  const memoryPerNode = Math.floor((memory * MEMORY_SHARE) / nodes);
+  const budget = ['--threads', String(perNode), '--memory', String(memoryPerNode)];
+  return ['node', ...COMMON_ARGUMENTS, '--name', name, '--backend', backend, ...budget];
 }

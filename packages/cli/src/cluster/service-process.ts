@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { SecateurError } from '@secateur/core';
+import { Interrupted } from '../output/exit.js';
 
 const COMMAND = fileURLToPath(new URL('../../bin/secateur.js', import.meta.url));
 const START_TIMEOUT_MS = 60_000;
@@ -16,28 +17,39 @@ export class ServiceProcess {
     readonly name: string,
     private readonly child: ChildProcess,
   ) {
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      this.output = (this.output + text).slice(-KEPT_OUTPUT);
-    });
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.setEncoding('utf8').on('data', (text: string) => {
+        this.output = (this.output + text).slice(-KEPT_OUTPUT);
+      });
+    }
   }
 
   /** Starts the process and resolves with its address once it listens. */
-  static async start(name: string, args: readonly string[]): Promise<{ readonly service: ServiceProcess; readonly address: string }> {
+  static async start(
+    name: string,
+    args: readonly string[],
+    signal: AbortSignal,
+  ): Promise<{ readonly service: ServiceProcess; readonly address: string }> {
+    if (signal.aborted) throw new Interrupted('Stopped.');
     // A process group of its own: Ctrl-C in the terminal is for us to handle.
-    const child = spawn(process.execPath, [COMMAND, ...args], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], detached: true });
+    const child = spawn(process.execPath, [COMMAND, ...args], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], detached: true });
     const service = new ServiceProcess(name, child);
-    const timer = setTimeout(() => child.kill('SIGKILL'), START_TIMEOUT_MS);
+    const kill = (): boolean => child.kill('SIGKILL');
+    const timer = setTimeout(kill, START_TIMEOUT_MS);
+    signal.addEventListener('abort', kill);
     try {
       const address = await new Promise<string>((resolve, reject) => {
         child.on('message', (message) => {
           if (isListening(message)) resolve(message.address);
         });
         child.once('error', reject);
-        child.once('exit', (code, signal) => reject(service.ended(code ?? signal)));
+        // After `close` all of its output has been read.
+        child.once('close', (code, how) => reject(signal.aborted ? new Interrupted('Stopped.') : service.ended(code ?? how)));
       });
       return { service, address };
     } finally {
       clearTimeout(timer);
+      signal.removeEventListener('abort', kill);
     }
   }
 
@@ -57,10 +69,7 @@ export class ServiceProcess {
   }
 
   private ended(how: number | string | null): SecateurError {
-    return new SecateurError(
-      'UNAVAILABLE',
-      `The ${this.name} process ended (${how ?? 'unknown'}) before it was ready. ${this.output.trim()}`,
-    );
+    return new SecateurError('UNAVAILABLE', `The ${this.name} process ended (${how ?? 'unknown'}) before it was ready. ${this.output.trim()}`);
   }
 }
 

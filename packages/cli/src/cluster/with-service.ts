@@ -1,5 +1,8 @@
 import { PruningClient } from '@secateur/client';
+import { ERROR_CATALOGUE, SecateurError } from '@secateur/core';
+import { Interrupted } from '../output/exit.js';
 import { LocalCluster } from './local-cluster.js';
+import { withInterruption } from './with-interruption.js';
 
 export interface ServiceOptions {
   /** HOST:PORT of a running orchestrator. Without it, one is started here for the time of the command. */
@@ -11,20 +14,23 @@ export interface ServiceOptions {
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
-/** Runs work against the orchestrator at the endpoint, or against a cluster of our own that is stopped afterwards, whatever happens. */
-export async function withService<Result>(
-  { endpoint, ...local }: ServiceOptions,
-  roots: readonly string[],
-  work: (client: PruningClient) => Promise<Result>,
-): Promise<Result> {
-  if (endpoint !== undefined) return withClient(endpoint, work);
-  await using cluster = await LocalCluster.start({ ...local, roots });
-  try {
-    return await withClient(cluster.address, work);
-  } catch (error) {
-    if (process.env['SECATEUR_DEBUG'] === '1') process.stderr.write(cluster.log);
-    throw error;
-  }
+type Work<Result> = (client: PruningClient, signal: AbortSignal) => Promise<Result>;
+
+/**
+ * Runs work against the orchestrator at the endpoint, or against a cluster of our own that is stopped afterwards, whatever happens.
+ * The signal aborts when the user stops the command.
+ */
+export function withService<Result>({ endpoint, ...local }: ServiceOptions, roots: readonly string[], work: Work<Result>): Promise<Result> {
+  return withInterruption(async (signal) => {
+    if (endpoint !== undefined) return withClient(endpoint, (client) => work(client, signal));
+    await using cluster = await LocalCluster.start({ ...local, roots }, signal);
+    try {
+      return await withClient(cluster.address, (client) => work(client, signal));
+    } catch (error) {
+      if (isUnexpected(error)) process.stderr.write(cluster.log);
+      throw error;
+    }
+  });
 }
 
 /** Runs work with a client that is closed afterwards. */
@@ -36,4 +42,12 @@ export async function withClient<Result>(endpoint: string, work: (client: Prunin
   } finally {
     client.close();
   }
+}
+
+/** Whether the reason is to be looked for in the logs rather than in the request or its files. */
+function isUnexpected(error: unknown): boolean {
+  if (process.env['SECATEUR_DEBUG'] === '1') return true;
+  if (error instanceof Interrupted) return false;
+  if (!(error instanceof SecateurError)) return true;
+  return ERROR_CATALOGUE[error.reason].retryable || error.reason === 'INTERNAL';
 }

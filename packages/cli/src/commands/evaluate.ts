@@ -1,7 +1,8 @@
 import { dirname, resolve } from 'node:path';
-import { evaluateReportToJson, resolveJobSpec, SecateurError } from '@secateur/core';
+import { evaluateReportToJson, SecateurError } from '@secateur/core';
 import { JobSpec } from '@secateur/proto/job';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
+import { checkRequest, type PathCheck } from '../input/check-request.js';
 import { formatEvaluateReport } from '../output/summary.js';
 import { writeResult } from '../output/write-result.js';
 import { runJob } from './run-job.js';
@@ -16,20 +17,21 @@ export interface EvaluateOptions extends ServiceOptions {
 }
 
 export async function evaluate(options: EvaluateOptions): Promise<void> {
-  const spec = resolveJobSpec(
-    JobSpec.fromPartial({
-      kind: {
-        $case: 'evaluate',
-        value: {
-          model: resolve(options.model),
-          data: { path: resolve(options.data), samples: options.samples, sequenceLength: options.seqLen },
-        },
-      },
-    }),
-  );
-  const roots = [resolve(options.model), dirname(resolve(options.data))];
-  const report = await withService(options, roots, async (client) => {
-    const id = await runJob(client, { jobId: '', spec, quiet: options.quiet, resumeHint: 'Run the same command again to measure anew.' });
+  const { endpoint, model, data, samples, seqLen, quiet } = options;
+  const request = JobSpec.fromPartial({
+    kind: {
+      $case: 'evaluate',
+      value: { model: resolve(model), data: { path: resolve(data), samples, sequenceLength: seqLen } },
+    },
+  });
+  const local: PathCheck[] = [
+    { flag: '--model', path: model, expected: 'exists' },
+    { flag: '--data', path: data, expected: 'exists' },
+  ];
+  const spec = await checkRequest(request, endpoint === undefined ? local : []);
+  const roots = [resolve(model), dirname(resolve(data))];
+  const report = await withService(options, roots, async (client, signal) => {
+    const id = await runJob(client, { jobId: '', spec, quiet, resumeHint: 'Run the same command again to measure anew.', signal });
     const answer = (await client.getReport(id)).report;
     if (answer?.$case !== 'evaluate') throw new SecateurError('INTERNAL', `Job ${id} has no report of an evaluation.`);
     return answer.value;

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
-import { access } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { pruneReportToJson, resolveJobSpec, SecateurError } from '@secateur/core';
+import { pruneReportToJson, SecateurError } from '@secateur/core';
 import type { Allocation, Score } from '@secateur/proto/allocation';
 import { JobSpec, type LayerBudget, type Pattern } from '@secateur/proto/job';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
+import { checkRequest, type PathCheck } from '../input/check-request.js';
 import { formatPruneReport } from '../output/summary.js';
 import { writeResult } from '../output/write-result.js';
 import { runJob } from './run-job.js';
@@ -32,17 +32,17 @@ export interface PruneOptions extends ServiceOptions {
 }
 
 export async function prune(options: PruneOptions): Promise<void> {
-  const spec = resolveJobSpec(toPruneSpec(options));
+  const spec = await checkRequest(toPruneSpec(options), pathChecks(options), options.jobId);
   const output = resolve(options.out);
-  if (options.endpoint === undefined) await checkPaths(options, output);
   const roots = [resolve(options.model), dirname(resolve(options.calibration)), dirname(output)];
-  const report = await withService(options, roots, async (client) => {
+  const report = await withService(options, roots, async (client, signal) => {
     const id = await runJob(client, {
       jobId: options.jobId ?? jobIdOf(spec),
       spec,
       quiet: options.quiet,
       ...(options.traceOut === undefined ? {} : { traceOut: resolve(options.traceOut) }),
       resumeHint: `Nothing is under ${output} yet. Run the same command again to go on after the last finished layer (kept in ${output}.partial).`,
+      signal,
     });
     const answer = (await client.getReport(id)).report;
     if (answer?.$case !== 'prune') throw new SecateurError('INTERNAL', `Job ${id} has no report of a prune job.`);
@@ -81,19 +81,13 @@ export function jobIdOf(spec: JobSpec): string {
   return `prune-${createHash('sha256').update(JobSpec.encode(spec).finish()).digest('hex').slice(0, 16)}`;
 }
 
-/** What can be seen to be wrong before any process is started. */
-async function checkPaths(options: PruneOptions, output: string): Promise<void> {
-  const missing = async (path: string): Promise<boolean> =>
-    access(path).then(
-      () => false,
-      () => true,
-    );
-  for (const [flag, path] of [
-    ['--model', options.model],
-    ['--calibration', options.calibration],
-    ['--out', dirname(output)],
-  ] as const) {
-    if (await missing(path)) throw new SecateurError('NOT_FOUND', `${flag}: there is no ${resolve(path)}.`);
-  }
-  if (!(await missing(output))) throw new SecateurError('ALREADY_EXISTS', `--out: ${output} exists; choose another folder or remove it.`);
+/** With an endpoint, only the trace is written by this machine for sure. */
+function pathChecks({ model, calibration, out, traceOut, endpoint }: PruneOptions): PathCheck[] {
+  const local: PathCheck[] = [
+    { flag: '--model', path: model, expected: 'exists' },
+    { flag: '--calibration', path: calibration, expected: 'exists' },
+    { flag: '--out', path: out, expected: 'is new' },
+  ];
+  const trace: PathCheck[] = traceOut === undefined ? [] : [{ flag: '--trace-out', path: traceOut, expected: 'folder exists' }];
+  return endpoint === undefined ? [...local, ...trace] : trace;
 }

@@ -1,20 +1,31 @@
+/** A service that has not drained by then is ended. */
+const DRAIN_LIMIT_MS = 30_000;
+
 /** Runs a service until SIGTERM, SIGINT, or the end of the process that started it; a second signal ends it at once. */
 export async function runService(run: (signal: AbortSignal, onListening: (address: string) => void) => Promise<void>): Promise<void> {
   const stop = new AbortController();
   const onSignal = (): void => {
     if (stop.signal.aborted) process.exit(1);
     stop.abort();
+    setTimeout(() => {
+      process.stderr.write(`Ended without draining: that took longer than ${DRAIN_LIMIT_MS / 1000} s.\n`);
+      process.exit(1);
+    }, DRAIN_LIMIT_MS).unref();
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
   process.once('disconnect', onSignal);
-  await run(stop.signal, (address) => {
-    if (process.send === undefined) process.stderr.write(`Listening on ${address}\n`);
-    else process.send({ type: 'listening', address });
-  });
-  // The channel to the starting process would keep this one alive.
-  if (process.connected) {
+  const startedByProcess = process.send !== undefined;
+  // The starting process may have gone while this one was loading.
+  if (startedByProcess && !process.connected) return;
+  try {
+    await run(stop.signal, (address) => {
+      if (!startedByProcess) process.stderr.write(`Listening on ${address}\n`);
+      else if (process.connected) process.send?.({ type: 'listening', address });
+    });
+  } finally {
+    // The channel to the starting process would keep this one alive.
     process.off('disconnect', onSignal);
-    process.disconnect();
+    if (process.connected) process.disconnect();
   }
 }

@@ -23,7 +23,7 @@ export function choice<Value>(offered: Readonly<Record<string, Value>>): (text: 
   return (text) => {
     const value = Object.hasOwn(offered, text) ? offered[text] : undefined;
     if (value === undefined)
-      throw new InvalidArgumentError(`${text} is not offered by this version; choose ${Object.keys(offered).join(' or ')}.`);
+      throw new InvalidArgumentError(`This is not offered by this version; choose ${Object.keys(offered).join(' or ')}.`);
     return value;
   };
 }

@@ -103,6 +103,7 @@ function resolveSource(source: TokenSource | undefined, field: string, violation
 }
 
 function resolveOptions(options: AllocationOptions | undefined, violations: Violations): AllocationOptions {
+  // Zero and an empty list mean that nothing was given.
   const score = options?.score || Score.WANDA;
   const allocation = options?.allocation || Allocation.TRIM;
   const iterations = options?.iterations || DEFAULT_ITERATIONS;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { FeedForward, ModelFamily, Normalization, PositionEncoding } from '@secateur/proto/model';
+import { countParameters } from '../../test/count-parameters.js';
 import { SecateurError } from '../errors.js';
-import { countParameters } from './count-parameters.js';
 import { parseArchitecture } from './parse-architecture.js';
 
 /** What the published config.json of each model says about its computation, with its published number of parameters. */

@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import { DataType, TensorRole, type Architecture } from '@secateur/proto/model';
 import { InputSite } from '@secateur/proto/statistics';
+import { countParameters } from '../../test/count-parameters.js';
 import { SecateurError } from '../errors.js';
-import { countParameters } from './count-parameters.js';
 import type { ModelPlan } from './model-plan.js';
 import { parseArchitecture } from './parse-architecture.js';
 import { planModel, type StoredTensor } from './plan-model.js';

@@ -1,0 +1,31 @@
+// Measures the engine, the wire and the whole command, each beside a peer or a limit in the same run.
+//   npm run bench                 prints the tables
+//   npm run bench -- --write      also puts them into docs/performance.md
+//   npm run bench -- fetch        only one of: engine, fetch, prune
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { workspaceRoot } from '../scripts/lib/workspace-root.mjs';
+import { benchEngine } from './engine.mjs';
+import { benchFetch } from './fetch.mjs';
+import { benchPrune } from './prune.mjs';
+
+const benches = { engine: benchEngine, fetch: benchFetch, prune: benchPrune };
+const args = process.argv.slice(2);
+const write = args.includes('--write');
+const chosen = args.filter((argument) => argument !== '--write');
+const unknown = chosen.find((name) => !Object.hasOwn(benches, name));
+if (unknown !== undefined) {
+  console.error(`There is no benchmark ${unknown}; choose ${Object.keys(benches).join(', ')}.`);
+  process.exit(2);
+}
+
+const page = join(workspaceRoot, 'docs/performance.md');
+for (const [name, bench] of Object.entries(benches)) {
+  if (chosen.length > 0 && !chosen.includes(name)) continue;
+  for (const [table, text] of Object.entries(await bench())) {
+    console.log(`\n${table}\n${text}`);
+    if (!write) continue;
+    const section = new RegExp(`(<!-- bench:${table} -->\n)[^]*?(\n<!-- /bench -->)`);
+    writeFileSync(page, readFileSync(page, 'utf8').replace(section, `$1\n${text}\n$2`));
+  }
+}

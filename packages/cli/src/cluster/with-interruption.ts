@@ -1,0 +1,18 @@
+import { ExitCode } from '../output/exit.js';
+
+/** Runs work that Ctrl-C, SIGTERM and SIGHUP ask to stop by aborting its signal. A second one ends the process at once. */
+export async function withInterruption<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  const stop = new AbortController();
+  const onSignal = (): void => {
+    if (stop.signal.aborted) process.exit(ExitCode.INTERRUPTED);
+    process.stderr.write('Stopping; press Ctrl-C again to end at once.\n');
+    stop.abort();
+  };
+  const names = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const name of names) process.on(name, onSignal);
+  try {
+    return await work(stop.signal);
+  } finally {
+    for (const name of names) process.off(name, onSignal);
+  }
+}

@@ -1,0 +1,66 @@
+import { access } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { resolveJobSpec, SecateurError, validateJobId, type FieldViolation } from '@secateur/core';
+import type { JobSpec } from '@secateur/proto/job';
+
+/** Flags of the fields that a service may find wrong. */
+const FLAGS: Readonly<Record<string, string>> = {
+  'evaluate.data.samples': '--samples',
+  'evaluate.data.sequence_length': '--seq-len',
+  'prune.calibration.samples': '--samples',
+  'prune.calibration.sequence_length': '--seq-len',
+  'prune.options.allocation': '--allocation',
+  'prune.options.iterations': '--iterations',
+  'prune.options.learning_rates': '--learning-rates',
+  job_id: '--job-id',
+};
+
+/** What is to be there, or not to be there, on this machine before a job is begun. */
+export interface PathCheck {
+  readonly flag: string;
+  readonly path: string;
+  readonly expected: 'exists' | 'folder exists' | 'is new';
+}
+
+/** The spec with its defaults; INVALID_REQUEST with everything that can be seen to be wrong before any process is started. */
+export async function checkRequest(spec: JobSpec, checks: readonly PathCheck[], jobId?: string): Promise<JobSpec> {
+  let resolved: JobSpec | undefined;
+  const violations = [
+    ...violationsOf(() => (resolved = resolveJobSpec(spec))),
+    ...(jobId === undefined ? [] : violationsOf(() => validateJobId(jobId))),
+    ...(await Promise.all(checks.map(checkPath))).flat(),
+  ];
+  if (resolved === undefined || violations.length > 0) throw new SecateurError('INVALID_REQUEST', 'Wrong options:', { violations });
+  return resolved;
+}
+
+function violationsOf(validate: () => unknown): FieldViolation[] {
+  try {
+    validate();
+    return [];
+  } catch (error) {
+    if (!(error instanceof SecateurError) || error.violations.length === 0) throw error;
+    return error.violations.map(({ field, description }) => ({ field: FLAGS[field] ?? field, description }));
+  }
+}
+
+async function checkPath({ flag, path, expected }: PathCheck): Promise<FieldViolation[]> {
+  const absolute = resolve(path);
+  const found = await exists(absolute);
+  switch (expected) {
+    case 'exists':
+      return found ? [] : [{ field: flag, description: `${absolute} does not exist` }];
+    case 'is new':
+      if (found) return [{ field: flag, description: `${absolute} exists already; choose another name or remove it` }];
+      return checkPath({ flag, path, expected: 'folder exists' });
+    case 'folder exists':
+      return (await exists(dirname(absolute))) ? [] : [{ field: flag, description: `${dirname(absolute)}, where it is to go, does not exist` }];
+  }
+}
+
+function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

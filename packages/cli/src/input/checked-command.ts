@@ -1,0 +1,51 @@
+import { Command, InvalidArgumentError, type ErrorOptions, type Option } from 'commander';
+import { ExitCode } from '../output/exit.js';
+
+/** A command that tells everything that is wrong with its options at once; Commander itself stops at the first. */
+export class CheckedCommand extends Command {
+  private readonly requiredOptions: Option[] = [];
+  private readonly problems: string[] = [];
+
+  override createCommand(name?: string): CheckedCommand {
+    return new CheckedCommand(name);
+  }
+
+  override addOption(option: Option): this {
+    if (option.mandatory) {
+      option.makeOptionMandatory(false);
+      this.requiredOptions.push(option);
+    }
+    const { parseArg } = option;
+    if (parseArg !== undefined) {
+      option.argParser((text, previous: unknown) => {
+        try {
+          return parseArg(text, previous);
+        } catch (error) {
+          if (!(error instanceof InvalidArgumentError)) throw error;
+          this.problems.push(`${option.long ?? option.flags} ${text}: ${error.message}`);
+          return previous;
+        }
+      });
+    }
+    return super.addOption(option);
+  }
+
+  isRequired(option: Option): boolean {
+    return this.requiredOptions.includes(option);
+  }
+
+  /** Ends with a usage error when an option is wrong or missing. */
+  checkOptions(): void {
+    for (const option of this.requiredOptions) {
+      if (this.getOptionValueSource(option.attributeName()) === undefined) this.problems.push(`${option.flags} is missing.`);
+    }
+    const last = this.problems.pop();
+    if (last !== undefined) this.error(`error: ${last}`, { exitCode: ExitCode.USAGE, code: 'secateur.wrongOptions' });
+  }
+
+  /** Commander's way out of every usage error. */
+  override error(message: string, options?: ErrorOptions): never {
+    const earlier = this.problems.splice(0).map((problem) => `error: ${problem}`);
+    return super.error([...earlier, message].join('\n'), options);
+  }
+}
