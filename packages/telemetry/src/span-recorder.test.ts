@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { ROOT_CONTEXT, trace, type Tracer } from '@opentelemetry/api';
-import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node';
+import { BasicTracerProvider } from '@opentelemetry/sdk-trace-base';
 import { Attribute } from './names.js';
 import { readSpans } from './otlp-json.js';
 import { RootSampler } from './root-sampler.js';
@@ -8,7 +8,7 @@ import { SpanRecorder } from './span-recorder.js';
 
 /** A tracer of its own whose root spans are recorded. */
 function tracerOf(recorder: SpanRecorder): Tracer {
-  return new NodeTracerProvider({ sampler: new RootSampler(false), spanProcessors: [recorder] }).getTracer('test');
+  return new BasicTracerProvider({ sampler: new RootSampler(false), spanProcessors: [recorder] }).getTracer('test');
 }
 
 /** A trace of `spans` root spans' worth of text. Returns its id. */

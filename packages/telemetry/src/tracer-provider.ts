@@ -1,5 +1,6 @@
-import { detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
-import { BatchSpanProcessor, NodeTracerProvider, ParentBasedSampler, type SpanProcessor } from '@opentelemetry/sdk-trace-node';
+import { envDetector, resourceFromAttributes } from '@opentelemetry/resources';
+import { NodeSDK } from '@opentelemetry/sdk-node';
+import { BatchSpanProcessor, ParentBasedSampler, type SpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { createOtlpExporter, otlpProtocol } from './otlp-exporter.js';
 import { RootSampler } from './root-sampler.js';
 import type { ServiceIdentity } from './service-identity.js';
@@ -8,7 +9,7 @@ import type { SpanRecorder } from './span-recorder.js';
 /** The default of 2048 loses spans when a layer ends on many nodes at once. */
 const EXPORT_QUEUE_SPANS = 16_384;
 
-/** Registers the tracer provider, the W3C propagators and the context manager; returns what flushes and stops them. */
+/** Starts the Node SDK with W3C propagation; returns what flushes and stops it. */
 export async function startTracing(service: ServiceIdentity, recorder: SpanRecorder): Promise<() => Promise<void>> {
   const protocol = otlpProtocol(process.env);
   const spanProcessors: SpanProcessor[] = [recorder];
@@ -20,9 +21,11 @@ export async function startTracing(service: ServiceIdentity, recorder: SpanRecor
     'service.version': service.serviceVersion,
     'service.instance.id': service.instanceId,
     'process.pid': process.pid,
-  }).merge(detectResources({ detectors: [envDetector] }));
+  });
   const sampler = new ParentBasedSampler({ root: new RootSampler(protocol !== undefined) });
-  const provider = new NodeTracerProvider({ resource, sampler, spanProcessors });
-  provider.register();
-  return () => provider.shutdown();
+  // Nothing is measured or logged over OTLP, so the SDK's own readers would only look for a collector in vain.
+  const signals = { metricReaders: [], logRecordProcessors: [], instrumentations: [] };
+  const sdk = new NodeSDK({ resource, resourceDetectors: [envDetector], sampler, spanProcessors, ...signals });
+  sdk.start();
+  return () => sdk.shutdown();
 }

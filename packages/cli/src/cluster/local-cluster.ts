@@ -15,17 +15,25 @@ export interface LocalClusterOptions {
 
 /** An orchestrator and kernel nodes on free loopback ports of this machine: the same processes a real cluster has. */
 export class LocalCluster implements AsyncDisposable {
+  private readonly loss = new AbortController();
+
   private constructor(
-    private readonly services: readonly ServiceProcess[],
+    private readonly orchestrator: ServiceProcess,
+    private readonly nodes: readonly ServiceProcess[],
     /** HOST:PORT of the orchestrator. */
     readonly address: string,
-  ) {}
+  ) {
+    const onLost = ({ lost }: ServiceProcess): void => {
+      if (orchestrator.lost.aborted || nodes.every((node) => node.lost.aborted)) this.loss.abort(lost.reason);
+    };
+    for (const service of [orchestrator, ...nodes]) service.lost.addEventListener('abort', () => onLost(service));
+  }
 
   /** Leaves no process behind when it fails or the signal aborts. */
   static async start({ roots, ...options }: LocalClusterOptions, signal: AbortSignal): Promise<LocalCluster> {
-    const nodes = Array.from({ length: options.nodes }, (_, index) => `node-${index}`);
-    const started = await Promise.allSettled(nodes.map((name) => ServiceProcess.start(name, nodeArguments(name, options), signal)));
-    const services = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value.service] : []));
+    const names = Array.from({ length: options.nodes }, (_, index) => `node-${index}`);
+    const started = await Promise.allSettled(names.map((name) => ServiceProcess.start(name, nodeArguments(name, options), signal)));
+    const nodes = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value.service] : []));
     try {
       const addresses = started.map((result) => {
         if (result.status === 'rejected') throw result.reason;
@@ -33,24 +41,27 @@ export class LocalCluster implements AsyncDisposable {
       });
       const args = [...addresses.flatMap((address) => ['--node', address]), ...roots.flatMap((root) => ['--root', root])];
       const { service, address } = await ServiceProcess.start('orchestrator', ['serve', ...COMMON_ARGUMENTS, ...args], signal);
-      services.unshift(service);
-      return new LocalCluster(services, address);
+      return new LocalCluster(service, nodes, address);
     } catch (error) {
-      await Promise.all(services.map((service) => service.stop()));
+      await Promise.all(nodes.map((node) => node.stop()));
       throw error;
     }
   }
 
+  /** Aborts when no job can go on any more: the orchestrator or all nodes have ended by themselves. */
+  get lost(): AbortSignal {
+    return this.loss.signal;
+  }
+
   /** What the processes last wrote to their logs, for people who look for a reason. */
   get log(): string {
-    return this.services.map(({ name, log }) => (log === '' ? '' : `--- ${name}\n${log}`)).join('');
+    return [this.orchestrator, ...this.nodes].map(({ name, log }) => (log === '' ? '' : `--- ${name}\n${log}`)).join('');
   }
 
   /** Stops the orchestrator first, so that it can give back what it holds on the nodes. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const [orchestrator, ...nodes] = this.services;
-    await orchestrator?.stop();
-    await Promise.all(nodes.map((node) => node.stop()));
+    await this.orchestrator.stop();
+    await Promise.all(this.nodes.map((node) => node.stop()));
   }
 }
 

@@ -12,6 +12,8 @@ const KEPT_OUTPUT = 16_000;
 /** A `secateur serve` or `secateur node` process of ours. It ends with us, however we end, because its IPC channel closes then. */
 export class ServiceProcess {
   private output = '';
+  private stopping = false;
+  private readonly loss = new AbortController();
 
   private constructor(
     readonly name: string,
@@ -22,6 +24,9 @@ export class ServiceProcess {
         this.output = (this.output + text).slice(-KEPT_OUTPUT);
       });
     }
+    child.once('close', (code, how) => {
+      if (!this.stopping) this.loss.abort(new SecateurError('UNAVAILABLE', `The ${name} process ended unexpectedly (${code ?? how}).`));
+    });
   }
 
   /** Starts the process and resolves with its address once it listens. */
@@ -58,8 +63,14 @@ export class ServiceProcess {
     return this.output;
   }
 
+  /** Aborts when the process ends without having been told to. */
+  get lost(): AbortSignal {
+    return this.loss.signal;
+  }
+
   /** Ends the process: SIGTERM, and SIGKILL when that takes too long. */
   async stop(): Promise<void> {
+    this.stopping = true;
     if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     const exited = once(this.child, 'exit');
     this.child.kill('SIGTERM');

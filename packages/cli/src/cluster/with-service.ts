@@ -18,15 +18,16 @@ type Work<Result> = (client: PruningClient, signal: AbortSignal) => Promise<Resu
 
 /**
  * Runs work against the orchestrator at the endpoint, or against a cluster of our own that is stopped afterwards, whatever happens.
- * The signal aborts when the user stops the command.
+ * The signal aborts when the user stops the command or the cluster is lost.
  */
 export function withService<Result>({ endpoint, ...local }: ServiceOptions, roots: readonly string[], work: Work<Result>): Promise<Result> {
   return withInterruption(async (signal) => {
     if (endpoint !== undefined) return withClient(endpoint, (client) => work(client, signal));
     await using cluster = await LocalCluster.start({ ...local, roots }, signal);
     try {
-      return await withClient(cluster.address, (client) => work(client, signal));
-    } catch (error) {
+      return await withClient(cluster.address, (client) => work(client, AbortSignal.any([signal, cluster.lost])));
+    } catch (failure) {
+      const error: unknown = cluster.lost.aborted ? cluster.lost.reason : failure;
       if (isUnexpected(error)) process.stderr.write(cluster.log);
       throw error;
     }

@@ -1,6 +1,7 @@
-import { dirname, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { evaluateReportToJson, SecateurError } from '@secateur/core';
 import { JobSpec } from '@secateur/proto/job';
+import { localRoots } from '../cluster/local-roots.js';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
 import { checkRequest, type PathCheck } from '../input/check-request.js';
 import { formatEvaluateReport } from '../output/summary.js';
@@ -29,7 +30,7 @@ export async function evaluate(options: EvaluateOptions): Promise<void> {
     { flag: '--data', path: data, expected: 'exists' },
   ];
   const spec = await checkRequest(request, endpoint === undefined ? local : []);
-  const roots = [resolve(model), dirname(resolve(data))];
+  const roots = await localRoots(model, data);
   const report = await withService(options, roots, async (client, signal) => {
     const id = await runJob(client, { jobId: '', spec, quiet, resumeHint: 'Run the same command again to measure anew.', signal });
     const answer = (await client.getReport(id)).report;

@@ -1,10 +1,13 @@
 import { createHash } from 'node:crypto';
-import { dirname, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
 import type { Allocation, Score } from '@secateur/proto/allocation';
 import { JobSpec, type LayerBudget, type Pattern } from '@secateur/proto/job';
+import { localRoots } from '../cluster/local-roots.js';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
 import { checkRequest, type PathCheck } from '../input/check-request.js';
+import { Interrupted, Unfinished } from '../output/exit.js';
 import { formatPruneReport } from '../output/summary.js';
 import { writeResult } from '../output/write-result.js';
 import { runJob } from './run-job.js';
@@ -34,21 +37,23 @@ export interface PruneOptions extends ServiceOptions {
 export async function prune(options: PruneOptions): Promise<void> {
   const spec = await checkRequest(toPruneSpec(options), pathChecks(options), options.jobId);
   const output = resolve(options.out);
-  const roots = [resolve(options.model), dirname(resolve(options.calibration)), dirname(output)];
-  const report = await withService(options, roots, async (client, signal) => {
-    const id = await runJob(client, {
-      jobId: options.jobId ?? jobIdOf(spec),
-      spec,
-      quiet: options.quiet,
-      ...(options.traceOut === undefined ? {} : { traceOut: resolve(options.traceOut) }),
-      resumeHint: `Nothing is under ${output} yet. Run the same command again to go on after the last finished layer (kept in ${output}.partial).`,
-      signal,
+  const unfinished = `${output}.partial`;
+  const roots = await localRoots(options.model, options.calibration, output);
+  const resumeHint = `Run the same command again to go on after the last finished layer (kept in ${unfinished}).`;
+  try {
+    const report = await withService(options, roots, async (client, signal) => {
+      const traceOut = options.traceOut === undefined ? {} : { traceOut: resolve(options.traceOut) };
+      const jobId = options.jobId ?? jobIdOf(spec);
+      const id = await runJob(client, { jobId, spec, quiet: options.quiet, ...traceOut, resumeHint, signal });
+      const answer = (await client.getReport(id)).report;
+      if (answer?.$case !== 'prune') throw new SecateurError('INTERNAL', `Job ${id} has no report of a prune job.`);
+      return answer.value;
     });
-    const answer = (await client.getReport(id)).report;
-    if (answer?.$case !== 'prune') throw new SecateurError('INTERNAL', `Job ${id} has no report of a prune job.`);
-    return answer.value;
-  });
-  writeResult(options.json, pruneReportToJson(report), () => formatPruneReport(report));
+    writeResult(options.json, pruneReportToJson(report), () => formatPruneReport(report));
+  } catch (error) {
+    if (error instanceof Interrupted || !existsSync(unfinished)) throw error;
+    throw new Unfinished(error, resumeHint);
+  }
 }
 
 /** The job a user asks for; paths become absolute because the service may run elsewhere. */

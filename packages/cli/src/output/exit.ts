@@ -8,8 +8,25 @@ export class Interrupted extends Error {
   override readonly name = 'Interrupted';
 }
 
+/** A failure, and how to go on after it. */
+export class Unfinished extends Error {
+  override readonly name = 'Unfinished';
+
+  constructor(
+    readonly failure: unknown,
+    readonly hint: string,
+  ) {
+    super(hint, { cause: failure });
+  }
+}
+
 /** Tells the user what went wrong and returns the exit code. Stacks are for SECATEUR_DEBUG=1. */
 export function reportError(error: unknown): number {
+  if (error instanceof Unfinished) {
+    const exitCode = reportError(error.failure);
+    process.stderr.write(`${error.hint}\n`);
+    return exitCode;
+  }
   process.stderr.write(describeError(error));
   if (process.env['SECATEUR_DEBUG'] === '1' && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
   if (error instanceof Interrupted) return ExitCode.INTERRUPTED;

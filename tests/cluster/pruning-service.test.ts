@@ -1,0 +1,89 @@
+/** The jobs API of a running orchestrator, as other services call it. */
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { JobState } from '@secateur/proto/job';
+import { Cluster } from '../support/cluster.js';
+import { eventually, prune, pruneSpec } from '../support/jobs.js';
+import { modelPath, withTemporaryFolder } from '../support/paths.js';
+
+let cluster: Cluster;
+beforeAll(async () => {
+  cluster = await Cluster.start({ nodes: 1 });
+});
+afterAll(() => cluster[Symbol.asyncDispose]());
+
+test('creating a job twice gives one job, and another spec under its id is refused', () =>
+  withTemporaryFolder(async (folder) => {
+    const spec = pruneSpec('books-opt', join(folder, 'pruned'));
+    const report = await prune(cluster.client, 'twice', spec);
+    const again = await cluster.client.createJob({ jobId: 'twice', spec });
+    expect(again.state).toBe(JobState.SUCCEEDED);
+    expect(report.projections).toHaveLength(24);
+    const other = pruneSpec('books-opt', join(folder, 'pruned'), { sparsity: 0.6 });
+    await expect(cluster.client.createJob({ jobId: 'twice', spec: other })).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
+  }));
+
+test('a wrong spec is refused with all its violations before there is a job', async () => {
+  const spec = pruneSpec('books-opt', '/tmp/nowhere', { sparsity: 1.5, calibration: { path: '', samples: 0, sequenceLength: 1, seed: 0 } });
+  const error = await cluster.client.createJob({ jobId: 'wrong', spec }).catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ reason: 'INVALID_REQUEST' });
+  const fields = (error as { violations: { field: string }[] }).violations.map(({ field }) => field);
+  expect(fields).toEqual(['prune.sparsity', 'prune.calibration.path', 'prune.calibration.sequence_length']);
+  await expect(cluster.client.getJob('wrong')).rejects.toMatchObject({ reason: 'NOT_FOUND' });
+});
+
+test('an output folder that exists is refused before there is a job', async () => {
+  const spec = pruneSpec('books-opt', modelPath('books-opt'));
+  await expect(cluster.client.createJob({ spec })).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
+});
+
+test('events have numbers without gaps and can be watched from any of them', () =>
+  withTemporaryFolder(async (folder) => {
+    const sequences: number[] = [];
+    await prune(cluster.client, 'watched', pruneSpec('books-opt', join(folder, 'pruned')), ({ sequence }) => sequences.push(sequence));
+    expect(sequences).toEqual(sequences.map((_, index) => index + 1));
+    const later: number[] = [];
+    for await (const { sequence } of cluster.client.watchJob('watched', { afterSequence: 10 })) later.push(sequence);
+    expect(later).toEqual(sequences.slice(10));
+  }));
+
+test('jobs wait for their turn, and one that waits or runs can be cancelled at once', () =>
+  withTemporaryFolder(async (folder) => {
+    const { client } = cluster;
+    await client.createJob({ jobId: 'running', spec: pruneSpec('books-qwen2', join(folder, 'a')) });
+    await client.createJob({ jobId: 'waiting', spec: pruneSpec('books-qwen2', join(folder, 'b')) });
+    await eventually(async () => (await client.getJob('running')).state === JobState.RUNNING, 'the first job runs');
+    expect((await client.getJob('waiting')).state).toBe(JobState.QUEUED);
+    const sameOutput = pruneSpec('books-opt', join(folder, 'a'));
+    await expect(client.createJob({ spec: sameOutput })).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
+    expect((await client.cancelJob('waiting')).state).toBe(JobState.CANCELLED);
+    expect((await client.getJob('running')).state).toBe(JobState.RUNNING);
+    const started = performance.now();
+    expect((await client.cancelJob('running')).state).toBe(JobState.CANCELLED);
+    expect(performance.now() - started).toBeLessThan(5000);
+    await expect(client.getReport('running')).rejects.toMatchObject({ reason: 'FAILED_PRECONDITION' });
+    // Its session is closed on the node.
+    await eventually(async () => (await client.listNodes())[0]?.description?.sessions === 0, 'the node has no session');
+    expect((await client.listNodes())[0]?.description?.memoryUsedBytes).toBe(0);
+  }));
+
+test('jobs are listed newest first, all of them over pages', async () => {
+  const ids: string[] = [];
+  for await (const { id } of cluster.client.listJobs()) ids.push(id);
+  expect(ids).toEqual(['waiting', 'running', 'watched', 'twice']);
+});
+
+test('what is not there is NOT_FOUND', async () => {
+  for (const call of [
+    () => cluster.client.getJob('none'),
+    () => cluster.client.cancelJob('none'),
+    () => cluster.client.getReport('none'),
+  ]) {
+    await expect(call()).rejects.toMatchObject({ reason: 'NOT_FOUND' });
+  }
+});
+
+test('nodes are described with their engine', async () => {
+  const [node] = await cluster.client.listNodes();
+  expect(node).toMatchObject({ healthy: true, description: { name: 'node-0', engine: { backend: 'cpu', threads: 1 } } });
+});
