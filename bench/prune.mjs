@@ -117,14 +117,31 @@ export async function benchPrune() {
   try {
     await writeSyntheticModel(folder);
     const models = [
-      ['books-qwen2, 128 x 256 tokens', join(workspaceRoot, 'examples/models/books-qwen2'), join(workspaceRoot, 'tests/fixtures/calibration/books-qwen2-calibration.safetensors')],
+      [
+        'books-qwen2, 128 x 256 tokens',
+        join(workspaceRoot, 'examples/models/books-qwen2'),
+        join(workspaceRoot, 'tests/fixtures/calibration/books-qwen2-calibration.safetensors'),
+      ],
       ['hidden 1024, 4 layers, 64 x 512 tokens', folder, join(folder, 'ids.safetensors')],
     ];
     const rows = [];
     const memory = [];
     let outputs = 0;
     const prune = (/** @type {string} */ model, /** @type {string} */ data, /** @type {string[]} */ extra) =>
-      run(['prune', '--model', model, '--calibration', data, '--sparsity', '0.7', '--out', join(folder, `out-${outputs++}`), '--json', '--quiet', ...extra]);
+      run([
+        'prune',
+        '--model',
+        model,
+        '--calibration',
+        data,
+        '--sparsity',
+        '0.7',
+        '--out',
+        join(folder, `out-${outputs++}`),
+        '--json',
+        '--quiet',
+        ...extra,
+      ]);
     for (const [name = '', model = '', data = ''] of models) {
       const { seconds, output, peaks } = await prune(model, data, []);
       const steps = JSON.parse(output).timings.seconds;
@@ -151,7 +168,10 @@ export async function benchPrune() {
       empty.push((performance.now() - started) / 1000);
     }
     return {
-      prune: markdownTable(['job on 2 nodes', 'plan s', 'collect s', 'allocate s', 'write s', 'propagate s', 'sum of steps s', 'job s', 'command s'], rows),
+      prune: markdownTable(
+        ['job on 2 nodes', 'plan s', 'collect s', 'allocate s', 'write s', 'propagate s', 'sum of steps s', 'job s', 'command s'],
+        rows,
+      ),
       memory: markdownTable(['job on 2 nodes', 'kernel node MiB', 'orchestrator MiB', 'command MiB'], memory),
       overheads: markdownTable(
         ['what', 'value'],

@@ -1,13 +1,20 @@
 import { availableParallelism } from 'node:os';
 import { Allocation, Score } from '@secateur/proto/allocation';
 import { LayerBudget, Pattern } from '@secateur/proto/job';
-import { CommanderError, Option, type Command } from 'commander';
+import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
 import { byteSize, choice, hostPort, numbers, repeatable, share, wholeNumber } from './input/option-parsers.js';
 import { ExitCode, reportError } from './output/exit.js';
 
 const DEFAULT_ENDPOINT = '127.0.0.1:7400';
 const DEFAULT_NODE_ADDRESS = '127.0.0.1:7401';
+
+const ENVIRONMENT = `
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Environment: OTEL_EXPORTER_OTLP_ENDPOINT and the like export traces, SECATEUR_DEBUG=1 shows stacks and logs of failures.
+
+Example:
+  secateur prune --model models/Qwen2.5-0.5B --out pruned --sparsity 0.7 --calibration text.jsonl`;
 
 /** The command line. What a command needs is loaded when it runs, so that --help answers at once. */
 export function createProgram(version: string): CheckedCommand {
@@ -16,7 +23,8 @@ export function createProgram(version: string): CheckedCommand {
     .version(version)
     .showHelpAfterError('(secateur <command> --help shows all options)')
     .exitOverride()
-    .hook('preAction', (_program, command) => (command as CheckedCommand).checkOptions());
+    .hook('preAction', (_program, command) => (command as CheckedCommand).checkOptions())
+    .addHelpText('after', ENVIRONMENT);
   addPrune(program);
   addEvaluate(program);
   addInspect(program);
@@ -29,7 +37,7 @@ export function createProgram(version: string): CheckedCommand {
 }
 
 /** Runs the command line and returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted. */
-export async function runProgram(program: Command, argv: readonly string[]): Promise<number> {
+export async function runProgram(program: CheckedCommand, argv: readonly string[]): Promise<number> {
   try {
     await program.parseAsync(argv, { from: 'user' });
     return 0;
@@ -40,7 +48,7 @@ export async function runProgram(program: Command, argv: readonly string[]): Pro
   }
 }
 
-function addPrune(program: Command): void {
+function addPrune(program: CheckedCommand): void {
   const command = program
     .command('prune')
     .description('Prune a checkpoint. Without --endpoint it starts an orchestrator and kernel nodes here and stops them afterwards.')
@@ -76,14 +84,14 @@ function addPrune(program: Command): void {
     .option('--job-id <id>', 'id of the job (default: made from the options)')
     .option('--trace-out <file>', 'write a trace that ui.perfetto.dev opens');
   withJobOptions(command)
-    .addHelpText('after', '\nExample:\n  secateur prune --model models/Qwen2.5-0.5B --out pruned --sparsity 0.7 --calibration text.jsonl')
+    .example('secateur prune --model models/Qwen2.5-0.5B --out pruned --sparsity 0.7 --calibration text.jsonl')
     .action(async (options: unknown) => {
       const { prune } = await import('./commands/prune.js');
       await prune(options as Parameters<typeof prune>[0]);
     });
 }
 
-function addEvaluate(program: Command): void {
+function addEvaluate(program: CheckedCommand): void {
   const command = program
     .command('eval')
     .description('Measure the perplexity of a checkpoint, dense or pruned, over the same kernel nodes.')
@@ -93,26 +101,27 @@ function addEvaluate(program: Command): void {
     .option('--samples <n>', 'windows to measure; 0 = all', wholeNumber(0), 0)
     .option('--seq-len <n>', 'tokens per window; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0);
   withJobOptions(command)
-    .addHelpText('after', '\nExample:\n  secateur eval --model pruned --data wiki.test.txt --seq-len 2048')
+    .example('secateur eval --model pruned --data wiki.test.txt --seq-len 2048')
     .action(async (options: unknown) => {
       const { evaluate } = await import('./commands/evaluate.js');
       await evaluate(options as Parameters<typeof evaluate>[0]);
     });
 }
 
-function addInspect(program: Command): void {
+function addInspect(program: CheckedCommand): void {
   program
     .command('inspect')
     .description('Show what the projections of a checkpoint look like: zeros, dead rows and columns, NaN.')
     .argument('<dir>', 'folder of the checkpoint')
-    .option('--json', 'print one JSON document', false)
-    .action(async (directory: string, options: { json: boolean }) => {
+    .option('--json', 'print one JSON document on stdout')
+    .example('secateur inspect pruned')
+    .action(async (directory: string, options: { json?: boolean }) => {
       const { inspect } = await import('./commands/inspect.js');
       await inspect(directory, options);
     });
 }
 
-function addServe(program: Command): void {
+function addServe(program: CheckedCommand): void {
   program
     .command('serve')
     .description('Run an orchestrator: accepts jobs over gRPC and runs them on kernel nodes.')
@@ -121,14 +130,14 @@ function addServe(program: Command): void {
     .requiredOption('--node <host:port>', 'address of a kernel node; repeat it for more', repeatable(hostPort))
     .requiredOption('--root <dir>', 'folder that jobs may read from and write to; repeat it for more', repeatable(String))
     .addOption(logLevel())
-    .addHelpText('after', '\nExample:\n  secateur serve --node 10.0.0.5:7401 --node 10.0.0.6:7401 --root /models --root /data')
+    .example('secateur serve --node 10.0.0.5:7401 --node 10.0.0.6:7401 --root /models --root /data')
     .action(async (options: unknown) => {
       const { serve } = await import('./commands/serve.js');
       await serve(options as Parameters<typeof serve>[0]);
     });
 }
 
-function addNode(program: Command): void {
+function addNode(program: CheckedCommand): void {
   program
     .command('node')
     .description('Run a kernel node: computes for orchestrators.')
@@ -138,49 +147,45 @@ function addNode(program: Command): void {
     .option('--threads <n>', 'threads that compute; 0 = one per processor', wholeNumber(0), 0)
     .option('--memory <size>', 'memory the engine may use, such as 8GiB (default: 80 % of what there is)', byteSize)
     .addOption(logLevel())
-    .addHelpText('after', '\nExample:\n  secateur node --listen 0.0.0.0:7401 --threads 16 --memory 64GiB')
+    .example('secateur node --listen 0.0.0.0:7401 --threads 16 --memory 64GiB')
     .action(async (options: unknown) => {
       const { node } = await import('./commands/node.js');
       await node(options as Parameters<typeof node>[0]);
     });
 }
 
-function addJobs(program: Command): void {
+function addJobs(program: CheckedCommand): void {
   const jobs = program.command('jobs').description('List, read, watch and cancel the jobs of an orchestrator.');
   const load = () => import('./commands/jobs.js');
-  withEndpoint(jobs.command('list').description('List the jobs, newest first.')).action(async (options: EndpointFlags) =>
-    (await load()).listJobs(options),
-  );
-  withEndpoint(jobs.command('get').description('Show a job.').argument('<job>')).action(async (job: string, options: EndpointFlags) =>
-    (await load()).getJob(job, options),
-  );
-  withEndpoint(jobs.command('watch').description('Show what happens in a job until it ends.').argument('<job>')).action(
-    async (job: string, options: EndpointFlags) => (await load()).watchJob(job, options),
-  );
-  withEndpoint(jobs.command('cancel').description('Stop a job; its finished layers are kept.').argument('<job>')).action(
-    async (job: string, options: EndpointFlags) => (await load()).cancelJob(job, options),
-  );
-  withEndpoint(jobs.command('report').description('Show what a finished job found.').argument('<job>')).action(
-    async (job: string, options: EndpointFlags) => (await load()).reportJob(job, options),
-  );
+  withEndpoint(
+    jobs.command('list').description('List the jobs, newest first.').example('secateur jobs list --endpoint 10.0.0.1:7400'),
+  ).action(async (options: EndpointFlags) => (await load()).listJobs(options));
+  const addJobCommand = (name: string, description: string, run: (job: string, options: EndpointFlags) => Promise<void>): void => {
+    const command = jobs.command(name).description(description).argument('<job>', 'id of the job');
+    withEndpoint(command.example(`secateur jobs ${name} qwen-70 --endpoint 10.0.0.1:7400`)).action(run);
+  };
+  addJobCommand('get', 'Show a job.', async (job, options) => (await load()).getJob(job, options));
+  addJobCommand('watch', 'Show what happens in a job until it ends.', async (job, options) => (await load()).watchJob(job, options));
+  addJobCommand('cancel', 'Stop a job; its finished layers are kept.', async (job, options) => (await load()).cancelJob(job, options));
+  addJobCommand('report', 'Show what a finished job found.', async (job, options) => (await load()).reportJob(job, options));
 }
 
-function addNodes(program: Command): void {
-  withEndpoint(program.command('nodes').description('List the kernel nodes of an orchestrator and their health.')).action(
-    async (options: EndpointFlags) => {
-      const { listNodes } = await import('./commands/jobs.js');
-      await listNodes(options);
-    },
-  );
+function addNodes(program: CheckedCommand): void {
+  const command = program.command('nodes').description('List the kernel nodes of an orchestrator and their health.');
+  withEndpoint(command.example('secateur nodes --endpoint 10.0.0.1:7400')).action(async (options: EndpointFlags) => {
+    const { listNodes } = await import('./commands/jobs.js');
+    await listNodes(options);
+  });
 }
 
-function addTrace(program: Command): void {
+function addTrace(program: CheckedCommand): void {
   program
     .command('trace')
-    .description('Write the recorded trace of a job as a file that ui.perfetto.dev opens.')
-    .argument('<job>')
+    .description('Write the recorded trace of a job (secateur prune --trace-out asks for one) as a file that ui.perfetto.dev opens.')
+    .argument('<job>', 'id of the job')
     .requiredOption('--out <file>', 'file to write')
     .option('--endpoint <host:port>', 'address of the orchestrator', hostPort, DEFAULT_ENDPOINT)
+    .example('secateur trace qwen-70 --out trace.json')
     .action(async (job: string, options: { endpoint: string; out: string }) => {
       const { traceJob } = await import('./commands/jobs.js');
       await traceJob(job, options);
@@ -189,17 +194,17 @@ function addTrace(program: Command): void {
 
 interface EndpointFlags {
   readonly endpoint: string;
-  readonly json: boolean;
+  readonly json?: boolean;
 }
 
-function withEndpoint(command: Command): Command {
+function withEndpoint(command: CheckedCommand): CheckedCommand {
   return command
     .option('--endpoint <host:port>', 'address of the orchestrator', hostPort, DEFAULT_ENDPOINT)
-    .option('--json', 'print one JSON document', false);
+    .option('--json', 'print one JSON document on stdout');
 }
 
 /** Options of the commands that run a job. */
-function withJobOptions(command: Command): Command {
+function withJobOptions(command: CheckedCommand): CheckedCommand {
   return command
     .addOption(
       new Option('--endpoint <host:port>', 'address of a running orchestrator')
@@ -213,8 +218,8 @@ function withJobOptions(command: Command): Command {
     )
     .option('--threads <n>', 'threads of each node started here; 0 divides the processors', wholeNumber(0), 0)
     .addOption(backend())
-    .option('--json', 'print one JSON document on stdout', false)
-    .option('--quiet', 'show no progress', false);
+    .option('--json', 'print one JSON document on stdout')
+    .option('--quiet', 'show no progress');
 }
 
 /** An option whose values are words; its value is what the word stands for. */

@@ -1,25 +1,43 @@
-import { Help, type Command } from 'commander';
+import { Help } from 'commander';
+import type { CheckedCommand } from './input/checked-command.js';
 import { createProgram } from './program.js';
 
 /** Every command and flag as Markdown. */
 export function renderReference(): string {
-  const help = new Help();
-  const lines = ['# The secateur command', '', 'Made from the command line itself; `secateur <command> --help` says the same.', ''];
-  const visit = (command: Command, path: string): void => {
-    const name = `${path} ${command.name()}`.trim();
-    const usage = command.usage();
-    if (command.commands.length === 0) {
-      lines.push(`## ${name}`, '', command.description(), '', '```text', `${name} ${usage}`, '```', '');
-      const options = help.visibleOptions(command).filter((option) => option.long !== '--help');
-      if (options.length > 0) {
-        lines.push('| option | meaning |', '|---|---|');
-        for (const option of options) lines.push(`| \`${option.flags}\` | ${help.optionDescription(option).replaceAll('|', '\\|')} |`);
-        lines.push('');
-      }
-    }
-    for (const child of command.commands) visit(child, name);
-  };
-  for (const command of createProgram('').commands) visit(command, 'secateur');
-  lines.push('Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.', '');
+  const commands = createProgram('').commands as readonly CheckedCommand[];
+  const sections = commands.flatMap((command) => renderCommand(command, 'secateur'));
+  const lines = [
+    '# The secateur command',
+    '',
+    'Made from the command line itself by `node packages/cli/scripts/write-reference.mjs`; `secateur <command> --help` says the same.',
+    'Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.',
+    '',
+    ...sections,
+  ];
   return lines.join('\n');
+}
+
+function renderCommand(command: CheckedCommand, parents: string): string[] {
+  const name = `${parents} ${command.name()}`;
+  if (command.commands.length > 0) return command.commands.flatMap((child) => renderCommand(child as CheckedCommand, name));
+  const help = new Help();
+  const lines = [
+    `## ${name}`,
+    '',
+    command.description(),
+    '',
+    '```text',
+    command.exampleText,
+    '```',
+    '',
+    '| option | meaning |',
+    '|---|---|',
+  ];
+  for (const argument of help.visibleArguments(command)) {
+    lines.push(`| \`<${argument.name()}>\` | ${argument.description} |`);
+  }
+  for (const option of help.visibleOptions(command).filter(({ long }) => long !== '--help')) {
+    lines.push(`| \`${option.flags}\` | ${help.optionDescription(option).replaceAll('|', '\\|')} |`);
+  }
+  return [...lines, ''];
 }

@@ -80,7 +80,10 @@ export class ServiceProcess {
   }
 
   private ended(how: number | string | null): SecateurError {
-    return new SecateurError('UNAVAILABLE', `The ${this.name} process ended (${how ?? 'unknown'}) before it was ready. ${this.output.trim()}`);
+    return new SecateurError(
+      'UNAVAILABLE',
+      `The ${this.name} process ended (${how ?? 'unknown'}) before it was ready. ${this.output.trim()}`,
+    );
   }
 }
 

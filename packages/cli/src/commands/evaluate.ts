@@ -13,12 +13,12 @@ export interface EvaluateOptions extends ServiceOptions {
   readonly data: string;
   readonly samples: number;
   readonly seqLen: number;
-  readonly json: boolean;
-  readonly quiet: boolean;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
 }
 
 export async function evaluate(options: EvaluateOptions): Promise<void> {
-  const { endpoint, model, data, samples, seqLen, quiet } = options;
+  const { endpoint, model, data, samples, seqLen, quiet = false } = options;
   const request = JobSpec.fromPartial({
     kind: {
       $case: 'evaluate',

@@ -5,7 +5,7 @@ import Table from 'cli-table3';
 import { formatCount, formatShare } from '../output/format.js';
 import { writeResult } from '../output/write-result.js';
 
-export async function inspect(directory: string, { json }: { readonly json: boolean }): Promise<void> {
+export async function inspect(directory: string, { json }: { readonly json?: boolean }): Promise<void> {
   const summary = await inspectCheckpoint(resolve(directory));
   writeResult(json, inspectionToJson(summary), () => formatInspection(summary));
 }

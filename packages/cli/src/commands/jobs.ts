@@ -1,16 +1,18 @@
 import { evaluateReportToJson, pruneReportToJson } from '@secateur/core';
-import { Job, jobStateToJSON, type JobEvent } from '@secateur/proto/job';
+import { Job } from '@secateur/proto/job';
 import { Node } from '@secateur/proto/pruning_service';
+import { fromStatusProto } from '@secateur/rpc';
 import Table from 'cli-table3';
 import { withClient } from '../cluster/with-service.js';
 import { createLines } from '../output/progress.js';
 import { formatEvaluateReport, formatPruneReport } from '../output/summary.js';
+import { jobStateWord } from '../output/words.js';
 import { writeResult } from '../output/write-result.js';
 import { writeTrace } from './run-job.js';
 
 export interface EndpointOptions {
   readonly endpoint: string;
-  readonly json: boolean;
+  readonly json?: boolean;
 }
 
 const TABLE_STYLE = { style: { head: [], border: [], compact: true } };
@@ -29,14 +31,19 @@ export async function getJob(jobId: string, { endpoint, json }: EndpointOptions)
   writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
 }
 
-export async function watchJob(jobId: string, { endpoint }: EndpointOptions): Promise<void> {
-  await withClient(endpoint, async (client) => {
-    const lines = createLines((line) => process.stdout.write(`${line}\n`));
+/** Events as lines until the job ends; with --json they go to stderr and the ended job to stdout. Throws the error of a job that failed. */
+export async function watchJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
+  const stream = json === true ? process.stderr : process.stdout;
+  const job = await withClient(endpoint, async (client) => {
+    const lines = createLines((line) => stream.write(`${line}\n`));
     for await (const event of client.watchJob(jobId)) {
       lines.onEvent(event);
-      writeState(event);
+      if (event.event?.$case === 'stateChanged') stream.write(`${jobStateWord(event.event.value.state)}\n`);
     }
+    return client.getJob(jobId);
   });
+  if (json === true) writeResult(json, Job.toJSON(job) as object, () => '');
+  if (job.error !== undefined) throw fromStatusProto(job.error);
 }
 
 export async function cancelJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
@@ -79,18 +86,13 @@ export async function listNodes({ endpoint, json }: EndpointOptions): Promise<vo
 function formatJobs(jobs: readonly Job[]): string {
   const table = new Table({ head: ['job', 'kind', 'state', 'layers', 'error'], ...TABLE_STYLE });
   for (const { id, spec, state, finishedLayers, layers, error } of jobs) {
-    table.push([id, spec?.kind?.$case ?? '', stateWord(state), layers === 0 ? '' : `${finishedLayers} of ${layers}`, error?.message ?? '']);
+    table.push([
+      id,
+      spec?.kind?.$case ?? '',
+      jobStateWord(state),
+      layers === 0 ? '' : `${finishedLayers} of ${layers}`,
+      error?.message ?? '',
+    ]);
   }
   return `${table.toString()}\n`;
-}
-
-function writeState({ event }: JobEvent): void {
-  if (event?.$case !== 'stateChanged') return;
-  const { state, error } = event.value;
-  process.stdout.write(`${stateWord(state)}${error === undefined ? '' : `: ${error.message}`}\n`);
-}
-
-/** `JOB_STATE_RUNNING` → `running`. */
-function stateWord(state: Job['state']): string {
-  return jobStateToJSON(state).replace('JOB_STATE_', '').toLowerCase();
 }

@@ -30,8 +30,8 @@ export interface PruneOptions extends ServiceOptions {
   readonly negativeRates: boolean;
   readonly jobId?: string;
   readonly traceOut?: string;
-  readonly json: boolean;
-  readonly quiet: boolean;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
 }
 
 export async function prune(options: PruneOptions): Promise<void> {
@@ -44,7 +44,7 @@ export async function prune(options: PruneOptions): Promise<void> {
     const report = await withService(options, roots, async (client, signal) => {
       const traceOut = options.traceOut === undefined ? {} : { traceOut: resolve(options.traceOut) };
       const jobId = options.jobId ?? jobIdOf(spec);
-      const id = await runJob(client, { jobId, spec, quiet: options.quiet, ...traceOut, resumeHint, signal });
+      const id = await runJob(client, { jobId, spec, quiet: options.quiet === true, ...traceOut, resumeHint, signal });
       const answer = (await client.getReport(id)).report;
       if (answer?.$case !== 'prune') throw new SecateurError('INTERNAL', `Job ${id} has no report of a prune job.`);
       return answer.value;

@@ -1,4 +1,5 @@
 import { createWriteStream } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PruningClient } from '@secateur/client';
@@ -44,7 +45,12 @@ export async function runJob(client: PruningClient, { jobId, spec, quiet, traceO
 /** Writes the recorded spans of a job as a file for ui.perfetto.dev and chrome://tracing. */
 export async function writeTrace(client: PruningClient, jobId: string, path: string): Promise<void> {
   const { toPerfetto } = await import('@secateur/telemetry');
-  await pipeline(toPerfetto(client.getTrace(jobId)), createWriteStream(path));
+  try {
+    await pipeline(toPerfetto(client.getTrace(jobId)), createWriteStream(path));
+  } catch (error) {
+    await rm(path, { force: true });
+    throw error;
+  }
 }
 
 /** Shows progress until the job ends or the signal aborts. */

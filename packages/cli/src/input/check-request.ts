@@ -54,7 +54,9 @@ async function checkPath({ flag, path, expected }: PathCheck): Promise<FieldViol
       if (found) return [{ field: flag, description: `${absolute} exists already; choose another name or remove it` }];
       return checkPath({ flag, path, expected: 'folder exists' });
     case 'folder exists':
-      return (await exists(dirname(absolute))) ? [] : [{ field: flag, description: `${dirname(absolute)}, where it is to go, does not exist` }];
+      return (await exists(dirname(absolute)))
+        ? []
+        : [{ field: flag, description: `${dirname(absolute)}, where it is to go, does not exist` }];
   }
 }
 

@@ -1,18 +1,32 @@
 import { Command, InvalidArgumentError, type ErrorOptions, type Option } from 'commander';
 import { ExitCode } from '../output/exit.js';
 
-/** A command that tells everything that is wrong with its options at once; Commander itself stops at the first. */
+/** A command with an example, which tells everything that is wrong with its options at once; Commander itself stops at the first. */
 export class CheckedCommand extends Command {
   private readonly requiredOptions: Option[] = [];
   private readonly problems: string[] = [];
+
+  private exampleLine = '';
 
   override createCommand(name?: string): CheckedCommand {
     return new CheckedCommand(name);
   }
 
+  /** Shows a command line that works below the help. */
+  example(line: string): this {
+    this.exampleLine = line;
+    return this.addHelpText('after', `\nExample:\n  ${line}`);
+  }
+
+  /** The command line given to `example`; empty when there is none. */
+  get exampleText(): string {
+    return this.exampleLine;
+  }
+
   override addOption(option: Option): this {
     if (option.mandatory) {
       option.makeOptionMandatory(false);
+      option.description += ' (required)';
       this.requiredOptions.push(option);
     }
     const { parseArg } = option;
@@ -28,10 +42,6 @@ export class CheckedCommand extends Command {
       });
     }
     return super.addOption(option);
-  }
-
-  isRequired(option: Option): boolean {
-    return this.requiredOptions.includes(option);
   }
 
   /** Ends with a usage error when an option is wrong or missing. */

@@ -1,0 +1,69 @@
+/** The real command as a process: what scripts rely on. */
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from '@jest/globals';
+
+const COMMAND = fileURLToPath(new URL('../bin/secateur.js', import.meta.url));
+
+interface Outcome {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function run(...args: string[]): Promise<Outcome> {
+  const { NODE_OPTIONS: _jestOnly, ...environment } = process.env;
+  return new Promise((resolve) => {
+    const child = execFile(process.execPath, [COMMAND, ...args], { env: environment }, (_error, stdout, stderr) => {
+      resolve({ exitCode: child.exitCode, stdout, stderr });
+    });
+  });
+}
+
+const PRUNE = ['prune', '--model', 'no-model', '--out', 'no-folder/out', '--sparsity', '0.7', '--calibration', 'no-text.txt'];
+
+describe('exit codes', () => {
+  test.each([
+    ['an unknown command', ['frobnicate'], 'unknown command'],
+    ['no command', [], 'Usage: secateur'],
+    ['an unknown option', [...PRUNE, '--fast'], "unknown option '--fast'"],
+    ['options that exclude each other', [...PRUNE, '--endpoint', '127.0.0.1:1', '--nodes', '2'], 'cannot be used with'],
+    [
+      'a value known elsewhere',
+      [...PRUNE, '--score', 'sparsegpt'],
+      '--score sparsegpt: This is not offered by this version; choose wanda or magnitude.',
+    ],
+    ['a missing argument', ['trace', '--out', 'trace.json'], "missing required argument 'job'"],
+  ])('%s is wrong usage', async (_what, args, message) => {
+    const { exitCode, stdout, stderr } = await run(...args);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+    expect(stderr).toContain(message);
+  });
+
+  test('a file that cannot be read is a failure, told in one line', async () => {
+    const { exitCode, stdout, stderr } = await run('inspect', 'no-model');
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' });
+    expect(stderr).toMatch(/^secateur: .*no-model.*\n$/);
+  });
+
+  test('help and version are results', async () => {
+    expect(await run('--help')).toMatchObject({ exitCode: 0, stderr: '', stdout: expect.stringContaining('Usage: secateur') });
+    expect(await run('--version')).toMatchObject({ exitCode: 0, stderr: '', stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
+  });
+});
+
+test('all options that cannot be read are told at once', async () => {
+  const { exitCode, stderr } = await run('prune', '--sparsity', '1.5', '--samples', 'x', '--out', 'out');
+  expect(exitCode).toBe(2);
+  for (const flag of ['--sparsity 1.5:', '--samples x:', '--model <dir> is missing', '--calibration <file> is missing']) {
+    expect(stderr).toContain(flag);
+  }
+});
+
+test('all options that make no sense are told at once, by the names of their flags', async () => {
+  const { exitCode, stderr } = await run(...PRUNE, '--seq-len', '1', '--job-id', 'a b', '--trace-out', 'no-folder/trace.json');
+  expect(exitCode).toBe(2);
+  for (const flag of ['--seq-len must', '--job-id must', '--model /', '--calibration /', '--out /', '--trace-out /']) {
+    expect(stderr).toContain(`\n  ${flag}`);
+  }
+});
