@@ -91,8 +91,8 @@ async function writeSyntheticModel(folder) {
     return Buffer.concat([length, json, bytes]);
   };
   await writeFile(join(folder, 'model.safetensors'), writeTensors(header, Buffer.from(data.buffer)));
-  const ids = Int32Array.from({ length: 64 * 512 }, (_, index) => (index * 97) % vocabulary);
-  const idHeader = { input_ids: { dtype: 'I32', shape: [64, 512], data_offsets: [0, ids.byteLength] } };
+  const ids = Int32Array.from({ length: 16 * 512 }, (_, index) => (index * 97) % vocabulary);
+  const idHeader = { input_ids: { dtype: 'I32', shape: [16, 512], data_offsets: [0, ids.byteLength] } };
   await writeFile(join(folder, 'ids.safetensors'), writeTensors(idHeader, Buffer.from(ids.buffer)));
   await writeFile(
     join(folder, 'config.json'),
@@ -122,7 +122,7 @@ export async function benchPrune() {
         join(workspaceRoot, 'examples/models/books-qwen2'),
         join(workspaceRoot, 'tests/fixtures/calibration/books-qwen2-calibration.safetensors'),
       ],
-      ['hidden 1024, 4 layers, 64 x 512 tokens', folder, join(folder, 'ids.safetensors')],
+      ['hidden 1024, 4 layers, 16 x 512 tokens', folder, join(folder, 'ids.safetensors')],
     ];
     const rows = [];
     const memory = [];

@@ -15,6 +15,8 @@ const evaluation = join(root, 'examples/data/moby-dick-evaluation.txt');
 const pruned = join(root, 'out/books-qwen2-trim-70');
 const trace = join(root, 'out/trace.json');
 
+let stopRunning = () => false;
+
 /**
  * Runs a command to its end and returns what it wrote to stdout.
  * @param {string} file
@@ -23,6 +25,7 @@ const trace = join(root, 'out/trace.json');
  */
 async function run(file, args, { show }) {
   const child = spawn(process.execPath, [file, ...args], { stdio: ['ignore', show ? 'inherit' : 'pipe', 'inherit'] });
+  stopRunning = () => child.kill('SIGTERM');
   let output = '';
   child.stdout?.setEncoding('utf8').on('data', (/** @type {string} */ text) => {
     output += text;
@@ -34,6 +37,16 @@ async function run(file, args, { show }) {
 
 /** @type {import('node:child_process').ChildProcess[]} */
 const services = [];
+
+// Ctrl-C reaches the running command by itself; the demo only has to stay until it has cleaned up.
+let interrupted = false;
+process.on('SIGINT', () => {
+  interrupted = true;
+});
+process.on('SIGTERM', () => {
+  interrupted = true;
+  stopRunning();
+});
 
 /**
  * Starts a service, which ends with this process, and returns the address it listens on.
@@ -90,10 +103,11 @@ try {
     `\nThe pruned model is in ${relative(root, pruned)}/; open ${relative(root, trace)} in https://ui.perfetto.dev to see where the time went.`,
   );
 } catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 1;
+  if (!interrupted) console.error(error instanceof Error ? error.message : error);
+  process.exitCode = interrupted ? 130 : 1;
 } finally {
   for (const service of services) service.kill('SIGTERM');
-  await Promise.all(services.map((service) => (service.exitCode === null ? once(service, 'exit') : undefined)));
+  const alive = services.filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null);
+  await Promise.all(alive.map((service) => once(service, 'exit')));
   await rm(scratch, { recursive: true, force: true });
 }

@@ -37,14 +37,19 @@ describe('the result is the same', () => {
     expect(await pruneOn({ nodes: 3 })).toEqual(await referenceHashes());
   });
 
-  test.each(['collect', 'allocate', 'propagate'])('when a node is killed during %s of the third block', async (step) => {
+  test.each([
+    ['SIGKILL', 'collect'],
+    ['SIGKILL', 'allocate'],
+    ['SIGKILL', 'propagate'],
+    ['SIGTERM', 'collect'],
+  ] as const)('when a node gets %s during %s of the third block', async (signal, step) => {
     let killed = false;
     let lost = 0;
     const hashes = await pruneOn({ nodes: 2 }, ({ event }, cluster) => {
       if (event?.$case === 'nodeLost') lost += 1;
       if (event?.$case !== 'progress' || event.value.layer !== 2 || event.value.step !== step || killed) return;
       killed = true;
-      void cluster.nodes[1]?.signal('SIGKILL');
+      void cluster.nodes[1]?.signal(signal);
     });
     expect(killed).toBe(true);
     expect(lost).toBeGreaterThan(0);

@@ -1,7 +1,10 @@
 /** The real command as a process: what scripts rely on. */
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test } from '@jest/globals';
+import { describe, expect, jest, test } from '@jest/globals';
+
+// Processes start slowly on a busy machine.
+jest.setTimeout(60_000);
 
 const COMMAND = fileURLToPath(new URL('../bin/secateur.js', import.meta.url));
 

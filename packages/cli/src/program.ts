@@ -23,7 +23,9 @@ export function createProgram(version: string): CheckedCommand {
     .version(version)
     .showHelpAfterError('(secateur <command> --help shows all options)')
     .exitOverride()
-    .hook('preAction', (_program, command) => (command as CheckedCommand).checkOptions())
+    .hook('preAction', (_program, command) => {
+      if (command instanceof CheckedCommand) command.checkOptions();
+    })
     .addHelpText('after', ENVIRONMENT);
   addPrune(program);
   addEvaluate(program);

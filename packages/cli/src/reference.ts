@@ -1,25 +1,27 @@
 import { Help } from 'commander';
-import type { CheckedCommand } from './input/checked-command.js';
+import { CheckedCommand } from './input/checked-command.js';
 import { createProgram } from './program.js';
 
 /** Every command and flag as Markdown. */
 export function renderReference(): string {
-  const commands = createProgram('').commands as readonly CheckedCommand[];
-  const sections = commands.flatMap((command) => renderCommand(command, 'secateur'));
   const lines = [
     '# The secateur command',
     '',
     'Made from the command line itself by `node packages/cli/scripts/write-reference.mjs`; `secateur <command> --help` says the same.',
     'Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.',
     '',
-    ...sections,
+    ...renderCommands(createProgram(''), 'secateur'),
   ];
   return lines.join('\n');
 }
 
+function renderCommands(parent: CheckedCommand, path: string): string[] {
+  return parent.commands.filter((command) => command instanceof CheckedCommand).flatMap((command) => renderCommand(command, path));
+}
+
 function renderCommand(command: CheckedCommand, parents: string): string[] {
   const name = `${parents} ${command.name()}`;
-  if (command.commands.length > 0) return command.commands.flatMap((child) => renderCommand(child as CheckedCommand, name));
+  if (command.commands.length > 0) return renderCommands(command, name);
   const help = new Help();
   const lines = [
     `## ${name}`,

@@ -21,7 +21,8 @@ export async function runService(run: (signal: AbortSignal, onListening: (addres
   try {
     await run(stop.signal, (address) => {
       if (!startedByProcess) process.stderr.write(`Listening on ${address}\n`);
-      else if (process.connected) process.send?.({ type: 'listening', address });
+      // An error means that the starting process is gone, which `disconnect` tells as well.
+      else process.send?.({ type: 'listening', address }, undefined, undefined, () => undefined);
     });
   } finally {
     // The channel to the starting process would keep this one alive.
