@@ -1,4 +1,4 @@
-import { mkdir, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadHasher, SecateurError, type PlannedBlock } from '@secateur/core';
 import { CheckpointWriter, publishDirectory, SafetensorsFileWriter } from '@secateur/checkpoint';
@@ -8,6 +8,7 @@ import type { AllocatedProjection } from '../pipeline/allocate-block.js';
 import { describeShard, type JobPlan } from '../planner/job-plan.js';
 import { applyMask } from './apply-mask.js';
 import { Journal, type FinishedLayer } from './journal.js';
+import { OutputLock } from './output-lock.js';
 
 const REPORT_FILE = 'secateur.json';
 
@@ -19,6 +20,7 @@ export class PrunedOutput {
   private constructor(
     private readonly plan: JobPlan,
     private readonly directory: string,
+    private readonly lock: OutputLock,
     private readonly checkpoint: CheckpointWriter,
     private readonly masks: SafetensorsFileWriter,
     private readonly rowSparsities: SafetensorsFileWriter,
@@ -39,28 +41,24 @@ export class PrunedOutput {
     const rowsPath = join(partial, 'row_sparsities.safetensors');
     const layers = content?.layers ?? [];
     const written = layers.flatMap(({ projections: reports }) => reports.map(({ name }) => `${name}.weight`));
-    if (content === undefined) {
-      await rm(partial, { recursive: true, force: true });
-      await mkdir(partial, { recursive: true });
+    await mkdir(partial, { recursive: true });
+    const lock = await OutputLock.take(partial);
+    try {
+      if (content === undefined) await removeAllBut(partial, OutputLock.file);
+      const resuming = content !== undefined;
+      const files = await openAll([
+        resuming ? CheckpointWriter.resume(plan.checkpoint, partial, written) : CheckpointWriter.create(plan.checkpoint, partial),
+        resuming ? SafetensorsFileWriter.resume(masksPath, maskEntries, written) : SafetensorsFileWriter.create(masksPath, maskEntries),
+        resuming ? SafetensorsFileWriter.resume(rowsPath, rowEntries, written) : SafetensorsFileWriter.create(rowsPath, rowEntries),
+        Journal.begin(partial, { identity, layers }),
+      ]);
+      const output = new PrunedOutput(plan, directory, lock, ...files, [...layers], resources);
+      for (const block of plan.model.blocks.slice(0, layers.length)) output.publishBlock(block);
+      return output;
+    } catch (error) {
+      await lock.release();
+      throw error;
     }
-    const opened = await Promise.all(
-      content === undefined
-        ? [
-            CheckpointWriter.create(plan.checkpoint, partial),
-            SafetensorsFileWriter.create(masksPath, maskEntries),
-            SafetensorsFileWriter.create(rowsPath, rowEntries),
-            Journal.begin(partial, { identity, layers }),
-          ]
-        : [
-            CheckpointWriter.resume(plan.checkpoint, partial, written),
-            SafetensorsFileWriter.resume(masksPath, maskEntries, written),
-            SafetensorsFileWriter.resume(rowsPath, rowEntries, written),
-            Journal.begin(partial, content),
-          ],
-    );
-    const output = new PrunedOutput(plan, directory, ...opened, [...layers], resources);
-    for (const block of plan.model.blocks.slice(0, layers.length)) output.publishBlock(block);
-    return output;
   }
 
   /** Writes a block's pruned tensors, masks and row budgets. They are durable after `commitBlock`. */
@@ -119,12 +117,14 @@ export class PrunedOutput {
     await writeFile(join(partial, REPORT_FILE), `${JSON.stringify(report, undefined, 2)}\n`, { flush: true });
     await this.journal.close();
     await unlink(Journal.pathIn(partial));
+    await this.lock.release();
     await publishDirectory(partial, this.directory);
   }
 
   /** Closes the files and leaves what is there for a later attempt. */
   async close(): Promise<void> {
     await Promise.allSettled([this.checkpoint.close(), this.masks.close(), this.rowSparsities.close(), this.journal.close()]);
+    await this.lock.release();
   }
 
   private elementBytes(name: string): number {
@@ -139,6 +139,28 @@ export class PrunedOutput {
       });
     }
   }
+}
+
+interface Closable {
+  close(): Promise<void>;
+}
+
+/** All of them, or none: what was opened is closed when another one fails. */
+async function openAll<A extends Closable, B extends Closable, C extends Closable, D extends Closable>(
+  opening: readonly [Promise<A>, Promise<B>, Promise<C>, Promise<D>],
+): Promise<[A, B, C, D]> {
+  try {
+    return await Promise.all(opening);
+  } catch (error) {
+    const results = await Promise.allSettled<Closable>(opening);
+    await Promise.allSettled(results.map((result) => (result.status === 'fulfilled' ? result.value.close() : Promise.resolve())));
+    throw error;
+  }
+}
+
+async function removeAllBut(directory: string, kept: string): Promise<void> {
+  const names = (await readdir(directory)).filter((name) => name !== kept);
+  await Promise.all(names.map((name) => rm(join(directory, name), { recursive: true, force: true })));
 }
 
 function prunedResource(jobId: string, tensor: string): string {
