@@ -186,7 +186,12 @@ export class JobManager {
         logger.info({ jobId: id }, 'job cancelled');
       } else {
         changeState(JobState.FAILED, explain(error));
-        logger.error({ jobId: id, err: error }, 'job failed');
+        // What a caller can understand and mend needs no stack in our log.
+        if (error instanceof SecateurError && error.reason !== 'INTERNAL') {
+          logger.warn({ jobId: id, reason: error.reason, message: error.message }, 'job failed');
+        } else {
+          logger.error({ jobId: id, err: error }, 'job failed');
+        }
       }
     }
   }
