@@ -8,7 +8,7 @@ const folder = join(addonBuildFolder, 'bench');
 
 /** @param {string} program */
 async function readCases(program) {
-  const { output } = await requireCommand(join(folder, program), [], { quiet: true });
+  const output = await requireCommand(join(folder, program), [], { quiet: true });
   return output
     .trim()
     .split('\n')

@@ -87,3 +87,13 @@ test('nodes are described with their engine', async () => {
   const [node] = await cluster.client.listNodes();
   expect(node).toMatchObject({ healthy: true, description: { name: 'node-0', engine: { backend: 'cpu', threads: 1 } } });
 });
+
+test('a configured node that is not there does not keep a job waiting', () =>
+  withTemporaryFolder(async (folder) => {
+    await using partial = await Cluster.start({ nodes: 1, unreachable: 1 });
+    const started = performance.now();
+    const report = await prune(partial.client, 'job', pruneSpec('books-opt', join(folder, 'pruned')));
+    expect(performance.now() - started).toBeLessThan(10_000);
+    expect(report.nodes.map(({ name }) => name)).toEqual(['node-0']);
+    expect((await partial.client.listNodes()).map(({ healthy }) => healthy)).toEqual([true, false]);
+  }));

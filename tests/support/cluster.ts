@@ -59,6 +59,8 @@ export class ServiceProcess {
 
 export interface ClusterOptions {
   readonly nodes: number;
+  /** Nodes that are configured but do not answer. */
+  readonly unreachable?: number;
   /** Threads of each node. */
   readonly threads?: number;
   readonly environment?: NodeJS.ProcessEnv;
@@ -75,7 +77,7 @@ export class Cluster implements AsyncDisposable {
     readonly client: PruningClient,
   ) {}
 
-  static async start({ nodes, threads = 1, environment = {}, roots = [] }: ClusterOptions): Promise<Cluster> {
+  static async start({ nodes, unreachable = 0, threads = 1, environment = {}, roots = [] }: ClusterOptions): Promise<Cluster> {
     const names = Array.from({ length: nodes }, (_, index) => `node-${index}`);
     const started = await Promise.all(
       names.map((name) =>
@@ -85,7 +87,9 @@ export class Cluster implements AsyncDisposable {
         ),
       ),
     );
-    const nodeArgs = started.flatMap(({ address }) => ['--node', address]);
+    // Port 1 of loopback addresses: nothing listens there.
+    const missing = Array.from({ length: unreachable }, (_, index) => `127.0.1.${index + 1}:1`);
+    const nodeArgs = [...started.map(({ address }) => address), ...missing].flatMap((address) => ['--node', address]);
     const rootArgs = [repositoryRoot, tmpdir(), ...roots].flatMap((root) => ['--root', root]);
     const orchestrator = await ServiceProcess.start(['serve', '--listen', '127.0.0.1:0', ...nodeArgs, ...rootArgs], environment);
     return new Cluster(

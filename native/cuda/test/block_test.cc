@@ -246,6 +246,7 @@ TEST_CASE("infinite hidden states are an error that names the group") {
     } catch (const Error& error) {
       CHECK(error.code() == ErrorCode::kNonFinite);
       CHECK(std::string(error.what()).find("group 9") != std::string::npos);
+      if (collect) CHECK(std::string(error.what()).find("attention-input") != std::string::npos);
     }
   }
 }

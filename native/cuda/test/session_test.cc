@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -91,7 +92,82 @@ TEST_CASE("architectures that contradict themselves are refused by field") {
   check_error(ErrorCode::kInvalidArgument, "even", [&] { open([](Architecture& a) { a.head_dimension = 7; }); });
   check_error(ErrorCode::kInvalidArgument, "Epsilon", [&] { open([](Architecture& a) { a.normalization_epsilon = 0; }); });
   check_error(ErrorCode::kInvalidArgument, "vocabularySize", [&] { open([](Architecture& a) { a.vocabulary_size = SIZE_MAX; }); });
+  check_error(ErrorCode::kInvalidArgument, "Epsilon", [&] { open([](Architecture& a) { a.normalization_epsilon = INFINITY; }); });
+  check_error(ErrorCode::kInvalidArgument, "rotaryBase", [&] { open([](Architecture& a) { a.rotary_base = INFINITY; }); });
   check_error(ErrorCode::kInvalidArgument, "threads", [] { create_cpu_backend(0, 1U << 20); });
+}
+
+TEST_CASE("architectures whose sizes would overflow are refused") {
+  const std::unique_ptr<Backend> backend = create_cpu_backend(1, 1U << 20);
+  constexpr std::size_t kLarge = std::size_t{1} << 24;
+  Architecture architecture = kArchitecture;
+  // [2^48, 2^16] has 2^64 elements: none, counted in 64 bits.
+  architecture.hidden_size = std::size_t{1} << 16;
+  architecture.attention_heads = kLarge;
+  architecture.key_value_heads = kLarge;
+  architecture.head_dimension = kLarge;
+  check_error(ErrorCode::kInvalidArgument, "attentionHeads x headDimension", [&] { backend->open_session(architecture); });
+  // A table of 2^40 + 1 positions that looks like one of a single position.
+  for (const std::size_t offset : {(std::size_t{1} << 40) - 5, SIZE_MAX, kLarge + 1}) {
+    architecture = kArchitecture;
+    architecture.hidden_size = kLarge;
+    architecture.maximum_positions = 6;
+    architecture.learned_position_offset = offset;
+    check_error(ErrorCode::kInvalidArgument, "learnedPositionOffset", [&] { backend->open_session(architecture); });
+  }
+}
+
+TEST_CASE("sessions of one backend do not see each other") {
+  const std::unique_ptr<Backend> backend = create_cpu_backend(2, 1U << 28);
+  Tensors ones = block();
+  Tensors others(test::random_block(kArchitecture, false, 2));
+  const Tensors table = embedding();
+  CallContext context;
+  const auto open = [&](const Tensors& tensors) {
+    std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+    session->load_shard("embedding", table.views, context);
+    session->load_shard("block", tensors.views, context);
+    session->embed("embedding", group(), context);
+    return session;
+  };
+  const auto last_inputs = [&](BackendSession& session) { return session.collect_statistics("block", 0, context)[3].last_inputs; };
+  const std::vector<float> alone = last_inputs(*open(ones));
+  const std::unique_ptr<BackendSession> first = open(ones);
+  const std::uint64_t used = backend->memory_used_bytes();
+  {
+    const std::unique_ptr<BackendSession> second = open(others);
+    CHECK(last_inputs(*second) != alone);
+    CHECK(last_inputs(*first) == alone);
+    second->propagate("block", 0, context);
+    second->release_shard("block");
+    second->release_group(0);
+    CHECK(last_inputs(*first) == alone);
+  }
+  CHECK(last_inputs(*first) == alone);
+  // The tables of the rotation came with the first collection.
+  CHECK(backend->memory_used_bytes() == used + 2 * 3 * 4 * sizeof(float));
+}
+
+TEST_CASE("a propagation that finds no memory leaves the hidden states as they are") {
+  CallContext context;
+  const auto prepare = [&](Backend& backend) {
+    std::unique_ptr<BackendSession> session = backend.open_session(kArchitecture);
+    session->load_shard("embedding", embedding().views, context);
+    session->load_shard("block", block().views, context);
+    session->embed("embedding", group(), context);
+    return session;
+  };
+  std::uint64_t held = 0;
+  {
+    const std::unique_ptr<Backend> backend = create_cpu_backend(1, 1U << 28);
+    const std::unique_ptr<BackendSession> session = prepare(*backend);
+    held = backend->memory_used_bytes();
+  }
+  const std::unique_ptr<Backend> backend = create_cpu_backend(1, held + 200);
+  const std::unique_ptr<BackendSession> session = prepare(*backend);
+  for (int round = 0; round < 2; ++round) {
+    check_error(ErrorCode::kResourceExhausted, "of a group", [&] { session->propagate("block", 0, context); });
+  }
 }
 
 TEST_CASE("what is not there or does not fit is named") {

@@ -171,7 +171,7 @@ export class EngineError extends Error {
 
 /**
  * One job's weights and hidden states. Calls run one after the other in the order made.
- * Shards and groups are named by the caller; naming one that is not there is FAILED_PRECONDITION.
+ * Shards and groups are named by the caller; using one that is not there is FAILED_PRECONDITION, releasing one does nothing.
  */
 export interface EngineSession {
   /** Converts a shard's tensors to what the backend computes with. Checks roles and shapes against the architecture. */

@@ -128,6 +128,26 @@ describe('a session', () => {
     await engine.close();
   });
 
+  test('gives its memory back when its engine is closed', async () => {
+    const megabytes = 64;
+    const rows = (megabytes * 2 ** 20) / 2 / MODEL.architecture.hiddenSize;
+    const vocabularySize = Math.floor(rows);
+    const shape = [vocabularySize, MODEL.architecture.hiddenSize];
+    const bytes = new Uint8Array(2 * shape[0]! * shape[1]!).fill(1);
+    const architecture = { ...MODEL.architecture, positionEncoding: 'rotary', rotaryBase: 10_000, vocabularySize } as const;
+    const kept: EngineSession[] = [];
+    const before = process.memoryUsage.rss();
+    for (let round = 0; round < 6; round++) {
+      const engine = openWith(1);
+      const session = engine.openSession(architecture);
+      kept.push(session);
+      await session.loadShard('embedding', [{ role: 'token-embedding', elementType: 'BF16', shape, bytes }]);
+      await engine.close();
+    }
+    expect(process.memoryUsage.rss() - before).toBeLessThan(2 * megabytes * 2 ** 20);
+    await expect(kept[0]!.releaseShard('embedding')).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+  });
+
   test('refuses calls after it or its engine is closed', async () => {
     const engine = openWith(1);
     const session = engine.openSession(MODEL.architecture);
@@ -153,6 +173,15 @@ describe('a session', () => {
     });
     await engine.close();
   });
+});
+
+test('an architecture that would overflow is refused before any work', async () => {
+  const engine = openWith(1);
+  const learnedPositionOffset = 2 ** 40 - 5;
+  expect(() => engine.openSession({ ...MODEL.architecture, hiddenSize: 2 ** 24, maximumPositions: 6, learnedPositionOffset })).toThrow(
+    expect.objectContaining({ name: 'EngineError', code: 'INVALID_ARGUMENT', message: expect.stringMatching(/learnedPositionOffset/) }),
+  );
+  await engine.close();
 });
 
 describe('allocateMatrix', () => {

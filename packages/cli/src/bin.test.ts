@@ -1,5 +1,7 @@
 /** The real command as a process: what scripts rely on. */
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, jest, test } from '@jest/globals';
 
@@ -68,5 +70,32 @@ test('all options that make no sense are told at once, by the names of their fla
   expect(exitCode).toBe(2);
   for (const flag of ['--seq-len must', '--job-id must', '--model /', '--calibration /', '--out /', '--trace-out /']) {
     expect(stderr).toContain(`\n  ${flag}`);
+  }
+});
+
+test('a root that is not there is told before the service starts', async () => {
+  const { exitCode, stderr } = await run('serve', '--listen', '127.0.0.1:0', '--node', '127.0.0.1:1', '--root', 'no-folder');
+  expect(exitCode).toBe(2);
+  expect(stderr).toMatch(/\n {2}--root \/.*no-folder does not exist/);
+});
+
+test('Ctrl-C ends the wait for a service that does not answer', async () => {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const child = execFile(process.execPath, [COMMAND, 'eval', '--model', 'm', '--data', 'd', '--endpoint', `127.0.0.1:${port}`]);
+  try {
+    const [connection] = (await once(server, 'connection')) as [Socket];
+    connection.on('error', () => undefined);
+    const startedMs = performance.now();
+    child.kill('SIGINT');
+    const [exitCode] = (await once(child, 'exit')) as [number | null];
+    expect(exitCode).toBe(130);
+    expect(performance.now() - startedMs).toBeLessThan(5_000);
+    connection.destroy();
+  } finally {
+    child.kill('SIGKILL');
+    server.close();
   }
 });

@@ -103,6 +103,10 @@ struct TensorView {
 // A place in a block whose values feed one or more projections.
 enum class InputSite { kAttentionInput, kAttentionOutput, kFeedForwardInput, kFeedForwardHidden };
 
+inline constexpr const char* kInputSiteNames[] = {"attention-input", "attention-output", "feed-forward-input", "feed-forward-hidden"};
+
+inline const char* name_of(InputSite site) { return kInputSiteNames[static_cast<std::size_t>(site)]; }
+
 struct SiteStatistics {
   InputSite site = InputSite::kAttentionInput;
   // [columns] over all tokens of the group.
@@ -120,7 +124,8 @@ struct GroupTokens {
 };
 
 // One job's weights and hidden states on one device. Not thread-safe: calls are made one after the other.
-// Naming a shard or group that is not there is FailedPrecondition; wrong shapes, roles and ids are InvalidArgument.
+// Using a shard or group that is not there is FailedPrecondition, releasing one does nothing; wrong shapes, roles and ids are
+// InvalidArgument.
 class BackendSession {
  public:
   virtual ~BackendSession() = default;

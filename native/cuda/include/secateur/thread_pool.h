@@ -13,7 +13,7 @@ namespace secateur {
 
 class ThreadPool {
  public:
-  // `threads` >= 1; the calling thread of parallel_for is one of them.
+  // `threads` >= 1; the calling thread of parallel_for is one of them. Throws Error(kResourceExhausted) when the system gives fewer.
   explicit ThreadPool(std::size_t threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -26,6 +26,7 @@ class ThreadPool {
   void parallel_for(std::size_t items, const std::function<void(std::size_t item, std::size_t worker)>& body);
 
  private:
+  void stop() noexcept;
   void work(std::size_t worker);
   void run_items(std::size_t worker);
 

@@ -89,11 +89,12 @@ Napi::Value EngineObject::allocate_matrix(const Napi::CallbackInfo& info) {
   });
 }
 
-// Cancels everything and waits for the engine's thread; calls that were running are rejected with CANCELLED.
+// Cancels everything, waits for the engine's thread and frees the sessions; calls that were running are rejected with CANCELLED.
 Napi::Value EngineObject::close(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     if (state_) {
       state_->thread.reset();
+      state_->sessions.clear();
       state_.reset();
     }
     return info.Env().Undefined();

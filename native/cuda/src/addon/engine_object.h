@@ -4,18 +4,22 @@
 #include <napi.h>
 
 #include <memory>
+#include <set>
+#include <utility>
 
 #include "addon/engine_thread.h"
 #include "secateur/backend.h"
 
 namespace secateur::addon {
 
-// What an engine's sessions share with it. Freed when the engine is closed and the last call is over.
+// What an engine's sessions share with it. Used on the JavaScript thread only.
 struct EngineState {
   EngineState(Napi::Env env, std::unique_ptr<Backend> engine_backend)
       : backend(std::move(engine_backend)), thread(std::make_unique<EngineThread>(env, backend->describe().threads)) {}
-  // The thread goes first: its calls use the backend.
+  // Freed from the last to the first: calls use sessions, sessions use the backend.
   std::shared_ptr<Backend> backend;
+  std::set<std::shared_ptr<BackendSession>> sessions;
+  // Null once the engine is closed.
   std::unique_ptr<EngineThread> thread;
 };
 

@@ -7,8 +7,6 @@ namespace secateur::addon {
 
 namespace {
 
-constexpr const char* kSiteNames[] = {"attention-input", "attention-output", "feed-forward-input", "feed-forward-hidden"};
-
 // The typed array owns the vector from here on.
 template <class Array, class T>
 Array hand_over(Napi::Env env, std::vector<T> values) {
@@ -38,7 +36,7 @@ Napi::Value to_value(Napi::Env env, std::vector<SiteStatistics> sites) {
   Napi::Array result = Napi::Array::New(env, sites.size());
   for (std::uint32_t i = 0; i < sites.size(); ++i) {
     Napi::Object site = Napi::Object::New(env);
-    site["site"] = Napi::String::New(env, kSiteNames[static_cast<std::size_t>(sites[i].site)]);
+    site["site"] = Napi::String::New(env, name_of(sites[i].site));
     site["sumsOfSquares"] = hand_over<Napi::Float64Array>(env, std::move(sites[i].sums_of_squares));
     site["lastInputs"] = hand_over<Napi::Float32Array>(env, std::move(sites[i].last_inputs));
     result[i] = site;

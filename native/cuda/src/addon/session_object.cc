@@ -43,17 +43,29 @@ Napi::Function SessionObject::define(Napi::Env env) {
 
 SessionObject::SessionObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SessionObject>(info) {}
 
+SessionObject::~SessionObject() {
+  if (engine_) engine_->sessions.erase(session_.lock());
+}
+
 void SessionObject::attach(std::shared_ptr<EngineState> engine, std::unique_ptr<BackendSession> session) {
+  const std::shared_ptr<BackendSession> shared = std::move(session);
+  engine->sessions.insert(shared);
   engine_ = std::move(engine);
-  session_ = std::move(session);
+  session_ = shared;
+}
+
+std::shared_ptr<BackendSession> SessionObject::open_session() const {
+  std::shared_ptr<BackendSession> session = session_.lock();
+  if (!session || !engine_->thread) throw Error(ErrorCode::kFailedPrecondition, "The session is closed.");
+  return session;
 }
 
 Napi::Value SessionObject::submit(const Napi::CallbackInfo& info, std::vector<Napi::Value> inputs,
                                   std::function<EngineThread::MakeValue(BackendSession&, CallContext&)> work) {
-  if (!session_ || !engine_->thread) throw Error(ErrorCode::kFailedPrecondition, "The session is closed.");
+  const std::shared_ptr<BackendSession> session = open_session();
   return engine_->thread->submit(
-      info.Env(), session_.get(), std::move(inputs),
-      [backend = engine_->backend, session = session_, work = std::move(work)](CallContext& context) { return work(*session, context); });
+      info.Env(), session.get(), std::move(inputs),
+      [backend = engine_->backend, session, work = std::move(work)](CallContext& context) { return work(*session, context); });
 }
 
 Napi::Value SessionObject::load_shard(const Napi::CallbackInfo& info) {
@@ -165,10 +177,11 @@ Napi::Value SessionObject::release_group(const Napi::CallbackInfo& info) {
 // Cancels the session's calls. The promise is kept once its memory is free.
 Napi::Value SessionObject::close(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
-    if (!session_ || !engine_->thread) throw Error(ErrorCode::kFailedPrecondition, "The session is closed.");
-    engine_->thread->cancel_all(session_.get());
+    std::shared_ptr<BackendSession> last = open_session();
+    engine_->thread->cancel_all(last.get());
     // The work's own reference is the last one: it is let go on the engine's thread when the calls before it are over.
-    std::shared_ptr<BackendSession> last = std::exchange(session_, nullptr);
+    engine_->sessions.erase(last);
+    session_.reset();
     return engine_->thread->submit(
         info.Env(), nullptr, {}, [backend = engine_->backend, last = std::move(last)](CallContext&) { return EngineThread::MakeValue(); });
   });

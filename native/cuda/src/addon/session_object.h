@@ -15,6 +15,7 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   static Napi::Function define(Napi::Env env);
   // Made by EngineObject::open_session only.
   explicit SessionObject(const Napi::CallbackInfo& info);
+  ~SessionObject() override;
   void attach(std::shared_ptr<EngineState> engine, std::unique_ptr<BackendSession> session);
 
  private:
@@ -30,12 +31,14 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   Napi::Value release_group(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 
+  // Throws FailedPrecondition when the session or its engine is closed.
+  std::shared_ptr<BackendSession> open_session() const;
   // Queues work with the session, which stays alive until the work is over.
   Napi::Value submit(const Napi::CallbackInfo& info, std::vector<Napi::Value> inputs,
                      std::function<EngineThread::MakeValue(BackendSession&, CallContext&)> work);
 
   std::shared_ptr<EngineState> engine_;
-  std::shared_ptr<BackendSession> session_;
+  std::weak_ptr<BackendSession> session_;
 };
 
 }  // namespace secateur::addon

@@ -1,14 +1,28 @@
 #include "secateur/thread_pool.h"
 
+#include <string>
+#include <system_error>
+
+#include "secateur/error.h"
+
 namespace secateur {
 
 ThreadPool::ThreadPool(std::size_t threads) {
-  for (std::size_t worker = 1; worker < threads; ++worker) {
-    workers_.emplace_back([this, worker] { work(worker); });
+  workers_.reserve(threads - 1);
+  try {
+    for (std::size_t worker = 1; worker < threads; ++worker) {
+      workers_.emplace_back([this, worker] { work(worker); });
+    }
+  } catch (const std::system_error& error) {
+    stop();
+    throw Error(ErrorCode::kResourceExhausted, "The system gives this process no more than " + std::to_string(size()) + " of " +
+                                                   std::to_string(threads) + " threads (" + error.what() + "); ask for fewer.");
   }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() noexcept {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;

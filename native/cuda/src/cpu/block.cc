@@ -24,6 +24,8 @@ double gemm_bytes(std::size_t m, std::size_t n, std::size_t k) {
 // result[tokens, rows] = x · weightᵀ + bias
 void project(CallContext& context, const Matrix& weight, const float* bias, const float* x, std::size_t tokens, float* result,
              std::size_t result_stride) {
+  // One product of a wide block takes long enough to be asked before each.
+  context.check();
   const double flops = 2.0 * static_cast<double>(tokens) * static_cast<double>(weight.rows) * static_cast<double>(weight.columns);
   const PhaseScope scope(context, "gemm", flops, gemm_bytes(tokens, weight.rows, weight.columns));
   multiply_transposed(tokens, weight.rows, weight.columns, 1.0F, x, weight.columns, weight.values.data(), weight.columns, result,
@@ -79,8 +81,9 @@ void BlockRunner::propagate(const Shard& block, Group& group, CallContext& conte
 void BlockRunner::make_rotary_tables(std::size_t sequence_length) {
   if (architecture_.position_encoding != PositionEncoding::kRotary || rotary_positions_ >= sequence_length) return;
   const std::size_t half = architecture_.head_dimension / 2;
-  cosines_.resize(sequence_length * half);
-  sines_.resize(sequence_length * half);
+  rotary_positions_ = 0;
+  cosines_ = Buffer<float>(budget_, sequence_length * half, "cosines of the positions");
+  sines_ = Buffer<float>(budget_, sequence_length * half, "sines of the positions");
   for (std::size_t position = 0; position < sequence_length; ++position) {
     for (std::size_t i = 0; i < half; ++i) {
       // Frequencies and angles in float32, as the published models compute them.
@@ -259,8 +262,8 @@ void BlockRunner::run(Pass& pass) {
     }
     for (const double sum : sums) {
       if (!std::isfinite(sum)) {
-        throw Error(ErrorCode::kNonFinite,
-                    "The inputs of the projections have NaN or infinity in group " + std::to_string(pass.group.tokens.index) + ".");
+        throw Error(ErrorCode::kNonFinite, "The " + std::string(name_of(static_cast<InputSite>(site))) + " has NaN or infinity in group " +
+                                               std::to_string(pass.group.tokens.index) + ".");
       }
     }
   }

@@ -35,8 +35,8 @@ class BlockRunner {
   MemoryBudget& budget_;
   ThreadPool& pool_;
   // [positions, head_dimension / 2]
-  std::vector<float> cosines_;
-  std::vector<float> sines_;
+  Buffer<float> cosines_;
+  Buffer<float> sines_;
   std::size_t rotary_positions_ = 0;
 };
 

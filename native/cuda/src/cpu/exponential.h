@@ -6,7 +6,8 @@
 
 namespace secateur::cpu {
 
-// e^x = 2^n · e^r with |r| ≤ ln 2 / 2; e^r by a polynomial of degree 6. Arguments above 88.7 give infinity's neighbour, below -87.3 give 0.
+// e^x = 2^n · e^r with |r| ≤ ln 2 / 2; e^r by a polynomial of degree 6. Arguments above 88.37 give e^88.37, below -87.3 give 0; NaN stays
+// NaN.
 inline float fast_exponential(float x) {
   constexpr float kMaximum = 88.3762626647949F;
   constexpr float kMinimum = -87.3F;

@@ -1,21 +1,21 @@
 #include "cpu/session.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "cpu/element_type.h"
 #include "cpu/gemm.h"
+#include "cpu/loss.h"
 #include "cpu/vector_math.h"
 
 namespace secateur::cpu {
 
 namespace {
 
-// Tokens whose logits are in memory at a time, per thread.
-constexpr std::size_t kLogitTile = 32;
 constexpr std::size_t kMaskRows = 64;
-// Far above any model; keeps products of sizes from overflowing.
+// Far above any model. Every dimension of a tensor obeys it, so that no count of elements or bytes overflows.
 constexpr std::size_t kMaximumSize = std::size_t{1} << 24;
 
 const char* name_of(ShardKind kind) {
@@ -45,13 +45,21 @@ Architecture checked(const Architecture& a) {
   check_size(a.head_dimension, "headDimension");
   check_size(a.vocabulary_size, "vocabularySize");
   check_size(a.maximum_positions, "maximumPositions");
+  check_size(a.query_width(), "attentionHeads x headDimension");
+  if (a.learned_position_offset > kMaximumSize) {
+    throw Error(ErrorCode::kInvalidArgument, "learnedPositionOffset must be from 0 to " + std::to_string(kMaximumSize) + ", not " +
+                                                 std::to_string(a.learned_position_offset) + ".");
+  }
   if (a.attention_heads % a.key_value_heads != 0) {
     throw Error(ErrorCode::kInvalidArgument, "attentionHeads (" + std::to_string(a.attention_heads) +
                                                  ") must be a multiple of keyValueHeads (" + std::to_string(a.key_value_heads) + ").");
   }
-  if (!(a.normalization_epsilon > 0)) throw Error(ErrorCode::kInvalidArgument, "normalizationEpsilon must be above 0.");
-  if (a.position_encoding == PositionEncoding::kRotary && (a.head_dimension % 2 != 0 || !(a.rotary_base > 0))) {
-    throw Error(ErrorCode::kInvalidArgument, "Rotary positions need an even headDimension and a rotaryBase above 0.");
+  if (!(a.normalization_epsilon > 0 && std::isfinite(a.normalization_epsilon))) {
+    throw Error(ErrorCode::kInvalidArgument, "normalizationEpsilon must be finite and above 0.");
+  }
+  if (a.position_encoding == PositionEncoding::kRotary &&
+      (a.head_dimension % 2 != 0 || !(a.rotary_base > 0 && std::isfinite(a.rotary_base)))) {
+    throw Error(ErrorCode::kInvalidArgument, "Rotary positions need an even headDimension and a finite rotaryBase above 0.");
   }
   return a;
 }
@@ -127,59 +135,19 @@ void CpuSession::propagate(const std::string& shard, std::uint32_t group, CallCo
   Group& states = find_group(group);
   try {
     blocks_.propagate(block, states, context);
-  } catch (const Error& error) {
+  } catch (const OutOfMemory&) {
+    // Thrown before anything is written.
+    throw;
+  } catch (...) {
     // Tiles that were done are the next block's input, the others this block's: nobody can use such hidden states.
-    if (error.code() == ErrorCode::kCancelled || error.code() == ErrorCode::kNonFinite) groups_.erase(group);
+    groups_.erase(group);
     throw;
   }
 }
 
-void CpuSession::normalize_for_head(const Shard& head, const float* hidden, std::size_t tokens, float* result) const {
-  normalize(architecture_, hidden, head.find(TensorRole::kFinalNormWeight), head.find(TensorRole::kFinalNormBias), tokens, result);
-}
-
 std::vector<double> CpuSession::measure_loss(const std::string& shard, std::uint32_t group, CallContext& context) {
   const Shard& head = find_shard(shard, ShardKind::kHead);
-  const Group& states = find_group(group);
-  const std::size_t length = states.tokens.sequence_length;
-  if (length < 2) throw Error(ErrorCode::kInvalidArgument, "A loss needs at least 2 tokens per sample.");
-  const std::size_t hidden = architecture_.hidden_size;
-  const std::size_t vocabulary = architecture_.vocabulary_size;
-  const Matrix& weight = head.matrix(TensorRole::kHeadWeight);
-  // The last token predicts nothing that is known.
-  const std::size_t predictions = length - 1;
-  const std::size_t tiles = (predictions + kLogitTile - 1) / kLogitTile;
-  const std::size_t scratch_size = kLogitTile * (hidden + vocabulary);
-  Buffer<float> scratch(budget_, pool_.size() * scratch_size, "logits");
-  std::vector<double> token_losses(states.tokens.samples * predictions);
-  pool_.parallel_for(states.tokens.samples * tiles, [&](std::size_t item, std::size_t worker) {
-    context.check();
-    const std::size_t sample = item / tiles;
-    const std::size_t position = item % tiles * kLogitTile;
-    const std::size_t count = std::min(kLogitTile, predictions - position);
-    float* normed = scratch.data() + worker * scratch_size;
-    float* logits = normed + kLogitTile * hidden;
-    const double products = static_cast<double>(count) * static_cast<double>(vocabulary);
-    const PhaseScope scope(context, "loss", 2.0 * products * static_cast<double>(hidden), sizeof(float) * products);
-    normalize_for_head(head, states.hidden.data() + (sample * length + position) * hidden, count, normed);
-    multiply_transposed(count, vocabulary, hidden, 1.0F, normed, hidden, weight.values.data(), hidden, logits, vocabulary);
-    for (std::size_t token = 0; token < count; ++token) {
-      const float* row = logits + token * vocabulary;
-      const auto target = static_cast<std::size_t>(states.tokens.ids[sample * length + position + token + 1]);
-      token_losses[sample * predictions + position + token] = log_sum_exp(row, vocabulary) - static_cast<double>(row[target]);
-    }
-  });
-  std::vector<double> losses(states.tokens.samples);
-  for (std::size_t sample = 0; sample < losses.size(); ++sample) {
-    double sum = 0;
-    for (std::size_t position = 0; position < predictions; ++position) sum += token_losses[sample * predictions + position];
-    losses[sample] = sum / static_cast<double>(predictions);
-    if (!(losses[sample] < 1e30)) {
-      throw Error(ErrorCode::kNonFinite,
-                  "The loss of sample " + std::to_string(sample) + " of group " + std::to_string(group) + " is not finite.");
-    }
-  }
-  return losses;
+  return cpu::measure_loss(architecture_, head, find_group(group), budget_, pool_, context);
 }
 
 std::vector<float> CpuSession::last_logits(const std::string& shard, std::uint32_t group, CallContext& context) {
@@ -190,7 +158,8 @@ std::vector<float> CpuSession::last_logits(const std::string& shard, std::uint32
   std::vector<float> normed(hidden);
   std::vector<float> logits(architecture_.vocabulary_size);
   const PhaseScope scope(context, "loss", 2.0 * static_cast<double>(hidden * logits.size()), 0);
-  normalize_for_head(head, states.hidden.data() + (states.tokens.sequence_length - 1) * hidden, 1, normed.data());
+  normalize(architecture_, states.hidden.data() + (states.tokens.sequence_length - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
+            head.find(TensorRole::kFinalNormBias), 1, normed.data());
   multiply_transposed(1, logits.size(), hidden, 1.0F, normed.data(), hidden, weight.values.data(), hidden, logits.data(), logits.size());
   return logits;
 }

@@ -32,8 +32,6 @@ class CpuSession final : public BackendSession {
  private:
   Shard& find_shard(const std::string& name, ShardKind kind);
   Group& find_group(std::uint32_t index);
-  // [hidden] of one token to the head's input.
-  void normalize_for_head(const Shard& head, const float* hidden, std::size_t tokens, float* result) const;
 
   Architecture architecture_;
   MemoryBudget& budget_;

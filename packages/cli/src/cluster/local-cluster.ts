@@ -26,7 +26,11 @@ export class LocalCluster implements AsyncDisposable {
     const onLost = ({ lost }: ServiceProcess): void => {
       if (orchestrator.lost.aborted || nodes.every((node) => node.lost.aborted)) this.loss.abort(lost.reason);
     };
-    for (const service of [orchestrator, ...nodes]) service.lost.addEventListener('abort', () => onLost(service));
+    for (const service of [orchestrator, ...nodes]) {
+      service.lost.addEventListener('abort', () => onLost(service));
+      // A node may have ended while the orchestrator was starting.
+      if (service.lost.aborted) onLost(service);
+    }
   }
 
   /** Leaves no process behind when it fails or the signal aborts. */

@@ -1,6 +1,9 @@
-import { ExitCode } from '../output/exit.js';
+import { ExitCode, Interrupted } from '../output/exit.js';
 
-/** Runs work that Ctrl-C, SIGTERM and SIGHUP ask to stop by aborting its signal. A second one ends the process at once. */
+/**
+ * Runs work that Ctrl-C, SIGTERM and SIGHUP ask to stop by aborting its signal. A second one ends the process at once.
+ * Work that fails after it was asked to stop has been interrupted, whatever the failure.
+ */
 export async function withInterruption<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
   const stop = new AbortController();
   const onSignal = (): void => {
@@ -12,6 +15,9 @@ export async function withInterruption<Result>(work: (signal: AbortSignal) => Pr
   for (const name of names) process.on(name, onSignal);
   try {
     return await work(stop.signal);
+  } catch (error) {
+    if (!stop.signal.aborted || error instanceof Interrupted) throw error;
+    throw new Interrupted('Stopped.', { cause: error });
   } finally {
     for (const name of names) process.off(name, onSignal);
   }

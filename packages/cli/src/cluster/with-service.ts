@@ -22,10 +22,11 @@ type Work<Result> = (client: PruningClient, signal: AbortSignal) => Promise<Resu
  */
 export function withService<Result>({ endpoint, ...local }: ServiceOptions, roots: readonly string[], work: Work<Result>): Promise<Result> {
   return withInterruption(async (signal) => {
-    if (endpoint !== undefined) return withClient(endpoint, (client) => work(client, signal));
+    if (endpoint !== undefined) return withClient(endpoint, (client) => work(client, signal), signal);
     await using cluster = await LocalCluster.start({ ...local, roots }, signal);
     try {
-      return await withClient(cluster.address, (client) => work(client, AbortSignal.any([signal, cluster.lost])));
+      const stop = AbortSignal.any([signal, cluster.lost]);
+      return await withClient(cluster.address, (client) => work(client, stop), stop);
     } catch (failure) {
       const error: unknown = cluster.lost.aborted ? cluster.lost.reason : failure;
       if (isUnexpected(error)) process.stderr.write(cluster.log);
@@ -34,11 +35,15 @@ export function withService<Result>({ endpoint, ...local }: ServiceOptions, root
   });
 }
 
-/** Runs work with a client that is closed afterwards. */
-export async function withClient<Result>(endpoint: string, work: (client: PruningClient) => Promise<Result>): Promise<Result> {
+/** Runs work with a client that is closed afterwards. The signal ends the waiting for an answer of the service. */
+export async function withClient<Result>(
+  endpoint: string,
+  work: (client: PruningClient) => Promise<Result>,
+  signal?: AbortSignal,
+): Promise<Result> {
   const client = PruningClient.connect(endpoint);
   try {
-    await client.waitForReady(CONNECT_TIMEOUT_MS);
+    await client.waitForReady(CONNECT_TIMEOUT_MS, signal === undefined ? {} : { signal });
     return await work(client);
   } finally {
     client.close();

@@ -66,20 +66,21 @@ export async function listNodes({ endpoint, json }: EndpointOptions): Promise<vo
   const nodes = await withClient(endpoint, (client) => client.listNodes());
   writeResult(json, { nodes: nodes.map((node) => Node.toJSON(node)) }, () => {
     const table = new Table({ head: ['address', 'name', 'state', 'engine', 'threads', 'sessions', 'memory'], ...TABLE_STYLE });
-    for (const { address, healthy, reason, description } of nodes) {
+    for (const { address, healthy, description } of nodes) {
       const engine = description?.engine;
       const gibibytes = (bytes: number): string => (bytes / 2 ** 30).toFixed(1);
       table.push([
         address,
         description?.name ?? '',
-        healthy ? 'healthy' : reason,
+        healthy ? 'healthy' : 'unhealthy',
         engine === undefined ? '' : `${engine.backend} ${engine.instructionSet}`,
         engine?.threads ?? '',
         description?.sessions ?? '',
         description === undefined ? '' : `${gibibytes(description.memoryUsedBytes)} of ${gibibytes(description.memoryBudgetBytes)} GiB`,
       ]);
     }
-    return `${table.toString()}\n`;
+    const reasons = nodes.filter(({ healthy }) => !healthy).map(({ address, reason }) => `${address}: ${reason}\n`);
+    return `${table.toString()}\n${reasons.join('')}`;
   });
 }
 

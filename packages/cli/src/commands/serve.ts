@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { runOrchestrator, type OrchestratorOptions } from '@secateur/orchestrator';
+import { checkPaths } from '../input/check-request.js';
 import { runService } from './run-service.js';
 
 export interface ServeOptions {
@@ -11,6 +12,7 @@ export interface ServeOptions {
 }
 
 export async function serve({ listen, advertise, node, root, logLevel }: ServeOptions): Promise<void> {
+  await checkPaths(root.map((path) => ({ flag: '--root', path, expected: 'exists' })));
   await runService((signal, onListening) =>
     runOrchestrator({
       listen,

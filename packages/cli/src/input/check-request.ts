@@ -22,13 +22,19 @@ export interface PathCheck {
   readonly expected: 'exists' | 'folder exists' | 'is new';
 }
 
+/** INVALID_REQUEST with every path that is not as expected. */
+export async function checkPaths(checks: readonly PathCheck[]): Promise<void> {
+  const violations = await findPathViolations(checks);
+  if (violations.length > 0) throw new SecateurError('INVALID_REQUEST', 'Wrong options:', { violations });
+}
+
 /** The spec with its defaults; INVALID_REQUEST with everything that can be seen to be wrong before any process is started. */
 export async function checkRequest(spec: JobSpec, checks: readonly PathCheck[], jobId?: string): Promise<JobSpec> {
   let resolved: JobSpec | undefined;
   const violations = [
     ...violationsOf(() => (resolved = resolveJobSpec(spec))),
     ...(jobId === undefined ? [] : violationsOf(() => validateJobId(jobId))),
-    ...(await Promise.all(checks.map(checkPath))).flat(),
+    ...(await findPathViolations(checks)),
   ];
   if (resolved === undefined || violations.length > 0) throw new SecateurError('INVALID_REQUEST', 'Wrong options:', { violations });
   return resolved;
@@ -42,6 +48,10 @@ function violationsOf(validate: () => unknown): FieldViolation[] {
     if (!(error instanceof SecateurError) || error.violations.length === 0) throw error;
     return error.violations.map(({ field, description }) => ({ field: FLAGS[field] ?? field, description }));
   }
+}
+
+async function findPathViolations(checks: readonly PathCheck[]): Promise<FieldViolation[]> {
+  return (await Promise.all(checks.map(checkPath))).flat();
 }
 
 async function checkPath({ flag, path, expected }: PathCheck): Promise<FieldViolation[]> {

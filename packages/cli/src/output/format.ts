@@ -6,10 +6,16 @@ export function formatShare(value: number): string {
 }
 
 export function formatSeconds(seconds: number): string {
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes} min ${whole % 60} s`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** Time left at the pace so far; empty before there is a pace and when nothing is left. */
+export function formatTimeLeft({ seconds, finished, remaining }: { seconds: number; finished: number; remaining: number }): string {
+  return finished > 0 && remaining > 0 ? `${formatSeconds((seconds / finished) * remaining)} left` : '';
 }
 
 export function formatCount(value: number): string {

@@ -25,6 +25,6 @@ test('one line for each thing people care about, none for every group', () => {
     '2 layers, 12,345 weights in projections, 8 samples of 16 tokens, going on after layer 1',
     'node node-0 joined (a:1)',
     'layer 2: 75.00 % zero, quality 0.9000 -> 0.9500, 1 min 5 s',
-    'node node-0 lost (a:1): It is gone. Its work goes to the others.',
+    'node node-0 lost (a:1): It is gone; its work goes to the others',
   ]);
 });

@@ -1,6 +1,6 @@
 import type { JobEvent } from '@secateur/proto/job';
 import { SingleBar } from 'cli-progress';
-import { formatLayerLine, formatPlan } from './format.js';
+import { formatLayerLine, formatPlan, formatTimeLeft } from './format.js';
 
 /** Shows how a job goes on. */
 export interface Progress {
@@ -31,7 +31,9 @@ export function createLines(write: (line: string) => void): Progress {
           write(`node ${event.value.name} joined (${event.value.address})`);
           break;
         case 'nodeLost':
-          write(`node ${event.value.name} lost (${event.value.address}): ${event.value.reason} Its work goes to the others.`);
+          write(
+            `node ${event.value.name} lost (${event.value.address}): ${event.value.reason.replace(/\.$/, '')}; its work goes to the others`,
+          );
           break;
         case 'stateChanged':
         case 'progress':
@@ -45,11 +47,10 @@ export function createLines(write: (line: string) => void): Progress {
 
 function createBar(): Progress {
   const bar = new SingleBar({
-    format: '{bar} layer {layer}/{layers}  {step} {done}/{of}  {duration_formatted}',
+    format: '{bar} layer {layer}/{layers}  {step} {done}/{of}  {left}',
     stream: process.stderr,
     hideCursor: true,
     clearOnComplete: true,
-    etaBuffer: 3,
   });
   // Lines that must not be overwritten go above the bar.
   const lines = createLines((line) => {
@@ -57,9 +58,14 @@ function createBar(): Progress {
     process.stderr.write(`${line}\n`);
   });
   let layers = 0;
+  let resumed = 0;
   let finished = 0;
+  let startedMs = performance.now();
   const show = (layer: number, step: string, done: number, of: number): void => {
-    const payload = { layer: Math.min(layer + 1, layers), layers, step, done, of };
+    // Bars count layers; the time left is ours because theirs forgets the layers before a line was written above the bar.
+    const seconds = (performance.now() - startedMs) / 1000;
+    const left = formatTimeLeft({ seconds, finished: finished - resumed, remaining: layers - finished });
+    const payload = { layer: Math.min(layer + 1, layers), layers, step, done, of, left };
     if (bar.isActive) bar.update(finished, payload);
     else bar.start(Math.max(layers, 1), finished, payload);
   };
@@ -68,9 +74,13 @@ function createBar(): Progress {
       const { event } = entry;
       if (event?.$case === 'planned') {
         layers = event.value.layers;
-        finished = event.value.resumedLayers;
+        resumed = event.value.resumedLayers;
+        finished = resumed;
+        startedMs = performance.now();
         lines.onEvent(entry);
       } else if (event?.$case === 'progress') {
+        // Replaying after the loss of a node goes through layers that are finished already.
+        finished = Math.max(finished, event.value.layer);
         show(event.value.layer, event.value.step, event.value.done, event.value.total);
       } else if (event?.$case === 'layerFinished') {
         finished = event.value.layer + 1;

@@ -3,7 +3,7 @@ import type { NodeReport } from '@secateur/proto/pruning_service';
 import { isNodeLoss, type NodePool, type PoolNode } from './node-pool.js';
 import { NodeSession, type SessionContext } from './node-session.js';
 
-/** How long the first step waits for all configured nodes before it begins with those that are there. */
+/** How long the first step waits for the configured nodes to answer before it begins with those that did. */
 const GATHER_TIMEOUT_MS = 10_000;
 /** How long a job whose nodes are all gone waits for one to come back. */
 const REPLACEMENT_TIMEOUT_MS = 60_000;

@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 
 const POLL_EVERY_MS = 1_000;
 const POLL_TIMEOUT_MS = 5_000;
+const RETRY_AFTER_MS = 200;
 
 /** A configured kernel node and what was last seen of it. */
 export class PoolNode {
@@ -16,6 +17,8 @@ export class PoolNode {
   description: DescribeNodeResponse | undefined;
   healthy = false;
   reason = 'not reached yet';
+  /** Whether it has been asked for its health at least once. */
+  asked = false;
 
   constructor(readonly address: string) {
     this.channel = connect(address, { kind: 'control' });
@@ -37,6 +40,8 @@ export class PoolNode {
     } catch (error) {
       this.healthy = false;
       this.reason = error instanceof Error ? error.message : String(error);
+    } finally {
+      this.asked = true;
     }
   }
 
@@ -71,12 +76,16 @@ export class NodePool {
     return this.nodes.filter((node) => node.healthy);
   }
 
-  /** Waits until `enough` nodes are healthy or the time is over, and returns the healthy ones. */
+  /**
+   * Waits until `enough` nodes are healthy, or at least one is and no other can be expected at once (all have been asked and did not
+   * answer), or the time is over; returns the healthy ones.
+   */
   async settle(enough: number, timeoutMs: number, signal: AbortSignal): Promise<readonly PoolNode[]> {
     const until = Date.now() + timeoutMs;
-    while (this.healthy.length < enough && Date.now() < until && !signal.aborted) {
+    const settled = (): boolean => this.healthy.length >= enough || (this.healthy.length > 0 && this.nodes.every((node) => node.asked));
+    while (!settled() && Date.now() < until && !signal.aborted) {
       await this.pollAll();
-      if (this.healthy.length < enough) await new Promise((resolve) => setTimeout(resolve, 200));
+      if (!settled()) await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER_MS));
     }
     return this.healthy;
   }

@@ -1,0 +1,81 @@
+#include "cpu/loss.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <string>
+
+#include "cpu/gemm.h"
+#include "cpu/vector_math.h"
+
+namespace secateur::cpu {
+
+namespace {
+
+// Logits in memory at a time, per thread: bounded for any vocabulary, and enough for the product to run at full speed.
+constexpr std::size_t kTokenTile = 256;
+constexpr std::size_t kVocabularyTile = 4096;
+
+// log(e^x + e^y)
+double add_logarithms(double x, double y) { return std::max(x, y) + std::log1p(std::exp(-std::abs(x - y))); }
+
+}  // namespace
+
+std::vector<double> measure_loss(const Architecture& architecture, const Shard& head, const Group& group, MemoryBudget& budget,
+                                 ThreadPool& pool, CallContext& context) {
+  const std::size_t samples = group.tokens.samples;
+  const std::size_t length = group.tokens.sequence_length;
+  if (length < 2) throw Error(ErrorCode::kInvalidArgument, "A loss needs at least 2 tokens per sample.");
+  const std::size_t hidden = architecture.hidden_size;
+  const std::size_t vocabulary = architecture.vocabulary_size;
+  const Matrix& weight = head.matrix(TensorRole::kHeadWeight);
+  // The last token predicts nothing that is known.
+  const std::size_t predictions = length - 1;
+  const std::size_t tiles = (predictions + kTokenTile - 1) / kTokenTile;
+  const std::size_t tile_tokens = std::min(kTokenTile, predictions);
+  const std::size_t tile_words = std::min(kVocabularyTile, vocabulary);
+  const std::size_t scratch_size = tile_tokens * (hidden + tile_words);
+  Buffer<float> scratch(budget, pool.size() * scratch_size, "logits");
+  // Logarithms of the sums over the vocabulary so far, and the logits of the tokens that came.
+  Buffer<double> totals(budget, samples * predictions, "the loss of a group");
+  Buffer<float> targets(budget, samples * predictions, "the loss of a group");
+  pool.parallel_for(samples * tiles, [&](std::size_t item, std::size_t worker) {
+    const std::size_t sample = item / tiles;
+    const std::size_t position = item % tiles * kTokenTile;
+    const std::size_t count = std::min(kTokenTile, predictions - position);
+    float* normed = scratch.data() + worker * scratch_size;
+    float* logits = normed + tile_tokens * hidden;
+    double* total = totals.data() + sample * predictions + position;
+    float* target = targets.data() + sample * predictions + position;
+    const std::int32_t* next = group.tokens.ids.data() + sample * length + position + 1;
+    const double products = static_cast<double>(count) * static_cast<double>(vocabulary);
+    const PhaseScope scope(context, "loss", 2.0 * products * static_cast<double>(hidden), sizeof(float) * products);
+    normalize(architecture, group.hidden.data() + (sample * length + position) * hidden, head.find(TensorRole::kFinalNormWeight),
+              head.find(TensorRole::kFinalNormBias), count, normed);
+    for (std::size_t first = 0; first < vocabulary; first += kVocabularyTile) {
+      context.check();
+      const std::size_t words = std::min(kVocabularyTile, vocabulary - first);
+      multiply_transposed(count, words, hidden, 1.0F, normed, hidden, weight.values.data() + first * hidden, hidden, logits, words);
+      for (std::size_t token = 0; token < count; ++token) {
+        const float* row = logits + token * words;
+        const double sum = log_sum_exp(row, words);
+        total[token] = first == 0 ? sum : add_logarithms(total[token], sum);
+        const auto word = static_cast<std::size_t>(next[token]);
+        if (word >= first && word < first + words) target[token] = row[word - first];
+      }
+    }
+  });
+  std::vector<double> losses(samples);
+  for (std::size_t sample = 0; sample < samples; ++sample) {
+    double sum = 0;
+    for (std::size_t i = sample * predictions; i < (sample + 1) * predictions; ++i) sum += totals[i] - static_cast<double>(targets[i]);
+    losses[sample] = sum / static_cast<double>(predictions);
+    if (!std::isfinite(losses[sample])) {
+      throw Error(ErrorCode::kNonFinite,
+                  "The loss of sample " + std::to_string(sample) + " of group " + std::to_string(group.tokens.index) + " is not finite.");
+    }
+  }
+  return losses;
+}
+
+}  // namespace secateur::cpu
