@@ -7,6 +7,7 @@ import type { Crew } from '../scheduler/crew.js';
 import type { NodeSession } from '../scheduler/node-session.js';
 import { HiddenStates } from './hidden-states.js';
 import { announcePlan, gatherCrew, StepProgress, type JobRun } from './job-run.js';
+import { propagateStep } from './propagate-step.js';
 
 /** Measures the perplexity of a checkpoint layer by layer over the nodes of the pool (docs/algorithms.md, forward passes). */
 export async function runEvaluate(run: JobRun, spec: EvaluateSpec): Promise<EvaluateReport> {
@@ -54,21 +55,7 @@ async function measureLosses(run: JobRun, plan: JobPlan, crew: Crew): Promise<nu
         {
           prepare: loadWithNext(shard, shards[layer + 1] ?? head),
           advances: true,
-          step: (member, groupIndices, onGroup, signal) =>
-            withSpan(
-              SpanName.PROPAGATE,
-              { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } },
-              () =>
-                member.propagate(
-                  shard.id,
-                  groupIndices,
-                  (groupIndex) => {
-                    onGroup(groupIndex);
-                    progress.advance();
-                  },
-                  signal,
-                ),
-            ),
+          step: propagateStep(shard.id, progress),
         },
         run.signal,
       );

@@ -12,6 +12,7 @@ import { allocateBlock, type AllocatedProjection } from './allocate-block.js';
 import { collectStatistics } from './collect-statistics.js';
 import { HiddenStates } from './hidden-states.js';
 import { announcePlan, gatherCrew, StepProgress, type JobRun } from './job-run.js';
+import { propagateStep } from './propagate-step.js';
 import { StepClock } from './step-clock.js';
 
 /** Prunes a checkpoint layer by layer over the nodes of the pool. */
@@ -171,21 +172,7 @@ class LayerPruner {
         {
           prepare,
           advances: true,
-          step: (member, groupIndices, onGroup, signal) =>
-            withSpan(
-              SpanName.PROPAGATE,
-              { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } },
-              () =>
-                member.propagate(
-                  block.shard.id,
-                  groupIndices,
-                  (groupIndex) => {
-                    onGroup(groupIndex);
-                    progress.advance();
-                  },
-                  signal,
-                ),
-            ),
+          step: propagateStep(block.shard.id, progress),
         },
         run.signal,
       );
