@@ -8,6 +8,7 @@ import { workspaceRoot } from '../scripts/lib/workspace-root.mjs';
 import { benchEngine } from './engine.mjs';
 import { benchFetch } from './fetch.mjs';
 import { benchPrune } from './prune.mjs';
+import { writeSection } from './write-section.mjs';
 
 const benches = { engine: benchEngine, fetch: benchFetch, prune: benchPrune };
 const args = process.argv.slice(2);
@@ -25,7 +26,6 @@ for (const [name, bench] of Object.entries(benches)) {
   for (const [table, text] of Object.entries(await bench())) {
     console.log(`\n${table}\n${text}`);
     if (!write) continue;
-    const section = new RegExp(`(<!-- bench:${table} -->\n)[^]*?(\n<!-- /bench -->)`);
-    writeFileSync(page, readFileSync(page, 'utf8').replace(section, `$1\n${text}\n$2`));
+    writeFileSync(page, writeSection(readFileSync(page, 'utf8'), table, text));
   }
 }
