@@ -38,12 +38,12 @@ export const requirements = [
     findProblem: async () => ((await isInstalled('make')) || (await isInstalled('ninja')) ? undefined : 'not found'),
   },
   {
-    what: 'OpenBLAS with its C header (cblas.h, libopenblas)',
+    what: 'oneDNN with its headers (oneapi/dnnl, libdnnl)',
     purpose: 'build',
-    debian: 'libopenblas-dev',
-    fedora: 'openblas-devel',
-    brew: 'openblas',
-    findProblem: () => Promise.resolve(findHeader('cblas.h') && findLibrary('openblas') ? undefined : 'not found'),
+    debian: 'libdnnl-dev',
+    fedora: 'onednn-devel',
+    brew: 'onednn',
+    findProblem: () => Promise.resolve(findHeader('oneapi/dnnl/dnnl.hpp') && findLibrary('dnnl') ? undefined : 'not found'),
   },
   {
     what: 'the C++ test framework doctest (doctest/doctest.h)',
@@ -201,15 +201,7 @@ async function isInstalled(program) {
   return (await runCommand(program, ['--version'], { quiet: true })).code === 0;
 }
 
-const prefixes = [
-  ...(process.env['CMAKE_PREFIX_PATH'] ?? '').split(delimiter).filter(Boolean),
-  '/usr',
-  '/usr/local',
-  '/usr/local/opt/openblas',
-  '/opt/homebrew',
-  '/opt/homebrew/opt/openblas',
-  '/opt/OpenBLAS',
-];
+const prefixes = [...(process.env['CMAKE_PREFIX_PATH'] ?? '').split(delimiter).filter(Boolean), '/usr', '/usr/local', '/opt/homebrew'];
 
 /** Debian's folders for one architecture, such as x86_64-linux-gnu. @param {string} folder */
 function listArchitectureFolders(folder) {
@@ -220,7 +212,7 @@ function listArchitectureFolders(folder) {
 function findHeader(name) {
   return prefixes
     .map((prefix) => join(prefix, 'include'))
-    .flatMap((folder) => ['', 'openblas', ...listArchitectureFolders(folder)].map((part) => join(folder, part, name)))
+    .flatMap((folder) => ['', ...listArchitectureFolders(folder)].map((part) => join(folder, part, name)))
     .some((path) => existsSync(path));
 }
 

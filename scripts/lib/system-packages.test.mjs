@@ -40,7 +40,7 @@ test('one message names everything missing, why, and the command of each system'
   const missing = requirements.filter(({ purpose }) => purpose === 'build').map((requirement) => ({ requirement, problem: 'not found' }));
   const message = describeMissing(missing);
   for (const { requirement } of missing) expect(message).toContain(`- ${requirement.what}: not found`);
-  expect(message).toContain('sudo apt-get install g++ cmake make libopenblas-dev\n');
-  expect(message).toContain('sudo dnf install gcc-c++ cmake make openblas-devel\n');
-  expect(message).toMatch(/brew install cmake openblas$/);
+  expect(message).toContain('sudo apt-get install g++ cmake make libdnnl-dev\n');
+  expect(message).toContain('sudo dnf install gcc-c++ cmake make onednn-devel\n');
+  expect(message).toMatch(/brew install cmake onednn$/);
 });

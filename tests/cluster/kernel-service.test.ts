@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { openCheckpoint, type Checkpoint } from '@secateur/checkpoint';
 import { loadHasher, parseArchitecture, planModel, splitIntoGroups, type ModelPlan, type PlannedShard } from '@secateur/core';
 import { KernelServiceDefinition } from '@secateur/proto/kernel_service';
-import type { ShardDescriptor } from '@secateur/proto/model';
+import { Compute, type ShardDescriptor } from '@secateur/proto/model';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { connect, RpcServer, serveFetch, type Channel, type ServiceClient } from '@secateur/rpc';
 import { ServiceProcess } from '../support/cluster.js';
@@ -80,14 +80,14 @@ describe('a session', () => {
   let count = 0;
   beforeEach(async () => {
     sessionId = `session-${count++}`;
-    await kernel.openSession({ sessionId, jobId: 'job', architecture: plan.architecture, tensorEndpoint }, CALL);
+    await kernel.openSession({ sessionId, jobId: 'job', architecture: plan.architecture, tensorEndpoint, compute: Compute.F32 }, CALL);
   });
 
   afterEach(() => kernel.closeSession({ sessionId }, CALL));
 
   test('opens once, and not again with another content', async () => {
-    await kernel.openSession({ sessionId, jobId: 'job', architecture: plan.architecture, tensorEndpoint }, CALL);
-    const other = kernel.openSession({ sessionId, jobId: 'other', architecture: plan.architecture, tensorEndpoint }, CALL);
+    await kernel.openSession({ sessionId, jobId: 'job', architecture: plan.architecture, tensorEndpoint, compute: Compute.F32 }, CALL);
+    const other = kernel.openSession({ sessionId, jobId: 'other', architecture: plan.architecture, tensorEndpoint, compute: Compute.F32 }, CALL);
     await expect(other).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
   });
 

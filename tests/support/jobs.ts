@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { PruningClient } from '@secateur/client';
 import { Allocation, Score } from '@secateur/proto/allocation';
 import { JobState, LayerBudget, Pattern, type JobEvent, type JobSpec, type PruneSpec } from '@secateur/proto/job';
+import { Compute } from '@secateur/proto/model';
 import type { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { fixturePath, modelPath, type ModelName } from './paths.js';
 
@@ -25,6 +26,7 @@ export function pruneSpec(model: ModelName, output: string, changes: Partial<Pru
         },
         layerBudget: LayerBudget.UNIFORM,
         pattern: Pattern.UNSTRUCTURED,
+        compute: Compute.F32,
         calibration: { path: fixturePath('calibration', `${model}-calibration.safetensors`), samples: 128, sequenceLength: 256, seed: 0 },
         ...rest,
       },
@@ -42,6 +44,7 @@ export function evaluateSpec(model: ModelName, directory: string): JobSpec {
       value: {
         model: directory,
         data: { path: fixturePath('calibration', `${model}-eval.safetensors`), samples: 0, sequenceLength: 0, seed: 0 },
+        compute: Compute.F32,
       },
     },
     recordTrace: false,

@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "cpu/gemm.h"
 #include "reference_block.h"
 #include "secateur/backend.h"
 
@@ -56,8 +57,10 @@ constexpr std::size_t kSamples = 3;
 
 // A session of `threads` threads with one block loaded and the hidden states of a group embedded from a random table.
 struct Fixture {
-  Fixture(const Case& test_case, std::size_t threads)
-      : tokens(test_case.tokens), backend(create_cpu_backend(threads, 1U << 30)), session(backend->open_session(test_case.architecture)) {
+  Fixture(const Case& test_case, std::size_t threads, Compute compute = Compute::kF32)
+      : tokens(test_case.tokens),
+        backend(create_cpu_backend(threads, 1U << 30)),
+        session(backend->open_session(test_case.architecture, compute)) {
     const Architecture& a = test_case.architecture;
     block = test::random_block(a, test_case.biases, 11);
     std::vector<TensorView> views;
@@ -225,6 +228,81 @@ TEST_CASE("masked weights are zero in what the block computes") {
   for (std::size_t column = 0; column < a.query_width(); ++column) {
     const double last = expected.sites[1][(fixture.tokens - 1) * a.query_width() + column];
     REQUIRE(std::abs(static_cast<double>(statistics[1].last_inputs[column]) - last) < 2e-5);
+  }
+}
+
+// Drops most weights of every projection, in the session and in the reference's tensors.
+void prune(Fixture& fixture, const Architecture& a) {
+  std::mt19937 generator(21);
+  std::bernoulli_distribution drop(0.8);
+  for (auto& [role, values] : fixture.block) {
+    const std::vector<std::size_t> shape = test::shape_of(role, a);
+    if (shape.size() != 2) continue;
+    const std::size_t row_bytes = (shape[1] + 7) / 8;
+    std::vector<std::uint8_t> mask(shape[0] * row_bytes, 0);
+    for (std::size_t row = 0; row < shape[0]; ++row) {
+      for (std::size_t column = 0; column < shape[1]; ++column) {
+        if (!drop(generator)) continue;
+        mask[row * row_bytes + column / 8] = static_cast<std::uint8_t>(mask[row * row_bytes + column / 8] | (1U << (column % 8)));
+        values[row * shape[1] + column] = 0.0F;
+      }
+    }
+    fixture.session->apply_mask("block", role, mask, fixture.context);
+  }
+}
+
+// Largest difference of the last inputs of a site from the reference's, relative to the largest of these.
+double site_error(const SiteStatistics& statistics, const std::vector<test::ReferenceResult>& expected, std::size_t tokens) {
+  const auto site = static_cast<std::size_t>(statistics.site);
+  const std::size_t width = statistics.sums_of_squares.size();
+  double difference = 0;
+  double largest = 1e-30;
+  for (std::size_t sample = 0; sample < expected.size(); ++sample) {
+    for (std::size_t column = 0; column < width; ++column) {
+      const double value = expected[sample].sites[site][(tokens - 1) * width + column];
+      difference = std::max(difference, std::abs(static_cast<double>(statistics.last_inputs[sample * width + column]) - value));
+      largest = std::max(largest, std::abs(value));
+    }
+  }
+  return difference / largest;
+}
+
+TEST_CASE("a block pruned to 80 %, and one computed in bf16, agree with float64") {
+  struct Kind {
+    const char* name;
+    Compute compute;
+    bool pruned;
+    double tolerance;
+  };
+  // bfloat16 has 8 bits of mantissa, and inputs pass through up to three products.
+  for (const Kind kind : {Kind{"pruned f32", Compute::kF32, true, 1e-5}, Kind{"dense bf16", Compute::kBF16, false, 3e-2},
+                          Kind{"pruned bf16", Compute::kBF16, true, 3e-2}}) {
+    if (kind.compute == Compute::kBF16 && !cpu::why_no_bf16().empty()) {
+      MESSAGE("skipped: " << kind.name << ", because " << cpu::why_no_bf16());
+      continue;
+    }
+    for (const Case& test_case : kCases) {
+      CAPTURE(kind.name);
+      CAPTURE(test_case.name);
+      const Architecture& a = test_case.architecture;
+      Fixture fixture(test_case, 2, kind.compute);
+      if (kind.pruned) prune(fixture, a);
+      std::vector<test::ReferenceResult> expected;
+      for (std::size_t sample = 0; sample < kSamples; ++sample) {
+        expected.push_back(test::run_reference_block(a, fixture.block, fixture.hidden(a, sample), fixture.tokens));
+      }
+      for (const SiteStatistics& statistics : fixture.session->collect_statistics("block", 4, fixture.context)) {
+        CAPTURE(name_of(statistics.site));
+        CHECK(site_error(statistics, expected, fixture.tokens) < kind.tolerance);
+      }
+      // The hidden states that come out are the next block's: its first site tells them.
+      fixture.session->propagate("block", 4, fixture.context);
+      const std::vector<SiteStatistics> next = fixture.session->collect_statistics("block", 4, fixture.context);
+      for (std::size_t sample = 0; sample < kSamples; ++sample) {
+        expected[sample] = test::run_reference_block(a, fixture.block, expected[sample].output, fixture.tokens);
+      }
+      CHECK(site_error(next[0], expected, fixture.tokens) < 2 * kind.tolerance);
+    }
   }
 }
 

@@ -27,7 +27,7 @@ struct Model {
     for (float& value : table) value = normal(generator);
     head = table;
     for (float& value : head) value = static_cast<float>(scale) * normal(generator);
-    session = backend->open_session(architecture);
+    session = backend->open_session(architecture, Compute::kF32);
     session->load_shard("embedding", std::vector<TensorView>{view(TensorRole::kTokenEmbedding, table)}, context);
     session->load_shard("head", std::vector<TensorView>{view(TensorRole::kFinalNormWeight, ones), view(TensorRole::kHeadWeight, head)},
                         context);

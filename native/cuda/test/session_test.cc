@@ -48,7 +48,7 @@ void check_error(ErrorCode code, const std::string& mentions, Work&& work) {
 
 TEST_CASE("shards that do not fit the architecture are refused by name") {
   const std::unique_ptr<Backend> backend = create_cpu_backend(2, 1U << 28);
-  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32);
   CallContext context;
   const auto load = [&](std::vector<TensorView> views) { session->load_shard("x", views, context); };
   const Tensors whole = block();
@@ -84,7 +84,7 @@ TEST_CASE("architectures that contradict themselves are refused by field") {
   const auto open = [&](auto change) {
     Architecture architecture = kArchitecture;
     change(architecture);
-    backend->open_session(architecture);
+    backend->open_session(architecture, Compute::kF32);
   };
   check_error(ErrorCode::kInvalidArgument, "hiddenSize", [&] { open([](Architecture& a) { a.hidden_size = 0; }); });
   check_error(ErrorCode::kInvalidArgument, "multiple",
@@ -106,14 +106,14 @@ TEST_CASE("architectures whose sizes would overflow are refused") {
   architecture.attention_heads = kLarge;
   architecture.key_value_heads = kLarge;
   architecture.head_dimension = kLarge;
-  check_error(ErrorCode::kInvalidArgument, "attentionHeads x headDimension", [&] { backend->open_session(architecture); });
+  check_error(ErrorCode::kInvalidArgument, "attentionHeads x headDimension", [&] { backend->open_session(architecture, Compute::kF32); });
   // A table of 2^40 + 1 positions that looks like one of a single position.
   for (const std::size_t offset : {(std::size_t{1} << 40) - 5, SIZE_MAX, kLarge + 1}) {
     architecture = kArchitecture;
     architecture.hidden_size = kLarge;
     architecture.maximum_positions = 6;
     architecture.learned_position_offset = offset;
-    check_error(ErrorCode::kInvalidArgument, "learnedPositionOffset", [&] { backend->open_session(architecture); });
+    check_error(ErrorCode::kInvalidArgument, "learnedPositionOffset", [&] { backend->open_session(architecture, Compute::kF32); });
   }
 }
 
@@ -124,7 +124,7 @@ TEST_CASE("sessions of one backend do not see each other") {
   const Tensors table = embedding();
   CallContext context;
   const auto open = [&](const Tensors& tensors) {
-    std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+    std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32);
     session->load_shard("embedding", table.views, context);
     session->load_shard("block", tensors.views, context);
     session->embed("embedding", group(), context);
@@ -151,7 +151,7 @@ TEST_CASE("sessions of one backend do not see each other") {
 TEST_CASE("a propagation that finds no memory leaves the hidden states as they are") {
   CallContext context;
   const auto prepare = [&](Backend& backend) {
-    std::unique_ptr<BackendSession> session = backend.open_session(kArchitecture);
+    std::unique_ptr<BackendSession> session = backend.open_session(kArchitecture, Compute::kF32);
     session->load_shard("embedding", embedding().views, context);
     session->load_shard("block", block().views, context);
     session->embed("embedding", group(), context);
@@ -172,7 +172,7 @@ TEST_CASE("a propagation that finds no memory leaves the hidden states as they a
 
 TEST_CASE("what is not there or does not fit is named") {
   const std::unique_ptr<Backend> backend = create_cpu_backend(2, 1U << 28);
-  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32);
   CallContext context;
   session->load_shard("block", block().views, context);
   session->load_shard("embedding", embedding().views, context);
@@ -202,7 +202,7 @@ TEST_CASE("what is not there or does not fit is named") {
 TEST_CASE("the budget is kept and given back") {
   const std::unique_ptr<Backend> backend = create_cpu_backend(1, 20'000);
   {
-    const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+    const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32);
     CallContext context;
     session->load_shard("block", block().views, context);
     const std::uint64_t used = backend->memory_used_bytes();
@@ -224,7 +224,7 @@ TEST_CASE("the budget is kept and given back") {
 
 TEST_CASE("a cancelled call stops, and its hidden states are gone rather than half done") {
   const std::unique_ptr<Backend> backend = create_cpu_backend(2, 1U << 28);
-  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32);
   std::atomic<bool> cancelled = false;
   CallContext context(&cancelled);
   session->load_shard("block", block().views, context);
@@ -239,7 +239,7 @@ TEST_CASE("a cancelled call stops, and its hidden states are gone rather than ha
 
 TEST_CASE("allocation works on the weights of the session and leaves no memory behind") {
   const std::unique_ptr<Backend> backend = create_cpu_backend(2, 1U << 28);
-  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture);
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32);
   CallContext context;
   Tensors tensors = block();
   session->load_shard("block", tensors.views, context);

@@ -23,112 +23,182 @@ std::vector<float> random_values(std::size_t size, double scale, unsigned seed) 
 
 double relative_error(double actual, double expected) { return std::abs(actual - expected) / std::max(std::abs(expected), 1e-30); }
 
+// Runs the checks on every instruction set of this processor.
+template <class Check>
+void on_all_instruction_sets(const Check& check) {
+  for (const cpu::InstructionSet instruction_set : cpu::supported_instruction_sets()) {
+    CAPTURE(cpu::name_of(instruction_set));
+    check(cpu::vector_math(instruction_set));
+  }
+}
+
 }  // namespace
 
 TEST_CASE("the exponential is accurate to float32 over its range") {
-  double worst = 0;
-  for (double x = -87.0; x < 88.0; x += 0.00137) {
-    const float argument = static_cast<float>(x);
-    worst = std::max(worst, relative_error(cpu::exponential(argument), std::exp(static_cast<double>(argument))));
-  }
-  // 2^-23 is one unit in the last place.
-  CHECK(worst < 2.0 / (1 << 23));
-  CHECK(cpu::exponential(0.0F) == 1.0F);
-  CHECK(cpu::exponential(-200.0F) == 0.0F);
-  CHECK(cpu::exponential(-std::numeric_limits<float>::infinity()) == 0.0F);
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    double worst = 0;
+    for (double x = -87.0; x < 88.0; x += 0.00137) {
+      const float argument = static_cast<float>(x);
+      worst = std::max(worst, relative_error(math.exponential(argument), std::exp(static_cast<double>(argument))));
+    }
+    // 2^-23 is one unit in the last place.
+    CHECK(worst < 2.0 / (1 << 23));
+    CHECK(math.exponential(0.0F) == 1.0F);
+    CHECK(math.exponential(-200.0F) == 0.0F);
+    CHECK(math.exponential(-std::numeric_limits<float>::infinity()) == 0.0F);
+  });
 }
 
 TEST_CASE("softmax sums to one, agrees with float64 and takes large values") {
-  for (const std::size_t size : kSizes) {
-    for (const double scale : {1.0, 50.0}) {
-      const std::vector<float> x = random_values(size, scale, 1);
-      std::vector<float> actual = x;
-      cpu::softmax(actual.data(), size);
-      double maximum = -INFINITY;
-      for (const float value : x) maximum = std::max(maximum, static_cast<double>(value));
-      double sum = 0;
-      for (const float value : x) sum += std::exp(static_cast<double>(value) - maximum);
-      for (std::size_t i = 0; i < size; ++i) {
-        REQUIRE(std::abs(static_cast<double>(actual[i]) - std::exp(static_cast<double>(x[i]) - maximum) / sum) < 3e-7);
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    for (const std::size_t size : kSizes) {
+      for (const double scale : {1.0, 50.0}) {
+        const std::vector<float> x = random_values(size, scale, 1);
+        std::vector<float> actual = x;
+        math.softmax(actual.data(), size);
+        double maximum = -INFINITY;
+        for (const float value : x) maximum = std::max(maximum, static_cast<double>(value));
+        double sum = 0;
+        for (const float value : x) sum += std::exp(static_cast<double>(value) - maximum);
+        for (std::size_t i = 0; i < size; ++i) {
+          REQUIRE(std::abs(static_cast<double>(actual[i]) - std::exp(static_cast<double>(x[i]) - maximum) / sum) < 3e-7);
+        }
+        REQUIRE(std::abs(math.log_sum_exp(x.data(), size) - (maximum + std::log(sum))) < 1e-6);
       }
-      REQUIRE(std::abs(cpu::log_sum_exp(x.data(), size) - (maximum + std::log(sum))) < 1e-6);
     }
-  }
+  });
 }
 
 TEST_CASE("normalisations agree with float64") {
-  for (const std::size_t size : kSizes) {
-    const std::vector<float> x = random_values(size, 3.0, 2);
-    const std::vector<float> weight = random_values(size, 1.0, 3);
-    const std::vector<float> bias = random_values(size, 1.0, 4);
-    double mean = 0;
-    double squares = 0;
-    for (const float value : x) mean += value;
-    mean /= static_cast<double>(size);
-    double variance = 0;
-    for (const float value : x) {
-      squares += static_cast<double>(value) * value;
-      variance += (value - mean) * (value - mean);
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    for (const std::size_t size : kSizes) {
+      const std::vector<float> x = random_values(size, 3.0, 2);
+      const std::vector<float> weight = random_values(size, 1.0, 3);
+      const std::vector<float> bias = random_values(size, 1.0, 4);
+      double mean = 0;
+      double squares = 0;
+      for (const float value : x) mean += value;
+      mean /= static_cast<double>(size);
+      double variance = 0;
+      for (const float value : x) {
+        squares += static_cast<double>(value) * value;
+        variance += (value - mean) * (value - mean);
+      }
+      const double rms = std::sqrt(squares / static_cast<double>(size) + 1e-5);
+      const double deviation = std::sqrt(variance / static_cast<double>(size) + 1e-5);
+      std::vector<float> actual(size);
+      math.rms_norm(x.data(), weight.data(), size, 1e-5, actual.data());
+      for (std::size_t i = 0; i < size; ++i) REQUIRE(std::abs(actual[i] - x[i] / rms * weight[i]) < 1e-5);
+      math.layer_norm(x.data(), weight.data(), bias.data(), size, 1e-5, actual.data());
+      for (std::size_t i = 0; i < size; ++i) REQUIRE(std::abs(actual[i] - ((x[i] - mean) / deviation * weight[i] + bias[i])) < 1e-4);
     }
-    const double rms = std::sqrt(squares / static_cast<double>(size) + 1e-5);
-    const double deviation = std::sqrt(variance / static_cast<double>(size) + 1e-5);
-    std::vector<float> actual(size);
-    cpu::rms_norm(x.data(), weight.data(), size, 1e-5, actual.data());
-    for (std::size_t i = 0; i < size; ++i) REQUIRE(std::abs(actual[i] - x[i] / rms * weight[i]) < 1e-5);
-    cpu::layer_norm(x.data(), weight.data(), bias.data(), size, 1e-5, actual.data());
-    for (std::size_t i = 0; i < size; ++i) REQUIRE(std::abs(actual[i] - ((x[i] - mean) / deviation * weight[i] + bias[i])) < 1e-4);
-  }
+  });
 }
 
 TEST_CASE("activations agree with float64 and do not hide NaN") {
-  for (const std::size_t size : kSizes) {
-    const std::vector<float> gate = random_values(size, 5.0, 5);
-    const std::vector<float> up = random_values(size, 1.0, 6);
-    std::vector<float> actual = gate;
-    cpu::silu_multiply(actual.data(), up.data(), size);
-    for (std::size_t i = 0; i < size; ++i) {
-      const double g = gate[i];
-      REQUIRE(std::abs(actual[i] - g / (1 + std::exp(-g)) * up[i]) < 1e-5);
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    for (const std::size_t size : kSizes) {
+      const std::vector<float> gate = random_values(size, 5.0, 5);
+      const std::vector<float> up = random_values(size, 1.0, 6);
+      std::vector<float> actual = gate;
+      math.silu_multiply(actual.data(), up.data(), size);
+      for (std::size_t i = 0; i < size; ++i) {
+        const double g = gate[i];
+        REQUIRE(std::abs(actual[i] - g / (1 + std::exp(-g)) * up[i]) < 1e-5);
+      }
+      actual = gate;
+      math.relu(actual.data(), size);
+      for (std::size_t i = 0; i < size; ++i) REQUIRE(actual[i] == std::max(gate[i], 0.0F));
     }
-    actual = gate;
-    cpu::relu(actual.data(), size);
-    for (std::size_t i = 0; i < size; ++i) REQUIRE(actual[i] == std::max(gate[i], 0.0F));
-  }
-  std::vector<float> values(20, -1.0F);
-  values[13] = std::numeric_limits<float>::quiet_NaN();
-  cpu::relu(values.data(), values.size());
-  CHECK(std::isnan(values[13]));
-  CHECK_FALSE(cpu::all_finite(values.data(), values.size()));
-  values[13] = std::numeric_limits<float>::infinity();
-  CHECK_FALSE(cpu::all_finite(values.data(), values.size()));
-  values[13] = std::numeric_limits<float>::max();
-  CHECK(cpu::all_finite(values.data(), values.size()));
+    std::vector<float> values(20, -1.0F);
+    values[13] = std::numeric_limits<float>::quiet_NaN();
+    math.relu(values.data(), values.size());
+    CHECK(std::isnan(values[13]));
+    CHECK_FALSE(math.all_finite(values.data(), values.size()));
+    values[13] = std::numeric_limits<float>::infinity();
+    CHECK_FALSE(math.all_finite(values.data(), values.size()));
+    values[13] = std::numeric_limits<float>::max();
+    CHECK(math.all_finite(values.data(), values.size()));
+  });
 }
 
 TEST_CASE("a rotation keeps lengths and turns pairs half a head apart") {
-  for (const std::size_t size : {2U, 4U, 32U, 64U, 66U}) {
-    const std::vector<float> x = random_values(size, 1.0, 7);
-    std::vector<float> cosines(size / 2);
-    std::vector<float> sines(size / 2);
-    for (std::size_t i = 0; i < size / 2; ++i) {
-      cosines[i] = std::cos(0.3F * static_cast<float>(i + 1));
-      sines[i] = std::sin(0.3F * static_cast<float>(i + 1));
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    for (const std::size_t size : {2U, 4U, 32U, 64U, 66U}) {
+      const std::vector<float> x = random_values(size, 1.0, 7);
+      std::vector<float> cosines(size / 2);
+      std::vector<float> sines(size / 2);
+      for (std::size_t i = 0; i < size / 2; ++i) {
+        cosines[i] = std::cos(0.3F * static_cast<float>(i + 1));
+        sines[i] = std::sin(0.3F * static_cast<float>(i + 1));
+      }
+      std::vector<float> actual = x;
+      math.rotate(actual.data(), cosines.data(), sines.data(), size);
+      for (std::size_t i = 0; i < size / 2; ++i) {
+        const std::size_t other = i + size / 2;
+        REQUIRE(actual[i] == doctest::Approx(x[i] * cosines[i] - x[other] * sines[i]));
+        REQUIRE(actual[other] == doctest::Approx(x[other] * cosines[i] + x[i] * sines[i]));
+      }
     }
-    std::vector<float> actual = x;
-    cpu::rotate(actual.data(), cosines.data(), sines.data(), size);
-    for (std::size_t i = 0; i < size / 2; ++i) {
-      const std::size_t other = i + size / 2;
-      REQUIRE(actual[i] == doctest::Approx(x[i] * cosines[i] - x[other] * sines[i]));
-      REQUIRE(actual[other] == doctest::Approx(x[other] * cosines[i] + x[i] * sines[i]));
-    }
-  }
+  });
 }
 
 TEST_CASE("sums of squares are added in float64") {
-  for (const std::size_t size : kSizes) {
-    const std::vector<float> x = random_values(size, 1e3, 8);
-    std::vector<double> sums(size, 0.5);
-    cpu::add_squares(x.data(), size, sums.data());
-    for (std::size_t i = 0; i < size; ++i) REQUIRE(sums[i] == doctest::Approx(0.5 + static_cast<double>(x[i]) * x[i]).epsilon(1e-15));
-  }
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    for (const std::size_t size : kSizes) {
+      const std::vector<float> x = random_values(size, 1e3, 8);
+      std::vector<double> sums(size, 0.5);
+      math.add_squares(x.data(), size, sums.data());
+      for (std::size_t i = 0; i < size; ++i) REQUIRE(sums[i] == doctest::Approx(0.5 + static_cast<double>(x[i]) * x[i]).epsilon(1e-15));
+    }
+  });
+}
+
+TEST_CASE("bfloat16 is rounded to the nearest, ties to even") {
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    const float ulp = 0x1.0p-7F;
+    std::vector<float> x = {1.0F, 1.0F + ulp / 2, 1.0F + 3 * ulp / 2, 1.0F + ulp * 0.51F, -0.0F, 3.4e38F, INFINITY, -INFINITY};
+    const std::vector<float> expected = {1.0F, 1.0F, 1.0F + 2 * ulp, 1.0F + ulp, -0.0F, INFINITY, INFINITY, -INFINITY};
+    while (x.size() < 40) x.push_back(static_cast<float>(x.size()));
+    x.push_back(std::numeric_limits<float>::quiet_NaN());
+    std::vector<std::uint16_t> narrowed(x.size() + 1, 0xabcd);
+    std::vector<float> widened(x.size());
+    math.narrow_bf16(x.data(), x.size(), narrowed.data());
+    math.widen_bf16(narrowed.data(), x.size(), widened.data());
+    for (std::size_t i = 0; i < expected.size(); ++i) CHECK(widened[i] == expected[i]);
+    CHECK(std::signbit(widened[4]));
+    for (std::size_t i = expected.size(); i < 40; ++i) CHECK(widened[i] == x[i]);
+    CHECK(std::isnan(widened[40]));
+    CHECK(narrowed.back() == 0xabcd);
+  });
+}
+
+TEST_CASE("transposing moves every value and no other") {
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    for (const std::size_t rows : {std::size_t{1}, std::size_t{15}, std::size_t{16}, std::size_t{33}}) {
+      for (const std::size_t columns : {std::size_t{1}, std::size_t{16}, std::size_t{31}, std::size_t{64}}) {
+        const std::size_t source_stride = columns + 3;
+        const std::size_t result_stride = rows + 2;
+        const std::vector<float> source = random_values(rows * source_stride, 1, 9);
+        std::vector<float> result(columns * result_stride, -7.0F);
+        math.transpose(source.data(), rows, columns, source_stride, result.data(), result_stride);
+        for (std::size_t column = 0; column < columns; ++column) {
+          for (std::size_t row = 0; row < result_stride; ++row) {
+            REQUIRE(result[column * result_stride + row] == (row < rows ? source[row * source_stride + column] : -7.0F));
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("zeros of both signs are counted, NaN is none") {
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    std::vector<float> x(100, 0.0F);
+    x[3] = -0.0F;
+    x[50] = 1e-40F;
+    x[99] = std::numeric_limits<float>::quiet_NaN();
+    CHECK(math.count_zeros(x.data(), x.size()) == 98);
+    CHECK(math.count_zeros(x.data(), 0) == 0);
+  });
 }

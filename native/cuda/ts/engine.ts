@@ -6,6 +6,9 @@
 /** Element type of stored tensors, by its safetensors name. */
 export type ElementType = 'F32' | 'F16' | 'BF16';
 
+/** What products of activations with weights take in; their sums, and everything else, are float32. */
+export type Compute = 'f32' | 'bf16';
+
 /** What a block computes, apart from its tensors. Same meaning as secateur.v1.Architecture. */
 export interface EngineArchitecture {
   readonly hiddenSize: number;
@@ -216,7 +219,8 @@ export interface Engine {
   readonly description: EngineDescription;
   /** Bytes held now. */
   memoryUsedBytes(): number;
-  openSession(architecture: EngineArchitecture): EngineSession;
+  /** Throws FAILED_PRECONDITION when the device has no products of that kind. */
+  openSession(architecture: EngineArchitecture, compute: Compute): EngineSession;
   /** The allocation on a weight matrix given directly, without a session: float32 [rows, columns]. For tests and benchmarks. */
   allocateMatrix(
     weights: Float32Array,

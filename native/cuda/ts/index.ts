@@ -3,6 +3,7 @@ export {
   type AllocatedRows,
   type AllocationOptions,
   type CallOptions,
+  type Compute,
   type ElementType,
   type Engine,
   type EngineArchitecture,

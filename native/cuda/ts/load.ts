@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import type {
   AllocatedRows,
   AllocationOptions,
+  Compute,
   EngineArchitecture,
   EngineGroup,
   EngineTensor,
@@ -42,7 +43,7 @@ export interface NativeSession {
 export interface NativeEngine {
   describe(): { readonly backend: 'cpu'; readonly instructionSet: string; readonly gemm: string; readonly threads: number };
   memoryUsedBytes(): number;
-  openSession(architecture: EngineArchitecture): NativeSession;
+  openSession(architecture: EngineArchitecture, compute: Compute): NativeSession;
   allocateMatrix(
     weights: Float32Array,
     rows: number,

@@ -28,7 +28,7 @@ describe.each(SAMPLE_MODELS)('$name', (model) => {
   let session: EngineSession;
   beforeEach(async () => {
     engine = openWith(2);
-    session = engine.openSession(model.architecture);
+    session = engine.openSession(model.architecture, 'f32');
     await loadSampleModel(session, model);
   });
   afterEach(() => engine.close());
@@ -68,7 +68,7 @@ describe('a session', () => {
     const results = [];
     for (const threads of [1, 2]) {
       const engine = openWith(threads);
-      const session = engine.openSession(MODEL.architecture);
+      const session = engine.openSession(MODEL.architecture, 'f32');
       await loadSampleModel(session, MODEL);
       await session.embed('embedding', group);
       const statistics = (await session.collectStatistics('block/0', 0)).value;
@@ -81,7 +81,7 @@ describe('a session', () => {
 
   test('reports its phases with times, operations and bytes', async () => {
     const engine = openWith(1);
-    const session = engine.openSession(MODEL.architecture);
+    const session = engine.openSession(MODEL.architecture, 'f32');
     await loadSampleModel(session, MODEL);
     await session.embed('embedding', group);
     const { timings, queuedNanoseconds } = await session.collectStatistics('block/0', 0);
@@ -99,7 +99,7 @@ describe('a session', () => {
 
   test('stops a call when its signal aborts', async () => {
     const engine = openWith(1);
-    const session = engine.openSession(MODEL.architecture);
+    const session = engine.openSession(MODEL.architecture, 'f32');
     await loadSampleModel(session, MODEL);
     await session.embed('embedding', group);
     const abort = new AbortController();
@@ -117,7 +117,7 @@ describe('a session', () => {
 
   test('says how much memory is missing, and gives all of it back when it is closed', async () => {
     const engine = openWith(1, 3_000_000);
-    const session = engine.openSession(MODEL.architecture);
+    const session = engine.openSession(MODEL.architecture, 'f32');
     const loading = loadSampleModel(session, MODEL);
     const error = await loading.catch((reason: unknown) => reason as EngineError);
     expect(error).toMatchObject({ name: 'EngineError', code: 'RESOURCE_EXHAUSTED' });
@@ -139,7 +139,7 @@ describe('a session', () => {
     const before = process.memoryUsage.rss();
     for (let round = 0; round < 6; round++) {
       const engine = openWith(1);
-      const session = engine.openSession(architecture);
+      const session = engine.openSession(architecture, 'f32');
       kept.push(session);
       await session.loadShard('embedding', [{ role: 'token-embedding', elementType: 'BF16', shape, bytes }]);
       await engine.close();
@@ -150,13 +150,13 @@ describe('a session', () => {
 
   test('refuses calls after it or its engine is closed', async () => {
     const engine = openWith(1);
-    const session = engine.openSession(MODEL.architecture);
+    const session = engine.openSession(MODEL.architecture, 'f32');
     await session.close();
     await expect(session.propagate('block/0', 0)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
-    const other = engine.openSession(MODEL.architecture);
+    const other = engine.openSession(MODEL.architecture, 'f32');
     await engine.close();
     await expect(other.propagate('block/0', 0)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
-    expect(() => engine.openSession(MODEL.architecture)).toThrow(/closed/);
+    expect(() => engine.openSession(MODEL.architecture, 'f32')).toThrow(/closed/);
   });
 
   test.each([
@@ -166,7 +166,7 @@ describe('a session', () => {
     ['bytes that are none', { role: 'head-weight', elementType: 'F32', shape: [1], bytes: 'x' }, /bytes/],
   ])('refuses %s', async (_what, tensor, message) => {
     const engine = openWith(1);
-    const session = engine.openSession(MODEL.architecture);
+    const session = engine.openSession(MODEL.architecture, 'f32');
     await expect(session.loadShard('x', [tensor as never])).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
       message: expect.stringMatching(message),
@@ -178,7 +178,9 @@ describe('a session', () => {
 test('an architecture that would overflow is refused before any work', async () => {
   const engine = openWith(1);
   const learnedPositionOffset = 2 ** 40 - 5;
-  expect(() => engine.openSession({ ...MODEL.architecture, hiddenSize: 2 ** 24, maximumPositions: 6, learnedPositionOffset })).toThrow(
+  expect(() =>
+    engine.openSession({ ...MODEL.architecture, hiddenSize: 2 ** 24, maximumPositions: 6, learnedPositionOffset }, 'f32'),
+  ).toThrow(
     expect.objectContaining({ name: 'EngineError', code: 'INVALID_ARGUMENT', message: expect.stringMatching(/learnedPositionOffset/) }),
   );
   await engine.close();

@@ -21,7 +21,7 @@ function wrapEngine(native: NativeEngine, reason: string): Engine {
   return {
     description: { ...native.describe(), reason, version: VERSION },
     memoryUsedBytes: () => native.memoryUsedBytes(),
-    openSession: (architecture) => wrapSession(translateErrors(() => native.openSession(architecture))),
+    openSession: (architecture, compute) => wrapSession(translateErrors(() => native.openSession(architecture, compute))),
     allocateMatrix: (weights, rows, columns, target, statistics, allocation, options) =>
       run(() => native.allocateMatrix(weights, rows, columns, target, statistics, allocation), options),
     close: () => {

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Allocation, Score } from '@secateur/proto/allocation';
 import { LayerBudget, Pattern } from '@secateur/proto/job';
+import { Compute } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
 import { byteSize, choice, hostPort, numbers, repeatable, share, wholeNumber } from './input/option-parsers.js';
@@ -208,6 +209,14 @@ function withEndpoint(command: CheckedCommand): CheckedCommand {
 /** Options of the commands that run a job. */
 function withJobOptions(command: CheckedCommand): CheckedCommand {
   return command
+    .addOption(
+      offered(
+        '--compute <type>',
+        'what matrix products take in: f32, or bf16 where that is faster',
+        { f32: Compute.F32, bf16: Compute.BF16 },
+        'f32',
+      ),
+    )
     .addOption(
       new Option('--endpoint <host:port>', 'address of a running orchestrator')
         .argParser(hostPort)

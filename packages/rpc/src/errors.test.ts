@@ -31,12 +31,14 @@ async function failureOf(error: unknown): Promise<{ received: SecateurError; log
 describe('errors', () => {
   test('keep reason, text, violations and metadata as a google.rpc.Status', () => {
     const text = fc.string({ unit: 'grapheme', maxLength: 60 });
+    // What google.rpc.ErrorInfo allows.
+    const metadataKey = fc.stringMatching(/^[a-z][a-zA-Z0-9-_]{1,63}$/);
     fc.assert(
       fc.property(
         fc.constantFrom(...REASONS),
         text,
         fc.array(fc.record({ field: text, description: text }), { maxLength: 5 }),
-        fc.dictionary(text, text, { maxKeys: 5, noNullPrototype: true }),
+        fc.dictionary(metadataKey, text, { maxKeys: 5, noNullPrototype: true }),
         (reason, message, violations, metadata) => {
           const error = new SecateurError(reason, message, { violations, metadata });
           expect(contents(fromStatusProto(toStatusProto(error)))).toEqual(contents(error));

@@ -15,6 +15,8 @@
 namespace secateur {
 
 enum class ElementType { kF32, kF16, kBF16 };
+// What the products of activations with weights take in; their sums, and everything else, are float32.
+enum class Compute { kF32, kBF16 };
 enum class Normalization { kRms, kLayer };
 enum class PositionEncoding { kRotary, kLearned };
 enum class FeedForward { kGatedSilu, kRelu };
@@ -157,7 +159,8 @@ class Backend {
   virtual ~Backend() = default;
   virtual BackendDescription describe() const = 0;
   virtual std::uint64_t memory_used_bytes() const = 0;
-  virtual std::unique_ptr<BackendSession> open_session(const Architecture& architecture) = 0;
+  // FailedPrecondition when the device has no products of that kind.
+  virtual std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute) = 0;
   // The allocation on weights given directly.
   virtual AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) = 0;
 };

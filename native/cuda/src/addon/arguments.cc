@@ -106,6 +106,10 @@ Architecture to_architecture(const Napi::Value& value) {
   return a;
 }
 
+Compute to_compute(const Napi::Value& value) {
+  return to_word(value, "compute", std::array<std::pair<const char*, Compute>, 2>{{{"f32", Compute::kF32}, {"bf16", Compute::kBF16}}});
+}
+
 std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::Value>& kept) {
   if (!value.IsArray()) refuse("tensors", "an array");
   const Napi::Array array = value.As<Napi::Array>();

@@ -19,6 +19,8 @@ std::size_t to_size(const Napi::Value& value, const char* field);
 std::span<const std::uint8_t> to_bytes(const Napi::Value& value, const char* field);
 
 Architecture to_architecture(const Napi::Value& value);
+// `f32` or `bf16`.
+Compute to_compute(const Napi::Value& value);
 // `kept` receives the arrays whose bytes the views point to.
 std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::Value>& kept);
 GroupTokens to_group_tokens(const Napi::Value& value);

@@ -54,7 +54,7 @@ Napi::Value EngineObject::memory_used_bytes(const Napi::CallbackInfo& info) {
 
 Napi::Value EngineObject::open_session(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
-    std::unique_ptr<BackendSession> session = state().backend->open_session(to_architecture(info[0]));
+    std::unique_ptr<BackendSession> session = state().backend->open_session(to_architecture(info[0]), to_compute(info[1]));
     const Napi::Object object = info.Env().GetInstanceData<AddonData>()->session_class.New({});
     SessionObject::Unwrap(object)->attach(state_, std::move(session));
     return object;

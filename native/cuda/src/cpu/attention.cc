@@ -21,7 +21,7 @@ void attend(const AttentionHead& head, std::size_t sequence_length, float* scrat
     for (std::size_t row = 0; row < queries; ++row) {
       float* scores = scratch + row * keys;
       const std::size_t visible = begin + row + 1;
-      softmax(scores, visible);
+      vector_math().softmax(scores, visible);
       std::fill(scores + visible, scores + keys, 0.0F);
     }
     multiply(queries, head.size, keys, scratch, keys, head.values, head.key_stride, head.result + begin * head.result_stride,

@@ -10,24 +10,22 @@ namespace {
 
 constexpr std::size_t kMaximumThreads = 1024;
 
-std::string instruction_set() {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("x86-64-v4")) return "avx512";
-  if (__builtin_cpu_supports("x86-64-v3")) return "avx2";
-#endif
-  return "generic";
-}
-
 class CpuBackend final : public Backend {
  public:
   CpuBackend(std::size_t threads, std::uint64_t memory_budget_bytes) : budget_(memory_budget_bytes), pool_(threads) {
-    cpu::configure_gemm();
+    cpu::configure_gemm(cpu::selected_instruction_set());
   }
 
-  BackendDescription describe() const override { return {"cpu", instruction_set(), cpu::describe_gemm(), pool_.size()}; }
+  BackendDescription describe() const override {
+    return {"cpu", std::string(name_of(cpu::selected_instruction_set())), cpu::describe_gemm(), pool_.size()};
+  }
   std::uint64_t memory_used_bytes() const override { return budget_.used_bytes(); }
-  std::unique_ptr<BackendSession> open_session(const Architecture& architecture) override {
-    return std::make_unique<cpu::CpuSession>(architecture, budget_, pool_);
+  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute) override {
+    const std::string reason = compute == Compute::kBF16 ? cpu::why_no_bf16() : "";
+    if (!reason.empty()) {
+      throw Error(ErrorCode::kFailedPrecondition, "The cpu backend cannot compute in bf16: " + reason + ". Use --compute f32.");
+    }
+    return std::make_unique<cpu::CpuSession>(architecture, compute, budget_, pool_);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
     const Reservation scratch(budget_, allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, pool_.size()),

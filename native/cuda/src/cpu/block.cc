@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "cpu/attention.h"
-#include "cpu/gemm.h"
 #include "cpu/vector_math.h"
 
 namespace secateur::cpu {
@@ -16,24 +15,6 @@ namespace {
 constexpr std::size_t kTokenTile = 256;
 constexpr std::size_t kSites = 4;
 
-double gemm_bytes(std::size_t m, std::size_t n, std::size_t k) {
-  return sizeof(float) * (static_cast<double>(m) * static_cast<double>(k) + static_cast<double>(n) * static_cast<double>(k) +
-                          static_cast<double>(m) * static_cast<double>(n));
-}
-
-// result[tokens, rows] = x · weightᵀ + bias
-void project(CallContext& context, const Matrix& weight, const float* bias, const float* x, std::size_t tokens, float* result,
-             std::size_t result_stride) {
-  // One product of a wide block takes long enough to be asked before each.
-  context.check();
-  const double flops = 2.0 * static_cast<double>(tokens) * static_cast<double>(weight.rows) * static_cast<double>(weight.columns);
-  const PhaseScope scope(context, "gemm", flops, gemm_bytes(tokens, weight.rows, weight.columns));
-  multiply_transposed(tokens, weight.rows, weight.columns, 1.0F, x, weight.columns, weight.values.data(), weight.columns, result,
-                      result_stride);
-  if (bias == nullptr) return;
-  for (std::size_t token = 0; token < tokens; ++token) add(result + token * result_stride, bias, weight.rows);
-}
-
 }  // namespace
 
 void normalize(const Architecture& architecture, const float* x, const float* weight, const float* bias, std::size_t tokens,
@@ -41,9 +22,9 @@ void normalize(const Architecture& architecture, const float* x, const float* we
   const std::size_t size = architecture.hidden_size;
   for (std::size_t token = 0; token < tokens; ++token) {
     if (architecture.normalization == Normalization::kRms) {
-      rms_norm(x + token * size, weight, size, architecture.normalization_epsilon, result + token * size);
+      vector_math().rms_norm(x + token * size, weight, size, architecture.normalization_epsilon, result + token * size);
     } else {
-      layer_norm(x + token * size, weight, bias, size, architecture.normalization_epsilon, result + token * size);
+      vector_math().layer_norm(x + token * size, weight, bias, size, architecture.normalization_epsilon, result + token * size);
     }
   }
 }
@@ -114,12 +95,14 @@ void BlockRunner::run(Pass& pass) {
   const bool collecting = pass.statistics != nullptr;
   make_rotary_tables(length);
 
-  const Matrix& query = block.matrix(TensorRole::kQueryWeight);
-  const Matrix& key = block.matrix(TensorRole::kKeyWeight);
-  const Matrix& value = block.matrix(TensorRole::kValueWeight);
-  const Matrix& output = block.matrix(TensorRole::kOutputWeight);
-  const Matrix& up = block.matrix(TensorRole::kUpWeight);
-  const Matrix& down = block.matrix(TensorRole::kDownWeight);
+  const Projection& query = block.projection(TensorRole::kQueryWeight);
+  const Projection& key = block.projection(TensorRole::kKeyWeight);
+  const Projection& value = block.projection(TensorRole::kValueWeight);
+  const Projection& output = block.projection(TensorRole::kOutputWeight);
+  const Projection& up = block.projection(TensorRole::kUpWeight);
+  const Projection& down = block.projection(TensorRole::kDownWeight);
+  const Projection* const gate = gated ? &block.projection(TensorRole::kGateWeight) : &up;
+  const Projection* const projections[] = {&query, &key, &value, &output, gate, &up, &down};
 
   Buffer<float> queries(budget_, tokens * query_width, "queries of a group");
   Buffer<float> keys(budget_, tokens * key_width, "keys of a group");
@@ -128,6 +111,11 @@ void BlockRunner::run(Pass& pass) {
   const std::size_t tile_scratch = tile_tokens * (2 * hidden + (gated ? 2 : 1) * intermediate);
   const std::size_t scratch_size = std::max(tile_scratch, attention_scratch(length));
   Buffer<float> scratch(budget_, pool_.size() * scratch_size, "work space of the threads");
+  const std::size_t copies_size = ProjectionWorkspace::bytes(projections, tile_tokens);
+  Buffer<std::uint8_t> copies(budget_, pool_.size() * copies_size, "work space of the threads");
+  const auto workspace_of = [&](std::size_t worker) {
+    return ProjectionWorkspace(copies.data() + worker * copies_size, projections, tile_tokens);
+  };
 
   // Per site: sums of squares of each tile, to be added in order, and the inputs of the last tokens.
   const std::size_t widths[kSites] = {hidden, query_width, hidden, intermediate};
@@ -150,7 +138,7 @@ void BlockRunner::run(Pass& pass) {
                            sizeof(float) * static_cast<double>(count * width));
     double* sums = tile_sums[index].data() + (sample * tiles + tile) * width;
     std::fill(sums, sums + width, 0.0);
-    for (std::size_t token = 0; token < count; ++token) add_squares(x + token * width, width, sums);
+    for (std::size_t token = 0; token < count; ++token) vector_math().add_squares(x + token * width, width, sums);
     if (tile + 1 == tiles) {
       std::memcpy((*pass.statistics)[index].last_inputs.data() + sample * width, x + (count - 1) * width, width * sizeof(float));
     }
@@ -174,9 +162,11 @@ void BlockRunner::run(Pass& pass) {
     observe(InputSite::kAttentionInput, sample, tile, normed, count);
     float* q = queries.data() + first * query_width;
     float* k = keys.data() + first * key_width;
-    project(context, query, block.find(TensorRole::kQueryBias), normed, count, q, query_width);
-    project(context, key, block.find(TensorRole::kKeyBias), normed, count, k, key_width);
-    project(context, value, block.find(TensorRole::kValueBias), normed, count, values.data() + first * key_width, key_width);
+    const ProjectionWorkspace workspace = workspace_of(worker);
+    const ProjectionInput input = workspace.prepare(normed, count, hidden, {&query, &key, &value});
+    query.multiply(input, block.find(TensorRole::kQueryBias), workspace, q, context);
+    key.multiply(input, block.find(TensorRole::kKeyBias), workspace, k, context);
+    value.multiply(input, block.find(TensorRole::kValueBias), workspace, values.data() + first * key_width, context);
     if (a.position_encoding != PositionEncoding::kRotary) return;
     const PhaseScope scope(context, "attention", 3.0 * static_cast<double>(count * (query_width + key_width)), 0);
     const std::size_t half = a.head_dimension / 2;
@@ -184,10 +174,10 @@ void BlockRunner::run(Pass& pass) {
       const float* cosines = cosines_.data() + (position + token) * half;
       const float* sines = sines_.data() + (position + token) * half;
       for (std::size_t head = 0; head < a.attention_heads; ++head) {
-        rotate(q + token * query_width + head * a.head_dimension, cosines, sines, a.head_dimension);
+        vector_math().rotate(q + token * query_width + head * a.head_dimension, cosines, sines, a.head_dimension);
       }
       for (std::size_t head = 0; head < a.key_value_heads; ++head) {
-        rotate(k + token * key_width + head * a.head_dimension, cosines, sines, a.head_dimension);
+        vector_math().rotate(k + token * key_width + head * a.head_dimension, cosines, sines, a.head_dimension);
       }
     }
   });
@@ -222,30 +212,34 @@ void BlockRunner::run(Pass& pass) {
 
     const float* mixed = attended.data() + first * query_width;
     observe(InputSite::kAttentionOutput, sample, tile, mixed, count);
-    project(context, output, block.find(TensorRole::kOutputBias), mixed, count, residual, hidden);
-    add(residual, pass.group.hidden.data() + first * hidden, count * hidden);
+    const ProjectionWorkspace workspace = workspace_of(worker);
+    output.multiply(workspace.prepare(mixed, count, query_width, {&output}), block.find(TensorRole::kOutputBias), workspace, residual,
+                    context);
+    vector_math().add(residual, pass.group.hidden.data() + first * hidden, count * hidden);
     {
       const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(count * hidden),
                              8.0 * static_cast<double>(count * hidden));
       normalize(a, residual, block.find(TensorRole::kFeedForwardNormWeight), block.find(TensorRole::kFeedForwardNormBias), count, normed);
     }
     observe(InputSite::kFeedForwardInput, sample, tile, normed, count);
-    project(context, up, block.find(TensorRole::kUpBias), normed, count, raised, intermediate);
-    if (gated) project(context, block.matrix(TensorRole::kGateWeight), nullptr, normed, count, activated, intermediate);
+    const ProjectionInput raising = workspace.prepare(normed, count, hidden, {gate, &up});
+    up.multiply(raising, block.find(TensorRole::kUpBias), workspace, raised, context);
+    if (gated) gate->multiply(raising, nullptr, workspace, activated, context);
     {
       const PhaseScope scope(context, "activation", 4.0 * static_cast<double>(count * intermediate),
                              12.0 * static_cast<double>(count * intermediate));
       if (gated) {
-        silu_multiply(activated, raised, count * intermediate);
+        vector_math().silu_multiply(activated, raised, count * intermediate);
       } else {
-        relu(activated, count * intermediate);
+        vector_math().relu(activated, count * intermediate);
       }
     }
     observe(InputSite::kFeedForwardHidden, sample, tile, activated, count);
     if (pass.output == nullptr) return;
-    project(context, down, block.find(TensorRole::kDownBias), activated, count, normed, hidden);
-    add(normed, residual, count * hidden);
-    if (!all_finite(normed, count * hidden)) {
+    down.multiply(workspace.prepare(activated, count, intermediate, {&down}), block.find(TensorRole::kDownBias), workspace, normed,
+                  context);
+    vector_math().add(normed, residual, count * hidden);
+    if (!vector_math().all_finite(normed, count * hidden)) {
       throw Error(ErrorCode::kNonFinite, "The block gives NaN or infinity for sample " + std::to_string(sample) + " of group " +
                                              std::to_string(pass.group.tokens.index) + ".");
     }

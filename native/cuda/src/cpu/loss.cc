@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <string>
 
-#include "cpu/gemm.h"
 #include "cpu/vector_math.h"
 
 namespace secateur::cpu {
@@ -14,7 +13,6 @@ namespace {
 
 // Logits in memory at a time, per thread: bounded for any vocabulary, and enough for the product to run at full speed.
 constexpr std::size_t kTokenTile = 256;
-constexpr std::size_t kVocabularyTile = 4096;
 
 // log(e^x + e^y)
 double add_logarithms(double x, double y) { return std::max(x, y) + std::log1p(std::exp(-std::abs(x - y))); }
@@ -28,14 +26,17 @@ std::vector<double> measure_loss(const Architecture& architecture, const Shard& 
   if (length < 2) throw Error(ErrorCode::kInvalidArgument, "A loss needs at least 2 tokens per sample.");
   const std::size_t hidden = architecture.hidden_size;
   const std::size_t vocabulary = architecture.vocabulary_size;
-  const Matrix& weight = head.matrix(TensorRole::kHeadWeight);
+  const Projection& weight = head.projection(TensorRole::kHeadWeight);
+  const Projection* const readers[] = {&weight};
   // The last token predicts nothing that is known.
   const std::size_t predictions = length - 1;
   const std::size_t tiles = (predictions + kTokenTile - 1) / kTokenTile;
   const std::size_t tile_tokens = std::min(kTokenTile, predictions);
-  const std::size_t tile_words = std::min(kVocabularyTile, vocabulary);
+  const std::size_t tile_words = weight.part_rows();
   const std::size_t scratch_size = tile_tokens * (hidden + tile_words);
   Buffer<float> scratch(budget, pool.size() * scratch_size, "logits");
+  const std::size_t copies_size = ProjectionWorkspace::bytes(readers, tile_tokens);
+  Buffer<std::uint8_t> copies(budget, pool.size() * copies_size, "logits");
   // Logarithms of the sums over the vocabulary so far, and the logits of the tokens that came.
   Buffer<double> totals(budget, samples * predictions, "the loss of a group");
   Buffer<float> targets(budget, samples * predictions, "the loss of a group");
@@ -52,13 +53,15 @@ std::vector<double> measure_loss(const Architecture& architecture, const Shard& 
     const PhaseScope scope(context, "loss", 2.0 * products * static_cast<double>(hidden), sizeof(float) * products);
     normalize(architecture, group.hidden.data() + (sample * length + position) * hidden, head.find(TensorRole::kFinalNormWeight),
               head.find(TensorRole::kFinalNormBias), count, normed);
-    for (std::size_t first = 0; first < vocabulary; first += kVocabularyTile) {
+    const ProjectionWorkspace workspace(copies.data() + worker * copies_size, readers, tile_tokens);
+    const ProjectionInput input = workspace.prepare(normed, count, hidden, {&weight});
+    for (std::size_t first = 0; first < vocabulary; first += weight.part_rows()) {
       context.check();
-      const std::size_t words = std::min(kVocabularyTile, vocabulary - first);
-      multiply_transposed(count, words, hidden, 1.0F, normed, hidden, weight.values.data() + first * hidden, hidden, logits, words);
+      const std::size_t words = std::min(weight.part_rows(), vocabulary - first);
+      weight.multiply_part(input, first, words, logits);
       for (std::size_t token = 0; token < count; ++token) {
         const float* row = logits + token * words;
-        const double sum = log_sum_exp(row, words);
+        const double sum = vector_math().log_sum_exp(row, words);
         total[token] = first == 0 ? sum : add_logarithms(total[token], sum);
         const auto word = static_cast<std::size_t>(next[token]);
         if (word >= first && word < first + words) target[token] = row[word - first];

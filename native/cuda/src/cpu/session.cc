@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "cpu/element_type.h"
-#include "cpu/gemm.h"
 #include "cpu/loss.h"
 #include "cpu/vector_math.h"
 
@@ -14,7 +13,6 @@ namespace secateur::cpu {
 
 namespace {
 
-constexpr std::size_t kMaskRows = 64;
 // Far above any model. Every dimension of a tensor obeys it, so that no count of elements or bytes overflows.
 constexpr std::size_t kMaximumSize = std::size_t{1} << 24;
 
@@ -64,29 +62,14 @@ Architecture checked(const Architecture& a) {
   return a;
 }
 
-bool is_projection(TensorRole role) {
-  switch (role) {
-    case TensorRole::kQueryWeight:
-    case TensorRole::kKeyWeight:
-    case TensorRole::kValueWeight:
-    case TensorRole::kOutputWeight:
-    case TensorRole::kGateWeight:
-    case TensorRole::kUpWeight:
-    case TensorRole::kDownWeight:
-      return true;
-    default:
-      return false;
-  }
-}
-
 }  // namespace
 
-CpuSession::CpuSession(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool)
-    : architecture_(checked(architecture)), budget_(budget), pool_(pool), blocks_(architecture_, budget, pool) {}
+CpuSession::CpuSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, ThreadPool& pool)
+    : architecture_(checked(architecture)), compute_(compute), budget_(budget), pool_(pool), blocks_(architecture_, budget, pool) {}
 
 void CpuSession::load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) {
   if (shards_.contains(shard)) throw Error(ErrorCode::kFailedPrecondition, "Shard " + shard + " is loaded already.");
-  shards_.emplace(shard, std::make_unique<Shard>(shard, tensors, architecture_, budget_, pool_, context));
+  shards_.emplace(shard, std::make_unique<Shard>(shard, tensors, architecture_, compute_, budget_, pool_, context));
 }
 
 void CpuSession::release_shard(const std::string& shard) { shards_.erase(shard); }
@@ -119,7 +102,7 @@ void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext
       const std::size_t token = sample * length + position;
       float* state = states.data() + token * hidden;
       widen(table.element_type, table.bytes.data() + static_cast<std::size_t>(tokens.ids[token]) * row_bytes, hidden, state);
-      if (positions != nullptr) add(state, positions + (position + architecture_.learned_position_offset) * hidden, hidden);
+      if (positions != nullptr) vector_math().add(state, positions + (position + architecture_.learned_position_offset) * hidden, hidden);
     }
   });
   const std::uint32_t index = tokens.index;
@@ -154,21 +137,21 @@ std::vector<float> CpuSession::last_logits(const std::string& shard, std::uint32
   const Shard& head = find_shard(shard, ShardKind::kHead);
   const Group& states = find_group(group);
   const std::size_t hidden = architecture_.hidden_size;
-  const Matrix& weight = head.matrix(TensorRole::kHeadWeight);
+  const Projection& weight = head.projection(TensorRole::kHeadWeight);
   std::vector<float> normed(hidden);
   std::vector<float> logits(architecture_.vocabulary_size);
-  const PhaseScope scope(context, "loss", 2.0 * static_cast<double>(hidden * logits.size()), 0);
+  const Projection* const readers[] = {&weight};
+  Buffer<std::uint8_t> memory(budget_, ProjectionWorkspace::bytes(readers, 1), "the input of the head");
+  const ProjectionWorkspace workspace(memory.data(), readers, 1);
   normalize(architecture_, states.hidden.data() + (states.tokens.sequence_length - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
             head.find(TensorRole::kFinalNormBias), 1, normed.data());
-  multiply_transposed(1, logits.size(), hidden, 1.0F, normed.data(), hidden, weight.values.data(), hidden, logits.data(), logits.size());
+  weight.multiply(workspace.prepare(normed.data(), 1, hidden, {&weight}), nullptr, workspace, logits.data(), context);
   return logits;
 }
 
 AllocatedRows CpuSession::allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input,
                                         const AllocationOptions& options, CallContext& context) {
-  const Matrix& weight = find_shard(shard, ShardKind::kBlock).matrix(projection);
-  if (!is_projection(projection))
-    throw Error(ErrorCode::kInvalidArgument, std::string(secateur::name_of(projection)) + " is not a projection.");
+  const Matrix& weight = find_shard(shard, ShardKind::kBlock).projection(projection).dense();
   input.rows = weight.rows;
   input.columns = weight.columns;
   input.weights = weight.values.span();
@@ -178,28 +161,7 @@ AllocatedRows CpuSession::allocate_rows(const std::string& shard, TensorRole pro
 }
 
 void CpuSession::apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) {
-  Matrix& weight = find_shard(shard, ShardKind::kBlock).matrix(projection);
-  if (!is_projection(projection))
-    throw Error(ErrorCode::kInvalidArgument, std::string(secateur::name_of(projection)) + " is not a projection.");
-  const std::size_t row_bytes = (weight.columns + 7) / 8;
-  if (mask.size() != weight.rows * row_bytes) {
-    throw Error(ErrorCode::kInvalidArgument, "The mask of " + std::string(secateur::name_of(projection)) + " has " +
-                                                 std::to_string(mask.size()) + " bytes; its shape asks for " +
-                                                 std::to_string(weight.rows * row_bytes) + ".");
-  }
-  pool_.parallel_for((weight.rows + kMaskRows - 1) / kMaskRows, [&](std::size_t item, std::size_t) {
-    context.check();
-    const std::size_t end = std::min(weight.rows, (item + 1) * kMaskRows);
-    const PhaseScope scope(context, "mask", 0,
-                           static_cast<double>((end - item * kMaskRows) * (weight.columns * sizeof(float) + row_bytes)));
-    for (std::size_t row = item * kMaskRows; row < end; ++row) {
-      float* values = weight.values.data() + row * weight.columns;
-      const std::uint8_t* bits = mask.data() + row * row_bytes;
-      for (std::size_t column = 0; column < weight.columns; ++column) {
-        if (((bits[column / 8] >> (column % 8)) & 1) != 0) values[column] = 0.0F;
-      }
-    }
-  });
+  find_shard(shard, ShardKind::kBlock).projection(projection).apply_mask(mask, budget_, pool_, context);
 }
 
 void CpuSession::release_group(std::uint32_t group) { groups_.erase(group); }

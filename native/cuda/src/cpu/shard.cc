@@ -95,6 +95,22 @@ bool is_optional(TensorRole role) {
   }
 }
 
+bool is_multiplied(TensorRole role) {
+  switch (role) {
+    case TensorRole::kQueryWeight:
+    case TensorRole::kKeyWeight:
+    case TensorRole::kValueWeight:
+    case TensorRole::kOutputWeight:
+    case TensorRole::kGateWeight:
+    case TensorRole::kUpWeight:
+    case TensorRole::kDownWeight:
+    case TensorRole::kHeadWeight:
+      return true;
+    default:
+      return false;
+  }
+}
+
 ShardKind kind_of(const std::string& name, std::span<const TensorView> tensors) {
   for (const TensorView& tensor : tensors) {
     if (tensor.role == TensorRole::kTokenEmbedding) return ShardKind::kEmbedding;
@@ -137,8 +153,8 @@ Matrix convert(const TensorView& tensor, MemoryBudget& budget, ThreadPool& pool,
 
 }  // namespace
 
-Shard::Shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, MemoryBudget& budget,
-             ThreadPool& pool, CallContext& context)
+Shard::Shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, Compute compute,
+             MemoryBudget& budget, ThreadPool& pool, CallContext& context)
     : name_(name), kind_(kind_of(name, tensors)) {
   const std::vector<TensorRole> required = required_roles(kind_, architecture);
   std::vector<TensorRole> seen;
@@ -162,25 +178,28 @@ Shard::Shard(const std::string& name, std::span<const TensorView> tensors, const
     if (tensor.role == TensorRole::kTokenEmbedding) {
       token_table_ = {tensor.element_type, Buffer<std::uint8_t>(budget, tensor.bytes.size(), name_of(tensor.role))};
       std::memcpy(token_table_.bytes.data(), tensor.bytes.data(), tensor.bytes.size());
+    } else if (is_multiplied(tensor.role)) {
+      projections_.try_emplace(tensor.role, tensor.role, convert(tensor, budget, pool, context), compute, budget, pool, context);
     } else {
-      matrices_.emplace(tensor.role, convert(tensor, budget, pool, context));
+      others_.emplace(tensor.role, convert(tensor, budget, pool, context));
     }
   }
 }
 
-const Matrix& Shard::matrix(TensorRole role) const {
-  const auto found = matrices_.find(role);
-  if (found == matrices_.end()) {
-    throw Error(ErrorCode::kInvalidArgument, "Shard " + name_ + " has no tensor " + name_of(role) + ".");
+const Projection& Shard::projection(TensorRole role) const {
+  const auto found = projections_.find(role);
+  if (found == projections_.end()) {
+    throw Error(ErrorCode::kInvalidArgument, is_multiplied(role) ? "Shard " + name_ + " has no tensor " + name_of(role) + "."
+                                                                 : std::string(name_of(role)) + " is not a projection.");
   }
   return found->second;
 }
 
-Matrix& Shard::matrix(TensorRole role) { return const_cast<Matrix&>(std::as_const(*this).matrix(role)); }
+Projection& Shard::projection(TensorRole role) { return const_cast<Projection&>(std::as_const(*this).projection(role)); }
 
 const float* Shard::find(TensorRole role) const noexcept {
-  const auto found = matrices_.find(role);
-  return found == matrices_.end() ? nullptr : found->second.values.data();
+  const auto found = others_.find(role);
+  return found == others_.end() ? nullptr : found->second.values.data();
 }
 
 }  // namespace secateur::cpu

@@ -6,17 +6,11 @@
 #include <span>
 #include <string>
 
+#include "cpu/projection.h"
 #include "secateur/backend.h"
 #include "secateur/thread_pool.h"
 
 namespace secateur::cpu {
-
-// A float32 matrix [rows, columns]; vectors have one row.
-struct Matrix {
-  std::size_t rows = 0;
-  std::size_t columns = 0;
-  Buffer<float> values;
-};
 
 // The token table keeps its stored type: few of its rows are read.
 struct TokenTable {
@@ -29,22 +23,23 @@ enum class ShardKind { kEmbedding, kBlock, kHead };
 class Shard {
  public:
   // The kind follows from the roles. Throws InvalidArgument naming the tensor that is missing, doubled or of the wrong shape.
-  Shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, MemoryBudget& budget,
-        ThreadPool& pool, CallContext& context);
+  Shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, Compute compute,
+        MemoryBudget& budget, ThreadPool& pool, CallContext& context);
 
   ShardKind kind() const noexcept { return kind_; }
   const TokenTable& token_table() const noexcept { return token_table_; }
-  // Throws InvalidArgument when there is no such tensor.
-  const Matrix& matrix(TensorRole role) const;
-  Matrix& matrix(TensorRole role);
-  // The values of a tensor, or null when the shard has none in that role.
+  // A projection of a block, or the head's weight. Throws InvalidArgument when there is none in that role.
+  const Projection& projection(TensorRole role) const;
+  Projection& projection(TensorRole role);
+  // The float32 values of any other tensor, or null when the shard has none in that role.
   const float* find(TensorRole role) const noexcept;
 
  private:
   std::string name_;
   ShardKind kind_ = ShardKind::kBlock;
   TokenTable token_table_;
-  std::map<TensorRole, Matrix> matrices_;
+  std::map<TensorRole, Projection> projections_;
+  std::map<TensorRole, Matrix> others_;
 };
 
 }  // namespace secateur::cpu

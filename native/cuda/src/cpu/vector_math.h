@@ -1,37 +1,68 @@
-// Element-wise and row-wise float32 operations. Sums follow a fixed order on a given instruction set.
+// Element-wise and row-wise operations, compiled once per instruction set. Sums follow a fixed order on a given instruction set.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+
+#include "cpu/instruction_set.h"
 
 namespace secateur::cpu {
 
-// result[i] = x[i] / rms(x) · weight[i], rms with epsilon inside the root.
-void rms_norm(const float* x, const float* weight, std::size_t size, double epsilon, float* result);
-// result[i] = (x[i] - mean) / deviation · weight[i] + bias[i].
-void layer_norm(const float* x, const float* weight, const float* bias, std::size_t size, double epsilon, float* result);
+// Tokens whose sums add_sparse_products keeps in registers.
+inline constexpr std::size_t kTokenPanel = 128;
 
-// x[i] += y[i].
-void add(float* x, const float* y, std::size_t size);
-// x[i] = max(x[i], 0).
-void relu(float* x, std::size_t size);
-// gate[i] = gate[i] · sigmoid(gate[i]) · up[i].
-void silu_multiply(float* gate, const float* up, std::size_t size);
+// Values are float32 unless a name says otherwise; bfloat16 and float16 values are their bits.
+struct VectorMath {
+  // result[i] = x[i] / rms(x) · weight[i], rms with epsilon inside the root.
+  void (*rms_norm)(const float* x, const float* weight, std::size_t size, double epsilon, float* result);
+  // result[i] = (x[i] - mean) / deviation · weight[i] + bias[i].
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, std::size_t size, double epsilon, float* result);
 
-// Rotates the pairs (i, i + size/2) of one head by the angles of a position; `cosines`, `sines`: [size / 2].
-void rotate(float* head, const float* cosines, const float* sines, std::size_t size);
+  // x[i] += y[i].
+  void (*add)(float* x, const float* y, std::size_t size);
+  // x[i] = max(x[i], 0).
+  void (*relu)(float* x, std::size_t size);
+  // gate[i] = gate[i] · sigmoid(gate[i]) · up[i].
+  void (*silu_multiply)(float* gate, const float* up, std::size_t size);
 
-// x[0, size) becomes its softmax.
-void softmax(float* x, std::size_t size);
-// log(Σ exp(x[i])).
-double log_sum_exp(const float* x, std::size_t size);
+  // Rotates the pairs (i, i + size/2) of one head by the angles of a position; `cosines`, `sines`: [size / 2].
+  void (*rotate)(float* head, const float* cosines, const float* sines, std::size_t size);
 
-// sums[i] += x[i]² in float64.
-void add_squares(const float* x, std::size_t size, double* sums);
+  // x[0, size) becomes its softmax.
+  void (*softmax)(float* x, std::size_t size);
+  // log(Σ exp(x[i])).
+  double (*log_sum_exp)(const float* x, std::size_t size);
 
-// False when a value is NaN or infinite.
-bool all_finite(const float* x, std::size_t size);
+  // sums[i] += x[i]² in float64.
+  void (*add_squares)(const float* x, std::size_t size, double* sums);
 
-// e^x from -87.3 to 88.37 with a relative error below 2.4e-7; 0 below, e^88.37 above.
-float exponential(float x);
+  // False when a value is NaN or infinite.
+  bool (*all_finite)(const float* x, std::size_t size);
+  // How many values are 0 of either sign.
+  std::size_t (*count_zeros)(const float* x, std::size_t size);
+
+  // Exact.
+  void (*widen_bf16)(const std::uint16_t* source, std::size_t size, float* result);
+  void (*widen_f16)(const std::uint16_t* source, std::size_t size, float* result);
+  // To the nearest, ties to even; NaN stays NaN.
+  void (*narrow_bf16)(const float* source, std::size_t size, std::uint16_t* result);
+
+  // result[column, row] = source[row, column]; rows of either are `..._stride` elements apart.
+  void (*transpose)(const float* source, std::size_t rows, std::size_t columns, std::size_t source_stride, float* result,
+                    std::size_t result_stride);
+
+  // sums[row, :] += Σ values[j] · inputs[columns[j], :] over j from starts[row] to starts[row + 1], in that order. `inputs` and `sums` have
+  // rows of kTokenPanel tokens, aligned to 64 bytes.
+  void (*add_sparse_products)(const std::uint32_t* starts, const std::uint8_t* columns, const float* values, std::size_t rows,
+                              const float* inputs, float* sums);
+
+  // e^x from -87.3 to 88.37 with a relative error below 2.4e-7; 0 below, e^88.37 above.
+  float (*exponential)(float x);
+};
+
+// Throws InvalidArgument as selected_instruction_set does.
+const VectorMath& vector_math();
+// For tests: of one that this processor has.
+const VectorMath& vector_math(InstructionSet instruction_set);
 
 }  // namespace secateur::cpu

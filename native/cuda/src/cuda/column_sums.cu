@@ -36,7 +36,7 @@ __global__ void sum_squares(const float* inputs, std::size_t tokens, std::size_t
 cudaError_t column_sums_of_squares(const float* inputs, std::size_t tokens, std::size_t columns, double* sums, cudaStream_t stream) {
   if (columns == 0) return cudaSuccess;
   const auto blocks = static_cast<unsigned>((columns + kColumns - 1) / kColumns);
-  return launch(sum_squares, dim3(blocks), dim3(kColumns, kStrands), stream, inputs, tokens, columns, sums);
+  return launch(sum_squares, dim3(blocks), dim3(kColumns, kStrands), 0, stream, inputs, tokens, columns, sums);
 }
 
 }  // namespace secateur::gpu

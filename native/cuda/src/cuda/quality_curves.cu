@@ -88,7 +88,7 @@ __global__ void sweep_rows(QualityCurvesTask task) {
 template <int SamplesPerLane>
 cudaError_t launch_sweep(const QualityCurvesTask& task, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>((task.rows + kRowsPerBlock - 1) / kRowsPerBlock);
-  return launch(sweep_rows<SamplesPerLane>, dim3(blocks), dim3(kWarpLanes, kRowsPerBlock), stream, task);
+  return launch(sweep_rows<SamplesPerLane>, dim3(blocks), dim3(kWarpLanes, kRowsPerBlock), 0, stream, task);
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 // Quality curves and search against the straightforward way (a masked matrix product per step, as published), one thread, sorting included.
 // usage: bench_allocation [rows columns samples repeats]
-#include <cblas.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -11,6 +9,7 @@
 #include <vector>
 
 #include "cpu/allocation/row_order.h"
+#include "cpu/gemm.h"
 #include "reference.h"
 #include "secateur/thread_pool.h"
 
@@ -49,7 +48,7 @@ Problem make_problem(std::size_t rows, std::size_t columns, std::size_t samples)
   return problem;
 }
 
-// Masks the weights by rank, multiplies by OpenBLAS, and compares the outputs, every step.
+// Masks the weights by rank, multiplies by the matrix library, and compares the outputs, every step.
 class MaskedProduct {
  public:
   explicit MaskedProduct(const AllocationInput& input)
@@ -111,10 +110,8 @@ class MaskedProduct {
 
  private:
   void multiply(const float* weights, std::vector<float>& output) {
-    const auto m = static_cast<blasint>(input_.rows);
-    const auto n = static_cast<blasint>(input_.samples);
-    const auto k = static_cast<blasint>(input_.columns);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0F, weights, k, input_.last_inputs.data(), k, 0.0F, output.data(), n);
+    cpu::multiply_transposed(input_.rows, input_.samples, input_.columns, 1.0F, weights, input_.columns, input_.last_inputs.data(),
+                             input_.columns, output.data(), input_.samples);
   }
 
   const AllocationInput& input_;
@@ -178,7 +175,6 @@ void run(std::size_t rows, std::size_t columns, std::size_t samples, int repeats
 }  // namespace secateur::test
 
 int main(int argc, char** argv) {
-  openblas_set_num_threads(1);
   const auto argument = [&](int index, long fallback) { return argc > index ? std::strtol(argv[index], nullptr, 10) : fallback; };
   secateur::test::run(static_cast<std::size_t>(argument(1, 1024)), static_cast<std::size_t>(argument(2, 1024)),
                       static_cast<std::size_t>(argument(3, 256)), static_cast<int>(argument(4, 5)));

@@ -7,7 +7,7 @@
 
 #include "cuda/column_sums.h"
 #include "cuda/quality_curves.h"
-#include "gpu_on_host.h"
+#include "cuda_on_host.h"
 #include "reference.h"
 
 namespace secateur::test {

@@ -1,11 +1,11 @@
-#include "gpu_on_host.h"
-
 #include <ucontext.h>
 
 #include <map>
 #include <memory>
 #include <stdexcept>
 #include <vector>
+
+#include "cuda_on_host.h"
 
 namespace secateur::gpu_on_host {
 namespace {

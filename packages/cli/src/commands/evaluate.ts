@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { evaluateReportToJson, SecateurError } from '@secateur/core';
 import { JobSpec } from '@secateur/proto/job';
+import type { Compute } from '@secateur/proto/model';
 import { localRoots } from '../cluster/local-roots.js';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
 import { checkRequest, type PathCheck } from '../input/check-request.js';
@@ -13,16 +14,17 @@ export interface EvaluateOptions extends ServiceOptions {
   readonly data: string;
   readonly samples: number;
   readonly seqLen: number;
+  readonly compute: Compute;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
 
 export async function evaluate(options: EvaluateOptions): Promise<void> {
-  const { endpoint, model, data, samples, seqLen, quiet = false } = options;
+  const { endpoint, model, data, samples, seqLen, compute, quiet = false } = options;
   const request = JobSpec.fromPartial({
     kind: {
       $case: 'evaluate',
-      value: { model: resolve(model), data: { path: resolve(data), samples, sequenceLength: seqLen } },
+      value: { model: resolve(model), data: { path: resolve(data), samples, sequenceLength: seqLen }, compute },
     },
   });
   const local: PathCheck[] = [

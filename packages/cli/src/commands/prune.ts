@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
 import type { Allocation, Score } from '@secateur/proto/allocation';
 import { JobSpec, type LayerBudget, type Pattern } from '@secateur/proto/job';
+import type { Compute } from '@secateur/proto/model';
 import { localRoots } from '../cluster/local-roots.js';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
 import { checkRequest, type PathCheck } from '../input/check-request.js';
@@ -24,6 +25,7 @@ export interface PruneOptions extends ServiceOptions {
   readonly allocation: Allocation;
   readonly layerBudget: LayerBudget;
   readonly pattern: Pattern;
+  readonly compute: Compute;
   readonly iterations: number;
   readonly learningRates: readonly number[];
   /** False with --no-negative-rates. */
@@ -74,6 +76,7 @@ export function toPruneSpec(options: PruneOptions): JobSpec {
         },
         layerBudget: options.layerBudget,
         pattern: options.pattern,
+        compute: options.compute,
         calibration: { path: resolve(options.calibration), samples: options.samples, sequenceLength: options.seqLen, seed: options.seed },
       },
     },

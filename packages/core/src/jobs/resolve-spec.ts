@@ -1,4 +1,5 @@
 import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
+import { Compute } from '@secateur/proto/model';
 import { LayerBudget, Pattern, type EvaluateSpec, type JobSpec, type PruneSpec, type TokenSource } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
@@ -80,6 +81,7 @@ function resolvePrune(spec: PruneSpec, violations: Violations): PruneSpec {
     ...spec,
     layerBudget,
     pattern,
+    compute: resolveCompute(spec.compute, 'prune.compute', violations),
     options: resolveOptions(spec.options, violations),
     calibration: resolveSource(spec.calibration, 'prune.calibration', violations),
   };
@@ -87,7 +89,17 @@ function resolvePrune(spec: PruneSpec, violations: Violations): PruneSpec {
 
 function resolveEvaluate(spec: EvaluateSpec, violations: Violations): EvaluateSpec {
   violations.require(spec.model !== '', 'evaluate.model', 'must name the folder of a checkpoint');
-  return { ...spec, data: resolveSource(spec.data, 'evaluate.data', violations) };
+  return {
+    ...spec,
+    data: resolveSource(spec.data, 'evaluate.data', violations),
+    compute: resolveCompute(spec.compute, 'evaluate.compute', violations),
+  };
+}
+
+function resolveCompute(given: Compute, field: string, violations: Violations): Compute {
+  const compute = given === Compute.UNSPECIFIED ? Compute.F32 : given;
+  violations.require(compute === Compute.F32 || compute === Compute.BF16, field, 'must be f32 or bf16');
+  return compute;
 }
 
 function resolveSource(source: TokenSource | undefined, field: string, violations: Violations): TokenSource | undefined {

@@ -1,10 +1,11 @@
 import { describe, expect, test } from '@jest/globals';
 import { Allocation, Score } from '@secateur/proto/allocation';
 import { LayerBudget, Pattern } from '@secateur/proto/job';
+import { Compute } from '@secateur/proto/model';
 import { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { evaluateReportToJson, pruneReportToJson } from './report-json.js';
 
-const ENGINE = { backend: 'cpu', reason: 'no driver', instructionSet: 'avx2', gemm: 'OpenBLAS', threads: 2, version: '0.1.0' };
+const ENGINE = { backend: 'cpu', reason: 'no driver', instructionSet: 'avx2', gemm: 'oneDNN 2.6.3', threads: 2, version: '0.1.0' };
 
 const REPORT = PruneReport.fromPartial({
   model: '/models/in',
@@ -24,6 +25,7 @@ const REPORT = PruneReport.fromPartial({
     },
     layerBudget: LayerBudget.UNIFORM,
     pattern: Pattern.UNSTRUCTURED,
+    compute: Compute.BF16,
     calibration: { path: '/data/text.txt', seed: 7 },
   },
   samples: 16,
@@ -80,6 +82,7 @@ describe('secateur.json', () => {
         negativeLearningRates: [-0.01],
         layerBudget: 'uniform',
         pattern: 'unstructured',
+        compute: 'bf16',
         calibration: '/data/text.txt',
         seed: 7,
       },

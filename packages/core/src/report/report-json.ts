@@ -1,5 +1,6 @@
 import { allocationToJSON, scoreToJSON } from '@secateur/proto/allocation';
 import type { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
+import { computeToJSON } from '@secateur/proto/model';
 import { layerBudgetToJSON, patternToJSON, type ProjectionReport } from '@secateur/proto/job';
 
 /** One projection in `secateur.json`. */
@@ -63,6 +64,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       negativeLearningRates: options?.forbidNegativeLearningRates ? [] : options?.negativeLearningRates,
       layerBudget: config && lowerWord(layerBudgetToJSON(config.layerBudget), 'LAYER_BUDGET_'),
       pattern: config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
+      compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
       calibration: config?.calibration?.path,
       seed: config?.calibration?.seed,
     },

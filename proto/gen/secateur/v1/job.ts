@@ -9,6 +9,7 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Status } from "../../google/rpc/status.js";
 import { AllocationOptions, AllocationRecord } from "./allocation.js";
+import { Compute, computeFromJSON, computeToJSON } from "./model.js";
 
 export const protobufPackage = "secateur.v1";
 
@@ -215,7 +216,11 @@ export interface PruneSpec {
   /** Which weights may be dropped together. */
   pattern: Pattern;
   /** Calibration data. */
-  calibration: TokenSource | undefined;
+  calibration:
+    | TokenSource
+    | undefined;
+  /** What the forward passes compute in; float32 when not set. */
+  compute: Compute;
 }
 
 /** Measures the perplexity of a checkpoint. */
@@ -223,7 +228,11 @@ export interface EvaluateSpec {
   /** Folder of the checkpoint. */
   model: string;
   /** Evaluation data: text is cut into windows without overlap, ids are used as they are. */
-  data: TokenSource | undefined;
+  data:
+    | TokenSource
+    | undefined;
+  /** What the forward pass computes in; float32 when not set. */
+  compute: Compute;
 }
 
 /** What a job does. */
@@ -506,7 +515,16 @@ export const TokenSource: MessageFns<TokenSource> = {
 };
 
 function createBasePruneSpec(): PruneSpec {
-  return { model: "", output: "", sparsity: 0, options: undefined, layerBudget: 0, pattern: 0, calibration: undefined };
+  return {
+    model: "",
+    output: "",
+    sparsity: 0,
+    options: undefined,
+    layerBudget: 0,
+    pattern: 0,
+    calibration: undefined,
+    compute: 0,
+  };
 }
 
 export const PruneSpec: MessageFns<PruneSpec> = {
@@ -531,6 +549,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.calibration !== undefined) {
       TokenSource.encode(message.calibration, writer.uint32(58).fork()).join();
+    }
+    if (message.compute !== 0) {
+      writer.uint32(64).int32(message.compute);
     }
     return writer;
   },
@@ -604,6 +625,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.calibration = TokenSource.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.compute = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -629,6 +658,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         : 0,
       pattern: isSet(object.pattern) ? patternFromJSON(object.pattern) : 0,
       calibration: isSet(object.calibration) ? TokenSource.fromJSON(object.calibration) : undefined,
+      compute: isSet(object.compute) ? computeFromJSON(object.compute) : 0,
     };
   },
 
@@ -655,6 +685,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.calibration !== undefined) {
       obj.calibration = TokenSource.toJSON(message.calibration);
     }
+    if (message.compute !== 0) {
+      obj.compute = computeToJSON(message.compute);
+    }
     return obj;
   },
 
@@ -674,12 +707,13 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     message.calibration = (object.calibration !== undefined && object.calibration !== null)
       ? TokenSource.fromPartial(object.calibration)
       : undefined;
+    message.compute = object.compute ?? 0;
     return message;
   },
 };
 
 function createBaseEvaluateSpec(): EvaluateSpec {
-  return { model: "", data: undefined };
+  return { model: "", data: undefined, compute: 0 };
 }
 
 export const EvaluateSpec: MessageFns<EvaluateSpec> = {
@@ -689,6 +723,9 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
     }
     if (message.data !== undefined) {
       TokenSource.encode(message.data, writer.uint32(18).fork()).join();
+    }
+    if (message.compute !== 0) {
+      writer.uint32(24).int32(message.compute);
     }
     return writer;
   },
@@ -722,6 +759,14 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
             message.data = TokenSource.decode(reader, reader.uint32());
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.compute = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -738,6 +783,7 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
     return {
       model: isSet(object.model) ? globalThis.String(object.model) : "",
       data: isSet(object.data) ? TokenSource.fromJSON(object.data) : undefined,
+      compute: isSet(object.compute) ? computeFromJSON(object.compute) : 0,
     };
   },
 
@@ -748,6 +794,9 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
     }
     if (message.data !== undefined) {
       obj.data = TokenSource.toJSON(message.data);
+    }
+    if (message.compute !== 0) {
+      obj.compute = computeToJSON(message.compute);
     }
     return obj;
   },
@@ -761,6 +810,7 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
     message.data = (object.data !== undefined && object.data !== null)
       ? TokenSource.fromPartial(object.data)
       : undefined;
+    message.compute = object.compute ?? 0;
     return message;
   },
 };

@@ -7,7 +7,16 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { AllocationOptions, AllocationRecord } from "./allocation.js";
-import { Architecture, ShardDescriptor, TensorRole, tensorRoleFromJSON, tensorRoleToJSON } from "./model.js";
+import {
+  Architecture,
+  Compute,
+  computeFromJSON,
+  computeToJSON,
+  ShardDescriptor,
+  TensorRole,
+  tensorRoleFromJSON,
+  tensorRoleToJSON,
+} from "./model.js";
 import { CalibrationGroup, SiteStatistics } from "./statistics.js";
 
 export const protobufPackage = "secateur.v1";
@@ -62,6 +71,8 @@ export interface OpenSessionRequest {
     | undefined;
   /** HOST:PORT of the TensorService that serves this job's resources. */
   tensorEndpoint: string;
+  /** What forward passes compute in; FAILED_PRECONDITION when the node has no products of that kind. */
+  compute: Compute;
 }
 
 /** The session is open. */
@@ -606,7 +617,7 @@ export const EngineDescription: MessageFns<EngineDescription> = {
 };
 
 function createBaseOpenSessionRequest(): OpenSessionRequest {
-  return { sessionId: "", jobId: "", architecture: undefined, tensorEndpoint: "" };
+  return { sessionId: "", jobId: "", architecture: undefined, tensorEndpoint: "", compute: 0 };
 }
 
 export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
@@ -622,6 +633,9 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     }
     if (message.tensorEndpoint !== "") {
       writer.uint32(34).string(message.tensorEndpoint);
+    }
+    if (message.compute !== 0) {
+      writer.uint32(40).int32(message.compute);
     }
     return writer;
   },
@@ -671,6 +685,14 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
             message.tensorEndpoint = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.compute = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -701,6 +723,7 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
         : isSet(object.tensor_endpoint)
         ? globalThis.String(object.tensor_endpoint)
         : "",
+      compute: isSet(object.compute) ? computeFromJSON(object.compute) : 0,
     };
   },
 
@@ -718,6 +741,9 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     if (message.tensorEndpoint !== "") {
       obj.tensorEndpoint = message.tensorEndpoint;
     }
+    if (message.compute !== 0) {
+      obj.compute = computeToJSON(message.compute);
+    }
     return obj;
   },
 
@@ -732,6 +758,7 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
       ? Architecture.fromPartial(object.architecture)
       : undefined;
     message.tensorEndpoint = object.tensorEndpoint ?? "";
+    message.compute = object.compute ?? 0;
     return message;
   },
 };

@@ -287,6 +287,58 @@ export function feedForwardToJSON(object: FeedForward): string {
   }
 }
 
+/** What products of activations with weights take in; their sums, and everything else, are float32. */
+export const Compute = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** F32 - float32: what the published method computes. */
+  F32: 1,
+  /** BF16 - bfloat16, where the device multiplies it faster. */
+  BF16: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Compute = typeof Compute[keyof typeof Compute];
+
+export namespace Compute {
+  export type UNSPECIFIED = typeof Compute.UNSPECIFIED;
+  export type F32 = typeof Compute.F32;
+  export type BF16 = typeof Compute.BF16;
+  export type UNRECOGNIZED = typeof Compute.UNRECOGNIZED;
+}
+
+export function computeFromJSON(object: any): Compute {
+  switch (object) {
+    case 0:
+    case "COMPUTE_UNSPECIFIED":
+      return Compute.UNSPECIFIED;
+    case 1:
+    case "COMPUTE_F32":
+      return Compute.F32;
+    case 2:
+    case "COMPUTE_BF16":
+      return Compute.BF16;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Compute.UNRECOGNIZED;
+  }
+}
+
+export function computeToJSON(object: Compute): string {
+  switch (object) {
+    case Compute.UNSPECIFIED:
+      return "COMPUTE_UNSPECIFIED";
+    case Compute.F32:
+      return "COMPUTE_F32";
+    case Compute.BF16:
+      return "COMPUTE_BF16";
+    case Compute.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** What a tensor does in its shard. */
 export const TensorRole = {
   /** UNSPECIFIED - Not set. */

@@ -1,8 +1,17 @@
-import type { AllocationOptions, EngineArchitecture, InputSite, Projection, TensorRole, ElementType } from '@secateur/native';
+import type {
+  AllocationOptions,
+  Compute as EngineCompute,
+  EngineArchitecture,
+  InputSite,
+  Projection,
+  TensorRole,
+  ElementType,
+} from '@secateur/native';
 import { EngineError } from '@secateur/native';
 import { SecateurError, type ErrorReason } from '@secateur/core';
 import { Allocation, Score, type AllocationOptions as WireAllocationOptions } from '@secateur/proto/allocation';
 import {
+  Compute,
   DataType,
   FeedForward,
   Normalization,
@@ -89,6 +98,11 @@ const SITES: Readonly<Record<InputSite, WireSite>> = {
   'feed-forward-hidden': WireSite.FEED_FORWARD_HIDDEN,
 };
 
+const COMPUTES = new Map<number, EngineCompute>([
+  [Compute.F32, 'f32'],
+  [Compute.BF16, 'bf16'],
+]);
+
 const SCORES = new Map<number, AllocationOptions['score']>([
   [Score.WANDA, 'wanda'],
   [Score.MAGNITUDE, 'magnitude'],
@@ -115,6 +129,10 @@ export function toEngineArchitecture(architecture: Architecture): EngineArchitec
     learnedPositionOffset: architecture.learnedPositionOffset,
     feedForward: translate(FEED_FORWARDS, architecture.feedForward, 'architecture.feed_forward'),
   };
+}
+
+export function toEngineCompute(compute: Compute): EngineCompute {
+  return translate(COMPUTES, compute, 'compute');
 }
 
 /** Role and element type of a tensor; its declared bytes must be what its shape says. */

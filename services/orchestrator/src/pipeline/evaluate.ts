@@ -15,7 +15,7 @@ export async function runEvaluate(run: JobRun, spec: EvaluateSpec): Promise<Eval
   const plan = await withSpan(SpanName.PLAN, {}, () =>
     planJob({ jobId: run.jobId, model: spec.model, use: 'evaluate', data: spec.data, allowedRoots: run.roots }, run.signal),
   );
-  const crew = gatherCrew(run, plan);
+  const crew = gatherCrew(run, plan, spec.compute);
   try {
     publishDenseTensors(plan, run.resources);
     announcePlan(run, plan, 0);

@@ -1,4 +1,5 @@
 import { JobState } from '@secateur/proto/job';
+import type { Compute } from '@secateur/proto/model';
 import type { Resources } from '../api/resources.js';
 import type { JobLog } from '../jobs/job-log.js';
 import type { JobTrace } from '../jobs/job-trace.js';
@@ -24,8 +25,8 @@ export interface JobRun {
 }
 
 /** The nodes of a run, which tell the job's log when they come and go. */
-export function gatherCrew(run: JobRun, plan: JobPlan): Crew {
-  const context = { jobId: run.jobId, architecture: plan.model.architecture, tensorEndpoint: run.tensorEndpoint };
+export function gatherCrew(run: JobRun, plan: JobPlan, compute: Compute): Crew {
+  const context = { jobId: run.jobId, architecture: plan.model.architecture, tensorEndpoint: run.tensorEndpoint, compute };
   return new Crew(run.pool, context, run.maximumNodes, {
     onJoined: ({ address, name }) => run.log.append({ $case: 'nodeJoined', value: { address, name } }),
     onLost: ({ address, name }, reason) => run.log.append({ $case: 'nodeLost', value: { address, name, reason } }),

@@ -29,7 +29,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
     const resolved = { ...spec, calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength } };
     const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved), run.resources);
     const resumedLayers = output.finished.length;
-    const crew = gatherCrew(run, plan);
+    const crew = gatherCrew(run, plan, spec.compute);
     try {
       publishDenseTensors(plan, run.resources);
       announcePlan(run, plan, resumedLayers);

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { SecateurError } from '@secateur/core';
 import type { AllocatedRows, AllocateRowsRequest, CollectStatisticsResponse, MaskDescriptor } from '@secateur/proto/kernel_service';
-import type { Architecture, ShardDescriptor } from '@secateur/proto/model';
+import type { Architecture, Compute, ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { PoolNode } from './node-pool.js';
 
@@ -16,6 +16,7 @@ export interface SessionContext {
   readonly architecture: Architecture;
   /** Where nodes pull this job's resources. */
   readonly tensorEndpoint: string;
+  readonly compute: Compute;
 }
 
 /** One job's session on one node: the calls of KernelService with their deadlines, and which shards the node holds. */

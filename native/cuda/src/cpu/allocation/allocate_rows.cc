@@ -1,13 +1,12 @@
 #include "allocate_rows.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
 #include <string>
 
+#include "cpu/gemm.h"
 #include "curves.h"
 #include "row_order.h"
 #include "search.h"
@@ -37,7 +36,7 @@ void require_size(std::size_t size, std::size_t expected, const char* name) {
 
 void require_valid(const AllocationInput& input, const AllocationOptions& options) {
   const auto require_dimension = [](std::size_t value, const char* name) {
-    if (value == 0 || value > static_cast<std::size_t>(std::numeric_limits<blasint>::max())) {
+    if (value == 0 || value > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
       invalid(std::string(name) + " is " + std::to_string(value) + "; expected 1 to 2147483647.");
     }
   };
@@ -195,10 +194,8 @@ class RowAllocator {
       const auto rows = static_cast<double>(end - begin);
       const PhaseScope phase(context_, "gemm", 2 * rows * columns() * samples(),
                              sizeof(float) * (rows * columns() + columns() * samples() + rows * samples()));
-      const auto n = static_cast<blasint>(input_.samples);
-      const auto k = static_cast<blasint>(input_.columns);
-      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<blasint>(end - begin), n, k, 1.0F, weights(begin).data(), k,
-                  input_.last_inputs.data(), k, 0.0F, &outputs_[begin * input_.samples], n);
+      cpu::multiply_transposed(end - begin, input_.samples, input_.columns, 1.0F, weights(begin).data(), input_.columns,
+                               input_.last_inputs.data(), input_.columns, &outputs_[begin * input_.samples], input_.samples);
     });
   }
 

@@ -4,6 +4,7 @@
 // modelled.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -62,7 +63,8 @@ cudaError_t run(dim3 grid, dim3 block, const std::function<void()>& kernel);
 
 inline void __syncthreads() { secateur::gpu_on_host::wait_for_block(); }
 
-inline double __shfl_xor_sync(unsigned, double value, int distance) {
+template <class Value>
+Value __shfl_xor_sync(unsigned, Value value, int distance) {
   std::uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof bits);
   bits = secateur::gpu_on_host::exchange(bits, static_cast<unsigned>(distance));
@@ -73,7 +75,7 @@ inline double __shfl_xor_sync(unsigned, double value, int distance) {
 namespace secateur::gpu {
 
 template <class... Parameters, class... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, cudaStream_t, Arguments... arguments) {
+cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t, cudaStream_t, Arguments... arguments) {
   return gpu_on_host::run(grid, block, [=] { kernel(static_cast<Parameters>(arguments)...); });
 }
 

@@ -1,0 +1,90 @@
+// A weight that activations are projected by, in the form its products run fastest in, and the activations in the form it reads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "cpu/gemm.h"
+#include "cpu/sparse_matrix.h"
+#include "secateur/backend.h"
+#include "secateur/thread_pool.h"
+
+namespace secateur::cpu {
+
+// A float32 matrix [rows, columns]; vectors have one row.
+struct Matrix {
+  std::size_t rows = 0;
+  std::size_t columns = 0;
+  Buffer<float> values;
+};
+
+class Projection;
+
+// A tile of activations [tokens, width], and copies of it that some projections read instead.
+struct ProjectionInput {
+  const float* values = nullptr;
+  std::size_t tokens = 0;
+  std::size_t width = 0;
+  // bfloat16 [tokens, width], or null.
+  const std::uint16_t* narrowed = nullptr;
+  // Per kTokenPanel tokens: [width, kTokenPanel], or null.
+  const float* panels = nullptr;
+};
+
+// One thread's memory for the inputs and sums of projections, for tiles of up to `tokens` tokens.
+class ProjectionWorkspace {
+ public:
+  // What the projections of a block need at most. Bytes are multiples of 64.
+  static std::size_t bytes(std::span<const Projection* const> projections, std::size_t tokens);
+
+  // The memory outlives this and is aligned to 64 bytes.
+  ProjectionWorkspace(std::uint8_t* memory, std::span<const Projection* const> projections, std::size_t tokens);
+
+  // Makes the copies that the projections of one input site read. The result is valid until the next call.
+  ProjectionInput prepare(const float* values, std::size_t tokens, std::size_t width,
+                          std::initializer_list<const Projection*> readers) const;
+  float* sums() const noexcept { return sums_; }
+
+ private:
+  std::uint16_t* narrowed_ = nullptr;
+  float* panels_ = nullptr;
+  float* sums_ = nullptr;
+};
+
+class Projection {
+ public:
+  Projection(TensorRole role, Matrix dense, Compute compute, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
+
+  const Matrix& dense() const noexcept { return dense_; }
+  bool reads_bf16() const noexcept { return packed_.has_value(); }
+  bool is_sparse() const noexcept { return sparse_.has_value(); }
+
+  // Sets dropped weights to +0; mask: [rows, ceil(columns / 8)], least significant bit first, 1 = dropped. Throws InvalidArgument when it
+  // has another size.
+  void apply_mask(std::span<const std::uint8_t> mask, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
+
+  // result[tokens, rows] = input · weightᵀ + bias (when not null). Threads may multiply side by side. The head's weight takes one token.
+  void multiply(const ProjectionInput& input, const float* bias, const ProjectionWorkspace& workspace, float* result,
+                CallContext& context) const;
+
+  // The head's weight is multiplied in parts of some rows, so that logits stay few whatever the vocabulary.
+  std::size_t part_rows() const noexcept { return part_rows_; }
+  // result[tokens, count] = input · (rows first to first + count)ᵀ; `first` begins a part and `count` ends it.
+  void multiply_part(const ProjectionInput& input, std::size_t first, std::size_t count, float* result) const;
+
+ private:
+  void pack(ThreadPool& pool, CallContext& context);
+  void multiply_sparse(const ProjectionInput& input, const ProjectionWorkspace& workspace, float* result) const;
+
+  std::string name_;
+  Matrix dense_;
+  std::size_t part_rows_;
+  std::optional<PackedMatrix> packed_;
+  std::optional<SparseMatrix> sparse_;
+};
+
+}  // namespace secateur::cpu
