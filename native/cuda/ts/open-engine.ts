@@ -5,6 +5,24 @@ import { loadAddon, type NativeCall, type NativeEngine, type NativeSession } fro
 const VERSION = '0.1.0';
 const NO_CUDA = 'this version computes on the CPU only';
 
+/** Engines whose threads have to stop before the process frees what they use. */
+const openEngines = new Set<NativeEngine>();
+
+function closeAtExit(native: NativeEngine): void {
+  if (openEngines.size === 0) process.once('exit', closeAll);
+  openEngines.add(native);
+}
+
+function closeNow(native: NativeEngine): void {
+  native.close();
+  openEngines.delete(native);
+  if (openEngines.size === 0) process.off('exit', closeAll);
+}
+
+function closeAll(): void {
+  for (const native of openEngines) native.close();
+}
+
 /** Opens the engine of this machine. Throws an EngineError when the options cannot be met. */
 export function openEngine(options: EngineOptions): Engine {
   if (options.backend === 'cuda') {
@@ -13,6 +31,7 @@ export function openEngine(options: EngineOptions): Engine {
   const threads = options.threads === 0 ? availableParallelism() : options.threads;
   const { Engine: NativeEngineClass } = loadAddon();
   const native = translateErrors(() => new NativeEngineClass({ threads, memoryBudgetBytes: options.memoryBudgetBytes }));
+  closeAtExit(native);
   const reason = options.backend === 'cpu' ? 'asked for' : NO_CUDA;
   return wrapEngine(native, reason);
 }
@@ -25,7 +44,7 @@ function wrapEngine(native: NativeEngine, reason: string): Engine {
     allocateMatrix: (weights, rows, columns, target, statistics, allocation, options) =>
       run(() => native.allocateMatrix(weights, rows, columns, target, statistics, allocation), options),
     close: () => {
-      native.close();
+      closeNow(native);
       return Promise.resolve();
     },
   };
