@@ -15,7 +15,7 @@
 namespace secateur::test {
 namespace {
 
-using allocation::InstructionSet;
+using cpu::InstructionSet;
 
 struct Problem {
   std::size_t rows = 0;
@@ -52,16 +52,8 @@ Problem make_problem(std::size_t rows, std::size_t columns, std::size_t samples,
   return problem;
 }
 
-std::vector<InstructionSet> instruction_sets() {
-  std::vector<InstructionSet> supported;
-  for (const auto one : {InstructionSet::kGeneric, InstructionSet::kAvx2, InstructionSet::kAvx512}) {
-    if (allocation::is_supported(one)) supported.push_back(one);
-  }
-  return supported;
-}
-
 AllocatedRows allocate(const Problem& problem, const AllocationOptions& options = {}, std::size_t threads = 1,
-                       InstructionSet instruction_set = allocation::best_instruction_set()) {
+                       InstructionSet instruction_set = cpu::selected_instruction_set()) {
   ThreadPool pool(threads);
   CallContext context;
   return allocation::allocate_rows(problem.input(), options, pool, context, instruction_set);
@@ -89,7 +81,7 @@ void check_against_reference(const Problem& problem, const AllocationOptions& op
   CAPTURE(problem.columns);
   CAPTURE(problem.samples);
   CAPTURE(problem.target);
-  CAPTURE(allocation::name_of(instruction_set));
+  CAPTURE(cpu::name_of(instruction_set));
   const AllocationInput input = problem.input();
   const auto orders = reference_orders(input, options.score);
   const ReferenceRows expected =
@@ -120,7 +112,7 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 }  // namespace
 
 TEST_CASE("allocate_rows agrees with the masked evaluation at awkward sizes") {
-  for (const InstructionSet instruction_set : instruction_sets()) {
+  for (const InstructionSet instruction_set : cpu::supported_instruction_sets()) {
     for (const Problem& problem :
          {make_problem(1, 1, 1), make_problem(1, 50, 3), make_problem(7, 1, 7), make_problem(3, 2, 2, 0.5), make_problem(33, 65, 7),
           make_problem(130, 31, 17, 0.5), make_problem(9, 40, 128, 0.8), make_problem(12, 64, 300), make_problem(5, 33, 2000, 0.6),
@@ -145,7 +137,7 @@ TEST_CASE("allocate_rows agrees with the masked evaluation with ties, dead colum
   std::ranges::fill(silent.last_inputs, 0.0F);
   AllocationOptions magnitude;
   magnitude.score = Score::kMagnitude;
-  for (const InstructionSet instruction_set : instruction_sets()) {
+  for (const InstructionSet instruction_set : cpu::supported_instruction_sets()) {
     check_against_reference(ties, {}, instruction_set);
     check_against_reference(dead_columns, {}, instruction_set);
     check_against_reference(dead_rows, {}, instruction_set);

@@ -32,9 +32,9 @@ bool close(double value, double expected, double relative, double absolute) {
   return std::abs(value - expected) <= relative * std::abs(expected) + absolute;
 }
 
-void check_case(const TrimCase& one, allocation::InstructionSet instruction_set) {
+void check_case(const TrimCase& one, cpu::InstructionSet instruction_set) {
   CAPTURE(one.file);
-  CAPTURE(allocation::name_of(instruction_set));
+  CAPTURE(cpu::name_of(instruction_set));
   ThreadPool pool(1);
   CallContext context;
   const AllocatedRows result = allocation::allocate_rows(input_of(one), options_of(one), pool, context, instruction_set);
@@ -63,9 +63,7 @@ void check_case(const TrimCase& one, allocation::InstructionSet instruction_set)
 TEST_CASE("allocate_rows takes the published code's decisions") {
   const std::vector<TrimCase> cases = load_default_metric_cases(SECATEUR_TRIM_FIXTURES);
   REQUIRE(cases.size() == 43);
-  for (const auto instruction_set :
-       {allocation::InstructionSet::kGeneric, allocation::InstructionSet::kAvx2, allocation::InstructionSet::kAvx512}) {
-    if (!allocation::is_supported(instruction_set)) continue;
+  for (const cpu::InstructionSet instruction_set : cpu::supported_instruction_sets()) {
     for (const TrimCase& one : cases) check_case(one, instruction_set);
   }
 }

@@ -110,7 +110,7 @@ struct Workspace {
 class RowAllocator {
  public:
   RowAllocator(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,
-               InstructionSet instruction_set)
+               cpu::InstructionSet instruction_set)
       : input_(input),
         options_(options),
         pool_(pool),
@@ -346,7 +346,7 @@ std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t s
 }  // namespace
 
 AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,
-                            InstructionSet instruction_set) {
+                            cpu::InstructionSet instruction_set) {
   require_valid(input, options);
   return RowAllocator(input, options, pool, context, instruction_set).run();
 }
@@ -360,7 +360,7 @@ std::uint64_t allocation_scratch_bytes(std::size_t rows, std::size_t columns, st
 }
 
 AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context) {
-  return allocation::allocate_rows(input, options, pool, context, allocation::best_instruction_set());
+  return allocation::allocate_rows(input, options, pool, context, cpu::selected_instruction_set());
 }
 
 }  // namespace secateur

@@ -1,12 +1,12 @@
 // allocate_rows with the instruction set given, for tests; the public function takes the best one.
 #pragma once
 
-#include "instruction_set.h"
+#include "cpu/instruction_set.h"
 #include "secateur/allocation.h"
 
 namespace secateur::allocation {
 
 AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,
-                            InstructionSet instruction_set);
+                            cpu::InstructionSet instruction_set);
 
 }  // namespace secateur::allocation

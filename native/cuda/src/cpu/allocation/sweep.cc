@@ -14,12 +14,12 @@ void sweep(const SweepTask& task);
 }
 #endif
 
-SweepFunction sweep_function(InstructionSet instruction_set) {
+SweepFunction sweep_function(cpu::InstructionSet instruction_set) {
   switch (instruction_set) {
 #if defined(__x86_64__)
-    case InstructionSet::kAvx512:
+    case cpu::InstructionSet::kAvx512:
       return avx512::sweep;
-    case InstructionSet::kAvx2:
+    case cpu::InstructionSet::kAvx2:
       return avx2::sweep;
 #endif
     default:

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "instruction_set.h"
+#include "cpu/instruction_set.h"
 
 namespace secateur::allocation {
 
@@ -44,6 +44,6 @@ struct SweepTask {
 using SweepFunction = void (*)(const SweepTask& task);
 
 // The instruction set must be supported by this processor.
-SweepFunction sweep_function(InstructionSet instruction_set);
+SweepFunction sweep_function(cpu::InstructionSet instruction_set);
 
 }  // namespace secateur::allocation
