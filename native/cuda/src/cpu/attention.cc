@@ -1,32 +1,34 @@
 #include "cpu/attention.h"
 
 #include <algorithm>
-#include <cmath>
 
-#include "cpu/gemm.h"
 #include "cpu/vector_math.h"
 
 namespace secateur::cpu {
 
-std::size_t attention_scratch(std::size_t sequence_length) { return std::min(kQueryTile, sequence_length) * sequence_length; }
+namespace {
 
-void attend(const AttentionHead& head, std::size_t sequence_length, float* scratch) {
-  const float scale = 1.0F / std::sqrt(static_cast<float>(head.size));
-  for (std::size_t begin = 0; begin < sequence_length; begin += kQueryTile) {
-    const std::size_t queries = std::min(kQueryTile, sequence_length - begin);
-    // Keys after the last query of the tile are never attended to.
-    const std::size_t keys = begin + queries;
-    multiply_transposed(queries, keys, head.size, scale, head.queries + begin * head.query_stride, head.query_stride, head.keys,
-                        head.key_stride, scratch, keys);
-    for (std::size_t row = 0; row < queries; ++row) {
-      float* scores = scratch + row * keys;
-      const std::size_t visible = begin + row + 1;
-      vector_math().softmax(scores, visible);
-      std::fill(scores + visible, scores + keys, 0.0F);
-    }
-    multiply(queries, head.size, keys, scratch, keys, head.values, head.key_stride, head.result + begin * head.result_stride,
-             head.result_stride);
-  }
+constexpr std::size_t kLineFloats = 16;
+
+std::size_t rounded_up(std::size_t size, std::size_t multiple) { return (size + multiple - 1) / multiple * multiple; }
+
+}  // namespace
+
+AttentionLayout attention_layout(std::size_t sequence_length, std::size_t size) {
+  AttentionLayout layout{};
+  layout.padded_length = rounded_up(sequence_length, kKeyPanel);
+  layout.padded_size = rounded_up(size, kLineFloats);
+  layout.keys = 0;
+  layout.values = layout.keys + layout.padded_length * size;
+  layout.queries = layout.values + sequence_length * layout.padded_size;
+  layout.scores = layout.queries + rounded_up(kQueryTile * size, kLineFloats);
+  layout.sums = layout.scores + kQueryTile * layout.padded_length;
+  layout.total = layout.sums + kQueryTile * layout.padded_size;
+  return layout;
+}
+
+void attend(const AttentionHead& head, std::size_t sequence_length, const AttentionLayout& layout, float* scratch) {
+  vector_math().attend(head, sequence_length, layout, scratch);
 }
 
 double attention_flops(std::size_t sequence_length, std::size_t size) {

@@ -6,7 +6,9 @@
 namespace secateur::cpu {
 
 // Queries handled at a time; bounds the scores in memory.
-inline constexpr std::size_t kQueryTile = 128;
+inline constexpr std::size_t kQueryTile = 64;
+// Keys that lie side by side in a panel.
+inline constexpr std::size_t kKeyPanel = 64;
 
 // One head: rows of queries, keys, values and result are `..._stride` elements apart, each row `size` wide.
 struct AttentionHead {
@@ -20,11 +22,28 @@ struct AttentionHead {
   std::size_t size;
 };
 
-// Floats of scratch `attend` needs for a sequence of that length.
-std::size_t attention_scratch(std::size_t sequence_length);
+// Where the parts of a head's scratch memory begin, in floats. Every part and row is a whole number of vectors of any instruction set.
+struct AttentionLayout {
+  std::size_t padded_length;
+  std::size_t padded_size;
+  // [panels, size, kKeyPanel]
+  std::size_t keys;
+  // [length, padded_size]
+  std::size_t values;
+  // [kQueryTile, size]
+  std::size_t queries;
+  // [kQueryTile, padded_length]
+  std::size_t scores;
+  // [kQueryTile, padded_size]
+  std::size_t sums;
+  std::size_t total;
+};
 
-// result = softmax(queries · keysᵀ / √size, causal) · values for positions 0 … sequence_length-1.
-void attend(const AttentionHead& head, std::size_t sequence_length, float* scratch);
+AttentionLayout attention_layout(std::size_t sequence_length, std::size_t size);
+
+// result = softmax(queries · keysᵀ / √size, causal) · values for positions 0 … sequence_length-1. Scratch: layout.total floats, aligned to
+// 64 bytes.
+void attend(const AttentionHead& head, std::size_t sequence_length, const AttentionLayout& layout, float* scratch);
 
 double attention_flops(std::size_t sequence_length, std::size_t size);
 

@@ -109,7 +109,10 @@ void BlockRunner::run(Pass& pass) {
   Buffer<float> values(budget_, tokens * key_width, "values of a group");
   Buffer<float> attended(budget_, tokens * query_width, "attention of a group");
   const std::size_t tile_scratch = tile_tokens * (2 * hidden + (gated ? 2 : 1) * intermediate);
-  const std::size_t scratch_size = std::max(tile_scratch, attention_scratch(length));
+  const AttentionLayout attention = attention_layout(length, a.head_dimension);
+  // Threads' parts begin on cache lines.
+  constexpr std::size_t kLineFloats = 16;
+  const std::size_t scratch_size = (std::max(tile_scratch, attention.total) + kLineFloats - 1) / kLineFloats * kLineFloats;
   Buffer<float> scratch(budget_, pool_.size() * scratch_size, "work space of the threads");
   const std::size_t copies_size = ProjectionWorkspace::bytes(projections, tile_tokens);
   Buffer<std::uint8_t> copies(budget_, pool_.size() * copies_size, "work space of the threads");
@@ -194,7 +197,7 @@ void BlockRunner::run(Pass& pass) {
                            sizeof(float) * static_cast<double>(4 * length * a.head_dimension));
     attend({queries.data() + query_offset, query_width, keys.data() + key_offset, values.data() + key_offset, key_width,
             attended.data() + query_offset, query_width, a.head_dimension},
-           length, scratch.data() + worker * scratch_size);
+           length, attention, scratch.data() + worker * scratch_size);
   });
 
   // Stage 3, per tile of tokens: output projection, residual, feed-forward half.

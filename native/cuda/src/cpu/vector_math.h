@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/attention.h"
 #include "cpu/instruction_set.h"
 
 namespace secateur::cpu {
@@ -32,6 +33,9 @@ struct VectorMath {
   void (*softmax)(float* x, std::size_t size);
   // log(Σ exp(x[i])).
   double (*log_sum_exp)(const float* x, std::size_t size);
+
+  // attention.h says what it does.
+  void (*attend)(const AttentionHead& head, std::size_t sequence_length, const AttentionLayout& layout, float* scratch);
 
   // sums[i] += x[i]² in float64.
   void (*add_squares)(const float* x, std::size_t size, double* sums);

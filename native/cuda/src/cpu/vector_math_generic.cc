@@ -1,3 +1,3 @@
 #define SECATEUR_VECTOR_NAMESPACE generic
 #define SECATEUR_VECTOR_BYTES 16
-#include "cpu/vector_math_loops.h"
+#include "cpu/vector_math_table.h"

@@ -1,4 +1,4 @@
-// The loops behind vector_math.h, for one instruction set. Included once by a source file compiled for it, which defines
+// The loops behind vector_math.h, for one instruction set. Reached once by a source file compiled for it, which defines
 // SECATEUR_VECTOR_NAMESPACE and SECATEUR_VECTOR_BYTES. Nothing here may be an inline function of others: the linker could keep a copy that
 // other processors cannot run.
 #include <cstddef>
@@ -8,6 +8,8 @@
 
 namespace secateur::cpu::SECATEUR_VECTOR_NAMESPACE {
 namespace {
+
+using Vector __attribute__((vector_size(SECATEUR_VECTOR_BYTES), may_alias)) = float;
 
 // e^x = 2^n · e^r with |r| ≤ ln 2 / 2; e^r by a polynomial of degree 6, without a branch. Arguments above 88.37 give e^88.37, below -87.3
 // give 0; NaN stays NaN.
@@ -87,7 +89,8 @@ float maximum_of(const float* x, std::size_t size) {
   return maximum;
 }
 
-void softmax(float* x, std::size_t size) {
+// x becomes its softmax but for a common factor; returns the sum that is to divide it.
+float exponentiate(float* x, std::size_t size) {
   const float maximum = maximum_of(x, size);
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -95,7 +98,11 @@ void softmax(float* x, std::size_t size) {
     x[i] = exponential_of(x[i] - maximum);
     sum += x[i];
   }
-  const float scale = 1.0F / sum;
+  return sum;
+}
+
+void softmax(float* x, std::size_t size) {
+  const float scale = 1.0F / exponentiate(x, size);
   for (std::size_t i = 0; i < size; ++i) x[i] *= scale;
 }
 
@@ -179,7 +186,6 @@ void transpose(const float* source, std::size_t rows, std::size_t columns, std::
 
 void add_sparse_products(const std::uint32_t* starts, const std::uint8_t* columns, const float* values, std::size_t rows,
                          const float* inputs, float* sums) {
-  using Vector __attribute__((vector_size(SECATEUR_VECTOR_BYTES))) = float;
   constexpr std::size_t kVectors = 8;
   constexpr std::size_t kTokens = kVectors * SECATEUR_VECTOR_BYTES / sizeof(float);
   for (std::size_t row = 0; row < rows; ++row) {
@@ -203,12 +209,5 @@ void add_sparse_products(const std::uint32_t* starts, const std::uint8_t* column
 float exponential(float x) { return exponential_of(x); }
 
 }  // namespace
-
-extern const VectorMath kVectorMath;
-const VectorMath kVectorMath = {
-    rms_norm,    layer_norm,          add,         relu,        silu_multiply, rotate,    softmax,
-    log_sum_exp, add_squares,         all_finite,  count_zeros, widen_bf16,    widen_f16, narrow_bf16,
-    transpose,   add_sparse_products, exponential,
-};
 
 }  // namespace secateur::cpu::SECATEUR_VECTOR_NAMESPACE
