@@ -1,8 +1,8 @@
 #include <cstdio>
 
-#include "column_sums.h"
+#include "cuda/kernels/column_sums.h"
 #include "library.h"
-#include "quality_curves.h"
+#include "cuda/kernels/quality_curves.h"
 
 namespace gpu = secateur::gpu;
 

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "gpu.h"
+#include "cuda/gpu.h"
 
 namespace secateur::gpu {
 

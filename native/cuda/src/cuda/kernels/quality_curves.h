@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "gpu.h"
+#include "cuda/gpu.h"
 
 namespace secateur::gpu {
 

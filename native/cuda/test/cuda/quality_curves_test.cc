@@ -1,44 +1,17 @@
-// The CUDA kernels' own source, run on the host by gpu_on_host, against plain float64 code.
+#include "cuda/kernels/quality_curves.h"
+
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <random>
 #include <vector>
 
-#include "cuda/column_sums.h"
-#include "cuda/quality_curves.h"
-#include "cuda_on_host.h"
-#include "reference.h"
+#include "allocation/reference.h"
+#include "device_array.h"
+#include "random_values.h"
+#include "schedules.h"
 
 namespace secateur::test {
 namespace {
-
-constexpr double kGuard = -12345.5;
-
-std::vector<float> random_values(std::size_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
-void check_column_sums(std::size_t tokens, std::size_t columns) {
-  CAPTURE(tokens);
-  CAPTURE(columns);
-  const std::vector<float> inputs = random_values(tokens * columns, 3);
-  std::vector<double> sums(columns + 1, kGuard);
-  REQUIRE(gpu::column_sums_of_squares(inputs.data(), tokens, columns, sums.data(), nullptr) == cudaSuccess);
-  for (std::size_t column = 0; column < columns; ++column) {
-    double expected = 0;
-    for (std::size_t token = 0; token < tokens; ++token) {
-      const double value = static_cast<double>(inputs[token * columns + column]);
-      expected += value * value;
-    }
-    CHECK(sums[column] == doctest::Approx(expected).epsilon(1e-14));
-  }
-  CHECK(sums[columns] == kGuard);
-}
 
 void check_quality_curves(std::size_t rows, std::size_t columns, std::size_t samples) {
   CAPTURE(rows);
@@ -74,21 +47,26 @@ void check_quality_curves(std::size_t rows, std::size_t columns, std::size_t sam
       outputs[row * samples + sample] = static_cast<float>(sum);
     }
   }
-  constexpr gpu::CurvePoint kGuardPoint{-7, -7};
-  std::vector<gpu::CurvePoint> points(rows * (columns + 1) + 1, kGuardPoint);
-  std::vector<double> norms(rows + 1, kGuard);
+  DeviceArray<float> device_weights(weights);
+  DeviceArray<std::uint32_t> device_orders(orders);
+  DeviceArray<float> device_inputs(inputs);
+  DeviceArray<float> device_outputs(outputs);
+  DeviceArray<gpu::CurvePoint> device_points(rows * (columns + 1));
+  DeviceArray<double> device_norms(rows);
   REQUIRE(gpu::quality_curves({.rows = rows,
                                .columns = columns,
                                .samples = samples,
-                               .weights = weights.data(),
-                               .orders = orders.data(),
-                               .inputs = inputs.data(),
-                               .outputs = outputs.data(),
-                               .points = points.data(),
-                               .dense_squared_norms = norms.data()},
+                               .weights = device_weights.data(),
+                               .orders = device_orders.data(),
+                               .inputs = device_inputs.data(),
+                               .outputs = device_outputs.data(),
+                               .points = device_points.data(),
+                               .dense_squared_norms = device_norms.data()},
                               nullptr) == cudaSuccess);
-  CHECK(points.back().aligned == kGuardPoint.aligned);
-  CHECK(norms.back() == kGuard);
+  const std::vector<gpu::CurvePoint> points = device_points.read();
+  const std::vector<double> norms = device_norms.read();
+  CHECK(device_points.is_guarded());
+  CHECK(device_norms.is_guarded());
 
   const Evaluate evaluate = reference_evaluation(input, row_orders);
   for (std::size_t count = 0; count <= columns; ++count) {
@@ -106,27 +84,15 @@ void check_quality_curves(std::size_t rows, std::size_t columns, std::size_t sam
 
 }  // namespace
 
-TEST_CASE("column_sums_of_squares kernel on the host") {
-  for (const auto order : {gpu_on_host::ThreadOrder::kUp, gpu_on_host::ThreadOrder::kDown}) {
-    gpu_on_host::set_thread_order(order);
-    for (const std::size_t tokens : {std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{8}, std::size_t{129}}) {
-      for (const std::size_t columns : {std::size_t{1}, std::size_t{31}, std::size_t{32}, std::size_t{33}, std::size_t{100}}) {
-        check_column_sums(tokens, columns);
-      }
-    }
-  }
-}
-
-TEST_CASE("quality_curves kernel on the host") {
-  for (const auto order : {gpu_on_host::ThreadOrder::kUp, gpu_on_host::ThreadOrder::kDown}) {
-    gpu_on_host::set_thread_order(order);
+TEST_CASE("quality_curves") {
+  in_all_schedules([] {
     check_quality_curves(1, 1, 1);
     check_quality_curves(5, 2, 31);
     check_quality_curves(4, 33, 33);
     check_quality_curves(3, 20, 128);
     check_quality_curves(3, 9, 300);
     check_quality_curves(1, 5, 1024);
-  }
+  });
   CHECK(gpu::quality_curves({.rows = 1,
                              .columns = 1,
                              .samples = gpu::kMaximumCurveSamples + 1,

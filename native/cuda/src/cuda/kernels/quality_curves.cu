@@ -1,4 +1,4 @@
-#include "quality_curves.h"
+#include "cuda/kernels/quality_curves.h"
 
 namespace secateur::gpu {
 namespace {

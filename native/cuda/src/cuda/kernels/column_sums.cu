@@ -1,4 +1,4 @@
-#include "column_sums.h"
+#include "cuda/kernels/column_sums.h"
 
 namespace secateur::gpu {
 namespace {

@@ -1,0 +1,105 @@
+// One thread block of a kernel on fibers. A CUDA thread runs until it meets a barrier or exchanges values with its warp; lanes are not in
+// lockstep, so a barrier that is missing shows. Threads take turns in an order that tests choose.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cuda_types.h"
+#include "fiber.h"
+
+namespace secateur::cuda_on_host {
+
+inline constexpr unsigned kWarpLanes = 32;
+// Of the values that lanes exchange.
+inline constexpr std::size_t kExchangedBytes = 16;
+
+enum class ThreadOrder { kUp, kDown, kShuffled };
+
+struct Schedule {
+  ThreadOrder threads = ThreadOrder::kUp;
+  bool blocks_backwards = false;
+  unsigned seed = 1;
+};
+
+// What lanes do together; lanes that meet must all do the same.
+enum class Exchange { kShuffle, kVote, kMatch, kReduce, kSynchronize, kMatrix };
+
+// What a kernel reads through threadIdx and its like.
+struct ThreadPosition {
+  uint3 thread_index;
+  uint3 block_index;
+  dim3 block_size;
+  dim3 grid_size;
+  unsigned lane;
+};
+
+using LaneValues = std::array<std::array<unsigned char, kExchangedBytes>, kWarpLanes>;
+
+// A copy to shared memory that has begun and is not awaited yet.
+struct PendingCopy {
+  void* target;
+  const void* source;
+  unsigned bytes;
+};
+
+class Block {
+ public:
+  // Threads and shared memory are used again for every block of a launch.
+  Block(dim3 size, dim3 grid, std::size_t dynamic_shared_bytes, const Schedule& schedule, const std::function<void()>& kernel);
+  ~Block();
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  // Runs all threads to their end. Returns why they cannot get there, or nothing.
+  std::string run(uint3 index);
+
+  // The following are called by the thread that runs now.
+  static Block& current();
+  const ThreadPosition& position() const;
+  void synchronize(const char* file, int line);
+  // Every lane of `mask` calls it; returns what all of them gave.
+  const LaneValues& exchange(unsigned mask, const void* value, std::size_t bytes, Exchange kind, const char* file, int line);
+  // The block's variable of that key: poisoned at first and guarded on both sides.
+  void* shared_variable(const void* key, std::size_t bytes);
+  void* dynamic_shared();
+  void copy_async(void* target, const void* source, unsigned bytes);
+  void commit_copies();
+  void await_copies(std::size_t pending_groups);
+
+ private:
+  struct Thread;
+  struct Gathering;
+  class SharedMemory;
+  enum class State { kReady, kAtBarrier, kAtExchange, kDone };
+
+  void fail(const std::string& reason);
+  [[noreturn]] void stop_for_ever();
+  std::string describe(const Thread& thread) const;
+  std::string describe_deadlock() const;
+  Thread& running();
+  Gathering& gathering_of(std::size_t warp, unsigned mask);
+
+  const std::function<void()>& kernel_;
+  Schedule schedule_;
+  std::vector<std::unique_ptr<Thread>> threads_;
+  // By warp; a mask has its own.
+  std::vector<std::deque<Gathering>> gatherings_;
+  std::map<const void*, std::unique_ptr<SharedMemory>> shared_;
+  std::unique_ptr<SharedMemory> dynamic_shared_;
+  std::size_t running_ = 0;
+  std::size_t at_barrier_ = 0;
+  const char* barrier_file_ = nullptr;
+  int barrier_line_ = 0;
+  std::uint32_t random_;
+  std::string failure_;
+};
+
+}  // namespace secateur::cuda_on_host

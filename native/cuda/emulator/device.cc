@@ -1,0 +1,227 @@
+#include "device.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace secateur::cuda_on_host {
+
+namespace {
+
+constexpr int kPoison = 0xff;
+constexpr std::size_t kPageBytes = 4096;
+constexpr std::size_t kDefaultDeviceBytes = std::size_t{4} << 30;
+// Of an A100: what a block may have in all, and threads.
+constexpr std::size_t kMaximumSharedBytes = std::size_t{163} * 1024;
+constexpr std::size_t kMaximumThreads = 1024;
+constexpr unsigned kMaximumGridSide = 65535;
+
+template <class Value>
+bool contains(const std::map<std::uintptr_t, Value>& ranges, const volatile void* pointer, std::size_t bytes, auto size_of) {
+  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
+  auto found = ranges.upper_bound(address);
+  if (found == ranges.begin()) return false;
+  --found;
+  return address + bytes <= found->first + size_of(found->second);
+}
+
+}  // namespace
+
+Device::Device() {
+  const char* const limit = std::getenv("SECATEUR_EMULATED_DEVICE_BYTES");
+  limit_bytes_ = limit == nullptr ? kDefaultDeviceBytes : std::strtoull(limit, nullptr, 10);
+}
+
+Device& Device::get() {
+  static Device device;
+  return device;
+}
+
+void Device::protect(int protection) {
+  for (const auto& [address, allocation] : allocations_) {
+    mprotect(reinterpret_cast<void*>(address), allocation.mapped_bytes, protection);
+  }
+}
+
+Device::Unlocked::Unlocked(Device& device) : device_(device) {
+  if (device_.unlocked_++ == 0) device_.protect(PROT_READ | PROT_WRITE);
+}
+
+Device::Unlocked::~Unlocked() {
+  if (--device_.unlocked_ == 0) device_.protect(PROT_NONE);
+}
+
+cudaError_t Device::allocate(void** pointer, std::size_t bytes) {
+  if (bytes == 0) {
+    *pointer = nullptr;
+    return cudaSuccess;
+  }
+  if (bytes > free_bytes()) return cudaErrorMemoryAllocation;
+  const std::size_t mapped = (bytes + 2 * kPageBytes - 1) / kPageBytes * kPageBytes;
+  void* const memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return cudaErrorMemoryAllocation;
+  std::memset(memory, kPoison, bytes);
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_poison_memory_region(static_cast<unsigned char*>(memory) + bytes, mapped - bytes);
+#endif
+  allocations_[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, mapped};
+  used_bytes_ += bytes;
+  if (unlocked_ == 0) mprotect(memory, mapped, PROT_NONE);
+  *pointer = memory;
+  return cudaSuccess;
+}
+
+cudaError_t Device::free(void* pointer) {
+  if (pointer == nullptr) return cudaSuccess;
+  // As in CUDA, freeing waits for all work.
+  const cudaError_t error = drain_all();
+  const auto found = allocations_.find(reinterpret_cast<std::uintptr_t>(pointer));
+  if (found == allocations_.end()) return cudaErrorInvalidValue;
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(pointer, found->second.mapped_bytes);
+#endif
+  munmap(pointer, found->second.mapped_bytes);
+  used_bytes_ -= found->second.bytes;
+  allocations_.erase(found);
+  return error;
+}
+
+cudaError_t Device::allocate_pinned(void** pointer, std::size_t bytes) {
+  *pointer = std::malloc(std::max<std::size_t>(bytes, 1));
+  if (*pointer == nullptr) return cudaErrorMemoryAllocation;
+  pinned_[reinterpret_cast<std::uintptr_t>(*pointer)] = bytes;
+  return cudaSuccess;
+}
+
+cudaError_t Device::free_pinned(void* pointer) {
+  if (pointer == nullptr) return cudaSuccess;
+  const cudaError_t error = drain_all();
+  if (pinned_.erase(reinterpret_cast<std::uintptr_t>(pointer)) == 0) return cudaErrorInvalidValue;
+  std::free(pointer);
+  return error;
+}
+
+bool Device::holds(const volatile void* pointer, std::size_t bytes) const {
+  return contains(allocations_, pointer, bytes, [](const Allocation& allocation) { return allocation.bytes; });
+}
+
+bool Device::holds_pinned(const volatile void* pointer, std::size_t bytes) const {
+  return contains(pinned_, pointer, bytes, [](std::size_t size) { return size; });
+}
+
+Stream* Device::make_stream() {
+  auto made = std::make_unique<Stream>();
+  Stream* const stream = made.get();
+  streams_.emplace(stream, std::move(made));
+  return stream;
+}
+
+cudaError_t Device::destroy_stream(Stream* stream) {
+  if (!streams_.contains(stream)) return cudaErrorInvalidValue;
+  const cudaError_t error = drain(stream);
+  for (const auto& [event, owned] : events_) {
+    if (owned->stream == stream) owned->stream = nullptr;
+  }
+  streams_.erase(stream);
+  return error;
+}
+
+Event* Device::make_event() {
+  auto made = std::make_unique<Event>();
+  Event* const event = made.get();
+  events_.emplace(event, std::move(made));
+  return event;
+}
+
+cudaError_t Device::destroy_event(Event* event) {
+  if (!events_.contains(event)) return cudaErrorInvalidValue;
+  // What is queued may still refer to it.
+  const cudaError_t error = drain_all();
+  events_.erase(event);
+  return error;
+}
+
+cudaError_t Device::enqueue(Stream* stream, std::function<cudaError_t()> work) {
+  if (!knows(stream)) return cudaErrorInvalidValue;
+  (stream == nullptr ? default_stream_ : *stream).queue.push_back(std::move(work));
+  return cudaSuccess;
+}
+
+cudaError_t Device::drain(Stream* stream) {
+  Stream& target = stream == nullptr ? default_stream_ : *stream;
+  cudaError_t first = cudaSuccess;
+  while (!target.queue.empty()) {
+    const std::function<cudaError_t()> work = std::move(target.queue.front());
+    target.queue.pop_front();
+    const cudaError_t error = work();
+    if (first == cudaSuccess) first = error;
+  }
+  return first;
+}
+
+cudaError_t Device::drain_all() {
+  cudaError_t first = drain(nullptr);
+  for (const auto& [stream, owned] : streams_) {
+    const cudaError_t error = drain(owned.get());
+    if (first == cudaSuccess) first = error;
+  }
+  return first;
+}
+
+cudaError_t Device::drain_until(Event* event, std::size_t record) {
+  cudaError_t first = cudaSuccess;
+  Stream& source = event->stream == nullptr ? default_stream_ : *event->stream;
+  while (event->happened < record && !source.queue.empty()) {
+    const std::function<cudaError_t()> work = std::move(source.queue.front());
+    source.queue.pop_front();
+    const cudaError_t error = work();
+    if (first == cudaSuccess) first = error;
+  }
+  return first;
+}
+
+cudaError_t Device::run(dim3 grid, dim3 size, std::size_t shared_bytes, const std::function<void()>& kernel) {
+  const Unlocked unlocked(*this);
+  Block block(size, grid, shared_bytes, schedule, kernel);
+  const std::size_t blocks = std::size_t{grid.x} * grid.y * grid.z;
+  for (std::size_t i = 0; i < blocks; ++i) {
+    const std::size_t flat = schedule.blocks_backwards ? blocks - 1 - i : i;
+    const uint3 index{static_cast<unsigned>(flat % grid.x), static_cast<unsigned>(flat / grid.x % grid.y),
+                      static_cast<unsigned>(flat / grid.x / grid.y)};
+    const std::string reason = block.run(index);
+    if (reason.empty()) continue;
+    failure = reason;
+    std::fprintf(stderr, "CUDA on host: %s\n", reason.c_str());
+    return cudaErrorLaunchFailure;
+  }
+  return cudaSuccess;
+}
+
+void set_schedule(const Schedule& schedule) { Device::get().schedule = schedule; }
+std::string last_failure() { return std::exchange(Device::get().failure, {}); }
+void set_device_bytes(std::size_t bytes) { Device::get().set_limit(bytes); }
+bool is_device_readable(const volatile void* pointer) { return Device::get().holds(pointer, 0) || Device::get().holds_pinned(pointer, 0); }
+void report_foreign_pointer(std::size_t argument) {
+  Device::get().failure = "argument " + std::to_string(argument) + " of a kernel is a pointer to memory that the device cannot reach";
+}
+
+cudaError_t launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream, std::function<void()> kernel) {
+  Device& device = Device::get();
+  const std::lock_guard lock(device.mutex());
+  const std::size_t threads = std::size_t{block.x} * block.y * block.z;
+  if (threads == 0 || threads > kMaximumThreads || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffU ||
+      grid.y > kMaximumGridSide || grid.z > kMaximumGridSide || shared_bytes > kMaximumSharedBytes) {
+    return cudaErrorInvalidConfiguration;
+  }
+  return device.enqueue(stream, [=, &device, run = std::move(kernel)] { return device.run(grid, block, shared_bytes, run); });
+}
+
+}  // namespace secateur::cuda_on_host
