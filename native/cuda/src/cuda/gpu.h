@@ -17,8 +17,7 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::si
                    Arguments... arguments) {
   constexpr std::size_t kAlwaysAllowedBytes = 48 * 1024;
   if (shared_bytes > kAlwaysAllowedBytes) {
-    const cudaError_t allowed =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+    const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
     if (allowed != cudaSuccess) return allowed;
   }
   kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
@@ -30,7 +29,7 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::si
 // Declares a variable of the block's shared memory. One struct per kernel, so that the emulation can bound and poison it.
 #define SECATEUR_SHARED(Type, name) __shared__ Type name
 // Names the block's dynamic shared memory, whose size the launch gives: Type* name.
-#define SECATEUR_DYNAMIC_SHARED(Type, name)                               \
+#define SECATEUR_DYNAMIC_SHARED(Type, name)                                \
   extern __shared__ __align__(16) unsigned char secateur_dynamic_shared[]; \
   Type* const name = reinterpret_cast<Type*>(secateur_dynamic_shared)
 

@@ -28,8 +28,8 @@ class MatrixLibrary {
   // "cuBLASLt 13.1.0", or "own kernels (why)".
   const std::string& description() const { return description_; }
 
-  // Starts the product; semantics of matrix_product_f32 and matrix_product_bf16. Which algorithm cuBLASLt takes, and so the bits, depends on
-  // all sizes, strides and alignments. No product of two streams at the same time: they share the work space.
+  // Starts the product; semantics of matrix_product_f32 and matrix_product_bf16. Which algorithm cuBLASLt takes, and so the bits, depends
+  // on all sizes, strides and alignments. No product of two streams at the same time: they share the work space.
   cudaError_t multiply(const MatrixProduct<float>& task, cudaStream_t stream);
   cudaError_t multiply(const MatrixProduct<bfloat16>& task, cudaStream_t stream);
 

@@ -19,6 +19,8 @@ __device__ inline bfloat16 narrow(float value) {
   return {static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16)};
 }
 
+__device__ inline float widen(float value) { return value; }
+
 // A float16 as stored.
 struct float16 {
   std::uint16_t bits;
@@ -36,8 +38,8 @@ __device__ inline float widen(float16 value) {
 
 #if defined(__CUDACC__)
 
-// Starts copying 16 bytes from global to shared memory (both 16-byte aligned). Only the first `bytes` (0 to 16) are read, the rest is filled
-// with zeros. Visible to this thread after copy_async_wait, to others after a barrier that follows.
+// Starts copying 16 bytes from global to shared memory (both 16-byte aligned). Only the first `bytes` (0 to 16) are read, the rest is
+// filled with zeros. Visible to this thread after copy_async_wait, to others after a barrier that follows.
 __device__ inline void copy_async_16(void* shared, const void* global, unsigned bytes) {
   const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(bytes) : "memory");
@@ -52,8 +54,8 @@ __device__ inline void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
-// Four 8x8 matrices of 16-bit values from shared memory: lane i gives the address of row i % 8 of matrix i / 8 (16 bytes, aligned) and gets,
-// of every matrix, the two values at row lane / 4, columns 2 (lane % 4) and the next.
+// Four 8x8 matrices of 16-bit values from shared memory: lane i gives the address of row i % 8 of matrix i / 8 (16 bytes, aligned) and
+// gets, of every matrix, the two values at row lane / 4, columns 2 (lane % 4) and the next.
 __device__ inline void load_matrices(unsigned (&fragments)[4], const void* shared_row) {
   const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared_row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

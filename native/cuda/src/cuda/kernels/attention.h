@@ -1,34 +1,33 @@
-// Causal attention of many heads, without a matrix of scores in memory.
+// Causal attention with grouped keys and values. The scores of a tile of queries with a tile of keys are never written to memory.
 #pragma once
-
-#include <cuda_runtime.h>
 
 #include <cstddef>
 
+#include "cuda/gpu.h"
+
 namespace secateur::gpu {
 
-inline constexpr std::size_t kLargestHeadDimension = 128;
+inline constexpr std::size_t kMaximumHeadDimension = 128;
 
-// Rows are tokens, `sequence_length` of each sample after another, `..._stride` elements apart; head h is columns h · head_dimension and
-// following. Query head h reads key and value head h / (heads / key_value_heads). All float32 in device memory.
 struct AttentionTask {
-  const float* queries;
-  const float* keys;
-  const float* values;
-  float* result;
-  std::size_t query_stride;
-  std::size_t key_stride;
-  std::size_t value_stride;
-  std::size_t result_stride;
   std::size_t samples;
   std::size_t sequence_length;
   std::size_t heads;
+  // Divides heads; neighbouring heads share keys and values.
   std::size_t key_value_heads;
+  // At most kMaximumHeadDimension.
   std::size_t head_dimension;
+  // [samples · sequence_length, heads · head_dimension]
+  const float* queries;
+  // [samples · sequence_length, key_value_heads · head_dimension]
+  const float* keys;
+  const float* values;
+  // Out. Like queries.
+  float* result;
 };
 
-// result = softmax(queries · keysᵀ / √head_dimension, causal) · values. The result overlaps nothing. Bits depend on the sample alone.
-// cudaErrorInvalidValue: head_dimension beyond kLargestHeadDimension, or heads no multiple of key_value_heads.
-cudaError_t attention(const AttentionTask& task, cudaStream_t stream);
+// softmax(queries · keysᵀ / √head_dimension, causal) · values, for every head of every sample by itself. cudaErrorInvalidValue for wider
+// heads.
+cudaError_t attend(const AttentionTask& task, cudaStream_t stream);
 
 }  // namespace secateur::gpu

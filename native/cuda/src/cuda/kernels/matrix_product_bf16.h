@@ -1,16 +1,25 @@
-// Matrix products of bfloat16 with float32 sums, on tensor cores.
+// Products of bfloat16 matrices on tensor cores, with float32 sums: what runs where no matrix library is installed.
 #pragma once
 
-#include <cuda_runtime.h>
+#include <cstddef>
 
-#include "cuda/kernels/matrix_product.h"
+#include "cuda/gpu.h"
+#include "cuda/tensor_core.h"
 
 namespace secateur::gpu {
 
-struct bfloat16;
+// result[m, n] = left[m, k] · right[n, k]ᵀ + bias[n]; all row-major and dense.
+struct MatrixProductBF16 {
+  std::size_t m;
+  std::size_t n;
+  std::size_t k;
+  const bfloat16* left;
+  const bfloat16* right;
+  // Null for none.
+  const float* bias;
+  float* result;
+};
 
-// Any sizes and strides; rows that begin at multiples of 16 bytes are read faster. Each element adds steps of 16 along the inner dimension in
-// order: its bits depend on its own row and column alone.
-cudaError_t matrix_product_bf16(const MatrixProduct<bfloat16>& task, cudaStream_t stream);
+cudaError_t matrix_product_bf16(const MatrixProductBF16& task, cudaStream_t stream);
 
 }  // namespace secateur::gpu

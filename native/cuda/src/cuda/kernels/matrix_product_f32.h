@@ -1,14 +1,24 @@
-// Matrix products in float32.
+// Products of float32 matrices with float32 arithmetic (no TF32): the path that is always there.
 #pragma once
 
-#include <cuda_runtime.h>
+#include <cstddef>
 
-#include "cuda/kernels/matrix_product.h"
+#include "cuda/gpu.h"
 
 namespace secateur::gpu {
 
-// Any sizes and strides; rows that begin at multiples of 16 bytes are read faster. Each element is one chain of fused multiply-adds in the
-// order of the inner dimension: its bits depend on its own row and column alone.
-cudaError_t matrix_product_f32(const MatrixProduct<float>& task, cudaStream_t stream);
+// result[m, n] = left[m, k] · right[n, k]ᵀ + bias[n]; all row-major and dense. Every element is a sum over k in ascending order.
+struct MatrixProductF32 {
+  std::size_t m;
+  std::size_t n;
+  std::size_t k;
+  const float* left;
+  const float* right;
+  // Null for none.
+  const float* bias;
+  float* result;
+};
+
+cudaError_t matrix_product_f32(const MatrixProductF32& task, cudaStream_t stream);
 
 }  // namespace secateur::gpu
