@@ -12,8 +12,6 @@ constexpr std::size_t kBlock = 4096;
 
 }  // namespace
 
-std::size_t bytes_of(ElementType type) { return type == ElementType::kF32 ? 4 : 2; }
-
 void widen(ElementType type, const std::uint8_t* source, std::size_t count, float* result) {
   if (type == ElementType::kF32) {
     std::memcpy(result, source, count * sizeof(float));

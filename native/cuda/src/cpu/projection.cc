@@ -4,6 +4,7 @@
 #include <atomic>
 #include <utility>
 
+#include "common/shard_layout.h"
 #include "cpu/vector_math.h"
 
 namespace secateur::cpu {
@@ -69,7 +70,8 @@ ProjectionInput ProjectionWorkspace::prepare(const float* values, std::size_t to
 }
 
 Projection::Projection(TensorRole role, Matrix dense, Compute compute, MemoryBudget& budget, ThreadPool& pool, CallContext& context)
-    : name_(name_of(role)),
+    : role_(role),
+      name_(name_of(role)),
       dense_(std::move(dense)),
       part_rows_(role == TensorRole::kHeadWeight ? std::min(kHeadPartRows, dense_.rows) : dense_.rows) {
   if (compute != Compute::kBF16) return;
@@ -86,11 +88,8 @@ void Projection::pack(ThreadPool& pool, CallContext& context) {
 }
 
 void Projection::apply_mask(std::span<const std::uint8_t> mask, MemoryBudget& budget, ThreadPool& pool, CallContext& context) {
+  check_mask(role_, dense_.rows, dense_.columns, mask.size());
   const std::size_t row_bytes = (dense_.columns + 7) / 8;
-  if (mask.size() != dense_.rows * row_bytes) {
-    throw Error(ErrorCode::kInvalidArgument, "The mask of " + name_ + " has " + std::to_string(mask.size()) +
-                                                 " bytes; its shape asks for " + std::to_string(dense_.rows * row_bytes) + ".");
-  }
   std::atomic<std::size_t> zeros{0};
   pool.parallel_for((dense_.rows + kMaskRows - 1) / kMaskRows, [&](std::size_t item, std::size_t) {
     context.check();

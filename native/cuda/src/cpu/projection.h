@@ -80,6 +80,7 @@ class Projection {
   void pack(ThreadPool& pool, CallContext& context);
   void multiply_sparse(const ProjectionInput& input, const ProjectionWorkspace& workspace, float* result) const;
 
+  TensorRole role_;
   std::string name_;
   Matrix dense_;
   std::size_t part_rows_;

@@ -11,61 +11,10 @@
 
 namespace secateur::cpu {
 
-namespace {
-
-// Far above any model. Every dimension of a tensor obeys it, so that no count of elements or bytes overflows.
-constexpr std::size_t kMaximumSize = std::size_t{1} << 24;
-
-const char* name_of(ShardKind kind) {
-  switch (kind) {
-    case ShardKind::kEmbedding:
-      return "an embedding";
-    case ShardKind::kBlock:
-      return "a block";
-    case ShardKind::kHead:
-      return "a head";
-  }
-  return "a shard";
-}
-
-void check_size(std::size_t size, const char* field) {
-  if (size == 0 || size > kMaximumSize) {
-    throw Error(ErrorCode::kInvalidArgument,
-                std::string(field) + " must be from 1 to " + std::to_string(kMaximumSize) + ", not " + std::to_string(size) + ".");
-  }
-}
-
-Architecture checked(const Architecture& a) {
-  check_size(a.hidden_size, "hiddenSize");
-  check_size(a.intermediate_size, "intermediateSize");
-  check_size(a.attention_heads, "attentionHeads");
-  check_size(a.key_value_heads, "keyValueHeads");
-  check_size(a.head_dimension, "headDimension");
-  check_size(a.vocabulary_size, "vocabularySize");
-  check_size(a.maximum_positions, "maximumPositions");
-  check_size(a.query_width(), "attentionHeads x headDimension");
-  if (a.learned_position_offset > kMaximumSize) {
-    throw Error(ErrorCode::kInvalidArgument, "learnedPositionOffset must be from 0 to " + std::to_string(kMaximumSize) + ", not " +
-                                                 std::to_string(a.learned_position_offset) + ".");
-  }
-  if (a.attention_heads % a.key_value_heads != 0) {
-    throw Error(ErrorCode::kInvalidArgument, "attentionHeads (" + std::to_string(a.attention_heads) +
-                                                 ") must be a multiple of keyValueHeads (" + std::to_string(a.key_value_heads) + ").");
-  }
-  if (!(a.normalization_epsilon > 0 && std::isfinite(a.normalization_epsilon))) {
-    throw Error(ErrorCode::kInvalidArgument, "normalizationEpsilon must be finite and above 0.");
-  }
-  if (a.position_encoding == PositionEncoding::kRotary &&
-      (a.head_dimension % 2 != 0 || !(a.rotary_base > 0 && std::isfinite(a.rotary_base)))) {
-    throw Error(ErrorCode::kInvalidArgument, "Rotary positions need an even headDimension and a finite rotaryBase above 0.");
-  }
-  return a;
-}
-
-}  // namespace
-
 CpuSession::CpuSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, ThreadPool& pool)
-    : architecture_(checked(architecture)), compute_(compute), budget_(budget), pool_(pool), blocks_(architecture_, budget, pool) {}
+    : architecture_(architecture), compute_(compute), budget_(budget), pool_(pool), blocks_(architecture_, budget, pool) {
+  check_architecture(architecture);
+}
 
 void CpuSession::load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) {
   if (shards_.contains(shard)) throw Error(ErrorCode::kFailedPrecondition, "Shard " + shard + " is loaded already.");
@@ -77,18 +26,7 @@ void CpuSession::release_shard(const std::string& shard) { shards_.erase(shard);
 void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext& context) {
   const Shard& embedding = find_shard(shard, ShardKind::kEmbedding);
   const std::size_t length = tokens.sequence_length;
-  if (tokens.samples == 0 || length == 0 || length > architecture_.maximum_positions || tokens.samples > kMaximumSize ||
-      tokens.ids.size() != tokens.samples * length) {
-    throw Error(ErrorCode::kInvalidArgument, "Group " + std::to_string(tokens.index) + " needs samples x sequenceLength ids, with 1 to " +
-                                                 std::to_string(architecture_.maximum_positions) + " tokens per sample.");
-  }
-  for (std::size_t i = 0; i < tokens.ids.size(); ++i) {
-    if (tokens.ids[i] < 0 || static_cast<std::size_t>(tokens.ids[i]) >= architecture_.vocabulary_size) {
-      throw Error(ErrorCode::kInvalidArgument, "Group " + std::to_string(tokens.index) + ": token id " + std::to_string(tokens.ids[i]) +
-                                                   " at " + std::to_string(i) + " is outside the vocabulary of " +
-                                                   std::to_string(architecture_.vocabulary_size) + ".");
-    }
-  }
+  check_tokens(tokens, architecture_);
   groups_.erase(tokens.index);
   const std::size_t hidden = architecture_.hidden_size;
   Buffer<float> states(budget_, tokens.ids.size() * hidden, "hidden states of group " + std::to_string(tokens.index));

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "common/shard_layout.h"
 #include "cpu/projection.h"
 #include "secateur/backend.h"
 #include "secateur/thread_pool.h"
@@ -17,8 +18,6 @@ struct TokenTable {
   ElementType element_type = ElementType::kF32;
   Buffer<std::uint8_t> bytes;
 };
-
-enum class ShardKind { kEmbedding, kBlock, kHead };
 
 class Shard {
  public:

@@ -8,18 +8,19 @@
 #include <memory>
 #include <string>
 
-#include "cuda/kernels/matrix_product.h"
-
 namespace secateur::gpu {
 
-struct bfloat16;
+struct MatrixProductF32;
+struct MatrixProductBF16;
 
-// For one thread at a time and one device, the one current when it is made.
+// Device memory of a MatrixLibrary that uses cuBLASLt.
+inline constexpr std::size_t kMatrixLibraryBytes = std::size_t{32} << 20;
+
+// For one thread at a time and one device, the one current when it is made and used.
 class MatrixLibrary {
  public:
-  // Looks for cuBLASLt 13, then 12: in the folder of the environment variable SECATEUR_CUBLAS_DIR if set, and only there; else where the
-  // loader looks, in CUDA_HOME/lib64, next to this program's own library. Compares a small product of each kind with the kernels of ours,
-  // for which it waits. Never throws for want of the library.
+  // Looks for cuBLASLt (cublas_lt.h), takes its device memory and compares a small product of each kind with the kernels of ours, for which
+  // it waits. Whatever goes wrong, it falls back on those kernels.
   explicit MatrixLibrary(cudaStream_t stream);
   ~MatrixLibrary();
   MatrixLibrary(const MatrixLibrary&) = delete;
@@ -28,15 +29,16 @@ class MatrixLibrary {
   // "cuBLASLt 13.1.0", or "own kernels (why)".
   const std::string& description() const { return description_; }
 
-  // Starts the product; semantics of matrix_product_f32 and matrix_product_bf16. Which algorithm cuBLASLt takes, and so the bits, depends
-  // on all sizes, strides and alignments. No product of two streams at the same time: they share the work space.
-  cudaError_t multiply(const MatrixProduct<float>& task, cudaStream_t stream);
-  cudaError_t multiply(const MatrixProduct<bfloat16>& task, cudaStream_t stream);
+  // Starts the product, as matrix_product_f32 and matrix_product_bf16 do. Which algorithm cuBLASLt takes, and so the bits, depends on all
+  // sizes and alignments. The products share device memory: one stream at a time.
+  cudaError_t multiply(const MatrixProductF32& task, cudaStream_t stream);
+  cudaError_t multiply(const MatrixProductBF16& task, cudaStream_t stream);
 
  private:
-  class Cublas;
+  class Products;
 
-  std::unique_ptr<Cublas> cublas_;
+  // Null where the kernels of ours do the work.
+  std::unique_ptr<Products> products_;
   std::string description_;
 };
 

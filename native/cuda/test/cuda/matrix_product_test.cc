@@ -5,6 +5,7 @@
 
 #include "cuda/kernels/matrix_product_bf16.h"
 #include "cuda/kernels/matrix_product_f32.h"
+#include "cuda/tensor_core.h"
 #include "device_array.h"
 #include "random_values.h"
 #include "schedules.h"

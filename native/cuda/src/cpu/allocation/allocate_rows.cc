@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "checked_input.h"
 #include "cpu/gemm.h"
 #include "curves.h"
 #include "row_order.h"
@@ -21,60 +22,8 @@ constexpr std::size_t kTileRows = 128;
 constexpr std::size_t kSweepTileRows = 8;
 constexpr std::size_t kTileColumns = 256;
 
-constexpr float kLowestTarget = 0.01F;
-
 std::size_t tiles(std::size_t items, std::size_t tile) { return (items + tile - 1) / tile; }
 std::size_t mask_row_bytes(std::size_t columns) { return (columns + 7) / 8; }
-
-[[noreturn]] void invalid(const std::string& message) { throw Error(ErrorCode::kInvalidArgument, message); }
-
-void require_size(std::size_t size, std::size_t expected, const char* name) {
-  if (size != expected) {
-    invalid(std::string(name) + " has " + std::to_string(size) + " elements; expected " + std::to_string(expected) + ".");
-  }
-}
-
-void require_valid(const AllocationInput& input, const AllocationOptions& options) {
-  const auto require_dimension = [](std::size_t value, const char* name) {
-    if (value == 0 || value > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
-      invalid(std::string(name) + " is " + std::to_string(value) + "; expected 1 to 2147483647.");
-    }
-  };
-  require_dimension(input.rows, "rows");
-  require_dimension(input.columns, "columns");
-  require_dimension(input.samples, "samples");
-  require_size(input.weights.size(), input.rows * input.columns, "weights");
-  require_size(input.mean_squares.size(), input.columns, "mean_squares");
-  require_size(input.last_inputs.size(), input.samples * input.columns, "last_inputs");
-  if (!(input.target_sparsity <= 1)) {
-    invalid("target_sparsity is " + std::to_string(input.target_sparsity) + "; expected a share of at most 1.");
-  }
-  if (options.allocation == Allocation::kTrim && options.iterations < 1) {
-    invalid("iterations is " + std::to_string(options.iterations) + "; expected at least 1.");
-  }
-}
-
-float target_of(const AllocationInput& input) {
-  const float target = static_cast<float>(input.target_sparsity);
-  return target > 0 ? target : kLowestTarget;
-}
-
-// [columns]: square roots of the mean squares, or nothing when the score does not use them.
-std::vector<float> score_scales(const AllocationInput& input, Score score) {
-  std::vector<float> scales;
-  for (std::size_t column = 0; column < input.columns; ++column) {
-    const float mean_square = input.mean_squares[column];
-    if (!std::isfinite(mean_square)) {
-      throw Error(ErrorCode::kNonFinite, "The mean square of input column " + std::to_string(column) + " is not finite.");
-    }
-    if (mean_square < 0) invalid("The mean square of input column " + std::to_string(column) + " is negative.");
-  }
-  if (score == Score::kWanda) {
-    scales.resize(input.columns);
-    std::ranges::transform(input.mean_squares, scales.begin(), [](float mean_square) { return std::sqrt(mean_square); });
-  }
-  return scales;
-}
 
 // Times the parts of one phase that alternate with another, to record them as one.
 class Stopwatch {

@@ -1,5 +1,7 @@
 #include "cuda/kernels/attention.h"
 
+#include "cuda/gpu.h"
+
 namespace secateur::gpu {
 namespace {
 

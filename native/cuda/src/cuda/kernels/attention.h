@@ -1,9 +1,9 @@
 // Causal attention with grouped keys and values. The scores of a tile of queries with a tile of keys are never written to memory.
 #pragma once
 
-#include <cstddef>
+#include <cuda_runtime.h>
 
-#include "cuda/gpu.h"
+#include <cstddef>
 
 namespace secateur::gpu {
 

@@ -1,12 +1,13 @@
 // Products of bfloat16 matrices on tensor cores, with float32 sums: what runs where no matrix library is installed.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <cstddef>
 
-#include "cuda/gpu.h"
-#include "cuda/tensor_core.h"
-
 namespace secateur::gpu {
+
+struct bfloat16;
 
 // result[m, n] = left[m, k] · right[n, k]ᵀ + bias[n]; all row-major and dense.
 struct MatrixProductBF16 {

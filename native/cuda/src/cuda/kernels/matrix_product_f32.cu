@@ -1,5 +1,7 @@
 #include "cuda/kernels/matrix_product_f32.h"
 
+#include "cuda/gpu.h"
+
 namespace secateur::gpu {
 namespace {
 

@@ -1,9 +1,9 @@
 // Products of float32 matrices with float32 arithmetic (no TF32): the path that is always there.
 #pragma once
 
-#include <cstddef>
+#include <cuda_runtime.h>
 
-#include "cuda/gpu.h"
+#include <cstddef>
 
 namespace secateur::gpu {
 

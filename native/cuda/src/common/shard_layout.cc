@@ -1,0 +1,231 @@
+#include "common/shard_layout.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
+#include <vector>
+
+namespace secateur {
+
+namespace {
+
+// Far above any model. Every dimension of a tensor obeys it, so that no count of elements or bytes overflows.
+constexpr std::size_t kMaximumSize = std::size_t{1} << 24;
+
+void check_size(std::size_t size, const char* field) {
+  if (size == 0 || size > kMaximumSize) {
+    throw Error(ErrorCode::kInvalidArgument,
+                std::string(field) + " must be from 1 to " + std::to_string(kMaximumSize) + ", not " + std::to_string(size) + ".");
+  }
+}
+
+std::string describe(std::span<const std::size_t> shape) {
+  std::string text = "[";
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) text += (axis == 0 ? "" : ", ") + std::to_string(shape[axis]);
+  return text + "]";
+}
+
+std::vector<std::size_t> expected_shape(TensorRole role, const Architecture& a) {
+  switch (role) {
+    case TensorRole::kTokenEmbedding:
+    case TensorRole::kHeadWeight:
+      return {a.vocabulary_size, a.hidden_size};
+    case TensorRole::kPositionEmbedding:
+      return {a.maximum_positions + a.learned_position_offset, a.hidden_size};
+    case TensorRole::kQueryWeight:
+      return {a.query_width(), a.hidden_size};
+    case TensorRole::kQueryBias:
+      return {a.query_width()};
+    case TensorRole::kKeyWeight:
+    case TensorRole::kValueWeight:
+      return {a.key_width(), a.hidden_size};
+    case TensorRole::kKeyBias:
+    case TensorRole::kValueBias:
+      return {a.key_width()};
+    case TensorRole::kOutputWeight:
+      return {a.hidden_size, a.query_width()};
+    case TensorRole::kGateWeight:
+    case TensorRole::kUpWeight:
+      return {a.intermediate_size, a.hidden_size};
+    case TensorRole::kUpBias:
+      return {a.intermediate_size};
+    case TensorRole::kDownWeight:
+      return {a.hidden_size, a.intermediate_size};
+    case TensorRole::kAttentionNormWeight:
+    case TensorRole::kAttentionNormBias:
+    case TensorRole::kOutputBias:
+    case TensorRole::kFeedForwardNormWeight:
+    case TensorRole::kFeedForwardNormBias:
+    case TensorRole::kDownBias:
+    case TensorRole::kFinalNormWeight:
+    case TensorRole::kFinalNormBias:
+      return {a.hidden_size};
+  }
+  throw Error(ErrorCode::kInvalidArgument, "An unknown tensor role.");
+}
+
+std::vector<TensorRole> required_roles(ShardKind kind, const Architecture& architecture) {
+  const bool layer = architecture.normalization == Normalization::kLayer;
+  std::vector<TensorRole> roles;
+  switch (kind) {
+    case ShardKind::kEmbedding:
+      roles = {TensorRole::kTokenEmbedding};
+      if (architecture.position_encoding == PositionEncoding::kLearned) roles.push_back(TensorRole::kPositionEmbedding);
+      return roles;
+    case ShardKind::kBlock:
+      roles = {TensorRole::kAttentionNormWeight, TensorRole::kQueryWeight,           TensorRole::kKeyWeight, TensorRole::kValueWeight,
+               TensorRole::kOutputWeight,        TensorRole::kFeedForwardNormWeight, TensorRole::kUpWeight,  TensorRole::kDownWeight};
+      if (architecture.feed_forward == FeedForward::kGatedSilu) roles.push_back(TensorRole::kGateWeight);
+      if (layer) roles.insert(roles.end(), {TensorRole::kAttentionNormBias, TensorRole::kFeedForwardNormBias});
+      return roles;
+    case ShardKind::kHead:
+      roles = {TensorRole::kFinalNormWeight, TensorRole::kHeadWeight};
+      if (layer) roles.push_back(TensorRole::kFinalNormBias);
+      return roles;
+  }
+  return roles;
+}
+
+bool is_optional(TensorRole role) {
+  switch (role) {
+    case TensorRole::kQueryBias:
+    case TensorRole::kKeyBias:
+    case TensorRole::kValueBias:
+    case TensorRole::kOutputBias:
+    case TensorRole::kUpBias:
+    case TensorRole::kDownBias:
+      return true;
+    default:
+      return false;
+  }
+}
+
+ShardKind kind_of(const std::string& name, std::span<const TensorView> tensors) {
+  for (const TensorView& tensor : tensors) {
+    if (tensor.role == TensorRole::kTokenEmbedding) return ShardKind::kEmbedding;
+    if (tensor.role == TensorRole::kHeadWeight) return ShardKind::kHead;
+    if (tensor.role == TensorRole::kQueryWeight) return ShardKind::kBlock;
+  }
+  throw Error(ErrorCode::kInvalidArgument, "Shard " + name + " has neither a token embedding nor a query projection nor a head.");
+}
+
+void check_tensor(const std::string& shard, const TensorView& tensor, const Architecture& architecture) {
+  const std::vector<std::size_t> expected = expected_shape(tensor.role, architecture);
+  if (tensor.shape != expected) {
+    throw Error(ErrorCode::kInvalidArgument, "Shard " + shard + ": " + name_of(tensor.role) + " has the shape " + describe(tensor.shape) +
+                                                 "; the architecture asks for " + describe(expected) + ".");
+  }
+  const std::size_t elements = std::accumulate(expected.begin(), expected.end(), std::size_t{1}, std::multiplies<>());
+  if (tensor.bytes.size() != elements * bytes_of(tensor.element_type)) {
+    throw Error(ErrorCode::kInvalidArgument, "Shard " + shard + ": " + name_of(tensor.role) + " has " +
+                                                 std::to_string(tensor.bytes.size()) + " bytes; its shape and type ask for " +
+                                                 std::to_string(elements * bytes_of(tensor.element_type)) + ".");
+  }
+}
+
+}  // namespace
+
+const char* name_of(ShardKind kind) {
+  switch (kind) {
+    case ShardKind::kEmbedding:
+      return "an embedding";
+    case ShardKind::kBlock:
+      return "a block";
+    case ShardKind::kHead:
+      return "a head";
+  }
+  return "a shard";
+}
+
+bool is_multiplied(TensorRole role) {
+  switch (role) {
+    case TensorRole::kQueryWeight:
+    case TensorRole::kKeyWeight:
+    case TensorRole::kValueWeight:
+    case TensorRole::kOutputWeight:
+    case TensorRole::kGateWeight:
+    case TensorRole::kUpWeight:
+    case TensorRole::kDownWeight:
+    case TensorRole::kHeadWeight:
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::size_t bytes_of(ElementType type) { return type == ElementType::kF32 ? 4 : 2; }
+
+ShardKind check_shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture) {
+  const ShardKind kind = kind_of(name, tensors);
+  const std::vector<TensorRole> required = required_roles(kind, architecture);
+  std::vector<TensorRole> seen;
+  for (const TensorView& tensor : tensors) {
+    const bool expected = std::find(required.begin(), required.end(), tensor.role) != required.end();
+    if (!expected && !(kind == ShardKind::kBlock && is_optional(tensor.role))) {
+      throw Error(ErrorCode::kInvalidArgument, "Shard " + name + " has a tensor " + name_of(tensor.role) + " that does not belong there.");
+    }
+    if (std::find(seen.begin(), seen.end(), tensor.role) != seen.end()) {
+      throw Error(ErrorCode::kInvalidArgument, "Shard " + name + " has two tensors " + std::string(name_of(tensor.role)) + ".");
+    }
+    seen.push_back(tensor.role);
+    check_tensor(name, tensor, architecture);
+  }
+  for (const TensorRole role : required) {
+    if (std::find(seen.begin(), seen.end(), role) == seen.end()) {
+      throw Error(ErrorCode::kInvalidArgument, "Shard " + name + " has no tensor " + name_of(role) + ".");
+    }
+  }
+  return kind;
+}
+
+void check_architecture(const Architecture& a) {
+  check_size(a.hidden_size, "hiddenSize");
+  check_size(a.intermediate_size, "intermediateSize");
+  check_size(a.attention_heads, "attentionHeads");
+  check_size(a.key_value_heads, "keyValueHeads");
+  check_size(a.head_dimension, "headDimension");
+  check_size(a.vocabulary_size, "vocabularySize");
+  check_size(a.maximum_positions, "maximumPositions");
+  check_size(a.query_width(), "attentionHeads x headDimension");
+  if (a.learned_position_offset > kMaximumSize) {
+    throw Error(ErrorCode::kInvalidArgument, "learnedPositionOffset must be from 0 to " + std::to_string(kMaximumSize) + ", not " +
+                                                 std::to_string(a.learned_position_offset) + ".");
+  }
+  if (a.attention_heads % a.key_value_heads != 0) {
+    throw Error(ErrorCode::kInvalidArgument, "attentionHeads (" + std::to_string(a.attention_heads) +
+                                                 ") must be a multiple of keyValueHeads (" + std::to_string(a.key_value_heads) + ").");
+  }
+  if (!(a.normalization_epsilon > 0 && std::isfinite(a.normalization_epsilon))) {
+    throw Error(ErrorCode::kInvalidArgument, "normalizationEpsilon must be finite and above 0.");
+  }
+  if (a.position_encoding == PositionEncoding::kRotary &&
+      (a.head_dimension % 2 != 0 || !(a.rotary_base > 0 && std::isfinite(a.rotary_base)))) {
+    throw Error(ErrorCode::kInvalidArgument, "Rotary positions need an even headDimension and a finite rotaryBase above 0.");
+  }
+}
+
+void check_tokens(const GroupTokens& tokens, const Architecture& architecture) {
+  const std::size_t length = tokens.sequence_length;
+  if (tokens.samples == 0 || length == 0 || length > architecture.maximum_positions || tokens.samples > kMaximumSize ||
+      tokens.ids.size() != tokens.samples * length) {
+    throw Error(ErrorCode::kInvalidArgument, "Group " + std::to_string(tokens.index) + " needs samples x sequenceLength ids, with 1 to " +
+                                                 std::to_string(architecture.maximum_positions) + " tokens per sample.");
+  }
+  for (std::size_t i = 0; i < tokens.ids.size(); ++i) {
+    if (tokens.ids[i] < 0 || static_cast<std::size_t>(tokens.ids[i]) >= architecture.vocabulary_size) {
+      throw Error(ErrorCode::kInvalidArgument, "Group " + std::to_string(tokens.index) + ": token id " + std::to_string(tokens.ids[i]) +
+                                                   " at " + std::to_string(i) + " is outside the vocabulary of " +
+                                                   std::to_string(architecture.vocabulary_size) + ".");
+    }
+  }
+}
+
+void check_mask(TensorRole projection, std::size_t rows, std::size_t columns, std::size_t mask_bytes) {
+  const std::size_t expected = rows * ((columns + 7) / 8);
+  if (mask_bytes == expected) return;
+  throw Error(ErrorCode::kInvalidArgument, "The mask of " + std::string(name_of(projection)) + " has " + std::to_string(mask_bytes) +
+                                               " bytes; its shape asks for " + std::to_string(expected) + ".");
+}
+
+}  // namespace secateur

@@ -1,0 +1,33 @@
+// Which tensors shards have, and of what shapes: the same for every backend.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "secateur/backend.h"
+
+namespace secateur {
+
+enum class ShardKind { kEmbedding, kBlock, kHead };
+
+// "an embedding", for messages.
+const char* name_of(ShardKind kind);
+
+// The kind follows from the roles. Throws InvalidArgument naming the tensor that is missing, doubled or of the wrong shape.
+ShardKind check_shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture);
+
+// Whether activations are multiplied with it: projections of a block, and the head's weight.
+bool is_multiplied(TensorRole role);
+
+std::size_t bytes_of(ElementType type);
+
+// Throws InvalidArgument naming the field that contradicts the others or is out of range.
+void check_architecture(const Architecture& architecture);
+
+// Throws InvalidArgument when the ids are not samples x sequence_length tokens of the vocabulary, or too many for the positions.
+void check_tokens(const GroupTokens& tokens, const Architecture& architecture);
+
+// Throws InvalidArgument when a projection's mask has another size than its shape asks for.
+void check_mask(TensorRole projection, std::size_t rows, std::size_t columns, std::size_t mask_bytes);
+
+}  // namespace secateur
