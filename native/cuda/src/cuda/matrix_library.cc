@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <tuple>
 #include <vector>
@@ -75,10 +76,7 @@ struct ProductKind {
 // cuBLASLt thinks in columns first: its left operand is our right one, transposed, and its result our result's transpose.
 struct Plan {
   explicit Plan(const CublasLt& cublas)
-      : description(cublas.destroy_description),
-        left(cublas.destroy_layout),
-        right(cublas.destroy_layout),
-        result(cublas.destroy_layout) {}
+      : description(cublas.destroy_description), left(cublas.destroy_layout), right(cublas.destroy_layout), result(cublas.destroy_layout) {}
 
   Opaque description;
   Opaque left;
@@ -143,8 +141,7 @@ bool MatrixLibrary::Products::prepare(const Task& task, const ProductKind& kind,
               describe(CublasLt::kTransposeLeft, CublasLt::kTransposed);
   if (made && kind.biased) made = describe(CublasLt::kEpilogue, CublasLt::kAddBias) && describe(CublasLt::kBiasPointer, task.bias);
   made = made && lay_out(plan.left, kind.element_type, task.k, task.n) && lay_out(plan.right, kind.element_type, task.k, task.m) &&
-         lay_out(plan.result, CublasLt::kF32, task.n, task.m) &&
-         cublas_.create_preference(preference.target()) == CublasLt::kSuccess &&
+         lay_out(plan.result, CublasLt::kF32, task.n, task.m) && cublas_.create_preference(preference.target()) == CublasLt::kSuccess &&
          prefer(CublasLt::kMaximumWorkspace, kMatrixLibraryBytes) && prefer(CublasLt::kAlignmentLeft, kind.alignments[1]) &&
          prefer(CublasLt::kAlignmentRight, kind.alignments[0]) && prefer(CublasLt::kAlignmentAddend, kind.alignments[2]) &&
          prefer(CublasLt::kAlignmentResult, kind.alignments[2]);
@@ -182,15 +179,124 @@ bool MatrixLibrary::Products::start(const Task& task, cudaStream_t stream) {
 
 namespace {
 
-// Between -1 and 1, exact in bfloat16's 8 bits, and in no simple pattern.
-float test_value(std::size_t index) { return static_cast<float>(index * index % 509 % 255) / 128 - 1; }
+// The product that is done twice when the library is opened.
+constexpr std::size_t kTestRows = 96;
+constexpr std::size_t kTestColumns = 80;
+constexpr std::size_t kTestInner = 72;
+// Sums of kTestInner products of values up to 1: float32 stays far below, TF32 does not.
+constexpr float kTestTolerance = 1e-4F;
 
-std::vector<float> test_values(std::size_t count, const float*) {
-  std::vector<float> values(count);
-  for (std::size_t i = 0; i < count; ++i) values[i] = test_value(i);
+void store(float value, float& stored) { stored = value; }
+// The upper half of a float is a bfloat16.
+void store(float value, std::uint16_t& stored) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(bits));
+  stored = static_cast<std::uint16_t>(bits >> 16);
+}
+
+template <class Stored>
+std::vector<Stored> test_values(std::size_t count, std::size_t first) {
+  std::vector<Stored> values(count);
+  for (std::size_t i = 0; i < count; ++i) store(std::sin(static_cast<float>(first + i)), values[i]);
   return values;
 }
 
+// Device memory with a vector's contents; the vector has to last until the stream has got there.
+template <class Value>
+cudaError_t upload(const std::vector<Value>& values, DeviceMemory& memory, cudaStream_t stream) {
+  const std::size_t bytes = values.size() * sizeof(Value);
+  const cudaError_t error = memory.allocate(bytes);
+  return error == cudaSuccess ? cudaMemcpyAsync(memory.data(), values.data(), bytes, cudaMemcpyHostToDevice, stream) : error;
+}
+
+struct Comparison {
+  cudaError_t error = cudaSuccess;
+  bool taken = false;
+  bool equal = false;
+};
+
+// The same product by `start` and by the kernels of ours. Stored: how an element of the operands is held on the host.
+template <class Task, class Stored, class Start>
+Comparison compare(const Start& start, cudaStream_t stream) {
+  const std::vector<Stored> left = test_values<Stored>(kTestRows * kTestInner, 0);
+  const std::vector<Stored> right = test_values<Stored>(kTestColumns * kTestInner, left.size());
+  const std::vector<float> bias = test_values<float>(kTestColumns, left.size() + right.size());
+  std::vector<float> expected(kTestRows * kTestColumns, std::nanf(""));
+  std::vector<float> actual = expected;
+  DeviceMemory device_left;
+  DeviceMemory device_right;
+  DeviceMemory device_bias;
+  DeviceMemory device_expected;
+  DeviceMemory device_actual;
+  Comparison comparison;
+  const auto succeeded = [&](cudaError_t error) {
+    comparison.error = error;
+    return error == cudaSuccess;
+  };
+  if (!succeeded(upload(left, device_left, stream)) || !succeeded(upload(right, device_right, stream)) ||
+      !succeeded(upload(bias, device_bias, stream)) || !succeeded(upload(expected, device_expected, stream)) ||
+      !succeeded(upload(actual, device_actual, stream))) {
+    return comparison;
+  }
+  Task task{};
+  task.m = kTestRows;
+  task.n = kTestColumns;
+  task.k = kTestInner;
+  task.left = static_cast<decltype(task.left)>(device_left.data());
+  task.right = static_cast<decltype(task.right)>(device_right.data());
+  task.bias = static_cast<const float*>(device_bias.data());
+  task.result = static_cast<float*>(device_expected.data());
+  if (!succeeded(own_product(task, stream))) return comparison;
+  task.result = static_cast<float*>(device_actual.data());
+  comparison.taken = start(task, stream);
+  if (!comparison.taken) return comparison;
+  const std::size_t bytes = expected.size() * sizeof(float);
+  if (!succeeded(cudaMemcpyAsync(expected.data(), device_expected.data(), bytes, cudaMemcpyDeviceToHost, stream)) ||
+      !succeeded(cudaMemcpyAsync(actual.data(), device_actual.data(), bytes, cudaMemcpyDeviceToHost, stream)) ||
+      !succeeded(cudaStreamSynchronize(stream))) {
+    return comparison;
+  }
+  comparison.equal = true;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (!(std::abs(actual[i] - expected[i]) <= kTestTolerance)) comparison.equal = false;
+  }
+  return comparison;
+}
+
+// Why that comparison speaks against the library, or nothing.
+std::string problem_of(const Comparison& comparison, const char* type) {
+  if (comparison.error != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    return std::string(" failed at ") + type + " products: " + cudaGetErrorString(comparison.error);
+  }
+  if (!comparison.taken) return std::string(" refused ") + type + " products";
+  return comparison.equal ? "" : std::string(" gave wrong ") + type + " products";
+}
+
 }  // namespace
+
+MatrixLibrary::MatrixLibrary(cudaStream_t stream) : products_(std::make_unique<Products>()) {
+  const auto start = [&](const auto& task, cudaStream_t on) { return products_->start(task, on); };
+  std::string problem = products_->open();
+  if (problem.empty()) {
+    std::string failure = problem_of(compare<MatrixProductF32, float>(start, stream), "float32");
+    if (failure.empty()) failure = problem_of(compare<MatrixProductBF16, std::uint16_t>(start, stream), "bfloat16");
+    if (!failure.empty()) problem = "cuBLASLt " + products_->version() + failure;
+  }
+  description_ = problem.empty() ? "cuBLASLt " + products_->version() : "own kernels (" + problem + ")";
+  if (!problem.empty()) products_.reset();
+}
+
+MatrixLibrary::~MatrixLibrary() = default;
+
+cudaError_t MatrixLibrary::multiply(const MatrixProductF32& task, cudaStream_t stream) {
+  if (products_ != nullptr && products_->start(task, stream)) return cudaSuccess;
+  return own_product(task, stream);
+}
+
+cudaError_t MatrixLibrary::multiply(const MatrixProductBF16& task, cudaStream_t stream) {
+  if (products_ != nullptr && products_->start(task, stream)) return cudaSuccess;
+  return own_product(task, stream);
+}
 
 }  // namespace secateur::gpu

@@ -1,6 +1,5 @@
-#include "cuda/kernels/attention.h"
-
 #include "cuda/gpu.h"
+#include "cuda/kernels/attention.h"
 
 namespace secateur::gpu {
 namespace {

@@ -11,11 +11,12 @@ struct MaskBits {
   unsigned words[kSliceColumns / 32];
 };
 
-__global__ void apply_mask_kernel(float* weights, const std::uint8_t* mask, std::size_t columns) {
+template <class Weight>
+__global__ void apply_mask_kernel(Weight* weights, const std::uint8_t* mask, std::size_t columns) {
   const std::size_t row = blockIdx.x;
   const std::size_t row_bytes = (columns + 7) / 8;
   for (std::size_t column = threadIdx.x; column < columns; column += kThreads) {
-    if (((mask[row * row_bytes + column / 8] >> (column % 8)) & 1U) != 0) weights[row * columns + column] = 0.0F;
+    if (((mask[row * row_bytes + column / 8] >> (column % 8)) & 1U) != 0) weights[row * columns + column] = Weight{};
   }
 }
 
@@ -47,7 +48,12 @@ __global__ void pack_mask_kernel(const std::uint32_t* orders, const std::int32_t
 
 cudaError_t apply_mask(float* weights, const std::uint8_t* mask, std::size_t rows, std::size_t columns, cudaStream_t stream) {
   if (rows == 0 || columns == 0) return cudaSuccess;
-  return launch(apply_mask_kernel, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, weights, mask, columns);
+  return launch(apply_mask_kernel<float>, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, weights, mask, columns);
+}
+
+cudaError_t apply_mask(bfloat16* weights, const std::uint8_t* mask, std::size_t rows, std::size_t columns, cudaStream_t stream) {
+  if (rows == 0 || columns == 0) return cudaSuccess;
+  return launch(apply_mask_kernel<bfloat16>, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, weights, mask, columns);
 }
 
 cudaError_t pack_mask(const std::uint32_t* orders, const std::int32_t* counts, std::size_t rows, std::size_t columns, std::uint8_t* mask,

@@ -1,5 +1,4 @@
 #include "cuda/kernels/matrix_product_bf16.h"
-
 #include "cuda/tensor_core.h"
 
 namespace secateur::gpu {

@@ -1,79 +1,107 @@
 #include "cuda/kernels/matrix_product_f32.h"
-
-#include "cuda/gpu.h"
+#include "cuda/kernels/matrix_tile.h"
 
 namespace secateur::gpu {
 namespace {
 
-// A block makes kTile x kTile results, a thread kSide x kSide of them, from kDepth terms at a time.
-constexpr unsigned kTile = 128;
-constexpr unsigned kDepth = 16;
-constexpr unsigned kSide = 8;
-constexpr unsigned kThreads = kTile / kSide * (kTile / kSide);
-// Rows of a tile lie across the banks.
-constexpr unsigned kPadding = 4;
+// Threads of a block form a square; each computes every 16th row and column of the tile.
+constexpr unsigned kSquare = 16;
+constexpr unsigned kThreads = kSquare * kSquare;
+constexpr unsigned kStages = 3;
+constexpr unsigned kInner = kStripInner<float>;
 
-struct Tiles {
-  float left[kDepth][kTile + kPadding];
-  float right[kDepth][kTile + kPadding];
+template <unsigned Tile>
+struct Strips {
+  float left[Tile * kInner];
+  float right[Tile * kInner];
 };
 
-__device__ void load_tile(const float* matrix, std::size_t rows, std::size_t columns, std::size_t first_row, std::size_t first_column,
-                          float (&tile)[kDepth][kTile + kPadding]) {
-  for (unsigned i = threadIdx.x; i < kTile * kDepth; i += kThreads) {
-    const unsigned row = i / kDepth;
-    const unsigned term = i % kDepth;
-    const bool inside = first_row + row < rows && first_column + term < columns;
-    tile[term][row] = inside ? matrix[(first_row + row) * columns + first_column + term] : 0.0F;
+__device__ inline float4 piece_of(const float* strip, unsigned row, unsigned piece) {
+  return *reinterpret_cast<const float4*>(strip + place_of_piece(row, piece) * kPieceElements<float>);
+}
+
+template <unsigned Tile>
+__global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductF32 task) {
+  constexpr unsigned kOwn = Tile / kSquare;
+  constexpr unsigned kHalf = kOwn / 2;
+  SECATEUR_DYNAMIC_SHARED(Strips<Tile>, stages);
+  const TilePosition tile = tile_of_block((task.m + Tile - 1) / Tile, (task.n + Tile - 1) / Tile);
+  const std::size_t first_row = tile.row * Tile;
+  const std::size_t first_column = tile.column * Tile;
+  const OperandRows<float> left = rows_of(task.left, task.m, task.k, first_row, Tile);
+  const OperandRows<float> right = rows_of(task.right, task.n, task.k, first_column, Tile);
+  // A warp covers 4 rows and 8 columns of the square: few distinct rows to read from shared memory.
+  const unsigned warp = threadIdx.x / kWarpLanes;
+  const unsigned lane = threadIdx.x % kWarpLanes;
+  const unsigned own_row = warp / 2 * 4 + lane / 8;
+  const unsigned own_column = warp % 2 * 8 + lane % 8;
+
+  const std::size_t steps = (task.k + kInner - 1) / kInner;
+  const auto start_step = [&](std::size_t step) {
+    if (step < steps) {
+      Strips<Tile>& strips = stages[step % kStages];
+      copy_strip<Tile, kThreads>(strips.left, left, step * kInner);
+      copy_strip<Tile, kThreads>(strips.right, right, step * kInner);
+    }
+    copy_async_commit();
+  };
+
+  float sums[kOwn][kOwn] = {};
+#pragma unroll 1
+  for (unsigned step = 0; step + 1 < kStages; ++step) start_step(step);
+  for (std::size_t step = 0; step < steps; ++step) {
+    copy_async_wait<kStages - 2>();
+    // Also: everyone is done with the stage that is filled next.
+    __syncthreads();
+    start_step(step + kStages - 1);
+    const Strips<Tile>& strips = stages[step % kStages];
+    // Half of the rows at a time, and pieces not unrolled: more values fetched ahead would cost more registers than there are.
+#pragma unroll 1
+    for (unsigned piece = 0; piece < kRowPieces; ++piece) {
+#pragma unroll
+      for (unsigned half = 0; half < 2; ++half) {
+        float4 rows[kHalf];
+#pragma unroll
+        for (unsigned i = 0; i < kHalf; ++i) rows[i] = piece_of(strips.left, own_row + (half * kHalf + i) * kSquare, piece);
+#pragma unroll
+        for (unsigned j = 0; j < kOwn; ++j) {
+          const float4 column = piece_of(strips.right, own_column + j * kSquare, piece);
+#pragma unroll
+          for (unsigned i = 0; i < kHalf; ++i) {
+            float& sum = sums[half * kHalf + i][j];
+            sum = fmaf(rows[i].x, column.x, sum);
+            sum = fmaf(rows[i].y, column.y, sum);
+            sum = fmaf(rows[i].z, column.z, sum);
+            sum = fmaf(rows[i].w, column.w, sum);
+          }
+        }
+      }
+    }
+  }
+
+#pragma unroll
+  for (unsigned i = 0; i < kOwn; ++i) {
+    const std::size_t row = first_row + own_row + i * kSquare;
+#pragma unroll
+    for (unsigned j = 0; j < kOwn; ++j) {
+      const std::size_t column = first_column + own_column + j * kSquare;
+      if (row >= task.m || column >= task.n) continue;
+      task.result[row * task.n + column] = task.bias == nullptr ? sums[i][j] : sums[i][j] + task.bias[column];
+    }
   }
 }
 
-__global__ void __launch_bounds__(kThreads) multiply_kernel(MatrixProductF32 task) {
-  SECATEUR_SHARED(Tiles, tiles);
-  const std::size_t first_row = std::size_t{blockIdx.x} * kTile;
-  const std::size_t first_column = std::size_t{blockIdx.y} * kTile;
-  // Two quarters of four neighbours each, so that a warp's reads of a tile fall on all banks.
-  const unsigned row = threadIdx.x / (kTile / kSide) * (kSide / 2);
-  const unsigned column = threadIdx.x % (kTile / kSide) * (kSide / 2);
-  float sums[kSide][kSide] = {};
-  for (std::size_t begin = 0; begin < task.k; begin += kDepth) {
-    load_tile(task.left, task.m, task.k, first_row, begin, tiles.left);
-    load_tile(task.right, task.n, task.k, first_column, begin, tiles.right);
-    __syncthreads();
-#pragma unroll
-    for (unsigned term = 0; term < kDepth; ++term) {
-      float left[kSide];
-      float right[kSide];
-#pragma unroll
-      for (unsigned i = 0; i < kSide; ++i) {
-        left[i] = tiles.left[term][row + i % (kSide / 2) + i / (kSide / 2) * (kTile / 2)];
-        right[i] = tiles.right[term][column + i % (kSide / 2) + i / (kSide / 2) * (kTile / 2)];
-      }
-#pragma unroll
-      for (unsigned i = 0; i < kSide; ++i) {
-#pragma unroll
-        for (unsigned j = 0; j < kSide; ++j) sums[i][j] = fmaf(left[i], right[j], sums[i][j]);
-      }
-    }
-    __syncthreads();
-  }
-#pragma unroll
-  for (unsigned i = 0; i < kSide; ++i) {
-    const std::size_t m = first_row + row + i % (kSide / 2) + i / (kSide / 2) * (kTile / 2);
-#pragma unroll
-    for (unsigned j = 0; j < kSide; ++j) {
-      const std::size_t n = first_column + column + j % (kSide / 2) + j / (kSide / 2) * (kTile / 2);
-      if (m < task.m && n < task.n) task.result[m * task.n + n] = task.bias == nullptr ? sums[i][j] : sums[i][j] + task.bias[n];
-    }
-  }
+template <unsigned Tile>
+cudaError_t launch_tiles(const MatrixProductF32& task, cudaStream_t stream) {
+  const auto tiles = static_cast<unsigned>(tile_count(task.m, task.n, Tile));
+  return launch(multiply<Tile>, dim3(tiles), dim3(kThreads), kStages * sizeof(Strips<Tile>), stream, task);
 }
 
 }  // namespace
 
 cudaError_t matrix_product_f32(const MatrixProductF32& task, cudaStream_t stream) {
   if (task.m == 0 || task.n == 0) return cudaSuccess;
-  const dim3 grid(static_cast<unsigned>((task.m + kTile - 1) / kTile), static_cast<unsigned>((task.n + kTile - 1) / kTile));
-  return launch(multiply_kernel, grid, dim3(kThreads), 0, stream, task);
+  return fills_with_large_tiles(task.m, task.n) ? launch_tiles<kLargeTile>(task, stream) : launch_tiles<kSmallTile>(task, stream);
 }
 
 }  // namespace secateur::gpu

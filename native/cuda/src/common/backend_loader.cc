@@ -1,0 +1,55 @@
+#include "common/backend_loader.h"
+
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string_view>
+
+#include "secateur/backend_library.h"
+
+namespace secateur {
+
+namespace {
+
+constexpr std::size_t kReasonBytes = 512;
+
+std::filesystem::path library_path() {
+  const char* const named = std::getenv("SECATEUR_CUDA_LIBRARY");
+  if (named != nullptr && *named != '\0') return named;
+  Dl_info here{};
+  if (dladdr(reinterpret_cast<const void*>(&load_cuda_backend), &here) == 0 || here.dli_fname == nullptr) return "libsecateur_cuda.so";
+  return std::filesystem::path(here.dli_fname).parent_path() / "libsecateur_cuda.so";
+}
+
+template <class Function>
+Function* find(void* library, const char* name) {
+  return reinterpret_cast<Function*>(dlsym(library, name));
+}
+
+}  // namespace
+
+LoadedBackend load_cuda_backend(std::uint64_t memory_budget_bytes) {
+  const std::filesystem::path path = library_path();
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) {
+    return {nullptr, "this build has no CUDA library (" + path.filename().string() + "; it is built where nvcc is found)"};
+  }
+  // Never closed: its code may be on the stack of any thread until the process ends.
+  void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return {nullptr, "the CUDA library cannot be loaded: " + std::string(dlerror())};
+  const auto mark = find<decltype(secateur_backend_mark)>(library, "secateur_backend_mark");
+  if (mark == nullptr || std::string_view(mark()) != SECATEUR_BACKEND_MARK) {
+    return {nullptr, path.string() + " is of another version; build the engine and it together"};
+  }
+  std::string reason(kReasonBytes, '\0');
+  const auto query = find<decltype(secateur_backend_query)>(library, "secateur_backend_query");
+  const auto create = find<decltype(secateur_backend_create)>(library, "secateur_backend_create");
+  if (query == nullptr || create == nullptr) return {nullptr, path.string() + " lacks the functions of a backend"};
+  const int devices = query(reason.data(), reason.size());
+  if (devices == 0) return {nullptr, reason.c_str()};
+  std::unique_ptr<Backend> backend(create(memory_budget_bytes, reason.data(), reason.size()));
+  return {std::move(backend), reason.c_str()};
+}
+
+}  // namespace secateur

@@ -1,0 +1,103 @@
+// The CUDA backend, and what its library exports.
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "cuda/cuda_error.h"
+#include "cuda/row_allocation.h"
+#include "cuda/session.h"
+#include "secateur/backend_library.h"
+
+namespace secateur::gpu {
+
+namespace {
+
+// Left to the runtime and to whatever else needs a little.
+constexpr double kUsableShare = 0.95;
+
+std::uint64_t usable_bytes(std::uint64_t memory_budget_bytes) {
+  std::size_t free_bytes = 0;
+  std::size_t total_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for free memory");
+  return std::min(memory_budget_bytes, static_cast<std::uint64_t>(static_cast<double>(free_bytes) * kUsableShare));
+}
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(std::uint64_t memory_budget_bytes) : budget_(usable_bytes(memory_budget_bytes)) {
+    check(cudaGetDeviceProperties(&properties_, 0), "describing the device");
+  }
+
+  BackendDescription describe() const override {
+    return {"cuda",
+            std::string(properties_.name) + ", compute capability " + std::to_string(properties_.major) + "." +
+                std::to_string(properties_.minor),
+            "own kernels", 1};
+  }
+  std::uint64_t memory_used_bytes() const override { return budget_.used_bytes(); }
+  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute) override {
+    return std::make_unique<CudaSession>(architecture, compute, budget_);
+  }
+  AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
+    Stream stream;
+    Timeline timeline(stream);
+    DeviceBuffer<float> weights(budget_, input.weights.size(), "weights of an allocation");
+    check(cudaMemcpyAsync(weights.data(), input.weights.data(), input.weights.size() * sizeof(float), cudaMemcpyHostToDevice, stream.get()),
+          "uploading weights");
+    return gpu::allocate_rows(input, weights.data(), options, budget_, stream, timeline, context);
+  }
+
+ private:
+  MemoryBudget budget_;
+  cudaDeviceProp properties_{};
+};
+
+void tell(const std::string& text, char* reason, std::size_t capacity) { std::snprintf(reason, capacity, "%s", text.c_str()); }
+
+}  // namespace
+
+}  // namespace secateur::gpu
+
+const char* secateur_backend_mark() { return SECATEUR_BACKEND_MARK; }
+
+int secateur_backend_query(char* reason, std::size_t capacity) {
+  using secateur::gpu::tell;
+  int devices = 0;
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error == cudaErrorInsufficientDriver) {
+    tell("no NVIDIA driver, or one older than CUDA " + std::to_string(CUDART_VERSION / 1000) + "." +
+             std::to_string(CUDART_VERSION % 1000 / 10) + " needs",
+         reason, capacity);
+    return 0;
+  }
+  if (error == cudaErrorNoDevice || (error == cudaSuccess && devices == 0)) {
+    tell("the NVIDIA driver sees no device", reason, capacity);
+    return 0;
+  }
+  if (error != cudaSuccess) {
+    tell(std::string("the CUDA runtime failed: ") + cudaGetErrorString(error), reason, capacity);
+    return 0;
+  }
+  cudaDeviceProp properties;
+  const cudaError_t described = cudaGetDeviceProperties(&properties, 0);
+  if (described != cudaSuccess) {
+    tell(std::string("the first device cannot be used: ") + cudaGetErrorString(described), reason, capacity);
+    return 0;
+  }
+  tell(std::to_string(devices) + (devices == 1 ? " device: " : " devices, of which the first is used: ") + properties.name +
+           ", compute capability " + std::to_string(properties.major) + "." + std::to_string(properties.minor),
+       reason, capacity);
+  return devices;
+}
+
+secateur::Backend* secateur_backend_create(std::uint64_t memory_budget_bytes, char* reason, std::size_t capacity) {
+  try {
+    std::unique_ptr<secateur::Backend> backend = std::make_unique<secateur::gpu::CudaBackend>(memory_budget_bytes);
+    secateur_backend_query(reason, capacity);
+    return backend.release();
+  } catch (const std::exception& error) {
+    secateur::gpu::tell(error.what(), reason, capacity);
+    return nullptr;
+  }
+}

@@ -1,0 +1,275 @@
+#include "cuda/block_runner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "cuda/kernels/attention.h"
+#include "cuda/kernels/column_sums.h"
+#include "cuda/kernels/elementwise.h"
+#include "cuda/kernels/matrix_product_bf16.h"
+#include "cuda/kernels/matrix_product_f32.h"
+#include "cuda/kernels/normalization.h"
+#include "cuda/kernels/rotary.h"
+
+namespace secateur::gpu {
+
+namespace {
+
+constexpr std::size_t kSites = 4;
+// Of a tile: products of this many rows fill a device.
+constexpr std::size_t kTileTokens = 4096;
+
+double as_double(std::size_t value) { return static_cast<double>(value); }
+
+}  // namespace
+
+struct BlockRunner::Tile {
+  const DeviceGroup& group;
+  std::size_t first_sample;
+  std::size_t samples;
+  // In the group's own hidden states when the output is wanted, else null.
+  float* output;
+  // Per site: sums of squares [samples of the group, width] and last inputs [samples of the group, width]; null when not wanted.
+  double* sums[kSites] = {};
+  float* last_inputs[kSites] = {};
+
+  std::size_t length() const { return group.tokens.sequence_length; }
+  std::size_t tokens() const { return samples * length(); }
+};
+
+BlockRunner::BlockRunner(const Architecture& architecture, Compute compute, MemoryBudget& budget, const Stream& stream, Timeline& timeline)
+    : architecture_(architecture), compute_(compute), budget_(budget), stream_(stream), timeline_(timeline) {}
+
+void BlockRunner::make_rotary_tables(std::size_t sequence_length) {
+  if (architecture_.position_encoding != PositionEncoding::kRotary || rotary_positions_ >= sequence_length) return;
+  const std::size_t half = architecture_.head_dimension / 2;
+  std::vector<float> cosines(sequence_length * half);
+  std::vector<float> sines(sequence_length * half);
+  for (std::size_t position = 0; position < sequence_length; ++position) {
+    for (std::size_t i = 0; i < half; ++i) {
+      // Frequencies and angles in float32, as the published models compute them.
+      const float exponent = static_cast<float>(2 * i) / static_cast<float>(architecture_.head_dimension);
+      const float frequency = 1.0F / std::pow(static_cast<float>(architecture_.rotary_base), exponent);
+      const float angle = static_cast<float>(position) * frequency;
+      cosines[position * half + i] = std::cos(angle);
+      sines[position * half + i] = std::sin(angle);
+    }
+  }
+  rotary_positions_ = 0;
+  cosines_ = DeviceBuffer<float>(budget_, cosines.size(), "cosines of the positions");
+  sines_ = DeviceBuffer<float>(budget_, sines.size(), "sines of the positions");
+  const auto upload = [&](const std::vector<float>& from, float* to) {
+    check(cudaMemcpyAsync(to, from.data(), from.size() * sizeof(float), cudaMemcpyHostToDevice, stream_.get()), "uploading positions");
+  };
+  upload(cosines, cosines_.data());
+  upload(sines, sines_.data());
+  rotary_positions_ = sequence_length;
+}
+
+std::size_t BlockRunner::samples_per_tile(const GroupTokens& tokens) const {
+  return std::clamp<std::size_t>(kTileTokens / tokens.sequence_length, 1, tokens.samples);
+}
+
+void BlockRunner::reserve_narrowed(std::size_t values) {
+  if (compute_ != Compute::kBF16 || narrowed_.size() >= values) return;
+  narrowed_ = {};
+  narrowed_ = DeviceBuffer<bfloat16>(budget_, values, "inputs of products");
+}
+
+void BlockRunner::reserve_workspace(std::size_t tokens) {
+  const Architecture& a = architecture_;
+  const std::size_t size = tokens * (2 * a.hidden_size + 2 * a.query_width() + 2 * a.key_width() + 2 * a.intermediate_size);
+  if (workspace_.size() < size) {
+    // The smaller one goes first.
+    workspace_ = {};
+    workspace_ = DeviceBuffer<float>(budget_, size, "the work space of a block");
+  }
+  reserve_narrowed(tokens * std::max({a.hidden_size, a.query_width(), a.intermediate_size}));
+  if (flag_.empty()) flag_ = DeviceBuffer<unsigned>(budget_, 1, "a flag");
+}
+
+void BlockRunner::start_product(const DeviceMatrix& matrix, std::size_t first, std::size_t count, const float* bias, const float* input,
+                                std::size_t tokens, float* result) {
+  timeline_.begin("gemm", 2 * as_double(tokens) * as_double(count) * as_double(matrix.columns),
+                  (compute_ == Compute::kBF16 ? 2.0 : 4.0) * as_double(matrix.columns) * as_double(tokens + count) +
+                      4.0 * as_double(tokens * count));
+  const std::size_t offset = first * matrix.columns;
+  if (compute_ == Compute::kBF16) {
+    check(narrow(input, narrowed_.data(), tokens * matrix.columns, stream_.get()), "narrowing activations");
+    check(matrix_product_bf16({tokens, count, matrix.columns, narrowed_.data(), matrix.narrowed.data() + offset, bias, result},
+                              stream_.get()),
+          "a matrix product");
+  } else {
+    check(matrix_product_f32({tokens, count, matrix.columns, input, matrix.values.data() + offset, bias, result}, stream_.get()),
+          "a matrix product");
+  }
+}
+
+void BlockRunner::multiply(const DeviceMatrix& matrix, const float* bias, const float* input, std::size_t tokens, float* result) {
+  start_product(matrix, 0, matrix.rows, bias, input, tokens, result);
+}
+
+void BlockRunner::multiply_rows(const DeviceMatrix& matrix, std::size_t first, std::size_t count, const float* input, std::size_t tokens,
+                                float* result) {
+  start_product(matrix, first, count, nullptr, input, tokens, result);
+}
+
+void BlockRunner::normalize(std::size_t tokens, const float* input, const float* weight, const float* bias, float* output) {
+  const std::size_t size = architecture_.hidden_size;
+  timeline_.begin("normalization", 4 * as_double(tokens * size), 8 * as_double(tokens * size));
+  const NormalizationTask task{tokens, size, architecture_.normalization_epsilon, input, weight, bias, output};
+  check(architecture_.normalization == Normalization::kRms ? rms_norm(task, stream_.get()) : layer_norm(task, stream_.get()),
+        "normalisation");
+}
+
+void BlockRunner::observe(const Tile& tile, InputSite site, const float* input) {
+  const auto index = static_cast<std::size_t>(site);
+  if (tile.sums[index] == nullptr) return;
+  const std::size_t widths[kSites] = {architecture_.hidden_size, architecture_.query_width(), architecture_.hidden_size,
+                                      architecture_.intermediate_size};
+  const std::size_t width = widths[index];
+  timeline_.begin("statistics", 2 * as_double(tile.tokens() * width), 4 * as_double(tile.tokens() * width));
+  for (std::size_t sample = 0; sample < tile.samples; ++sample) {
+    check(column_sums_of_squares(input + sample * tile.length() * width, tile.length(), width,
+                                 tile.sums[index] + (tile.first_sample + sample) * width, stream_.get()),
+          "sums of squares");
+  }
+  check(gather_last(input, tile.samples, tile.length(), width, tile.last_inputs[index] + tile.first_sample * width, stream_.get()),
+        "gathering the last tokens");
+}
+
+void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& context) {
+  context.check();
+  const Architecture& a = architecture_;
+  const std::size_t tokens = tile.tokens();
+  const std::size_t hidden = a.hidden_size;
+  const bool gated = a.feed_forward == FeedForward::kGatedSilu;
+  float* const normed = workspace_.data();
+  float* const residual = normed + tokens * hidden;
+  float* const queries = residual + tokens * hidden;
+  float* const attended = queries + tokens * a.query_width();
+  float* const keys = attended + tokens * a.query_width();
+  float* const values = keys + tokens * a.key_width();
+  float* const raised = values + tokens * a.key_width();
+  float* const activated = gated ? raised + tokens * a.intermediate_size : raised;
+  const float* const input = tile.group.hidden.data() + tile.first_sample * tile.length() * hidden;
+
+  normalize(tokens, input, block.find(TensorRole::kAttentionNormWeight), block.find(TensorRole::kAttentionNormBias), normed);
+  observe(tile, InputSite::kAttentionInput, normed);
+  multiply(block.matrix(TensorRole::kQueryWeight), block.find(TensorRole::kQueryBias), normed, tokens, queries);
+  multiply(block.matrix(TensorRole::kKeyWeight), block.find(TensorRole::kKeyBias), normed, tokens, keys);
+  multiply(block.matrix(TensorRole::kValueWeight), block.find(TensorRole::kValueBias), normed, tokens, values);
+  context.check();
+  timeline_.begin("attention", 2 * as_double(tokens) * as_double(tile.length()) * as_double(a.query_width()),
+                  8 * as_double(tokens) * as_double(a.query_width() + a.key_width()));
+  if (a.position_encoding == PositionEncoding::kRotary) {
+    RotaryTask rotary{tokens, tile.length(), a.attention_heads, a.head_dimension, cosines_.data(), sines_.data(), queries};
+    check(rotate(rotary, stream_.get()), "rotating queries");
+    rotary.heads = a.key_value_heads;
+    rotary.states = keys;
+    check(rotate(rotary, stream_.get()), "rotating keys");
+  }
+  check(attend({tile.samples, tile.length(), a.attention_heads, a.key_value_heads, a.head_dimension, queries, keys, values, attended},
+               stream_.get()),
+        "attention");
+  observe(tile, InputSite::kAttentionOutput, attended);
+  multiply(block.matrix(TensorRole::kOutputWeight), block.find(TensorRole::kOutputBias), attended, tokens, residual);
+  timeline_.begin("activation", as_double(tokens * hidden), 12 * as_double(tokens * hidden));
+  check(add(residual, input, tokens * hidden, stream_.get()), "adding the residual");
+  normalize(tokens, residual, block.find(TensorRole::kFeedForwardNormWeight), block.find(TensorRole::kFeedForwardNormBias), normed);
+  observe(tile, InputSite::kFeedForwardInput, normed);
+  context.check();
+  multiply(block.matrix(TensorRole::kUpWeight), block.find(TensorRole::kUpBias), normed, tokens, raised);
+  if (gated) multiply(block.matrix(TensorRole::kGateWeight), nullptr, normed, tokens, activated);
+  const std::size_t activations = tokens * a.intermediate_size;
+  timeline_.begin("activation", 4 * as_double(activations), 12 * as_double(activations));
+  check(gated ? silu_multiply(activated, raised, activations, stream_.get()) : relu(activated, activations, stream_.get()), "activation");
+  observe(tile, InputSite::kFeedForwardHidden, activated);
+  if (tile.output == nullptr) return;
+  context.check();
+  multiply(block.matrix(TensorRole::kDownWeight), block.find(TensorRole::kDownBias), activated, tokens, normed);
+  timeline_.begin("activation", as_double(tokens * hidden), 16 * as_double(tokens * hidden));
+  check(add(normed, residual, tokens * hidden, stream_.get()), "adding the residual");
+  check(flag_non_finite(normed, tokens * hidden, flag_.data(), stream_.get()), "looking for NaN");
+  check(cudaMemcpyAsync(tile.output, normed, tokens * hidden * sizeof(float), cudaMemcpyDeviceToDevice, stream_.get()),
+        "storing hidden states");
+}
+
+std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const DeviceGroup& group, CallContext& context) {
+  const std::size_t widths[kSites] = {architecture_.hidden_size, architecture_.query_width(), architecture_.hidden_size,
+                                      architecture_.intermediate_size};
+  const std::size_t samples = group.tokens.samples;
+  const std::size_t step = samples_per_tile(group.tokens);
+  make_rotary_tables(group.tokens.sequence_length);
+  reserve_workspace(step * group.tokens.sequence_length);
+  DeviceBuffer<double> sums[kSites];
+  DeviceBuffer<float> last_inputs[kSites];
+  for (std::size_t site = 0; site < kSites; ++site) {
+    sums[site] = DeviceBuffer<double>(budget_, samples * widths[site], "statistics of a group");
+    last_inputs[site] = DeviceBuffer<float>(budget_, samples * widths[site], "statistics of a group");
+  }
+  block.ready().hold(stream_);
+  for (std::size_t first = 0; first < samples; first += step) {
+    Tile tile{group, first, std::min(step, samples - first), nullptr, {}, {}};
+    for (std::size_t site = 0; site < kSites; ++site) {
+      tile.sums[site] = sums[site].data();
+      tile.last_inputs[site] = last_inputs[site].data();
+    }
+    run_tile(block, tile, context);
+  }
+  timeline_.begin("statistics", 0, 0);
+  std::vector<PinnedBuffer<double>> sums_on_host;
+  std::vector<PinnedBuffer<float>> last_on_host;
+  for (std::size_t site = 0; site < kSites; ++site) {
+    sums_on_host.emplace_back(samples * widths[site]);
+    last_on_host.emplace_back(samples * widths[site]);
+    check(cudaMemcpyAsync(sums_on_host[site].data(), sums[site].data(), sums[site].size() * sizeof(double), cudaMemcpyDeviceToHost,
+                          stream_.get()),
+          "reading statistics");
+    check(cudaMemcpyAsync(last_on_host[site].data(), last_inputs[site].data(), last_inputs[site].size() * sizeof(float),
+                          cudaMemcpyDeviceToHost, stream_.get()),
+          "reading statistics");
+  }
+  timeline_.finish(context, "Collecting statistics");
+  std::vector<SiteStatistics> statistics(kSites);
+  for (std::size_t site = 0; site < kSites; ++site) {
+    SiteStatistics& of_site = statistics[site];
+    of_site.site = static_cast<InputSite>(site);
+    of_site.sums_of_squares.assign(widths[site], 0.0);
+    of_site.last_inputs.assign(last_on_host[site].data(), last_on_host[site].data() + last_on_host[site].size());
+    for (std::size_t sample = 0; sample < samples; ++sample) {
+      for (std::size_t column = 0; column < widths[site]; ++column) {
+        of_site.sums_of_squares[column] += sums_on_host[site].data()[sample * widths[site] + column];
+      }
+    }
+    for (const double sum : of_site.sums_of_squares) {
+      if (!std::isfinite(sum)) {
+        throw Error(ErrorCode::kNonFinite, "The " + std::string(name_of(of_site.site)) + " has NaN or infinity in group " +
+                                               std::to_string(group.tokens.index) + ".");
+      }
+    }
+  }
+  return statistics;
+}
+
+void BlockRunner::propagate(DeviceShard& block, DeviceGroup& group, CallContext& context) {
+  const std::size_t samples = group.tokens.samples;
+  const std::size_t step = samples_per_tile(group.tokens);
+  make_rotary_tables(group.tokens.sequence_length);
+  reserve_workspace(step * group.tokens.sequence_length);
+  PinnedBuffer<unsigned> flag(1);
+  check(cudaMemsetAsync(flag_.data(), 0, sizeof(unsigned), stream_.get()), "clearing a flag");
+  block.ready().hold(stream_);
+  for (std::size_t first = 0; first < samples; first += step) {
+    float* const output = group.hidden.data() + first * group.tokens.sequence_length * architecture_.hidden_size;
+    run_tile(block, {group, first, std::min(step, samples - first), output, {}, {}}, context);
+  }
+  check(cudaMemcpyAsync(flag.data(), flag_.data(), sizeof(unsigned), cudaMemcpyDeviceToHost, stream_.get()), "reading a flag");
+  timeline_.finish(context, "Propagating hidden states");
+  if (*flag.data() != 0) {
+    throw Error(ErrorCode::kNonFinite, "The block gives NaN or infinity for a sample of group " + std::to_string(group.tokens.index) + ".");
+  }
+}
+
+}  // namespace secateur::gpu

@@ -1,0 +1,63 @@
+// One transformer block over the samples of a calibration group on the GPU.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "cuda/device_shard.h"
+#include "cuda/stream.h"
+#include "secateur/backend.h"
+
+namespace secateur::gpu {
+
+// Hidden states [samples, sequence_length, hidden] and token ids of a group.
+struct DeviceGroup {
+  GroupTokens tokens;
+  DeviceBuffer<float> hidden;
+};
+
+// Works on as many whole samples at a time as keep the device busy; results of a sample do not depend on how many.
+class BlockRunner {
+ public:
+  BlockRunner(const Architecture& architecture, Compute compute, MemoryBudget& budget, const Stream& stream, Timeline& timeline);
+
+  // Statistics of the four input sites; the hidden states stay as they are.
+  std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, CallContext& context);
+  // Replaces the hidden states by the block's output. Throws NonFinite when that has NaN or infinity, which is then what the group holds.
+  void propagate(DeviceShard& block, DeviceGroup& group, CallContext& context);
+
+  // result[tokens, rows] = input · matrixᵀ + bias, in what the session computes.
+  void multiply(const DeviceMatrix& matrix, const float* bias, const float* input, std::size_t tokens, float* result);
+  // The same without bias for `count` rows of the matrix from `first` on; result: [tokens, count].
+  void multiply_rows(const DeviceMatrix& matrix, std::size_t first, std::size_t count, const float* input, std::size_t tokens, float* result);
+  void normalize(std::size_t tokens, const float* input, const float* weight, const float* bias, float* output);
+  // Makes room for inputs of products of that many values.
+  void reserve_narrowed(std::size_t values);
+
+ private:
+  struct Tile;
+  void start_product(const DeviceMatrix& matrix, std::size_t first, std::size_t count, const float* bias, const float* input,
+                     std::size_t tokens, float* result);
+  void make_rotary_tables(std::size_t sequence_length);
+  std::size_t samples_per_tile(const GroupTokens& tokens) const;
+  void reserve_workspace(std::size_t tokens);
+  void run_tile(DeviceShard& block, const Tile& tile, CallContext& context);
+  void observe(const Tile& tile, InputSite site, const float* input);
+
+  const Architecture& architecture_;
+  Compute compute_;
+  MemoryBudget& budget_;
+  const Stream& stream_;
+  Timeline& timeline_;
+  // [positions, head_dimension / 2]
+  DeviceBuffer<float> cosines_;
+  DeviceBuffer<float> sines_;
+  std::size_t rotary_positions_ = 0;
+  // One allocation for the work of a tile, kept for the next.
+  DeviceBuffer<float> workspace_;
+  DeviceBuffer<bfloat16> narrowed_;
+  DeviceBuffer<unsigned> flag_;
+};
+
+}  // namespace secateur::gpu

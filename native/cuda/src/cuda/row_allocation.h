@@ -1,0 +1,15 @@
+// Row allocation on the GPU: order, dense outputs and quality curves there; the search, which is a matter of look-ups, on the host by the same
+// code as the CPU's, so that equal curves make equal decisions.
+#pragma once
+
+#include "cuda/device_buffer.h"
+#include "cuda/stream.h"
+#include "secateur/allocation.h"
+
+namespace secateur::gpu {
+
+// weights: device [rows, columns] float32; `input.weights` is not used. Throws as secateur::allocate_rows does.
+AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, MemoryBudget& budget,
+                            const Stream& stream, Timeline& timeline, CallContext& context);
+
+}  // namespace secateur::gpu

@@ -1,0 +1,247 @@
+#include "cuda/session.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "cuda/kernels/cross_entropy.h"
+#include "cuda/kernels/elementwise.h"
+#include "cuda/kernels/embedding.h"
+#include "cuda/kernels/mask.h"
+#include "cuda/row_allocation.h"
+
+namespace secateur::gpu {
+
+namespace {
+
+// Logits in memory at a time: bounded for any vocabulary and any number of tokens.
+constexpr std::size_t kLossTokens = 1024;
+constexpr std::size_t kLossWords = 8192;
+
+const Architecture& checked(const Architecture& architecture) {
+  check_architecture(architecture);
+  return architecture;
+}
+
+}  // namespace
+
+CudaSession::CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget)
+    : architecture_(checked(architecture)),
+      compute_(compute),
+      budget_(budget),
+      timeline_(stream_),
+      blocks_(architecture_, compute, budget, stream_, timeline_) {}
+
+// What a failed call left on the streams is over before anything it used goes away, and its timings are forgotten.
+template <class Work>
+auto CudaSession::guarded(const Work& work) {
+  try {
+    return work();
+  } catch (...) {
+    static_cast<void>(cudaStreamSynchronize(stream_.get()));
+    timeline_.abandon();
+    throw;
+  }
+}
+
+void CudaSession::load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) {
+  if (shards_.contains(shard)) throw Error(ErrorCode::kFailedPrecondition, "Shard " + shard + " is loaded already.");
+  context.check();
+  const PhaseScope scope(context, "convert");
+  shards_.emplace(shard, std::make_unique<DeviceShard>(shard, tensors, architecture_, compute_, budget_, upload_));
+}
+
+void CudaSession::release_shard(const std::string& shard) { shards_.erase(shard); }
+
+void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContext& context) {
+  DeviceShard& embedding = find_shard(shard, ShardKind::kEmbedding);
+  check_tokens(tokens, architecture_);
+  groups_.erase(tokens.index);
+  const std::size_t hidden = architecture_.hidden_size;
+  DeviceBuffer<float> states(budget_, tokens.ids.size() * hidden, "hidden states of group " + std::to_string(tokens.index));
+  DeviceBuffer<std::int32_t> ids(budget_, tokens.ids.size(), "token ids");
+  guarded([&] {
+    context.check();
+    timeline_.begin("embed", 0, 8 * static_cast<double>(tokens.ids.size() * hidden));
+    embedding.ready().hold(stream_);
+    check(cudaMemcpyAsync(ids.data(), tokens.ids.data(), tokens.ids.size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
+          "uploading token ids");
+    const float* const positions = embedding.find(TensorRole::kPositionEmbedding);
+    check(gpu::embed({tokens.ids.size(), tokens.sequence_length, hidden, ids.data(), embedding.token_table(), embedding.token_table_type(),
+                      positions == nullptr ? nullptr : positions + architecture_.learned_position_offset * hidden, states.data()},
+                     stream_.get()),
+          "embedding tokens");
+    timeline_.finish(context, "Embedding tokens");
+  });
+  const std::uint32_t index = tokens.index;
+  groups_.emplace(index, DeviceGroup{std::move(tokens), std::move(states)});
+}
+
+std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  const DeviceGroup& states = find_group(group);
+  return guarded([&] { return blocks_.collect(block, states, context); });
+}
+
+void CudaSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  DeviceGroup& states = find_group(group);
+  try {
+    guarded([&] { blocks_.propagate(block, states, context); });
+  } catch (const OutOfMemory&) {
+    // Thrown before anything is written.
+    throw;
+  } catch (...) {
+    // Samples that were done are the next block's input, the others this block's: nobody can use such hidden states.
+    groups_.erase(group);
+    throw;
+  }
+}
+
+std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uint32_t group, CallContext& context) {
+  DeviceShard& head = find_shard(shard, ShardKind::kHead);
+  const DeviceGroup& states = find_group(group);
+  const std::size_t samples = states.tokens.samples;
+  const std::size_t length = states.tokens.sequence_length;
+  if (length < 2) throw Error(ErrorCode::kInvalidArgument, "A loss needs at least 2 tokens per sample.");
+  const std::size_t hidden = architecture_.hidden_size;
+  const DeviceMatrix& weight = head.matrix(TensorRole::kHeadWeight);
+  // The last token predicts nothing that is known.
+  const std::size_t predictions = length - 1;
+  const std::size_t tile_tokens = std::min(kLossTokens, predictions);
+  const std::size_t tile_words = std::min(kLossWords, weight.rows);
+  DeviceBuffer<float> normed(budget_, tile_tokens * hidden, "logits");
+  DeviceBuffer<float> logits(budget_, tile_tokens * tile_words, "logits");
+  DeviceBuffer<std::int32_t> ids(budget_, states.tokens.ids.size(), "token ids");
+  DeviceBuffer<double> log_sums(budget_, samples * predictions, "the loss of a group");
+  DeviceBuffer<float> next_logits(budget_, samples * predictions, "the loss of a group");
+  blocks_.reserve_narrowed(tile_tokens * hidden);
+  PinnedBuffer<double> sums_on_host(samples * predictions);
+  PinnedBuffer<float> next_on_host(samples * predictions);
+  guarded([&] {
+    head.ready().hold(stream_);
+    check(cudaMemcpyAsync(ids.data(), states.tokens.ids.data(), ids.size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
+          "uploading token ids");
+    for (std::size_t sample = 0; sample < samples; ++sample) {
+      for (std::size_t position = 0; position < predictions; position += tile_tokens) {
+        const std::size_t count = std::min(tile_tokens, predictions - position);
+        blocks_.normalize(count, states.hidden.data() + (sample * length + position) * hidden, head.find(TensorRole::kFinalNormWeight),
+                          head.find(TensorRole::kFinalNormBias), normed.data());
+        for (std::size_t word = 0; word < weight.rows; word += tile_words) {
+          context.check();
+          const std::size_t words = std::min(tile_words, weight.rows - word);
+          blocks_.multiply_rows(weight, word, words, normed.data(), count, logits.data());
+          timeline_.begin("loss", 4 * static_cast<double>(count * words), 8 * static_cast<double>(count * words));
+          check(accumulate_cross_entropy({count, words, word, logits.data(), ids.data() + sample * length + position + 1,
+                                          log_sums.data() + sample * predictions + position,
+                                          next_logits.data() + sample * predictions + position},
+                                         stream_.get()),
+                "cross entropy");
+        }
+      }
+    }
+    check(cudaMemcpyAsync(sums_on_host.data(), log_sums.data(), log_sums.size() * sizeof(double), cudaMemcpyDeviceToHost, stream_.get()),
+          "reading losses");
+    check(cudaMemcpyAsync(next_on_host.data(), next_logits.data(), next_logits.size() * sizeof(float), cudaMemcpyDeviceToHost,
+                          stream_.get()),
+          "reading losses");
+    timeline_.finish(context, "Measuring the loss");
+  });
+  std::vector<double> losses(samples);
+  for (std::size_t sample = 0; sample < samples; ++sample) {
+    double sum = 0;
+    for (std::size_t i = sample * predictions; i < (sample + 1) * predictions; ++i) {
+      sum += sums_on_host.data()[i] - static_cast<double>(next_on_host.data()[i]);
+    }
+    losses[sample] = sum / static_cast<double>(predictions);
+    if (!std::isfinite(losses[sample])) {
+      throw Error(ErrorCode::kNonFinite, "The loss of sample " + std::to_string(sample) + " of group " +
+                                             std::to_string(states.tokens.index) + " is not finite.");
+    }
+  }
+  return losses;
+}
+
+std::vector<float> CudaSession::last_logits(const std::string& shard, std::uint32_t group, CallContext& context) {
+  DeviceShard& head = find_shard(shard, ShardKind::kHead);
+  const DeviceGroup& states = find_group(group);
+  const std::size_t hidden = architecture_.hidden_size;
+  const DeviceMatrix& weight = head.matrix(TensorRole::kHeadWeight);
+  DeviceBuffer<float> normed(budget_, hidden, "logits");
+  DeviceBuffer<float> logits(budget_, weight.rows, "logits");
+  blocks_.reserve_narrowed(hidden);
+  std::vector<float> result(weight.rows);
+  guarded([&] {
+    context.check();
+    head.ready().hold(stream_);
+    blocks_.normalize(1, states.hidden.data() + (states.tokens.sequence_length - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
+                      head.find(TensorRole::kFinalNormBias), normed.data());
+    blocks_.multiply(weight, nullptr, normed.data(), 1, logits.data());
+    check(cudaMemcpyAsync(result.data(), logits.data(), result.size() * sizeof(float), cudaMemcpyDeviceToHost, stream_.get()),
+          "reading logits");
+    timeline_.finish(context, "Computing logits");
+  });
+  return result;
+}
+
+AllocatedRows CudaSession::allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input,
+                                         const AllocationOptions& options, CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  DeviceMatrix& weight = block.matrix(projection);
+  input.rows = weight.rows;
+  input.columns = weight.columns;
+  return guarded([&] {
+    block.ready().hold(stream_);
+    // Scores come from the checkpoint's own values; where only bfloat16 is kept, those are they.
+    DeviceBuffer<float> widened(budget_, weight.values.empty() ? weight.rows * weight.columns : 0, "weights of an allocation");
+    const float* weights = weight.values.data();
+    if (weight.values.empty()) {
+      check(widen(weight.narrowed.data(), widened.data(), widened.size(), stream_.get()), "widening weights");
+      weights = widened.data();
+    }
+    return gpu::allocate_rows(input, weights, options, budget_, stream_, timeline_, context);
+  });
+}
+
+void CudaSession::apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  DeviceMatrix& weight = block.matrix(projection);
+  check_mask(projection, weight.rows, weight.columns, mask.size());
+  DeviceBuffer<std::uint8_t> bits(budget_, mask.size(), "a mask");
+  guarded([&] {
+    context.check();
+    block.ready().hold(stream_);
+    timeline_.begin("mask", 0, static_cast<double>(mask.size() * 33));
+    check(cudaMemcpyAsync(bits.data(), mask.data(), mask.size(), cudaMemcpyHostToDevice, stream_.get()), "uploading a mask");
+    if (!weight.values.empty()) {
+      check(gpu::apply_mask(weight.values.data(), bits.data(), weight.rows, weight.columns, stream_.get()), "applying a mask");
+    }
+    if (!weight.narrowed.empty()) {
+      check(gpu::apply_mask(weight.narrowed.data(), bits.data(), weight.rows, weight.columns, stream_.get()), "applying a mask");
+    }
+    timeline_.finish(context, "Applying a mask");
+  });
+}
+
+void CudaSession::release_group(std::uint32_t group) { groups_.erase(group); }
+
+DeviceShard& CudaSession::find_shard(const std::string& name, ShardKind kind) {
+  const auto found = shards_.find(name);
+  if (found == shards_.end()) throw Error(ErrorCode::kFailedPrecondition, "No shard " + name + " is loaded.");
+  if (found->second->kind() != kind) {
+    throw Error(ErrorCode::kFailedPrecondition,
+                "Shard " + name + " is " + secateur::name_of(found->second->kind()) + ", not " + secateur::name_of(kind) + ".");
+  }
+  found->second->settle();
+  return *found->second;
+}
+
+DeviceGroup& CudaSession::find_group(std::uint32_t index) {
+  const auto found = groups_.find(index);
+  if (found == groups_.end()) {
+    throw Error(ErrorCode::kFailedPrecondition, "Group " + std::to_string(index) + " has no hidden states here; embed it first.");
+  }
+  return found->second;
+}
+
+}  // namespace secateur::gpu
