@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "cpu/allocation/checked_input.h"
 #include "cuda/cuda_error.h"
 #include "cuda/row_allocation.h"
 #include "cuda/session.h"
@@ -40,6 +41,8 @@ class CudaBackend final : public Backend {
     return std::make_unique<CudaSession>(architecture, compute, budget_);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
+    allocation::require_valid(input, options);
+    allocation::require_size(input.weights.size(), input.rows * input.columns, "weights");
     Stream stream;
     Timeline timeline(stream);
     DeviceBuffer<float> weights(budget_, input.weights.size(), "weights of an allocation");

@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <initializer_list>
+#include <limits>
 #include <vector>
 
 #include "cuda/kernels/matrix_product_bf16.h"
@@ -13,85 +15,131 @@
 namespace secateur::test {
 namespace {
 
-struct Shape {
-  std::size_t m;
-  std::size_t n;
-  std::size_t k;
+struct ProductShape {
+  std::size_t rows;
+  std::size_t columns;
+  std::size_t inner;
+  // Elements before the first: shifts the operands off their alignment.
+  std::size_t shift = 0;
+  bool bias = false;
 };
 
-// k beyond the pipeline's stages, tails in every dimension, rows that do not begin on 16 bytes.
-const Shape kShapes[] = {{1, 1, 1}, {3, 5, 7}, {64, 64, 32}, {128, 128, 96}, {129, 130, 160}, {17, 257, 33}, {1, 40, 136}, {130, 8, 24}};
+// Random values after `shift` NaNs.
+template <class Element>
+std::vector<Element> shifted_values(std::size_t count, std::size_t shift, unsigned seed, Element (*convert)(float)) {
+  std::vector<Element> values(shift, convert(std::numeric_limits<float>::quiet_NaN()));
+  for (const float value : random_values(count, seed)) values.push_back(convert(value));
+  return values;
+}
 
-void check_product(const Shape& shape, const std::vector<float>& left, const std::vector<float>& right, const std::vector<float>* bias,
-                   const std::vector<float>& actual) {
-  for (std::size_t m = 0; m < shape.m; ++m) {
-    for (std::size_t n = 0; n < shape.n; ++n) {
-      double expected = bias == nullptr ? 0.0 : static_cast<double>((*bias)[n]);
-      double magnitude = std::abs(expected);
-      for (std::size_t k = 0; k < shape.k; ++k) {
-        const double product = static_cast<double>(left[m * shape.k + k]) * static_cast<double>(right[n * shape.k + k]);
-        expected += product;
-        magnitude += std::abs(product);
+float keep_float(float value) { return value; }
+
+// Returns the product. Task: the kernel's own.
+template <class Task, class Element>
+std::vector<float> check_matrix_product(const ProductShape& shape, cudaError_t (*product)(const Task&, cudaStream_t),
+                                        Element (*convert)(float), float (*widen)(Element)) {
+  const auto [rows, columns, inner, shift, with_bias] = shape;
+  CAPTURE(rows);
+  CAPTURE(columns);
+  CAPTURE(inner);
+  CAPTURE(shift);
+  const std::vector<Element> left = shifted_values(rows * inner, shift, 1, convert);
+  const std::vector<Element> right = shifted_values(columns * inner, shift, 2, convert);
+  const std::vector<float> bias = random_values(columns, 3);
+  DeviceArray<Element> device_left(left);
+  DeviceArray<Element> device_right(right);
+  DeviceArray<float> device_bias(bias);
+  DeviceArray<float> device_result(rows * columns);
+  const Task task{rows,
+                  columns,
+                  inner,
+                  device_left.data() + shift,
+                  device_right.data() + shift,
+                  with_bias ? device_bias.data() : nullptr,
+                  device_result.data()};
+  REQUIRE(product(task, nullptr) == cudaSuccess);
+  std::vector<float> result = device_result.read();
+  CHECK(device_result.is_guarded());
+
+  double worst = 0;
+  for (std::size_t row = 0; row < rows; ++row) {
+    for (std::size_t column = 0; column < columns; ++column) {
+      double expected = 0;
+      double magnitude = 0;
+      const auto add = [&](double term) {
+        expected += term;
+        magnitude += std::abs(term);
+      };
+      for (std::size_t i = 0; i < inner; ++i) {
+        add(static_cast<double>(widen(left[shift + row * inner + i])) * static_cast<double>(widen(right[shift + column * inner + i])));
       }
-      REQUIRE(std::abs(static_cast<double>(actual[m * shape.n + n]) - expected) <= 1e-6 * magnitude + 1e-30);
+      if (with_bias) add(static_cast<double>(bias[column]));
+      const double error = std::abs(static_cast<double>(result[row * columns + column]) - expected);
+      // Written so that NaN counts.
+      if (!(error <= worst * magnitude)) worst = magnitude > 0 ? error / magnitude : std::numeric_limits<double>::infinity();
     }
+  }
+  CHECK(worst < 1e-6);
+  return result;
+}
+
+template <class Task, class Element>
+void check_matrix_products(cudaError_t (*product)(const Task&, cudaStream_t), Element (*convert)(float), float (*widen)(Element)) {
+  const auto check = [&](const ProductShape& shape) { return check_matrix_product<Task>(shape, product, convert, widen); };
+  SUBCASE("sizes around the edges of tiles") {
+    in_all_schedules([&] {
+      for (const ProductShape& shape : std::initializer_list<ProductShape>{{1, 1, 1},
+                                                                           {1, 1, 200},
+                                                                           {3, 5, 7},
+                                                                           {16, 8, 16},
+                                                                           {64, 64, 32},
+                                                                           {65, 63, 33},
+                                                                           {63, 65, 31},
+                                                                           {64, 128, 64},
+                                                                           {130, 70, 129},
+                                                                           {17, 257, 96},
+                                                                           {1, 40, 136},
+                                                                           {130, 8, 24}}) {
+        check(shape);
+      }
+    });
+  }
+  SUBCASE("bias") {
+    check({33, 70, 40, 0, true});
+    check({5, 130, 0, 0, true});
+  }
+  SUBCASE("an empty inner dimension gives zeros") { check({5, 70, 0}); }
+  SUBCASE("rows that begin anywhere") {
+    for (const std::size_t inner : {40, 41, 44}) {
+      for (const std::size_t shift : {0, 1, 4, 8}) check({20, 35, inner, shift, true});
+    }
+  }
+  SUBCASE("many tiles") {
+    in_all_schedules([&] {
+      check({1, 127 * 128 + 1, 200});
+      check({2100, 927, 19, 0, true});
+      check({127 * 128 + 7, 3, 70, 1, true});
+    });
+  }
+  SUBCASE("an element does not depend on the rest of the matrix") {
+    const std::vector<float> whole = check({2100, 1000, 37});
+    const std::vector<float> row = check({1, 1000, 37});
+    for (std::size_t column = 0; column < row.size(); ++column) REQUIRE(row[column] == whole[column]);
+  }
+  SUBCASE("nothing to do") {
+    CHECK(product(Task{0, 5, 5, nullptr, nullptr, nullptr, nullptr}, nullptr) == cudaSuccess);
+    CHECK(product(Task{5, 0, 5, nullptr, nullptr, nullptr, nullptr}, nullptr) == cudaSuccess);
   }
 }
 
 }  // namespace
 
-TEST_CASE("float32 products agree with float64") {
-  in_all_schedules([] {
-    for (const Shape& shape : kShapes) {
-      CAPTURE(shape.m);
-      CAPTURE(shape.n);
-      CAPTURE(shape.k);
-      const std::vector<float> left = random_values(shape.m * shape.k, 1);
-      const std::vector<float> right = random_values(shape.n * shape.k, 2);
-      const std::vector<float> bias = random_values(shape.n, 3);
-      DeviceArray<float> device_left(left);
-      DeviceArray<float> device_right(right);
-      DeviceArray<float> device_bias(bias);
-      DeviceArray<float> result(shape.m * shape.n);
-      for (const bool biased : {false, true}) {
-        REQUIRE(gpu::matrix_product_f32({shape.m, shape.n, shape.k, device_left.data(), device_right.data(),
-                                         biased ? device_bias.data() : nullptr, result.data()},
-                                        nullptr) == cudaSuccess);
-        check_product(shape, left, right, biased ? &bias : nullptr, result.read());
-        CHECK(result.is_guarded());
-      }
-    }
-  });
+TEST_CASE("products of float32 agree with float64") {
+  check_matrix_products<gpu::MatrixProductF32, float>(gpu::matrix_product_f32, keep_float, keep_float);
 }
 
-TEST_CASE("bfloat16 products are exact but for their sums") {
-  in_all_schedules([] {
-    for (const Shape& shape : kShapes) {
-      CAPTURE(shape.m);
-      CAPTURE(shape.n);
-      CAPTURE(shape.k);
-      std::vector<float> left = random_values(shape.m * shape.k, 1);
-      std::vector<float> right = random_values(shape.n * shape.k, 2);
-      const auto narrow_all = [](std::vector<float>& values) {
-        std::vector<gpu::bfloat16> narrowed;
-        for (float& value : values) {
-          narrowed.push_back(gpu::narrow(value));
-          value = gpu::widen(narrowed.back());
-        }
-        return narrowed;
-      };
-      DeviceArray<gpu::bfloat16> device_left(narrow_all(left));
-      DeviceArray<gpu::bfloat16> device_right(narrow_all(right));
-      const std::vector<float> bias = random_values(shape.n, 3);
-      DeviceArray<float> device_bias(bias);
-      DeviceArray<float> result(shape.m * shape.n);
-      REQUIRE(gpu::matrix_product_bf16(
-                  {shape.m, shape.n, shape.k, device_left.data(), device_right.data(), device_bias.data(), result.data()}, nullptr) ==
-              cudaSuccess);
-      check_product(shape, left, right, &bias, result.read());
-      CHECK(result.is_guarded());
-    }
-  });
+TEST_CASE("products of bfloat16 are exact but for their sums") {
+  check_matrix_products<gpu::MatrixProductBF16, gpu::bfloat16>(gpu::matrix_product_bf16, gpu::narrow, gpu::widen);
 }
 
 }  // namespace secateur::test

@@ -297,6 +297,7 @@ std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t s
 AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,
                             cpu::InstructionSet instruction_set) {
   require_valid(input, options);
+  require_size(input.weights.size(), input.rows * input.columns, "weights");
   return RowAllocator(input, options, pool, context, instruction_set).run();
 }
 

@@ -15,13 +15,13 @@ constexpr float kLowestTarget = 0.01F;
 
 [[noreturn]] void invalid(const std::string& message) { throw Error(ErrorCode::kInvalidArgument, message); }
 
+}  // namespace
+
 void require_size(std::size_t size, std::size_t expected, const char* name) {
   if (size != expected) {
     invalid(std::string(name) + " has " + std::to_string(size) + " elements; expected " + std::to_string(expected) + ".");
   }
 }
-
-}  // namespace
 
 void require_valid(const AllocationInput& input, const AllocationOptions& options) {
   const auto require_dimension = [](std::size_t value, const char* name) {
@@ -32,7 +32,6 @@ void require_valid(const AllocationInput& input, const AllocationOptions& option
   require_dimension(input.rows, "rows");
   require_dimension(input.columns, "columns");
   require_dimension(input.samples, "samples");
-  require_size(input.weights.size(), input.rows * input.columns, "weights");
   require_size(input.mean_squares.size(), input.columns, "mean_squares");
   require_size(input.last_inputs.size(), input.samples * input.columns, "last_inputs");
   if (!(input.target_sparsity <= 1)) {

@@ -1,13 +1,17 @@
 // What every backend checks and prepares before it allocates rows.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "secateur/allocation.h"
 
 namespace secateur::allocation {
 
-// Throws InvalidArgument naming what is wrong.
+// Throws InvalidArgument naming a size that is not the expected one.
+void require_size(std::size_t size, std::size_t expected, const char* name);
+
+// Throws InvalidArgument naming what is wrong. Weights are not looked at: they may be on a device.
 void require_valid(const AllocationInput& input, const AllocationOptions& options);
 
 // A target of 0 or less counts as 0.01.

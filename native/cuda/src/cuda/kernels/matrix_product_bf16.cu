@@ -1,131 +1,124 @@
 #include "cuda/kernels/matrix_product_bf16.h"
-#include "cuda/tensor_core.h"
+#include "cuda/kernels/matrix_tile.h"
 
 namespace secateur::gpu {
 namespace {
 
-// A block of 2 x 4 warps makes kTile x kTile results; a warp 64 x 32 of them, from fragments of 16 x 8.
-constexpr unsigned kTile = 128;
-constexpr unsigned kDepth = 32;
-constexpr unsigned kWarpRows = 64;
-constexpr unsigned kWarpColumns = 32;
-constexpr unsigned kRowFragments = kWarpRows / 16;
-constexpr unsigned kColumnFragments = kWarpColumns / 8;
-constexpr unsigned kThreads = kTile / kWarpRows * (kTile / kWarpColumns) * kWarpLanes;
-// Tiles on their way: one is multiplied while the others arrive.
-constexpr unsigned kStages = 3;
-// 16 bytes.
-constexpr unsigned kChunk = 8;
-constexpr unsigned kRowChunks = kDepth / kChunk;
+// Warps of a block and how they divide its tile.
+constexpr unsigned kWarpRows = 2;
+constexpr unsigned kWarpColumns = 4;
+constexpr unsigned kThreads = kWarpRows * kWarpColumns * kWarpLanes;
+constexpr unsigned kStages = 4;
+constexpr unsigned kInner = kStripInner<bfloat16>;
+// Sizes of one multiply_accumulate_bf16.
+constexpr unsigned kFragmentRows = 16;
+constexpr unsigned kFragmentColumns = 8;
+constexpr unsigned kFragmentInner = 16;
 
-struct Stage {
-  bfloat16 left[kTile * kDepth];
-  bfloat16 right[kTile * kDepth];
+template <unsigned Tile>
+struct Strips {
+  bfloat16 left[Tile * kInner];
+  bfloat16 right[Tile * kInner];
 };
 
-// Where a chunk of a row lies. Rows are 64 bytes; the swizzle puts the same chunk of eight neighbouring rows on different banks.
-__device__ unsigned place_of(unsigned row, unsigned chunk) { return row * kDepth + (chunk ^ (row / 2 % kRowChunks)) * kChunk; }
-
-// Aligned: rows begin on 16 bytes, so chunks are copied whole while others are multiplied.
-template <bool Aligned>
-__device__ void load_tile(const bfloat16* matrix, std::size_t rows, std::size_t columns, std::size_t first_row, std::size_t first_column,
-                          bfloat16* tile) {
-  for (unsigned i = threadIdx.x; i < kTile * kRowChunks; i += kThreads) {
-    const unsigned row = i / kRowChunks;
-    const unsigned chunk = i % kRowChunks;
-    const std::size_t column = first_column + chunk * kChunk;
-    const std::size_t left = first_row + row < rows && column < columns ? columns - column : 0;
-    const unsigned count = left < kChunk ? static_cast<unsigned>(left) : kChunk;
-    const bfloat16* const source = count > 0 ? matrix + (first_row + row) * columns + column : matrix;
-    bfloat16* const target = tile + place_of(row, chunk);
-    if (Aligned) {
-      copy_async_16(target, source, count * static_cast<unsigned>(sizeof(bfloat16)));
-    } else {
-      for (unsigned j = 0; j < kChunk; ++j) target[j] = j < count ? source[j] : bfloat16{0};
-    }
-  }
+// Fragments of 16 rows from `row` on; the first two matrices are the rows, the others the same rows 8 further along the inner dimension.
+__device__ inline void load_left(unsigned (&fragment)[4], const bfloat16* strip, unsigned row, unsigned inner, unsigned lane) {
+  const unsigned place = place_of_piece(row + lane % 16, inner * 2 + lane / 16);
+  load_matrices(fragment, strip + place * kPieceElements<bfloat16>);
 }
 
-template <bool Aligned>
-__device__ void load_stage(const MatrixProductBF16& task, std::size_t first_row, std::size_t first_column, std::size_t begin,
-                           Stage& stage) {
-  if (begin < task.k) {
-    load_tile<Aligned>(task.left, task.m, task.k, first_row, begin, stage.left);
-    load_tile<Aligned>(task.right, task.n, task.k, first_column, begin, stage.right);
-  }
-  // An empty group too, so that the number of groups tells what has arrived.
-  copy_async_commit();
+// Fragments of 16 columns from `column` on: two of eight columns, each with its two steps along the inner dimension.
+__device__ inline void load_right(unsigned (&first)[2], unsigned (&second)[2], const bfloat16* strip, unsigned column, unsigned inner,
+                                  unsigned lane) {
+  const unsigned place = place_of_piece(column + lane / 16 * 8 + lane % 8, inner * 2 + lane / 8 % 2);
+  unsigned both[4];
+  load_matrices(both, strip + place * kPieceElements<bfloat16>);
+  first[0] = both[0];
+  first[1] = both[1];
+  second[0] = both[2];
+  second[1] = both[3];
 }
 
-template <bool Aligned>
-__global__ void __launch_bounds__(kThreads) multiply_kernel(MatrixProductBF16 task) {
-  SECATEUR_DYNAMIC_SHARED(Stage, stages);
-  const std::size_t first_row = std::size_t{blockIdx.x} * kTile;
-  const std::size_t first_column = std::size_t{blockIdx.y} * kTile;
-  const unsigned lane = threadIdx.x % kWarpLanes;
+template <unsigned Tile>
+__global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductBF16 task) {
+  constexpr unsigned kOwnRows = Tile / kWarpRows;
+  constexpr unsigned kOwnColumns = Tile / kWarpColumns;
+  constexpr unsigned kRowFragments = kOwnRows / kFragmentRows;
+  constexpr unsigned kColumnFragments = kOwnColumns / kFragmentColumns;
+  static_assert(kColumnFragments % 2 == 0, "right fragments are loaded two at a time");
+  SECATEUR_DYNAMIC_SHARED(Strips<Tile>, stages);
+  const TilePosition tile = tile_of_block((task.m + Tile - 1) / Tile, (task.n + Tile - 1) / Tile);
+  const std::size_t first_row = tile.row * Tile;
+  const std::size_t first_column = tile.column * Tile;
+  const OperandRows<bfloat16> left = rows_of(task.left, task.m, task.k, first_row, Tile);
+  const OperandRows<bfloat16> right = rows_of(task.right, task.n, task.k, first_column, Tile);
   const unsigned warp = threadIdx.x / kWarpLanes;
-  const unsigned warp_row = warp / (kTile / kWarpColumns) * kWarpRows;
-  const unsigned warp_column = warp % (kTile / kWarpColumns) * kWarpColumns;
+  const unsigned lane = threadIdx.x % kWarpLanes;
+  const unsigned own_row = warp / kWarpColumns * kOwnRows;
+  const unsigned own_column = warp % kWarpColumns * kOwnColumns;
+
+  const std::size_t steps = (task.k + kInner - 1) / kInner;
+  const auto start_step = [&](std::size_t step) {
+    if (step < steps) {
+      Strips<Tile>& strips = stages[step % kStages];
+      copy_strip<Tile, kThreads>(strips.left, left, step * kInner);
+      copy_strip<Tile, kThreads>(strips.right, right, step * kInner);
+    }
+    copy_async_commit();
+  };
+
   float sums[kRowFragments][kColumnFragments][4] = {};
-  for (unsigned stage = 0; stage + 1 < kStages; ++stage) {
-    load_stage<Aligned>(task, first_row, first_column, std::size_t{stage} * kDepth, stages[stage]);
-  }
-  const std::size_t tiles = (task.k + kDepth - 1) / kDepth;
-  for (std::size_t tile = 0; tile < tiles; ++tile) {
-    copy_async_wait<static_cast<int>(kStages) - 2>();
-    // Everybody's copies have arrived, and the stage that is filled next is no longer read.
+#pragma unroll 1
+  for (unsigned step = 0; step + 1 < kStages; ++step) start_step(step);
+  for (std::size_t step = 0; step < steps; ++step) {
+    copy_async_wait<kStages - 2>();
+    // Also: everyone is done with the stage that is filled next.
     __syncthreads();
-    const std::size_t ahead = tile + kStages - 1;
-    load_stage<Aligned>(task, first_row, first_column, ahead * kDepth, stages[ahead % kStages]);
-    const Stage& stage = stages[tile % kStages];
+    start_step(step + kStages - 1);
+    const Strips<Tile>& strips = stages[step % kStages];
 #pragma unroll
-    for (unsigned step = 0; step < kDepth / 16; ++step) {
-      unsigned left[kRowFragments][4];
-      unsigned right[kColumnFragments][2];
+    for (unsigned inner = 0; inner < kInner / kFragmentInner; ++inner) {
+      unsigned lefts[kRowFragments][4];
+      unsigned rights[kColumnFragments][2];
 #pragma unroll
-      for (unsigned i = 0; i < kRowFragments; ++i) {
-        load_matrices(left[i], stage.left + place_of(warp_row + i * 16 + lane % 16, step * 2 + lane / 16));
-      }
+      for (unsigned i = 0; i < kRowFragments; ++i) load_left(lefts[i], strips.left, own_row + i * kFragmentRows, inner, lane);
 #pragma unroll
       for (unsigned j = 0; j < kColumnFragments; j += 2) {
-        unsigned pair[4];
-        load_matrices(pair, stage.right + place_of(warp_column + j * 8 + lane / 16 * 8 + lane % 8, step * 2 + lane / 8 % 2));
-        right[j][0] = pair[0];
-        right[j][1] = pair[1];
-        right[j + 1][0] = pair[2];
-        right[j + 1][1] = pair[3];
+        load_right(rights[j], rights[j + 1], strips.right, own_column + j * kFragmentColumns, inner, lane);
       }
 #pragma unroll
       for (unsigned i = 0; i < kRowFragments; ++i) {
 #pragma unroll
-        for (unsigned j = 0; j < kColumnFragments; ++j) multiply_accumulate_bf16(sums[i][j], left[i], right[j]);
+        for (unsigned j = 0; j < kColumnFragments; ++j) multiply_accumulate_bf16(sums[i][j], lefts[i], rights[j]);
       }
     }
   }
+
+  float* const result = task.result + first_row * task.n + first_column;
 #pragma unroll
-  for (unsigned i = 0; i < kRowFragments; ++i) {
+  for (unsigned j = 0; j < 2 * kColumnFragments; ++j) {
+    const unsigned column = own_column + j / 2 * kFragmentColumns + lane % 4 * 2 + j % 2;
+    if (column >= right.count) continue;
+    const float bias = task.bias == nullptr ? 0.0F : task.bias[first_column + column];
 #pragma unroll
-    for (unsigned j = 0; j < kColumnFragments; ++j) {
-#pragma unroll
-      for (unsigned value = 0; value < 4; ++value) {
-        const std::size_t m = first_row + warp_row + i * 16 + lane / 4 + value / 2 * 8;
-        const std::size_t n = first_column + warp_column + j * 8 + lane % 4 * 2 + value % 2;
-        if (m < task.m && n < task.n) {
-          task.result[m * task.n + n] = task.bias == nullptr ? sums[i][j][value] : sums[i][j][value] + task.bias[n];
-        }
-      }
+    for (unsigned i = 0; i < 2 * kRowFragments; ++i) {
+      const unsigned row = own_row + i / 2 * kFragmentRows + i % 2 * 8 + lane / 4;
+      if (row < left.count) result[row * task.n + column] = sums[i / 2][j / 2][i % 2 * 2 + j % 2] + bias;
     }
   }
+}
+
+template <unsigned Tile>
+cudaError_t launch_tiles(const MatrixProductBF16& task, cudaStream_t stream) {
+  const auto tiles = static_cast<unsigned>(tile_count(task.m, task.n, Tile));
+  return launch(multiply<Tile>, dim3(tiles), dim3(kThreads), kStages * sizeof(Strips<Tile>), stream, task);
 }
 
 }  // namespace
 
 cudaError_t matrix_product_bf16(const MatrixProductBF16& task, cudaStream_t stream) {
   if (task.m == 0 || task.n == 0) return cudaSuccess;
-  const dim3 grid(static_cast<unsigned>((task.m + kTile - 1) / kTile), static_cast<unsigned>((task.n + kTile - 1) / kTile));
-  const auto is_aligned = [](const bfloat16* matrix) { return reinterpret_cast<std::uintptr_t>(matrix) % 16 == 0; };
-  const bool aligned = task.k % kChunk == 0 && is_aligned(task.left) && is_aligned(task.right);
-  return launch(aligned ? multiply_kernel<true> : multiply_kernel<false>, grid, dim3(kThreads), kStages * sizeof(Stage), stream, task);
+  return fills_with_large_tiles(task.m, task.n) ? launch_tiles<kLargeTile>(task, stream) : launch_tiles<kSmallTile>(task, stream);
 }
 
 }  // namespace secateur::gpu

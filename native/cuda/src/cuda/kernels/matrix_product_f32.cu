@@ -16,14 +16,16 @@ struct Strips {
   float right[Tile * kInner];
 };
 
-__device__ inline float4 piece_of(const float* strip, unsigned row, unsigned piece) {
-  return *reinterpret_cast<const float4*>(strip + place_of_piece(row, piece) * kPieceElements<float>);
+// The piece of every 16th row of a strip: a pointer to that of `row` and the distance to the next.
+__device__ inline const float4* pieces_of(const float* strip, unsigned row, unsigned piece) {
+  return reinterpret_cast<const float4*>(strip) + place_of_piece(row, piece);
 }
+constexpr unsigned kNextPiece = kSquare * kRowPieces;
+static_assert(kSquare % kSwizzleRows == 0, "those rows have the same order of pieces");
 
 template <unsigned Tile>
 __global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductF32 task) {
   constexpr unsigned kOwn = Tile / kSquare;
-  constexpr unsigned kHalf = kOwn / 2;
   SECATEUR_DYNAMIC_SHARED(Strips<Tile>, stages);
   const TilePosition tile = tile_of_block((task.m + Tile - 1) / Tile, (task.n + Tile - 1) / Tile);
   const std::size_t first_row = tile.row * Tile;
@@ -55,38 +57,39 @@ __global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductF32 task) {
     __syncthreads();
     start_step(step + kStages - 1);
     const Strips<Tile>& strips = stages[step % kStages];
-    // Half of the rows at a time, and pieces not unrolled: more values fetched ahead would cost more registers than there are.
+    // Not unrolled: pieces fetched ahead would cost more registers than there are.
 #pragma unroll 1
     for (unsigned piece = 0; piece < kRowPieces; ++piece) {
+      const float4* const left_pieces = pieces_of(strips.left, own_row, piece);
+      const float4* const right_pieces = pieces_of(strips.right, own_column, piece);
+      float4 rows[kOwn];
 #pragma unroll
-      for (unsigned half = 0; half < 2; ++half) {
-        float4 rows[kHalf];
+      for (unsigned i = 0; i < kOwn; ++i) rows[i] = left_pieces[i * kNextPiece];
 #pragma unroll
-        for (unsigned i = 0; i < kHalf; ++i) rows[i] = piece_of(strips.left, own_row + (half * kHalf + i) * kSquare, piece);
+      for (unsigned j = 0; j < kOwn; ++j) {
+        const float4 column = right_pieces[j * kNextPiece];
 #pragma unroll
-        for (unsigned j = 0; j < kOwn; ++j) {
-          const float4 column = piece_of(strips.right, own_column + j * kSquare, piece);
-#pragma unroll
-          for (unsigned i = 0; i < kHalf; ++i) {
-            float& sum = sums[half * kHalf + i][j];
-            sum = fmaf(rows[i].x, column.x, sum);
-            sum = fmaf(rows[i].y, column.y, sum);
-            sum = fmaf(rows[i].z, column.z, sum);
-            sum = fmaf(rows[i].w, column.w, sum);
-          }
+        for (unsigned i = 0; i < kOwn; ++i) {
+          float sum = sums[i][j];
+          sum = fmaf(rows[i].x, column.x, sum);
+          sum = fmaf(rows[i].y, column.y, sum);
+          sum = fmaf(rows[i].z, column.z, sum);
+          sums[i][j] = fmaf(rows[i].w, column.w, sum);
         }
       }
     }
   }
 
+  float* const result = task.result + first_row * task.n + first_column;
 #pragma unroll
-  for (unsigned i = 0; i < kOwn; ++i) {
-    const std::size_t row = first_row + own_row + i * kSquare;
+  for (unsigned j = 0; j < kOwn; ++j) {
+    const unsigned column = own_column + j * kSquare;
+    if (column >= right.count) continue;
+    const float bias = task.bias == nullptr ? 0.0F : task.bias[first_column + column];
 #pragma unroll
-    for (unsigned j = 0; j < kOwn; ++j) {
-      const std::size_t column = first_column + own_column + j * kSquare;
-      if (row >= task.m || column >= task.n) continue;
-      task.result[row * task.n + column] = task.bias == nullptr ? sums[i][j] : sums[i][j] + task.bias[column];
+    for (unsigned i = 0; i < kOwn; ++i) {
+      const unsigned row = own_row + i * kSquare;
+      if (row < left.count) result[row * task.n + column] = sums[i][j] + bias;
     }
   }
 }

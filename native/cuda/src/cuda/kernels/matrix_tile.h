@@ -60,7 +60,9 @@ inline constexpr unsigned kPieceElements = 16 / sizeof(Element);
 template <class Element>
 inline constexpr unsigned kStripInner = kRowPieces* kPieceElements<Element>;
 
-// Where a piece lies, in pieces. Eight neighbouring rows that read the same piece touch all banks once.
+// Where a piece lies, in pieces. Eight neighbouring rows that read the same piece touch all banks once. Rows that are a multiple of
+// kSwizzleRows apart have the same order of pieces, so that their places differ by a constant.
+inline constexpr unsigned kSwizzleRows = 8;
 __device__ inline unsigned place_of_piece(unsigned row, unsigned piece) { return row * kRowPieces + (piece ^ (row / 2 % kRowPieces)); }
 
 // Starts filling a strip of `Rows` rows from the operand's columns first_inner and following, with zeros beyond its edges; all `Threads`
@@ -68,15 +70,19 @@ __device__ inline unsigned place_of_piece(unsigned row, unsigned piece) { return
 template <unsigned Rows, unsigned Threads, class Element>
 __device__ inline void copy_strip(Element* strip, const OperandRows<Element>& operand, std::size_t first_inner) {
   constexpr unsigned kPiece = kPieceElements<Element>;
-  static_assert(Rows * kRowPieces % Threads == 0, "threads take the same number of pieces");
+  static_assert(Rows * kRowPieces % Threads == 0, "threads take as many pieces");
+  constexpr unsigned kRoundRows = Threads / kRowPieces;
+  static_assert(kRoundRows % kSwizzleRows == 0, "rows of a thread have the same order of pieces");
+  const unsigned first_row = threadIdx.x / kRowPieces;
   const unsigned piece = threadIdx.x % kRowPieces;
   const std::size_t begin = first_inner + piece * kPiece;
   const std::size_t beyond = begin < operand.inner ? operand.inner - begin : 0;
   const unsigned inside = beyond < kPiece ? static_cast<unsigned>(beyond) : kPiece;
+  Element* const first_target = strip + place_of_piece(first_row, piece) * kPiece;
 #pragma unroll
-  for (unsigned round = 0; round < Rows * kRowPieces / Threads; ++round) {
-    const unsigned row = (round * Threads + threadIdx.x) / kRowPieces;
-    Element* const target = strip + place_of_piece(row, piece) * kPiece;
+  for (unsigned round = 0; round < Rows / kRoundRows; ++round) {
+    const unsigned row = first_row + round * kRoundRows;
+    Element* const target = first_target + round * kRoundRows * kStripInner<Element>;
     const unsigned count = row < operand.count ? inside : 0;
     const Element* const source = count == 0 ? operand.values : operand.values + row * operand.inner + begin;
     if (operand.aligned) {

@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "backend_under_test.h"
 #include "reference_block.h"
 #include "secateur/backend.h"
 
@@ -18,7 +19,7 @@ constexpr std::size_t kSamples = 2;
 
 // A model without blocks: hidden states are rows of the table, logits their normalised form times the head.
 struct Model {
-  Model(std::size_t vocabulary, std::size_t threads, double scale) : backend(create_cpu_backend(threads, 1U << 28)) {
+  Model(std::size_t vocabulary, std::size_t threads, double scale) : backend(test::open_backend(threads, 1U << 28)) {
     architecture = {
         kHidden, 1, 1, 1, 2, vocabulary, 4096, Normalization::kRms, 1e-6, PositionEncoding::kRotary, 10000.0, 0, FeedForward::kGatedSilu};
     std::mt19937 generator(3);

@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "cpu/gemm.h"
+#include "backend_under_test.h"
 #include "reference_block.h"
 #include "secateur/backend.h"
 
@@ -59,7 +59,7 @@ constexpr std::size_t kSamples = 3;
 struct Fixture {
   Fixture(const Case& test_case, std::size_t threads, Compute compute = Compute::kF32)
       : tokens(test_case.tokens),
-        backend(create_cpu_backend(threads, 1U << 30)),
+        backend(test::open_backend(threads, 1U << 30)),
         session(backend->open_session(test_case.architecture, compute)) {
     const Architecture& a = test_case.architecture;
     block = test::random_block(a, test_case.biases, 11);
@@ -277,8 +277,8 @@ TEST_CASE("a block pruned to 80 %, and one computed in bf16, agree with float64"
   // bfloat16 has 8 bits of mantissa, and inputs pass through up to three products.
   for (const Kind kind : {Kind{"pruned f32", Compute::kF32, true, 1e-5}, Kind{"dense bf16", Compute::kBF16, false, 3e-2},
                           Kind{"pruned bf16", Compute::kBF16, true, 3e-2}}) {
-    if (kind.compute == Compute::kBF16 && !cpu::why_no_bf16().empty()) {
-      MESSAGE("skipped: " << kind.name << ", because " << cpu::why_no_bf16());
+    if (kind.compute == Compute::kBF16 && !test::why_no_bf16().empty()) {
+      MESSAGE("skipped: " << kind.name << ", because " << test::why_no_bf16());
       continue;
     }
     for (const Case& test_case : kCases) {

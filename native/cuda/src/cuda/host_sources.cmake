@@ -1,0 +1,8 @@
+# What of the CUDA backend runs on the host, compiled by the C++ compiler.
+set(SECATEUR_CUDA_HOST_SOURCES
+  ${CMAKE_CURRENT_LIST_DIR}/backend.cc
+  ${CMAKE_CURRENT_LIST_DIR}/block_runner.cc
+  ${CMAKE_CURRENT_LIST_DIR}/device_shard.cc
+  ${CMAKE_CURRENT_LIST_DIR}/row_allocation.cc
+  ${CMAKE_CURRENT_LIST_DIR}/session.cc
+)
