@@ -18,7 +18,12 @@ namespace {
 constexpr int kPoison = 0xff;
 constexpr std::size_t kGuardBytes = 256;
 
-thread_local Block* block_of_this_thread = nullptr;
+// Blocks run one after the other, by whoever holds the device.
+Block* running_block = nullptr;
+
+bool is_same_place(const char* file, int line, const char* other_file, int other_line) {
+  return line == other_line && (file == other_file || std::strcmp(file, other_file) == 0);
+}
 
 std::string place(const char* file, int line) {
   const char* const slash = std::strrchr(file, '/');
@@ -105,8 +110,8 @@ Block::Block(dim3 size, dim3 grid, std::size_t dynamic_shared_bytes, const Sched
 Block::~Block() = default;
 
 Block& Block::current() {
-  if (block_of_this_thread == nullptr) std::abort();
-  return *block_of_this_thread;
+  if (running_block == nullptr) std::abort();
+  return *running_block;
 }
 
 Block::Thread& Block::running() { return *threads_[running_]; }
@@ -114,7 +119,7 @@ Block::Thread& Block::running() { return *threads_[running_]; }
 const ThreadPosition& Block::position() const { return threads_[running_]->position; }
 
 std::string Block::run(uint3 index) {
-  block_of_this_thread = this;
+  running_block = this;
   for (auto& [key, memory] : shared_) {
     if (memory->live()) memory->reset();
   }
@@ -167,7 +172,7 @@ std::string Block::run(uint3 index) {
     }
     if (!progress) fail(describe_deadlock());
   }
-  block_of_this_thread = nullptr;
+  running_block = nullptr;
   return failure_;
 }
 
@@ -206,7 +211,7 @@ void Block::synchronize(const char* file, int line) {
   if (at_barrier_ == 0) {
     barrier_file_ = file;
     barrier_line_ = line;
-  } else if (line != barrier_line_ || std::strcmp(file, barrier_file_) != 0) {
+  } else if (!is_same_place(file, line, barrier_file_, barrier_line_)) {
     fail("divergent barrier: " + describe(self) + " is at " + place(file, line) + ", others are at " + place(barrier_file_, barrier_line_));
   }
   self.file = file;
@@ -240,7 +245,7 @@ const LaneValues& Block::exchange(unsigned mask, const void* value, std::size_t 
     gathering.kind = kind;
     gathering.file = file;
     gathering.line = line;
-  } else if (gathering.kind != kind || gathering.line != line || std::strcmp(gathering.file, file) != 0) {
+  } else if (gathering.kind != kind || !is_same_place(file, line, gathering.file, gathering.line)) {
     fail("divergent warp: " + describe(self) + " is at " + place(file, line) + ", other lanes of its mask are at " +
          place(gathering.file, gathering.line));
     stop_for_ever();

@@ -19,6 +19,8 @@ struct Tiles {
   // Lanes read a column of keys: a row more than a whole number of banks apart.
   float keys[kKeys][kWidth + 1];
   float values[kKeys][kWidth];
+  // Weights of the keys for each query, written and read by one warp.
+  float weights[kQueries][kKeys];
 };
 
 template <unsigned LaneDimensions>
@@ -90,16 +92,18 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(AttentionTask task) {
       scores[q] = expf(scores[q] - shift);
       maxima[q] = maximum;
       weights[q] = weights[q] * correction + warp_sum(scores[q]);
+      tiles->weights[warp * kWarpQueries + q][lane] = scores[q];
 #pragma unroll
       for (unsigned d = 0; d < LaneDimensions; ++d) sums[q][d] *= correction;
     }
+    __syncwarp();
     for (unsigned key = 0; key < kKeys; ++key) {
       float value[LaneDimensions];
 #pragma unroll
       for (unsigned d = 0; d < LaneDimensions; ++d) value[d] = tiles->values[key][d * kWarpLanes + lane];
 #pragma unroll
       for (unsigned q = 0; q < kWarpQueries; ++q) {
-        const float weight = __shfl_sync(kAllLanes, scores[q], static_cast<int>(key));
+        const float weight = tiles->weights[warp * kWarpQueries + q][key];
 #pragma unroll
         for (unsigned d = 0; d < LaneDimensions; ++d) sums[q][d] = fmaf(weight, value[d], sums[q][d]);
       }
