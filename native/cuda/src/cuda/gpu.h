@@ -33,16 +33,27 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::si
   extern __shared__ __align__(16) unsigned char secateur_dynamic_shared[]; \
   Type* const name = reinterpret_cast<Type*>(secateur_dynamic_shared)
 
-#else
+#elif __has_include("cuda_on_host.h")
 
 #include "cuda_on_host.h"
 
+#else
+
+// The backend's host code: it calls the entries of kernels, whose code is compiled elsewhere.
+#include <cuda_runtime.h>
+
+#endif
+
+#if defined(__CUDACC__) || __has_include("cuda_on_host.h")
+#define SECATEUR_KERNEL_CODE
 #endif
 
 namespace secateur::gpu {
 
 inline constexpr unsigned kWarpLanes = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffU;
+
+#if defined(SECATEUR_KERNEL_CODE)
 
 // Sum over the lanes of a full warp, in every lane, always in the same order.
 template <class Value>
@@ -56,5 +67,7 @@ __device__ inline float warp_maximum(float value) {
   for (int distance = 16; distance > 0; distance /= 2) value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, distance));
   return value;
 }
+
+#endif
 
 }  // namespace secateur::gpu

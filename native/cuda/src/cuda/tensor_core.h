@@ -11,6 +11,13 @@ struct bfloat16 {
   std::uint16_t bits;
 };
 
+// A float16 as stored.
+struct float16 {
+  std::uint16_t bits;
+};
+
+#if defined(SECATEUR_KERNEL_CODE)
+
 __device__ inline float widen(bfloat16 value) { return __uint_as_float(static_cast<unsigned>(value.bits) << 16); }
 
 __device__ inline bfloat16 narrow(float value) {
@@ -21,11 +28,6 @@ __device__ inline bfloat16 narrow(float value) {
 
 __device__ inline float widen(float value) { return value; }
 
-// A float16 as stored.
-struct float16 {
-  std::uint16_t bits;
-};
-
 // Exact for every value, subnormal ones too.
 __device__ inline float widen(float16 value) {
   const unsigned sign = static_cast<unsigned>(value.bits & 0x8000U) << 16;
@@ -35,6 +37,8 @@ __device__ inline float widen(float16 value) {
   if (magnitude >= 0x7c00U) return __uint_as_float(sign | 0x7f800000U | ((magnitude & 0x3ffU) << 13));
   return __uint_as_float(sign | ((magnitude << 13) + 0x38000000U));
 }
+
+#endif
 
 #if defined(__CUDACC__)
 
@@ -86,6 +90,6 @@ __device__ inline void multiply_accumulate_bf16(float (&sums)[4], const unsigned
 
 }  // namespace secateur::gpu
 
-#if !defined(__CUDACC__)
+#if defined(SECATEUR_KERNEL_CODE) && !defined(__CUDACC__)
 #include "tensor_core_on_host.h"
 #endif
