@@ -5,7 +5,14 @@ import { basename, dirname, join } from 'node:path';
 import { findExecutable } from './lib/find-executable.mjs';
 import { withFileLock } from './lib/file-lock.mjs';
 import { fingerprint } from './lib/fingerprint.mjs';
-import { addonBuildFolder, buildAddon, buildCppTests, cppTestsBuildFolder } from './lib/native-build.mjs';
+import {
+  addonBuildFolder,
+  buildAddon,
+  buildCppTests,
+  buildEmulatedCuda,
+  cppTestsBuildFolder,
+  emulatedCudaBuildFolder,
+} from './lib/native-build.mjs';
 import { refreshGeneratedFiles } from './lib/protobuf.mjs';
 import { CommandError, requireCommand } from './lib/run-command.mjs';
 import { unlessStamped } from './lib/stamp.mjs';
@@ -42,6 +49,7 @@ async function setUp(args) {
     await compileTypeScript(),
     await compileAddon(),
     withTests && (await compileCppTests()),
+    withTests && (await compileEmulatedCuda()),
   ]);
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
   say(changed.includes(true) ? `Set up in ${seconds} s.` : `Everything is set up already (${seconds} s).`);
@@ -101,12 +109,21 @@ function compileCppTests() {
   const { paths, values } = fingerprintEngine();
   return unlessStamped(
     join(cppTestsBuildFolder, '.secateur-stamp'),
-    fingerprint({ paths: [...paths, 'native/cuda/test'], values }),
+    fingerprint({ paths: [...paths, 'native/cuda/test', 'native/cuda/emulator', 'tests/conformance'], values }),
     async () => {
       say('Building the C++ tests with sanitizers.');
       await buildCppTests();
     },
   );
+}
+
+function compileEmulatedCuda() {
+  const { paths, values } = fingerprintEngine();
+  const inputs = fingerprint({ paths: [...paths, 'native/cuda/test/cuda', 'native/cuda/emulator'], values });
+  return unlessStamped(join(emulatedCudaBuildFolder, '.secateur-stamp'), inputs, async () => {
+    say('Building the CUDA backend for the host.');
+    await buildEmulatedCuda();
+  });
 }
 
 try {

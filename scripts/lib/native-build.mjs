@@ -8,6 +8,8 @@ import { workspaceRoot } from './workspace-root.mjs';
 export const nativeFolder = join(workspaceRoot, 'native', 'cuda');
 export const addonBuildFolder = join(nativeFolder, 'build');
 export const cppTestsBuildFolder = join(addonBuildFolder, 'tests');
+/** The CUDA backend as tests load it where there is no GPU. */
+export const emulatedCudaBuildFolder = join(addonBuildFolder, 'cuda-on-host');
 
 const jobs = String(Math.max(1, cpus().length));
 
@@ -21,12 +23,23 @@ export async function buildAddon() {
 /** Builds the C++ tests with the address and undefined-behaviour sanitizers. */
 export async function buildCppTests() {
   forgetMovedBuild(cppTestsBuildFolder);
-  const hasNinja = (await runCommand('ninja', ['--version'], { quiet: true })).code === 0;
-  const configuration = ['-DCMAKE_BUILD_TYPE=RelWithDebInfo', '-DSECATEUR_TESTS=ON', '-DSECATEUR_SANITIZE=ON'];
-  await requireCommand('cmake', ['-S', nativeFolder, '-B', cppTestsBuildFolder, ...(hasNinja ? ['-G', 'Ninja'] : []), ...configuration], {
-    quiet: true,
-  });
+  const configuration = ['-DCMAKE_BUILD_TYPE=RelWithDebInfo', '-DSECATEUR_TESTS=ON', '-DSECATEUR_SANITIZE=ON', '-DSECATEUR_CUDA=OFF'];
+  await configure(cppTestsBuildFolder, configuration);
   await requireCommand('cmake', ['--build', cppTestsBuildFolder, '--parallel', jobs], { quiet: true });
+}
+
+/** Builds the CUDA backend for the host, at full speed: whole jobs run on it in tests. */
+export async function buildEmulatedCuda() {
+  forgetMovedBuild(emulatedCudaBuildFolder);
+  await configure(emulatedCudaBuildFolder, ['-DCMAKE_BUILD_TYPE=Release', '-DSECATEUR_TESTS=ON', '-DSECATEUR_CUDA=OFF']);
+  const target = ['--target', 'secateur_cuda_on_host_backend'];
+  await requireCommand('cmake', ['--build', emulatedCudaBuildFolder, '--parallel', jobs, ...target], { quiet: true });
+}
+
+/** @param {string} folder @param {readonly string[]} options */
+async function configure(folder, options) {
+  const hasNinja = (await runCommand('ninja', ['--version'], { quiet: true })).code === 0;
+  await requireCommand('cmake', ['-S', nativeFolder, '-B', folder, ...(hasNinja ? ['-G', 'Ninja'] : []), ...options], { quiet: true });
 }
 
 /** CMake refuses a build folder that was configured under another path. @param {string} folder */

@@ -7,12 +7,17 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
-/** Runs the real `secateur` command to its end. `onStderr` sees what it has written so far and may signal the process. */
+/**
+ * Runs the real `secateur` command to its end. `onStderr` sees what it has written so far and may signal the process. `variables` are added
+ * to its environment.
+ */
 export async function runCommand(
   args: readonly string[],
   onStderr: (soFar: string, signal: (name: NodeJS.Signals) => void) => void = () => undefined,
+  variables: Readonly<Record<string, string>> = {},
 ): Promise<CommandResult> {
-  const { NODE_OPTIONS: _jestOnly, ...environment } = process.env;
+  const { NODE_OPTIONS: _jestOnly, ...inherited } = process.env;
+  const environment = { ...inherited, ...variables };
   const child = spawn(process.execPath, [commandPath, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: environment });
   let stdout = '';
   let stderr = '';

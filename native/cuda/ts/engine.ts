@@ -149,7 +149,7 @@ export interface EngineDescription {
   readonly backend: 'cpu' | 'cuda';
   /** Why this backend was chosen, for people. */
   readonly reason: string;
-  /** `avx512`, `avx2` or `generic`. */
+  /** `avx512`, `avx2` or `generic`; of a GPU, its name and compute capability. */
   readonly instructionSet: string;
   /** Matrix library with version. */
   readonly gemm: string;

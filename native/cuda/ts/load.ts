@@ -41,7 +41,13 @@ export interface NativeSession {
 
 /** class Engine of the addon. */
 export interface NativeEngine {
-  describe(): { readonly backend: 'cpu'; readonly instructionSet: string; readonly gemm: string; readonly threads: number };
+  describe(): {
+    readonly backend: 'cpu' | 'cuda';
+    readonly reason: string;
+    readonly instructionSet: string;
+    readonly gemm: string;
+    readonly threads: number;
+  };
   memoryUsedBytes(): number;
   openSession(architecture: EngineArchitecture, compute: Compute): NativeSession;
   allocateMatrix(
@@ -56,7 +62,11 @@ export interface NativeEngine {
 }
 
 interface NativeAddon {
-  readonly Engine: new (options: { readonly threads: number; readonly memoryBudgetBytes: number }) => NativeEngine;
+  readonly Engine: new (options: {
+    readonly backend: 'auto' | 'cpu' | 'cuda';
+    readonly threads: number;
+    readonly memoryBudgetBytes: number;
+  }) => NativeEngine;
 }
 
 const ADDON_PATH = '../build/Release/secateur_native.node';

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import type { AllocationOptions, Engine, EngineError, EngineSession, ReducedStatistics } from './engine.js';
+import type { AllocationOptions, Engine, EngineDescription, EngineError, EngineSession, ReducedStatistics } from './engine.js';
 import { openEngine } from './open-engine.js';
 import { loadSampleModel, readTensors, SAMPLE_BLOCKS, SAMPLE_MODELS, toFloats, toInts } from './testing/sample-models.js';
 
@@ -267,6 +267,23 @@ describe('a process', () => {
   });
 });
 
-test('the cuda backend is refused with a reason', () => {
-  expect(() => openEngine({ backend: 'cuda', threads: 1, memoryBudgetBytes: 1 })).toThrow(/cuda.*CPU only/);
+describe('the choice of a backend', () => {
+  const describeEngine = async (backend: 'auto' | 'cpu' | 'cuda'): Promise<EngineDescription> => {
+    const engine = openEngine({ backend, threads: 1, memoryBudgetBytes: 2 ** 30 });
+    await engine.close();
+    return engine.description;
+  };
+
+  test('says why it is the CPU', async () => {
+    expect(await describeEngine('cpu')).toMatchObject({ backend: 'cpu', reason: 'asked for' });
+  });
+
+  // With a GPU, without a driver, or without a toolkit when the engine was built: each has its own reason.
+  test('tells what it knows of a GPU', async () => {
+    const { backend, reason } = await describeEngine('auto');
+    expect(backend === 'cuda' ? reason : `cpu, ${reason}`).toMatch(
+      /^\d+ device.*compute capability|^cpu, no CUDA: (no NVIDIA driver|the NVIDIA driver sees no device|this build has no CUDA library)/,
+    );
+    if (backend === 'cpu') await expect(describeEngine('cuda')).rejects.toThrow(reason.slice('no CUDA: '.length));
+  });
 });

@@ -3,7 +3,6 @@ import { EngineError, type CallOptions, type Engine, type EngineOptions, type En
 import { loadAddon, type NativeCall, type NativeEngine, type NativeSession } from './load.js';
 
 const VERSION = '0.1.0';
-const NO_CUDA = 'this version computes on the CPU only';
 
 /** Engines whose threads have to stop before the process frees what they use. */
 const openEngines = new Set<NativeEngine>();
@@ -25,20 +24,18 @@ function closeAll(): void {
 
 /** Opens the engine of this machine. Throws an EngineError when the options cannot be met. */
 export function openEngine(options: EngineOptions): Engine {
-  if (options.backend === 'cuda') {
-    throw new EngineError('FAILED_PRECONDITION', `The cuda backend was asked for, but ${NO_CUDA}; use --backend cpu or auto.`);
-  }
   const threads = options.threads === 0 ? availableParallelism() : options.threads;
   const { Engine: NativeEngineClass } = loadAddon();
-  const native = translateErrors(() => new NativeEngineClass({ threads, memoryBudgetBytes: options.memoryBudgetBytes }));
+  const native = translateErrors(
+    () => new NativeEngineClass({ backend: options.backend, threads, memoryBudgetBytes: options.memoryBudgetBytes }),
+  );
   closeAtExit(native);
-  const reason = options.backend === 'cpu' ? 'asked for' : NO_CUDA;
-  return wrapEngine(native, reason);
+  return wrapEngine(native);
 }
 
-function wrapEngine(native: NativeEngine, reason: string): Engine {
+function wrapEngine(native: NativeEngine): Engine {
   return {
-    description: { ...native.describe(), reason, version: VERSION },
+    description: { ...native.describe(), version: VERSION },
     memoryUsedBytes: () => native.memoryUsedBytes(),
     openSession: (architecture, compute) => wrapSession(translateErrors(() => native.openSession(architecture, compute))),
     allocateMatrix: (weights, rows, columns, target, statistics, allocation, options) =>

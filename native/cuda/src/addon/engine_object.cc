@@ -6,8 +6,31 @@
 #include "addon/arguments.h"
 #include "addon/results.h"
 #include "addon/session_object.h"
+#include "common/backend_loader.h"
 
 namespace secateur::addon {
+
+namespace {
+
+struct ChosenBackend {
+  std::unique_ptr<Backend> backend;
+  // Why this one, for people.
+  std::string reason;
+};
+
+// `auto` takes CUDA where it works.
+ChosenBackend choose_backend(const std::string& wanted, std::size_t threads, std::size_t memory) {
+  if (wanted == "cpu") return {create_cpu_backend(threads, memory), "asked for"};
+  if (wanted != "auto" && wanted != "cuda") {
+    throw Error(ErrorCode::kInvalidArgument, "backend must be auto or cpu or cuda, not " + wanted + ".");
+  }
+  LoadedBackend loaded = load_cuda_backend(memory);
+  if (loaded.backend) return {std::move(loaded.backend), loaded.reason};
+  if (wanted == "auto") return {create_cpu_backend(threads, memory), "no CUDA: " + loaded.reason};
+  throw Error(ErrorCode::kFailedPrecondition, "The cuda backend was asked for, but " + loaded.reason + ". Use --backend cpu or auto.");
+}
+
+}  // namespace
 
 Napi::Function EngineObject::define(Napi::Env env) {
   return DefineClass(env, "Engine",
@@ -25,7 +48,8 @@ EngineObject::EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<En
     const Napi::Object options = to_object(info[0], "options");
     const std::size_t threads = to_size(options["threads"], "threads");
     const std::size_t memory = to_size(options["memoryBudgetBytes"], "memoryBudgetBytes");
-    state_ = std::make_shared<EngineState>(info.Env(), create_cpu_backend(threads, memory));
+    ChosenBackend chosen = choose_backend(to_string(options["backend"], "backend"), threads, memory);
+    state_ = std::make_shared<EngineState>(info.Env(), std::move(chosen.backend), std::move(chosen.reason));
     return info.Env().Undefined();
   });
 }
@@ -40,6 +64,7 @@ Napi::Value EngineObject::describe(const Napi::CallbackInfo& info) {
     const BackendDescription description = state().backend->describe();
     Napi::Object result = Napi::Object::New(info.Env());
     result["backend"] = Napi::String::New(info.Env(), description.backend);
+    result["reason"] = Napi::String::New(info.Env(), state().reason);
     result["instructionSet"] = Napi::String::New(info.Env(), description.instruction_set);
     result["gemm"] = Napi::String::New(info.Env(), description.gemm);
     result["threads"] = Napi::Number::New(info.Env(), static_cast<double>(description.threads));

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <set>
+#include <string>
 #include <utility>
 
 #include "addon/engine_thread.h"
@@ -14,8 +15,11 @@ namespace secateur::addon {
 
 // What an engine's sessions share with it. Used on the JavaScript thread only.
 struct EngineState {
-  EngineState(Napi::Env env, std::unique_ptr<Backend> engine_backend)
-      : backend(std::move(engine_backend)), thread(std::make_unique<EngineThread>(env, backend->describe().threads)) {}
+  EngineState(Napi::Env env, std::unique_ptr<Backend> engine_backend, std::string chosen_because)
+      : reason(std::move(chosen_because)),
+        backend(std::move(engine_backend)),
+        thread(std::make_unique<EngineThread>(env, backend->describe().threads)) {}
+  std::string reason;
   // Freed from the last to the first: calls use sessions, sessions use the backend.
   std::shared_ptr<Backend> backend;
   std::set<std::shared_ptr<BackendSession>> sessions;
@@ -26,7 +30,7 @@ struct EngineState {
 class EngineObject : public Napi::ObjectWrap<EngineObject> {
  public:
   static Napi::Function define(Napi::Env env);
-  // { threads, memoryBudgetBytes }
+  // { backend, threads, memoryBudgetBytes }
   explicit EngineObject(const Napi::CallbackInfo& info);
 
  private:

@@ -26,7 +26,7 @@ std::uint64_t usable_bytes(std::uint64_t memory_budget_bytes) {
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(std::uint64_t memory_budget_bytes) : budget_(usable_bytes(memory_budget_bytes)) {
+  explicit CudaBackend(std::uint64_t memory_budget_bytes) : products_(stream_.get()), budget_(usable_bytes(memory_budget_bytes)) {
     check(cudaGetDeviceProperties(&properties_, 0), "describing the device");
   }
 
@@ -34,11 +34,11 @@ class CudaBackend final : public Backend {
     return {"cuda",
             std::string(properties_.name) + ", compute capability " + std::to_string(properties_.major) + "." +
                 std::to_string(properties_.minor),
-            "own kernels", 1};
+            products_.description(), 1};
   }
   std::uint64_t memory_used_bytes() const override { return budget_.used_bytes(); }
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute) override {
-    return std::make_unique<CudaSession>(architecture, compute, budget_);
+    return std::make_unique<CudaSession>(architecture, compute, budget_, products_);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
     allocation::require_valid(input, options);
@@ -52,6 +52,9 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  // Products of all sessions: they wait for each other, because every call waits for its own.
+  Stream stream_;
+  MatrixLibrary products_;
   MemoryBudget budget_;
   cudaDeviceProp properties_{};
 };

@@ -38,8 +38,9 @@ struct BlockRunner::Tile {
   std::size_t tokens() const { return samples * length(); }
 };
 
-BlockRunner::BlockRunner(const Architecture& architecture, Compute compute, MemoryBudget& budget, const Stream& stream, Timeline& timeline)
-    : architecture_(architecture), compute_(compute), budget_(budget), stream_(stream), timeline_(timeline) {}
+BlockRunner::BlockRunner(const Architecture& architecture, Compute compute, MemoryBudget& budget, MatrixLibrary& products,
+                         const Stream& stream, Timeline& timeline)
+    : architecture_(architecture), compute_(compute), budget_(budget), products_(products), stream_(stream), timeline_(timeline) {}
 
 void BlockRunner::make_rotary_tables(std::size_t sequence_length) {
   if (architecture_.position_encoding != PositionEncoding::kRotary || rotary_positions_ >= sequence_length) return;
@@ -91,17 +92,19 @@ void BlockRunner::reserve_workspace(std::size_t tokens) {
 
 void BlockRunner::start_product(const DeviceMatrix& matrix, std::size_t first, std::size_t count, const float* bias, const float* input,
                                 std::size_t tokens, float* result) {
-  timeline_.begin("gemm", 2 * as_double(tokens) * as_double(count) * as_double(matrix.columns),
-                  (compute_ == Compute::kBF16 ? 2.0 : 4.0) * as_double(matrix.columns) * as_double(tokens + count) +
-                      4.0 * as_double(tokens * count));
+  timeline_.begin(
+      "gemm", 2 * as_double(tokens) * as_double(count) * as_double(matrix.columns),
+      (compute_ == Compute::kBF16 ? 2.0 : 4.0) * as_double(matrix.columns) * as_double(tokens + count) + 4.0 * as_double(tokens * count));
   const std::size_t offset = first * matrix.columns;
   if (compute_ == Compute::kBF16) {
     check(narrow(input, narrowed_.data(), tokens * matrix.columns, stream_.get()), "narrowing activations");
-    check(matrix_product_bf16({tokens, count, matrix.columns, narrowed_.data(), matrix.narrowed.data() + offset, bias, result},
-                              stream_.get()),
+    check(products_.multiply(
+              MatrixProductBF16{tokens, count, matrix.columns, narrowed_.data(), matrix.narrowed.data() + offset, bias, result},
+              stream_.get()),
           "a matrix product");
   } else {
-    check(matrix_product_f32({tokens, count, matrix.columns, input, matrix.values.data() + offset, bias, result}, stream_.get()),
+    check(products_.multiply(MatrixProductF32{tokens, count, matrix.columns, input, matrix.values.data() + offset, bias, result},
+                             stream_.get()),
           "a matrix product");
   }
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cuda/device_shard.h"
+#include "cuda/matrix_library.h"
 #include "cuda/stream.h"
 #include "secateur/backend.h"
 
@@ -20,7 +21,8 @@ struct DeviceGroup {
 // Works on as many whole samples at a time as keep the device busy; results of a sample do not depend on how many.
 class BlockRunner {
  public:
-  BlockRunner(const Architecture& architecture, Compute compute, MemoryBudget& budget, const Stream& stream, Timeline& timeline);
+  BlockRunner(const Architecture& architecture, Compute compute, MemoryBudget& budget, MatrixLibrary& products, const Stream& stream,
+              Timeline& timeline);
 
   // Statistics of the four input sites; the hidden states stay as they are.
   std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, CallContext& context);
@@ -30,7 +32,8 @@ class BlockRunner {
   // result[tokens, rows] = input · matrixᵀ + bias, in what the session computes.
   void multiply(const DeviceMatrix& matrix, const float* bias, const float* input, std::size_t tokens, float* result);
   // The same without bias for `count` rows of the matrix from `first` on; result: [tokens, count].
-  void multiply_rows(const DeviceMatrix& matrix, std::size_t first, std::size_t count, const float* input, std::size_t tokens, float* result);
+  void multiply_rows(const DeviceMatrix& matrix, std::size_t first, std::size_t count, const float* input, std::size_t tokens,
+                     float* result);
   void normalize(std::size_t tokens, const float* input, const float* weight, const float* bias, float* output);
   // Makes room for inputs of products of that many values.
   void reserve_narrowed(std::size_t values);
@@ -48,6 +51,7 @@ class BlockRunner {
   const Architecture& architecture_;
   Compute compute_;
   MemoryBudget& budget_;
+  MatrixLibrary& products_;
   const Stream& stream_;
   Timeline& timeline_;
   // [positions, head_dimension / 2]

@@ -12,7 +12,8 @@ namespace secateur::gpu {
 // Throws RESOURCE_EXHAUSTED when memory is missing, else INTERNAL, naming the operation and CUDA's own error.
 inline void check(cudaError_t error, const char* operation) {
   if (error == cudaSuccess) return;
-  const std::string text = std::string(operation) + " failed on the GPU: " + cudaGetErrorName(error) + " (" + cudaGetErrorString(error) + ").";
+  const std::string text =
+      std::string(operation) + " failed on the GPU: " + cudaGetErrorName(error) + " (" + cudaGetErrorString(error) + ").";
   if (error == cudaErrorMemoryAllocation) throw OutOfMemory(text, 0, 0);
   throw Error(ErrorCode::kInternal, text);
 }

@@ -82,7 +82,8 @@ AllocatedRows spread_uniformly(const QualityCurves& curves, const AllocationInpu
 }
 
 AllocatedRows search(const QualityCurves& curves, float target, const AllocationOptions& options, CallContext& context) {
-  allocation::SearchOutcome outcome = allocation::search_rows(curves, [](std::span<const std::size_t>) {}, target, options, context);
+  allocation::SearchOutcome outcome = allocation::search_rows(
+      curves, [](std::span<const std::size_t>) {}, target, options, context);
   AllocatedRows result;
   result.baseline_quality = outcome.baseline_quality;
   result.best_quality = outcome.best_quality;
@@ -122,7 +123,8 @@ AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, 
                         stream.get()),
         "uploading an allocation's input");
 
-  const std::size_t bytes_per_row = columns * 3 * sizeof(std::uint32_t) + (columns + 1) * sizeof(CurvePoint) + input.samples * sizeof(float);
+  const std::size_t bytes_per_row =
+      columns * 3 * sizeof(std::uint32_t) + (columns + 1) * sizeof(CurvePoint) + input.samples * sizeof(float);
   const std::size_t step = std::clamp<std::size_t>(kScratchBytes / bytes_per_row, 1, rows);
   DeviceBuffer<std::uint32_t> keys(budget, step * columns, "scratch of an allocation");
   DeviceBuffer<std::uint32_t> other_keys(budget, step * columns, "scratch of an allocation");
@@ -166,8 +168,9 @@ AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, 
       }
       curves.start_row(first + row, norm);
       const CurvePoint* const from = points_on_host.data() + row * (columns + 1);
-      std::transform(from, from + columns + 1, curves.points(first + row).begin(),
-                     [](CurvePoint point) { return allocation::CurvePoint{point.aligned, point.residual}; });
+      std::transform(from, from + columns + 1, curves.points(first + row).begin(), [](CurvePoint point) {
+        return allocation::CurvePoint{point.aligned, point.residual};
+      });
     }
   }
 

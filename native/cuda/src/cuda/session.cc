@@ -25,12 +25,12 @@ const Architecture& checked(const Architecture& architecture) {
 
 }  // namespace
 
-CudaSession::CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget)
+CudaSession::CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MatrixLibrary& products)
     : architecture_(checked(architecture)),
       compute_(compute),
       budget_(budget),
       timeline_(stream_),
-      blocks_(architecture_, compute, budget, stream_, timeline_) {}
+      blocks_(architecture_, compute, budget, products, stream_, timeline_) {}
 
 // What a failed call left on the streams is over before anything it used goes away, and its timings are forgotten.
 template <class Work>
@@ -132,19 +132,19 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
           const std::size_t words = std::min(tile_words, weight.rows - word);
           blocks_.multiply_rows(weight, word, words, normed.data(), count, logits.data());
           timeline_.begin("loss", 4 * static_cast<double>(count * words), 8 * static_cast<double>(count * words));
-          check(accumulate_cross_entropy({count, words, word, logits.data(), ids.data() + sample * length + position + 1,
-                                          log_sums.data() + sample * predictions + position,
-                                          next_logits.data() + sample * predictions + position},
-                                         stream_.get()),
+          check(accumulate_cross_entropy(
+                    {count, words, word, logits.data(), ids.data() + sample * length + position + 1,
+                     log_sums.data() + sample * predictions + position, next_logits.data() + sample * predictions + position},
+                    stream_.get()),
                 "cross entropy");
         }
       }
     }
     check(cudaMemcpyAsync(sums_on_host.data(), log_sums.data(), log_sums.size() * sizeof(double), cudaMemcpyDeviceToHost, stream_.get()),
           "reading losses");
-    check(cudaMemcpyAsync(next_on_host.data(), next_logits.data(), next_logits.size() * sizeof(float), cudaMemcpyDeviceToHost,
-                          stream_.get()),
-          "reading losses");
+    check(
+        cudaMemcpyAsync(next_on_host.data(), next_logits.data(), next_logits.size() * sizeof(float), cudaMemcpyDeviceToHost, stream_.get()),
+        "reading losses");
     timeline_.finish(context, "Measuring the loss");
   });
   std::vector<double> losses(samples);
@@ -155,8 +155,8 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
     }
     losses[sample] = sum / static_cast<double>(predictions);
     if (!std::isfinite(losses[sample])) {
-      throw Error(ErrorCode::kNonFinite, "The loss of sample " + std::to_string(sample) + " of group " +
-                                             std::to_string(states.tokens.index) + " is not finite.");
+      throw Error(ErrorCode::kNonFinite,
+                  "The loss of sample " + std::to_string(sample) + " of group " + std::to_string(states.tokens.index) + " is not finite.");
     }
   }
   return losses;

@@ -13,12 +13,12 @@
 
 namespace secateur::gpu {
 
-// Shards are uploaded on a stream of their own, beside whatever is computed; every call that gives a result waits for the device once, at its
-// end.
+// Shards are uploaded on a stream of their own, beside whatever is computed; every call that gives a result waits for the device once, at
+// its end.
 class CudaSession final : public BackendSession {
  public:
-  // Throws InvalidArgument when the architecture contradicts itself. The budget outlives the session.
-  CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget);
+  // Throws InvalidArgument when the architecture contradicts itself. The budget and the library outlive the session.
+  CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MatrixLibrary& products);
 
   void load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) override;
   void release_shard(const std::string& shard) override;

@@ -13,7 +13,9 @@
 namespace secateur::test {
 namespace {
 
-void check_attention(std::size_t samples, std::size_t length, std::size_t heads, std::size_t key_heads, std::size_t size, float scale) {
+// Shift: elements before the first, which move the inputs off their alignment.
+void check_attention(std::size_t samples, std::size_t length, std::size_t heads, std::size_t key_heads, std::size_t size, float scale,
+                     std::size_t shift = 0) {
   CAPTURE(length);
   CAPTURE(heads);
   CAPTURE(size);
@@ -22,15 +24,21 @@ void check_attention(std::size_t samples, std::size_t length, std::size_t heads,
   for (float& value : queries) value *= scale;
   const std::vector<float> keys = random_values(tokens * key_heads * size, 2);
   const std::vector<float> values = random_values(tokens * key_heads * size, 3);
-  DeviceArray<float> device_queries(queries);
-  DeviceArray<float> device_keys(keys);
-  DeviceArray<float> device_values(values);
+  const auto shifted = [&](std::vector<float> inputs) {
+    inputs.insert(inputs.begin(), shift, std::nanf(""));
+    return inputs;
+  };
+  DeviceArray<float> device_queries(shifted(queries));
+  DeviceArray<float> device_keys(shifted(keys));
+  DeviceArray<float> device_values(shifted(values));
   DeviceArray<float> result(queries.size());
-  REQUIRE(
-      gpu::attend({samples, length, heads, key_heads, size, device_queries.data(), device_keys.data(), device_values.data(), result.data()},
-                  nullptr) == cudaSuccess);
+  REQUIRE(gpu::attend({samples, length, heads, key_heads, size, device_queries.data() + shift, device_keys.data() + shift,
+                       device_values.data() + shift, result.data()},
+                      nullptr) == cudaSuccess);
   const std::vector<float> actual = result.read();
   CHECK(result.is_guarded());
+  // Rounding of a score grows with it, and the exponential turns its absolute error into a relative one of the weight.
+  const double tolerance = 2e-5 * std::max(1.0, static_cast<double>(scale) / 8);
   for (std::size_t sample = 0; sample < samples; ++sample) {
     for (std::size_t head = 0; head < heads; ++head) {
       const std::size_t key_head = head / (heads / key_heads);
@@ -52,7 +60,7 @@ void check_attention(std::size_t samples, std::size_t length, std::size_t heads,
           for (std::size_t key = 0; key <= query; ++key) {
             expected += scores[key] / sum * static_cast<double>(values[((sample * length + key) * key_heads + key_head) * size + i]);
           }
-          REQUIRE(std::abs(static_cast<double>(actual[(token * heads + head) * size + i]) - expected) < 2e-5);
+          REQUIRE(std::abs(static_cast<double>(actual[(token * heads + head) * size + i]) - expected) < tolerance);
         }
       }
     }
@@ -68,8 +76,39 @@ TEST_CASE("attention agrees with float64 for all lengths and widths of heads") {
     check_attention(2, 33, 2, 1, 40, 8);
     check_attention(1, 65, 2, 2, 80, 1);
     check_attention(1, 100, 3, 1, 128, 3);
+    // Scores of hundreds: exponentials overflow unless they are relative to the largest.
+    check_attention(1, 100, 1, 1, 64, 60);
+    check_attention(3, 130, 6, 3, 64, 1);
   });
+  for (std::size_t size = 8; size <= gpu::kMaximumHeadDimension; size += 8) check_attention(1, 40, 2, 1, size, 1);
+  for (const std::size_t length : {32, 63, 64, 96, 97, 128, 129, 200}) check_attention(1, length, 1, 1, 16, 1);
   CHECK(gpu::attend({1, 1, 1, 1, 129, nullptr, nullptr, nullptr, nullptr}, nullptr) == cudaErrorInvalidValue);
+  CHECK(gpu::attend({0, 1, 1, 1, 8, nullptr, nullptr, nullptr, nullptr}, nullptr) == cudaSuccess);
+  CHECK(gpu::attend({1, 0, 1, 1, 8, nullptr, nullptr, nullptr, nullptr}, nullptr) == cudaSuccess);
+}
+
+TEST_CASE("attention reads rows that begin anywhere") {
+  for (const std::size_t size : {1, 6, 7, 33, 64}) {
+    for (const std::size_t shift : {0, 1, 2, 4}) check_attention(2, 37, 2, 1, size, 1, shift);
+  }
+}
+
+TEST_CASE("attention of a sample does not depend on the others") {
+  constexpr std::size_t kLength = 70;
+  constexpr std::size_t kSize = 24;
+  std::vector<float> inputs = random_values(kLength * kSize, 5);
+  const auto attended = [](const std::vector<float>& values, std::size_t samples) {
+    DeviceArray<float> device_values(values);
+    DeviceArray<float> result(values.size());
+    REQUIRE(gpu::attend({samples, kLength, 1, 1, kSize, device_values.data(), device_values.data(), device_values.data(), result.data()},
+                        nullptr) == cudaSuccess);
+    return result.read();
+  };
+  const std::vector<float> alone = attended(inputs, 1);
+  const std::vector<float> other = random_values(kLength * kSize, 6);
+  inputs.insert(inputs.begin(), other.begin(), other.end());
+  const std::vector<float> together = attended(inputs, 2);
+  CHECK(std::equal(alone.begin(), alone.end(), together.begin() + static_cast<std::ptrdiff_t>(other.size())));
 }
 
 }  // namespace secateur::test

@@ -15,27 +15,40 @@
 
 namespace secateur::test {
 
-TEST_CASE("element-wise operations") {
+TEST_CASE("element-wise operations, where quads of values are aligned and where not") {
   in_all_schedules([] {
-    for (const std::size_t size : {0U, 1U, 31U, 256U, 257U, 5000U}) {
-      CAPTURE(size);
-      const std::vector<float> x = random_values(size, 1);
-      const std::vector<float> y = random_values(size, 2);
-      DeviceArray<float> other(y);
-      const auto apply = [&](auto operation) {
-        DeviceArray<float> target(x);
-        REQUIRE(operation(target.data()) == cudaSuccess);
-        CHECK(target.is_guarded());
-        return target.read();
-      };
-      const std::vector<float> sums = apply([&](float* target) { return gpu::add(target, other.data(), size, nullptr); });
-      const std::vector<float> positive = apply([&](float* target) { return gpu::relu(target, size, nullptr); });
-      const std::vector<float> gated = apply([&](float* target) { return gpu::silu_multiply(target, other.data(), size, nullptr); });
-      for (std::size_t i = 0; i < size; ++i) {
-        REQUIRE(sums[i] == x[i] + y[i]);
-        REQUIRE(positive[i] == std::max(x[i], 0.0F));
-        const double gate = static_cast<double>(x[i]);
-        REQUIRE(std::abs(static_cast<double>(gated[i]) - gate / (1 + std::exp(-gate)) * static_cast<double>(y[i])) < 1e-5);
+    for (const std::size_t offset : {0U, 1U}) {
+      for (const std::size_t size : {0U, 1U, 3U, 31U, 256U, 257U, 5000U}) {
+        CAPTURE(offset);
+        CAPTURE(size);
+        const std::vector<float> x = random_values(offset + size, 1);
+        const std::vector<float> y = random_values(size, 2);
+        DeviceArray<float> other(y);
+        const auto apply = [&](auto operation) {
+          DeviceArray<float> target(x);
+          REQUIRE(operation(target.data() + offset) == cudaSuccess);
+          CHECK(target.is_guarded());
+          const std::vector<float> result = target.read();
+          // What lies in front is not touched.
+          if (offset != 0) CHECK(result[0] == x[0]);
+          return std::vector<float>(result.begin() + static_cast<std::ptrdiff_t>(offset), result.end());
+        };
+        const std::vector<float> sums = apply([&](float* target) { return gpu::add(target, other.data(), size, nullptr); });
+        const std::vector<float> positive = apply([&](float* target) { return gpu::relu(target, size, nullptr); });
+        const std::vector<float> gated = apply([&](float* target) { return gpu::silu_multiply(target, other.data(), size, nullptr); });
+        DeviceArray<float> source(x);
+        DeviceArray<gpu::bfloat16> brains(size);
+        REQUIRE(gpu::narrow(source.data() + offset, brains.data(), size, nullptr) == cudaSuccess);
+        const std::vector<gpu::bfloat16> narrowed = brains.read();
+        CHECK(brains.is_guarded());
+        for (std::size_t i = 0; i < size; ++i) {
+          const float value = x[offset + i];
+          REQUIRE(sums[i] == value + y[i]);
+          REQUIRE(positive[i] == std::max(value, 0.0F));
+          const double gate = static_cast<double>(value);
+          REQUIRE(std::abs(static_cast<double>(gated[i]) - gate / (1 + std::exp(-gate)) * static_cast<double>(y[i])) < 1e-5);
+          REQUIRE(narrowed[i].bits == gpu::narrow(value).bits);
+        }
       }
     }
   });
@@ -82,14 +95,49 @@ TEST_CASE("stored types are widened exactly and narrowed to the nearest") {
 }
 
 TEST_CASE("values that are not finite are found wherever they are") {
-  for (const std::size_t place : {std::size_t{0}, std::size_t{31}, std::size_t{4999}, std::size_t{5000}}) {
-    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
-      std::vector<float> x = random_values(5000, 1);
-      if (place < x.size()) x[place] = bad;
-      DeviceArray<float> values(x);
-      DeviceArray<unsigned> flag(std::vector<unsigned>{0});
-      REQUIRE(gpu::flag_non_finite(values.data(), x.size(), flag.data(), nullptr) == cudaSuccess);
-      CHECK(flag.read()[0] == (place < x.size() ? 1U : 0U));
+  constexpr std::size_t kSize = 4999;
+  for (const std::size_t offset : {std::size_t{0}, std::size_t{1}}) {
+    for (const std::size_t place : {std::size_t{0}, std::size_t{1}, std::size_t{30}, std::size_t{31}, kSize - 1, kSize}) {
+      for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+        std::vector<float> x = random_values(offset + kSize + 1, 1);
+        // The last place lies behind the end, where nobody may look.
+        x[offset + place] = bad;
+        DeviceArray<float> values(x);
+        DeviceArray<unsigned> flag(std::vector<unsigned>{0});
+        REQUIRE(gpu::flag_non_finite(values.data() + offset, kSize, flag.data(), nullptr) == cudaSuccess);
+        CHECK(flag.read()[0] == (place < kSize ? 1U : 0U));
+      }
+    }
+  }
+}
+
+TEST_CASE("embedding widens the stored table; without learned positions nothing is added") {
+  constexpr std::size_t kSize = 130;
+  const std::vector<std::int32_t> ids = {2, 0, 1};
+  std::vector<gpu::float16> halves(3 * kSize);
+  std::vector<gpu::bfloat16> brains(3 * kSize);
+  for (std::size_t i = 0; i < halves.size(); ++i) {
+    halves[i] = {static_cast<std::uint16_t>(0x3000U + i)};
+    brains[i] = {static_cast<std::uint16_t>(0xbf00U + i)};
+  }
+  DeviceArray<std::int32_t> device_ids(ids);
+  DeviceArray<gpu::float16> device_halves(halves);
+  DeviceArray<gpu::bfloat16> device_brains(brains);
+  DeviceArray<float> from_halves(ids.size() * kSize);
+  DeviceArray<float> from_brains(ids.size() * kSize);
+  REQUIRE(gpu::embed({ids.size(), 3, kSize, device_ids.data(), device_halves.data(), gpu::StoredType::kF16, nullptr, from_halves.data()},
+                     nullptr) == cudaSuccess);
+  REQUIRE(gpu::embed({ids.size(), 3, kSize, device_ids.data(), device_brains.data(), gpu::StoredType::kBF16, nullptr, from_brains.data()},
+                     nullptr) == cudaSuccess);
+  const std::vector<float> half_states = from_halves.read();
+  const std::vector<float> brain_states = from_brains.read();
+  CHECK(from_halves.is_guarded());
+  CHECK(from_brains.is_guarded());
+  for (std::size_t token = 0; token < ids.size(); ++token) {
+    for (std::size_t i = 0; i < kSize; ++i) {
+      const std::size_t stored = static_cast<std::size_t>(ids[token]) * kSize + i;
+      REQUIRE(half_states[token * kSize + i] == gpu::widen(halves[stored]));
+      REQUIRE(brain_states[token * kSize + i] == gpu::widen(brains[stored]));
     }
   }
 }

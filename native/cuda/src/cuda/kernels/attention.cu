@@ -1,142 +1,232 @@
-#include "cuda/gpu.h"
+#include <cmath>
+
 #include "cuda/kernels/attention.h"
+#include "cuda/tensor_core.h"
 
 namespace secateur::gpu {
 namespace {
 
-// A block has kQueries queries, a warp kWarpQueries of them; keys come in tiles of one for each lane.
-constexpr unsigned kWarps = 4;
-constexpr unsigned kWarpQueries = 8;
-constexpr unsigned kQueries = kWarps * kWarpQueries;
-constexpr unsigned kThreads = kWarps * kWarpLanes;
-constexpr unsigned kKeys = kWarpLanes;
+// A block has a tile of queries of one head and goes through the keys tile by tile. Eight neighbouring threads share four queries: each has
+// the scores of four keys and, of the result, every eighth piece of four dimensions.
+constexpr unsigned kQueries = 64;
+constexpr unsigned kKeys = 32;
+constexpr unsigned kTeam = 8;
+constexpr unsigned kOwnQueries = 4;
+constexpr unsigned kTeams = kQueries / kOwnQueries;
+constexpr unsigned kThreads = kTeams * kTeam;
+constexpr unsigned kOwnKeys = kKeys / kTeam;
+constexpr unsigned kPiece = 4;
+constexpr unsigned kTeamDimensions = kTeam * kPiece;
 
-// LaneDimensions: values of a head that each lane adds up.
-template <unsigned LaneDimensions>
+// Rows are an odd number of pieces: the same piece of eight neighbouring rows falls on all banks.
+template <unsigned Width>
 struct Tiles {
-  static constexpr unsigned kWidth = LaneDimensions * kWarpLanes;
-  float queries[kQueries][kWidth];
-  // Lanes read a column of keys: a row more than a whole number of banks apart.
-  float keys[kKeys][kWidth + 1];
-  float values[kKeys][kWidth];
-  // Weights of the keys for each query, written and read by one warp.
-  float weights[kQueries][kKeys];
+  float4 queries[kQueries][Width / kPiece + 1];
+  float4 keys[kKeys][Width / kPiece + 1];
+  float4 values[kKeys][Width / kPiece + 1];
+  // Of keys for a query, relative to the largest so far.
+  float4 weights[kQueries][kKeys / kPiece + 1];
 };
 
-template <unsigned LaneDimensions>
-__global__ void __launch_bounds__(kThreads) attend_kernel(AttentionTask task) {
-  using HeadTiles = Tiles<LaneDimensions>;
-  SECATEUR_DYNAMIC_SHARED(HeadTiles, tiles);
-  const unsigned lane = threadIdx.x % kWarpLanes;
-  const unsigned warp = threadIdx.x / kWarpLanes;
-  const std::size_t tiles_per_head = (task.sequence_length + kQueries - 1) / kQueries;
-  // The last queries have the most keys: they begin first.
-  const std::size_t first_query = (tiles_per_head - 1 - blockIdx.x % tiles_per_head) * kQueries;
-  const std::size_t head = blockIdx.x / tiles_per_head % task.heads;
-  const std::size_t sample = blockIdx.x / tiles_per_head / task.heads;
-  const std::size_t size = task.head_dimension;
-  const std::size_t query_width = task.heads * size;
-  const std::size_t key_width = task.key_value_heads * size;
-  const std::size_t first_token = sample * task.sequence_length;
-  const std::size_t key_offset = first_token * key_width + head / (task.heads / task.key_value_heads) * size;
-  const std::size_t query_offset = first_token * query_width + head * size;
-  const float scale = 1.0F / sqrtf(static_cast<float>(size));
+// Rows of queries, keys or values of one head.
+struct HeadRows {
+  const float* first;
+  std::size_t stride;
+  std::size_t count;
+  unsigned size;
+  // Pieces of all rows begin at multiples of 16 bytes.
+  bool aligned;
+};
 
-  for (unsigned i = threadIdx.x; i < kQueries * HeadTiles::kWidth; i += kThreads) {
-    const unsigned query = i / HeadTiles::kWidth;
-    const unsigned dimension = i % HeadTiles::kWidth;
-    const bool inside = first_query + query < task.sequence_length && dimension < size;
-    tiles->queries[query][dimension] = inside ? scale * task.queries[query_offset + (first_query + query) * query_width + dimension] : 0.0F;
-  }
+__device__ inline HeadRows rows_of(const float* values, std::size_t heads, std::size_t head, std::size_t sample, std::size_t length,
+                                   std::size_t size) {
+  return {values + (sample * length * heads + head) * size, heads * size, length, static_cast<unsigned>(size),
+          reinterpret_cast<std::uintptr_t>(values) % 16 == 0 && size % kPiece == 0};
+}
 
-  // Of each query: the largest score so far, the sum of exponentials relative to it, and the sum of values weighted by them.
-  float maxima[kWarpQueries];
-  float weights[kWarpQueries];
-  float sums[kWarpQueries][LaneDimensions] = {};
-#pragma unroll
-  for (unsigned q = 0; q < kWarpQueries; ++q) {
-    maxima[q] = -INFINITY;
-    weights[q] = 0.0F;
-  }
-
-  const std::size_t last_query = first_query + kQueries < task.sequence_length ? first_query + kQueries : task.sequence_length;
-  for (std::size_t first_key = 0; first_key < last_query; first_key += kKeys) {
-    // The tile before is no longer read.
-    __syncthreads();
-    for (unsigned i = threadIdx.x; i < kKeys * HeadTiles::kWidth; i += kThreads) {
-      const unsigned key = i / HeadTiles::kWidth;
-      const unsigned dimension = i % HeadTiles::kWidth;
-      const bool inside = first_key + key < task.sequence_length && dimension < size;
-      const std::size_t place = key_offset + (first_key + key) * key_width + dimension;
-      tiles->keys[key][dimension] = inside ? task.keys[place] : 0.0F;
-      tiles->values[key][dimension] = inside ? task.values[place] : 0.0F;
-    }
-    __syncthreads();
-
-    float scores[kWarpQueries] = {};
-    for (unsigned dimension = 0; dimension < size; ++dimension) {
-      const float key = tiles->keys[lane][dimension];
-#pragma unroll
-      for (unsigned q = 0; q < kWarpQueries; ++q) {
-        scores[q] = fmaf(tiles->queries[warp * kWarpQueries + q][dimension], key, scores[q]);
-      }
-    }
-#pragma unroll
-    for (unsigned q = 0; q < kWarpQueries; ++q) {
-      const std::size_t query = first_query + warp * kWarpQueries + q;
-      if (first_key + lane > query) scores[q] = -INFINITY;
-      const float maximum = fmaxf(maxima[q], warp_maximum(scores[q]));
-      // No key of this tile or of those before is visible yet: only for tiles after the query, which add nothing.
-      const float shift = maximum == -INFINITY ? 0.0F : maximum;
-      const float correction = expf(maxima[q] - shift);
-      scores[q] = expf(scores[q] - shift);
-      maxima[q] = maximum;
-      weights[q] = weights[q] * correction + warp_sum(scores[q]);
-      tiles->weights[warp * kWarpQueries + q][lane] = scores[q];
-#pragma unroll
-      for (unsigned d = 0; d < LaneDimensions; ++d) sums[q][d] *= correction;
-    }
-    __syncwarp();
-    for (unsigned key = 0; key < kKeys; ++key) {
-      float value[LaneDimensions];
-#pragma unroll
-      for (unsigned d = 0; d < LaneDimensions; ++d) value[d] = tiles->values[key][d * kWarpLanes + lane];
-#pragma unroll
-      for (unsigned q = 0; q < kWarpQueries; ++q) {
-        const float weight = tiles->weights[warp * kWarpQueries + q][key];
-#pragma unroll
-        for (unsigned d = 0; d < LaneDimensions; ++d) sums[q][d] = fmaf(weight, value[d], sums[q][d]);
-      }
-    }
-  }
-
-#pragma unroll
-  for (unsigned q = 0; q < kWarpQueries; ++q) {
-    const std::size_t query = first_query + warp * kWarpQueries + q;
-    if (query >= task.sequence_length) continue;
-#pragma unroll
-    for (unsigned d = 0; d < LaneDimensions; ++d) {
-      const std::size_t dimension = d * kWarpLanes + lane;
-      if (dimension < size) task.result[query_offset + query * query_width + dimension] = sums[q][d] / weights[q];
+// Starts copying rows first_row and following to shared memory, with zeros beyond their end.
+template <unsigned Rows, unsigned RowPieces>
+__device__ inline void copy_rows(float4 (&target)[Rows][RowPieces], const HeadRows& rows, std::size_t first_row) {
+  constexpr unsigned kPieces = RowPieces - 1;
+#pragma unroll 1
+  for (unsigned index = threadIdx.x; index < Rows * kPieces; index += kThreads) {
+    const unsigned row = index / kPieces;
+    const unsigned begin = index % kPieces * kPiece;
+    const unsigned beyond = first_row + row < rows.count && begin < rows.size ? rows.size - begin : 0;
+    const unsigned count = beyond < kPiece ? beyond : kPiece;
+    const float* const source = count == 0 ? rows.first : rows.first + (first_row + row) * rows.stride + begin;
+    float4* const piece = &target[row][index % kPieces];
+    if (rows.aligned) {
+      copy_async_16(piece, source, count * static_cast<unsigned>(sizeof(float)));
+    } else {
+      *piece = make_float4(count > 0 ? source[0] : 0.0F, count > 1 ? source[1] : 0.0F, count > 2 ? source[2] : 0.0F,
+                           count > 3 ? source[3] : 0.0F);
     }
   }
 }
 
-template <unsigned LaneDimensions>
+__device__ inline float dot(const float4& a, const float4& b, float sum) {
+  return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
+}
+
+__device__ inline float component(const float4& piece, unsigned index) {
+  return index == 0 ? piece.x : index == 1 ? piece.y : index == 2 ? piece.z : piece.w;
+}
+
+__device__ inline float4 scaled(const float4& piece, float factor) {
+  return make_float4(piece.x * factor, piece.y * factor, piece.z * factor, piece.w * factor);
+}
+
+__device__ inline float4 add_scaled(const float4& sum, const float4& piece, float factor) {
+  return make_float4(fmaf(factor, piece.x, sum.x), fmaf(factor, piece.y, sum.y), fmaf(factor, piece.z, sum.z),
+                     fmaf(factor, piece.w, sum.w));
+}
+
+// Over the threads of a team, the same in each of them.
+__device__ inline float team_maximum(float value) {
+  for (int distance = kTeam / 2; distance > 0; distance /= 2) value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, distance));
+  return value;
+}
+
+__device__ inline float team_sum(float value) {
+  for (int distance = kTeam / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(kAllLanes, value, distance);
+  return value;
+}
+
+// Width: head_dimension, rounded up to whole rounds of a team.
+template <unsigned Width>
+__global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask task) {
+  constexpr unsigned kRounds = Width / kTeamDimensions;
+  SECATEUR_DYNAMIC_SHARED(Tiles<Width>, tiles);
+  const std::size_t length = task.sequence_length;
+  const std::size_t size = task.head_dimension;
+  const std::size_t query_tiles = (length + kQueries - 1) / kQueries;
+  // The last queries have the most keys: they begin first. Heads that share keys run at about the same time.
+  const std::size_t head = blockIdx.x % task.heads;
+  const std::size_t sample = blockIdx.x / task.heads % task.samples;
+  const std::size_t first_query = (query_tiles - 1 - blockIdx.x / task.heads / task.samples) * kQueries;
+  const std::size_t key_head = head / (task.heads / task.key_value_heads);
+  const HeadRows queries = rows_of(task.queries, task.heads, head, sample, length, size);
+  const HeadRows keys = rows_of(task.keys, task.key_value_heads, key_head, sample, length, size);
+  const HeadRows values = rows_of(task.values, task.key_value_heads, key_head, sample, length, size);
+  const unsigned team = threadIdx.x / kTeam;
+  const unsigned member = threadIdx.x % kTeam;
+  const unsigned pieces = static_cast<unsigned>((size + kPiece - 1) / kPiece);
+  const float scale = 1.0F / sqrtf(static_cast<float>(size));
+
+  // Of each query: the largest score so far; relative to it, this thread's share of the sum of weights and of the weighted values.
+  float maxima[kOwnQueries];
+  float weights[kOwnQueries] = {};
+  float4 sums[kOwnQueries][kRounds] = {};
+#pragma unroll
+  for (unsigned i = 0; i < kOwnQueries; ++i) maxima[i] = -INFINITY;
+
+  copy_rows(tiles->queries, queries, first_query);
+  copy_rows(tiles->keys, keys, 0);
+  copy_async_commit();
+  const std::size_t end = first_query + kQueries < length ? first_query + kQueries : length;
+  for (std::size_t first_key = 0; first_key < end; first_key += kKeys) {
+    copy_async_wait<0>();
+    // Keys are there; values of the tile before are no longer read.
+    __syncthreads();
+    copy_rows(tiles->values, values, first_key);
+    copy_async_commit();
+
+    float scores[kOwnQueries][kOwnKeys] = {};
+#pragma unroll 2
+    for (unsigned piece = 0; piece < pieces; ++piece) {
+      float4 query[kOwnQueries];
+#pragma unroll
+      for (unsigned i = 0; i < kOwnQueries; ++i) query[i] = tiles->queries[team + i * kTeams][piece];
+#pragma unroll
+      for (unsigned j = 0; j < kOwnKeys; ++j) {
+        const float4 key = tiles->keys[member + j * kTeam][piece];
+#pragma unroll
+        for (unsigned i = 0; i < kOwnQueries; ++i) scores[i][j] = dot(query[i], key, scores[i][j]);
+      }
+    }
+#pragma unroll
+    for (unsigned i = 0; i < kOwnQueries; ++i) {
+      const std::size_t query = first_query + team + i * kTeams;
+      float maximum = maxima[i];
+#pragma unroll
+      for (unsigned j = 0; j < kOwnKeys; ++j) {
+        const std::size_t key = first_key + member + j * kTeam;
+        scores[i][j] = key <= query ? scores[i][j] * scale : -INFINITY;
+        maximum = fmaxf(maximum, scores[i][j]);
+      }
+      // Finite from the first tile on: its first key is visible to every query.
+      maximum = team_maximum(maximum);
+      const float correction = expf(maxima[i] - maximum);
+      maxima[i] = maximum;
+      weights[i] *= correction;
+#pragma unroll
+      for (unsigned j = 0; j < kOwnKeys; ++j) {
+        const float weight = expf(scores[i][j] - maximum);
+        weights[i] += weight;
+        const unsigned key = member + j * kTeam;
+        reinterpret_cast<float*>(tiles->weights[team + i * kTeams])[key] = weight;
+      }
+#pragma unroll
+      for (unsigned round = 0; round < kRounds; ++round) sums[i][round] = scaled(sums[i][round], correction);
+    }
+
+    copy_async_wait<0>();
+    // Values and weights are there; keys are no longer read.
+    __syncthreads();
+    if (first_key + kKeys < end) copy_rows(tiles->keys, keys, first_key + kKeys);
+    copy_async_commit();
+#pragma unroll 1
+    for (unsigned piece = 0; piece < kKeys / kPiece; ++piece) {
+      float4 weight[kOwnQueries];
+#pragma unroll
+      for (unsigned i = 0; i < kOwnQueries; ++i) weight[i] = tiles->weights[team + i * kTeams][piece];
+#pragma unroll
+      for (unsigned key = 0; key < kPiece; ++key) {
+#pragma unroll
+        for (unsigned round = 0; round < kRounds; ++round) {
+          const float4 value = tiles->values[piece * kPiece + key][member + round * kTeam];
+#pragma unroll
+          for (unsigned i = 0; i < kOwnQueries; ++i) {
+            sums[i][round] = add_scaled(sums[i][round], value, component(weight[i], key));
+          }
+        }
+      }
+    }
+  }
+
+#pragma unroll
+  for (unsigned i = 0; i < kOwnQueries; ++i) {
+    const std::size_t query = first_query + team + i * kTeams;
+    const float weight = team_sum(weights[i]);
+    if (query >= length) continue;
+    float* const result = task.result + ((sample * length + query) * task.heads + head) * size;
+#pragma unroll
+    for (unsigned round = 0; round < kRounds; ++round) {
+#pragma unroll
+      for (unsigned k = 0; k < kPiece; ++k) {
+        const unsigned dimension = (member + round * kTeam) * kPiece + k;
+        if (dimension < size) result[dimension] = component(sums[i][round], k) / weight;
+      }
+    }
+  }
+}
+
+template <unsigned Width>
 cudaError_t launch_attention(const AttentionTask& task, cudaStream_t stream) {
   const std::size_t tiles = (task.sequence_length + kQueries - 1) / kQueries;
   const dim3 grid(static_cast<unsigned>(tiles * task.heads * task.samples));
-  return launch(attend_kernel<LaneDimensions>, grid, dim3(kThreads), sizeof(Tiles<LaneDimensions>), stream, task);
+  return launch(attend_kernel<Width>, grid, dim3(kThreads), sizeof(Tiles<Width>), stream, task);
 }
 
 }  // namespace
 
 cudaError_t attend(const AttentionTask& task, cudaStream_t stream) {
   if (task.samples == 0 || task.sequence_length == 0 || task.heads == 0 || task.head_dimension == 0) return cudaSuccess;
-  if (task.head_dimension <= 1 * kWarpLanes) return launch_attention<1>(task, stream);
-  if (task.head_dimension <= 2 * kWarpLanes) return launch_attention<2>(task, stream);
-  if (task.head_dimension <= 3 * kWarpLanes) return launch_attention<3>(task, stream);
-  if (task.head_dimension <= kMaximumHeadDimension) return launch_attention<4>(task, stream);
+  if (task.head_dimension <= 1 * kTeamDimensions) return launch_attention<1 * kTeamDimensions>(task, stream);
+  if (task.head_dimension <= 2 * kTeamDimensions) return launch_attention<2 * kTeamDimensions>(task, stream);
+  if (task.head_dimension <= 3 * kTeamDimensions) return launch_attention<3 * kTeamDimensions>(task, stream);
+  if (task.head_dimension <= kMaximumHeadDimension) return launch_attention<kMaximumHeadDimension>(task, stream);
   return cudaErrorInvalidValue;
 }
 

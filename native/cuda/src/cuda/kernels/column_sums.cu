@@ -5,23 +5,33 @@ namespace {
 
 // Columns of one block, neighbours in memory, and the interleaved strands of tokens that each column is cut into.
 constexpr unsigned kColumns = 32;
-constexpr unsigned kStrands = 8;
+constexpr unsigned kStrands = 16;
+// Tokens of a strand that are on their way at once: few columns make few blocks, which have to keep the memory busy.
+constexpr unsigned kTokensAtOnce = 8;
 
 struct StrandSums {
   double values[kStrands][kColumns];
 };
 
-__global__ void sum_squares(const float* inputs, std::size_t tokens, std::size_t columns, double* sums) {
+__device__ double square(float value) { return static_cast<double>(value) * static_cast<double>(value); }
+
+__global__ void __launch_bounds__(kColumns* kStrands)
+    sum_squares(const float* inputs, std::size_t tokens, std::size_t columns, double* sums) {
   SECATEUR_SHARED(StrandSums, strands);
   const unsigned lane = threadIdx.x;
   const unsigned strand = threadIdx.y;
   const std::size_t column = std::size_t{blockIdx.x} * kColumns + lane;
   double sum = 0;
   if (column < columns) {
-    for (std::size_t token = strand; token < tokens; token += kStrands) {
-      const double value = static_cast<double>(inputs[token * columns + column]);
-      sum += value * value;
+    std::size_t token = strand;
+    for (; token + (kTokensAtOnce - 1) * kStrands < tokens; token += kTokensAtOnce * kStrands) {
+      float values[kTokensAtOnce];
+#pragma unroll
+      for (unsigned i = 0; i < kTokensAtOnce; ++i) values[i] = inputs[(token + i * kStrands) * columns + column];
+#pragma unroll
+      for (unsigned i = 0; i < kTokensAtOnce; ++i) sum += square(values[i]);
     }
+    for (; token < tokens; token += kStrands) sum += square(inputs[token * columns + column]);
   }
   strands.values[strand][lane] = sum;
   __syncthreads();

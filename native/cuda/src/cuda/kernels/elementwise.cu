@@ -10,16 +10,47 @@ constexpr std::size_t kMaximumBlocks = 4096;
 __device__ std::size_t first_index() { return std::size_t{blockIdx.x} * kThreads + threadIdx.x; }
 __device__ std::size_t grid_stride() { return std::size_t{gridDim.x} * kThreads; }
 
-__global__ void add_kernel(float* x, const float* y, std::size_t size) {
-  for (std::size_t i = first_index(); i < size; i += grid_stride()) x[i] += y[i];
+// Values that are loaded and stored together where the addresses allow it.
+constexpr std::size_t kQuad = 4;
+
+bool holds_quads(const void* data, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(data) % bytes == 0; }
+
+// Whole quads from the begin on that float arrays x and y can be worked through in.
+std::size_t count_quads(const float* x, const float* y, std::size_t size) {
+  return holds_quads(x, sizeof(float4)) && holds_quads(y, sizeof(float4)) ? size / kQuad : 0;
 }
 
-__global__ void relu_kernel(float* x, std::size_t size) {
-  for (std::size_t i = first_index(); i < size; i += grid_stride()) x[i] = x[i] < 0.0F ? 0.0F : x[i];
+struct Add {
+  __device__ float operator()(float x, float y) const { return x + y; }
+};
+
+struct SiluMultiply {
+  __device__ float operator()(float gate, float up) const { return gate / (1.0F + expf(-gate)) * up; }
+};
+
+__device__ float positive_part(float x) { return x < 0.0F ? 0.0F : x; }
+
+// x[i] = operation(x[i], y[i]).
+template <class Operation>
+__global__ void combine_kernel(float* x, const float* y, std::size_t quads, std::size_t size) {
+  const Operation operation;
+  auto* const x_quads = reinterpret_cast<float4*>(x);
+  const auto* const y_quads = reinterpret_cast<const float4*>(y);
+  for (std::size_t i = first_index(); i < quads; i += grid_stride()) {
+    const float4 a = x_quads[i];
+    const float4 b = y_quads[i];
+    x_quads[i] = make_float4(operation(a.x, b.x), operation(a.y, b.y), operation(a.z, b.z), operation(a.w, b.w));
+  }
+  for (std::size_t i = quads * kQuad + first_index(); i < size; i += grid_stride()) x[i] = operation(x[i], y[i]);
 }
 
-__global__ void silu_multiply_kernel(float* gate, const float* up, std::size_t size) {
-  for (std::size_t i = first_index(); i < size; i += grid_stride()) gate[i] = gate[i] / (1.0F + expf(-gate[i])) * up[i];
+__global__ void relu_kernel(float* x, std::size_t quads, std::size_t size) {
+  auto* const x_quads = reinterpret_cast<float4*>(x);
+  for (std::size_t i = first_index(); i < quads; i += grid_stride()) {
+    const float4 a = x_quads[i];
+    x_quads[i] = make_float4(positive_part(a.x), positive_part(a.y), positive_part(a.z), positive_part(a.w));
+  }
+  for (std::size_t i = quads * kQuad + first_index(); i < size; i += grid_stride()) x[i] = positive_part(x[i]);
 }
 
 template <class Stored>
@@ -27,14 +58,33 @@ __global__ void widen_kernel(const Stored* source, float* result, std::size_t si
   for (std::size_t i = first_index(); i < size; i += grid_stride()) result[i] = widen(source[i]);
 }
 
-__global__ void narrow_kernel(const float* source, bfloat16* result, std::size_t size) {
-  for (std::size_t i = first_index(); i < size; i += grid_stride()) result[i] = narrow(source[i]);
+struct alignas(8) NarrowQuad {
+  bfloat16 values[kQuad];
+};
+
+__global__ void narrow_kernel(const float* source, bfloat16* result, std::size_t quads, std::size_t size) {
+  const auto* const source_quads = reinterpret_cast<const float4*>(source);
+  auto* const result_quads = reinterpret_cast<NarrowQuad*>(result);
+  for (std::size_t i = first_index(); i < quads; i += grid_stride()) {
+    const float4 a = source_quads[i];
+    result_quads[i] = {{narrow(a.x), narrow(a.y), narrow(a.z), narrow(a.w)}};
+  }
+  for (std::size_t i = quads * kQuad + first_index(); i < size; i += grid_stride()) result[i] = narrow(source[i]);
 }
 
-__global__ void flag_non_finite_kernel(const float* x, std::size_t size, unsigned* flag) {
+__device__ bool is_non_finite(float x) {
   constexpr unsigned kExponent = 0x7f800000U;
+  return (__float_as_uint(x) & kExponent) == kExponent;
+}
+
+__global__ void flag_non_finite_kernel(const float* x, std::size_t quads, std::size_t size, unsigned* flag) {
+  const auto* const x_quads = reinterpret_cast<const float4*>(x);
   bool found = false;
-  for (std::size_t i = first_index(); i < size; i += grid_stride()) found |= (__float_as_uint(x[i]) & kExponent) == kExponent;
+  for (std::size_t i = first_index(); i < quads; i += grid_stride()) {
+    const float4 a = x_quads[i];
+    found |= is_non_finite(a.x) | is_non_finite(a.y) | is_non_finite(a.z) | is_non_finite(a.w);
+  }
+  for (std::size_t i = quads * kQuad + first_index(); i < size; i += grid_stride()) found |= is_non_finite(x[i]);
   if (__any_sync(kAllLanes, found) && threadIdx.x % kWarpLanes == 0) atomicOr(flag, 1U);
 }
 
@@ -56,13 +106,15 @@ cudaError_t launch_over(void (*kernel)(Parameters...), std::size_t size, cudaStr
 }  // namespace
 
 cudaError_t add(float* x, const float* y, std::size_t size, cudaStream_t stream) {
-  return launch_over(add_kernel, size, stream, x, y, size);
+  return launch_over(combine_kernel<Add>, size, stream, x, y, count_quads(x, y, size), size);
 }
 
-cudaError_t relu(float* x, std::size_t size, cudaStream_t stream) { return launch_over(relu_kernel, size, stream, x, size); }
+cudaError_t relu(float* x, std::size_t size, cudaStream_t stream) {
+  return launch_over(relu_kernel, size, stream, x, count_quads(x, x, size), size);
+}
 
 cudaError_t silu_multiply(float* gate, const float* up, std::size_t size, cudaStream_t stream) {
-  return launch_over(silu_multiply_kernel, size, stream, gate, up, size);
+  return launch_over(combine_kernel<SiluMultiply>, size, stream, gate, up, count_quads(gate, up, size), size);
 }
 
 cudaError_t widen(const bfloat16* source, float* result, std::size_t size, cudaStream_t stream) {
@@ -74,11 +126,12 @@ cudaError_t widen(const float16* source, float* result, std::size_t size, cudaSt
 }
 
 cudaError_t narrow(const float* source, bfloat16* result, std::size_t size, cudaStream_t stream) {
-  return launch_over(narrow_kernel, size, stream, source, result, size);
+  const std::size_t quads = holds_quads(result, sizeof(NarrowQuad)) ? count_quads(source, source, size) : 0;
+  return launch_over(narrow_kernel, size, stream, source, result, quads, size);
 }
 
 cudaError_t flag_non_finite(const float* x, std::size_t size, unsigned* flag, cudaStream_t stream) {
-  return launch_over(flag_non_finite_kernel, size, stream, x, size, flag);
+  return launch_over(flag_non_finite_kernel, size, stream, x, count_quads(x, x, size), size, flag);
 }
 
 cudaError_t gather_last(const float* x, std::size_t samples, std::size_t length, std::size_t size, float* result, cudaStream_t stream) {

@@ -1,0 +1,70 @@
+/** The same job on every backend and in every kind of arithmetic: whole jobs, real processes. */
+import { copyFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { runCommand } from '../support/command.js';
+import { modelPath, repositoryRoot, withTemporaryFolder, type ModelName } from '../support/paths.js';
+
+/** The CUDA backend with its kernels emulated on the host; the set-up for tests builds it. */
+const EMULATED_CUDA = join(repositoryRoot, 'native/cuda/build/cuda-on-host/test/cuda/libsecateur_cuda_on_host_backend.so');
+
+interface Report {
+  readonly sparsity: { readonly actual: number };
+  readonly projections: readonly { readonly name: string; readonly learningRate: number | null; readonly bestQuality: number }[];
+  readonly engine: { readonly backend: string };
+  readonly config: { readonly compute: string };
+}
+
+const SMALL = ['--samples', '8', '--seq-len', '32', '--nodes', '1', '--threads', '1'];
+
+/** English that is here anyway. */
+async function textIn(folder: string): Promise<string> {
+  const path = join(folder, 'text.txt');
+  await copyFile(join(repositoryRoot, 'LICENSE'), path);
+  return path;
+}
+
+async function pruneWith(model: ModelName, options: readonly string[], folder: string, name: string): Promise<Report> {
+  const args = ['prune', '--model', modelPath(model), '--out', join(folder, name), '--sparsity', '0.7', '--json', '--quiet'];
+  const calibration = await textIn(folder);
+  const variables = { SECATEUR_CUDA_LIBRARY: EMULATED_CUDA };
+  const { exitCode, stdout, stderr } = await runCommand([...args, '--calibration', calibration, ...options], undefined, variables);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  return JSON.parse(stdout) as Report;
+}
+
+describe('the cuda backend, emulated on the host', () => {
+  test.each(['books-llama', 'books-opt'] as const)('takes the decisions of the CPU for %s', (model) =>
+    withTemporaryFolder(async (folder) => {
+      const cpu = await pruneWith(model, [...SMALL, '--backend', 'cpu'], folder, 'cpu');
+      const cuda = await pruneWith(model, [...SMALL, '--backend', 'cuda'], folder, 'cuda');
+      expect([cpu.engine.backend, cuda.engine.backend]).toEqual(['cpu', 'cuda']);
+      expect(cuda.projections.map(({ name }) => name)).toEqual(cpu.projections.map(({ name }) => name));
+      // Rounding may tip a search whose steps are equally good.
+      const differing = cuda.projections.filter(({ learningRate }, index) => learningRate !== cpu.projections[index]?.learningRate);
+      expect(differing.length).toBeLessThanOrEqual(1);
+      expect(Math.abs(cuda.sparsity.actual - cpu.sparsity.actual)).toBeLessThan(1e-4);
+      cuda.projections.forEach(({ bestQuality }, index) => expect(bestQuality).toBeCloseTo(cpu.projections[index]?.bestQuality ?? 0, 3));
+    }),
+  );
+});
+
+test('bf16 products change decisions little, or are refused by name', () =>
+  withTemporaryFolder(async (folder) => {
+    const args = ['eval', '--model', modelPath('books-qwen2'), '--data', await textIn(folder)];
+    const options = ['--seq-len', '128', '--samples', '16', '--nodes', '1', '--backend', 'cpu', '--json', '--quiet'];
+    const perplexityWith = async (compute: string) => runCommand([...args, ...options, '--compute', compute]);
+    const narrow = await perplexityWith('bf16');
+    if (narrow.exitCode !== 0) {
+      expect(narrow.stderr).toMatch(/cannot compute in bf16: this processor has no bfloat16 products/);
+      return;
+    }
+    const { perplexity: expected } = JSON.parse((await perplexityWith('f32')).stdout) as { perplexity: number };
+    const { perplexity } = JSON.parse(narrow.stdout) as { perplexity: number };
+    expect(Math.abs(perplexity / expected - 1)).toBeLessThan(0.01);
+    expect(perplexity).not.toBe(expected);
+    const wide = await pruneWith('books-qwen2', [...SMALL, '--backend', 'cpu'], folder, 'f32');
+    const pruned = await pruneWith('books-qwen2', [...SMALL, '--backend', 'cpu', '--compute', 'bf16'], folder, 'bf16');
+    expect([wide.config.compute, pruned.config.compute]).toEqual(['f32', 'bf16']);
+    pruned.projections.forEach(({ bestQuality }, index) => expect(bestQuality).toBeCloseTo(wide.projections[index]?.bestQuality ?? 0, 1));
+  }));
