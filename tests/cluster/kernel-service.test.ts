@@ -87,7 +87,10 @@ describe('a session', () => {
 
   test('opens once, and not again with another content', async () => {
     await kernel.openSession({ sessionId, jobId: 'job', architecture: plan.architecture, tensorEndpoint, compute: Compute.F32 }, CALL);
-    const other = kernel.openSession({ sessionId, jobId: 'other', architecture: plan.architecture, tensorEndpoint, compute: Compute.F32 }, CALL);
+    const other = kernel.openSession(
+      { sessionId, jobId: 'other', architecture: plan.architecture, tensorEndpoint, compute: Compute.F32 },
+      CALL,
+    );
     await expect(other).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
   });
 

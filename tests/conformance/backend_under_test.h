@@ -1,5 +1,5 @@
-// The backend that this run of the suite is about: --backend=cpu (the default) or --backend=cuda, whose library SECATEUR_CUDA_LIBRARY names;
-// that may be the one emulated on the host.
+// The backend that this run of the suite is about: --backend=cpu (the default) or --backend=cuda, whose library SECATEUR_CUDA_LIBRARY
+// names; that may be the one emulated on the host.
 #pragma once
 
 #include <cstdint>

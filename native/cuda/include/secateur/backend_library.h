@@ -1,5 +1,5 @@
-// What a backend in a shared library of its own exports. Engine and library come from one build: the interface is C++, and a mark tells that
-// both mean the same by it.
+// What a backend in a shared library of its own exports. Engine and library come from one build: the interface is C++, and a mark tells
+// that both mean the same by it.
 #pragma once
 
 #include <cstddef>

@@ -1,0 +1,56 @@
+#include "cuda/kernels/mask.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "device_array.h"
+#include "schedules.h"
+
+namespace secateur::test {
+
+TEST_CASE("masks of rows longer than the bits a block holds, applied to bfloat16 weights") {
+  in_all_schedules([] {
+    for (const std::size_t columns : {8191U, 8192U, 8193U, 16390U}) {
+      constexpr std::size_t kRows = 3;
+      CAPTURE(columns);
+      std::mt19937 random(5);
+      std::vector<std::uint32_t> orders(kRows * columns);
+      for (std::size_t row = 0; row < kRows; ++row) {
+        const auto begin = orders.begin() + static_cast<std::ptrdiff_t>(row * columns);
+        std::iota(begin, begin + static_cast<std::ptrdiff_t>(columns), 0U);
+        std::shuffle(begin, begin + static_cast<std::ptrdiff_t>(columns), random);
+      }
+      const std::vector<std::int32_t> counts = {0, static_cast<std::int32_t>(columns / 3), static_cast<std::int32_t>(columns)};
+      const std::size_t row_bytes = (columns + 7) / 8;
+      std::vector<std::uint8_t> expected_mask(kRows * row_bytes, 0);
+      std::vector<gpu::bfloat16> expected_weights(kRows * columns, gpu::bfloat16{0xbf80});
+      DeviceArray<gpu::bfloat16> weights(expected_weights);
+      for (std::size_t row = 0; row < kRows; ++row) {
+        for (std::size_t j = 0; j < static_cast<std::size_t>(counts[row]); ++j) {
+          const std::size_t column = orders[row * columns + j];
+          std::uint8_t& byte = expected_mask[row * row_bytes + column / 8];
+          byte = static_cast<std::uint8_t>(byte | (1U << (column % 8)));
+          expected_weights[row * columns + column].bits = 0;
+        }
+      }
+      DeviceArray<std::uint32_t> device_orders(orders);
+      DeviceArray<std::int32_t> device_counts(counts);
+      DeviceArray<std::uint8_t> mask(expected_mask.size());
+      REQUIRE(gpu::pack_mask(device_orders.data(), device_counts.data(), kRows, columns, mask.data(), nullptr) == cudaSuccess);
+      REQUIRE(gpu::apply_mask(weights.data(), mask.data(), kRows, columns, nullptr) == cudaSuccess);
+      CHECK(mask.read() == expected_mask);
+      CHECK(mask.is_guarded());
+      const std::vector<gpu::bfloat16> actual = weights.read();
+      CHECK(weights.is_guarded());
+      const bool equal = std::equal(actual.begin(), actual.end(), expected_weights.begin(),
+                                    [](gpu::bfloat16 a, gpu::bfloat16 b) { return a.bits == b.bits; });
+      CHECK(equal);
+    }
+  });
+}
+
+}  // namespace secateur::test
