@@ -24,8 +24,26 @@ export async function benchEngine() {
   const allocation = await readCases('test/allocation/bench_allocation');
   return {
     forward: markdownTable(
-      ['block', 'threads', 'block forward GFLOP/s', 'sgemm on the same shapes GFLOP/s', 'share'],
-      forward.map((row) => [row.case, row.threads, row.blockGflops, row.gemmGflops, row.ratio.toFixed(2)]),
+      [
+        'block',
+        'threads',
+        'block forward GFLOP/s',
+        'sgemm on the same shapes GFLOP/s',
+        'share',
+        'collecting takes',
+        'pruned to 80 % is faster',
+        'bf16 is faster',
+      ],
+      forward.map((row) => [
+        row.case,
+        row.threads,
+        row.blockGflops,
+        row.gemmGflops,
+        row.ratio.toFixed(2),
+        row.collect.toFixed(2),
+        `${row.pruned.toFixed(2)} x`,
+        row.bf16 > 0 ? `${row.bf16.toFixed(2)} x` : 'not here',
+      ]),
     ),
     allocation: markdownTable(
       ['projection', 'steps', 'curves and search ms', 'masked product per step ms', 'times faster'],

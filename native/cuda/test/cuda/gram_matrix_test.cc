@@ -50,4 +50,22 @@ TEST_CASE("add_gram_matrix") {
   });
 }
 
+TEST_CASE("sums of many tokens are float64") {
+  constexpr std::size_t kManyTokens = 20000;
+  // Across calls: float32 would not hold the 2^-20 that the last token adds.
+  std::vector<float> values(kManyTokens, 0.75F);
+  values.back() = 0x1.0p-10F;
+  DeviceArray<float> inputs(values);
+  DeviceArray<double> sums(std::vector<double>{0});
+  REQUIRE(gpu::add_gram_matrix({kManyTokens - 1, 1, inputs.data(), sums.data()}, nullptr) == cudaSuccess);
+  REQUIRE(gpu::add_gram_matrix({1, 1, inputs.data() + kManyTokens - 1, sums.data()}, nullptr) == cudaSuccess);
+  CHECK(sums.read()[0] == 0.5625 * static_cast<double>(kManyTokens - 1) + 0x1.0p-20);
+  // Within one call.
+  DeviceArray<float> uneven(std::vector<float>(kManyTokens, 1.1F));
+  DeviceArray<double> uneven_sums(std::vector<double>{0});
+  REQUIRE(gpu::add_gram_matrix({kManyTokens, 1, uneven.data(), uneven_sums.data()}, nullptr) == cudaSuccess);
+  const double product = static_cast<double>(1.1F) * static_cast<double>(1.1F);
+  CHECK(uneven_sums.read()[0] == doctest::Approx(product * static_cast<double>(kManyTokens)).epsilon(5e-7));
+}
+
 }  // namespace secateur::test

@@ -46,8 +46,6 @@ __global__ void accumulate_kernel(CrossEntropyTask task) {
     const double before = task.log_sums[token];
     const double larger = before > log_sum ? before : log_sum;
     task.log_sums[token] = larger + log1p(exp(-fabs(before - log_sum)));
-    // log_sum may be NaN, which a comparison would hide.
-    if (!(log_sum == log_sum)) task.log_sums[token] = log_sum;
   }
   const auto next = static_cast<std::size_t>(task.next_ids[token]);
   if (next >= task.first_word && next < task.first_word + task.words) task.next_logits[token] = logits[next - task.first_word];
