@@ -162,6 +162,10 @@ std::string Block::run(uint3 index) {
       threads_[i]->fiber.resume();
       if (threads_[i]->state == State::kDone) ++done;
       if (!failure_.empty()) break;
+      // The lanes of its warp that it has set free, and itself, come before other warps.
+      const bool last_of_warp = i % kWarpLanes == kWarpLanes - 1 || i + 1 == threads_.size();
+      if (schedule_.threads == ThreadOrder::kWarpAhead && last_of_warp) done += run_ahead(threads_[i]->warp);
+      if (!failure_.empty()) break;
     }
     if (at_barrier_ > 0 && at_barrier_ + done == threads_.size()) {
       for (auto& thread : threads_) {
@@ -174,6 +178,24 @@ std::string Block::run(uint3 index) {
   }
   running_block = nullptr;
   return failure_;
+}
+
+std::size_t Block::run_ahead(std::size_t warp) {
+  const std::size_t begin = warp * kWarpLanes;
+  const std::size_t end = std::min(begin + kWarpLanes, threads_.size());
+  std::size_t done = 0;
+  bool progress = true;
+  while (progress && failure_.empty()) {
+    progress = false;
+    for (std::size_t i = begin; i < end && failure_.empty(); ++i) {
+      if (threads_[i]->state != State::kReady) continue;
+      progress = true;
+      running_ = i;
+      threads_[i]->fiber.resume();
+      if (threads_[i]->state == State::kDone) ++done;
+    }
+  }
+  return done;
 }
 
 void Block::fail(const std::string& reason) {

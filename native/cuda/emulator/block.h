@@ -21,7 +21,8 @@ inline constexpr unsigned kWarpLanes = 32;
 // Of the values that lanes exchange.
 inline constexpr std::size_t kExchangedBytes = 16;
 
-enum class ThreadOrder { kUp, kDown, kShuffled };
+// kWarpAhead: a warp goes on as far as it can, to a barrier of the block, before the next one begins.
+enum class ThreadOrder { kUp, kDown, kShuffled, kWarpAhead };
 
 struct Schedule {
   ThreadOrder threads = ThreadOrder::kUp;
@@ -80,6 +81,8 @@ class Block {
   class SharedMemory;
   enum class State { kReady, kAtBarrier, kAtExchange, kDone };
 
+  // Runs a warp until its threads wait for others; returns how many have ended.
+  std::size_t run_ahead(std::size_t warp);
   void fail(const std::string& reason);
   [[noreturn]] void stop_for_ever();
   std::string describe(const Thread& thread) const;

@@ -1,3 +1,5 @@
+import type { EncodedMessage } from './encoded-message.js';
+
 /** Types derived from the service definitions that ts-proto generates (`outputServices=generic-definitions`). */
 
 type Builtin = Date | ((...parameters: never[]) => unknown) | Uint8Array | string | number | boolean | undefined;
@@ -46,13 +48,13 @@ export interface CallContext {
   readonly deadline: Date;
 }
 
-/** Handlers of all methods of a service. Answers may leave out fields that have their default. */
+/** Handlers of all methods of a service. Answers may leave out fields that have their default; those of a stream may be encoded already. */
 export type ServiceImplementation<Definition extends ServiceDefinition> = {
   readonly [Name in keyof Definition['methods']]: Definition['methods'][Name]['responseStream'] extends true
     ? (
         request: RequestOf<Definition['methods'][Name]>,
         context: CallContext,
-      ) => AsyncIterable<DeepPartial<ResponseOf<Definition['methods'][Name]>>>
+      ) => AsyncIterable<DeepPartial<ResponseOf<Definition['methods'][Name]>> | EncodedMessage>
     : (
         request: RequestOf<Definition['methods'][Name]>,
         context: CallContext,

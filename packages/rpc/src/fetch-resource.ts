@@ -16,13 +16,25 @@ export interface ResourceDescriptor {
   readonly digest?: string;
 }
 
+/** Pulls a resource into memory of its own; see `fetchResourceInto`. */
+export async function fetchResource(channel: Channel, descriptor: ResourceDescriptor, options: StreamOptions): Promise<Buffer> {
+  const content = allocate(descriptor);
+  await fetchResourceInto(channel, descriptor, content, options);
+  return content;
+}
+
 /**
- * Pulls a resource into memory and verifies order, sizes, the checksum of each chunk and the digest of the whole.
+ * Pulls a resource into `target`, which has exactly its size, and verifies order, sizes, the checksum of each chunk and the digest of the whole.
  * A transfer that breaks or brings a damaged chunk goes on after the last good chunk, three times at most. A source that falls silent
  * (idleTimeoutMs) is given up at once: a broken connection shows as UNAVAILABLE, so whoever is silent is stuck.
  */
-export async function fetchResource(channel: Channel, descriptor: ResourceDescriptor, options: StreamOptions): Promise<Buffer> {
-  const transfer = new Transfer(descriptor, await loadHasher());
+export async function fetchResourceInto(
+  channel: Channel,
+  descriptor: ResourceDescriptor,
+  target: Uint8Array,
+  options: StreamOptions,
+): Promise<void> {
+  const transfer = new Transfer(descriptor, target, await loadHasher());
   const client = channel.client(TensorServiceDefinition);
   const endMs = Date.now() + options.timeoutMs;
   for (let resumes = 0; ; resumes++) {
@@ -38,7 +50,7 @@ export async function fetchResource(channel: Channel, descriptor: ResourceDescri
       await delay(RESUME_DELAY_MS * 2 ** resumes);
     }
   }
-  return transfer.finish();
+  transfer.requireDigest();
 }
 
 function canResume(error: unknown): boolean {
@@ -48,14 +60,13 @@ function canResume(error: unknown): boolean {
 /** The verified beginning of a resource. */
 class Transfer {
   receivedBytes = 0;
-  private readonly content: Buffer;
   private readonly digest: ReturnType<Hasher['createDigest']>;
 
   constructor(
     private readonly descriptor: ResourceDescriptor,
+    private readonly target: Uint8Array,
     private readonly hasher: Hasher,
   ) {
-    this.content = allocate(descriptor);
     this.digest = hasher.createDigest();
   }
 
@@ -69,7 +80,7 @@ class Transfer {
     if (!Buffer.from(this.hasher.checksum(data)).equals(checksum)) {
       throw this.corrupt(`the chunk at offset ${offset} does not match its checksum`);
     }
-    this.content.set(data, offset);
+    this.target.set(data, offset);
     this.receivedBytes += data.byteLength;
     this.digest.addChecksum(checksum);
   }
@@ -80,13 +91,12 @@ class Transfer {
     if (this.receivedBytes !== bytes) throw this.corrupt(`the source ended after ${this.receivedBytes} of ${bytes} bytes`);
   }
 
-  /** The content, if it is what the descriptor says. */
-  finish(): Buffer {
+  /** Throws when the content is not what the descriptor says. */
+  requireDigest(): void {
     const actual = this.digest.hex();
     if (this.descriptor.digest !== undefined && this.descriptor.digest !== actual) {
       throw this.corrupt(`its digest is ${actual} instead of ${this.descriptor.digest}`);
     }
-    return this.content;
   }
 
   private corrupt(what: string): SecateurError {

@@ -3,7 +3,7 @@ import { afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { CHUNK_BYTES, loadHasher, type Hasher } from '@secateur/core';
 import { TensorServiceDefinition, type FetchResponse } from '@secateur/proto/tensor_service';
 import { startProxy, startServer, type TestServer } from '../test/support.js';
-import { connect, fetchResource, serveFetch, type ByteSource, type Channel } from './index.js';
+import { connect, fetchResource, fetchResourceInto, serveFetch, type ByteSource, type Channel } from './index.js';
 
 const TIMEOUT = { timeoutMs: 20_000 };
 
@@ -55,6 +55,26 @@ describe('fetch', () => {
     await using server = await serve(content);
     const descriptor = { resource: 'r', bytes, digest: hasher.digest(content) };
     expect((await fetchResource(open(server.address), descriptor, TIMEOUT)).equals(content)).toBe(true);
+  });
+
+  test('brings what a source reads into the room it is given, every chunk its own', async () => {
+    const content = randomBytes(11 * CHUNK_BYTES + 17);
+    const source: ByteSource = {
+      bytes: content.byteLength,
+      read: async (offset, _length, _signal, room) => {
+        await new Promise((resolve) => setTimeout(resolve, (offset / CHUNK_BYTES) % 2));
+        content.copy(room, 0, offset, offset + room.byteLength);
+        return room;
+      },
+    };
+    await using server = await startServer(
+      TensorServiceDefinition,
+      serveFetch(() => Promise.resolve(source)),
+    );
+    const target = Buffer.alloc(content.byteLength, 0xff);
+    const descriptor = { resource: 'r', bytes: content.byteLength, digest: hasher.digest(content) };
+    await fetchResourceInto(open(server.address), descriptor, target, TIMEOUT);
+    expect(target.equals(content)).toBe(true);
   });
 
   test('goes on where the connection broke and reads no chunk from the beginning again', async () => {

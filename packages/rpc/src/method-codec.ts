@@ -1,6 +1,7 @@
+import { EncodedMessage } from './encoded-message.js';
 import type { MethodDefinition, MessageType, ServiceDefinition } from './definition.js';
 
-/** How grpc-js sends and receives one method. Requests and answers to be sent may be partial messages. */
+/** How grpc-js sends and receives one method. Requests and answers to be sent may be partial messages or encoded already. */
 export interface MethodCodec {
   /** Such as `secateur.v1.KernelService/Embed`. */
   readonly fullName: string;
@@ -35,6 +36,7 @@ export function isInfrastructure(path: string): boolean {
 
 function createSerializer(type: MessageType): (message: unknown) => Buffer {
   return (message) => {
+    if (message instanceof EncodedMessage) return message.bytes;
     const bytes = type.encode(type.fromPartial(message)).finish();
     return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   };

@@ -3,12 +3,16 @@ import { CHUNK_BYTES, loadHasher, SecateurError } from '@secateur/core';
 import type { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { Attribute } from '@secateur/telemetry';
 import type { ServiceImplementation } from './definition.js';
+import { FetchChunk } from './fetch-chunk.js';
+
+/** One chunk is being sent, one waits to be sent, one is read ahead. */
+const CHUNKS_IN_USE = 3;
 
 /** Bytes that can be read in any order. */
 export interface ByteSource {
   readonly bytes: number;
-  /** Exactly `length` bytes from `offset`. They must not change until they are sent. */
-  read(offset: number, length: number, signal: AbortSignal): Promise<Uint8Array>;
+  /** Exactly `length` bytes from `offset`: read into `room`, which has that length, or bytes that exist elsewhere. */
+  read(offset: number, length: number, signal: AbortSignal, room: Uint8Array): Promise<Uint8Array>;
 }
 
 /** The TensorService over whatever `find` knows. Unknown resources are for `find` to reject with NOT_FOUND. */
@@ -22,19 +26,36 @@ export function serveFetch(find: (resource: string) => Promise<ByteSource>): Ser
         });
       }
       const hasher = await loadHasher();
-      const read = (offset: number): Promise<Uint8Array> => {
-        const chunk = source.read(offset, Math.min(CHUNK_BYTES, source.bytes - offset), signal);
-        // It fails where it is awaited, which a reader that goes away may keep from happening.
-        chunk.catch(() => undefined);
-        return chunk;
-      };
       trace.getActiveSpan()?.setAttribute(Attribute.BYTES, source.bytes - start);
-      let next = start < source.bytes ? read(start) : undefined;
+      const chunks: FetchChunk[] = [];
+      let next = start < source.bytes ? readChunk(source, start, chunks, signal) : undefined;
       for (let offset = start; next !== undefined; offset += CHUNK_BYTES) {
-        const data = await next;
-        next = offset + CHUNK_BYTES < source.bytes ? read(offset + CHUNK_BYTES) : undefined;
-        yield { offset, data, checksum: hasher.checksum(data) };
+        const { chunk, data } = await next;
+        next = offset + CHUNK_BYTES < source.bytes ? readChunk(source, offset + CHUNK_BYTES, chunks, signal) : undefined;
+        yield chunk.encode(offset, data.byteLength, hasher.checksum(data));
       }
     },
   };
+}
+
+/** Reads the chunk at `offset` into one of a few that take turns: the next but two is read when this one has been sent. */
+function readChunk(
+  source: ByteSource,
+  offset: number,
+  chunks: FetchChunk[],
+  signal: AbortSignal,
+): Promise<{ readonly chunk: FetchChunk; readonly data: Uint8Array }> {
+  const turn = (offset / CHUNK_BYTES) % CHUNKS_IN_USE;
+  const length = Math.min(CHUNK_BYTES, source.bytes - offset);
+  const chunk = (chunks[turn] ??= new FetchChunk(length));
+  const fill = async (): Promise<{ readonly chunk: FetchChunk; readonly data: Uint8Array }> => {
+    const data = chunk.data(length);
+    const read = await source.read(offset, length, signal, data);
+    if (read !== data) data.set(read);
+    return { chunk, data };
+  };
+  const filled = fill();
+  // It fails where it is awaited, which a reader that goes away may keep from happening.
+  filled.catch(() => undefined);
+  return filled;
 }

@@ -15,7 +15,7 @@ export class StreamWriter {
     signal.addEventListener('abort', () => this.wake?.(), { once: true });
   }
 
-  /** Resolves when there is room for another message; throws the signal's reason once it aborts. */
+  /** Resolves when there is room for another message: at most this one still waits. Throws the signal's reason once it aborts. */
   async write(message: unknown): Promise<void> {
     this.signal.throwIfAborted();
     this.waiting += 1;

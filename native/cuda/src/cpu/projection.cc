@@ -74,9 +74,32 @@ Projection::Projection(TensorRole role, Matrix dense, Compute compute, MemoryBud
       name_(name_of(role)),
       dense_(std::move(dense)),
       part_rows_(role == TensorRole::kHeadWeight ? std::min(kHeadPartRows, dense_.rows) : dense_.rows) {
-  if (compute != Compute::kBF16) return;
-  packed_.emplace(budget, dense_.rows, dense_.columns, part_rows_, name_);
-  pack(pool, context);
+  if (compute == Compute::kBF16) {
+    packed_.emplace(budget, dense_.rows, dense_.columns, part_rows_, name_);
+    pack(pool, context);
+  } else {
+    // Weights that were pruned before are multiplied as they were when they were pruned: a job that resumes repeats every bit.
+    choose_form(count_zeros(pool, context), budget, pool, context);
+  }
+}
+
+std::size_t Projection::count_zeros(ThreadPool& pool, CallContext& context) const {
+  std::atomic<std::size_t> zeros{0};
+  pool.parallel_for((dense_.rows + kMaskRows - 1) / kMaskRows, [&](std::size_t item, std::size_t) {
+    context.check();
+    const std::size_t rows = std::min(kMaskRows, dense_.rows - item * kMaskRows);
+    zeros += vector_math().count_zeros(dense_.values.data() + item * kMaskRows * dense_.columns, rows * dense_.columns);
+  });
+  return zeros;
+}
+
+void Projection::choose_form(std::size_t zeros, MemoryBudget& budget, ThreadPool& pool, CallContext& context) {
+  sparse_.reset();
+  const double sparsity = static_cast<double>(zeros) / static_cast<double>(dense_.rows * dense_.columns);
+  // The head is multiplied in parts, which sparse matrices do not have.
+  if (sparsity < SparseMatrix::kWorthwhileSparsity || role_ == TensorRole::kHeadWeight) return;
+  const PhaseScope scope(context, "mask", 0, static_cast<double>(dense_.rows * dense_.columns) * 2 * sizeof(float));
+  sparse_.emplace(budget, pool, context, dense_.rows, dense_.columns, dense_.values.data(), "kept values of " + name_);
 }
 
 void Projection::pack(ThreadPool& pool, CallContext& context) {
@@ -90,7 +113,6 @@ void Projection::pack(ThreadPool& pool, CallContext& context) {
 void Projection::apply_mask(std::span<const std::uint8_t> mask, MemoryBudget& budget, ThreadPool& pool, CallContext& context) {
   check_mask(role_, dense_.rows, dense_.columns, mask.size());
   const std::size_t row_bytes = (dense_.columns + 7) / 8;
-  std::atomic<std::size_t> zeros{0};
   pool.parallel_for((dense_.rows + kMaskRows - 1) / kMaskRows, [&](std::size_t item, std::size_t) {
     context.check();
     const std::size_t end = std::min(dense_.rows, (item + 1) * kMaskRows);
@@ -102,18 +124,13 @@ void Projection::apply_mask(std::span<const std::uint8_t> mask, MemoryBudget& bu
       for (std::size_t column = 0; column < dense_.columns; ++column) {
         if (((bits[column / 8] >> (column % 8)) & 1) != 0) values[column] = 0.0F;
       }
-      zeros += vector_math().count_zeros(values, dense_.columns);
     }
   });
   if (packed_) {
     pack(pool, context);
     return;
   }
-  sparse_.reset();
-  const double sparsity = static_cast<double>(zeros) / static_cast<double>(dense_.rows * dense_.columns);
-  if (sparsity < SparseMatrix::kWorthwhileSparsity) return;
-  const PhaseScope scope(context, "mask", 0, static_cast<double>(dense_.rows * dense_.columns) * 2 * sizeof(float));
-  sparse_.emplace(budget, pool, context, dense_.rows, dense_.columns, dense_.values.data(), "kept values of " + name_);
+  choose_form(count_zeros(pool, context), budget, pool, context);
 }
 
 void Projection::multiply(const ProjectionInput& input, const float* bias, const ProjectionWorkspace& workspace, float* result,

@@ -78,6 +78,9 @@ class Projection {
 
  private:
   void pack(ThreadPool& pool, CallContext& context);
+  std::size_t count_zeros(ThreadPool& pool, CallContext& context) const;
+  // Makes the sparse form where so many zeros make it worthwhile.
+  void choose_form(std::size_t zeros, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
   void multiply_sparse(const ProjectionInput& input, const ProjectionWorkspace& workspace, float* result) const;
 
   TensorRole role_;

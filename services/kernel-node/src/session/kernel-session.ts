@@ -1,6 +1,6 @@
 import type { AllocatedRows, EngineSession, EngineTensor, SiteStatistics } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
-import { fetchResource, type Channel } from '@secateur/rpc';
+import { fetchResource, fetchResourceInto, type Channel, type ResourceDescriptor } from '@secateur/rpc';
 import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
 import type {
   AllocateRowsRequest,
@@ -13,11 +13,11 @@ import type { ShardDescriptor, TensorDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import { toEngineAllocation, toEngineProjection, toEngineTensorType } from '../engine/wire-types.js';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
+import { ShardMemory } from './shard-memory.js';
 
 /** The block in use and the one that is pulled meanwhile. */
 const MAXIMUM_BLOCK_SHARDS = 2;
-const FETCH_TIMEOUT_MS = 3_600_000;
-const FETCH_IDLE_TIMEOUT_MS = 60_000;
+const FETCH_LIMITS = { timeoutMs: 3_600_000, idleTimeoutMs: 60_000 };
 
 interface LoadedShard {
   readonly tensors: ReadonlyMap<number, TensorDescriptor>;
@@ -28,6 +28,7 @@ interface LoadedShard {
 /** One job's state on this node: weights of at most two blocks, hidden states of its groups, statistics being used. */
 export class KernelSession {
   private readonly shards = new Map<string, LoadedShard>();
+  private readonly memory = new ShardMemory();
   /** Statistics pulled for the block in use; siblings share their input's. */
   private readonly statistics = new Map<string, Promise<Buffer>>();
 
@@ -66,29 +67,31 @@ export class KernelSession {
     const types = shard.tensors.map(toEngineTensorType);
     const fetchedBytes = shard.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
     const started = performance.now();
-    const tensors = await withSpan(
-      SpanName.FETCH,
-      { attributes: { [Attribute.SHARD_ID]: shard.id, [Attribute.BYTES]: fetchedBytes } },
-      async () => {
-        const pulled: EngineTensor[] = [];
-        for (const [index, tensor] of shard.tensors.entries()) {
-          const bytes = await this.fetch(tensor.resource, tensor.bytes, signal, tensor.digest);
-          pulled.push({ ...types[index]!, shape: tensor.shape, bytes });
-        }
-        return pulled;
+    return this.memory.use(
+      shard.tensors.map(({ bytes }) => bytes),
+      async (targets) => {
+        const tensors = await withSpan(
+          SpanName.FETCH,
+          { attributes: { [Attribute.SHARD_ID]: shard.id, [Attribute.BYTES]: fetchedBytes } },
+          async () => {
+            const pulled: EngineTensor[] = [];
+            for (const [index, tensor] of shard.tensors.entries()) {
+              const bytes = targets[index]!;
+              await fetchResourceInto(this.source, tensor, bytes, { ...FETCH_LIMITS, signal });
+              pulled.push({ ...types[index]!, shape: tensor.shape, bytes });
+            }
+            return pulled;
+          },
+        );
+        const fetchSeconds = (performance.now() - started) / 1000;
+        await traceEngineCall(() => this.engine.loadShard(shard.id, tensors, { signal }));
+        return { fetchedBytes, fetchSeconds };
       },
     );
-    const fetchSeconds = (performance.now() - started) / 1000;
-    await traceEngineCall(() => this.engine.loadShard(shard.id, tensors, { signal }));
-    return { fetchedBytes, fetchSeconds };
   }
 
-  private fetch(resource: string, bytes: number, signal: AbortSignal, digest?: string): Promise<Buffer> {
-    return fetchResource(
-      this.source,
-      { resource, bytes, ...(digest === undefined ? {} : { digest }) },
-      { signal, timeoutMs: FETCH_TIMEOUT_MS, idleTimeoutMs: FETCH_IDLE_TIMEOUT_MS },
-    );
+  private fetch(descriptor: ResourceDescriptor, signal: AbortSignal): Promise<Buffer> {
+    return fetchResource(this.source, descriptor, { ...FETCH_LIMITS, signal });
   }
 
   async releaseShard(shardId: string): Promise<void> {
@@ -145,7 +148,7 @@ export class KernelSession {
     const pull = (resource: string, bytes: number): Promise<Buffer> => {
       let pulled = this.statistics.get(resource);
       if (pulled === undefined) {
-        pulled = this.fetch(resource, bytes, signal);
+        pulled = this.fetch({ resource, bytes }, signal);
         this.statistics.set(resource, pulled);
         pulled.catch(() => this.statistics.delete(resource));
       }
@@ -167,7 +170,7 @@ export class KernelSession {
       if (rows === undefined || columns === undefined) {
         throw new SecateurError('INVALID_REQUEST', `${shardId} has no weight with role ${mask.projection} to mask.`);
       }
-      const bytes = await this.fetch(mask.resource, rows * Math.ceil(columns / 8), signal);
+      const bytes = await this.fetch({ resource: mask.resource, bytes: rows * Math.ceil(columns / 8) }, signal);
       await traceEngineCall(() => this.engine.applyMask(shardId, toEngineProjection(mask.projection), bytes, { signal }));
     }
   }

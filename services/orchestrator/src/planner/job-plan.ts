@@ -75,7 +75,10 @@ export function publishDenseTensors(plan: JobPlan, resources: Resources): void {
     const { bytes } = plan.checkpoint.tensors.get(name)!;
     resources.publish(denseResource(plan.jobId, name), {
       bytes,
-      read: (offset, length, signal) => plan.checkpoint.readTensor(name, { offset, length, signal }),
+      read: async (offset, _length, signal, room) => {
+        await plan.checkpoint.readTensorInto(name, room, { offset, signal });
+        return room;
+      },
     });
   }
 }
