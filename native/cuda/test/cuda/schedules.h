@@ -9,9 +9,8 @@ template <class Check>
 void in_all_schedules(const Check& check) {
   using cuda_on_host::Schedule;
   using cuda_on_host::ThreadOrder;
-  for (const Schedule& schedule :
-       {Schedule{ThreadOrder::kUp, false, 1}, Schedule{ThreadOrder::kDown, true, 1}, Schedule{ThreadOrder::kShuffled, false, 7},
-        Schedule{ThreadOrder::kWarpAhead, false, 1}}) {
+  for (const Schedule& schedule : {Schedule{ThreadOrder::kUp, false, 1}, Schedule{ThreadOrder::kDown, true, 1},
+                                   Schedule{ThreadOrder::kShuffled, false, 7}, Schedule{ThreadOrder::kWarpAhead, false, 1}}) {
     cuda_on_host::set_schedule(schedule);
     check();
   }
