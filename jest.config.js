@@ -24,5 +24,5 @@ export default {
     { ...shared, displayName: 'system', testMatch: ['<rootDir>/tests/**/*.test.ts'] },
   ],
   maxWorkers: 2,
-  testTimeout: 30_000,
+  testTimeout: 120_000,
 };
