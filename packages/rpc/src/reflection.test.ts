@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { Client, credentials } from '@grpc/grpc-js';
+import { Client, credentials, status } from '@grpc/grpc-js';
 import { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { startServer } from '../test/support.js';
@@ -9,19 +9,23 @@ const LIST_SERVICES = 7;
 const FILE_CONTAINING_SYMBOL = 4;
 
 /** Asks one question of the reflection protocol and returns the bytes of the answer's fields. */
-async function reflect(address: string, version: 'v1' | 'v1alpha', field: number, text: string): Promise<Map<number, Uint8Array[]>> {
+async function reflect(
+  address: string,
+  version: 'v1' | 'v1alpha',
+  field: number,
+  text: string,
+  question = new BinaryWriter()
+    .uint32((field << 3) | 2)
+    .string(text)
+    .finish(),
+): Promise<Map<number, Uint8Array[]>> {
   const client = new Client(address, credentials.createInsecure());
   const call = client.makeBidiStreamRequest(
     `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`,
     (request: Uint8Array) => Buffer.from(request),
     (answer: Buffer) => answer,
   );
-  call.write(
-    new BinaryWriter()
-      .uint32((field << 3) | 2)
-      .string(text)
-      .finish(),
-  );
+  call.write(question);
   call.end();
   try {
     for await (const answer of call) return fieldsOf(answer as Buffer);
@@ -53,6 +57,16 @@ describe.each(['v1', 'v1alpha'] as const)('reflection %s', (version) => {
       .get(1)!
       .map((service) => Buffer.from(fieldsOf(service).get(1)![0]!).toString());
     expect(services.sort()).toEqual(['grpc.health.v1.Health', 'secateur.v1.TensorService']);
+  });
+
+  test('refuses what is no question, and serves on', async () => {
+    await using server = await startServer(
+      TensorServiceDefinition,
+      serveFetch(() => Promise.reject(new Error('unused'))),
+    );
+    const wrong = reflect(server.address, version, LIST_SERVICES, '*', Buffer.of(0xff));
+    await expect(wrong).rejects.toMatchObject({ code: status.INTERNAL });
+    expect((await reflect(server.address, version, LIST_SERVICES, '*')).has(6)).toBe(true);
   });
 
   test.each(['secateur.v1.TensorService', 'secateur.v1.TensorService.Fetch', 'grpc.health.v1.Health'])('describes %s', async (symbol) => {

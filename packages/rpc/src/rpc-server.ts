@@ -51,7 +51,7 @@ export class RpcServer {
     this.health = new HealthImplementation();
     this.setServing(false);
     this.health.addToServer(this.server);
-    await addReflection(this.server, this.serviceNames);
+    addReflection(this.server, this.serviceNames);
     const port = await new Promise<number>((resolve, reject) => {
       this.server.bindAsync(address, ServerCredentials.createInsecure(), (error, boundPort) => {
         if (error === null) resolve(boundPort);
