@@ -1,15 +1,23 @@
 // Plants bugs in the CUDA kernels, one at a time, and tells which of them the tests on the host notice: barriers and waits removed, wrong lane
-// masks, bounds that are off by one. Not part of the tests: it takes minutes. `npm test` must have built the CUDA backend for the host.
+// masks, bounds that are off by one. Not part of the tests: it takes minutes.
 //   node scripts/mutate-kernels.mjs [kernel...]        such as: node scripts/mutate-kernels.mjs attention
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { emulatedCudaBuildFolder, nativeFolder } from './lib/native-build.mjs';
+import {
+  buildCppTests,
+  buildEmulatedCuda,
+  buildRaceCheck,
+  cppTestsBuildFolder,
+  emulatedCudaBuildFolder,
+  nativeFolder,
+  raceCheckBuildFolder,
+} from './lib/native-build.mjs';
 
 const kernelFolder = join(nativeFolder, 'src', 'cuda', 'kernels');
 const testFolder = join(nativeFolder, 'test', 'cuda');
-const testTimeoutMs = 120_000;
+const longestTestMs = 600_000;
 
 /** What may be done to a line; each match is one bug. @type {readonly { what: string, pattern: RegExp, replacement: string }[]} */
 const mutations = [
@@ -47,57 +55,87 @@ function testsOf(kernel) {
     .filter((path) => readFileSync(path, 'utf8').includes(`kernels/${kernel}.h"`));
 }
 
-/** @param {string} folder @param {string} source @param {readonly string[]} objects @param {boolean} sanitized */
-function survives(folder, source, objects, sanitized) {
+/**
+ * How a kernel and its tests are built and run, fastest first. Sanitizers see what the plain results do not show.
+ * @typedef {{ name: string, buildFolder: string, options: string[] }} Check
+ * @type {readonly Check[]}
+ */
+const checks = [
+  { name: 'results', buildFolder: emulatedCudaBuildFolder, options: [] },
+  { name: 'addresses', buildFolder: cppTestsBuildFolder, options: ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'] },
+  { name: 'races', buildFolder: raceCheckBuildFolder, options: ['-fsanitize=thread', '-DSECATEUR_RACE_CHECK'] },
+];
+
+const includes = ['emulator', 'src', 'include', 'test', 'test/cuda'].flatMap((name) => ['-I', join(nativeFolder, name)]);
+
+/** @param {readonly string[]} args @returns {boolean} */
+function compiles(args) {
+  return spawnSync('g++', ['-std=c++20', '-O1', '-w', ...includes, ...args], { stdio: 'ignore' }).status === 0;
+}
+
+/** @param {string} folder @param {string} source */
+function writeMutant(folder, source) {
   const file = join(folder, 'mutant.cu');
-  const program = join(folder, 'mutant');
   writeFileSync(file, source);
-  const libraries = ['libsecateur_kernels_on_host.a', '../emulator/libsecateur_cuda_on_host.a'];
-  const includes = ['emulator', 'src', 'include', 'test'].flatMap((name) => ['-I', join(nativeFolder, name)]);
-  const sanitizers = sanitized ? ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'] : [];
-  const options = ['-std=c++20', '-O1', '-w', ...sanitizers, ...includes];
-  const built = spawnSync(
-    'g++',
-    [
-      ...options,
-      '-x',
-      'c++',
-      file,
-      '-x',
-      'none',
-      ...objects,
-      ...libraries.map((name) => join(emulatedCudaBuildFolder, 'test/cuda', name)),
-      '-o',
-      program,
-    ],
-    { encoding: 'utf8' },
-  );
-  if (built.status !== 0) return undefined;
-  return spawnSync(program, ['--minimal'], { timeout: testTimeoutMs, stdio: 'ignore' }).status === 0;
+  return file;
+}
+
+/** A check of one kernel, with its tests compiled. */
+class KernelCheck {
+  /** @param {Check} check @param {readonly string[]} tests @param {string} folder */
+  constructor(check, tests, folder) {
+    this.check = check;
+    this.folder = folder;
+    this.program = join(folder, 'mutant');
+    this.timeoutMs = longestTestMs;
+    this.objects = [join(testFolder, 'main.cc'), ...tests, join(nativeFolder, 'test/allocation/reference.cc')].map((source) => {
+      const object = join(folder, `${check.name}-${basename(source)}.o`);
+      if (!compiles([...check.options, '-c', source, '-o', object])) throw new Error(`${source} does not compile.`);
+      return object;
+    });
+  }
+
+  /** Kernels with a bug may run for ever. @param {string} source @returns {boolean} */
+  passes(source) {
+    const libraries = ['test/cuda/libsecateur_kernels_on_host.a', 'test/emulator/libsecateur_cuda_on_host.a'];
+    const linked = [...this.objects, ...libraries.map((name) => join(this.check.buildFolder, name))];
+    const file = writeMutant(this.folder, source);
+    if (!compiles([...this.check.options, '-x', 'c++', file, '-x', 'none', ...linked, '-o', this.program])) return false;
+    return spawnSync(this.program, ['--minimal'], { timeout: this.timeoutMs, stdio: 'ignore' }).status === 0;
+  }
+
+  /** Without any bug the tests pass; the time they take tells when to give up on one. @param {string} source */
+  calibrate(source) {
+    const begin = performance.now();
+    if (!this.passes(source)) throw new Error(`The check of ${this.check.name} fails without any bug.`);
+    this.timeoutMs = 10_000 + 10 * Math.ceil(performance.now() - begin);
+  }
 }
 
 /** @param {string} kernel @param {string} folder */
 function mutate(kernel, folder) {
   const tests = testsOf(kernel);
   if (tests.length === 0) throw new Error(`No test in ${testFolder} includes the header of ${kernel}.`);
-  const objects = [join(testFolder, 'main.cc'), ...tests, join(nativeFolder, 'test/allocation/reference.cc')].map((source) => {
-    const object = join(folder, `${basename(source)}.o`);
-    const includes = ['emulator', 'src', 'include', 'test', 'test/cuda'].flatMap((name) => ['-I', join(nativeFolder, name)]);
-    const built = spawnSync('g++', ['-std=c++20', '-O1', '-w', ...includes, '-c', source, '-o', object], { encoding: 'utf8' });
-    if (built.status !== 0) throw new Error(built.stderr);
-    return object;
-  });
   const original = readFileSync(join(kernelFolder, `${kernel}.cu`), 'utf8');
-  if (survives(folder, original, objects, false) !== true) throw new Error(`The tests of ${kernel} fail without any bug.`);
-  let caught = 0;
+  const kernelChecks = checks.map((check) => new KernelCheck(check, tests, folder));
+  for (const check of kernelChecks) check.calibrate(original);
+  /** @type {Record<string, number>} */
+  const caughtBy = Object.fromEntries(checks.map(({ name }) => [name, 0]));
   let missed = 0;
   for (const { line, what, text, source } of mutantsOf(original)) {
-    const survived = survives(folder, source, objects, false) === true && survives(folder, source, objects, true) === true;
-    if (survived) missed += 1;
-    else caught += 1;
-    if (survived) console.log(`missed  ${kernel}.cu:${String(line)}  ${what}:  ${text}`);
+    // What does not compile is no bug that a test could miss.
+    if (!compiles(['-fsyntax-only', '-x', 'c++', writeMutant(folder, source)])) continue;
+    const catcher = kernelChecks.find((check) => !check.passes(source));
+    if (catcher) {
+      caughtBy[catcher.check.name] = (caughtBy[catcher.check.name] ?? 0) + 1;
+    } else {
+      missed += 1;
+      console.log(`missed  ${kernel}.cu:${String(line)}  ${what}:  ${text}`);
+    }
   }
-  console.log(`${kernel}: ${String(caught)} of ${String(caught + missed)} caught`);
+  const caught = Object.values(caughtBy).reduce((sum, count) => sum + count, 0);
+  const by = checks.map(({ name }) => `${String(caughtBy[name])} by ${name}`).join(', ');
+  console.log(`${kernel}: ${String(caught)} of ${String(caught + missed)} caught (${by})`);
   return { caught, missed };
 }
 
@@ -112,6 +150,9 @@ if (unknown !== undefined) {
 }
 const folder = mkdtempSync(join(tmpdir(), 'secateur-mutants-'));
 try {
+  await buildEmulatedCuda();
+  await buildCppTests();
+  await buildRaceCheck();
   const counts = (chosen.length > 0 ? chosen : all).map((kernel) => mutate(kernel, folder));
   const caught = counts.reduce((sum, count) => sum + count.caught, 0);
   const missed = counts.reduce((sum, count) => sum + count.missed, 0);

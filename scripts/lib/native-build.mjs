@@ -10,6 +10,8 @@ export const addonBuildFolder = join(nativeFolder, 'build');
 export const cppTestsBuildFolder = join(addonBuildFolder, 'tests');
 /** The CUDA backend as tests load it where there is no GPU. */
 export const emulatedCudaBuildFolder = join(addonBuildFolder, 'cuda-on-host');
+/** The CUDA kernels and their tests under ThreadSanitizer. */
+export const raceCheckBuildFolder = join(addonBuildFolder, 'cuda-race-check');
 
 const jobs = String(Math.max(1, cpus().length));
 
@@ -34,6 +36,15 @@ export async function buildEmulatedCuda() {
   await configure(emulatedCudaBuildFolder, ['-DCMAKE_BUILD_TYPE=Release', '-DSECATEUR_TESTS=ON', '-DSECATEUR_CUDA=OFF']);
   const target = ['--target', 'secateur_cuda_on_host_backend'];
   await requireCommand('cmake', ['--build', emulatedCudaBuildFolder, '--parallel', jobs, ...target], { quiet: true });
+}
+
+/** Builds the tests of the CUDA kernels so that races are found. */
+export async function buildRaceCheck() {
+  forgetMovedBuild(raceCheckBuildFolder);
+  const configuration = ['-DCMAKE_BUILD_TYPE=Release', '-DSECATEUR_TESTS=ON', '-DSECATEUR_CUDA=OFF', '-DSECATEUR_CUDA_RACE_CHECK=ON'];
+  await configure(raceCheckBuildFolder, configuration);
+  const target = ['--target', 'secateur_cuda_kernels_test'];
+  await requireCommand('cmake', ['--build', raceCheckBuildFolder, '--parallel', jobs, ...target], { quiet: true });
 }
 
 /** @param {string} folder @param {readonly string[]} options */

@@ -1,9 +1,12 @@
 #include "block.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <numeric>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -17,9 +20,16 @@ namespace {
 // NaN in every floating-point type and -1 in every integer: what relies on zeros shows.
 constexpr int kPoison = 0xff;
 constexpr std::size_t kGuardBytes = 256;
+// By one asynchronous copy.
+constexpr std::size_t kCopiedBytes = 16;
 
 // Blocks run one after the other, by whoever holds the device.
 Block* running_block = nullptr;
+
+FiberPool& fiber_pool() {
+  static FiberPool pool;
+  return pool;
+}
 
 bool is_same_place(const char* file, int line, const char* other_file, int other_line) {
   return line == other_line && (file == other_file || std::strcmp(file, other_file) == 0);
@@ -35,7 +45,7 @@ std::string place(const char* file, int line) {
 struct Block::Thread {
   Block* block = nullptr;
   ThreadPosition position{};
-  Fiber fiber;
+  std::unique_ptr<Fiber> fiber = fiber_pool().take();
   State state = State::kReady;
   std::size_t warp = 0;
   const char* file = "";
@@ -54,41 +64,50 @@ struct Block::Gathering {
   int line = 0;
   unsigned turn = 0;
   std::array<LaneValues, 2> values{};
+  Meeting meeting;
 };
 
 class Block::SharedMemory {
  public:
-  explicit SharedMemory(std::size_t bytes) : memory_(bytes + 2 * kGuardBytes), bytes_(bytes) {
-    const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
-    data_ = memory_.data() + (kGuardBytes - address % 128);
+  explicit SharedMemory(std::size_t bytes) : mapped_bytes_(bytes + 2 * kGuardBytes), bytes_(bytes) {
+    map(0);
 #if defined(__SANITIZE_ADDRESS__)
-    __asan_poison_memory_region(memory_.data(), static_cast<std::size_t>(data_ - memory_.data()));
-    __asan_poison_memory_region(data_ + bytes_, static_cast<std::size_t>(memory_.data() + memory_.size() - data_) - bytes_);
+    __asan_poison_memory_region(memory_, kGuardBytes);
+    __asan_poison_memory_region(memory_ + kGuardBytes + bytes_, kGuardBytes);
 #endif
     reset();
   }
   ~SharedMemory() {
 #if defined(__SANITIZE_ADDRESS__)
-    __asan_unpoison_memory_region(memory_.data(), memory_.size());
+    __asan_unpoison_memory_region(memory_, mapped_bytes_);
 #endif
+    munmap(memory_, mapped_bytes_);
   }
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;
 
   void reset() {
-    std::memset(data_, kPoison, bytes_);
+    // New memory has no history of accesses by the block before.
+    if (kRaceCheck) map(MAP_FIXED);
+    std::memset(memory_ + kGuardBytes, kPoison, bytes_);
     live_ = false;
   }
   void* use() {
     live_ = true;
-    return data_;
+    return memory_ + kGuardBytes;
   }
   bool live() const { return live_; }
 
  private:
-  std::vector<unsigned char> memory_;
+  void map(int flags) {
+    void* const memory = mmap(memory_, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    memory_ = static_cast<unsigned char*>(memory);
+  }
+
+  std::size_t mapped_bytes_;
   std::size_t bytes_;
-  unsigned char* data_ = nullptr;
+  unsigned char* memory_ = nullptr;
   bool live_ = false;
 };
 
@@ -107,18 +126,26 @@ Block::Block(dim3 size, dim3 grid, std::size_t dynamic_shared_bytes, const Sched
   if (dynamic_shared_bytes > 0) dynamic_shared_ = std::make_unique<SharedMemory>(dynamic_shared_bytes);
 }
 
-Block::~Block() = default;
+Block::~Block() {
+  for (auto& thread : threads_) thread->fiber->join();
+  // Fibers that were stopped in the middle are not used again.
+  if (!failure_.empty()) return;
+  for (auto& thread : threads_) fiber_pool().give_back(std::move(thread->fiber));
+}
 
 Block& Block::current() {
   if (running_block == nullptr) std::abort();
   return *running_block;
 }
 
+bool Block::is_running() { return running_block != nullptr; }
+
 Block::Thread& Block::running() { return *threads_[running_]; }
 
 const ThreadPosition& Block::position() const { return threads_[running_]->position; }
 
 std::string Block::run(uint3 index) {
+  const RaceCheckPaused paused;
   running_block = this;
   for (auto& [key, memory] : shared_) {
     if (memory->live()) memory->reset();
@@ -132,12 +159,12 @@ std::string Block::run(uint3 index) {
     thread->state = State::kReady;
     thread->open_copies.clear();
     thread->committed_copies.clear();
-    thread->fiber.prepare(
+    thread->fiber->prepare(
         [](void* argument) {
           auto& self = *static_cast<Thread*>(argument);
           self.block->kernel_();
           self.state = State::kDone;
-          self.fiber.suspend();
+          self.fiber->suspend();
         },
         thread.get());
   }
@@ -159,7 +186,7 @@ std::string Block::run(uint3 index) {
       if (threads_[i]->state != State::kReady) continue;
       progress = true;
       running_ = i;
-      threads_[i]->fiber.resume();
+      threads_[i]->fiber->resume();
       if (threads_[i]->state == State::kDone) ++done;
       if (!failure_.empty()) break;
       // The lanes of its warp that it has set free, and itself, come before other warps.
@@ -172,6 +199,7 @@ std::string Block::run(uint3 index) {
         if (thread->state == State::kAtBarrier) thread->state = State::kReady;
       }
       at_barrier_ = 0;
+      barrier_turn_ ^= 1U;
       progress = true;
     }
     if (!progress) fail(describe_deadlock());
@@ -191,7 +219,7 @@ std::size_t Block::run_ahead(std::size_t warp) {
       if (threads_[i]->state != State::kReady) continue;
       progress = true;
       running_ = i;
-      threads_[i]->fiber.resume();
+      threads_[i]->fiber->resume();
       if (threads_[i]->state == State::kDone) ++done;
     }
   }
@@ -203,7 +231,7 @@ void Block::fail(const std::string& reason) {
 }
 
 void Block::stop_for_ever() {
-  for (;;) running().fiber.suspend();
+  for (;;) running().fiber->suspend();
 }
 
 std::string Block::describe(const Thread& thread) const {
@@ -229,6 +257,7 @@ std::string Block::describe_deadlock() const {
 }
 
 void Block::synchronize(const char* file, int line) {
+  const RaceCheckPaused paused;
   Thread& self = running();
   if (at_barrier_ == 0) {
     barrier_file_ = file;
@@ -240,7 +269,10 @@ void Block::synchronize(const char* file, int line) {
   self.line = line;
   self.state = State::kAtBarrier;
   ++at_barrier_;
-  self.fiber.suspend();
+  const unsigned turn = barrier_turn_;
+  barrier_.release(turn);
+  self.fiber->suspend();
+  barrier_.acquire(turn);
 }
 
 Block::Gathering& Block::gathering_of(std::size_t warp, unsigned mask) {
@@ -253,6 +285,7 @@ Block::Gathering& Block::gathering_of(std::size_t warp, unsigned mask) {
 }
 
 const LaneValues& Block::exchange(unsigned mask, const void* value, std::size_t bytes, Exchange kind, const char* file, int line) {
+  const RaceCheckPaused paused;
   Thread& self = running();
   const unsigned own_bit = 1U << self.position.lane;
   if ((mask & own_bit) == 0) {
@@ -272,11 +305,14 @@ const LaneValues& Block::exchange(unsigned mask, const void* value, std::size_t 
          place(gathering.file, gathering.line));
     stop_for_ever();
   }
-  LaneValues& values = gathering.values[gathering.turn];
+  const unsigned turn = gathering.turn;
+  LaneValues& values = gathering.values[turn];
   std::memcpy(values[self.position.lane].data(), value, bytes);
   gathering.arrived |= own_bit;
   self.file = file;
   self.line = line;
+  // Of the warp operations only __syncwarp orders accesses to memory.
+  if (kind == Exchange::kSynchronize) gathering.meeting.release(turn);
   if (gathering.arrived == mask) {
     gathering.arrived = 0;
     gathering.turn ^= 1U;
@@ -286,11 +322,21 @@ const LaneValues& Block::exchange(unsigned mask, const void* value, std::size_t 
   } else {
     self.state = State::kAtExchange;
   }
-  self.fiber.suspend();
+  self.fiber->suspend();
+  if (kind == Exchange::kSynchronize) gathering.meeting.acquire(turn);
   return values;
 }
 
+void Block::require_lane(unsigned mask, unsigned lane, const char* file, int line) {
+  const Thread& self = running();
+  if (lane < kWarpLanes && ((mask >> lane) & 1U) != 0 && self.warp * kWarpLanes + lane < threads_.size()) return;
+  const RaceCheckPaused paused;
+  fail(describe(self) + " reads from lane " + std::to_string(lane) + ", which takes no part, at " + place(file, line));
+  stop_for_ever();
+}
+
 void* Block::shared_variable(const void* key, std::size_t bytes) {
+  const RaceCheckPaused paused;
   std::unique_ptr<SharedMemory>& memory = shared_[key];
   if (!memory) memory = std::make_unique<SharedMemory>(bytes);
   return memory->use();
@@ -305,17 +351,22 @@ void* Block::dynamic_shared() {
 }
 
 void Block::copy_async(void* target, const void* source, unsigned bytes) {
-  if (reinterpret_cast<std::uintptr_t>(target) % kExchangedBytes != 0 ||
-      (bytes > 0 && reinterpret_cast<std::uintptr_t>(source) % kExchangedBytes != 0) || bytes > kExchangedBytes) {
+  if (reinterpret_cast<std::uintptr_t>(target) % kCopiedBytes != 0 ||
+      (bytes > 0 && reinterpret_cast<std::uintptr_t>(source) % kCopiedBytes != 0) || bytes > kCopiedBytes) {
     fail(describe(running()) + " copies asynchronously from or to an address that is not a multiple of 16");
     stop_for_ever();
   }
+  // From here to the wait the source may be read and the target written at any time.
+  check_read(source, bytes);
+  check_write(target, kCopiedBytes);
+  const RaceCheckPaused paused;
   // Nobody may rely on the bytes before they are awaited.
-  std::memset(target, kPoison, kExchangedBytes);
+  std::memset(target, kPoison, kCopiedBytes);
   running().open_copies.push_back({target, source, bytes});
 }
 
 void Block::commit_copies() {
+  const RaceCheckPaused paused;
   Thread& self = running();
   self.committed_copies.push_back(std::move(self.open_copies));
   self.open_copies.clear();
@@ -325,11 +376,33 @@ void Block::await_copies(std::size_t pending_groups) {
   Thread& self = running();
   while (self.committed_copies.size() > pending_groups) {
     for (const PendingCopy& copy : self.committed_copies.front()) {
-      std::memset(copy.target, 0, kExchangedBytes);
+      check_read(copy.source, copy.bytes);
+      check_write(copy.target, kCopiedBytes);
+      const RaceCheckPaused paused;
+      std::memset(copy.target, 0, kCopiedBytes);
       if (copy.bytes > 0) std::memcpy(copy.target, copy.source, copy.bytes);
     }
+    const RaceCheckPaused paused;
     self.committed_copies.pop_front();
   }
 }
 
 }  // namespace secateur::cuda_on_host
+
+#if defined(SECATEUR_RACE_CHECK)
+
+// What the thread sanitizer asks of the program that it is part of. It stands here so that the linker cannot leave it out.
+
+// Called after a report was printed. A race of a kernel fails the launch, any other ends the process.
+extern "C" __attribute__((visibility("default"))) void __tsan_on_report(void*) {
+  constexpr int kExitCode = 66;
+  if (!secateur::cuda_on_host::Block::is_running()) std::_Exit(kExitCode);
+  secateur::cuda_on_host::Block::current().fail("a race, which the sanitizer describes above");
+}
+
+// Shared memory of different kernels lies at the same addresses.
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() {
+  return "exitcode=0 suppress_equal_stacks=0 suppress_equal_addresses=0";
+}
+
+#endif

@@ -14,12 +14,13 @@
 
 #include "cuda_types.h"
 #include "fiber.h"
+#include "race_check.h"
 
 namespace secateur::cuda_on_host {
 
 inline constexpr unsigned kWarpLanes = 32;
 // Of the values that lanes exchange.
-inline constexpr std::size_t kExchangedBytes = 16;
+inline constexpr std::size_t kExchangedBytes = 24;
 
 // kWarpAhead: a warp goes on as far as it can, to a barrier of the block, before the next one begins.
 enum class ThreadOrder { kUp, kDown, kShuffled, kWarpAhead };
@@ -64,10 +65,15 @@ class Block {
 
   // The following are called by the thread that runs now.
   static Block& current();
+  static bool is_running();
+  // Stops the block; the first reason counts.
+  void fail(const std::string& reason);
   const ThreadPosition& position() const;
   void synchronize(const char* file, int line);
   // Every lane of `mask` calls it; returns what all of them gave.
   const LaneValues& exchange(unsigned mask, const void* value, std::size_t bytes, Exchange kind, const char* file, int line);
+  // Fails unless the lane is one of `mask`: what others would read from it is undefined.
+  void require_lane(unsigned mask, unsigned lane, const char* file, int line);
   // The block's variable of that key: poisoned at first and guarded on both sides.
   void* shared_variable(const void* key, std::size_t bytes);
   void* dynamic_shared();
@@ -83,7 +89,6 @@ class Block {
 
   // Runs a warp until its threads wait for others; returns how many have ended.
   std::size_t run_ahead(std::size_t warp);
-  void fail(const std::string& reason);
   [[noreturn]] void stop_for_ever();
   std::string describe(const Thread& thread) const;
   std::string describe_deadlock() const;
@@ -99,6 +104,8 @@ class Block {
   std::unique_ptr<SharedMemory> dynamic_shared_;
   std::size_t running_ = 0;
   std::size_t at_barrier_ = 0;
+  unsigned barrier_turn_ = 0;
+  Meeting barrier_;
   const char* barrier_file_ = nullptr;
   int barrier_line_ = 0;
   std::uint32_t random_;

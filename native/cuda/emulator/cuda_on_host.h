@@ -110,6 +110,7 @@ inline unsigned current_lane() { return Block::current().position().lane; }
 // The value of lane `source`, or the own one when that is outside of the group of `width` lanes.
 template <class Value>
 Value shuffle(unsigned mask, Value value, unsigned source, bool inside, const char* file, int line) {
+  if (inside) Block::current().require_lane(mask, source, file, line);
   const LaneValues& values = exchange(mask, value, Exchange::kShuffle, file, line);
   return inside ? value_of<Value>(values, source) : value;
 }
@@ -130,10 +131,19 @@ Value reduce(unsigned mask, Value value, const Combine& combine, const char* fil
 
 template <class Value, class Change>
 Value change_atomically(Value* target, const Change& change) {
+#if defined(SECATEUR_RACE_CHECK)
+  // Nobody comes between, but the race check must see that it is atomic. It knows no fences, so that each of these is one.
+  using Bits = std::conditional_t<sizeof(Value) == sizeof(std::uint64_t), std::uint64_t, std::uint32_t>;
+  auto* const bits = reinterpret_cast<Bits*>(target);
+  const auto before = __builtin_bit_cast(Value, __atomic_load_n(bits, __ATOMIC_ACQUIRE));
+  __atomic_store_n(bits, __builtin_bit_cast(Bits, change(before)), __ATOMIC_RELEASE);
+  return before;
+#else
   // Threads of a block take turns and blocks run one after the other.
   const Value before = *target;
   *target = change(before);
   return before;
+#endif
 }
 
 }  // namespace secateur::cuda_on_host

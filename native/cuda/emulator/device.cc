@@ -205,11 +205,28 @@ cudaError_t Device::run(dim3 grid, dim3 size, std::size_t shared_bytes, const st
   return cudaSuccess;
 }
 
-void set_schedule(const Schedule& schedule) { Device::get().schedule = schedule; }
-std::string last_failure() { return std::exchange(Device::get().failure, {}); }
-void set_device_bytes(std::size_t bytes) { Device::get().set_limit(bytes); }
-bool is_device_readable(const volatile void* pointer) { return Device::get().holds(pointer, 0) || Device::get().holds_pinned(pointer, 0); }
+void set_schedule(const Schedule& schedule) {
+  const std::lock_guard lock(Device::get().mutex());
+  Device::get().schedule = schedule;
+}
+
+std::string last_failure() {
+  const std::lock_guard lock(Device::get().mutex());
+  return std::exchange(Device::get().failure, {});
+}
+
+void set_device_bytes(std::size_t bytes) {
+  const std::lock_guard lock(Device::get().mutex());
+  Device::get().set_limit(bytes);
+}
+
+bool is_device_readable(const volatile void* pointer) {
+  const std::lock_guard lock(Device::get().mutex());
+  return Device::get().holds(pointer, 0) || Device::get().holds_pinned(pointer, 0);
+}
+
 void report_foreign_pointer(std::size_t argument) {
+  const std::lock_guard lock(Device::get().mutex());
   Device::get().failure = "argument " + std::to_string(argument) + " of a kernel is a pointer to memory that the device cannot reach";
 }
 

@@ -1,7 +1,11 @@
 // A function with a stack of its own that can stop in the middle and go on later: one CUDA thread.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <memory>
+#include <utility>
+#include <vector>
 
 namespace secateur::cuda_on_host {
 
@@ -21,9 +25,12 @@ class Fiber {
   void resume();
   // Goes back to resume. Called by the fiber itself.
   void suspend();
+  // For the race check, which takes fibers for threads: what the fiber has done so far comes before what the caller does from here on.
+  void join();
 
  private:
   [[noreturn]] static void begin(Fiber* fiber);
+  void forget_stack();
 
   unsigned char* stack_ = nullptr;
   void* stack_pointer_ = nullptr;
@@ -35,6 +42,21 @@ class Fiber {
   void* resumer_fake_stack_ = nullptr;
   const void* resumer_stack_ = nullptr;
   std::size_t resumer_stack_bytes_ = 0;
+  // Under the race check the fiber is another thread whenever it is prepared, of two, so that two uses of it are not in order.
+  std::array<void*, 2> identities_{};
+  unsigned identity_ = 0;
+  void* resumer_identity_ = nullptr;
+  bool started_ = false;
+};
+
+// Fibers that have come to their end, to be used again: they are dear to make.
+class FiberPool {
+ public:
+  std::unique_ptr<Fiber> take();
+  void give_back(std::unique_ptr<Fiber> fiber) { fibers_.push_back(std::move(fiber)); }
+
+ private:
+  std::vector<std::unique_ptr<Fiber>> fibers_;
 };
 
 }  // namespace secateur::cuda_on_host

@@ -4,6 +4,19 @@
 
 #include "cuda_on_host.h"
 
+namespace secateur::cuda_on_host {
+
+// What a lane holds of the two matrices of mma.m16n8k16.
+struct MatrixFragments {
+  unsigned left[4];
+  unsigned right[2];
+};
+
+// Adds to the four elements that the lane holds of the sums.
+void add_products(float (&sums)[4], const LaneValues& fragments, unsigned lane);
+
+}  // namespace secateur::cuda_on_host
+
 namespace secateur::gpu {
 
 inline void copy_async_16(void* shared, const void* global, unsigned bytes) {
@@ -25,8 +38,6 @@ inline const std::uint16_t* row_of(const cuda_on_host::LaneValues& addresses, un
 }
 
 inline unsigned pack(std::uint16_t low, std::uint16_t high) { return static_cast<unsigned>(low) | static_cast<unsigned>(high) << 16; }
-
-inline float unpack(unsigned pair, unsigned index) { return __uint_as_float((index == 0 ? pair << 16 : pair & 0xffff0000U)); }
 
 }  // namespace detail
 
@@ -52,28 +63,8 @@ inline void load_matrices_transposed(unsigned (&fragments)[4], const void* share
 
 inline void multiply_accumulate_bf16(float (&sums)[4], const unsigned (&left)[4], const unsigned (&right)[2], SECATEUR_CALL_PLACE) {
   using namespace cuda_on_host;
-  struct LeftFragment {
-    unsigned registers[4];
-  };
-  struct RightFragment {
-    unsigned registers[2];
-  };
-  const LaneValues lefts = exchange(0xffffffffU, LeftFragment{{left[0], left[1], left[2], left[3]}}, Exchange::kMatrix, file, line);
-  const LaneValues& rights = exchange(0xffffffffU, RightFragment{{right[0], right[1]}}, Exchange::kMatrix, file, line);
-  const unsigned lane = current_lane();
-  for (unsigned i = 0; i < 4; ++i) {
-    const unsigned row = lane / 4 + i / 2 * 8;
-    const unsigned column = lane % 4 * 2 + i % 2;
-    float sum = sums[i];
-    for (unsigned k = 0; k < 16; ++k) {
-      // Registers 0 and 1 hold the columns below 8 of rows below and from 8 on, 2 and 3 the others.
-      const unsigned left_register = row / 8 + k / 8 * 2;
-      const auto a = value_of<LeftFragment>(lefts, row % 8 * 4 + k % 8 / 2).registers[left_register];
-      const auto b = value_of<RightFragment>(rights, column * 4 + k % 8 / 2).registers[k / 8];
-      sum += detail::unpack(a, k % 2) * detail::unpack(b, k % 2);
-    }
-    sums[i] = sum;
-  }
+  const MatrixFragments own{{left[0], left[1], left[2], left[3]}, {right[0], right[1]}};
+  add_products(sums, exchange(0xffffffffU, own, Exchange::kMatrix, file, line), current_lane());
 }
 
 }  // namespace secateur::gpu

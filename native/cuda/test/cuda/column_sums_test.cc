@@ -34,7 +34,8 @@ void check_column_sums(std::size_t tokens, std::size_t columns) {
 
 TEST_CASE("column_sums_of_squares") {
   in_all_schedules([] {
-    for (const std::size_t tokens : {std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{16}, std::size_t{17}, std::size_t{300}}) {
+    for (const std::size_t tokens :
+         {std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{16}, std::size_t{17}, std::size_t{112}, std::size_t{300}}) {
       for (const std::size_t columns : {std::size_t{1}, std::size_t{31}, std::size_t{32}, std::size_t{33}, std::size_t{100}}) {
         check_column_sums(tokens, columns);
       }

@@ -54,7 +54,12 @@ class DeviceArray {
 
  private:
   static constexpr int kPoison = 0xab;
+#if defined(__SANITIZE_ADDRESS__)
+  // The sanitizer guards the end, against reading as well.
+  static constexpr std::size_t kGuards = 0;
+#else
   static constexpr std::size_t kGuards = 8;
+#endif
   Value* data_ = nullptr;
   std::size_t size_;
 };
