@@ -2,13 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "cpu/allocation/checked_input.h"
-#include "cpu/allocation/curves.h"
 #include "cpu/allocation/search.h"
 #include "cuda/kernels/elementwise.h"
+#include "cuda/kernels/look_up_points.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/kernels/matrix_product_f32.h"
 #include "cuda/kernels/quality_curves.h"
@@ -18,13 +20,10 @@ namespace secateur::gpu {
 
 namespace {
 
-using allocation::CurveSide;
-using allocation::QualityCurves;
+using allocation::OutputProducts;
 
-// Of the scratch memory for orders and curves of some rows at a time.
+// Of the scratch memory for sorting some rows at a time.
 constexpr std::size_t kScratchBytes = std::size_t{256} << 20;
-
-static_assert(sizeof(CurvePoint) == sizeof(allocation::CurvePoint));
 
 template <class T>
 void upload(const std::vector<T>& from, T* to, const Stream& stream) {
@@ -64,14 +63,129 @@ std::vector<float> transpose_inputs(const AllocationInput& input) {
   return inputs;
 }
 
-AllocatedRows spread_uniformly(const QualityCurves& curves, const AllocationInput& input, float target) {
-  const std::size_t count = allocation::dropped_count(input.columns, target);
-  allocation::OutputProducts layer;
+// What is known of all rows once they are swept: the order of their weights and their quality curves, on the device.
+struct SweptRows {
+  DeviceBuffer<std::uint32_t> orders;
+  DeviceBuffer<CurvePoint> points;
+  std::vector<double> dense_squared_norms;
+};
+
+// Reads the points of the counts a step asks for, one per row.
+class CurveReader {
+ public:
+  CurveReader(const SweptRows& rows, std::size_t columns, MemoryBudget& budget, const Stream& stream, Timeline& timeline,
+              CallContext& context)
+      : rows_(rows),
+        columns_(columns),
+        stream_(stream),
+        timeline_(timeline),
+        context_(context),
+        counts_(budget, size(), "counts of dropped weights"),
+        found_(budget, size(), "points of quality curves"),
+        counts_on_host_(size()),
+        found_on_host_(size()) {}
+
+  void operator()(std::span<const std::size_t> counts, std::span<OutputProducts> products) {
+    std::ranges::transform(counts, counts_on_host_.data(), [](std::size_t count) { return static_cast<std::int32_t>(count); });
+    timeline_.begin("search", 0, static_cast<double>(size() * (sizeof(std::int32_t) + 2 * sizeof(CurvePoint))));
+    check(cudaMemcpyAsync(counts_.data(), counts_on_host_.data(), size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
+          "uploading counts of dropped weights");
+    check(look_up_points(rows_.points.data(), counts_.data(), size(), columns_, found_.data(), stream_.get()), "looking up quality curves");
+    check(cudaMemcpyAsync(found_on_host_.data(), found_.data(), size() * sizeof(CurvePoint), cudaMemcpyDeviceToHost, stream_.get()),
+          "reading quality curves");
+    timeline_.finish(context_, "Looking up quality curves");
+    for (std::size_t row = 0; row < size(); ++row) {
+      const CurvePoint point = found_on_host_.data()[row];
+      products[row] = allocation::products_at({.aligned = point.aligned, .residual = point.residual}, rows_.dense_squared_norms[row]);
+    }
+  }
+
+ private:
+  std::size_t size() const { return rows_.dense_squared_norms.size(); }
+
+  const SweptRows& rows_;
+  std::size_t columns_;
+  const Stream& stream_;
+  Timeline& timeline_;
+  CallContext& context_;
+  DeviceBuffer<std::int32_t> counts_;
+  DeviceBuffer<CurvePoint> found_;
+  PinnedBuffer<std::int32_t> counts_on_host_;
+  PinnedBuffer<CurvePoint> found_on_host_;
+};
+
+SweptRows sweep_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, MemoryBudget& budget,
+                     const Stream& stream, Timeline& timeline, CallContext& context) {
+  const std::size_t rows = input.rows;
+  const std::size_t columns = input.columns;
+  const std::vector<float> scales = allocation::score_scales(input, options.score);
+  const std::vector<float> inputs = transpose_inputs(input);
+  require_finite_weights(input, weights, budget, stream);
+  context.check();
+
+  SweptRows swept{.orders = {budget, rows * columns, "the order of the weights"},
+                  .points = {budget, rows * (columns + 1), "quality curves"},
+                  .dense_squared_norms = std::vector<double>(rows)};
+  DeviceBuffer<float> device_scales(budget, scales.size(), "scores");
+  DeviceBuffer<float> device_inputs(budget, inputs.size(), "inputs of the last tokens");
+  DeviceBuffer<float> device_last(budget, inputs.size(), "inputs of the last tokens");
+  if (!scales.empty()) upload(scales, device_scales.data(), stream);
+  upload(inputs, device_inputs.data(), stream);
+  check(cudaMemcpyAsync(device_last.data(), input.last_inputs.data(), input.last_inputs.size() * sizeof(float), cudaMemcpyHostToDevice,
+                        stream.get()),
+        "uploading an allocation's input");
+
+  const bool panels = input.samples > kCurvePanelSamples;
+  const std::size_t bytes_per_row =
+      columns * 3 * sizeof(std::uint32_t) + input.samples * sizeof(float) + (panels ? (columns + 1) * sizeof(CurveSums) : 0);
+  const std::size_t step = std::clamp<std::size_t>(kScratchBytes / bytes_per_row, 1, rows);
+  DeviceBuffer<std::uint32_t> keys(budget, step * columns, "scratch of an allocation");
+  DeviceBuffer<std::uint32_t> other_keys(budget, step * columns, "scratch of an allocation");
+  DeviceBuffer<std::uint32_t> other_orders(budget, step * columns, "scratch of an allocation");
+  DeviceBuffer<float> outputs(budget, step * input.samples, "dense outputs");
+  DeviceBuffer<CurveSums> sums(budget, panels ? step * (columns + 1) : 0, "scratch of an allocation");
+  DeviceBuffer<double> norms(budget, rows, "norms of dense outputs");
+  for (std::size_t first = 0; first < rows; first += step) {
+    context.check();
+    const std::size_t count = std::min(step, rows - first);
+    const float* const part = weights + first * columns;
+    std::uint32_t* const orders = swept.orders.data() + first * columns;
+    const auto values = static_cast<double>(count * columns);
+    timeline.begin("sort", 0, 4 * 16 * values);
+    check(order_rows({count, columns, part, scales.empty() ? nullptr : device_scales.data(), keys.data(), other_keys.data(),
+                      other_orders.data(), orders},
+                     stream.get()),
+          "ordering rows");
+    timeline.begin("gemm", 2 * values * static_cast<double>(input.samples), 4 * values);
+    check(matrix_product_f32({count, input.samples, columns, part, device_last.data(), nullptr, outputs.data()}, stream.get()),
+          "dense outputs");
+    timeline.begin("curves", 6 * values * static_cast<double>(input.samples), 4 * values * static_cast<double>(input.samples));
+    check(quality_curves({count, columns, input.samples, part, orders, device_inputs.data(), outputs.data(), sums.data(),
+                          swept.points.data() + first * (columns + 1), norms.data() + first},
+                         stream.get()),
+          "quality curves");
+    timeline.finish(context, "Sweeping quality curves");
+  }
+  check(cudaMemcpyAsync(swept.dense_squared_norms.data(), norms.data(), rows * sizeof(double), cudaMemcpyDeviceToHost, stream.get()),
+        "reading norms of dense outputs");
+  stream.synchronize("Reading norms of dense outputs");
+  for (std::size_t row = 0; row < rows; ++row) {
+    if (!std::isfinite(swept.dense_squared_norms[row])) {
+      throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(row) + " is too large for float32.");
+    }
+  }
+  return swept;
+}
+
+AllocatedRows spread_uniformly(const AllocationInput& input, const allocation::LookUp& look_up, float target) {
+  const std::vector<std::size_t> counts(input.rows, allocation::dropped_count(input.columns, target));
+  std::vector<OutputProducts> products(input.rows);
+  look_up(counts, products);
+  OutputProducts layer;
   std::vector<double> row_qualities(input.rows);
   for (std::size_t row = 0; row < input.rows; ++row) {
-    const allocation::OutputProducts products = curves.at(row, count);
-    layer.add(products);
-    row_qualities[row] = allocation::cosine(products);
+    layer.add(products[row]);
+    row_qualities[row] = allocation::cosine(products[row]);
   }
   AllocatedRows result;
   result.baseline_quality = result.best_quality = allocation::cosine(layer);
@@ -81,9 +195,9 @@ AllocatedRows spread_uniformly(const QualityCurves& curves, const AllocationInpu
   return result;
 }
 
-AllocatedRows search(const QualityCurves& curves, float target, const AllocationOptions& options, CallContext& context) {
-  allocation::SearchOutcome outcome = allocation::search_rows(
-      curves, [](std::span<const std::size_t>) {}, target, options, context);
+AllocatedRows search(const AllocationInput& input, const allocation::LookUp& look_up, float target, const AllocationOptions& options,
+                     CallContext& context) {
+  allocation::SearchOutcome outcome = allocation::search_rows(input.rows, input.columns, look_up, target, options, context);
   AllocatedRows result;
   result.baseline_quality = outcome.baseline_quality;
   result.best_quality = outcome.best_quality;
@@ -101,81 +215,15 @@ AllocatedRows search(const QualityCurves& curves, float target, const Allocation
 AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, MemoryBudget& budget,
                             const Stream& stream, Timeline& timeline, CallContext& context) {
   allocation::require_valid(input, options);
-  if (input.samples > kMaximumCurveSamples) {
-    throw Error(ErrorCode::kInvalidArgument, "samples is " + std::to_string(input.samples) + "; the cuda backend takes at most " +
-                                                 std::to_string(kMaximumCurveSamples) + ".");
-  }
   const float target = allocation::target_of(input);
-  const std::vector<float> scales = allocation::score_scales(input, options.score);
-  const std::vector<float> inputs = transpose_inputs(input);
-  require_finite_weights(input, weights, budget, stream);
-  context.check();
-
   const std::size_t rows = input.rows;
   const std::size_t columns = input.columns;
-  DeviceBuffer<float> device_scales(budget, scales.size(), "scores");
-  DeviceBuffer<float> device_inputs(budget, inputs.size(), "inputs of the last tokens");
-  DeviceBuffer<float> device_last(budget, inputs.size(), "inputs of the last tokens");
-  DeviceBuffer<std::uint32_t> orders(budget, rows * columns, "the order of the weights");
-  if (!scales.empty()) upload(scales, device_scales.data(), stream);
-  upload(inputs, device_inputs.data(), stream);
-  check(cudaMemcpyAsync(device_last.data(), input.last_inputs.data(), input.last_inputs.size() * sizeof(float), cudaMemcpyHostToDevice,
-                        stream.get()),
-        "uploading an allocation's input");
-
-  const std::size_t bytes_per_row =
-      columns * 3 * sizeof(std::uint32_t) + (columns + 1) * sizeof(CurvePoint) + input.samples * sizeof(float);
-  const std::size_t step = std::clamp<std::size_t>(kScratchBytes / bytes_per_row, 1, rows);
-  DeviceBuffer<std::uint32_t> keys(budget, step * columns, "scratch of an allocation");
-  DeviceBuffer<std::uint32_t> other_keys(budget, step * columns, "scratch of an allocation");
-  DeviceBuffer<std::uint32_t> other_orders(budget, step * columns, "scratch of an allocation");
-  DeviceBuffer<float> outputs(budget, step * input.samples, "dense outputs");
-  DeviceBuffer<CurvePoint> points(budget, step * (columns + 1), "quality curves");
-  DeviceBuffer<double> norms(budget, step, "quality curves");
-  PinnedBuffer<CurvePoint> points_on_host(step * (columns + 1));
-  PinnedBuffer<double> norms_on_host(step);
-
-  const allocation::SweepInputs shape(columns, input.samples);
-  QualityCurves curves(rows, shape);
-  for (std::size_t first = 0; first < rows; first += step) {
-    context.check();
-    const std::size_t count = std::min(step, rows - first);
-    const float* const part = weights + first * columns;
-    const auto values = static_cast<double>(count * columns);
-    timeline.begin("sort", 0, 4 * 16 * values);
-    check(order_rows({count, columns, part, scales.empty() ? nullptr : device_scales.data(), keys.data(), other_keys.data(),
-                      other_orders.data(), orders.data() + first * columns},
-                     stream.get()),
-          "ordering rows");
-    timeline.begin("gemm", 2 * values * static_cast<double>(input.samples), 4 * values);
-    check(matrix_product_f32({count, input.samples, columns, part, device_last.data(), nullptr, outputs.data()}, stream.get()),
-          "dense outputs");
-    timeline.begin("curves", 6 * values * static_cast<double>(input.samples), 4 * values * static_cast<double>(input.samples));
-    check(quality_curves({count, columns, input.samples, part, orders.data() + first * columns, device_inputs.data(), outputs.data(),
-                          points.data(), norms.data()},
-                         stream.get()),
-          "quality curves");
-    check(cudaMemcpyAsync(points_on_host.data(), points.data(), count * (columns + 1) * sizeof(CurvePoint), cudaMemcpyDeviceToHost,
-                          stream.get()),
-          "reading quality curves");
-    check(cudaMemcpyAsync(norms_on_host.data(), norms.data(), count * sizeof(double), cudaMemcpyDeviceToHost, stream.get()),
-          "reading quality curves");
-    timeline.finish(context, "Sweeping quality curves");
-    for (std::size_t row = 0; row < count; ++row) {
-      const double norm = norms_on_host.data()[row];
-      if (!std::isfinite(norm)) {
-        throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(first + row) + " is too large for float32.");
-      }
-      curves.start_row(first + row, norm);
-      const CurvePoint* const from = points_on_host.data() + row * (columns + 1);
-      std::transform(from, from + columns + 1, curves.points(first + row).begin(), [](CurvePoint point) {
-        return allocation::CurvePoint{point.aligned, point.residual};
-      });
-    }
-  }
+  const SweptRows swept = sweep_rows(input, weights, options, budget, stream, timeline, context);
+  CurveReader reader(swept, columns, budget, stream, timeline, context);
+  const allocation::LookUp look_up = std::ref(reader);
 
   AllocatedRows result =
-      options.allocation == Allocation::kTrim ? search(curves, target, options, context) : spread_uniformly(curves, input, target);
+      options.allocation == Allocation::kTrim ? search(input, look_up, target, options, context) : spread_uniformly(input, look_up, target);
   result.dropped_per_row.resize(rows);
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t count = allocation::dropped_count(columns, result.row_sparsities[row]);
@@ -187,7 +235,7 @@ AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, 
   DeviceBuffer<std::uint8_t> mask(budget, result.mask.size(), "a mask");
   upload(result.dropped_per_row, counts.data(), stream);
   timeline.begin("mask", 0, 4 * static_cast<double>(rows * columns));
-  check(pack_mask(orders.data(), counts.data(), rows, columns, mask.data(), stream.get()), "packing a mask");
+  check(pack_mask(swept.orders.data(), counts.data(), rows, columns, mask.data(), stream.get()), "packing a mask");
   check(cudaMemcpyAsync(result.mask.data(), mask.data(), result.mask.size(), cudaMemcpyDeviceToHost, stream.get()), "reading a mask");
   timeline.finish(context, "Packing a mask");
   return result;

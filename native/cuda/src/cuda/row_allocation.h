@@ -1,5 +1,5 @@
-// Row allocation on the GPU: order, dense outputs and quality curves there; the search, which is a matter of look-ups, on the host by the
-// same code as the CPU's, so that equal curves make equal decisions.
+// Row allocation on the GPU: order, dense outputs and quality curves stay there; the search reads the points it asks for, one per row and
+// step, and runs on the host by the same code as the CPU's, so that equal curves make equal decisions.
 #pragma once
 
 #include "cuda/device_buffer.h"

@@ -53,6 +53,7 @@ void check_quality_curves(std::size_t rows, std::size_t columns, std::size_t sam
   DeviceArray<float> device_outputs(outputs);
   DeviceArray<gpu::CurvePoint> device_points(rows * (columns + 1));
   DeviceArray<double> device_norms(rows);
+  DeviceArray<gpu::CurveSums> sums(samples > gpu::kCurvePanelSamples ? rows * (columns + 1) : 0);
   REQUIRE(gpu::quality_curves({.rows = rows,
                                .columns = columns,
                                .samples = samples,
@@ -60,6 +61,7 @@ void check_quality_curves(std::size_t rows, std::size_t columns, std::size_t sam
                                .orders = device_orders.data(),
                                .inputs = device_inputs.data(),
                                .outputs = device_outputs.data(),
+                               .sums = sums.data(),
                                .points = device_points.data(),
                                .dense_squared_norms = device_norms.data()},
                               nullptr) == cudaSuccess);
@@ -67,6 +69,7 @@ void check_quality_curves(std::size_t rows, std::size_t columns, std::size_t sam
   const std::vector<double> norms = device_norms.read();
   CHECK(device_points.is_guarded());
   CHECK(device_norms.is_guarded());
+  CHECK(sums.is_guarded());
 
   const Evaluate evaluate = reference_evaluation(input, row_orders);
   for (std::size_t count = 0; count <= columns; ++count) {
@@ -92,14 +95,18 @@ TEST_CASE("quality_curves") {
     check_quality_curves(3, 20, 128);
     check_quality_curves(3, 9, 300);
     check_quality_curves(1, 5, 1024);
+    check_quality_curves(1, 1, 1025);
+    check_quality_curves(3, 6, 1025);
+    check_quality_curves(5, 5, 2500);
   });
   CHECK(gpu::quality_curves({.rows = 1,
                              .columns = 1,
-                             .samples = gpu::kMaximumCurveSamples + 1,
+                             .samples = gpu::kCurvePanelSamples + 1,
                              .weights = nullptr,
                              .orders = nullptr,
                              .inputs = nullptr,
                              .outputs = nullptr,
+                             .sums = nullptr,
                              .points = nullptr,
                              .dense_squared_norms = nullptr},
                             nullptr) == cudaErrorInvalidValue);

@@ -202,8 +202,11 @@ class RowAllocator {
   AllocatedRows search() {
     QualityCurves curves(input_.rows, inputs_);
     for (std::size_t row = 0; row < input_.rows; ++row) curves.start_row(row, dense_squared_norm(row));
-    const auto ensure = [&](std::span<const std::size_t> counts) { ensure_swept(curves, counts); };
-    SearchOutcome outcome = search_rows(curves, ensure, target_, options_, context_);
+    const auto look_up = [&](std::span<const std::size_t> counts, std::span<OutputProducts> products) {
+      ensure_swept(curves, counts);
+      for (std::size_t row = 0; row < input_.rows; ++row) products[row] = curves.at(row, counts[row]);
+    };
+    SearchOutcome outcome = search_rows(input_.rows, input_.columns, look_up, target_, options_, context_);
 
     AllocatedRows result;
     result.baseline_quality = outcome.baseline_quality;
@@ -283,8 +286,9 @@ class RowAllocator {
 };
 
 std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, std::size_t threads) {
-  // Sparsities and qualities of the uniform, the current and the best candidate; moves; counts; rows to sweep.
-  constexpr std::uint64_t kSearchBytesPerRow = 3 * (sizeof(float) + sizeof(double)) + sizeof(double) + 2 * sizeof(std::size_t);
+  // Sparsities and qualities of the uniform, the current and the best candidate; moves; counts; products; rows to sweep.
+  constexpr std::uint64_t kSearchBytesPerRow =
+      3 * (sizeof(float) + sizeof(double)) + sizeof(double) + 2 * sizeof(std::size_t) + sizeof(OutputProducts);
   const std::uint64_t of_rule = rule == Allocation::kTrim ? QualityCurves::scratch_bytes(rows, columns, samples) + rows * kSearchBytesPerRow
                                                           : rows * (sizeof(OutputProducts) + sizeof(double)) +
                                                                 threads * QualityCurves::scratch_bytes(1, columns, samples);

@@ -71,17 +71,18 @@ void move_sparsities(Candidate& candidate, double learning_rate, float target, s
 
 class Search {
  public:
-  Search(const QualityCurves& curves, const std::function<void(std::span<const std::size_t>)>& ensure_swept, float target, int iterations,
-         CallContext& context)
-      : curves_(curves),
-        ensure_swept_(ensure_swept),
+  Search(std::size_t rows, std::size_t columns, const LookUp& look_up, float target, int iterations, CallContext& context)
+      : rows_(rows),
+        columns_(columns),
+        look_up_(look_up),
         target_(target),
         iterations_(iterations),
         context_(context),
-        moves_(curves.rows()),
-        counts_(curves.rows()) {
-    uniform_.sparsities.assign(curves.rows(), target);
-    uniform_.row_qualities.resize(curves.rows());
+        moves_(rows),
+        counts_(rows),
+        products_(rows) {
+    uniform_.sparsities.assign(rows, target);
+    uniform_.row_qualities.resize(rows);
     measure(uniform_, 0, 0);
     best_ = uniform_;
   }
@@ -120,7 +121,7 @@ class Search {
     for (int step = 0; step < iterations_; ++step) {
       context_.check();
       {
-        const auto rows = static_cast<double>(curves_.rows());
+        const auto rows = static_cast<double>(rows_);
         const PhaseScope phase(context_, "search", 10 * rows, rows * (2 * sizeof(float) + 2 * sizeof(double)));
         move_sparsities(candidate, learning_rate, target_, moves_);
       }
@@ -136,23 +137,22 @@ class Search {
   }
 
   void measure(Candidate& candidate, double learning_rate, int step) {
-    std::ranges::transform(candidate.sparsities, counts_.begin(),
-                           [&](float sparsity) { return dropped_count(curves_.columns(), sparsity); });
-    ensure_swept_(counts_);
-    const auto rows = static_cast<double>(curves_.rows());
-    const PhaseScope phase(context_, "search", 20 * rows, rows * (sizeof(CurvePoint) + 2 * sizeof(double)));
+    std::ranges::transform(candidate.sparsities, counts_.begin(), [&](float sparsity) { return dropped_count(columns_, sparsity); });
+    look_up_(counts_, products_);
+    const auto rows = static_cast<double>(rows_);
+    const PhaseScope phase(context_, "search", 20 * rows, rows * (sizeof(OutputProducts) + sizeof(double)));
     OutputProducts layer;
-    for (std::size_t row = 0; row < curves_.rows(); ++row) {
-      const OutputProducts products = curves_.at(row, counts_[row]);
-      candidate.row_qualities[row] = cosine(products);
-      layer.add(products);
+    for (std::size_t row = 0; row < rows_; ++row) {
+      candidate.row_qualities[row] = cosine(products_[row]);
+      layer.add(products_[row]);
     }
     candidate.quality = cosine(layer);
     steps_.push_back({.learning_rate = learning_rate, .step = step, .quality = candidate.quality});
   }
 
-  const QualityCurves& curves_;
-  const std::function<void(std::span<const std::size_t>)>& ensure_swept_;
+  std::size_t rows_;
+  std::size_t columns_;
+  const LookUp& look_up_;
   float target_;
   int iterations_;
   CallContext& context_;
@@ -163,6 +163,7 @@ class Search {
   std::vector<SearchStep> steps_;
   std::vector<double> moves_;
   std::vector<std::size_t> counts_;
+  std::vector<OutputProducts> products_;
 };
 
 }  // namespace
@@ -182,9 +183,9 @@ double variance(std::span<const double> values) {
   return sum / static_cast<double>(values.size() - 1);
 }
 
-SearchOutcome search_rows(const QualityCurves& curves, const std::function<void(std::span<const std::size_t> counts)>& ensure_swept,
-                          float target, const AllocationOptions& options, CallContext& context) {
-  Search search(curves, ensure_swept, target, options.iterations, context);
+SearchOutcome search_rows(std::size_t rows, std::size_t columns, const LookUp& look_up, float target, const AllocationOptions& options,
+                          CallContext& context) {
+  Search search(rows, columns, look_up, target, options.iterations, context);
   search.try_rates(options.learning_rates);
   if (search.uniform_won()) search.try_rates(options.negative_learning_rates);
   return std::move(search).finish();

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "curves.h"
+#include "quality.h"
 #include "secateur/allocation.h"
 #include "secateur/call_context.h"
 
@@ -31,8 +31,10 @@ struct SearchOutcome {
   std::vector<SearchStep> steps;
 };
 
-// ensure_swept(counts) is called before points are read: it must see to it that counts[row] is swept for every row.
-SearchOutcome search_rows(const QualityCurves& curves, const std::function<void(std::span<const std::size_t> counts)>& ensure_swept,
-                          float target, const AllocationOptions& options, CallContext& context);
+// Sets products[row] to those of row `row` with counts[row] weights dropped.
+using LookUp = std::function<void(std::span<const std::size_t> counts, std::span<OutputProducts> products)>;
+
+SearchOutcome search_rows(std::size_t rows, std::size_t columns, const LookUp& look_up, float target, const AllocationOptions& options,
+                          CallContext& context);
 
 }  // namespace secateur::allocation

@@ -4,6 +4,7 @@ namespace secateur::gpu {
 namespace {
 
 constexpr unsigned kRowsPerBlock = 4;
+constexpr unsigned kFinishThreads = 256;
 
 // The part of a row that one lane holds: samples lane, lane + 32, …; zeros beyond the last sample.
 template <int SamplesPerLane>
@@ -27,28 +28,44 @@ __device__ inline float residual_of(double a, double b) {
   return residual > 0 ? static_cast<float>(residual) : 0.0F;
 }
 
-// One warp sweeps one row from both ends of its order (docs/algorithms.md).
-template <int SamplesPerLane>
-__global__ void sweep_rows(QualityCurvesTask task) {
+__device__ inline double unit_of(double dense_squared_norm) { return dense_squared_norm > 0 ? dense_squared_norm : 1.0; }
+
+// The point where the weights that are dropped, or those that are kept, make the sums a and b, in units of the dense squared norm.
+__device__ inline CurvePoint point_of(bool kept, double a, double b, bool silent) {
+  if (kept) return {static_cast<float>(a), residual_of(a, b)};
+  return {silent ? 0.0F : static_cast<float>(1 - a), residual_of(a, b)};
+}
+
+// One warp sweeps one row from both ends of its order (docs/algorithms.md). kPanels: this is one of several panels of samples, from
+// first_sample on, whose sums are added up; finish_points makes points of them.
+template <int SamplesPerLane, bool kPanels>
+__global__ void sweep_rows(QualityCurvesTask task, std::size_t first_sample) {
   const unsigned lane = threadIdx.x;
   const std::size_t row = std::size_t{blockIdx.x} * kRowsPerBlock + threadIdx.y;
   // Whole warps leave together.
   if (row >= task.rows) return;
+  const std::size_t samples = task.samples - first_sample;
+  const float* const inputs = task.inputs + first_sample;
   const float* const weights = task.weights + row * task.columns;
   const std::uint32_t* const order = task.orders + row * task.columns;
-  CurvePoint* const points = task.points + row * (task.columns + 1);
+  const std::size_t first_point = row * (task.columns + 1);
+  CurvePoint* const points = task.points + first_point;
 
-  const LaneSamples<SamplesPerLane> dense = load_samples<SamplesPerLane>(task.outputs + row * task.samples, task.samples, lane);
+  const LaneSamples<SamplesPerLane> dense = load_samples<SamplesPerLane>(task.outputs + row * task.samples + first_sample, samples, lane);
   double squares = 0;
 #pragma unroll
   for (int i = 0; i < SamplesPerLane; ++i) squares += dense.values[i] * dense.values[i];
   const double dense_squared_norm = warp_sum(squares);
   const bool silent = !(dense_squared_norm > 0);
-  const double inverse_unit = silent ? 1.0 : 1.0 / dense_squared_norm;
+  const double inverse_unit = kPanels ? 1.0 : 1.0 / unit_of(dense_squared_norm);
   if (lane == 0) {
-    task.dense_squared_norms[row] = dense_squared_norm;
-    points[0] = {silent ? 0.0F : 1.0F, 0.0F};
-    points[task.columns] = {0.0F, 0.0F};
+    if (kPanels) {
+      task.dense_squared_norms[row] = first_sample == 0 ? dense_squared_norm : task.dense_squared_norms[row] + dense_squared_norm;
+    } else {
+      task.dense_squared_norms[row] = dense_squared_norm;
+      points[0] = {silent ? 0.0F : 1.0F, 0.0F};
+      points[task.columns] = {0.0F, 0.0F};
+    }
   }
 
   const std::size_t last_dropped_count = task.columns / 2;
@@ -61,7 +78,7 @@ __global__ void sweep_rows(QualityCurvesTask task) {
     for (std::size_t j = 0; j < steps; ++j) {
       const std::uint32_t column = order[kept ? task.columns - 1 - j : j];
       const double weight = static_cast<double>(weights[column]);
-      const LaneSamples<SamplesPerLane> x = load_samples<SamplesPerLane>(task.inputs + column * task.samples, task.samples, lane);
+      const LaneSamples<SamplesPerLane> x = load_samples<SamplesPerLane>(inputs + column * task.samples, samples, lane);
       double with_sum = 0;
       double with_dense = 0;
       double square = 0;
@@ -75,20 +92,49 @@ __global__ void sweep_rows(QualityCurvesTask task) {
       a += warp_sum(weight * with_dense) * inverse_unit;
       b += warp_sum(weight * (2 * with_sum + weight * square)) * inverse_unit;
       if (lane == 0) {
-        if (kept) {
-          points[task.columns - 1 - j] = {static_cast<float>(a), residual_of(a, b)};
+        const std::size_t count = kept ? task.columns - 1 - j : j + 1;
+        if (kPanels) {
+          CurveSums& sums = task.sums[first_point + count];
+          sums = first_sample == 0 ? CurveSums{a, b} : CurveSums{sums.with_dense + a, sums.squared_norm + b};
         } else {
-          points[j + 1] = {silent ? 0.0F : static_cast<float>(1 - a), residual_of(a, b)};
+          points[count] = point_of(kept, a, b, silent);
         }
       }
     }
   }
 }
 
-template <int SamplesPerLane>
-cudaError_t launch_sweep(const QualityCurvesTask& task, cudaStream_t stream) {
+// A block per row.
+__global__ void finish_points(QualityCurvesTask task) {
+  const std::size_t row = blockIdx.x;
+  const CurveSums* const sums = task.sums + row * (task.columns + 1);
+  CurvePoint* const points = task.points + row * (task.columns + 1);
+  const double dense_squared_norm = task.dense_squared_norms[row];
+  const bool silent = !(dense_squared_norm > 0);
+  const double inverse_unit = 1.0 / unit_of(dense_squared_norm);
+  for (std::size_t count = threadIdx.x; count <= task.columns; count += blockDim.x) {
+    if (count == 0 || count == task.columns) {
+      points[count] = {count == 0 && !silent ? 1.0F : 0.0F, 0.0F};
+    } else {
+      const bool kept = count > task.columns / 2;
+      points[count] = point_of(kept, sums[count].with_dense * inverse_unit, sums[count].squared_norm * inverse_unit, silent);
+    }
+  }
+}
+
+template <int SamplesPerLane, bool kPanels = false>
+cudaError_t launch_sweep(const QualityCurvesTask& task, cudaStream_t stream, std::size_t first_sample = 0) {
   const auto blocks = static_cast<unsigned>((task.rows + kRowsPerBlock - 1) / kRowsPerBlock);
-  return launch(sweep_rows<SamplesPerLane>, dim3(blocks), dim3(kWarpLanes, kRowsPerBlock), 0, stream, task);
+  return launch(sweep_rows<SamplesPerLane, kPanels>, dim3(blocks), dim3(kWarpLanes, kRowsPerBlock), 0, stream, task, first_sample);
+}
+
+cudaError_t sweep_panels(const QualityCurvesTask& task, cudaStream_t stream) {
+  if (task.sums == nullptr) return cudaErrorInvalidValue;
+  for (std::size_t first_sample = 0; first_sample < task.samples; first_sample += kCurvePanelSamples) {
+    const cudaError_t error = launch_sweep<kCurvePanelSamples / kWarpLanes, true>(task, stream, first_sample);
+    if (error != cudaSuccess) return error;
+  }
+  return launch(finish_points, dim3(static_cast<unsigned>(task.rows)), dim3(kFinishThreads), 0, stream, task);
 }
 
 }  // namespace
@@ -100,8 +146,8 @@ cudaError_t quality_curves(const QualityCurvesTask& task, cudaStream_t stream) {
   if (task.samples <= 4 * kWarpLanes) return launch_sweep<4>(task, stream);
   if (task.samples <= 8 * kWarpLanes) return launch_sweep<8>(task, stream);
   if (task.samples <= 16 * kWarpLanes) return launch_sweep<16>(task, stream);
-  if (task.samples <= kMaximumCurveSamples) return launch_sweep<32>(task, stream);
-  return cudaErrorInvalidValue;
+  if (task.samples <= kCurvePanelSamples) return launch_sweep<kCurvePanelSamples / kWarpLanes>(task, stream);
+  return sweep_panels(task, stream);
 }
 
 }  // namespace secateur::gpu

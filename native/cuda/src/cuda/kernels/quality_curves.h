@@ -8,19 +8,24 @@
 
 namespace secateur::gpu {
 
-// A lane holds up to 32 samples in registers.
-inline constexpr std::size_t kMaximumCurveSamples = 1024;
+// More samples than this are swept in panels of as many.
+inline constexpr std::size_t kCurvePanelSamples = 1024;
 
 struct CurvePoint {
   float aligned;
   float residual;
 };
 
+// Of the part of an output that some weights make: its inner product with the dense output and its squared norm.
+struct CurveSums {
+  double with_dense;
+  double squared_norm;
+};
+
 // All pointers are device memory, all matrices row-major.
 struct QualityCurvesTask {
   std::size_t rows;
   std::size_t columns;
-  // At most kMaximumCurveSamples.
   std::size_t samples;
   // [rows, columns]
   const float* weights;
@@ -30,13 +35,15 @@ struct QualityCurvesTask {
   const float* inputs;
   // [rows, samples]: dense outputs.
   const float* outputs;
+  // [rows, columns + 1], scratch: the sums over the panels so far. Null where there is one panel only.
+  CurveSums* sums;
   // Out. [rows, columns + 1]
   CurvePoint* points;
   // Out. [rows]
   double* dense_squared_norms;
 };
 
-// cudaErrorInvalidValue when there are too many samples.
+// cudaErrorInvalidValue when there are several panels and no sums.
 cudaError_t quality_curves(const QualityCurvesTask& task, cudaStream_t stream);
 
 }  // namespace secateur::gpu

@@ -1,0 +1,105 @@
+#include "cuda/row_allocation.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "allocation/fixtures.h"
+#include "device_array.h"
+#include "random_values.h"
+#include "schedules.h"
+#include "secateur/thread_pool.h"
+
+namespace secateur::test {
+namespace {
+
+struct Projection {
+  Projection(std::size_t rows, std::size_t columns, std::size_t samples)
+      : weights(random_values(rows * columns, 5)),
+        mean_squares(random_values(columns, 6)),
+        last_inputs(random_values(samples * columns, 7)),
+        input{.rows = rows,
+              .columns = columns,
+              .samples = samples,
+              .weights = weights,
+              .mean_squares = mean_squares,
+              .last_inputs = last_inputs,
+              .target_sparsity = 0.6} {
+    // Rows of unequal size, equal weights and a dead input.
+    for (std::size_t i = 0; i < weights.size(); ++i) weights[i] *= 1.0F + 0.1F * static_cast<float>(i / columns);
+    weights[1] = weights[0];
+    for (float& mean_square : mean_squares) mean_square *= mean_square;
+    mean_squares[columns / 2] = 0;
+  }
+
+  std::vector<float> weights;
+  std::vector<float> mean_squares;
+  std::vector<float> last_inputs;
+  AllocationInput input;
+};
+
+AllocatedRows allocate_on_device(const AllocationInput& input, const AllocationOptions& options) {
+  MemoryBudget budget(std::numeric_limits<std::uint64_t>::max());
+  gpu::Stream stream;
+  gpu::Timeline timeline(stream);
+  CallContext context;
+  DeviceArray<float> weights(std::vector<float>(input.weights.begin(), input.weights.end()));
+  AllocatedRows result = gpu::allocate_rows(input, weights.data(), options, budget, stream, timeline, context);
+  CHECK(budget.used_bytes() == 0);
+  return result;
+}
+
+void check_like_cpu(const Projection& projection, const AllocationOptions& options) {
+  CAPTURE(projection.input.rows);
+  CAPTURE(projection.input.columns);
+  CAPTURE(projection.input.samples);
+  ThreadPool pool(1);
+  CallContext context;
+  const AllocatedRows expected = allocate_rows(projection.input, options, pool, context);
+  const AllocatedRows actual = allocate_on_device(projection.input, options);
+  CHECK(actual.learning_rate == expected.learning_rate);
+  CHECK(actual.best_step == expected.best_step);
+  CHECK(actual.dropped_per_row == expected.dropped_per_row);
+  CHECK(actual.mask == expected.mask);
+  REQUIRE(actual.steps.size() == expected.steps.size());
+  for (std::size_t i = 0; i < actual.steps.size(); ++i) CHECK(std::abs(actual.steps[i].quality - expected.steps[i].quality) < 1e-6);
+  CHECK(std::abs(actual.variance_after - expected.variance_after) < 1e-6);
+}
+
+}  // namespace
+
+TEST_CASE("row allocation on the device takes the published code's decisions") {
+  for (const TrimCase& one : load_default_metric_cases(SECATEUR_TRIM_FIXTURES)) {
+    CAPTURE(one.file);
+    AllocationOptions options;
+    options.score = one.magnitude ? Score::kMagnitude : Score::kWanda;
+    options.iterations = one.iterations;
+    if (one.forbid_negative_rates) options.negative_learning_rates.clear();
+    const AllocatedRows result = allocate_on_device({.rows = one.rows,
+                                                     .columns = one.columns,
+                                                     .samples = one.samples,
+                                                     .weights = one.weights,
+                                                     .mean_squares = one.mean_squares,
+                                                     .last_inputs = one.last_inputs,
+                                                     .target_sparsity = one.target},
+                                                    options);
+    CHECK(result.learning_rate == one.learning_rate);
+    CHECK(result.best_step.value_or(0) == one.best_step);
+    CHECK(result.dropped_per_row == one.dropped_per_row);
+    CHECK(result.mask == one.mask);
+  }
+}
+
+TEST_CASE("row allocation on the device decides as on the CPU") {
+  in_all_schedules([] {
+    check_like_cpu(Projection(7, 33, 5), {});
+    check_like_cpu(Projection(16, 48, 130), {.score = Score::kMagnitude});
+    check_like_cpu(Projection(9, 40, 3), {.allocation = Allocation::kUniform});
+  });
+}
+
+TEST_CASE("row allocation on the device takes more samples than a warp holds") { check_like_cpu(Projection(6, 24, 1100), {}); }
+
+}  // namespace secateur::test
