@@ -9,10 +9,14 @@ const folder = join(addonBuildFolder, 'bench');
 /** @param {string} program */
 async function readCases(program) {
   const output = await requireCommand(join(folder, program), [], { quiet: true });
-  return output
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line));
+  return (
+    output
+      .trim()
+      .split('\n')
+      // What is for people, such as shares of phases, is no JSON.
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line))
+  );
 }
 
 /** @returns {Promise<Record<string, string>>} tables by name */

@@ -144,12 +144,20 @@ export async function benchPrune() {
       ]);
     for (const [name = '', model = '', data = ''] of models) {
       const { seconds, output, peaks } = await prune(model, data, []);
-      const steps = JSON.parse(output).timings.seconds;
+      const { timings, nodes } = JSON.parse(output);
+      const steps = timings.seconds;
       const { total, ...parts } = steps;
       const sum = Object.values(parts).reduce((left, right) => left + right, 0);
       const cells = ['plan', 'collect', 'allocate', 'write', 'propagate'].map((step) => steps[step].toFixed(2));
       rows.push([name, ...cells, sum.toFixed(2), total.toFixed(2), seconds.toFixed(2)]);
-      memory.push([name, ...['kernel node', 'orchestrator', 'command'].map((role) => (peaks.get(role) ?? 0).toFixed(0))]);
+      const mebibytes = (/** @type {number} */ bytes) => (bytes / 2 ** 20).toFixed(0);
+      for (const {
+        name: node,
+        memory: { plannedBytes, peakBytes },
+      } of nodes) {
+        const others = ['orchestrator', 'command'].map((role) => (peaks.get(role) ?? 0).toFixed(0));
+        memory.push([`${name}: ${node}`, mebibytes(plannedBytes), mebibytes(peakBytes), (peakBytes / plannedBytes).toFixed(2), ...others]);
+      }
     }
     /** @type {number[]} */
     const ratios = [];
@@ -172,7 +180,7 @@ export async function benchPrune() {
         ['job on 2 nodes', 'plan s', 'collect s', 'allocate s', 'write s', 'propagate s', 'sum of steps s', 'job s', 'command s'],
         rows,
       ),
-      memory: markdownTable(['job on 2 nodes', 'kernel node MiB', 'orchestrator MiB', 'command MiB'], memory),
+      memory: markdownTable(['job on 2 nodes', 'planned MiB', 'peak MiB', 'peak / planned', 'orchestrator MiB', 'command MiB'], memory),
       overheads: markdownTable(
         ['what', 'value'],
         [

@@ -63,6 +63,8 @@ export interface ClusterOptions {
   readonly unreachable?: number;
   /** Threads of each node. */
   readonly threads?: number;
+  /** Memory budget of each node, as --memory takes it. */
+  readonly memory?: string;
   readonly environment?: NodeJS.ProcessEnv;
   /** Folders jobs may use beside the repository and the system's temporary folder. */
   readonly roots?: readonly string[];
@@ -77,12 +79,19 @@ export class Cluster implements AsyncDisposable {
     readonly client: PruningClient,
   ) {}
 
-  static async start({ nodes, unreachable = 0, threads = 1, environment = {}, roots = [] }: ClusterOptions): Promise<Cluster> {
+  static async start({
+    nodes,
+    unreachable = 0,
+    threads = 1,
+    memory = '2GiB',
+    environment = {},
+    roots = [],
+  }: ClusterOptions): Promise<Cluster> {
     const names = Array.from({ length: nodes }, (_, index) => `node-${index}`);
     const started = await Promise.all(
       names.map((name) =>
         ServiceProcess.start(
-          ['node', '--listen', '127.0.0.1:0', '--name', name, '--threads', String(threads), '--backend', 'cpu'],
+          ['node', '--listen', '127.0.0.1:0', '--name', name, '--threads', String(threads), '--memory', memory, '--backend', 'cpu'],
           environment,
         ),
       ),

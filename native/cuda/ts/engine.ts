@@ -44,12 +44,51 @@ export type TensorRole =
   | 'final-norm-bias'
   | 'head-weight';
 
-/** A tensor as stored: little-endian, row-major. The bytes are only read during the call they are given to. */
-export interface EngineTensor {
+/** What a tensor of a shard is, without its values. */
+export interface EngineTensorLayout {
   readonly role: TensorRole;
   readonly elementType: ElementType;
   readonly shape: readonly number[];
+}
+
+/** A tensor as stored: little-endian, row-major. The bytes are only read during the call they are given to. */
+export interface EngineTensor extends EngineTensorLayout {
   readonly bytes: Uint8Array;
+}
+
+/** What a job will ask of one session, known before anything is loaded. */
+export interface EngineWorkload {
+  readonly embedding: readonly EngineTensorLayout[];
+  /** The block that takes the most. */
+  readonly block: readonly EngineTensorLayout[];
+  /** Empty where no loss is measured. */
+  readonly head: readonly EngineTensorLayout[];
+  /** Calibration groups whose hidden states the session will keep; above 0. */
+  readonly groups: number;
+  readonly samplesPerGroup: number;
+  readonly sequenceLength: number;
+  /** Samples of the whole job, whose last inputs an allocation reads; 0 where nothing is allocated. */
+  readonly allocationSamples: number;
+  readonly allocation: AllocationOptions['allocation'];
+  /** Share of the weights that are dropped. */
+  readonly sparsity: number;
+}
+
+export interface MemoryItem {
+  readonly purpose: string;
+  readonly bytes: number;
+}
+
+/** The most memory a session takes. */
+export interface EngineMemoryPlan {
+  /** The step that takes the most: `embed`, `collect`, `allocate`, `propagate` or `measure`. */
+  readonly step: string;
+  /** Held then, counted by the budget. */
+  readonly items: readonly MemoryItem[];
+  /** Pinned memory of the host beside the memory of a GPU; not counted by the budget. */
+  readonly pinned: readonly MemoryItem[];
+  /** Groups whose hidden states are kept in pinned memory because the GPU has no room. */
+  readonly spilledGroups: number;
 }
 
 /** A place in a block whose values feed one or more projections: (query, key, value), (output), (gate, up), (down). */
@@ -219,8 +258,13 @@ export interface Engine {
   readonly description: EngineDescription;
   /** Bytes held now. */
   memoryUsedBytes(): number;
-  /** Throws FAILED_PRECONDITION when the device has no products of that kind. */
-  openSession(architecture: EngineArchitecture, compute: Compute): EngineSession;
+  /** Tells the most memory a session will take. Throws INVALID_ARGUMENT when the workload contradicts the architecture. */
+  planSession(architecture: EngineArchitecture, compute: Compute, workload: EngineWorkload): EngineMemoryPlan;
+  /**
+   * Throws FAILED_PRECONDITION when the device has no products of that kind, and RESOURCE_EXHAUSTED when a workload is given whose plan
+   * does not fit what the budget has left.
+   */
+  openSession(architecture: EngineArchitecture, compute: Compute, workload?: EngineWorkload): EngineSession;
   /** The allocation on a weight matrix given directly, without a session: float32 [rows, columns]. For tests and benchmarks. */
   allocateMatrix(
     weights: Float32Array,

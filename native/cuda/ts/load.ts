@@ -5,7 +5,9 @@ import type {
   Compute,
   EngineArchitecture,
   EngineGroup,
+  EngineMemoryPlan,
   EngineTensor,
+  EngineWorkload,
   Projection,
   ReducedStatistics,
   SiteStatistics,
@@ -49,7 +51,8 @@ export interface NativeEngine {
     readonly threads: number;
   };
   memoryUsedBytes(): number;
-  openSession(architecture: EngineArchitecture, compute: Compute): NativeSession;
+  planSession(architecture: EngineArchitecture, compute: Compute, workload: EngineWorkload): EngineMemoryPlan;
+  openSession(architecture: EngineArchitecture, compute: Compute, workload: EngineWorkload | undefined): NativeSession;
   allocateMatrix(
     weights: Float32Array,
     rows: number,

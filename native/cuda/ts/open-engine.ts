@@ -37,7 +37,9 @@ function wrapEngine(native: NativeEngine): Engine {
   return {
     description: { ...native.describe(), version: VERSION },
     memoryUsedBytes: () => native.memoryUsedBytes(),
-    openSession: (architecture, compute) => wrapSession(translateErrors(() => native.openSession(architecture, compute))),
+    planSession: (architecture, compute, workload) => translateErrors(() => native.planSession(architecture, compute, workload)),
+    openSession: (architecture, compute, workload) =>
+      wrapSession(translateErrors(() => native.openSession(architecture, compute, workload))),
     allocateMatrix: (weights, rows, columns, target, statistics, allocation, options) =>
       run(() => native.allocateMatrix(weights, rows, columns, target, statistics, allocation), options),
     close: () => {

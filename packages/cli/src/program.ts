@@ -29,6 +29,7 @@ export function createProgram(version: string): CheckedCommand {
     })
     .addHelpText('after', ENVIRONMENT);
   addPrune(program);
+  addPlan(program);
   addEvaluate(program);
   addInspect(program);
   addServe(program);
@@ -55,8 +56,34 @@ function addPrune(program: CheckedCommand): void {
   const command = program
     .command('prune')
     .description('Prune a checkpoint. Without --endpoint it starts an orchestrator and kernel nodes here and stops them afterwards.')
-    .requiredOption('--model <dir>', 'folder of the checkpoint (Hugging Face layout: Qwen2/2.5, LLaMA-2, OPT)')
     .requiredOption('--out <dir>', 'folder to write; must not exist')
+    .option('--job-id <id>', 'id of the job (default: made from the options)')
+    .option('--trace-out <file>', 'write a trace that ui.perfetto.dev opens')
+    .option('--quiet', 'show no progress');
+  withPruneSettings(command)
+    .example('secateur prune --model models/Qwen2.5-0.5B --out pruned --sparsity 0.7 --calibration text.jsonl')
+    .action(async (options: unknown) => {
+      const { prune } = await import('./commands/prune.js');
+      await prune(options as Parameters<typeof prune>[0]);
+    });
+}
+
+function addPlan(program: CheckedCommand): void {
+  const command = program
+    .command('plan')
+    .description('Show what prune would do with the same options: shards, and the memory of every node. Nothing is computed or written.');
+  withPruneSettings(command)
+    .example('secateur plan --model models/Qwen2.5-7B --sparsity 0.7 --calibration text.jsonl --endpoint 10.0.0.4:7400')
+    .action(async (options: unknown) => {
+      const { plan } = await import('./commands/plan.js');
+      await plan(options as Parameters<typeof plan>[0]);
+    });
+}
+
+/** What and how to prune, and on which nodes. */
+function withPruneSettings(command: CheckedCommand): CheckedCommand {
+  command
+    .requiredOption('--model <dir>', 'folder of the checkpoint (Hugging Face layout: Qwen2/2.5, LLaMA-2, OPT)')
     .requiredOption('--sparsity <share>', 'share of the weights of all projections to drop, such as 0.7', share)
     .requiredOption('--calibration <file>', '.txt, .jsonl with a text field, or .safetensors with input_ids [samples, tokens]')
     .option('--samples <n>', 'calibration samples; 0 = 256 of text, all of .safetensors', wholeNumber(0), 0)
@@ -83,15 +110,8 @@ function addPrune(program: CheckedCommand): void {
         .argParser(numbers)
         .default([], '0.01,0.02,0.04,0.08,0.12,0.16'),
     )
-    .option('--no-negative-rates', 'never try negative learning rates')
-    .option('--job-id <id>', 'id of the job (default: made from the options)')
-    .option('--trace-out <file>', 'write a trace that ui.perfetto.dev opens');
-  withJobOptions(command)
-    .example('secateur prune --model models/Qwen2.5-0.5B --out pruned --sparsity 0.7 --calibration text.jsonl')
-    .action(async (options: unknown) => {
-      const { prune } = await import('./commands/prune.js');
-      await prune(options as Parameters<typeof prune>[0]);
-    });
+    .option('--no-negative-rates', 'never try negative learning rates');
+  return withJobOptions(command);
 }
 
 function addEvaluate(program: CheckedCommand): void {
@@ -102,7 +122,8 @@ function addEvaluate(program: CheckedCommand): void {
     .requiredOption('--data <file>', '.txt, .jsonl with a text field, or .safetensors with input_ids [windows, tokens]')
     .addOption(offered('--task <name>', 'what to measure: perplexity', { perplexity: 'perplexity' }, 'perplexity'))
     .option('--samples <n>', 'windows to measure; 0 = all', wholeNumber(0), 0)
-    .option('--seq-len <n>', 'tokens per window; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0);
+    .option('--seq-len <n>', 'tokens per window; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0)
+    .option('--quiet', 'show no progress');
   withJobOptions(command)
     .example('secateur eval --model pruned --data wiki.test.txt --seq-len 2048')
     .action(async (options: unknown) => {
@@ -229,8 +250,7 @@ function withJobOptions(command: CheckedCommand): CheckedCommand {
     )
     .option('--threads <n>', 'threads of each node started here; 0 divides the processors', wholeNumber(0), 0)
     .addOption(backend())
-    .option('--json', 'print one JSON document on stdout')
-    .option('--quiet', 'show no progress');
+    .option('--json', 'print one JSON document on stdout');
 }
 
 /** An option whose values are words; its value is what the word stands for. */

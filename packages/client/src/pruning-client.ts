@@ -1,9 +1,12 @@
 import { SecateurError } from '@secateur/core';
 import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
+import type { JobPlan } from '@secateur/proto/plan';
 import { PruningServiceDefinition, type GetReportResponse, type Node } from '@secateur/proto/pruning_service';
 import { connect, type Channel, type DeepPartial, type ServiceClient } from '@secateur/rpc';
 
 const CALL_TIMEOUT_MS = 30_000;
+/** Long texts take their time to be read as tokens. */
+const PLAN_TIMEOUT_MS = 600_000;
 const TRACE_TIMEOUT_MS = 600_000;
 /** Watching begins anew after this time, as after a broken connection. */
 const WATCH_TIMEOUT_MS = 3_600_000;
@@ -55,6 +58,15 @@ export class PruningClient {
   /** Resolves once the service is reached; UNAVAILABLE when that takes longer. */
   waitForReady(timeoutMs: number, { signal }: RequestOptions = {}): Promise<void> {
     return this.channel.waitForReady(timeoutMs, signal);
+  }
+
+  /**
+   * What a job would do and the memory it would take on every node; reads no weights and writes nothing. No output needs to be named.
+   * INVALID_REQUEST with field violations when the spec is wrong, UNAVAILABLE when no node can be asked.
+   */
+  async planJob(spec: DeepPartial<JobSpec>, options: RequestOptions = {}): Promise<JobPlan> {
+    const { plan } = await this.service.planJob({ spec }, { timeoutMs: PLAN_TIMEOUT_MS, ...options });
+    return required(plan, 'PlanJob');
   }
 
   /**

@@ -21,6 +21,7 @@ export type { LayerMetric, RowMetric } from './reference/quality.js';
 export type { ReferenceAllocation, TrimSearchOptions } from './reference/trim-search.js';
 export {
   evaluateReportToJson,
+  jobPlanToJson,
   pruneReportToJson,
   type EvaluateReportJson,
   type ProjectionReportJson,

@@ -8,7 +8,7 @@ import { TraceServiceDefinition } from '@secateur/proto/trace_service';
 import { pino } from 'pino';
 import { createKernelService } from './api/kernel-service.js';
 import { createTraceService } from './api/trace-service.js';
-import { toServiceError } from './engine/wire-types.js';
+import { withServiceErrors } from './engine/wire-types.js';
 import { SessionRegistry } from './session/session-registry.js';
 
 /** Longer than any single engine call takes to notice that it is cancelled. */
@@ -38,10 +38,11 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   const logger = pino({ name: 'secateur-node', level: options.logLevel, base: { node: name } }, pino.destination(2));
   const telemetry = await startTelemetry({ serviceName: 'secateur-kernel-node', serviceVersion: VERSION, instanceId: name });
   const memoryBudgetBytes = options.memoryBytes ?? defaultMemoryBytes();
-  const engine = openEngineOrExplain(options, memoryBudgetBytes);
+  const engine = withServiceErrors(() => openEngine({ backend: options.backend, threads: options.threads, memoryBudgetBytes }));
   const sessions = new SessionRegistry(engine, (sessionId) => logger.warn({ sessionId }, 'closed an abandoned session'));
   const server = new RpcServer({ logger });
-  server.addService(KernelServiceDefinition, createKernelService({ name, engine, sessions, memoryBudgetBytes }));
+  const memory = { engine, memoryBudgetBytes, idleBytes: process.memoryUsage.rss() };
+  server.addService(KernelServiceDefinition, createKernelService({ name, sessions, memory }));
   server.addService(TraceServiceDefinition, createTraceService(telemetry.recorder));
   try {
     const { host, port } = await server.listen(options.listen);
@@ -56,14 +57,6 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
     await sessions.closeAll();
     await engine.close();
     await telemetry.shutdown();
-  }
-}
-
-function openEngineOrExplain(options: KernelNodeOptions, memoryBudgetBytes: number) {
-  try {
-    return openEngine({ backend: options.backend, threads: options.threads, memoryBudgetBytes });
-  } catch (error) {
-    throw toServiceError(error);
   }
 }
 

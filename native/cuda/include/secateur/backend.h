@@ -11,6 +11,7 @@
 #include "secateur/allocation.h"
 #include "secateur/call_context.h"
 #include "secateur/memory_budget.h"
+#include "secateur/memory_plan.h"
 
 namespace secateur {
 
@@ -94,12 +95,36 @@ inline constexpr const char* kTensorRoleNames[] = {
 
 inline const char* name_of(TensorRole role) { return kTensorRoleNames[static_cast<std::size_t>(role)]; }
 
-// A tensor as stored: little-endian, row-major, any alignment. The bytes live as long as the call they are given to.
-struct TensorView {
+// What a tensor of a shard is, without its values.
+struct TensorLayout {
   TensorRole role = TensorRole::kTokenEmbedding;
   ElementType element_type = ElementType::kF32;
   std::vector<std::size_t> shape;
+};
+
+// A tensor as stored: little-endian, row-major, any alignment. The bytes live as long as the call they are given to.
+struct TensorView : TensorLayout {
   std::span<const std::uint8_t> bytes;
+};
+
+// What a job will ask of one session, known before anything is loaded.
+struct Workload {
+  // Of each kind of shard the one that takes the most; the head is empty where no loss is measured.
+  std::vector<TensorLayout> embedding;
+  std::vector<TensorLayout> block;
+  std::vector<TensorLayout> head;
+  // Calibration groups whose hidden states this session will keep.
+  std::size_t groups = 0;
+  std::size_t samples_per_group = 0;
+  std::size_t sequence_length = 0;
+  // Samples of all sessions of the job, whose last inputs an allocation reads; 0 where nothing is allocated.
+  std::size_t allocation_samples = 0;
+  Allocation allocation = Allocation::kTrim;
+  // Share of the weights that are dropped.
+  double sparsity = 0;
+
+  // Nothing is known: no plan can be made.
+  bool empty() const noexcept { return groups == 0; }
 };
 
 // A place in a block whose values feed one or more projections.
@@ -159,8 +184,15 @@ class Backend {
   virtual ~Backend() = default;
   virtual BackendDescription describe() const = 0;
   virtual std::uint64_t memory_used_bytes() const = 0;
-  // FailedPrecondition when the device has no products of that kind.
-  virtual std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute) = 0;
+  // The most that was in use at a time.
+  virtual std::uint64_t memory_peak_bytes() const = 0;
+  // The most a session will hold for the workload, which is not empty. Throws InvalidArgument when it contradicts the architecture.
+  virtual MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload) const = 0;
+  // FailedPrecondition when the device has no products of that kind; OutOfMemory when the plan of a workload that is known does not fit.
+  virtual std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute, const Workload& workload) = 0;
+  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute) {
+    return open_session(architecture, compute, Workload{});
+  }
   // The allocation on weights given directly.
   virtual AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) = 0;
 };

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <span>
 #include <string>
 #include <utility>
@@ -22,10 +21,14 @@ class MemoryBudget {
   void reserve(std::uint64_t bytes, const std::string& purpose);
   void release(std::uint64_t bytes) noexcept { used_bytes_.fetch_sub(bytes); }
   std::uint64_t used_bytes() const noexcept { return used_bytes_.load(); }
+  std::uint64_t limit_bytes() const noexcept { return limit_bytes_; }
+  // The most that was in use at a time.
+  std::uint64_t peak_bytes() const noexcept { return peak_bytes_.load(); }
 
  private:
   std::uint64_t limit_bytes_;
   std::atomic<std::uint64_t> used_bytes_{0};
+  std::atomic<std::uint64_t> peak_bytes_{0};
 };
 
 // A reservation that ends with its scope.
@@ -50,6 +53,14 @@ class Reservation {
   std::uint64_t bytes_ = 0;
 };
 
+// Uninitialised memory aligned to a cache line, or null when the system has none. What is large comes straight from the system, in huge
+// pages where it has them, and goes back at once when it is freed: a process is as large as what it holds.
+void* take_memory(std::size_t bytes) noexcept;
+void give_back_memory(void* memory, std::size_t bytes) noexcept;
+
+// Gives memory that was freed but kept for later back to the system, where the allocator can.
+void trim_freed_memory() noexcept;
+
 // An uninitialised, cache-line aligned array whose bytes are counted. T is trivial.
 template <class T>
 class Buffer {
@@ -58,10 +69,10 @@ class Buffer {
   Buffer(MemoryBudget& budget, std::size_t size, const std::string& purpose)
       : reservation_(budget, size * sizeof(T), purpose), size_(size) {
     if (size == 0) return;
-    data_ = static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t(kAlignment), std::nothrow));
+    data_ = static_cast<T*>(take_memory(size * sizeof(T)));
     if (data_ == nullptr) throw OutOfMemory("The system has no memory left for " + purpose + ".", size * sizeof(T), 0);
   }
-  ~Buffer() { ::operator delete(data_, std::align_val_t(kAlignment)); }
+  ~Buffer() { give_back_memory(data_, size_ * sizeof(T)); }
   Buffer(Buffer&& other) noexcept
       : reservation_(std::move(other.reservation_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {
@@ -81,7 +92,6 @@ class Buffer {
   const T& operator[](std::size_t index) const noexcept { return data_[index]; }
 
  private:
-  static constexpr std::size_t kAlignment = 64;
   Reservation reservation_;
   T* data_ = nullptr;
   std::size_t size_ = 0;

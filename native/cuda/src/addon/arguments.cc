@@ -34,9 +34,13 @@ std::vector<float> to_floats(std::span<const std::uint8_t> bytes, std::size_t co
   return values;
 }
 
+Napi::Array to_array(const Napi::Value& value, const char* field) {
+  if (!value.IsArray()) refuse(field, "an array");
+  return value.As<Napi::Array>();
+}
+
 std::vector<double> to_rates(const Napi::Value& value, const char* field) {
-  if (!value.IsArray()) refuse(field, "an array of numbers");
-  const Napi::Array array = value.As<Napi::Array>();
+  const Napi::Array array = to_array(value, field);
   std::vector<double> rates(array.Length());
   for (std::uint32_t i = 0; i < array.Length(); ++i) {
     rates[i] = to_number(array[i], field);
@@ -49,6 +53,29 @@ TensorRole to_role(const std::string& name) {
   const auto found = std::find(std::begin(kTensorRoleNames), std::end(kTensorRoleNames), name);
   if (found == std::end(kTensorRoleNames)) refuse("role", "the role of a tensor, not " + name);
   return static_cast<TensorRole>(std::distance(std::begin(kTensorRoleNames), found));
+}
+
+Allocation to_allocation(const Napi::Value& value) {
+  return to_word(value, "allocation",
+                 std::array<std::pair<const char*, Allocation>, 2>{{{"trim", Allocation::kTrim}, {"uniform", Allocation::kUniform}}});
+}
+
+TensorLayout to_layout(const Napi::Object& object) {
+  TensorLayout tensor;
+  tensor.role = to_role(to_string(object["role"], "role"));
+  tensor.element_type = to_word(object["elementType"], "elementType",
+                                std::array<std::pair<const char*, ElementType>, 3>{
+                                    {{"F32", ElementType::kF32}, {"F16", ElementType::kF16}, {"BF16", ElementType::kBF16}}});
+  const Napi::Array sizes = to_array(object["shape"], "shape");
+  for (std::uint32_t axis = 0; axis < sizes.Length(); ++axis) tensor.shape.push_back(to_size(sizes[axis], "shape"));
+  return tensor;
+}
+
+std::vector<TensorLayout> to_layouts(const Napi::Value& value, const char* field) {
+  const Napi::Array array = to_array(value, field);
+  std::vector<TensorLayout> layouts(array.Length());
+  for (std::uint32_t i = 0; i < array.Length(); ++i) layouts[i] = to_layout(to_object(array[i], "tensor"));
+  return layouts;
 }
 
 }  // namespace
@@ -111,25 +138,32 @@ Compute to_compute(const Napi::Value& value) {
 }
 
 std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::Value>& kept) {
-  if (!value.IsArray()) refuse("tensors", "an array");
-  const Napi::Array array = value.As<Napi::Array>();
+  const Napi::Array array = to_array(value, "tensors");
   std::vector<TensorView> tensors(array.Length());
   for (std::uint32_t i = 0; i < array.Length(); ++i) {
     const Napi::Object object = to_object(array[i], "tensor");
-    TensorView& tensor = tensors[i];
-    tensor.role = to_role(to_string(object["role"], "role"));
-    tensor.element_type = to_word(object["elementType"], "elementType",
-                                  std::array<std::pair<const char*, ElementType>, 3>{
-                                      {{"F32", ElementType::kF32}, {"F16", ElementType::kF16}, {"BF16", ElementType::kBF16}}});
-    const Napi::Value shape = object["shape"];
-    if (!shape.IsArray()) refuse("shape", "an array of sizes");
-    const Napi::Array sizes = shape.As<Napi::Array>();
-    for (std::uint32_t axis = 0; axis < sizes.Length(); ++axis) tensor.shape.push_back(to_size(sizes[axis], "shape"));
     const Napi::Value bytes = object["bytes"];
-    tensor.bytes = to_bytes(bytes, "bytes");
+    tensors[i] = {to_layout(object), to_bytes(bytes, "bytes")};
     kept.push_back(bytes);
   }
   return tensors;
+}
+
+Workload to_workload(const Napi::Value& value) {
+  Workload workload;
+  if (value.IsUndefined()) return workload;
+  const Napi::Object object = to_object(value, "workload");
+  workload.embedding = to_layouts(object["embedding"], "embedding");
+  workload.block = to_layouts(object["block"], "block");
+  workload.head = to_layouts(object["head"], "head");
+  workload.groups = to_size(object["groups"], "groups");
+  if (workload.groups == 0) refuse("groups", "above 0");
+  workload.samples_per_group = to_size(object["samplesPerGroup"], "samplesPerGroup");
+  workload.sequence_length = to_size(object["sequenceLength"], "sequenceLength");
+  workload.allocation_samples = to_size(object["allocationSamples"], "allocationSamples");
+  workload.allocation = to_allocation(object["allocation"]);
+  workload.sparsity = to_number(object["sparsity"], "sparsity");
+  return workload;
 }
 
 GroupTokens to_group_tokens(const Napi::Value& value) {
@@ -154,9 +188,7 @@ AllocationOptions to_allocation_options(const Napi::Value& value) {
   AllocationOptions options;
   options.score = to_word(object["score"], "score",
                           std::array<std::pair<const char*, Score>, 2>{{{"wanda", Score::kWanda}, {"magnitude", Score::kMagnitude}}});
-  options.allocation =
-      to_word(object["allocation"], "allocation",
-              std::array<std::pair<const char*, Allocation>, 2>{{{"trim", Allocation::kTrim}, {"uniform", Allocation::kUniform}}});
+  options.allocation = to_allocation(object["allocation"]);
   const std::size_t iterations = to_size(object["iterations"], "iterations");
   if (iterations == 0 || iterations > 1'000'000) refuse("iterations", "from 1 to 1000000");
   options.iterations = static_cast<int>(iterations);

@@ -23,6 +23,8 @@ Architecture to_architecture(const Napi::Value& value);
 Compute to_compute(const Napi::Value& value);
 // `kept` receives the arrays whose bytes the views point to.
 std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::Value>& kept);
+// Empty when undefined.
+Workload to_workload(const Napi::Value& value);
 GroupTokens to_group_tokens(const Napi::Value& value);
 // The role of the weight of a projection named as in TypeScript.
 TensorRole to_projection(const Napi::Value& value);

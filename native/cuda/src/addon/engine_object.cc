@@ -37,6 +37,7 @@ Napi::Function EngineObject::define(Napi::Env env) {
                      {
                          InstanceMethod<&EngineObject::describe>("describe"),
                          InstanceMethod<&EngineObject::memory_used_bytes>("memoryUsedBytes"),
+                         InstanceMethod<&EngineObject::plan_session>("planSession"),
                          InstanceMethod<&EngineObject::open_session>("openSession"),
                          InstanceMethod<&EngineObject::allocate_matrix>("allocateMatrix"),
                          InstanceMethod<&EngineObject::close>("close"),
@@ -77,9 +78,17 @@ Napi::Value EngineObject::memory_used_bytes(const Napi::CallbackInfo& info) {
                  [&]() -> Napi::Value { return Napi::Number::New(info.Env(), static_cast<double>(state().backend->memory_used_bytes())); });
 }
 
+Napi::Value EngineObject::plan_session(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    const Workload workload = to_workload(to_object(info[2], "workload"));
+    return to_value(info.Env(), state().backend->plan_session(to_architecture(info[0]), to_compute(info[1]), workload));
+  });
+}
+
 Napi::Value EngineObject::open_session(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
-    std::unique_ptr<BackendSession> session = state().backend->open_session(to_architecture(info[0]), to_compute(info[1]));
+    std::unique_ptr<BackendSession> session =
+        state().backend->open_session(to_architecture(info[0]), to_compute(info[1]), to_workload(info[2]));
     const Napi::Object object = info.Env().GetInstanceData<AddonData>()->session_class.New({});
     SessionObject::Unwrap(object)->attach(state_, std::move(session));
     return object;

@@ -36,6 +36,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
  private:
   Napi::Value describe(const Napi::CallbackInfo& info);
   Napi::Value memory_used_bytes(const Napi::CallbackInfo& info);
+  Napi::Value plan_session(const Napi::CallbackInfo& info);
   Napi::Value open_session(const Napi::CallbackInfo& info);
   Napi::Value allocate_matrix(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);

@@ -26,7 +26,27 @@ Napi::Value number_or_null(Napi::Env env, const auto& value) {
   return value.has_value() ? Napi::Value(Napi::Number::New(env, static_cast<double>(*value))) : Napi::Value(env.Null());
 }
 
+Napi::Array to_array(Napi::Env env, const std::vector<MemoryItem>& items) {
+  Napi::Array result = Napi::Array::New(env, items.size());
+  for (std::uint32_t i = 0; i < items.size(); ++i) {
+    Napi::Object item = Napi::Object::New(env);
+    item["purpose"] = Napi::String::New(env, items[i].purpose);
+    item["bytes"] = Napi::Number::New(env, static_cast<double>(items[i].bytes));
+    result[i] = item;
+  }
+  return result;
+}
+
 }  // namespace
+
+Napi::Value to_value(Napi::Env env, const MemoryPlan& plan) {
+  Napi::Object result = Napi::Object::New(env);
+  result["step"] = Napi::String::New(env, plan.step);
+  result["items"] = to_array(env, plan.items);
+  result["pinned"] = to_array(env, plan.pinned);
+  result["spilledGroups"] = Napi::Number::New(env, static_cast<double>(plan.spilled_groups));
+  return result;
+}
 
 Napi::Value to_value(Napi::Env env, std::vector<double> values) { return hand_over<Napi::Float64Array>(env, std::move(values)); }
 

@@ -101,8 +101,8 @@ bool is_optional(TensorRole role) {
   }
 }
 
-ShardKind kind_of(const std::string& name, std::span<const TensorView> tensors) {
-  for (const TensorView& tensor : tensors) {
+ShardKind kind_of(const std::string& name, std::span<const TensorLayout> tensors) {
+  for (const TensorLayout& tensor : tensors) {
     if (tensor.role == TensorRole::kTokenEmbedding) return ShardKind::kEmbedding;
     if (tensor.role == TensorRole::kHeadWeight) return ShardKind::kHead;
     if (tensor.role == TensorRole::kQueryWeight) return ShardKind::kBlock;
@@ -110,18 +110,19 @@ ShardKind kind_of(const std::string& name, std::span<const TensorView> tensors) 
   throw Error(ErrorCode::kInvalidArgument, "Shard " + name + " has neither a token embedding nor a query projection nor a head.");
 }
 
-void check_tensor(const std::string& shard, const TensorView& tensor, const Architecture& architecture) {
+void check_shape(const std::string& shard, const TensorLayout& tensor, const Architecture& architecture) {
   const std::vector<std::size_t> expected = expected_shape(tensor.role, architecture);
   if (tensor.shape != expected) {
     throw Error(ErrorCode::kInvalidArgument, "Shard " + shard + ": " + name_of(tensor.role) + " has the shape " + describe(tensor.shape) +
                                                  "; the architecture asks for " + describe(expected) + ".");
   }
-  const std::size_t elements = std::accumulate(expected.begin(), expected.end(), std::size_t{1}, std::multiplies<>());
-  if (tensor.bytes.size() != elements * bytes_of(tensor.element_type)) {
-    throw Error(ErrorCode::kInvalidArgument, "Shard " + shard + ": " + name_of(tensor.role) + " has " +
-                                                 std::to_string(tensor.bytes.size()) + " bytes; its shape and type ask for " +
-                                                 std::to_string(elements * bytes_of(tensor.element_type)) + ".");
-  }
+}
+
+void check_bytes(const std::string& shard, const TensorView& tensor) {
+  const std::size_t expected = elements_of(tensor) * bytes_of(tensor.element_type);
+  if (tensor.bytes.size() == expected) return;
+  throw Error(ErrorCode::kInvalidArgument, "Shard " + shard + ": " + name_of(tensor.role) + " has " + std::to_string(tensor.bytes.size()) +
+                                               " bytes; its shape and type ask for " + std::to_string(expected) + ".");
 }
 
 }  // namespace
@@ -154,13 +155,17 @@ bool is_multiplied(TensorRole role) {
   }
 }
 
+std::size_t elements_of(const TensorLayout& tensor) {
+  return std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::size_t{1}, std::multiplies<>());
+}
+
 std::size_t bytes_of(ElementType type) { return type == ElementType::kF32 ? 4 : 2; }
 
-ShardKind check_shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture) {
+ShardKind check_layout(const std::string& name, std::span<const TensorLayout> tensors, const Architecture& architecture) {
   const ShardKind kind = kind_of(name, tensors);
   const std::vector<TensorRole> required = required_roles(kind, architecture);
   std::vector<TensorRole> seen;
-  for (const TensorView& tensor : tensors) {
+  for (const TensorLayout& tensor : tensors) {
     const bool expected = std::find(required.begin(), required.end(), tensor.role) != required.end();
     if (!expected && !(kind == ShardKind::kBlock && is_optional(tensor.role))) {
       throw Error(ErrorCode::kInvalidArgument, "Shard " + name + " has a tensor " + name_of(tensor.role) + " that does not belong there.");
@@ -169,7 +174,7 @@ ShardKind check_shard(const std::string& name, std::span<const TensorView> tenso
       throw Error(ErrorCode::kInvalidArgument, "Shard " + name + " has two tensors " + std::string(name_of(tensor.role)) + ".");
     }
     seen.push_back(tensor.role);
-    check_tensor(name, tensor, architecture);
+    check_shape(name, tensor, architecture);
   }
   for (const TensorRole role : required) {
     if (std::find(seen.begin(), seen.end(), role) == seen.end()) {
@@ -177,6 +182,30 @@ ShardKind check_shard(const std::string& name, std::span<const TensorView> tenso
     }
   }
   return kind;
+}
+
+ShardKind check_shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture) {
+  const ShardKind kind = check_layout(name, std::vector<TensorLayout>(tensors.begin(), tensors.end()), architecture);
+  for (const TensorView& tensor : tensors) check_bytes(name, tensor);
+  return kind;
+}
+
+void check_workload(const Workload& workload, const Architecture& architecture) {
+  check_architecture(architecture);
+  const auto require_kind = [&](const char* name, const std::vector<TensorLayout>& tensors, ShardKind expected) {
+    const ShardKind kind = check_layout(name, tensors, architecture);
+    if (kind == expected) return;
+    throw Error(ErrorCode::kInvalidArgument, "The " + std::string(name) + " of the workload is " + name_of(kind) + ".");
+  };
+  require_kind("embedding", workload.embedding, ShardKind::kEmbedding);
+  require_kind("block", workload.block, ShardKind::kBlock);
+  if (!workload.head.empty()) require_kind("head", workload.head, ShardKind::kHead);
+  check_size(workload.groups, "groups");
+  check_size(workload.samples_per_group, "samplesPerGroup");
+  check_size(workload.sequence_length, "sequenceLength");
+  if (workload.allocation_samples > kMaximumSize || !(workload.sparsity >= 0 && workload.sparsity < 1)) {
+    throw Error(ErrorCode::kInvalidArgument, "allocationSamples or sparsity of the workload is out of range.");
+  }
 }
 
 void check_architecture(const Architecture& a) {

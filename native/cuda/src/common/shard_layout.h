@@ -14,12 +14,18 @@ enum class ShardKind { kEmbedding, kBlock, kHead };
 const char* name_of(ShardKind kind);
 
 // The kind follows from the roles. Throws InvalidArgument naming the tensor that is missing, doubled or of the wrong shape.
+ShardKind check_layout(const std::string& name, std::span<const TensorLayout> tensors, const Architecture& architecture);
+// The same for a shard with its values; also throws when a tensor has too few or too many bytes.
 ShardKind check_shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture);
 
 // Whether activations are multiplied with it: projections of a block, and the head's weight.
 bool is_multiplied(TensorRole role);
 
 std::size_t bytes_of(ElementType type);
+std::size_t elements_of(const TensorLayout& tensor);
+
+// Throws InvalidArgument when the architecture or a shard of the workload contradicts itself or the other.
+void check_workload(const Workload& workload, const Architecture& architecture);
 
 // Throws InvalidArgument naming the field that contradicts the others or is out of range.
 void check_architecture(const Architecture& architecture);

@@ -1,6 +1,7 @@
 #include "secateur/backend.h"
 
 #include "cpu/gemm.h"
+#include "cpu/memory_plan.h"
 #include "cpu/session.h"
 #include "secateur/thread_pool.h"
 
@@ -20,11 +21,14 @@ class CpuBackend final : public Backend {
     return {"cpu", std::string(name_of(cpu::selected_instruction_set())), cpu::describe_gemm(), pool_.size()};
   }
   std::uint64_t memory_used_bytes() const override { return budget_.used_bytes(); }
-  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute) override {
-    const std::string reason = compute == Compute::kBF16 ? cpu::why_no_bf16() : "";
-    if (!reason.empty()) {
-      throw Error(ErrorCode::kFailedPrecondition, "The cpu backend cannot compute in bf16: " + reason + ". Use --compute f32.");
-    }
+  std::uint64_t memory_peak_bytes() const override { return budget_.peak_bytes(); }
+  MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload) const override {
+    require_products(compute);
+    return cpu::plan_session(architecture, compute, workload, pool_.size());
+  }
+  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute, const Workload& workload) override {
+    require_products(compute);
+    if (!workload.empty()) require_room(plan_session(architecture, compute, workload), budget_);
     return std::make_unique<cpu::CpuSession>(architecture, compute, budget_, pool_);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
@@ -34,6 +38,12 @@ class CpuBackend final : public Backend {
   }
 
  private:
+  static void require_products(Compute compute) {
+    const std::string reason = compute == Compute::kBF16 ? cpu::why_no_bf16() : "";
+    if (reason.empty()) return;
+    throw Error(ErrorCode::kFailedPrecondition, "The cpu backend cannot compute in bf16: " + reason + ". Use --compute f32.");
+  }
+
   MemoryBudget budget_;
   ThreadPool pool_;
 };

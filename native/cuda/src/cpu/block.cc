@@ -15,7 +15,84 @@ namespace {
 constexpr std::size_t kTokenTile = 256;
 constexpr std::size_t kSites = 4;
 
+// Sizes of what a run of a block needs for a group.
+struct WorkSizes {
+  std::size_t tokens;
+  std::size_t tiles;
+  std::size_t tile_tokens;
+  AttentionLayout attention;
+  // Per thread: floats for the activations of a tile or the scores of a head, bytes for the copies that products read.
+  std::size_t scratch;
+  std::size_t copies;
+  std::size_t widths[kSites];
+  std::size_t samples;
+
+  WorkSizes(const Architecture& a, std::span<const ProjectionForm> projections, std::size_t group_samples, std::size_t length)
+      : tokens(group_samples * length),
+        tiles((length + kTokenTile - 1) / kTokenTile),
+        tile_tokens(std::min(kTokenTile, length)),
+        attention(attention_layout(length, a.head_dimension)),
+        copies(ProjectionWorkspace::bytes(projections, tile_tokens)),
+        widths{a.hidden_size, a.query_width(), a.hidden_size, a.intermediate_size},
+        samples(group_samples) {
+    // Threads' parts begin on cache lines.
+    constexpr std::size_t kLineFloats = 16;
+    const std::size_t raised = a.feed_forward == FeedForward::kGatedSilu ? 2 : 1;
+    const std::size_t tile = tile_tokens * (2 * a.hidden_size + raised * a.intermediate_size);
+    scratch = (std::max(tile, attention.total) + kLineFloats - 1) / kLineFloats * kLineFloats;
+  }
+};
+
+// The parts of a work space, one after the other, each on cache lines of its own. Without memory it only counts the bytes.
+struct WorkSpace {
+  // First of all, for the others are found by counting it up.
+  std::size_t bytes = 0;
+  // [tokens, width]
+  float* queries;
+  float* keys;
+  float* values;
+  float* attended;
+  // Per thread.
+  float* scratch;
+  std::uint8_t* copies;
+  // Per site [samples, tiles, width]: sums of squares of each tile, to be added in order.
+  double* tile_sums[kSites] = {};
+
+  WorkSpace(const Architecture& a, const WorkSizes& sizes, std::size_t threads, bool collecting, std::uint8_t* memory)
+      : queries(take<float>(memory, sizes.tokens * a.query_width())),
+        keys(take<float>(memory, sizes.tokens * a.key_width())),
+        values(take<float>(memory, sizes.tokens * a.key_width())),
+        attended(take<float>(memory, sizes.tokens * a.query_width())),
+        scratch(take<float>(memory, threads * sizes.scratch)),
+        copies(take<std::uint8_t>(memory, threads * sizes.copies)) {
+    if (!collecting) return;
+    for (std::size_t site = 0; site < kSites; ++site) {
+      tile_sums[site] = take<double>(memory, sizes.samples * sizes.tiles * sizes.widths[site]);
+    }
+  }
+
+ private:
+  template <class T>
+  T* take(std::uint8_t* memory, std::size_t size) {
+    constexpr std::size_t kLine = 64;
+    const std::size_t begin = bytes;
+    bytes += (size * sizeof(T) + kLine - 1) / kLine * kLine;
+    return memory == nullptr ? nullptr : reinterpret_cast<T*>(memory + begin);
+  }
+};
+
 }  // namespace
+
+std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
+                               std::size_t sequence_length, std::size_t threads, bool collecting) {
+  const WorkSizes sizes(architecture, projections, samples, sequence_length);
+  return WorkSpace(architecture, sizes, threads, collecting, nullptr).bytes;
+}
+
+std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length) {
+  if (architecture.position_encoding != PositionEncoding::kRotary) return 0;
+  return 2 * sequence_length * (architecture.head_dimension / 2) * sizeof(float);
+}
 
 void normalize(const Architecture& architecture, const float* x, const float* weight, const float* bias, std::size_t tokens,
                float* result) {
@@ -41,7 +118,6 @@ struct BlockRunner::Pass {
 
   std::size_t samples() const { return group.tokens.samples; }
   std::size_t length() const { return group.tokens.sequence_length; }
-  std::size_t tiles() const { return (length() + kTokenTile - 1) / kTokenTile; }
 };
 
 BlockRunner::BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool)
@@ -88,9 +164,6 @@ void BlockRunner::run(Pass& pass) {
   const std::size_t intermediate = a.intermediate_size;
   const std::size_t samples = pass.samples();
   const std::size_t length = pass.length();
-  const std::size_t tiles = pass.tiles();
-  const std::size_t tokens = samples * length;
-  const std::size_t tile_tokens = std::min(kTokenTile, length);
   const bool gated = a.feed_forward == FeedForward::kGatedSilu;
   const bool collecting = pass.statistics != nullptr;
   make_rotary_tables(length);
@@ -102,44 +175,40 @@ void BlockRunner::run(Pass& pass) {
   const Projection& up = block.projection(TensorRole::kUpWeight);
   const Projection& down = block.projection(TensorRole::kDownWeight);
   const Projection* const gate = gated ? &block.projection(TensorRole::kGateWeight) : &up;
-  const Projection* const projections[] = {&query, &key, &value, &output, gate, &up, &down};
+  const ProjectionForm projections[] = {query.form(), key.form(), value.form(), output.form(), gate->form(), up.form(), down.form()};
+  const WorkSizes sizes(a, projections, samples, length);
+  const std::size_t tiles = sizes.tiles;
+  const std::size_t tile_tokens = sizes.tile_tokens;
+  const std::size_t scratch_size = sizes.scratch;
+  const std::size_t copies_size = sizes.copies;
 
-  Buffer<float> queries(budget_, tokens * query_width, "queries of a group");
-  Buffer<float> keys(budget_, tokens * key_width, "keys of a group");
-  Buffer<float> values(budget_, tokens * key_width, "values of a group");
-  Buffer<float> attended(budget_, tokens * query_width, "attention of a group");
-  const std::size_t tile_scratch = tile_tokens * (2 * hidden + (gated ? 2 : 1) * intermediate);
-  const AttentionLayout attention = attention_layout(length, a.head_dimension);
-  // Threads' parts begin on cache lines.
-  constexpr std::size_t kLineFloats = 16;
-  const std::size_t scratch_size = (std::max(tile_scratch, attention.total) + kLineFloats - 1) / kLineFloats * kLineFloats;
-  Buffer<float> scratch(budget_, pool_.size() * scratch_size, "work space of the threads");
-  const std::size_t copies_size = ProjectionWorkspace::bytes(projections, tile_tokens);
-  Buffer<std::uint8_t> copies(budget_, pool_.size() * copies_size, "work space of the threads");
+  const std::size_t needed = WorkSpace(a, sizes, pool_.size(), collecting, nullptr).bytes;
+  if (work_space_.size() < needed) {
+    // The smaller one goes first.
+    work_space_ = {};
+    work_space_ = Buffer<std::uint8_t>(budget_, needed, "the work space of a group");
+  }
+  const WorkSpace work(a, sizes, pool_.size(), collecting, work_space_.data());
   const auto workspace_of = [&](std::size_t worker) {
-    return ProjectionWorkspace(copies.data() + worker * copies_size, projections, tile_tokens);
+    return ProjectionWorkspace(work.copies + worker * copies_size, projections, tile_tokens);
   };
 
-  // Per site: sums of squares of each tile, to be added in order, and the inputs of the last tokens.
-  const std::size_t widths[kSites] = {hidden, query_width, hidden, intermediate};
-  Buffer<double> tile_sums[kSites];
   if (collecting) {
     for (std::size_t site = 0; site < kSites; ++site) {
-      tile_sums[site] = Buffer<double>(budget_, samples * tiles * widths[site], "statistics of a group");
       SiteStatistics statistics;
       statistics.site = static_cast<InputSite>(site);
-      statistics.sums_of_squares.assign(widths[site], 0.0);
-      statistics.last_inputs.resize(samples * widths[site]);
+      statistics.sums_of_squares.assign(sizes.widths[site], 0.0);
+      statistics.last_inputs.resize(samples * sizes.widths[site]);
       pass.statistics->push_back(std::move(statistics));
     }
   }
   const auto observe = [&](InputSite site, std::size_t sample, std::size_t tile, const float* x, std::size_t count) {
     if (!collecting) return;
     const auto index = static_cast<std::size_t>(site);
-    const std::size_t width = widths[index];
+    const std::size_t width = sizes.widths[index];
     const PhaseScope scope(context, "statistics", 2.0 * static_cast<double>(count * width),
                            sizeof(float) * static_cast<double>(count * width));
-    double* sums = tile_sums[index].data() + (sample * tiles + tile) * width;
+    double* sums = work.tile_sums[index] + (sample * tiles + tile) * width;
     std::fill(sums, sums + width, 0.0);
     for (std::size_t token = 0; token < count; ++token) vector_math().add_squares(x + token * width, width, sums);
     if (tile + 1 == tiles) {
@@ -155,7 +224,7 @@ void BlockRunner::run(Pass& pass) {
     const std::size_t position = tile * kTokenTile;
     const std::size_t count = std::min(kTokenTile, length - position);
     const std::size_t first = sample * length + position;
-    float* normed = scratch.data() + worker * scratch_size;
+    float* normed = work.scratch + worker * scratch_size;
     {
       const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(count * hidden),
                              8.0 * static_cast<double>(count * hidden));
@@ -163,13 +232,13 @@ void BlockRunner::run(Pass& pass) {
                 block.find(TensorRole::kAttentionNormBias), count, normed);
     }
     observe(InputSite::kAttentionInput, sample, tile, normed, count);
-    float* q = queries.data() + first * query_width;
-    float* k = keys.data() + first * key_width;
+    float* q = work.queries + first * query_width;
+    float* k = work.keys + first * key_width;
     const ProjectionWorkspace workspace = workspace_of(worker);
     const ProjectionInput input = workspace.prepare(normed, count, hidden, {&query, &key, &value});
     query.multiply(input, block.find(TensorRole::kQueryBias), workspace, q, context);
     key.multiply(input, block.find(TensorRole::kKeyBias), workspace, k, context);
-    value.multiply(input, block.find(TensorRole::kValueBias), workspace, values.data() + first * key_width, context);
+    value.multiply(input, block.find(TensorRole::kValueBias), workspace, work.values + first * key_width, context);
     if (a.position_encoding != PositionEncoding::kRotary) return;
     const PhaseScope scope(context, "attention", 3.0 * static_cast<double>(count * (query_width + key_width)), 0);
     const std::size_t half = a.head_dimension / 2;
@@ -195,9 +264,9 @@ void BlockRunner::run(Pass& pass) {
     const std::size_t query_offset = sample * length * query_width + head * a.head_dimension;
     const PhaseScope scope(context, "attention", attention_flops(length, a.head_dimension),
                            sizeof(float) * static_cast<double>(4 * length * a.head_dimension));
-    attend({queries.data() + query_offset, query_width, keys.data() + key_offset, values.data() + key_offset, key_width,
-            attended.data() + query_offset, query_width, a.head_dimension},
-           length, attention, scratch.data() + worker * scratch_size);
+    attend({work.queries + query_offset, query_width, work.keys + key_offset, work.values + key_offset, key_width,
+            work.attended + query_offset, query_width, a.head_dimension},
+           length, sizes.attention, work.scratch + worker * scratch_size);
   });
 
   // Stage 3, per tile of tokens: output projection, residual, feed-forward half.
@@ -208,12 +277,12 @@ void BlockRunner::run(Pass& pass) {
     const std::size_t position = tile * kTokenTile;
     const std::size_t count = std::min(kTokenTile, length - position);
     const std::size_t first = sample * length + position;
-    float* residual = scratch.data() + worker * scratch_size;
+    float* residual = work.scratch + worker * scratch_size;
     float* normed = residual + tile_tokens * hidden;
     float* activated = normed + tile_tokens * hidden;
     float* raised = activated + (gated ? tile_tokens * intermediate : 0);
 
-    const float* mixed = attended.data() + first * query_width;
+    const float* mixed = work.attended + first * query_width;
     observe(InputSite::kAttentionOutput, sample, tile, mixed, count);
     const ProjectionWorkspace workspace = workspace_of(worker);
     output.multiply(workspace.prepare(mixed, count, query_width, {&output}), block.find(TensorRole::kOutputBias), workspace, residual,
@@ -254,8 +323,8 @@ void BlockRunner::run(Pass& pass) {
   for (std::size_t site = 0; site < kSites; ++site) {
     std::vector<double>& sums = (*pass.statistics)[site].sums_of_squares;
     for (std::size_t part = 0; part < samples * tiles; ++part) {
-      const double* partial = tile_sums[site].data() + part * widths[site];
-      for (std::size_t column = 0; column < widths[site]; ++column) sums[column] += partial[column];
+      const double* partial = work.tile_sums[site] + part * sizes.widths[site];
+      for (std::size_t column = 0; column < sizes.widths[site]; ++column) sums[column] += partial[column];
     }
     for (const double sum : sums) {
       if (!std::isfinite(sum)) {

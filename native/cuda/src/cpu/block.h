@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cpu/shard.h"
@@ -25,6 +27,8 @@ class BlockRunner {
   std::vector<SiteStatistics> collect(const Shard& block, const Group& group, CallContext& context);
   // Replaces the hidden states by the block's output.
   void propagate(const Shard& block, Group& group, CallContext& context);
+  // Work space is kept from run to run until then: fresh memory costs time, page by page.
+  void release_work_space() { work_space_ = {}; }
 
  private:
   struct Pass;
@@ -38,7 +42,14 @@ class BlockRunner {
   Buffer<float> cosines_;
   Buffer<float> sines_;
   std::size_t rotary_positions_ = 0;
+  Buffer<std::uint8_t> work_space_;
 };
+
+// Memory of a run of a block whose projections have those forms, besides weights and hidden states.
+std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
+                               std::size_t sequence_length, std::size_t threads, bool collecting);
+// Of the tables of the rotation, which a session keeps.
+std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length);
 
 // Applies the architecture's normalisation to `tokens` rows.
 void normalize(const Architecture& architecture, const float* x, const float* weight, const float* bias, std::size_t tokens, float* result);

@@ -33,6 +33,8 @@ class PackedMatrix {
   // Cut into parts of `part_rows` rows (the last has the rest), which are packed and multiplied one by one. Throws OutOfMemory naming
   // `purpose`. The values are not packed yet.
   PackedMatrix(MemoryBudget& budget, std::size_t rows, std::size_t columns, std::size_t part_rows, const std::string& purpose);
+  // Memory of one.
+  static std::uint64_t bytes(std::size_t rows, std::size_t columns, std::size_t part_rows);
   ~PackedMatrix();
   PackedMatrix(PackedMatrix&& other) noexcept;
   PackedMatrix& operator=(PackedMatrix&& other) noexcept;

@@ -147,23 +147,37 @@ memory::desc packed_layout(std::size_t rows, std::size_t columns) {
   return dnnl::matmul::primitive_desc({input, any, output}, engine()).weights_desc();
 }
 
+// Calls visit(rows, layout, offset) for every part of a matrix and returns the bytes of all.
+template <class Visit>
+std::size_t lay_out_parts(std::size_t rows, std::size_t columns, std::size_t part_rows, const Visit& visit) {
+  std::size_t size = 0;
+  translate_errors("matmul", [&] {
+    for (std::size_t row = 0; row < rows; row += part_rows) {
+      const std::size_t count = std::min(part_rows, rows - row);
+      const memory::desc layout = packed_layout(count, columns);
+      visit(count, layout, size);
+      size += (layout.get_size() + kPartAlignment - 1) / kPartAlignment * kPartAlignment;
+    }
+  });
+  return size;
+}
+
 }  // namespace
+
+std::uint64_t PackedMatrix::bytes(std::size_t rows, std::size_t columns, std::size_t part_rows) {
+  use_one_thread();
+  return lay_out_parts(rows, columns, part_rows, [](auto&&...) {});
+}
 
 PackedMatrix::PackedMatrix(MemoryBudget& budget, std::size_t rows, std::size_t columns, std::size_t part_rows, const std::string& purpose)
     : state_(std::make_unique<State>()) {
   use_one_thread();
   state_->columns = columns;
   state_->part_rows = part_rows;
-  translate_errors("matmul", [&] {
-    std::size_t size = 0;
-    for (std::size_t row = 0; row < rows; row += part_rows) {
-      const std::size_t count = std::min(part_rows, rows - row);
-      const memory::desc layout = packed_layout(count, columns);
-      state_->parts.push_back({count, size, layout});
-      size += (layout.get_size() + kPartAlignment - 1) / kPartAlignment * kPartAlignment;
-    }
-    state_->bytes = Buffer<std::uint8_t>(budget, size, purpose);
+  const std::size_t size = lay_out_parts(rows, columns, part_rows, [&](std::size_t count, const memory::desc& layout, std::size_t offset) {
+    state_->parts.push_back({count, offset, layout});
   });
+  state_->bytes = Buffer<std::uint8_t>(budget, size, purpose);
 }
 
 PackedMatrix::~PackedMatrix() = default;

@@ -34,6 +34,7 @@ void multiply(std::size_t m, std::size_t n, std::size_t k, const float* left, st
 struct PackedMatrix::State {};
 
 PackedMatrix::PackedMatrix(MemoryBudget&, std::size_t, std::size_t, std::size_t, const std::string&) { refuse_bf16(); }
+std::uint64_t PackedMatrix::bytes(std::size_t, std::size_t, std::size_t) { refuse_bf16(); }
 PackedMatrix::~PackedMatrix() = default;
 PackedMatrix::PackedMatrix(PackedMatrix&& other) noexcept = default;
 PackedMatrix& PackedMatrix::operator=(PackedMatrix&& other) noexcept = default;

@@ -17,7 +17,31 @@ constexpr std::size_t kTokenTile = 256;
 // log(e^x + e^y)
 double add_logarithms(double x, double y) { return std::max(x, y) + std::log1p(std::exp(-std::abs(x - y))); }
 
+// Sizes of what measuring the loss of a group needs.
+struct LossSizes {
+  std::size_t predictions;
+  std::size_t tiles;
+  std::size_t tile_tokens;
+  // Per thread: floats for the normalised states and the logits of a tile, bytes for the copies that products read.
+  std::size_t scratch;
+  std::size_t copies;
+
+  // The last token predicts nothing that is known.
+  LossSizes(std::size_t hidden, const ProjectionForm& head, std::size_t sequence_length)
+      : predictions(sequence_length - 1),
+        tiles((predictions + kTokenTile - 1) / kTokenTile),
+        tile_tokens(std::min(kTokenTile, predictions)),
+        scratch(tile_tokens * (hidden + head.part_rows)),
+        copies(ProjectionWorkspace::bytes({&head, 1}, tile_tokens)) {}
+};
+
 }  // namespace
+
+std::uint64_t loss_work_bytes(const Architecture& architecture, const ProjectionForm& head, std::size_t samples,
+                              std::size_t sequence_length, std::size_t threads) {
+  const LossSizes sizes(architecture.hidden_size, head, sequence_length);
+  return threads * (sizes.scratch * sizeof(float) + sizes.copies) + samples * sizes.predictions * (sizeof(double) + sizeof(float));
+}
 
 std::vector<double> measure_loss(const Architecture& architecture, const Shard& head, const Group& group, MemoryBudget& budget,
                                  ThreadPool& pool, CallContext& context) {
@@ -27,16 +51,13 @@ std::vector<double> measure_loss(const Architecture& architecture, const Shard& 
   const std::size_t hidden = architecture.hidden_size;
   const std::size_t vocabulary = architecture.vocabulary_size;
   const Projection& weight = head.projection(TensorRole::kHeadWeight);
-  const Projection* const readers[] = {&weight};
-  // The last token predicts nothing that is known.
-  const std::size_t predictions = length - 1;
-  const std::size_t tiles = (predictions + kTokenTile - 1) / kTokenTile;
-  const std::size_t tile_tokens = std::min(kTokenTile, predictions);
-  const std::size_t tile_words = weight.part_rows();
-  const std::size_t scratch_size = tile_tokens * (hidden + tile_words);
-  Buffer<float> scratch(budget, pool.size() * scratch_size, "logits");
-  const std::size_t copies_size = ProjectionWorkspace::bytes(readers, tile_tokens);
-  Buffer<std::uint8_t> copies(budget, pool.size() * copies_size, "logits");
+  const ProjectionForm form = weight.form();
+  const LossSizes sizes(hidden, form, length);
+  const std::size_t predictions = sizes.predictions;
+  const std::size_t tiles = sizes.tiles;
+  const std::size_t tile_tokens = sizes.tile_tokens;
+  Buffer<float> scratch(budget, pool.size() * sizes.scratch, "logits");
+  Buffer<std::uint8_t> copies(budget, pool.size() * sizes.copies, "logits");
   // Logarithms of the sums over the vocabulary so far, and the logits of the tokens that came.
   Buffer<double> totals(budget, samples * predictions, "the loss of a group");
   Buffer<float> targets(budget, samples * predictions, "the loss of a group");
@@ -44,7 +65,7 @@ std::vector<double> measure_loss(const Architecture& architecture, const Shard& 
     const std::size_t sample = item / tiles;
     const std::size_t position = item % tiles * kTokenTile;
     const std::size_t count = std::min(kTokenTile, predictions - position);
-    float* normed = scratch.data() + worker * scratch_size;
+    float* normed = scratch.data() + worker * sizes.scratch;
     float* logits = normed + tile_tokens * hidden;
     double* total = totals.data() + sample * predictions + position;
     float* target = targets.data() + sample * predictions + position;
@@ -53,7 +74,7 @@ std::vector<double> measure_loss(const Architecture& architecture, const Shard& 
     const PhaseScope scope(context, "loss", 2.0 * products * static_cast<double>(hidden), sizeof(float) * products);
     normalize(architecture, group.hidden.data() + (sample * length + position) * hidden, head.find(TensorRole::kFinalNormWeight),
               head.find(TensorRole::kFinalNormBias), count, normed);
-    const ProjectionWorkspace workspace(copies.data() + worker * copies_size, readers, tile_tokens);
+    const ProjectionWorkspace workspace(copies.data() + worker * sizes.copies, {&form, 1}, tile_tokens);
     const ProjectionInput input = workspace.prepare(normed, count, hidden, {&weight});
     for (std::size_t first = 0; first < vocabulary; first += weight.part_rows()) {
       context.check();

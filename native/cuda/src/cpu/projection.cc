@@ -23,25 +23,29 @@ struct WorkspaceSizes {
   std::size_t panels = 0;
   std::size_t sums = 0;
 
-  WorkspaceSizes(std::span<const Projection* const> projections, std::size_t tokens) {
-    for (const Projection* const projection : projections) {
-      const Matrix& weight = projection->dense();
-      if (projection->reads_bf16()) narrowed = std::max(narrowed, aligned(tokens * weight.columns * sizeof(std::uint16_t)));
-      if (!projection->is_sparse()) continue;
-      panels = std::max(panels, panels_of(tokens) * kTokenPanel * weight.columns * sizeof(float));
-      sums = std::max(sums, kTokenPanel * weight.rows * sizeof(float));
+  WorkspaceSizes(std::span<const ProjectionForm> projections, std::size_t tokens) {
+    for (const ProjectionForm& projection : projections) {
+      if (projection.bf16) narrowed = std::max(narrowed, aligned(tokens * projection.columns * sizeof(std::uint16_t)));
+      if (!projection.sparse) continue;
+      panels = std::max(panels, panels_of(tokens) * kTokenPanel * projection.columns * sizeof(float));
+      sums = std::max(sums, kTokenPanel * projection.rows * sizeof(float));
     }
   }
 };
 
+// The head's weight is packed and multiplied in parts of so many rows, any other as a whole.
+std::size_t part_rows_of(TensorRole role, std::size_t rows) {
+  return role == TensorRole::kHeadWeight ? std::min(kHeadPartRows, rows) : rows;
+}
+
 }  // namespace
 
-std::size_t ProjectionWorkspace::bytes(std::span<const Projection* const> projections, std::size_t tokens) {
+std::size_t ProjectionWorkspace::bytes(std::span<const ProjectionForm> projections, std::size_t tokens) {
   const WorkspaceSizes sizes(projections, tokens);
   return sizes.narrowed + sizes.panels + sizes.sums;
 }
 
-ProjectionWorkspace::ProjectionWorkspace(std::uint8_t* memory, std::span<const Projection* const> projections, std::size_t tokens) {
+ProjectionWorkspace::ProjectionWorkspace(std::uint8_t* memory, std::span<const ProjectionForm> projections, std::size_t tokens) {
   const WorkspaceSizes sizes(projections, tokens);
   narrowed_ = reinterpret_cast<std::uint16_t*>(memory);
   panels_ = reinterpret_cast<float*>(memory + sizes.narrowed);
@@ -70,10 +74,7 @@ ProjectionInput ProjectionWorkspace::prepare(const float* values, std::size_t to
 }
 
 Projection::Projection(TensorRole role, Matrix dense, Compute compute, MemoryBudget& budget, ThreadPool& pool, CallContext& context)
-    : role_(role),
-      name_(name_of(role)),
-      dense_(std::move(dense)),
-      part_rows_(role == TensorRole::kHeadWeight ? std::min(kHeadPartRows, dense_.rows) : dense_.rows) {
+    : role_(role), name_(name_of(role)), dense_(std::move(dense)), part_rows_(part_rows_of(role, dense_.rows)) {
   if (compute == Compute::kBF16) {
     packed_.emplace(budget, dense_.rows, dense_.columns, part_rows_, name_);
     pack(pool, context);
@@ -81,6 +82,24 @@ Projection::Projection(TensorRole role, Matrix dense, Compute compute, MemoryBud
     // Weights that were pruned before are multiplied as they were when they were pruned: a job that resumes repeats every bit.
     choose_form(count_zeros(pool, context), budget, pool, context);
   }
+}
+
+ProjectionForm Projection::planned_form(TensorRole role, std::size_t rows, std::size_t columns, Compute compute, double sparsity) {
+  const bool bf16 = compute == Compute::kBF16;
+  const bool sparse = !bf16 && role != TensorRole::kHeadWeight && sparsity >= SparseMatrix::kWorthwhileSparsity;
+  return {rows, columns, part_rows_of(role, rows), bf16, sparse};
+}
+
+std::uint64_t Projection::bytes(const ProjectionForm& form, double sparsity) {
+  const std::size_t weights = form.rows * form.columns;
+  std::uint64_t bytes = weights * sizeof(float);
+  if (form.bf16) bytes += PackedMatrix::bytes(form.rows, form.columns, form.part_rows);
+  if (form.sparse) {
+    // A row drops a whole number of weights: up to one less than its share.
+    const double kept = static_cast<double>(weights) * (1 - sparsity) + static_cast<double>(form.rows);
+    bytes += SparseMatrix::bytes(form.rows, form.columns, std::min<std::uint64_t>(weights, static_cast<std::uint64_t>(kept)));
+  }
+  return bytes;
 }
 
 std::size_t Projection::count_zeros(ThreadPool& pool, CallContext& context) const {

@@ -24,6 +24,16 @@ struct Matrix {
 
 class Projection;
 
+// What decides how much memory a projection's products take besides its weight.
+struct ProjectionForm {
+  std::size_t rows = 0;
+  std::size_t columns = 0;
+  // Rows multiplied at a time: all, but for the head.
+  std::size_t part_rows = 0;
+  bool bf16 = false;
+  bool sparse = false;
+};
+
 // A tile of activations [tokens, width], and copies of it that some projections read instead.
 struct ProjectionInput {
   const float* values = nullptr;
@@ -39,10 +49,10 @@ struct ProjectionInput {
 class ProjectionWorkspace {
  public:
   // What the projections of a block need at most. Bytes are multiples of 64.
-  static std::size_t bytes(std::span<const Projection* const> projections, std::size_t tokens);
+  static std::size_t bytes(std::span<const ProjectionForm> projections, std::size_t tokens);
 
   // The memory outlives this and is aligned to 64 bytes.
-  ProjectionWorkspace(std::uint8_t* memory, std::span<const Projection* const> projections, std::size_t tokens);
+  ProjectionWorkspace(std::uint8_t* memory, std::span<const ProjectionForm> projections, std::size_t tokens);
 
   // Makes the copies that the projections of one input site read. The result is valid until the next call.
   ProjectionInput prepare(const float* values, std::size_t tokens, std::size_t width,
@@ -62,6 +72,12 @@ class Projection {
   const Matrix& dense() const noexcept { return dense_; }
   bool reads_bf16() const noexcept { return packed_.has_value(); }
   bool is_sparse() const noexcept { return sparse_.has_value(); }
+  ProjectionForm form() const noexcept { return {dense_.rows, dense_.columns, part_rows_, reads_bf16(), is_sparse()}; }
+
+  // The form of a weight of which a share is dropped.
+  static ProjectionForm planned_form(TensorRole role, std::size_t rows, std::size_t columns, Compute compute, double sparsity);
+  // The most memory a weight of that form takes.
+  static std::uint64_t bytes(const ProjectionForm& form, double sparsity);
 
   // Sets dropped weights to +0; mask: [rows, ceil(columns / 8)], least significant bit first, 1 = dropped. Throws InvalidArgument when it
   // has another size.

@@ -54,6 +54,8 @@ std::vector<SiteStatistics> CpuSession::collect_statistics(const std::string& sh
 void CpuSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
   const Shard& block = find_shard(shard, ShardKind::kBlock);
   Group& states = find_group(group);
+  // Allocations work in memory of other sizes than blocks do; both kept would be more than was planned.
+  if (std::exchange(freed_memory_kept_, false)) trim_freed_memory();
   try {
     blocks_.propagate(block, states, context);
   } catch (const OutOfMemory&) {
@@ -68,6 +70,7 @@ void CpuSession::propagate(const std::string& shard, std::uint32_t group, CallCo
 
 std::vector<double> CpuSession::measure_loss(const std::string& shard, std::uint32_t group, CallContext& context) {
   const Shard& head = find_shard(shard, ShardKind::kHead);
+  blocks_.release_work_space();
   return cpu::measure_loss(architecture_, head, find_group(group), budget_, pool_, context);
 }
 
@@ -78,9 +81,9 @@ std::vector<float> CpuSession::last_logits(const std::string& shard, std::uint32
   const Projection& weight = head.projection(TensorRole::kHeadWeight);
   std::vector<float> normed(hidden);
   std::vector<float> logits(architecture_.vocabulary_size);
-  const Projection* const readers[] = {&weight};
-  Buffer<std::uint8_t> memory(budget_, ProjectionWorkspace::bytes(readers, 1), "the input of the head");
-  const ProjectionWorkspace workspace(memory.data(), readers, 1);
+  const ProjectionForm form = weight.form();
+  Buffer<std::uint8_t> memory(budget_, ProjectionWorkspace::bytes({&form, 1}, 1), "the input of the head");
+  const ProjectionWorkspace workspace(memory.data(), {&form, 1}, 1);
   normalize(architecture_, states.hidden.data() + (states.tokens.sequence_length - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
             head.find(TensorRole::kFinalNormBias), 1, normed.data());
   weight.multiply(workspace.prepare(normed.data(), 1, hidden, {&weight}), nullptr, workspace, logits.data(), context);
@@ -93,6 +96,8 @@ AllocatedRows CpuSession::allocate_rows(const std::string& shard, TensorRole pro
   input.rows = weight.rows;
   input.columns = weight.columns;
   input.weights = weight.values.span();
+  blocks_.release_work_space();
+  freed_memory_kept_ = true;
   const Reservation scratch(budget_, allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, pool_.size()),
                             "the allocation of " + std::string(secateur::name_of(projection)));
   return secateur::allocate_rows(input, options, pool_, context);

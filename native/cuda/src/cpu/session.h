@@ -40,6 +40,8 @@ class CpuSession final : public BackendSession {
   BlockRunner blocks_;
   std::map<std::string, std::unique_ptr<Shard>> shards_;
   std::map<std::uint32_t, Group> groups_;
+  // The allocator may keep what an allocation has freed.
+  bool freed_memory_kept_ = false;
 };
 
 }  // namespace secateur::cpu

@@ -13,12 +13,18 @@ namespace {
 // 64 columns x 128 tokens of float32 are 32 KiB.
 constexpr std::size_t kSliceColumns = 64;
 
+std::size_t slices_of(std::size_t columns) { return (columns + kSliceColumns - 1) / kSliceColumns; }
+
 }  // namespace
+
+std::uint64_t SparseMatrix::bytes(std::size_t rows, std::size_t columns, std::uint64_t kept) {
+  return slices_of(columns) * (rows + 1) * sizeof(std::uint32_t) + kept * (sizeof(std::uint8_t) + sizeof(float));
+}
 
 SparseMatrix::SparseMatrix(MemoryBudget& budget, ThreadPool& pool, CallContext& context, std::size_t rows, std::size_t columns,
                            const float* values, const std::string& purpose)
     : rows_(rows), columns_(columns) {
-  const std::size_t slices = (columns + kSliceColumns - 1) / kSliceColumns;
+  const std::size_t slices = slices_of(columns);
   starts_ = Buffer<std::uint32_t>(budget, slices * (rows + 1), purpose);
   const auto slice_of_row = [&](std::size_t slice, std::size_t row) {
     const std::size_t begin = slice * kSliceColumns;

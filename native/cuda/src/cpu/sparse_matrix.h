@@ -19,6 +19,9 @@ class SparseMatrix {
   // measurement at run time, because the choice changes the last bits of results.
   static constexpr double kWorthwhileSparsity = 0.6;
 
+  // Memory of one with so many kept values.
+  static std::uint64_t bytes(std::size_t rows, std::size_t columns, std::uint64_t kept);
+
   // Of a row-major float32 matrix [rows, columns]. Throws OutOfMemory naming `purpose`.
   SparseMatrix(MemoryBudget& budget, ThreadPool& pool, CallContext& context, std::size_t rows, std::size_t columns, const float* values,
                const std::string& purpose);

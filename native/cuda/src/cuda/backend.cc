@@ -6,6 +6,7 @@
 
 #include "cpu/allocation/checked_input.h"
 #include "cuda/cuda_error.h"
+#include "cuda/memory_plan.h"
 #include "cuda/row_allocation.h"
 #include "cuda/session.h"
 #include "secateur/backend_library.h"
@@ -37,7 +38,12 @@ class CudaBackend final : public Backend {
             products_.description(), 1};
   }
   std::uint64_t memory_used_bytes() const override { return budget_.used_bytes(); }
-  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute) override {
+  std::uint64_t memory_peak_bytes() const override { return budget_.peak_bytes(); }
+  MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload) const override {
+    return gpu::plan_session(architecture, compute, workload);
+  }
+  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute, const Workload& workload) override {
+    if (!workload.empty()) require_room(plan_session(architecture, compute, workload), budget_);
     return std::make_unique<CudaSession>(architecture, compute, budget_, products_);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {

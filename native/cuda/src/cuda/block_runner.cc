@@ -22,7 +22,33 @@ constexpr std::size_t kTileTokens = 4096;
 
 double as_double(std::size_t value) { return static_cast<double>(value); }
 
+std::size_t samples_per_tile(std::size_t samples, std::size_t sequence_length) {
+  return std::clamp<std::size_t>(kTileTokens / sequence_length, 1, samples);
+}
+
+// Floats of a tile's work space.
+std::size_t work_space_size(const Architecture& a, std::size_t tokens) {
+  return tokens * (2 * a.hidden_size + 2 * a.query_width() + 2 * a.key_width() + 2 * a.intermediate_size);
+}
+
+// Inputs of products of a tile, where they are narrowed.
+std::size_t narrowed_size(const Architecture& a, std::size_t tokens) {
+  return tokens * std::max({a.hidden_size, a.query_width(), a.intermediate_size});
+}
+
 }  // namespace
+
+std::uint64_t BlockRunner::work_bytes(const Architecture& a, Compute compute, std::size_t samples, std::size_t sequence_length) {
+  const std::size_t tokens = samples_per_tile(samples, sequence_length) * sequence_length;
+  std::uint64_t bytes = work_space_size(a, tokens) * sizeof(float) + sizeof(unsigned);
+  if (compute == Compute::kBF16) bytes += narrowed_size(a, tokens) * sizeof(bfloat16);
+  if (a.position_encoding == PositionEncoding::kRotary) bytes += 2 * sequence_length * (a.head_dimension / 2) * sizeof(float);
+  return bytes;
+}
+
+std::uint64_t BlockRunner::statistics_bytes(const Architecture& a, std::size_t samples) {
+  return samples * (2 * a.hidden_size + a.query_width() + a.intermediate_size) * (sizeof(double) + sizeof(float));
+}
 
 struct BlockRunner::Tile {
   const DeviceGroup& group;
@@ -68,10 +94,6 @@ void BlockRunner::make_rotary_tables(std::size_t sequence_length) {
   rotary_positions_ = sequence_length;
 }
 
-std::size_t BlockRunner::samples_per_tile(const GroupTokens& tokens) const {
-  return std::clamp<std::size_t>(kTileTokens / tokens.sequence_length, 1, tokens.samples);
-}
-
 void BlockRunner::reserve_narrowed(std::size_t values) {
   if (compute_ != Compute::kBF16 || narrowed_.size() >= values) return;
   narrowed_ = {};
@@ -79,14 +101,13 @@ void BlockRunner::reserve_narrowed(std::size_t values) {
 }
 
 void BlockRunner::reserve_workspace(std::size_t tokens) {
-  const Architecture& a = architecture_;
-  const std::size_t size = tokens * (2 * a.hidden_size + 2 * a.query_width() + 2 * a.key_width() + 2 * a.intermediate_size);
+  const std::size_t size = work_space_size(architecture_, tokens);
   if (workspace_.size() < size) {
     // The smaller one goes first.
     workspace_ = {};
     workspace_ = DeviceBuffer<float>(budget_, size, "the work space of a block");
   }
-  reserve_narrowed(tokens * std::max({a.hidden_size, a.query_width(), a.intermediate_size}));
+  reserve_narrowed(narrowed_size(architecture_, tokens));
   if (flag_.empty()) flag_ = DeviceBuffer<unsigned>(budget_, 1, "a flag");
 }
 
@@ -203,7 +224,7 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
   const std::size_t widths[kSites] = {architecture_.hidden_size, architecture_.query_width(), architecture_.hidden_size,
                                       architecture_.intermediate_size};
   const std::size_t samples = group.tokens.samples;
-  const std::size_t step = samples_per_tile(group.tokens);
+  const std::size_t step = samples_per_tile(samples, group.tokens.sequence_length);
   make_rotary_tables(group.tokens.sequence_length);
   reserve_workspace(step * group.tokens.sequence_length);
   DeviceBuffer<double> sums[kSites];
@@ -258,7 +279,7 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
 
 void BlockRunner::propagate(DeviceShard& block, DeviceGroup& group, CallContext& context) {
   const std::size_t samples = group.tokens.samples;
-  const std::size_t step = samples_per_tile(group.tokens);
+  const std::size_t step = samples_per_tile(samples, group.tokens.sequence_length);
   make_rotary_tables(group.tokens.sequence_length);
   reserve_workspace(step * group.tokens.sequence_length);
   PinnedBuffer<unsigned> flag(1);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -24,6 +25,11 @@ class BlockRunner {
   BlockRunner(const Architecture& architecture, Compute compute, MemoryBudget& budget, MatrixLibrary& products, const Stream& stream,
               Timeline& timeline);
 
+  // Memory that runs for groups of so many samples keep for the next.
+  static std::uint64_t work_bytes(const Architecture& architecture, Compute compute, std::size_t samples, std::size_t sequence_length);
+  // Of the statistics of a group while they are collected.
+  static std::uint64_t statistics_bytes(const Architecture& architecture, std::size_t samples);
+
   // Statistics of the four input sites; the hidden states stay as they are.
   std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, CallContext& context);
   // Replaces the hidden states by the block's output. Throws NonFinite when that has NaN or infinity, which is then what the group holds.
@@ -43,7 +49,6 @@ class BlockRunner {
   void start_product(const DeviceMatrix& matrix, std::size_t first, std::size_t count, const float* bias, const float* input,
                      std::size_t tokens, float* result);
   void make_rotary_tables(std::size_t sequence_length);
-  std::size_t samples_per_tile(const GroupTokens& tokens) const;
   void reserve_workspace(std::size_t tokens);
   void run_tile(DeviceShard& block, const Tile& tile, CallContext& context);
   void observe(const Tile& tile, InputSite site, const float* input);

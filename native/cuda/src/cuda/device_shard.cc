@@ -29,6 +29,25 @@ void widen_stored(ElementType type, const std::uint8_t* stored, float* values, s
 
 }  // namespace
 
+ShardMemory DeviceShard::memory_of(std::span<const TensorLayout> tensors, Compute compute) {
+  ShardMemory memory;
+  for (const TensorLayout& tensor : tensors) {
+    const std::uint64_t elements = elements_of(tensor);
+    const std::uint64_t stored = elements * bytes_of(tensor.element_type);
+    memory.pinned += stored;
+    if (tensor.role == TensorRole::kTokenEmbedding) {
+      memory.device += stored;
+      continue;
+    }
+    const bool narrowed = is_multiplied(tensor.role) && compute == Compute::kBF16;
+    if (narrowed) memory.device += elements * sizeof(bfloat16);
+    if (narrowed && tensor.element_type == ElementType::kBF16) continue;
+    memory.device += elements * sizeof(float);
+    if (tensor.element_type != ElementType::kF32) memory.uploading += stored;
+  }
+  return memory;
+}
+
 DeviceShard::DeviceShard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, Compute compute,
                          MemoryBudget& budget, const Stream& upload)
     : name_(name), kind_(check_shard(name, tensors, architecture)) {

@@ -1,6 +1,7 @@
 // The tensors of a shard in device memory.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <span>
@@ -26,8 +27,18 @@ struct DeviceMatrix {
   DeviceBuffer<bfloat16> narrowed;
 };
 
+// Memory of a shard.
+struct ShardMemory {
+  std::uint64_t device = 0;
+  // While it is uploaded: values as stored on the device, and the pinned memory they leave from.
+  std::uint64_t uploading = 0;
+  std::uint64_t pinned = 0;
+};
+
 class DeviceShard {
  public:
+  static ShardMemory memory_of(std::span<const TensorLayout> tensors, Compute compute);
+
   // Begins to upload: what uses the tensors must wait for ready(). Throws InvalidArgument as check_shard does, and OutOfMemory.
   DeviceShard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, Compute compute,
               MemoryBudget& budget, const Stream& upload);

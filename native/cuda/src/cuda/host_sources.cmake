@@ -5,6 +5,7 @@ set(SECATEUR_CUDA_HOST_SOURCES
   ${CMAKE_CURRENT_LIST_DIR}/cublas_lt.cc
   ${CMAKE_CURRENT_LIST_DIR}/device_shard.cc
   ${CMAKE_CURRENT_LIST_DIR}/matrix_library.cc
+  ${CMAKE_CURRENT_LIST_DIR}/memory_plan.cc
   ${CMAKE_CURRENT_LIST_DIR}/row_allocation.cc
   ${CMAKE_CURRENT_LIST_DIR}/session.cc
 )

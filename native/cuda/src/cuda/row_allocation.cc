@@ -70,6 +70,17 @@ struct SweptRows {
   std::vector<double> dense_squared_norms;
 };
 
+// Of the scratch memory for sweeping one row.
+std::size_t sweep_bytes_per_row(std::size_t columns, std::size_t samples) {
+  const bool panels = samples > kCurvePanelSamples;
+  return columns * 3 * sizeof(std::uint32_t) + samples * sizeof(float) + (panels ? (columns + 1) * sizeof(CurveSums) : 0);
+}
+
+// Rows swept at a time.
+std::size_t sweep_step(std::size_t rows, std::size_t columns, std::size_t samples) {
+  return std::clamp<std::size_t>(kScratchBytes / sweep_bytes_per_row(columns, samples), 1, rows);
+}
+
 // Reads the points of the counts a step asks for, one per row.
 class CurveReader {
  public:
@@ -136,9 +147,7 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
         "uploading an allocation's input");
 
   const bool panels = input.samples > kCurvePanelSamples;
-  const std::size_t bytes_per_row =
-      columns * 3 * sizeof(std::uint32_t) + input.samples * sizeof(float) + (panels ? (columns + 1) * sizeof(CurveSums) : 0);
-  const std::size_t step = std::clamp<std::size_t>(kScratchBytes / bytes_per_row, 1, rows);
+  const std::size_t step = sweep_step(rows, columns, input.samples);
   DeviceBuffer<std::uint32_t> keys(budget, step * columns, "scratch of an allocation");
   DeviceBuffer<std::uint32_t> other_keys(budget, step * columns, "scratch of an allocation");
   DeviceBuffer<std::uint32_t> other_orders(budget, step * columns, "scratch of an allocation");
@@ -211,6 +220,14 @@ AllocatedRows search(const AllocationInput& input, const allocation::LookUp& loo
 }
 
 }  // namespace
+
+std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
+  const std::uint64_t swept = rows * columns * sizeof(std::uint32_t) + rows * (columns + 1) * sizeof(CurvePoint);
+  const std::uint64_t sweep = columns * sizeof(float) + 2 * columns * samples * sizeof(float) + rows * sizeof(double) +
+                              sweep_step(rows, columns, samples) * sweep_bytes_per_row(columns, samples);
+  const std::uint64_t search = rows * (2 * sizeof(std::int32_t) + sizeof(CurvePoint)) + rows * ((columns + 7) / 8);
+  return swept + std::max(sweep, search);
+}
 
 AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, MemoryBudget& budget,
                             const Stream& stream, Timeline& timeline, CallContext& context) {

@@ -23,7 +23,23 @@ const Architecture& checked(const Architecture& architecture) {
   return architecture;
 }
 
+// Sizes of the tiles in which the loss of a group is measured. The last token of a sample predicts nothing that is known.
+struct LossTiles {
+  std::size_t predictions;
+  std::size_t tokens;
+  std::size_t words;
+
+  LossTiles(std::size_t vocabulary, std::size_t sequence_length)
+      : predictions(sequence_length - 1), tokens(std::min(kLossTokens, predictions)), words(std::min(kLossWords, vocabulary)) {}
+};
+
 }  // namespace
+
+std::uint64_t loss_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length) {
+  const LossTiles tiles(architecture.vocabulary_size, sequence_length);
+  return tiles.tokens * (architecture.hidden_size + tiles.words) * sizeof(float) + samples * sequence_length * sizeof(std::int32_t) +
+         samples * tiles.predictions * (sizeof(double) + sizeof(float));
+}
 
 CudaSession::CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MatrixLibrary& products)
     : architecture_(checked(architecture)),
@@ -106,10 +122,10 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
   if (length < 2) throw Error(ErrorCode::kInvalidArgument, "A loss needs at least 2 tokens per sample.");
   const std::size_t hidden = architecture_.hidden_size;
   const DeviceMatrix& weight = head.matrix(TensorRole::kHeadWeight);
-  // The last token predicts nothing that is known.
-  const std::size_t predictions = length - 1;
-  const std::size_t tile_tokens = std::min(kLossTokens, predictions);
-  const std::size_t tile_words = std::min(kLossWords, weight.rows);
+  const LossTiles tiles(weight.rows, length);
+  const std::size_t predictions = tiles.predictions;
+  const std::size_t tile_tokens = tiles.tokens;
+  const std::size_t tile_words = tiles.words;
   DeviceBuffer<float> normed(budget_, tile_tokens * hidden, "logits");
   DeviceBuffer<float> logits(budget_, tile_tokens * tile_words, "logits");
   DeviceBuffer<std::int32_t> ids(budget_, states.tokens.ids.size(), "token ids");

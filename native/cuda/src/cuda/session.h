@@ -13,6 +13,9 @@
 
 namespace secateur::gpu {
 
+// Device memory of measuring a group's loss, besides the head and the hidden states.
+std::uint64_t loss_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length);
+
 // Shards are uploaded on a stream of their own, beside whatever is computed; every call that gives a result waits for the device once, at
 // its end.
 class CudaSession final : public BackendSession {

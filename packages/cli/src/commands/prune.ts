@@ -13,9 +13,9 @@ import { formatPruneReport } from '../output/summary.js';
 import { writeResult } from '../output/write-result.js';
 import { runJob } from './run-job.js';
 
-export interface PruneOptions extends ServiceOptions {
+/** What and how to prune, and on which nodes. */
+export interface PruneSettings extends ServiceOptions {
   readonly model: string;
-  readonly out: string;
   readonly sparsity: number;
   readonly calibration: string;
   readonly samples: number;
@@ -30,6 +30,10 @@ export interface PruneOptions extends ServiceOptions {
   readonly learningRates: readonly number[];
   /** False with --no-negative-rates. */
   readonly negativeRates: boolean;
+}
+
+export interface PruneOptions extends PruneSettings {
+  readonly out: string;
   readonly jobId?: string;
   readonly traceOut?: string;
   readonly json?: boolean;
@@ -37,7 +41,7 @@ export interface PruneOptions extends ServiceOptions {
 }
 
 export async function prune(options: PruneOptions): Promise<void> {
-  const spec = await checkRequest(toPruneSpec(options), pathChecks(options), options.jobId);
+  const spec = await checkRequest(toPruneSpec(options), pathChecks(options), { jobId: options.jobId });
   const output = resolve(options.out);
   const unfinished = `${output}.partial`;
   const roots = await localRoots(options.model, options.calibration, output);
@@ -58,14 +62,14 @@ export async function prune(options: PruneOptions): Promise<void> {
   }
 }
 
-/** The job a user asks for; paths become absolute because the service may run elsewhere. */
-export function toPruneSpec(options: PruneOptions): JobSpec {
+/** The job a user asks for; paths become absolute because the service may run elsewhere. A job that is only planned names no output. */
+export function toPruneSpec(options: PruneSettings & { readonly out?: string; readonly traceOut?: string }): JobSpec {
   return JobSpec.fromPartial({
     kind: {
       $case: 'prune',
       value: {
         model: resolve(options.model),
-        output: resolve(options.out),
+        output: options.out === undefined ? '' : resolve(options.out),
         sparsity: options.sparsity,
         options: {
           score: options.score,

@@ -29,10 +29,14 @@ export async function checkPaths(checks: readonly PathCheck[]): Promise<void> {
 }
 
 /** The spec with its defaults; INVALID_REQUEST with everything that can be seen to be wrong before any process is started. */
-export async function checkRequest(spec: JobSpec, checks: readonly PathCheck[], jobId?: string): Promise<JobSpec> {
+export async function checkRequest(
+  spec: JobSpec,
+  checks: readonly PathCheck[],
+  { jobId, purpose = 'run' }: { readonly jobId?: string | undefined; readonly purpose?: 'run' | 'plan' } = {},
+): Promise<JobSpec> {
   let resolved: JobSpec | undefined;
   const violations = [
-    ...violationsOf(() => (resolved = resolveJobSpec(spec))),
+    ...violationsOf(() => (resolved = resolveJobSpec(spec, purpose))),
     ...(jobId === undefined ? [] : violationsOf(() => validateJobId(jobId))),
     ...(await findPathViolations(checks)),
   ];

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { formatSeconds, formatTimeLeft } from './format.js';
+import { formatBytes, formatFlops, formatSeconds, formatTimeLeft } from './format.js';
 
 test.each([
   [0.04, '0.0 s'],
@@ -16,4 +16,21 @@ test('the time left follows the layers that are finished', () => {
   expect(formatTimeLeft({ seconds: 8, finished: 0, remaining: 4 })).toBe('');
   expect(formatTimeLeft({ seconds: 8, finished: 2, remaining: 3 })).toBe('12.0 s left');
   expect(formatTimeLeft({ seconds: 8, finished: 2, remaining: 0 })).toBe('');
+});
+
+test.each([
+  [0, '0 bytes'],
+  [1023, '1023 bytes'],
+  [1536, '1.5 KiB'],
+  [15 * 2 ** 30, '15.0 GiB'],
+  [3 * 2 ** 52, '12288.0 TiB'],
+])('%d bytes are %s', (bytes, text) => {
+  expect(formatBytes(bytes)).toBe(text);
+});
+
+test.each([
+  [0, '0 FLOP'],
+  [2.5e12, '2.5 TFLOP'],
+])('%d operations are %s', (count, text) => {
+  expect(formatFlops(count)).toBe(text);
 });

@@ -18,6 +18,21 @@ export function formatTimeLeft({ seconds, finished, remaining }: { seconds: numb
   return finished > 0 && remaining > 0 ? `${formatSeconds((seconds / finished) * remaining)} left` : '';
 }
 
+/** 1536 → `1.5 KiB`. */
+export function formatBytes(bytes: number): string {
+  return scale(bytes, 1024, ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']);
+}
+
+/** 2.5e12 → `2.5 TFLOP`. */
+export function formatFlops(count: number): string {
+  return scale(count, 1000, ['FLOP', 'kFLOP', 'MFLOP', 'GFLOP', 'TFLOP', 'PFLOP']);
+}
+
+function scale(value: number, step: number, units: readonly string[]): string {
+  const power = value < step ? 0 : Math.min(units.length - 1, Math.floor(Math.log(value) / Math.log(step)));
+  return `${(value / step ** power).toFixed(power === 0 ? 0 : 1)} ${units[power] ?? ''}`;
+}
+
 export function formatCount(value: number): string {
   return value.toLocaleString('en-US');
 }

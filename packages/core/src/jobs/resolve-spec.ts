@@ -30,10 +30,10 @@ class Violations {
   }
 }
 
-/** A spec with every default filled in, or INVALID_REQUEST with all violations. */
-export function resolveJobSpec(spec: JobSpec): JobSpec {
+/** A spec with every default filled in, or INVALID_REQUEST with all violations. To plan a job, no output needs to be named. */
+export function resolveJobSpec(spec: JobSpec, purpose: 'run' | 'plan' = 'run'): JobSpec {
   const violations = new Violations();
-  const resolved = resolveKind(spec, violations);
+  const resolved = resolveKind(spec, purpose, violations);
   violations.throwIfAny();
   return resolved;
 }
@@ -57,10 +57,10 @@ export function validateJobId(jobId: string): void {
   violations.throwIfAny();
 }
 
-function resolveKind(spec: JobSpec, violations: Violations): JobSpec {
+function resolveKind(spec: JobSpec, purpose: 'run' | 'plan', violations: Violations): JobSpec {
   switch (spec.kind?.$case) {
     case 'prune':
-      return { ...spec, kind: { $case: 'prune', value: resolvePrune(spec.kind.value, violations) } };
+      return { ...spec, kind: { $case: 'prune', value: resolvePrune(spec.kind.value, purpose, violations) } };
     case 'evaluate':
       return { ...spec, kind: { $case: 'evaluate', value: resolveEvaluate(spec.kind.value, violations) } };
     case undefined:
@@ -69,9 +69,9 @@ function resolveKind(spec: JobSpec, violations: Violations): JobSpec {
   }
 }
 
-function resolvePrune(spec: PruneSpec, violations: Violations): PruneSpec {
+function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Violations): PruneSpec {
   violations.require(spec.model !== '', 'prune.model', 'must name the folder of a checkpoint');
-  violations.require(spec.output !== '', 'prune.output', 'must name the folder to write');
+  violations.require(spec.output !== '' || purpose === 'plan', 'prune.output', 'must name the folder to write');
   violations.require(spec.sparsity > 0 && spec.sparsity < 1, 'prune.sparsity', `must be above 0 and below 1, not ${spec.sparsity}`);
   const layerBudget = spec.layerBudget === LayerBudget.UNSPECIFIED ? LayerBudget.UNIFORM : spec.layerBudget;
   violations.require(layerBudget === LayerBudget.UNIFORM, 'prune.layer_budget', 'must be uniform; this version offers no other');

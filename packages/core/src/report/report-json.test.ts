@@ -61,8 +61,8 @@ const REPORT = PruneReport.fromPartial({
   ],
   seconds: { collect: 1.5, total: 3 },
   nodes: [
-    { address: '127.0.0.1:1', name: 'node-0', engine: ENGINE, lost: '' },
-    { address: '127.0.0.1:2', name: 'node-1', engine: ENGINE, lost: 'connection closed' },
+    { address: '127.0.0.1:1', name: 'node-0', engine: ENGINE, lost: '', plannedResidentBytes: 3000, peakResidentBytes: 2900 },
+    { address: '127.0.0.1:2', name: 'node-1', engine: ENGINE, lost: 'connection closed', plannedResidentBytes: 2000 },
   ],
   layerSeconds: [2.5],
   resumedLayers: 1,
@@ -119,8 +119,8 @@ describe('secateur.json', () => {
       ],
       timings: { seconds: { collect: 1.5, total: 3 }, layerSeconds: [2.5], resumedLayers: 1 },
       nodes: [
-        { address: '127.0.0.1:1', name: 'node-0', lost: null },
-        { address: '127.0.0.1:2', name: 'node-1', lost: 'connection closed' },
+        { address: '127.0.0.1:1', name: 'node-0', lost: null, memory: { plannedBytes: 3000, peakBytes: 2900 } },
+        { address: '127.0.0.1:2', name: 'node-1', lost: 'connection closed', memory: { plannedBytes: 2000, peakBytes: null } },
       ],
       engine: ENGINE,
     });

@@ -1,6 +1,7 @@
 import { allocationToJSON, scoreToJSON } from '@secateur/proto/allocation';
 import type { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { computeToJSON } from '@secateur/proto/model';
+import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
 import { layerBudgetToJSON, patternToJSON, type ProjectionReport } from '@secateur/proto/job';
 
 /** One projection in `secateur.json`. */
@@ -35,7 +36,13 @@ export interface PruneReportJson {
     readonly layerSeconds: readonly number[];
     readonly resumedLayers: number;
   };
-  readonly nodes: readonly { readonly address: string; readonly name: string; readonly lost: string | null }[];
+  readonly nodes: readonly {
+    readonly address: string;
+    readonly name: string;
+    readonly lost: string | null;
+    /** Resident memory of the node's process: the most that was planned, and the most it had by the end of the job (null: not known). */
+    readonly memory: { readonly plannedBytes: number; readonly peakBytes: number | null };
+  }[];
   /** The engine of the first node; all nodes of a job are of one kind. */
   readonly engine: Readonly<Record<string, string | number>>;
 }
@@ -76,8 +83,53 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
     },
     projections: report.projections.map(projectionToJson),
     timings: { seconds: report.seconds, layerSeconds: report.layerSeconds, resumedLayers: report.resumedLayers },
-    nodes: report.nodes.map(({ address, name, lost }) => ({ address, name, lost: lost === '' ? null : lost })),
+    nodes: report.nodes.map(({ address, name, lost, plannedResidentBytes, peakResidentBytes }) => ({
+      address,
+      name,
+      lost: lost === '' ? null : lost,
+      memory: { plannedBytes: plannedResidentBytes, peakBytes: peakResidentBytes || null },
+    })),
     engine: { ...report.nodes[0]?.engine },
+  };
+}
+
+/** What `secateur plan --json` prints. */
+export interface JobPlanJson {
+  readonly weights: number;
+  readonly samples: number;
+  readonly seqLen: number;
+  readonly groups: number;
+  readonly shards: readonly { readonly id: string; readonly bytes: number; readonly weights: number; readonly sparsity: number }[];
+  readonly nodes: readonly {
+    readonly address: string;
+    readonly name: string;
+    readonly groups: number;
+    readonly fits: boolean;
+    /** Why the node cannot take the job; null when it can. */
+    readonly reason: string | null;
+    /** null when nothing is asked of the node, or it cannot take the job. */
+    readonly memory: {
+      readonly step: string;
+      readonly engine: readonly MemoryItem[];
+      readonly engineBytes: number;
+      readonly process: readonly MemoryItem[];
+      readonly residentBytes: number;
+      readonly spilledGroups: number;
+      readonly availableBytes: number;
+    } | null;
+  }[];
+  readonly flops: Readonly<Record<string, number>>;
+}
+
+export function jobPlanToJson({ weights, samples, sequenceLength, groups, shards, nodes, flops }: JobPlan): JobPlanJson {
+  return {
+    weights,
+    samples,
+    seqLen: sequenceLength,
+    groups,
+    shards,
+    nodes: nodes.map(({ reason, memory, ...node }) => ({ ...node, reason: reason === '' ? null : reason, memory: memory ?? null })),
+    flops,
   };
 }
 

@@ -17,6 +17,7 @@ import {
   tensorRoleFromJSON,
   tensorRoleToJSON,
 } from "./model.js";
+import { MemoryPlan, Workload } from "./plan.js";
 import { CalibrationGroup, SiteStatistics } from "./statistics.js";
 
 export const protobufPackage = "secateur.v1";
@@ -41,6 +42,8 @@ export interface DescribeNodeResponse {
   memoryBudgetBytes: number;
   /** Bytes in use. */
   memoryUsedBytes: number;
+  /** The most resident memory the process had so far. */
+  peakResidentBytes: number;
 }
 
 /** The engine that computes. */
@@ -59,6 +62,24 @@ export interface EngineDescription {
   version: string;
 }
 
+/** Asks for the memory of a session. */
+export interface PlanSessionRequest {
+  /** What the model computes. */
+  architecture:
+    | Architecture
+    | undefined;
+  /** What forward passes compute in. */
+  compute: Compute;
+  /** What the session will do. */
+  workload: Workload | undefined;
+}
+
+/** The memory of a session. */
+export interface PlanSessionResponse {
+  /** The plan. */
+  plan: MemoryPlan | undefined;
+}
+
 /** Makes a session. */
 export interface OpenSessionRequest {
   /** Chosen by the caller; opening an open session with the same content does nothing. */
@@ -73,10 +94,14 @@ export interface OpenSessionRequest {
   tensorEndpoint: string;
   /** What forward passes compute in; FAILED_PRECONDITION when the node has no products of that kind. */
   compute: Compute;
+  /** What the session will do; without it nothing is planned. */
+  workload: Workload | undefined;
 }
 
 /** The session is open. */
 export interface OpenSessionResponse {
+  /** Its memory; absent when no workload was given. */
+  plan: MemoryPlan | undefined;
 }
 
 /** Loads a shard. */
@@ -321,7 +346,7 @@ export const DescribeNodeRequest: MessageFns<DescribeNodeRequest> = {
 };
 
 function createBaseDescribeNodeResponse(): DescribeNodeResponse {
-  return { name: "", engine: undefined, sessions: 0, memoryBudgetBytes: 0, memoryUsedBytes: 0 };
+  return { name: "", engine: undefined, sessions: 0, memoryBudgetBytes: 0, memoryUsedBytes: 0, peakResidentBytes: 0 };
 }
 
 export const DescribeNodeResponse: MessageFns<DescribeNodeResponse> = {
@@ -340,6 +365,9 @@ export const DescribeNodeResponse: MessageFns<DescribeNodeResponse> = {
     }
     if (message.memoryUsedBytes !== 0) {
       writer.uint32(40).uint64(message.memoryUsedBytes);
+    }
+    if (message.peakResidentBytes !== 0) {
+      writer.uint32(48).uint64(message.peakResidentBytes);
     }
     return writer;
   },
@@ -397,6 +425,14 @@ export const DescribeNodeResponse: MessageFns<DescribeNodeResponse> = {
             message.memoryUsedBytes = longToNumber(reader.uint64());
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.peakResidentBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -424,6 +460,11 @@ export const DescribeNodeResponse: MessageFns<DescribeNodeResponse> = {
         : isSet(object.memory_used_bytes)
         ? globalThis.Number(object.memory_used_bytes)
         : 0,
+      peakResidentBytes: isSet(object.peakResidentBytes)
+        ? globalThis.Number(object.peakResidentBytes)
+        : isSet(object.peak_resident_bytes)
+        ? globalThis.Number(object.peak_resident_bytes)
+        : 0,
     };
   },
 
@@ -444,6 +485,9 @@ export const DescribeNodeResponse: MessageFns<DescribeNodeResponse> = {
     if (message.memoryUsedBytes !== 0) {
       obj.memoryUsedBytes = Math.round(message.memoryUsedBytes);
     }
+    if (message.peakResidentBytes !== 0) {
+      obj.peakResidentBytes = Math.round(message.peakResidentBytes);
+    }
     return obj;
   },
 
@@ -459,6 +503,7 @@ export const DescribeNodeResponse: MessageFns<DescribeNodeResponse> = {
     message.sessions = object.sessions ?? 0;
     message.memoryBudgetBytes = object.memoryBudgetBytes ?? 0;
     message.memoryUsedBytes = object.memoryUsedBytes ?? 0;
+    message.peakResidentBytes = object.peakResidentBytes ?? 0;
     return message;
   },
 };
@@ -616,8 +661,182 @@ export const EngineDescription: MessageFns<EngineDescription> = {
   },
 };
 
+function createBasePlanSessionRequest(): PlanSessionRequest {
+  return { architecture: undefined, compute: 0, workload: undefined };
+}
+
+export const PlanSessionRequest: MessageFns<PlanSessionRequest> = {
+  encode(message: PlanSessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.architecture !== undefined) {
+      Architecture.encode(message.architecture, writer.uint32(10).fork()).join();
+    }
+    if (message.compute !== 0) {
+      writer.uint32(16).int32(message.compute);
+    }
+    if (message.workload !== undefined) {
+      Workload.encode(message.workload, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PlanSessionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlanSessionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.architecture = Architecture.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.compute = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.workload = Workload.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PlanSessionRequest {
+    return {
+      architecture: isSet(object.architecture) ? Architecture.fromJSON(object.architecture) : undefined,
+      compute: isSet(object.compute) ? computeFromJSON(object.compute) : 0,
+      workload: isSet(object.workload) ? Workload.fromJSON(object.workload) : undefined,
+    };
+  },
+
+  toJSON(message: PlanSessionRequest): unknown {
+    const obj: any = {};
+    if (message.architecture !== undefined) {
+      obj.architecture = Architecture.toJSON(message.architecture);
+    }
+    if (message.compute !== 0) {
+      obj.compute = computeToJSON(message.compute);
+    }
+    if (message.workload !== undefined) {
+      obj.workload = Workload.toJSON(message.workload);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PlanSessionRequest>): PlanSessionRequest {
+    return PlanSessionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PlanSessionRequest>): PlanSessionRequest {
+    const message = createBasePlanSessionRequest();
+    message.architecture = (object.architecture !== undefined && object.architecture !== null)
+      ? Architecture.fromPartial(object.architecture)
+      : undefined;
+    message.compute = object.compute ?? 0;
+    message.workload = (object.workload !== undefined && object.workload !== null)
+      ? Workload.fromPartial(object.workload)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePlanSessionResponse(): PlanSessionResponse {
+  return { plan: undefined };
+}
+
+export const PlanSessionResponse: MessageFns<PlanSessionResponse> = {
+  encode(message: PlanSessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.plan !== undefined) {
+      MemoryPlan.encode(message.plan, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PlanSessionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlanSessionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.plan = MemoryPlan.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PlanSessionResponse {
+    return { plan: isSet(object.plan) ? MemoryPlan.fromJSON(object.plan) : undefined };
+  },
+
+  toJSON(message: PlanSessionResponse): unknown {
+    const obj: any = {};
+    if (message.plan !== undefined) {
+      obj.plan = MemoryPlan.toJSON(message.plan);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PlanSessionResponse>): PlanSessionResponse {
+    return PlanSessionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PlanSessionResponse>): PlanSessionResponse {
+    const message = createBasePlanSessionResponse();
+    message.plan = (object.plan !== undefined && object.plan !== null)
+      ? MemoryPlan.fromPartial(object.plan)
+      : undefined;
+    return message;
+  },
+};
+
 function createBaseOpenSessionRequest(): OpenSessionRequest {
-  return { sessionId: "", jobId: "", architecture: undefined, tensorEndpoint: "", compute: 0 };
+  return { sessionId: "", jobId: "", architecture: undefined, tensorEndpoint: "", compute: 0, workload: undefined };
 }
 
 export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
@@ -636,6 +855,9 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     }
     if (message.compute !== 0) {
       writer.uint32(40).int32(message.compute);
+    }
+    if (message.workload !== undefined) {
+      Workload.encode(message.workload, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -693,6 +915,14 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
             message.compute = reader.int32() as any;
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.workload = Workload.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -724,6 +954,7 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
         ? globalThis.String(object.tensor_endpoint)
         : "",
       compute: isSet(object.compute) ? computeFromJSON(object.compute) : 0,
+      workload: isSet(object.workload) ? Workload.fromJSON(object.workload) : undefined,
     };
   },
 
@@ -744,6 +975,9 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     if (message.compute !== 0) {
       obj.compute = computeToJSON(message.compute);
     }
+    if (message.workload !== undefined) {
+      obj.workload = Workload.toJSON(message.workload);
+    }
     return obj;
   },
 
@@ -759,16 +993,22 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
       : undefined;
     message.tensorEndpoint = object.tensorEndpoint ?? "";
     message.compute = object.compute ?? 0;
+    message.workload = (object.workload !== undefined && object.workload !== null)
+      ? Workload.fromPartial(object.workload)
+      : undefined;
     return message;
   },
 };
 
 function createBaseOpenSessionResponse(): OpenSessionResponse {
-  return {};
+  return { plan: undefined };
 }
 
 export const OpenSessionResponse: MessageFns<OpenSessionResponse> = {
-  encode(_: OpenSessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: OpenSessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.plan !== undefined) {
+      MemoryPlan.encode(message.plan, writer.uint32(10).fork()).join();
+    }
     return writer;
   },
 
@@ -785,6 +1025,14 @@ export const OpenSessionResponse: MessageFns<OpenSessionResponse> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.plan = MemoryPlan.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -797,20 +1045,26 @@ export const OpenSessionResponse: MessageFns<OpenSessionResponse> = {
     }
   },
 
-  fromJSON(_: any): OpenSessionResponse {
-    return {};
+  fromJSON(object: any): OpenSessionResponse {
+    return { plan: isSet(object.plan) ? MemoryPlan.fromJSON(object.plan) : undefined };
   },
 
-  toJSON(_: OpenSessionResponse): unknown {
+  toJSON(message: OpenSessionResponse): unknown {
     const obj: any = {};
+    if (message.plan !== undefined) {
+      obj.plan = MemoryPlan.toJSON(message.plan);
+    }
     return obj;
   },
 
   create(base?: DeepPartial<OpenSessionResponse>): OpenSessionResponse {
     return OpenSessionResponse.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<OpenSessionResponse>): OpenSessionResponse {
+  fromPartial(object: DeepPartial<OpenSessionResponse>): OpenSessionResponse {
     const message = createBaseOpenSessionResponse();
+    message.plan = (object.plan !== undefined && object.plan !== null)
+      ? MemoryPlan.fromPartial(object.plan)
+      : undefined;
     return message;
   },
 };
@@ -2907,7 +3161,16 @@ export const KernelServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Makes the state of a job on this node. */
+    /** Tells how much memory a session will take, without opening one. What does not fit is told, not refused. */
+    planSession: {
+      name: "PlanSession",
+      requestType: PlanSessionRequest as typeof PlanSessionRequest,
+      requestStream: false,
+      responseType: PlanSessionResponse as typeof PlanSessionResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Makes the state of a job on this node. RESOURCE_EXHAUSTED when its workload is known and does not fit. */
     openSession: {
       name: "OpenSession",
       requestType: OpenSessionRequest as typeof OpenSessionRequest,

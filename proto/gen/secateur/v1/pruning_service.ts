@@ -8,10 +8,23 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Job, JobEvent, JobSpec, ProjectionReport, PruneSpec } from "./job.js";
 import { DescribeNodeResponse, EngineDescription } from "./kernel_service.js";
+import { JobPlan } from "./plan.js";
 
 export const protobufPackage = "secateur.v1";
 
 export const protobufFileName = "secateur/v1/pruning_service.proto";
+
+/** Plans a job. */
+export interface PlanJobRequest {
+  /** What to do. An output folder need not be named. */
+  spec: JobSpec | undefined;
+}
+
+/** The plan. */
+export interface PlanJobResponse {
+  /** The plan. */
+  plan: JobPlan | undefined;
+}
 
 /** Starts a job. */
 export interface CreateJobRequest {
@@ -165,6 +178,10 @@ export interface NodeReport {
     | undefined;
   /** Why it was given up, empty when it stayed. */
   lost: string;
+  /** Resident memory the node's process was planned to take at most. */
+  plannedResidentBytes: number;
+  /** The most it had by the end of the job; 0 when it could not be asked. */
+  peakResidentBytes: number;
 }
 
 /** Reads a trace. */
@@ -200,6 +217,140 @@ export interface Node {
   /** What it can do; absent while it has never answered. */
   description: DescribeNodeResponse | undefined;
 }
+
+function createBasePlanJobRequest(): PlanJobRequest {
+  return { spec: undefined };
+}
+
+export const PlanJobRequest: MessageFns<PlanJobRequest> = {
+  encode(message: PlanJobRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.spec !== undefined) {
+      JobSpec.encode(message.spec, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PlanJobRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlanJobRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.spec = JobSpec.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PlanJobRequest {
+    return { spec: isSet(object.spec) ? JobSpec.fromJSON(object.spec) : undefined };
+  },
+
+  toJSON(message: PlanJobRequest): unknown {
+    const obj: any = {};
+    if (message.spec !== undefined) {
+      obj.spec = JobSpec.toJSON(message.spec);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PlanJobRequest>): PlanJobRequest {
+    return PlanJobRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PlanJobRequest>): PlanJobRequest {
+    const message = createBasePlanJobRequest();
+    message.spec = (object.spec !== undefined && object.spec !== null) ? JobSpec.fromPartial(object.spec) : undefined;
+    return message;
+  },
+};
+
+function createBasePlanJobResponse(): PlanJobResponse {
+  return { plan: undefined };
+}
+
+export const PlanJobResponse: MessageFns<PlanJobResponse> = {
+  encode(message: PlanJobResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.plan !== undefined) {
+      JobPlan.encode(message.plan, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PlanJobResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlanJobResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.plan = JobPlan.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PlanJobResponse {
+    return { plan: isSet(object.plan) ? JobPlan.fromJSON(object.plan) : undefined };
+  },
+
+  toJSON(message: PlanJobResponse): unknown {
+    const obj: any = {};
+    if (message.plan !== undefined) {
+      obj.plan = JobPlan.toJSON(message.plan);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PlanJobResponse>): PlanJobResponse {
+    return PlanJobResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PlanJobResponse>): PlanJobResponse {
+    const message = createBasePlanJobResponse();
+    message.plan = (object.plan !== undefined && object.plan !== null) ? JobPlan.fromPartial(object.plan) : undefined;
+    return message;
+  },
+};
 
 function createBaseCreateJobRequest(): CreateJobRequest {
   return { jobId: "", spec: undefined };
@@ -1757,7 +1908,7 @@ export const EvaluateReport: MessageFns<EvaluateReport> = {
 };
 
 function createBaseNodeReport(): NodeReport {
-  return { address: "", name: "", engine: undefined, lost: "" };
+  return { address: "", name: "", engine: undefined, lost: "", plannedResidentBytes: 0, peakResidentBytes: 0 };
 }
 
 export const NodeReport: MessageFns<NodeReport> = {
@@ -1773,6 +1924,12 @@ export const NodeReport: MessageFns<NodeReport> = {
     }
     if (message.lost !== "") {
       writer.uint32(34).string(message.lost);
+    }
+    if (message.plannedResidentBytes !== 0) {
+      writer.uint32(40).uint64(message.plannedResidentBytes);
+    }
+    if (message.peakResidentBytes !== 0) {
+      writer.uint32(48).uint64(message.peakResidentBytes);
     }
     return writer;
   },
@@ -1822,6 +1979,22 @@ export const NodeReport: MessageFns<NodeReport> = {
             message.lost = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.plannedResidentBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.peakResidentBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1840,6 +2013,16 @@ export const NodeReport: MessageFns<NodeReport> = {
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       engine: isSet(object.engine) ? EngineDescription.fromJSON(object.engine) : undefined,
       lost: isSet(object.lost) ? globalThis.String(object.lost) : "",
+      plannedResidentBytes: isSet(object.plannedResidentBytes)
+        ? globalThis.Number(object.plannedResidentBytes)
+        : isSet(object.planned_resident_bytes)
+        ? globalThis.Number(object.planned_resident_bytes)
+        : 0,
+      peakResidentBytes: isSet(object.peakResidentBytes)
+        ? globalThis.Number(object.peakResidentBytes)
+        : isSet(object.peak_resident_bytes)
+        ? globalThis.Number(object.peak_resident_bytes)
+        : 0,
     };
   },
 
@@ -1857,6 +2040,12 @@ export const NodeReport: MessageFns<NodeReport> = {
     if (message.lost !== "") {
       obj.lost = message.lost;
     }
+    if (message.plannedResidentBytes !== 0) {
+      obj.plannedResidentBytes = Math.round(message.plannedResidentBytes);
+    }
+    if (message.peakResidentBytes !== 0) {
+      obj.peakResidentBytes = Math.round(message.peakResidentBytes);
+    }
     return obj;
   },
 
@@ -1871,6 +2060,8 @@ export const NodeReport: MessageFns<NodeReport> = {
       ? EngineDescription.fromPartial(object.engine)
       : undefined;
     message.lost = object.lost ?? "";
+    message.plannedResidentBytes = object.plannedResidentBytes ?? 0;
+    message.peakResidentBytes = object.peakResidentBytes ?? 0;
     return message;
   },
 };
@@ -2265,6 +2456,15 @@ export const PruningServiceDefinition = {
   name: "PruningService",
   fullName: "secateur.v1.PruningService",
   methods: {
+    /** Tells what a job would do and the memory it would take on every node. Reads no weights and writes nothing. */
+    planJob: {
+      name: "PlanJob",
+      requestType: PlanJobRequest as typeof PlanJobRequest,
+      requestStream: false,
+      responseType: PlanJobResponse as typeof PlanJobResponse,
+      responseStream: false,
+      options: {},
+    },
     /**
      * Starts a job. Creating a job with the id and spec of an existing one returns that job; a failed or cancelled one goes on after its
      * last finished block. Another spec under a used id is ALREADY_EXISTS.

@@ -1,25 +1,20 @@
-import type { Engine } from '@secateur/native';
 import { CHUNK_BYTES, SecateurError } from '@secateur/core';
 import type { ServiceImplementation } from '@secateur/rpc';
 import type { KernelServiceDefinition } from '@secateur/proto/kernel_service';
 import { recordSearchSteps } from '../engine/record-search-steps.js';
 import { toWireSite } from '../engine/wire-types.js';
+import { planMemory, type NodeMemory } from '../session/plan-memory.js';
 import type { SessionRegistry } from '../session/session-registry.js';
 
 export interface KernelServiceOptions {
   readonly name: string;
-  readonly engine: Engine;
   readonly sessions: SessionRegistry;
-  readonly memoryBudgetBytes: number;
+  readonly memory: NodeMemory;
 }
 
 /** The gRPC surface of a node: unpacks requests, finds the session, packs answers. */
-export function createKernelService({
-  name,
-  engine,
-  sessions,
-  memoryBudgetBytes,
-}: KernelServiceOptions): ServiceImplementation<KernelServiceDefinition> {
+export function createKernelService({ name, sessions, memory }: KernelServiceOptions): ServiceImplementation<KernelServiceDefinition> {
+  const { engine, memoryBudgetBytes } = memory;
   return {
     describeNode: () =>
       Promise.resolve({
@@ -28,11 +23,15 @@ export function createKernelService({
         sessions: sessions.size,
         memoryBudgetBytes,
         memoryUsedBytes: engine.memoryUsedBytes(),
+        peakResidentBytes: 1024 * process.resourceUsage().maxRSS,
       }),
 
+    planSession: (request) => Promise.resolve({ plan: planMemory(memory, request) }),
+
     openSession: (request) => {
+      const plan = request.workload && planMemory(memory, request);
       sessions.open(request);
-      return Promise.resolve({});
+      return Promise.resolve({ plan });
     },
 
     loadShard: (request) =>

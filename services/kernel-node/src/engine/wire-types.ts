@@ -2,6 +2,8 @@ import type {
   AllocationOptions,
   Compute as EngineCompute,
   EngineArchitecture,
+  EngineTensorLayout,
+  EngineWorkload,
   InputSite,
   Projection,
   TensorRole,
@@ -18,8 +20,10 @@ import {
   PositionEncoding,
   TensorRole as WireRole,
   type Architecture,
+  type ShardDescriptor,
   type TensorDescriptor,
 } from '@secateur/proto/model';
+import type { Workload } from '@secateur/proto/plan';
 import { InputSite as WireSite } from '@secateur/proto/statistics';
 
 /** Wire value → engine word. A value without a word is refused by name. */
@@ -135,8 +139,8 @@ export function toEngineCompute(compute: Compute): EngineCompute {
   return translate(COMPUTES, compute, 'compute');
 }
 
-/** Role and element type of a tensor; its declared bytes must be what its shape says. */
-export function toEngineTensorType(tensor: TensorDescriptor): { role: TensorRole; elementType: ElementType } {
+/** Role, element type and shape of a tensor; its declared bytes must be what its shape says. */
+export function toEngineLayout(tensor: TensorDescriptor): EngineTensorLayout {
   const role = translate(ROLES, tensor.role, `${tensor.name}.role`);
   const elementType = translate(ELEMENT_TYPES, tensor.dataType, `${tensor.name}.data_type`);
   const expected = tensor.shape.reduce((product, size) => product * size, ELEMENT_BYTES[elementType]);
@@ -146,7 +150,24 @@ export function toEngineTensorType(tensor: TensorDescriptor): { role: TensorRole
       `${tensor.name}: ${elementType} of shape [${tensor.shape.join(', ')}] takes ${expected} bytes, the descriptor says ${tensor.bytes}.`,
     );
   }
-  return { role, elementType };
+  return { role, elementType, shape: tensor.shape };
+}
+
+export function toEngineWorkload(workload: Workload): EngineWorkload {
+  const layoutOf = (shard: ShardDescriptor | undefined): EngineTensorLayout[] => shard?.tensors.map(toEngineLayout) ?? [];
+  return {
+    embedding: layoutOf(workload.embedding),
+    block: layoutOf(workload.block),
+    head: layoutOf(workload.head),
+    groups: workload.groups,
+    samplesPerGroup: workload.samplesPerGroup,
+    sequenceLength: workload.sequenceLength,
+    allocationSamples: workload.allocationSamples,
+    // A job that allocates nothing says nothing.
+    allocation:
+      workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : translate(ALLOCATIONS, workload.allocation, 'workload.allocation'),
+    sparsity: workload.sparsity,
+  };
 }
 
 export function toEngineProjection(role: WireRole): Projection {
@@ -175,6 +196,15 @@ const REASONS: Readonly<Record<EngineError['code'], ErrorReason>> = {
   NON_FINITE: 'NON_FINITE_RESULT',
   INTERNAL: 'INTERNAL',
 };
+
+/** What work returns; errors of the engine become those of the service. */
+export function withServiceErrors<Result>(work: () => Result): Result {
+  try {
+    return work();
+  } catch (error) {
+    throw toServiceError(error);
+  }
+}
 
 /** An error of the engine as callers of the service see it; anything else stays what it is. */
 export function toServiceError(error: unknown): unknown {

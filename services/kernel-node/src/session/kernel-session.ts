@@ -11,7 +11,7 @@ import type {
 } from '@secateur/proto/kernel_service';
 import type { ShardDescriptor, TensorDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
-import { toEngineAllocation, toEngineProjection, toEngineTensorType } from '../engine/wire-types.js';
+import { toEngineAllocation, toEngineProjection, toEngineLayout } from '../engine/wire-types.js';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
 import { ShardMemory } from './shard-memory.js';
 
@@ -64,7 +64,7 @@ export class KernelSession {
   }
 
   private async pullShard(shard: ShardDescriptor, signal: AbortSignal): Promise<LoadShardResponse> {
-    const types = shard.tensors.map(toEngineTensorType);
+    const layouts = shard.tensors.map(toEngineLayout);
     const fetchedBytes = shard.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
     const started = performance.now();
     return this.memory.use(
@@ -78,7 +78,7 @@ export class KernelSession {
             for (const [index, tensor] of shard.tensors.entries()) {
               const bytes = targets[index]!;
               await fetchResourceInto(this.source, tensor, bytes, { ...FETCH_LIMITS, signal });
-              pulled.push({ ...types[index]!, shape: tensor.shape, bytes });
+              pulled.push({ ...layouts[index]!, bytes });
             }
             return pulled;
           },

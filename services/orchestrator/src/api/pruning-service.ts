@@ -10,6 +10,8 @@ const MAXIMUM_PAGE_SIZE = 1000;
 /** The gRPC surface of the orchestrator: unpacks requests, asks the job manager, packs answers. */
 export function createPruningService(jobs: JobManager, pool: NodePool): ServiceImplementation<PruningServiceDefinition> {
   return {
+    planJob: async ({ spec }, { signal }) => ({ plan: await jobs.plan(spec, signal) }),
+
     createJob: async ({ jobId, spec }) => ({ job: await jobs.create(jobId, spec) }),
 
     getJob: ({ jobId }) => answer(() => ({ job: jobs.get(jobId) })),

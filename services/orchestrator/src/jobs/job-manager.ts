@@ -6,18 +6,22 @@ import { hasEnded, resolveJobSpec, SecateurError, validateJobId } from '@secateu
 import { toStatusProto } from '@secateur/rpc';
 import { Attribute, SpanName, withSpan, type SpanRecorder } from '@secateur/telemetry';
 import { JobSpec, JobState, type Job } from '@secateur/proto/job';
+import type { JobPlan } from '@secateur/proto/plan';
 import type { GetReportResponse } from '@secateur/proto/pruning_service';
 import type { Logger } from 'pino';
 import type { Resources } from '../api/resources.js';
 import { runEvaluate } from '../pipeline/evaluate.js';
 import type { JobRun } from '../pipeline/job-run.js';
 import { runPrune } from '../pipeline/prune.js';
+import { outlineJob } from '../planner/outline-job.js';
 import type { NodePool } from '../scheduler/node-pool.js';
 import { JobLog, now } from './job-log.js';
 import { JobTrace } from './job-trace.js';
 
 /** Jobs kept in memory; the oldest ended ones are forgotten first. */
 const MAXIMUM_JOBS = 10_000;
+/** How long a plan waits for the configured nodes to answer. */
+const NODES_TIMEOUT_MS = 10_000;
 /** Why a job's signal aborts when the orchestrator shuts down. */
 const STOPPING = Symbol('the orchestrator is stopping');
 
@@ -85,6 +89,17 @@ export class JobManager {
     this.forgetOldest();
     this.enqueue(id, job);
     return log.job;
+  }
+
+  /** Tells what a job would do with the nodes there are; nothing is written. */
+  async plan(requested: JobSpec | undefined, signal: AbortSignal): Promise<JobPlan> {
+    if (requested === undefined) throw new SecateurError('INVALID_REQUEST', 'PlanJob needs a spec.');
+    const spec = await this.confine(resolveJobSpec(requested, 'plan'));
+    const { pool, roots } = this.options;
+    const wanted = maximumNodesOf(spec);
+    const nodes = await pool.settle(Math.min(pool.nodes.length, wanted), NODES_TIMEOUT_MS, signal);
+    if (nodes.length === 0) throw new SecateurError('UNAVAILABLE', 'No kernel node can be asked: none is healthy.');
+    return outlineJob(spec, nodes.slice(0, wanted), roots, signal);
   }
 
   get(id: string): Job {
@@ -159,7 +174,7 @@ export class JobManager {
     changeState(JobState.PLANNING);
     const run: JobRun = {
       jobId: id,
-      maximumNodes: spec?.maximumNodes === undefined || spec.maximumNodes === 0 ? Number.POSITIVE_INFINITY : spec.maximumNodes,
+      maximumNodes: maximumNodesOf(spec),
       recordTrace: spec?.recordTrace === true,
       pool,
       resources,
@@ -203,8 +218,9 @@ export class JobManager {
       case 'prune': {
         const { value } = spec.kind;
         const model = await resolveInsideRoots(value.model, roots);
-        const output = await resolveInsideRoots(value.output, roots);
-        if ((await stat(output).catch(() => undefined)) !== undefined) {
+        // A job that is only planned names none.
+        const output = value.output && (await resolveInsideRoots(value.output, roots));
+        if (output !== '' && (await stat(output).catch(() => undefined)) !== undefined) {
           throw new SecateurError('ALREADY_EXISTS', `The output folder ${output} exists; choose another or remove it.`);
         }
         const calibration = value.calibration && { ...value.calibration, path: await resolveInsideRoots(value.calibration.path, roots) };
@@ -261,6 +277,10 @@ function explain(error: unknown): SecateurError {
   return error instanceof SecateurError
     ? error
     : new SecateurError('INTERNAL', "A defect stopped the job; the orchestrator's log has the details.");
+}
+
+function maximumNodesOf(spec: JobSpec | undefined): number {
+  return spec?.maximumNodes || Number.POSITIVE_INFINITY;
 }
 
 function outputOf(spec: JobSpec | undefined): string | undefined {

@@ -13,9 +13,9 @@ import { propagateStep } from './propagate-step.js';
 export async function runEvaluate(run: JobRun, spec: EvaluateSpec): Promise<EvaluateReport> {
   const started = performance.now();
   const plan = await withSpan(SpanName.PLAN, {}, () =>
-    planJob({ jobId: run.jobId, model: spec.model, use: 'evaluate', data: spec.data, allowedRoots: run.roots }, run.signal),
+    planJob(run.jobId, { model: spec.model, use: 'evaluate', data: spec.data, allowedRoots: run.roots }, run.signal),
   );
-  const crew = gatherCrew(run, plan, spec.compute);
+  const crew = gatherCrew(run, plan, { $case: 'evaluate', value: spec });
   try {
     publishDenseTensors(plan, run.resources);
     announcePlan(run, plan, 0);

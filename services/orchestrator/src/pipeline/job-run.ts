@@ -1,11 +1,12 @@
-import { JobState } from '@secateur/proto/job';
-import type { Compute } from '@secateur/proto/model';
+import { JobSpec, JobState } from '@secateur/proto/job';
 import type { Resources } from '../api/resources.js';
 import type { JobLog } from '../jobs/job-log.js';
 import type { JobTrace } from '../jobs/job-trace.js';
 import type { NodePool } from '../scheduler/node-pool.js';
 import { Crew } from '../scheduler/crew.js';
+import type { SessionContext } from '../scheduler/node-session.js';
 import type { JobPlan } from '../planner/job-plan.js';
+import { workloadOf, workOf } from '../planner/workload.js';
 
 /** What a pipeline gets to run one attempt of a job. */
 export interface JobRun {
@@ -25,9 +26,16 @@ export interface JobRun {
 }
 
 /** The nodes of a run, which tell the job's log when they come and go. */
-export function gatherCrew(run: JobRun, plan: JobPlan, compute: Compute): Crew {
-  const context = { jobId: run.jobId, architecture: plan.model.architecture, tensorEndpoint: run.tensorEndpoint, compute };
-  return new Crew(run.pool, context, run.maximumNodes, {
+export function gatherCrew(run: JobRun, plan: JobPlan, kind: NonNullable<JobSpec['kind']>): Crew {
+  const work = workOf(JobSpec.fromPartial({ kind }));
+  const contextFor = (nodes: number): SessionContext => ({
+    jobId: run.jobId,
+    architecture: plan.model.architecture,
+    tensorEndpoint: run.tensorEndpoint,
+    compute: work.compute,
+    workload: workloadOf(plan, work, Math.ceil(plan.groups.length / nodes)),
+  });
+  return new Crew(run.pool, contextFor, run.maximumNodes, {
     onJoined: ({ address, name }) => run.log.append({ $case: 'nodeJoined', value: { address, name } }),
     onLost: ({ address, name }, reason) => run.log.append({ $case: 'nodeLost', value: { address, name, reason } }),
   });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { pruneReportToJson, SecateurError, type PlannedBlock } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
-import type { PruneReport } from '@secateur/proto/pruning_service';
+import type { NodeReport, PruneReport } from '@secateur/proto/pruning_service';
 import { PruneSpec, type ProjectionReport } from '@secateur/proto/job';
 import type { Link } from '@opentelemetry/api';
 import { PrunedOutput } from '../output/pruned-output.js';
@@ -21,7 +21,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
   const clock = new StepClock();
   const plan = await withSpan(SpanName.PLAN, {}, () =>
     clock.measure('plan', () =>
-      planJob({ jobId: run.jobId, model: spec.model, use: 'calibrate', data: spec.calibration, allowedRoots: run.roots }, run.signal),
+      planJob(run.jobId, { model: spec.model, use: 'calibrate', data: spec.calibration, allowedRoots: run.roots }, run.signal),
     ),
   );
   try {
@@ -29,14 +29,15 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
     const resolved = { ...spec, calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength } };
     const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved), run.resources);
     const resumedLayers = output.finished.length;
-    const crew = gatherCrew(run, plan, spec.compute);
+    const crew = gatherCrew(run, plan, { $case: 'prune', value: spec });
     try {
       publishDenseTensors(plan, run.resources);
       announcePlan(run, plan, resumedLayers);
       const layerSeconds = output.finished.map((layer) => layer.seconds);
       layerSeconds.push(...(await new LayerPruner(run, spec, plan, output, crew, clock).pruneFrom(resumedLayers)));
       const seconds = { ...clock.seconds(), total: secondsSince(started) };
-      const report = makeReport({ spec: resolved, plan, output, crew, resumedLayers, seconds, layerSeconds });
+      const nodes = await crew.report();
+      const report = makeReport({ spec: resolved, plan, output, nodes, resumedLayers, seconds, layerSeconds });
       await withSpan(SpanName.WRITE, {}, () => output.publish(pruneReportToJson(report), run.signal));
       return report;
     } finally {
@@ -208,13 +209,13 @@ interface Results {
   readonly spec: PruneSpec;
   readonly plan: JobPlan;
   readonly output: PrunedOutput;
-  readonly crew: Crew;
+  readonly nodes: NodeReport[];
   readonly resumedLayers: number;
   readonly seconds: Record<string, number>;
   readonly layerSeconds: number[];
 }
 
-function makeReport({ spec, plan, output, crew, resumedLayers, seconds, layerSeconds }: Results): PruneReport {
+function makeReport({ spec, plan, output, nodes, resumedLayers, seconds, layerSeconds }: Results): PruneReport {
   const projections = output.finished.flatMap((layer) => layer.projections);
   const weights = projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const dropped = projections.reduce((sum, { record }) => sum + (record?.dropped ?? 0), 0);
@@ -229,7 +230,7 @@ function makeReport({ spec, plan, output, crew, resumedLayers, seconds, layerSec
     calibrationDigest: plan.tokens.digest,
     projections,
     seconds,
-    nodes: crew.report(),
+    nodes,
     layerSeconds,
     resumedLayers,
   };

@@ -20,19 +20,22 @@ import type { ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { Resources } from '../api/resources.js';
 
-/** Everything a job works from, checked before any work is given out. */
-export interface JobPlan {
-  readonly jobId: string;
+/** The checkpoint and the tokens of a job. */
+export interface JobInput {
   readonly checkpoint: Checkpoint;
   readonly model: ModelPlan;
-  /** Digest of each planned tensor, by name. */
-  readonly digests: ReadonlyMap<string, string>;
   readonly tokens: TokenSet;
   readonly groups: readonly CalibrationGroup[];
 }
 
-export interface PlanRequest {
+/** Everything a job works from, checked before any work is given out. */
+export interface JobPlan extends JobInput {
   readonly jobId: string;
+  /** Digest of each planned tensor, by name. */
+  readonly digests: ReadonlyMap<string, string>;
+}
+
+export interface InputRequest {
   /** Folder of the checkpoint. */
   readonly model: string;
   readonly use: 'calibrate' | 'evaluate';
@@ -41,8 +44,8 @@ export interface PlanRequest {
   readonly allowedRoots: readonly string[];
 }
 
-/** Opens and checks a checkpoint and its data: header, architecture, shapes, finite values, tokens. */
-export async function planJob({ jobId, model: directory, use, data, allowedRoots }: PlanRequest, signal: AbortSignal): Promise<JobPlan> {
+/** Opens and checks a checkpoint and its data: header, architecture, shapes, tokens. Reads no weights. */
+export async function openJobInput({ model: directory, use, data, allowedRoots }: InputRequest, signal: AbortSignal): Promise<JobInput> {
   if (data === undefined) throw new SecateurError('INVALID_REQUEST', 'The job names no data to read tokens from.');
   const checkpoint = await openCheckpoint(directory, { allowedRoots });
   try {
@@ -61,10 +64,20 @@ export async function planJob({ jobId, model: directory, use, data, allowedRoots
     );
     // Ids bring their own length, which must fit the model too.
     resolveSequenceLength(tokens.sequenceLength, architecture);
-    const digests = await scanTensors(checkpoint, plannedTensorNames(model), { signal });
-    return { jobId, checkpoint, model, digests, tokens, groups: splitIntoGroups(tokens.ids, tokens.samples, tokens.sequenceLength) };
+    return { checkpoint, model, tokens, groups: splitIntoGroups(tokens.ids, tokens.samples, tokens.sequenceLength) };
   } catch (error) {
     await checkpoint.close();
+    throw error;
+  }
+}
+
+/** The same with the weights read once: their values are finite, and their digests known. */
+export async function planJob(jobId: string, request: InputRequest, signal: AbortSignal): Promise<JobPlan> {
+  const input = await openJobInput(request, signal);
+  try {
+    return { ...input, jobId, digests: await scanTensors(input.checkpoint, plannedTensorNames(input.model), { signal }) };
+  } catch (error) {
+    await input.checkpoint.close();
     throw error;
   }
 }
@@ -89,6 +102,19 @@ function denseResource(jobId: string, tensor: string): string {
 
 /** The wire form of a shard with the checkpoint's own tensors. */
 export function describeShard(plan: JobPlan, shard: PlannedShard): ShardDescriptor {
+  const { id, tensors } = describeLayout(plan, shard);
+  return {
+    id,
+    tensors: tensors.map((tensor) => ({
+      ...tensor,
+      resource: denseResource(plan.jobId, tensor.name),
+      digest: plan.digests.get(tensor.name) ?? '',
+    })),
+  };
+}
+
+/** The wire form of a shard that nobody is to pull: names, roles, types, shapes and sizes. */
+export function describeLayout(input: JobInput, shard: PlannedShard): ShardDescriptor {
   return {
     id: shard.id,
     tensors: shard.tensors.map(({ name, role, dataType, shape }) => ({
@@ -96,9 +122,9 @@ export function describeShard(plan: JobPlan, shard: PlannedShard): ShardDescript
       role,
       dataType,
       shape: [...shape],
-      resource: denseResource(plan.jobId, name),
-      bytes: plan.checkpoint.tensors.get(name)!.bytes,
-      digest: plan.digests.get(name) ?? '',
+      resource: '',
+      bytes: input.checkpoint.tensors.get(name)!.bytes,
+      digest: '',
     })),
   };
 }

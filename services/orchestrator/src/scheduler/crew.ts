@@ -24,7 +24,8 @@ export class Crew {
 
   constructor(
     private readonly pool: NodePool,
-    private readonly context: SessionContext,
+    /** What sessions are opened with when so many nodes share the work. */
+    private readonly contextFor: (nodes: number) => SessionContext,
     private readonly maximumNodes: number,
     private readonly events: CrewEvents,
   ) {}
@@ -80,7 +81,16 @@ export class Crew {
     if (failures.length > 0) throw failures[0];
   }
 
-  report(): NodeReport[] {
+  /** The nodes that took part, with the memory they took so far. */
+  async report(): Promise<NodeReport[]> {
+    await Promise.all(
+      [...this.members].map(async ({ node }) => {
+        const report = this.reports.get(node.address);
+        // A node that does not answer any more has done its work all the same.
+        await node.describe().catch(() => undefined);
+        if (report !== undefined) report.peakResidentBytes = node.description?.peakResidentBytes ?? 0;
+      }),
+    );
     return [...this.reports.values()];
   }
 
@@ -91,17 +101,28 @@ export class Crew {
 
   private async admit(signal: AbortSignal): Promise<void> {
     const taken = new Set([...this.members].map((member) => member.node));
-    for (const node of this.pool.healthy) {
-      if (taken.has(node) || this.members.size >= this.maximumNodes) continue;
-      if ((this.losses.get(node) ?? 0) >= MAXIMUM_LOSSES) continue;
+    const candidates = this.pool.healthy
+      .filter((node) => !taken.has(node) && (this.losses.get(node) ?? 0) < MAXIMUM_LOSSES)
+      .slice(0, Math.max(0, this.maximumNodes - this.members.size));
+    if (candidates.length === 0) return;
+    const context = this.contextFor(this.members.size + candidates.length);
+    for (const node of candidates) {
       try {
-        this.members.add(await NodeSession.open(node, this.context, signal));
+        const member = await NodeSession.open(node, context, signal);
+        this.members.add(member);
+        this.reports.set(node.address, {
+          address: node.address,
+          name: node.name,
+          engine: node.description?.engine,
+          lost: '',
+          plannedResidentBytes: member.plannedResidentBytes,
+          peakResidentBytes: 0,
+        });
       } catch (error) {
         if (!isNodeLoss(error)) throw error;
         node.healthy = false;
         continue;
       }
-      this.reports.set(node.address, { address: node.address, name: node.name, engine: node.description?.engine, lost: '' });
       this.events.onJoined(node);
     }
   }

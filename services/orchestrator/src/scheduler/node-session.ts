@@ -3,6 +3,7 @@ import { SecateurError } from '@secateur/core';
 import type { AllocatedRows, AllocateRowsRequest, CollectStatisticsResponse, MaskDescriptor } from '@secateur/proto/kernel_service';
 import type { Architecture, Compute, ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
+import type { Workload } from '@secateur/proto/plan';
 import type { PoolNode } from './node-pool.js';
 
 const CONTROL_TIMEOUT_MS = 30_000;
@@ -17,6 +18,8 @@ export interface SessionContext {
   /** Where nodes pull this job's resources. */
   readonly tensorEndpoint: string;
   readonly compute: Compute;
+  /** What the node will be asked to do, for its plan of memory. */
+  readonly workload: Workload;
 }
 
 /** One job's session on one node: the calls of KernelService with their deadlines, and which shards the node holds. */
@@ -29,6 +32,8 @@ export class NodeSession {
     readonly node: PoolNode,
     private readonly sessionId: string,
     context: SessionContext,
+    /** Resident memory the node's process is planned to take at most. */
+    readonly plannedResidentBytes: number,
   ) {
     this.heartbeat = setInterval(() => {
       node.kernel.openSession({ sessionId, ...context }, { timeoutMs: CONTROL_TIMEOUT_MS }).catch(() => undefined);
@@ -38,8 +43,8 @@ export class NodeSession {
 
   static async open(node: PoolNode, context: SessionContext, signal: AbortSignal): Promise<NodeSession> {
     const sessionId = `${context.jobId}.${randomUUID()}`;
-    await node.kernel.openSession({ sessionId, ...context }, { timeoutMs: CONTROL_TIMEOUT_MS, signal });
-    return new NodeSession(node, sessionId, context);
+    const { plan } = await node.kernel.openSession({ sessionId, ...context }, { timeoutMs: CONTROL_TIMEOUT_MS, signal });
+    return new NodeSession(node, sessionId, context, plan?.residentBytes ?? 0);
   }
 
   holds(shardId: string): boolean {

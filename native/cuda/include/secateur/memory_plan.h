@@ -1,0 +1,46 @@
+// How much memory a job will take on a node, told before anything is loaded.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "secateur/memory_budget.h"
+
+namespace secateur {
+
+struct MemoryItem {
+  std::string purpose;
+  std::uint64_t bytes = 0;
+};
+
+// Peak of a session's memory.
+struct MemoryPlan {
+  // What takes the most, such as `allocate`.
+  std::string step;
+  // Held then, counted by the budget.
+  std::vector<MemoryItem> items;
+  // Pinned memory of the host beside the memory of a device; not counted by the budget.
+  std::vector<MemoryItem> pinned;
+  // Of the groups, those whose hidden states are kept in pinned memory because the device has no room.
+  std::size_t spilled_groups = 0;
+
+  std::uint64_t bytes() const noexcept;
+  std::uint64_t pinned_bytes() const noexcept;
+};
+
+// The step of a job that takes the most memory; the first of equals.
+class PeakStep {
+ public:
+  void consider(const std::string& step, std::vector<MemoryItem> items);
+  MemoryPlan take() && { return std::move(peak_); }
+
+ private:
+  MemoryPlan peak_;
+};
+
+// Throws OutOfMemory with the items, the bytes needed and the bytes left when the plan does not fit what the budget has left.
+void require_room(const MemoryPlan& plan, const MemoryBudget& budget);
+
+}  // namespace secateur

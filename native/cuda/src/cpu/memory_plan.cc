@@ -1,0 +1,89 @@
+#include "cpu/memory_plan.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/shard_layout.h"
+#include "cpu/block.h"
+#include "cpu/loss.h"
+#include "cpu/projection.h"
+
+namespace secateur::cpu {
+
+namespace {
+
+ProjectionForm form_of(const TensorLayout& tensor, Compute compute, double sparsity) {
+  return Projection::planned_form(tensor.role, tensor.shape[0], tensor.shape[1], compute, sparsity);
+}
+
+std::vector<ProjectionForm> forms_of(const std::vector<TensorLayout>& shard, Compute compute, double sparsity) {
+  std::vector<ProjectionForm> forms;
+  for (const TensorLayout& tensor : shard) {
+    if (is_multiplied(tensor.role)) forms.push_back(form_of(tensor, compute, sparsity));
+  }
+  return forms;
+}
+
+// As Shard keeps them.
+std::uint64_t shard_bytes(const std::vector<TensorLayout>& shard, Compute compute, double sparsity) {
+  std::uint64_t bytes = 0;
+  for (const TensorLayout& tensor : shard) {
+    if (is_multiplied(tensor.role)) {
+      bytes += Projection::bytes(form_of(tensor, compute, sparsity), sparsity);
+    } else {
+      bytes += elements_of(tensor) * (tensor.role == TensorRole::kTokenEmbedding ? bytes_of(tensor.element_type) : sizeof(float));
+    }
+  }
+  return bytes;
+}
+
+MemoryItem largest_allocation(const Workload& workload, std::size_t threads) {
+  MemoryItem largest;
+  for (const TensorLayout& tensor : workload.block) {
+    if (!is_multiplied(tensor.role)) continue;
+    const std::uint64_t bytes =
+        allocation_scratch_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples, workload.allocation, threads);
+    if (bytes > largest.bytes) largest = {"allocation of " + std::string(name_of(tensor.role)), bytes};
+  }
+  return largest;
+}
+
+}  // namespace
+
+MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::size_t threads) {
+  check_workload(workload, architecture);
+  const std::size_t samples = workload.samples_per_group;
+  const std::size_t length = workload.sequence_length;
+  const std::uint64_t dense_block = shard_bytes(workload.block, compute, 0);
+  const std::uint64_t masked_block = shard_bytes(workload.block, compute, workload.sparsity);
+  const MemoryItem states = {"hidden states", workload.groups * samples * length * architecture.hidden_size * sizeof(float)};
+  const MemoryItem rotary = {"tables of positions", rotary_table_bytes(architecture, length)};
+  const auto work = [&](double sparsity, bool collecting) -> MemoryItem {
+    const std::vector<ProjectionForm> forms = forms_of(workload.block, compute, sparsity);
+    return {"work space of a block", block_work_bytes(architecture, forms, samples, length, threads, collecting)};
+  };
+  const MemoryItem next_block = {"weights of the next block", dense_block};
+
+  PeakStep peak;
+  peak.consider("embed", {{"embedding", shard_bytes(workload.embedding, compute, 0)}, states});
+  if (workload.allocation_samples > 0) {
+    const MemoryItem block = {"weights of a block", dense_block};
+    peak.consider("collect", {block, next_block, states, rotary, work(0, true)});
+    peak.consider("allocate", {block, next_block, states, rotary, largest_allocation(workload, threads)});
+  }
+  peak.consider("propagate", {{"weights of a block", masked_block}, next_block, states, rotary, work(workload.sparsity, false)});
+  if (!workload.head.empty()) {
+    const MemoryItem head = {"head", shard_bytes(workload.head, compute, 0)};
+    peak.consider("propagate", {{"weights of a block", masked_block}, head, states, rotary, work(workload.sparsity, false)});
+    const std::vector<ProjectionForm> forms = forms_of(workload.head, compute, 0);
+    peak.consider(
+        "measure",
+        {head, states, rotary, {"work space of the loss", loss_work_bytes(architecture, forms.front(), samples, length, threads)}});
+  }
+  return std::move(peak).take();
+}
+
+}  // namespace secateur::cpu

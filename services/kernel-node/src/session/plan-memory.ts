@@ -1,0 +1,66 @@
+import type { Engine } from '@secateur/native';
+import { SecateurError } from '@secateur/core';
+import type { Compute, ShardDescriptor, Architecture } from '@secateur/proto/model';
+import type { MemoryItem, MemoryPlan, Workload } from '@secateur/proto/plan';
+import { toEngineArchitecture, toEngineCompute, toEngineWorkload, withServiceErrors } from '../engine/wire-types.js';
+
+/** What the heap of JavaScript and its compiled code grow by once a job runs. */
+const WORKING_HEAP_BYTES = 32 * 2 ** 20;
+
+/** Chunks that have been read stay in memory until V8 collects them, which it does at the latest at about this size. */
+const UNCOLLECTED_BYTES = 64 * 2 ** 20;
+
+/** What is known of this node when a session is planned. */
+export interface NodeMemory {
+  readonly engine: Engine;
+  /** Resident memory of the process before its first session. */
+  readonly idleBytes: number;
+  readonly memoryBudgetBytes: number;
+}
+
+export interface PlannedSession {
+  readonly architecture: Architecture | undefined;
+  readonly compute: Compute;
+  readonly workload: Workload | undefined;
+}
+
+/** The most memory a session will take: what the engine counts, and what the process holds besides. */
+export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory, session: PlannedSession): MemoryPlan {
+  const { architecture, compute, workload } = session;
+  if (architecture === undefined || workload === undefined) {
+    throw new SecateurError('INVALID_REQUEST', 'A plan of memory needs architecture and workload.');
+  }
+  const plan = withServiceErrors(() =>
+    engine.planSession(toEngineArchitecture(architecture), toEngineCompute(compute), toEngineWorkload(workload)),
+  );
+  const engineItems = plan.items.map(({ purpose, bytes }) => ({ purpose, bytes }));
+  const process: MemoryItem[] = [
+    { purpose: 'Node.js and the service', bytes: idleBytes + WORKING_HEAP_BYTES },
+    { purpose: 'shards being received', bytes: receivedBytes(workload) },
+    ...plan.pinned.map(({ purpose, bytes }) => ({ purpose, bytes })),
+  ];
+  const engineBytes = sumBytes(engineItems);
+  return {
+    step: plan.step,
+    engine: engineItems,
+    engineBytes,
+    process,
+    residentBytes: sumBytes(process) + (engine.description.backend === 'cpu' ? engineBytes : 0),
+    spilledGroups: plan.spilledGroups,
+    availableBytes: Math.max(0, memoryBudgetBytes - engine.memoryUsedBytes()),
+  };
+}
+
+/** A shard is received in chunks into memory that is kept for the next shard. */
+function receivedBytes({ embedding, block, head }: Workload): number {
+  const largest = Math.max(...[embedding, block, head].map(storedBytes));
+  return largest + Math.min(2 * largest, UNCOLLECTED_BYTES);
+}
+
+function storedBytes(shard: ShardDescriptor | undefined): number {
+  return shard?.tensors.reduce((sum, { bytes }) => sum + bytes, 0) ?? 0;
+}
+
+function sumBytes(items: readonly MemoryItem[]): number {
+  return items.reduce((sum, { bytes }) => sum + bytes, 0);
+}

@@ -1,0 +1,68 @@
+/** Memory that was planned before a job, and what its nodes really took. */
+import { join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import type { JobPlan, NodePlan } from '@secateur/proto/plan';
+import { Cluster } from '../support/cluster.js';
+import { runCommand } from '../support/command.js';
+import { prune, pruneSpec } from '../support/jobs.js';
+import { fixturePath, modelPath, withTemporaryFolder } from '../support/paths.js';
+
+/** JavaScript's own memory varies from run to run, and with small models it is most of all. */
+const TOLERANCE = 0.2;
+
+const memoryOf = ({ memory }: NodePlan): NonNullable<NodePlan['memory']> => {
+  if (memory === undefined) throw new Error('no plan of memory');
+  return memory;
+};
+
+describe('planning', () => {
+  test('tells shards, groups, operations and memory without an output folder, and the job takes that memory', () =>
+    withTemporaryFolder(async (folder) => {
+      await using cluster = await Cluster.start({ nodes: 2 });
+      const plan: JobPlan = await cluster.client.planJob(pruneSpec('books-qwen2', ''));
+      expect(plan.shards.map(({ id }) => id)).toEqual(['embedding', 'block/0', 'block/1', 'block/2', 'block/3']);
+      expect(plan.weights).toBe(plan.shards.reduce((sum, { weights }) => sum + weights, 0));
+      expect(plan.nodes.map(({ groups }) => groups).reduce((sum, groups) => sum + groups, 0)).toBe(plan.groups);
+      // Two operations per weight and token; nobody reads what the last block gives.
+      const tokens = plan.samples * plan.sequenceLength;
+      expect(plan.flops['propagate']).toBe(2 * tokens * plan.weights * (3 / 4));
+      expect(plan.flops['allocate']).toBe(2 * plan.samples * plan.weights);
+      for (const node of plan.nodes) {
+        const { engine, engineBytes, process, residentBytes } = memoryOf(node);
+        expect(node.fits).toBe(true);
+        expect(engine.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(engineBytes);
+        expect(process.reduce((sum, { bytes }) => sum + bytes, engineBytes)).toBe(residentBytes);
+      }
+      const report = await prune(cluster.client, 'planned', pruneSpec('books-qwen2', join(folder, 'pruned')));
+      for (const { plannedResidentBytes, peakResidentBytes } of report.nodes) {
+        expect(Math.abs(peakResidentBytes / plannedResidentBytes - 1)).toBeLessThan(TOLERANCE);
+      }
+    }));
+
+  test('a job that does not fit its nodes is told so by the plan, and refused before any work', () =>
+    withTemporaryFolder(async (folder) => {
+      await using cluster = await Cluster.start({ nodes: 1, memory: '20MiB' });
+      const output = join(folder, 'pruned');
+      const [node] = (await cluster.client.planJob(pruneSpec('books-qwen2', output))).nodes;
+      expect(node).toMatchObject({ fits: false, reason: '' });
+      await expect(prune(cluster.client, 'too-large', pruneSpec('books-qwen2', output))).rejects.toThrow(
+        new RegExp(
+          `needs ${node?.memory?.engineBytes} bytes here .* hidden states .* ${20 * 2 ** 20} of the memory budget .* Use more nodes`,
+        ),
+      );
+    }));
+});
+
+test('secateur plan shows the plan to people and as JSON', async () => {
+  const calibration = fixturePath('calibration', 'books-opt-calibration.safetensors');
+  const args = ['plan', '--model', modelPath('books-opt'), '--calibration', calibration, '--sparsity', '0.8', '--nodes', '1'];
+  const shown = await runCommand(args);
+  expect(shown.exitCode).toBe(0);
+  for (const text of ['embedding', 'block/0 … block/', '80.00 %', 'hidden states', 'resident memory of the process', 'It fits']) {
+    expect(shown.stdout).toContain(text);
+  }
+  const { exitCode, stdout } = await runCommand([...args, '--json']);
+  expect(exitCode).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ groups: 16, nodes: [{ name: 'node-0', groups: 16, fits: true, reason: null }] });
+  expect((await runCommand(['plan', '--model', '/nowhere', '--calibration', calibration, '--sparsity', '0.8'])).exitCode).toBe(2);
+});

@@ -1,0 +1,203 @@
+// What a job takes is what was planned for it.
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend_under_test.h"
+#include "reference_block.h"
+#include "secateur/backend.h"
+
+using namespace secateur;
+
+namespace {
+
+constexpr std::size_t kGroups = 3;
+constexpr std::size_t kSamples = 2;
+constexpr std::uint64_t kPlenty = std::uint64_t{1} << 30;
+
+struct Job {
+  const char* name;
+  Architecture architecture;
+  Compute compute;
+  // 0: the loss is measured, nothing is pruned.
+  double sparsity;
+  std::size_t length;
+};
+
+const Architecture kGated = {
+    96, 160, 4, 2, 24, 512, 128, Normalization::kRms, 1e-6, PositionEncoding::kRotary, 10000.0, 0, FeedForward::kGatedSilu};
+const Architecture kPlain = {
+    96, 160, 4, 4, 24, 512, 128, Normalization::kLayer, 1e-5, PositionEncoding::kLearned, 0, 2, FeedForward::kRelu};
+
+const Job kJobs[] = {
+    {"gated, dense enough to multiply densely", kGated, Compute::kF32, 0.5, 20},
+    {"gated, sparse", kGated, Compute::kF32, 0.8, 20},
+    {"plain, sparse, long", kPlain, Compute::kF32, 0.8, 96},
+    {"gated, bf16", kGated, Compute::kBF16, 0.7, 20},
+    {"gated, measured", kGated, Compute::kF32, 0, 20},
+    {"plain, measured, long", kPlain, Compute::kF32, 0, 96},
+};
+
+using Tensors = std::map<TensorRole, std::vector<float>>;
+
+struct Shard {
+  Shard(Tensors tensors, const Architecture& architecture) : values(std::move(tensors)) {
+    for (const auto& [role, data] : values) {
+      TensorView view;
+      view.role = role;
+      view.element_type = ElementType::kF32;
+      view.shape = test::shape_of(role, architecture);
+      view.bytes = {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)};
+      views.push_back(view);
+    }
+  }
+  std::vector<TensorLayout> layouts() const { return {views.begin(), views.end()}; }
+
+  Tensors values;
+  std::vector<TensorView> views;
+};
+
+std::size_t elements_of(TensorRole role, const Architecture& architecture) {
+  std::size_t elements = 1;
+  for (const std::size_t size : test::shape_of(role, architecture)) elements *= size;
+  return elements;
+}
+
+Shard random_shard(const std::vector<TensorRole>& roles, const Architecture& architecture) {
+  Tensors tensors;
+  for (const TensorRole role : roles) {
+    std::vector<float>& values = tensors[role];
+    values.resize(elements_of(role, architecture));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 7 % 13) / 13.0F - 0.4F;
+  }
+  return Shard(std::move(tensors), architecture);
+}
+
+struct Model {
+  explicit Model(const Architecture& a)
+      : embedding(random_shard(a.position_encoding == PositionEncoding::kLearned
+                                   ? std::vector{TensorRole::kTokenEmbedding, TensorRole::kPositionEmbedding}
+                                   : std::vector{TensorRole::kTokenEmbedding},
+                               a)),
+        block(test::random_block(a, false, 1), a),
+        head(random_shard(a.normalization == Normalization::kLayer
+                              ? std::vector{TensorRole::kFinalNormWeight, TensorRole::kFinalNormBias, TensorRole::kHeadWeight}
+                              : std::vector{TensorRole::kFinalNormWeight, TensorRole::kHeadWeight},
+                          a)) {}
+  Shard embedding;
+  Shard block;
+  Shard head;
+};
+
+Workload workload_of(const Job& job, const Model& model) {
+  Workload workload;
+  workload.embedding = model.embedding.layouts();
+  workload.block = model.block.layouts();
+  if (job.sparsity == 0) workload.head = model.head.layouts();
+  workload.groups = kGroups;
+  workload.samples_per_group = kSamples;
+  workload.sequence_length = job.length;
+  workload.allocation_samples = job.sparsity == 0 ? 0 : kGroups * kSamples;
+  workload.sparsity = job.sparsity;
+  return workload;
+}
+
+bool is_projection(TensorRole role) {
+  return role != TensorRole::kHeadWeight && std::string(name_of(role)).ends_with("-weight") &&
+         std::string(name_of(role)).find("norm") == std::string::npos;
+}
+
+void prune_block(BackendSession& session, const Job& job, const Model& model, CallContext& context) {
+  std::vector<SiteStatistics> statistics;
+  for (std::uint32_t group = 0; group < kGroups; ++group) statistics = session.collect_statistics("block", group, context);
+  std::vector<std::pair<TensorRole, std::vector<std::uint8_t>>> masks;
+  for (const TensorView& tensor : model.block.views) {
+    if (!is_projection(tensor.role)) continue;
+    AllocationInput input;
+    input.samples = kGroups * kSamples;
+    input.target_sparsity = job.sparsity;
+    const std::vector<float> mean_squares(tensor.shape[1], 1.0F);
+    std::vector<float> last_inputs(input.samples * tensor.shape[1]);
+    for (std::size_t i = 0; i < last_inputs.size(); ++i) last_inputs[i] = static_cast<float>(i % 7) - 3.0F;
+    input.mean_squares = mean_squares;
+    input.last_inputs = last_inputs;
+    masks.emplace_back(tensor.role, session.allocate_rows("block", tensor.role, input, {}, context).mask);
+  }
+  for (const auto& [role, mask] : masks) session.apply_mask("block", role, mask, context);
+}
+
+void run(BackendSession& session, const Job& job, const Model& model) {
+  CallContext context;
+  session.load_shard("embedding", model.embedding.views, context);
+  for (std::uint32_t group = 0; group < kGroups; ++group) {
+    session.embed("embedding", {group, kSamples, job.length, std::vector<std::int32_t>(kSamples * job.length, 5)}, context);
+  }
+  session.release_shard("embedding");
+  session.load_shard("block", model.block.views, context);
+  session.load_shard("next", model.block.views, context);
+  if (job.sparsity > 0) prune_block(session, job, model, context);
+  for (std::uint32_t group = 0; group < kGroups; ++group) session.propagate("block", group, context);
+  session.release_shard("block");
+  if (job.sparsity > 0) return;
+  session.load_shard("head", model.head.views, context);
+  for (std::uint32_t group = 0; group < kGroups; ++group) session.propagate("next", group, context);
+  session.release_shard("next");
+  for (std::uint32_t group = 0; group < kGroups; ++group) session.measure_loss("head", group, context);
+}
+
+}  // namespace
+
+TEST_CASE("a job takes no more memory than planned, and nearly as much") {
+  for (const Job& job : kJobs) {
+    CAPTURE(job.name);
+    if (job.compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
+    const Model model(job.architecture);
+    const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
+    const std::uint64_t before = backend->memory_used_bytes();
+    const Workload workload = workload_of(job, model);
+    const MemoryPlan plan = backend->plan_session(job.architecture, job.compute, workload);
+    CAPTURE(plan.step);
+    const std::unique_ptr<BackendSession> session = backend->open_session(job.architecture, job.compute, workload);
+    run(*session, job, model);
+    const std::uint64_t taken = backend->memory_peak_bytes() - before;
+    CHECK(taken <= plan.bytes());
+    CHECK(taken >= plan.bytes() * 9 / 10);
+  }
+}
+
+TEST_CASE("a job that does not fit is refused before it begins, with what it needs") {
+  const Job& job = kJobs[0];
+  const Model model(job.architecture);
+  const Workload workload = workload_of(job, model);
+  const std::uint64_t needed = test::open_backend(2, kPlenty)->plan_session(job.architecture, job.compute, workload).bytes();
+  const std::unique_ptr<Backend> backend = test::open_backend(2, needed - 1);
+  try {
+    backend->open_session(job.architecture, job.compute, workload);
+    FAIL("no error");
+  } catch (const OutOfMemory& error) {
+    CHECK(error.needed_bytes() == needed);
+    CHECK(error.available_bytes() == needed - 1);
+    CHECK(std::string(error.what()).find("hidden states") != std::string::npos);
+  }
+  const std::unique_ptr<Backend> enough = test::open_backend(2, needed);
+  run(*enough->open_session(job.architecture, job.compute, workload), job, model);
+}
+
+TEST_CASE("a workload that contradicts the architecture is refused") {
+  const Job& job = kJobs[0];
+  const Model model(job.architecture);
+  const std::unique_ptr<Backend> backend = test::open_backend(1, kPlenty);
+  const auto check_refused = [&](auto change) {
+    Workload workload = workload_of(job, model);
+    change(workload);
+    CHECK_THROWS_AS(backend->plan_session(job.architecture, job.compute, workload), Error);
+  };
+  check_refused([](Workload& workload) { workload.block.pop_back(); });
+  check_refused([](Workload& workload) { workload.embedding.clear(); });
+  check_refused([](Workload& workload) { workload.block = workload.embedding; });
+  check_refused([](Workload& workload) { workload.sequence_length = 0; });
+  check_refused([](Workload& workload) { workload.sparsity = 1; });
+  check_refused([](Workload& workload) { workload.block[0].shape = {1, 1}; });
+}
