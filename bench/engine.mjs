@@ -19,12 +19,21 @@ async function readCases(program) {
   );
 }
 
-/** @returns {Promise<Record<string, string>>} tables by name */
-export async function benchEngine() {
+async function build() {
   const options = ['-DCMAKE_BUILD_TYPE=Release', '-DSECATEUR_BENCH=ON', '-DSECATEUR_TESTS=ON', '-DSECATEUR_CUDA=OFF'];
   await requireCommand('cmake', ['-S', nativeFolder, '-B', folder, ...options], { quiet: true });
   await requireCommand('cmake', ['--build', folder, '--parallel', '2', '--target', 'bench_forward', 'bench_allocation'], { quiet: true });
-  const forward = await readCases('bench/bench_forward');
+}
+
+/** Blocks of several shapes against the matrix library on the same shapes. */
+export async function measureForward() {
+  await build();
+  return readCases('bench/bench_forward');
+}
+
+/** @returns {Promise<Record<string, string>>} tables by name */
+export async function benchEngine() {
+  const forward = await measureForward();
   const allocation = await readCases('test/allocation/bench_allocation');
   return {
     forward: markdownTable(

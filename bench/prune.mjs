@@ -1,115 +1,16 @@
 // A whole `secateur prune`: wall time against the sum of its steps, peak memory of its processes, what tracing costs; and start-up of the command.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { workspaceRoot } from '../scripts/lib/workspace-root.mjs';
+import { runSecateur } from './run-secateur.mjs';
+import { writeSyntheticModel } from './synthetic-model.mjs';
 import { markdownTable, median } from './table.mjs';
 
-const command = join(workspaceRoot, 'packages/cli/bin/secateur.js');
 const ROUNDS = 3;
 const HELP_ROUNDS = 9;
-
-/** Peak resident MiB of the processes below one, by what they run. @param {number} pid @param {Map<string, number>} peaks */
-function samplePeaks(pid, peaks) {
-  for (const entry of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    try {
-      const status = readFileSync(`/proc/${entry}/status`, 'utf8');
-      if (Number(entry) !== pid && !status.includes(`\nPPid:\t${pid}\n`)) continue;
-      const args = readFileSync(`/proc/${entry}/cmdline`, 'utf8').split('\0');
-      const role = args[2] === 'serve' ? 'orchestrator' : args[2] === 'node' ? 'kernel node' : 'command';
-      const peak = Number(/VmHWM:\s*(\d+) kB/.exec(status)?.[1] ?? 0) / 1024;
-      peaks.set(role, Math.max(peaks.get(role) ?? 0, peak));
-    } catch {
-      // The process ended while it was looked at.
-    }
-  }
-}
-
-/**
- * @param {readonly string[]} args
- * @returns {Promise<{ seconds: number, output: string, peaks: Map<string, number> }>}
- */
-async function run(args) {
-  const started = performance.now();
-  const child = spawn(process.execPath, [command, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
-  let output = '';
-  child.stdout.setEncoding('utf8').on('data', (text) => {
-    output += text;
-  });
-  /** @type {Map<string, number>} */
-  const peaks = new Map();
-  const sampler = setInterval(() => samplePeaks(child.pid ?? 0, peaks), 50);
-  const [code] = await once(child, 'close');
-  clearInterval(sampler);
-  if (code !== 0) throw new Error(`secateur ${args.join(' ')} failed`);
-  return { seconds: (performance.now() - started) / 1000, output, peaks };
-}
-
-/** A Qwen2 checkpoint with random weights and matching ids. @param {string} folder */
-async function writeSyntheticModel(folder) {
-  const [hidden, intermediate, layers, heads, keyHeads, vocabulary] = [1024, 2816, 4, 16, 4, 4096];
-  /** @type {[string, number[]][]} */
-  const tensors = [['model.embed_tokens.weight', [vocabulary, hidden]]];
-  for (let layer = 0; layer < layers; layer++) {
-    const key = (hidden / heads) * keyHeads;
-    const prefix = `model.layers.${layer}`;
-    tensors.push([`${prefix}.input_layernorm.weight`, [hidden]], [`${prefix}.post_attention_layernorm.weight`, [hidden]]);
-    for (const [name, rows] of /** @type {[string, number][]} */ ([
-      ['q_proj', hidden],
-      ['k_proj', key],
-      ['v_proj', key],
-    ])) {
-      tensors.push([`${prefix}.self_attn.${name}.weight`, [rows, hidden]], [`${prefix}.self_attn.${name}.bias`, [rows]]);
-    }
-    tensors.push([`${prefix}.self_attn.o_proj.weight`, [hidden, hidden]], [`${prefix}.mlp.gate_proj.weight`, [intermediate, hidden]]);
-    tensors.push([`${prefix}.mlp.up_proj.weight`, [intermediate, hidden]], [`${prefix}.mlp.down_proj.weight`, [hidden, intermediate]]);
-  }
-  tensors.push(['model.norm.weight', [hidden]]);
-  /** @type {Record<string, object>} */
-  const header = {};
-  let offset = 0;
-  for (const [name, shape] of tensors) {
-    const end = offset + 2 * shape.reduce((product, size) => product * size, 1);
-    header[name] = { dtype: 'BF16', shape, data_offsets: [offset, end] };
-    offset = end;
-  }
-  let state = 1;
-  const random = () => ((state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32 - 0.5) * 0.1;
-  const data = new Uint16Array(offset / 2);
-  const bits = new DataView(new ArrayBuffer(4));
-  for (let index = 0; index < data.length; index++) {
-    bits.setFloat32(0, random());
-    data[index] = bits.getUint16(0);
-  }
-  const writeTensors = (/** @type {object} */ content, /** @type {Buffer} */ bytes) => {
-    const json = Buffer.from(JSON.stringify(content));
-    const length = Buffer.alloc(8);
-    length.writeBigUInt64LE(BigInt(json.byteLength));
-    return Buffer.concat([length, json, bytes]);
-  };
-  await writeFile(join(folder, 'model.safetensors'), writeTensors(header, Buffer.from(data.buffer)));
-  const ids = Int32Array.from({ length: 16 * 512 }, (_, index) => (index * 97) % vocabulary);
-  const idHeader = { input_ids: { dtype: 'I32', shape: [16, 512], data_offsets: [0, ids.byteLength] } };
-  await writeFile(join(folder, 'ids.safetensors'), writeTensors(idHeader, Buffer.from(ids.buffer)));
-  await writeFile(
-    join(folder, 'config.json'),
-    JSON.stringify({
-      model_type: 'qwen2',
-      hidden_size: hidden,
-      intermediate_size: intermediate,
-      num_hidden_layers: layers,
-      num_attention_heads: heads,
-      num_key_value_heads: keyHeads,
-      vocab_size: vocabulary,
-      max_position_embeddings: 2048,
-      rms_norm_eps: 1e-6,
-      tie_word_embeddings: true,
-    }),
-  );
-}
 
 /** @returns {Promise<Record<string, string>>} tables by name */
 export async function benchPrune() {
@@ -128,7 +29,7 @@ export async function benchPrune() {
     const memory = [];
     let outputs = 0;
     const prune = (/** @type {string} */ model, /** @type {string} */ data, /** @type {string[]} */ extra) =>
-      run([
+      runSecateur([
         'prune',
         '--model',
         model,
@@ -170,7 +71,7 @@ export async function benchPrune() {
     const help = [];
     const empty = [];
     for (let round = 0; round < HELP_ROUNDS; round++) {
-      help.push((await run(['--help'])).seconds);
+      help.push((await runSecateur(['--help'])).seconds);
       const started = performance.now();
       await once(spawn(process.execPath, ['-e', '0']), 'close');
       empty.push((performance.now() - started) / 1000);

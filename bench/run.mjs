@@ -1,16 +1,17 @@
 // Measures the engine, the wire and the whole command, each beside a peer or a limit in the same run.
 //   npm run bench                 prints the tables
 //   npm run bench -- --write      also puts them into docs/performance.md
-//   npm run bench -- fetch        only one of: engine, fetch, prune
+//   npm run bench -- fetch        only one of: engine, fetch, jobs, prune
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { workspaceRoot } from '../scripts/lib/workspace-root.mjs';
 import { benchEngine } from './engine.mjs';
 import { benchFetch } from './fetch.mjs';
+import { benchJobs } from './jobs.mjs';
 import { benchPrune } from './prune.mjs';
 import { writeSection } from './write-section.mjs';
 
-const benches = { engine: benchEngine, fetch: benchFetch, prune: benchPrune };
+const benches = { engine: benchEngine, fetch: benchFetch, jobs: benchJobs, prune: benchPrune };
 const args = process.argv.slice(2);
 const write = args.includes('--write');
 const chosen = args.filter((argument) => argument !== '--write');

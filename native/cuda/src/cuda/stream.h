@@ -5,10 +5,12 @@
 
 #include <chrono>
 #include <cstddef>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "cuda/cuda_error.h"
+#include "cuda/profiler_range.h"
 #include "secateur/call_context.h"
 
 namespace secateur::gpu {
@@ -49,7 +51,8 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
-// Times the phases of one call on one stream. Device time is tied to the host's clock at the end of every call, so that it cannot drift.
+// Times the phases of one call on one stream, and shows profilers when each was queued. Device time is tied to the host's clock at the end
+// of every call, so that it cannot drift.
 class Timeline {
  public:
   explicit Timeline(const Stream& stream) : stream_(stream) {}
@@ -59,13 +62,16 @@ class Timeline {
     Mark mark{phase, flops, bytes, take_event()};
     mark.event.record(stream_);
     marks_.push_back(std::move(mark));
+    range_.emplace(phase);
   }
 
   // Waits for the stream and records the phases. Throws what went wrong on the device.
   void finish(CallContext& context, const char* operation) {
     Event end = take_event();
     end.record(stream_);
+    range_.emplace(operation);
     stream_.synchronize(operation);
+    range_.reset();
     const CallContext::Clock::time_point anchor = CallContext::Clock::now();
     const auto before_anchor = [&](const Event& event) {
       float milliseconds = 0;
@@ -83,7 +89,10 @@ class Timeline {
   }
 
   // Forgets what a call that failed has begun.
-  void abandon() { marks_.clear(); }
+  void abandon() {
+    marks_.clear();
+    range_.reset();
+  }
 
  private:
   struct Mark {
@@ -103,6 +112,7 @@ class Timeline {
   const Stream& stream_;
   std::vector<Mark> marks_;
   std::vector<Event> free_events_;
+  std::optional<ProfilerRange> range_;
 };
 
 }  // namespace secateur::gpu
