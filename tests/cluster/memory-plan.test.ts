@@ -1,14 +1,26 @@
 /** Memory that was planned before a job, and what its nodes really took. */
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
+import { Allocation, Score } from '@secateur/proto/allocation';
+import { JobState } from '@secateur/proto/job';
 import type { JobPlan, NodePlan } from '@secateur/proto/plan';
-import { Cluster } from '../support/cluster.js';
+import { Cluster, ServiceProcess } from '../support/cluster.js';
 import { runCommand } from '../support/command.js';
-import { prune, pruneSpec } from '../support/jobs.js';
+import { eventually, prune, pruneSpec } from '../support/jobs.js';
 import { fixturePath, modelPath, withTemporaryFolder } from '../support/paths.js';
 
 /** JavaScript's own memory varies from run to run, and with small models it is most of all. */
 const TOLERANCE = 0.2;
+
+/** A search that takes long enough for things to happen meanwhile. */
+const SLOW = {
+  score: Score.WANDA,
+  allocation: Allocation.TRIM,
+  iterations: 1000,
+  learningRates: [],
+  negativeLearningRates: [],
+  forbidNegativeLearningRates: false,
+};
 
 const memoryOf = ({ memory }: NodePlan): NonNullable<NodePlan['memory']> => {
   if (memory === undefined) throw new Error('no plan of memory');
@@ -47,11 +59,33 @@ describe('planning', () => {
       expect(node).toMatchObject({ fits: false, reason: '' });
       await expect(prune(cluster.client, 'too-large', pruneSpec('books-qwen2', output))).rejects.toThrow(
         new RegExp(
-          `needs ${node?.memory?.engineBytes} bytes here .* hidden states .* ${20 * 2 ** 20} of the memory budget .* Use more nodes`,
+          `node-0 .* needs ${node?.memory?.engineBytes} bytes here .* hidden states .* ${20 * 2 ** 20} of the memory budget .* Use more nodes`,
         ),
       );
     }));
 });
+
+test('a node that comes back with too little memory is left out, and the job goes on', () =>
+  withTemporaryFolder(async (folder) => {
+    await using cluster = await Cluster.start({ nodes: 2 });
+    const { client } = cluster;
+    const spec = pruneSpec('books-qwen2', join(folder, 'pruned'), { options: SLOW });
+    await client.createJob({ jobId: 'shrunk', spec });
+    await eventually(async () => (await client.getJob('shrunk')).finishedLayers > 0, 'a layer is finished');
+    const lost = (await client.listNodes()).find(({ description }) => description?.name === 'node-1');
+    if (lost === undefined) throw new Error('node-1 is not listed');
+    const healthy = async (): Promise<boolean> => (await client.listNodes()).some((node) => node.address === lost.address && node.healthy);
+    await cluster.nodes[1]?.signal('SIGKILL');
+    await eventually(async () => !(await healthy()), 'the node is lost');
+    const small = await ServiceProcess.start(['node', '--listen', lost.address, '--memory', '1MiB', '--backend', 'cpu']);
+    try {
+      await eventually(healthy, 'the node is healthy again');
+      expect((await client.getJob('shrunk')).state).toBe(JobState.RUNNING);
+      expect((await client.waitForJob('shrunk')).state).toBe(JobState.SUCCEEDED);
+    } finally {
+      await small.process.signal('SIGTERM');
+    }
+  }));
 
 test('secateur plan shows the plan to people and as JSON', async () => {
   const calibration = fixturePath('calibration', 'books-opt-calibration.safetensors');
@@ -64,5 +98,7 @@ test('secateur plan shows the plan to people and as JSON', async () => {
   const { exitCode, stdout } = await runCommand([...args, '--json']);
   expect(exitCode).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({ groups: 16, nodes: [{ name: 'node-0', groups: 16, fits: true, reason: null }] });
+  // What prune would refuse, plan does too.
+  expect((await runCommand([...args, '--out', modelPath('books-opt')])).stderr).toContain('--out');
   expect((await runCommand(['plan', '--model', '/nowhere', '--calibration', calibration, '--sparsity', '0.8'])).exitCode).toBe(2);
 });

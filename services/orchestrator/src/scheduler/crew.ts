@@ -85,10 +85,13 @@ export class Crew {
   async report(): Promise<NodeReport[]> {
     await Promise.all(
       [...this.members].map(async ({ node }) => {
-        const report = this.reports.get(node.address);
         // A node that does not answer any more has done its work all the same.
-        await node.describe().catch(() => undefined);
-        if (report !== undefined) report.peakResidentBytes = node.description?.peakResidentBytes ?? 0;
+        const peakResidentBytes = await node.describe().then(
+          () => node.description?.peakResidentBytes ?? 0,
+          () => 0,
+        );
+        const report = this.reports.get(node.address);
+        if (report !== undefined) this.reports.set(node.address, { ...report, peakResidentBytes });
       }),
     );
     return [...this.reports.values()];
@@ -105,6 +108,7 @@ export class Crew {
       .filter((node) => !taken.has(node) && (this.losses.get(node) ?? 0) < MAXIMUM_LOSSES)
       .slice(0, Math.max(0, this.maximumNodes - this.members.size));
     if (candidates.length === 0) return;
+    const joiningLate = this.members.size > 0;
     const context = this.contextFor(this.members.size + candidates.length);
     for (const node of candidates) {
       try {
@@ -119,6 +123,8 @@ export class Crew {
           peakResidentBytes: 0,
         });
       } catch (error) {
+        // The others do without a node that has no room, once they have the work between them.
+        if (joiningLate && isFull(error)) continue;
         if (!isNodeLoss(error)) throw error;
         node.healthy = false;
         continue;
@@ -139,4 +145,8 @@ export class Crew {
     this.events.onLost(member.node, reason);
     void member.close();
   }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof SecateurError && error.reason === 'RESOURCE_EXHAUSTED';
 }

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { SecateurError } from '@secateur/core';
 import type { AllocatedRows, AllocateRowsRequest, CollectStatisticsResponse, MaskDescriptor } from '@secateur/proto/kernel_service';
 import type { Architecture, Compute, ShardDescriptor } from '@secateur/proto/model';
-import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { Workload } from '@secateur/proto/plan';
+import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { PoolNode } from './node-pool.js';
 
 const CONTROL_TIMEOUT_MS = 30_000;
@@ -43,7 +43,11 @@ export class NodeSession {
 
   static async open(node: PoolNode, context: SessionContext, signal: AbortSignal): Promise<NodeSession> {
     const sessionId = `${context.jobId}.${randomUUID()}`;
-    const { plan } = await node.kernel.openSession({ sessionId, ...context }, { timeoutMs: CONTROL_TIMEOUT_MS, signal });
+    const { plan } = await node.kernel
+      .openSession({ sessionId, ...context }, { timeoutMs: CONTROL_TIMEOUT_MS, signal })
+      .catch((error: unknown) => {
+        throw named(node, error);
+      });
     return new NodeSession(node, sessionId, context, plan?.residentBytes ?? 0);
   }
 
@@ -146,4 +150,11 @@ export class NodeSession {
   private wrongAnswer(projection: string, what: string): SecateurError {
     return new SecateurError('CORRUPT_DATA', `Node ${this.node.name} answered ${projection} with ${what}.`);
   }
+}
+
+/** An error of a node with the node's name in front. */
+function named(node: PoolNode, error: unknown): unknown {
+  if (!(error instanceof SecateurError)) return error;
+  const { reason, metadata, violations } = error;
+  return new SecateurError(reason, `${node.name} (${node.address}): ${error.message}`, { cause: error, metadata, violations });
 }
