@@ -198,6 +198,9 @@ TEST_CASE("a workload that contradicts the architecture is refused") {
   check_refused([](Workload& workload) { workload.embedding.clear(); });
   check_refused([](Workload& workload) { workload.block = workload.embedding; });
   check_refused([](Workload& workload) { workload.sequence_length = 0; });
+  check_refused([](Workload& workload) { workload.sequence_length = 129; });
+  check_refused([](Workload& workload) { workload.allocation_samples = std::size_t{1} << 25; });
+  check_refused([](Workload& workload) { workload.groups = workload.samples_per_group = std::size_t{1} << 24; });
   check_refused([](Workload& workload) { workload.sparsity = 1; });
   check_refused([](Workload& workload) { workload.block[0].shape = {1, 1}; });
 }

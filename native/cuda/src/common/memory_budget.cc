@@ -12,8 +12,13 @@ namespace secateur {
 namespace {
 
 constexpr std::align_val_t kAlignment{64};
+#ifdef __SANITIZE_ADDRESS__
+// Nothing is large: only what the allocator gives is watched for accesses out of bounds.
+constexpr std::size_t kLargeBytes = SIZE_MAX;
+#else
 // A huge page.
 constexpr std::size_t kLargeBytes = std::size_t{2} << 20;
+#endif
 
 }  // namespace
 

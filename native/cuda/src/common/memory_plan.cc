@@ -16,8 +16,6 @@ std::uint64_t sum(const std::vector<MemoryItem>& items) noexcept {
 
 std::uint64_t MemoryPlan::bytes() const noexcept { return sum(items); }
 
-std::uint64_t MemoryPlan::pinned_bytes() const noexcept { return sum(pinned); }
-
 void PeakStep::consider(const std::string& step, std::vector<MemoryItem> items) {
   if (!peak_.items.empty() && sum(items) <= peak_.bytes()) return;
   peak_.step = step;

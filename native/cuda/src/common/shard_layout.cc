@@ -13,6 +13,9 @@ namespace {
 // Far above any model. Every dimension of a tensor obeys it, so that no count of elements or bytes overflows.
 constexpr std::size_t kMaximumSize = std::size_t{1} << 24;
 
+// Values of hidden states; so that no sum of bytes overflows.
+constexpr double kMaximumStates = 1e15;
+
 void check_size(std::size_t size, const char* field) {
   if (size == 0 || size > kMaximumSize) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -203,8 +206,20 @@ void check_workload(const Workload& workload, const Architecture& architecture) 
   check_size(workload.groups, "groups");
   check_size(workload.samples_per_group, "samplesPerGroup");
   check_size(workload.sequence_length, "sequenceLength");
-  if (workload.allocation_samples > kMaximumSize || !(workload.sparsity >= 0 && workload.sparsity < 1)) {
-    throw Error(ErrorCode::kInvalidArgument, "allocationSamples or sparsity of the workload is out of range.");
+  if (workload.sequence_length > architecture.maximum_positions) {
+    throw Error(ErrorCode::kInvalidArgument, "sequenceLength is " + std::to_string(workload.sequence_length) +
+                                                 "; the model takes at most " + std::to_string(architecture.maximum_positions) +
+                                                 " tokens.");
+  }
+  if (workload.allocation_samples > kMaximumSize) check_size(workload.allocation_samples, "allocationSamples");
+  if (!(workload.sparsity >= 0 && workload.sparsity < 1)) {
+    throw Error(ErrorCode::kInvalidArgument, "The sparsity of the workload must be from 0 to below 1.");
+  }
+  const std::size_t width = std::max({architecture.hidden_size, architecture.query_width(), architecture.intermediate_size});
+  const double states = static_cast<double>(workload.groups) * static_cast<double>(workload.samples_per_group) *
+                        static_cast<double>(workload.sequence_length) * static_cast<double>(width);
+  if (states > kMaximumStates) {
+    throw Error(ErrorCode::kInvalidArgument, "groups x samplesPerGroup x sequenceLength are more tokens than can be planned for.");
   }
 }
 
