@@ -204,21 +204,6 @@ AllocatedRows spread_uniformly(const AllocationInput& input, const allocation::L
   return result;
 }
 
-AllocatedRows search(const AllocationInput& input, const allocation::LookUp& look_up, float target, const AllocationOptions& options,
-                     CallContext& context) {
-  allocation::SearchOutcome outcome = allocation::search_rows(input.rows, input.columns, look_up, target, options, context);
-  AllocatedRows result;
-  result.baseline_quality = outcome.baseline_quality;
-  result.best_quality = outcome.best_quality;
-  result.learning_rate = outcome.learning_rate;
-  result.best_step = outcome.best_step;
-  result.variance_before = outcome.variance_before;
-  result.variance_after = outcome.variance_after;
-  result.row_sparsities = std::move(outcome.row_sparsities);
-  result.steps = std::move(outcome.steps);
-  return result;
-}
-
 }  // namespace
 
 std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
@@ -239,8 +224,8 @@ AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, 
   CurveReader reader(swept, columns, budget, stream, timeline, context);
   const allocation::LookUp look_up = std::ref(reader);
 
-  AllocatedRows result =
-      options.allocation == Allocation::kTrim ? search(input, look_up, target, options, context) : spread_uniformly(input, look_up, target);
+  AllocatedRows result = options.allocation == Allocation::kTrim ? allocation::search_rows(rows, columns, look_up, target, options, context)
+                                                                 : spread_uniformly(input, look_up, target);
   result.dropped_per_row.resize(rows);
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t count = allocation::dropped_count(columns, result.row_sparsities[row]);

@@ -206,18 +206,7 @@ class RowAllocator {
       ensure_swept(curves, counts);
       for (std::size_t row = 0; row < input_.rows; ++row) products[row] = curves.at(row, counts[row]);
     };
-    SearchOutcome outcome = search_rows(input_.rows, input_.columns, look_up, target_, options_, context_);
-
-    AllocatedRows result;
-    result.baseline_quality = outcome.baseline_quality;
-    result.best_quality = outcome.best_quality;
-    result.learning_rate = outcome.learning_rate;
-    result.best_step = outcome.best_step;
-    result.variance_before = outcome.variance_before;
-    result.variance_after = outcome.variance_after;
-    result.row_sparsities = std::move(outcome.row_sparsities);
-    result.steps = std::move(outcome.steps);
-    return result;
+    return search_rows(input_.rows, input_.columns, look_up, target_, options_, context_);
   }
 
   AllocatedRows spread_uniformly() {

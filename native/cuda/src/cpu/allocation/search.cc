@@ -100,18 +100,18 @@ class Search {
 
   bool uniform_won() const { return !learning_rate_.has_value(); }
 
-  SearchOutcome finish() && {
-    SearchOutcome outcome;
-    outcome.baseline_quality = uniform_.quality;
-    outcome.best_quality = best_.quality;
-    outcome.learning_rate = learning_rate_;
-    outcome.best_step = best_step_;
-    outcome.variance_before = variance(uniform_.row_qualities);
-    outcome.variance_after = variance(best_.row_qualities);
-    outcome.row_sparsities = std::move(best_.sparsities);
-    clip_and_recentre(outcome.row_sparsities, target_);
-    outcome.steps = std::move(steps_);
-    return outcome;
+  AllocatedRows finish() && {
+    AllocatedRows result;
+    result.baseline_quality = uniform_.quality;
+    result.best_quality = best_.quality;
+    result.learning_rate = learning_rate_;
+    result.best_step = best_step_;
+    result.variance_before = variance(uniform_.row_qualities);
+    result.variance_after = variance(best_.row_qualities);
+    result.row_sparsities = std::move(best_.sparsities);
+    clip_and_recentre(result.row_sparsities, target_);
+    result.steps = std::move(steps_);
+    return result;
   }
 
  private:
@@ -183,7 +183,7 @@ double variance(std::span<const double> values) {
   return sum / static_cast<double>(values.size() - 1);
 }
 
-SearchOutcome search_rows(std::size_t rows, std::size_t columns, const LookUp& look_up, float target, const AllocationOptions& options,
+AllocatedRows search_rows(std::size_t rows, std::size_t columns, const LookUp& look_up, float target, const AllocationOptions& options,
                           CallContext& context) {
   Search search(rows, columns, look_up, target, options.iterations, context);
   search.try_rates(options.learning_rates);

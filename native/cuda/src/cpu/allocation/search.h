@@ -20,21 +20,11 @@ std::size_t dropped_count(std::size_t columns, float sparsity);
 // Unbiased; 0 for less than two values.
 double variance(std::span<const double> values);
 
-struct SearchOutcome {
-  double baseline_quality = 0;
-  double best_quality = 0;
-  std::optional<double> learning_rate;
-  std::optional<int> best_step;
-  double variance_before = 0;
-  double variance_after = 0;
-  std::vector<float> row_sparsities;
-  std::vector<SearchStep> steps;
-};
-
 // Sets products[row] to those of row `row` with counts[row] weights dropped.
 using LookUp = std::function<void(std::span<const std::size_t> counts, std::span<OutputProducts> products)>;
 
-SearchOutcome search_rows(std::size_t rows, std::size_t columns, const LookUp& look_up, float target, const AllocationOptions& options,
+// What is dropped, and the mask, are left to the caller.
+AllocatedRows search_rows(std::size_t rows, std::size_t columns, const LookUp& look_up, float target, const AllocationOptions& options,
                           CallContext& context);
 
 }  // namespace secateur::allocation
