@@ -87,8 +87,6 @@ export interface EngineMemoryPlan {
   readonly items: readonly MemoryItem[];
   /** Pinned memory of the host beside the memory of a GPU; not counted by the budget. */
   readonly pinned: readonly MemoryItem[];
-  /** Groups whose hidden states are kept in pinned memory because the GPU has no room. */
-  readonly spilledGroups: number;
 }
 
 /** A place in a block whose values feed one or more projections: (query, key, value), (output), (gate, up), (down). */

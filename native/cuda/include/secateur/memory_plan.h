@@ -1,7 +1,6 @@
 // How much memory a job will take on a node, told before anything is loaded.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -23,11 +22,9 @@ struct MemoryPlan {
   std::vector<MemoryItem> items;
   // Pinned memory of the host beside the memory of a device; not counted by the budget.
   std::vector<MemoryItem> pinned;
-  // Of the groups, those whose hidden states are kept in pinned memory because the device has no room.
-  std::size_t spilled_groups = 0;
 
+  // Of the items.
   std::uint64_t bytes() const noexcept;
-  std::uint64_t pinned_bytes() const noexcept;
 };
 
 // The step of a job that takes the most memory; the first of equals.

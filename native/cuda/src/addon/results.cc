@@ -44,7 +44,6 @@ Napi::Value to_value(Napi::Env env, const MemoryPlan& plan) {
   result["step"] = Napi::String::New(env, plan.step);
   result["items"] = to_array(env, plan.items);
   result["pinned"] = to_array(env, plan.pinned);
-  result["spilledGroups"] = Napi::Number::New(env, static_cast<double>(plan.spilled_groups));
   return result;
 }
 

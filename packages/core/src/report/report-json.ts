@@ -114,7 +114,6 @@ export interface JobPlanJson {
       readonly engineBytes: number;
       readonly process: readonly MemoryItem[];
       readonly residentBytes: number;
-      readonly spilledGroups: number;
       readonly availableBytes: number;
     } | null;
   }[];

@@ -61,8 +61,6 @@ export interface MemoryPlan {
   process: MemoryItem[];
   /** The most memory of the host that the process takes. */
   residentBytes: number;
-  /** Calibration groups whose hidden states do not fit the device and are kept in memory of the host. */
-  spilledGroups: number;
   /** What the budget had left for this session when it was planned. */
   availableBytes: number;
 }
@@ -435,7 +433,7 @@ export const MemoryItem: MessageFns<MemoryItem> = {
 };
 
 function createBaseMemoryPlan(): MemoryPlan {
-  return { step: "", engine: [], engineBytes: 0, process: [], residentBytes: 0, spilledGroups: 0, availableBytes: 0 };
+  return { step: "", engine: [], engineBytes: 0, process: [], residentBytes: 0, availableBytes: 0 };
 }
 
 export const MemoryPlan: MessageFns<MemoryPlan> = {
@@ -455,11 +453,8 @@ export const MemoryPlan: MessageFns<MemoryPlan> = {
     if (message.residentBytes !== 0) {
       writer.uint32(40).uint64(message.residentBytes);
     }
-    if (message.spilledGroups !== 0) {
-      writer.uint32(48).uint32(message.spilledGroups);
-    }
     if (message.availableBytes !== 0) {
-      writer.uint32(56).uint64(message.availableBytes);
+      writer.uint32(48).uint64(message.availableBytes);
     }
     return writer;
   },
@@ -522,14 +517,6 @@ export const MemoryPlan: MessageFns<MemoryPlan> = {
               break;
             }
 
-            message.spilledGroups = reader.uint32();
-            continue;
-          }
-          case 7: {
-            if (tag !== 56) {
-              break;
-            }
-
             message.availableBytes = longToNumber(reader.uint64());
             continue;
           }
@@ -560,11 +547,6 @@ export const MemoryPlan: MessageFns<MemoryPlan> = {
         : isSet(object.resident_bytes)
         ? globalThis.Number(object.resident_bytes)
         : 0,
-      spilledGroups: isSet(object.spilledGroups)
-        ? globalThis.Number(object.spilledGroups)
-        : isSet(object.spilled_groups)
-        ? globalThis.Number(object.spilled_groups)
-        : 0,
       availableBytes: isSet(object.availableBytes)
         ? globalThis.Number(object.availableBytes)
         : isSet(object.available_bytes)
@@ -590,9 +572,6 @@ export const MemoryPlan: MessageFns<MemoryPlan> = {
     if (message.residentBytes !== 0) {
       obj.residentBytes = Math.round(message.residentBytes);
     }
-    if (message.spilledGroups !== 0) {
-      obj.spilledGroups = Math.round(message.spilledGroups);
-    }
     if (message.availableBytes !== 0) {
       obj.availableBytes = Math.round(message.availableBytes);
     }
@@ -609,7 +588,6 @@ export const MemoryPlan: MessageFns<MemoryPlan> = {
     message.engineBytes = object.engineBytes ?? 0;
     message.process = object.process?.map((e) => MemoryItem.fromPartial(e)) || [];
     message.residentBytes = object.residentBytes ?? 0;
-    message.spilledGroups = object.spilledGroups ?? 0;
     message.availableBytes = object.availableBytes ?? 0;
     return message;
   },

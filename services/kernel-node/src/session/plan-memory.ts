@@ -46,7 +46,6 @@ export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory,
     engineBytes,
     process,
     residentBytes: sumBytes(process) + (engine.description.backend === 'cpu' ? engineBytes : 0),
-    spilledGroups: plan.spilledGroups,
     availableBytes: Math.max(0, memoryBudgetBytes - engine.memoryUsedBytes()),
   };
 }
