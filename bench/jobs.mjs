@@ -25,7 +25,7 @@ async function countProducts(job) {
   return Object.values(JSON.parse(output).flops).reduce((sum, count) => sum + count, 0);
 }
 
-/** One of `few` and `many` after the other, so that both meet the same machine. @param {string} folder @param {readonly Job[]} jobs */
+/** Jobs that are compared run one after the other, so that both meet the same machine. @param {string} folder @param {readonly Job[]} jobs */
 async function measureJobs(folder, jobs) {
   let outputs = 0;
   const prune = async (/** @type {Job} */ job, /** @type {readonly string[]} */ nodes, /** @type {readonly string[]} */ extra = []) => {

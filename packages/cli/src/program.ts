@@ -71,7 +71,8 @@ function addPrune(program: CheckedCommand): void {
 function addPlan(program: CheckedCommand): void {
   const command = program
     .command('plan')
-    .description('Show what prune would do with the same options: shards, and the memory of every node. Nothing is computed or written.');
+    .description('Show what prune would do with the same options: shards, and the memory of every node. Nothing is computed or written.')
+    .option('--out <dir>', 'folder that prune would write; must not exist');
   withPruneSettings(command)
     .example('secateur plan --model models/Qwen2.5-7B --sparsity 0.7 --calibration text.jsonl --endpoint 10.0.0.4:7400')
     .action(async (options: unknown) => {

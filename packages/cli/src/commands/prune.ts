@@ -16,6 +16,8 @@ import { runJob } from './run-job.js';
 /** What and how to prune, and on which nodes. */
 export interface PruneSettings extends ServiceOptions {
   readonly model: string;
+  /** Not needed to plan. */
+  readonly out?: string;
   readonly sparsity: number;
   readonly calibration: string;
   readonly samples: number;
@@ -63,7 +65,7 @@ export async function prune(options: PruneOptions): Promise<void> {
 }
 
 /** The job a user asks for; paths become absolute because the service may run elsewhere. A job that is only planned names no output. */
-export function toPruneSpec(options: PruneSettings & { readonly out?: string; readonly traceOut?: string }): JobSpec {
+export function toPruneSpec(options: PruneSettings & { readonly traceOut?: string }): JobSpec {
   return JobSpec.fromPartial({
     kind: {
       $case: 'prune',
@@ -93,13 +95,20 @@ export function jobIdOf(spec: JobSpec): string {
   return `prune-${createHash('sha256').update(JobSpec.encode(spec).finish()).digest('hex').slice(0, 16)}`;
 }
 
-/** With an endpoint, only the trace is written by this machine for sure. */
-function pathChecks({ model, calibration, out, traceOut, endpoint }: PruneOptions): PathCheck[] {
-  const local: PathCheck[] = [
+/** What a job reads and writes, where that is on this machine for sure. */
+export function localPathChecks({ model, calibration, out, endpoint }: PruneSettings): PathCheck[] {
+  if (endpoint !== undefined) return [];
+  const output: PathCheck[] = out === undefined ? [] : [{ flag: '--out', path: out, expected: 'is new' }];
+  return [
     { flag: '--model', path: model, expected: 'exists' },
     { flag: '--calibration', path: calibration, expected: 'exists' },
-    { flag: '--out', path: out, expected: 'is new' },
+    ...output,
   ];
+}
+
+/** The trace is always written by this machine. */
+function pathChecks(options: PruneOptions): PathCheck[] {
+  const { traceOut } = options;
   const trace: PathCheck[] = traceOut === undefined ? [] : [{ flag: '--trace-out', path: traceOut, expected: 'folder exists' }];
-  return endpoint === undefined ? [...local, ...trace] : trace;
+  return [...localPathChecks(options), ...trace];
 }

@@ -52,9 +52,8 @@ function formatNode({ address, name, groups, memory, fits, reason }: NodePlan): 
   table.push(['sum, of the memory budget', formatBytes(memory.engineBytes)]);
   for (const { purpose, bytes } of memory.process) table.push([purpose, formatBytes(bytes)]);
   table.push(['resident memory of the process', formatBytes(memory.residentBytes)]);
-  const spilled = memory.spilledGroups > 0 ? ` The hidden states of ${memory.spilledGroups} groups are kept in memory of the host.` : '';
   const verdict = fits
     ? `It fits: ${formatBytes(memory.availableBytes)} are free.`
     : pc.red(`It does not fit: ${formatBytes(memory.availableBytes)} are free. Use more nodes, fewer samples or a larger --memory.`);
-  return [`${title}: ${groups} groups`, table.toString(), `${verdict}${spilled}`];
+  return [`${title}: ${groups} ${groups === 1 ? 'group' : 'groups'}`, table.toString(), verdict];
 }

@@ -1,4 +1,4 @@
-import { JobSpec, JobState } from '@secateur/proto/job';
+import { JobState, type JobSpec } from '@secateur/proto/job';
 import type { Resources } from '../api/resources.js';
 import type { JobLog } from '../jobs/job-log.js';
 import type { JobTrace } from '../jobs/job-trace.js';
@@ -26,8 +26,8 @@ export interface JobRun {
 }
 
 /** The nodes of a run, which tell the job's log when they come and go. */
-export function gatherCrew(run: JobRun, plan: JobPlan, kind: NonNullable<JobSpec['kind']>): Crew {
-  const work = workOf(JobSpec.fromPartial({ kind }));
+export function gatherCrew(run: JobRun, plan: JobPlan, kind: JobSpec['kind']): Crew {
+  const work = workOf(kind);
   const contextFor = (nodes: number): SessionContext => ({
     jobId: run.jobId,
     architecture: plan.model.architecture,

@@ -1,6 +1,5 @@
 import { assignGroups, SecateurError, type PlannedShard } from '@secateur/core';
-import type { JobPlan } from '@secateur/proto/plan';
-import { type NodePlan, type ShardPlan } from '@secateur/proto/plan';
+import type { JobPlan, NodePlan, ShardPlan } from '@secateur/proto/plan';
 import type { JobSpec } from '@secateur/proto/job';
 import type { PoolNode } from '../scheduler/node-pool.js';
 import { countFlops } from './count-flops.js';
@@ -16,7 +15,7 @@ export async function outlineJob(
   allowedRoots: readonly string[],
   signal: AbortSignal,
 ): Promise<JobPlan> {
-  const work = workOf(spec);
+  const work = workOf(spec.kind);
   const input = await openJobInput({ ...work, allowedRoots }, signal);
   try {
     const { model, tokens, groups } = input;

@@ -1,8 +1,7 @@
-import { SecateurError } from '@secateur/core';
+import { SecateurError, type PlannedBlock } from '@secateur/core';
 import { Allocation } from '@secateur/proto/allocation';
 import type { JobSpec } from '@secateur/proto/job';
-import type { Compute } from '@secateur/proto/model';
-import { type ShardDescriptor } from '@secateur/proto/model';
+import type { Compute, ShardDescriptor } from '@secateur/proto/model';
 import type { Workload } from '@secateur/proto/plan';
 import { describeLayout, type InputRequest, type JobInput } from './job-plan.js';
 
@@ -15,8 +14,8 @@ export interface JobWork {
   readonly sparsity: number;
 }
 
-/** The work and the input of a spec whose defaults are filled in. */
-export function workOf({ kind }: JobSpec): JobWork & Pick<InputRequest, 'model' | 'data'> {
+/** The work and the input of a job whose defaults are filled in. */
+export function workOf(kind: JobSpec['kind']): JobWork & Pick<InputRequest, 'model' | 'data'> {
   switch (kind?.$case) {
     case 'prune': {
       const { model, calibration: data, compute, sparsity, options } = kind.value;
@@ -34,10 +33,11 @@ export function workOf({ kind }: JobSpec): JobWork & Pick<InputRequest, 'model' 
 /** What a node with so many calibration groups will be asked to do. */
 export function workloadOf(input: JobInput, { use, allocation, sparsity }: JobWork, groups: number): Workload {
   const { model, tokens } = input;
-  const blocks = model.blocks.map(({ shard }) => describeLayout(input, shard));
+  const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(input, shard));
+  const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
   return {
     embedding: describeLayout(input, model.embedding),
-    block: blocks.reduce((largest, block) => (storedBytes(block) > storedBytes(largest) ? block : largest)),
+    block: describeLayout(input, largest.shard),
     head: use === 'evaluate' ? describeLayout(input, model.head) : undefined,
     groups,
     samplesPerGroup: Math.max(...input.groups.map(({ samples }) => samples)),
