@@ -102,7 +102,7 @@ test('curves give at every count what products give', () => {
       const orders = sortRows(projection, Score.WANDA);
       const byCurves = compareByCurves(projection, orders)(counts).rows;
       for (const [row, sums] of compareByProducts(projection, orders)(counts).rows.entries()) {
-        const rounding = 1e-12 * squaresOfTerms(projection, row) + Number.MIN_VALUE;
+        const rounding = 1e-14 * squaresOfTerms(projection, row) + Number.MIN_VALUE;
         expect(largestDifference(sums, byCurves[row]!)).toBeLessThanOrEqual(rounding);
       }
     }),
