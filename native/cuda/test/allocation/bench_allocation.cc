@@ -59,12 +59,16 @@ class MaskedProduct {
         pruned_(input.rows * input.samples) {
     std::vector<float> scales(input.columns);
     std::ranges::transform(input.mean_squares, scales.begin(), [](float value) { return std::sqrt(value); });
-    allocation::RowSorter sorter(input.columns);
+    allocation::RowOrders orders(1, input.columns);
+    allocation::RowOrders::Scratch scratch(input.columns);
     std::vector<std::uint32_t> keys(input.columns);
     std::vector<std::uint32_t> order(input.columns);
     for (std::size_t row = 0; row < input.rows; ++row) {
-      allocation::score_row(input.weights.subspan(row * input.columns, input.columns), scales, keys);
-      sorter.sort(keys, order);
+      const allocation::RowScores scores{.weights = input.weights.subspan(row * input.columns, input.columns), .scales = scales};
+      allocation::score_row(scores.weights, scales, keys);
+      orders.group(0, keys, scratch);
+      orders.sort(0, 0, input.columns, scores, scratch);
+      orders.load_upwards(0, 0, order);
       for (std::size_t j = 0; j < input.columns; ++j) ranks_[row * input.columns + order[j]] = static_cast<std::int32_t>(j);
     }
     multiply(input.weights.data(), dense_);

@@ -43,17 +43,23 @@ class Stopwatch {
 
 // What one thread needs for one row.
 struct Workspace {
-  Workspace(const SweepInputs& inputs, SweepFunction sweep)
-      : keys(inputs.columns()), order(inputs.columns()), sorter(inputs.columns()), curve_builder(inputs, sweep) {}
+  Workspace(const SweepInputs& inputs, SweepFunctions sweep_functions)
+      : keys(inputs.columns()),
+        order(inputs.columns()),
+        order_scratch(inputs.columns()),
+        curve_builder(inputs, sweep_functions),
+        sum(inputs.sum_bytes()) {}
 
   static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples) {
-    return 2 * columns * sizeof(std::uint32_t) + RowSorter::scratch_bytes(columns) + CurveBuilder::scratch_bytes(columns, samples);
+    return 2 * columns * sizeof(std::uint32_t) + RowOrders::Scratch::bytes(columns) + CurveBuilder::scratch_bytes(columns) +
+           AlignedArray<std::byte>::bytes(SweepInputs::sum_bytes(samples));
   }
 
   std::vector<std::uint32_t> keys;
   std::vector<std::uint32_t> order;
-  RowSorter sorter;
+  RowOrders::Scratch order_scratch;
   CurveBuilder curve_builder;
+  AlignedArray<std::byte> sum;
 };
 
 class RowAllocator {
@@ -67,14 +73,14 @@ class RowAllocator {
         target_(target_of(input)),
         scales_(score_scales(input, options.score)),
         inputs_(input.columns, input.samples),
+        paths_(input.columns, dropped_count(input.columns, target_)),
         orders_(input.rows, input.columns),
-        outputs_(input.rows * input.samples),
-        sweep_(sweep_function(instruction_set)),
+        outputs_(input.rows * inputs_.stride()),
+        sweep_functions_(sweep_functions(instruction_set)),
         workspaces_(pool.size()) {}
 
   AllocatedRows run() && {
     transpose_inputs();
-    sort_rows();
     multiply();
     AllocatedRows result = options_.allocation == Allocation::kTrim ? search() : spread_uniformly();
     make_mask(result);
@@ -85,11 +91,12 @@ class RowAllocator {
   double columns() const { return static_cast<double>(input_.columns); }
   double samples() const { return static_cast<double>(input_.samples); }
   std::span<const float> weights(std::size_t row) const { return input_.weights.subspan(row * input_.columns, input_.columns); }
-  std::span<const float> output(std::size_t row) const { return std::span(outputs_).subspan(row * input_.samples, input_.samples); }
+  float* output(std::size_t row) { return outputs_.data() + row * inputs_.stride(); }
+  RowScores scores(std::size_t row) const { return {.weights = weights(row), .scales = scales_}; }
 
   Workspace& workspace_of(std::size_t worker) {
     std::unique_ptr<Workspace>& workspace = workspaces_[worker];
-    if (!workspace) workspace = std::make_unique<Workspace>(inputs_, sweep_);
+    if (!workspace) workspace = std::make_unique<Workspace>(inputs_, sweep_functions_);
     return *workspace;
   }
 
@@ -112,31 +119,6 @@ class RowAllocator {
     });
   }
 
-  void sort_rows() {
-    for_tiles(input_.rows, kTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
-      Workspace& workspace = workspace_of(worker);
-      Stopwatch scoring;
-      Stopwatch sorting;
-      for (std::size_t row = begin; row < end; ++row) {
-        context_.check();
-        scoring.start();
-        const std::size_t column = score_row(weights(row), scales_, workspace.keys);
-        scoring.stop();
-        if (column != input_.columns) {
-          throw Error(ErrorCode::kNonFinite,
-                      "The weight in row " + std::to_string(row) + ", column " + std::to_string(column) + " is not finite.");
-        }
-        sorting.start();
-        workspace.sorter.sort(workspace.keys, workspace.order);
-        orders_.store(row, workspace.order);
-        sorting.stop();
-      }
-      const double weights_done = static_cast<double>(end - begin) * columns();
-      scoring.record(context_, "scores", weights_done, weights_done * (sizeof(float) + sizeof(std::uint32_t)));
-      sorting.record(context_, "sort", 0, weights_done * 2 * sizeof(std::uint32_t));
-    });
-  }
-
   // Dense outputs of all rows.
   void multiply() {
     for_tiles(input_.rows, kTileRows, [&](std::size_t begin, std::size_t end, std::size_t) {
@@ -144,31 +126,80 @@ class RowAllocator {
       const PhaseScope phase(context_, "gemm", 2 * rows * columns() * samples(),
                              sizeof(float) * (rows * columns() + columns() * samples() + rows * samples()));
       cpu::multiply_transposed(end - begin, input_.samples, input_.columns, 1.0F, weights(begin).data(), input_.columns,
-                               input_.last_inputs.data(), input_.columns, &outputs_[begin * input_.samples], input_.samples);
+                               input_.last_inputs.data(), input_.columns, output(begin), inputs_.stride());
+      for (std::size_t row = begin; row < end; ++row) std::fill(output(row) + input_.samples, output(row) + inputs_.stride(), 0.0F);
     });
   }
 
-  double dense_squared_norm(std::size_t row) const {
-    double sum = 0;
-    for (const float value : output(row)) sum += static_cast<double>(value) * static_cast<double>(value);
-    if (!std::isfinite(sum)) {
-      throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(row) + " is too large for float32.");
+  // Scores the rows of a tile and puts their columns into buckets.
+  void sort_rows(std::size_t begin, std::size_t end, Workspace& workspace) {
+    Stopwatch scoring;
+    Stopwatch sorting;
+    for (std::size_t row = begin; row < end; ++row) {
+      context_.check();
+      scoring.start();
+      const std::size_t column = score_row(weights(row), scales_, workspace.keys);
+      scoring.stop();
+      if (column != input_.columns) {
+        throw Error(ErrorCode::kNonFinite,
+                    "The weight in row " + std::to_string(row) + ", column " + std::to_string(column) + " is not finite.");
+      }
+      sorting.start();
+      orders_.group(row, workspace.keys, workspace.order_scratch);
+      sorting.stop();
     }
-    return sum;
+    const double weights_done = static_cast<double>(end - begin) * columns();
+    scoring.record(context_, "scores", weights_done, weights_done * (sizeof(float) + sizeof(std::uint32_t)));
+    sorting.record(context_, "sort", 0, weights_done * 2 * sizeof(std::uint32_t));
   }
 
-  // Adds `steps` weights to a side of a row of `curves`.
-  void sweep_row(std::size_t row, CurveSide side, std::size_t steps, QualityCurves& curves, std::size_t curve, Workspace& workspace) {
+  // Adds up the start's side of the row where all rows start, into the workspace.
+  SumProducts start_row(std::size_t row, Workspace& workspace) {
     context_.check();
-    SweepProgress& progress = curves.progress(curve, side);
-    const std::span<std::uint32_t> order = std::span(workspace.order).first(steps);
-    if (side == CurveSide::kDropped) {
-      orders_.load_from_low(row, progress.steps, order);
-    } else {
-      orders_.load_from_high(row, progress.steps, order);
+    const std::size_t start = paths_.start();
+    orders_.sort(row, start, std::min(start + 1, input_.columns), scores(row), workspace.order_scratch);
+    const bool dropped = paths_.start_side() == CurveSide::kDropped;
+    const std::span<std::uint32_t> summed = std::span(workspace.order).first(dropped ? start : input_.columns - start);
+    orders_.load_upwards(row, dropped ? 0 : start, summed);
+    std::fill_n(workspace.sum.data(), inputs_.sum_bytes(), std::byte{0});
+    workspace.curve_builder.set_row(weights(row), output(row));
+    const SumProducts products = workspace.curve_builder.add_up(summed, workspace.sum.data());
+    if (!std::isfinite(products.dense_squared_norm)) {
+      throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(row) + " is too large for float32.");
     }
-    workspace.curve_builder.set_row(weights(row), output(row), curves.dense_squared_norm(curve));
-    workspace.curve_builder.sweep(side, order, progress, curves.sum(curve, side), curves.points(curve));
+    return products;
+  }
+
+  // Orders and starts all rows, tile by tile, so that a row's weights stay in the cache; visit(row, products, workspace).
+  template <class Visit>
+  void start_rows(Visit visit) {
+    const std::size_t summed = paths_.start_side() == CurveSide::kDropped ? paths_.start() : input_.columns - paths_.start();
+    for_tiles(input_.rows, kSweepTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
+      Workspace& workspace = workspace_of(worker);
+      sort_rows(begin, end, workspace);
+      const double steps = static_cast<double>((end - begin) * summed);
+      const PhaseScope phase(context_, "curves", steps * 2 * samples(), steps * static_cast<double>(inputs_.stride() * sizeof(float)));
+      for (std::size_t row = begin; row < end; ++row) visit(row, start_row(row, workspace), workspace);
+    });
+  }
+
+  // Goes `steps` further along a path of a row.
+  void sweep_row(std::size_t row, std::size_t path_index, std::size_t steps, QualityCurves& curves, Workspace& workspace) {
+    context_.check();
+    const SweepPath& path = paths_[path_index];
+    const std::size_t swept = curves.progress(row, path_index).steps;
+    const std::span<std::uint32_t> order = std::span(workspace.order).first(steps);
+    if (path.upwards()) {
+      const std::size_t place = path.first + swept;
+      orders_.sort(row, place, place + steps, scores(row), workspace.order_scratch);
+      orders_.load_upwards(row, place, order);
+    } else {
+      const std::size_t place = path.first - swept;
+      orders_.sort(row, place - steps, place, scores(row), workspace.order_scratch);
+      orders_.load_downwards(row, place, order);
+    }
+    workspace.curve_builder.set_row(weights(row), output(row));
+    curves.sweep(row, path_index, order, workspace.curve_builder);
   }
 
   void record_sweeps(const Stopwatch& sweeping, double steps) {
@@ -178,7 +209,7 @@ class RowAllocator {
 
   // Sweeps the rows whose counts are not swept yet, and some way beyond, for the search goes on in small moves.
   void ensure_swept(QualityCurves& curves, std::span<const std::size_t> counts) {
-    const std::size_t margin = input_.columns / 16 + 1;
+    const std::size_t margin = input_.columns / 32 + 1;
     std::vector<std::size_t> rows;
     for (std::size_t row = 0; row < input_.rows; ++row) {
       if (!curves.is_swept(row, counts[row])) rows.push_back(row);
@@ -188,10 +219,10 @@ class RowAllocator {
       double swept = 0;
       sweeping.start();
       for (const std::size_t row : std::span(rows).subspan(begin, end - begin)) {
-        const CurveSide side = side_of(counts[row], input_.columns);
-        const std::size_t wanted = steps_to(side, counts[row], input_.columns) + margin;
-        const std::size_t steps = std::min(wanted, all_steps(side, input_.columns)) - curves.progress(row, side).steps;
-        sweep_row(row, side, steps, curves, row, workspace_of(worker));
+        const std::size_t path = paths_.path_to(counts[row]);
+        const std::size_t wanted = paths_[path].steps_to(counts[row]) + margin;
+        const std::size_t steps = std::min(wanted, paths_[path].steps()) - curves.progress(row, path).steps;
+        sweep_row(row, path, steps, curves, workspace_of(worker));
         swept += static_cast<double>(steps);
       }
       sweeping.stop();
@@ -200,8 +231,9 @@ class RowAllocator {
   }
 
   AllocatedRows search() {
-    QualityCurves curves(input_.rows, inputs_);
-    for (std::size_t row = 0; row < input_.rows; ++row) curves.start_row(row, dense_squared_norm(row));
+    QualityCurves curves(input_.rows, inputs_, paths_);
+    start_rows(
+        [&](std::size_t row, const SumProducts& products, Workspace& workspace) { curves.start_row(row, workspace.sum.data(), products); });
     const auto look_up = [&](std::span<const std::size_t> counts, std::span<OutputProducts> products) {
       ensure_swept(curves, counts);
       for (std::size_t row = 0; row < input_.rows; ++row) products[row] = curves.at(row, counts[row]);
@@ -210,21 +242,11 @@ class RowAllocator {
   }
 
   AllocatedRows spread_uniformly() {
-    const std::size_t count = dropped_count(input_.columns, target_);
-    const CurveSide side = side_of(count, input_.columns);
     std::vector<OutputProducts> products(input_.rows);
-    for_tiles(input_.rows, kSweepTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
-      QualityCurves curve(1, inputs_);
-      const std::size_t steps = steps_to(side, count, input_.columns);
-      Stopwatch sweeping;
-      sweeping.start();
-      for (std::size_t row = begin; row < end; ++row) {
-        curve.restart_row(0, dense_squared_norm(row));
-        sweep_row(row, side, steps, curve, 0, workspace_of(worker));
-        products[row] = curve.at(0, count);
-      }
-      sweeping.stop();
-      record_sweeps(sweeping, static_cast<double>((end - begin) * steps));
+    start_rows([&](std::size_t row, const SumProducts& start, Workspace&) {
+      const auto [steps, a, b] = progress_at(start);
+      const double dense_squared_norm = start.dense_squared_norm;
+      products[row] = products_at(point_at(paths_.start_side(), a, b, dense_squared_norm), dense_squared_norm);
     });
 
     OutputProducts layer;
@@ -250,11 +272,13 @@ class RowAllocator {
     }
     const std::size_t row_bytes = mask_row_bytes(input_.columns);
     result.mask.resize(input_.rows * row_bytes);
-    for_tiles(input_.rows, kTileRows, [&](std::size_t begin, std::size_t end, std::size_t) {
+    for_tiles(input_.rows, kTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
       const double row_traffic = static_cast<double>(row_bytes + input_.columns * sizeof(std::uint16_t));
       const PhaseScope phase(context_, "mask", 0, static_cast<double>(end - begin) * row_traffic);
       for (std::size_t row = begin; row < end; ++row) {
-        orders_.mark_first(row, static_cast<std::size_t>(result.dropped_per_row[row]), {&result.mask[row * row_bytes], row_bytes});
+        const auto count = static_cast<std::size_t>(result.dropped_per_row[row]);
+        orders_.sort(row, count, std::min(count + 1, input_.columns), scores(row), workspace_of(worker).order_scratch);
+        orders_.mark_first(row, count, {&result.mask[row * row_bytes], row_bytes});
       }
     });
   }
@@ -266,10 +290,11 @@ class RowAllocator {
   float target_;
   std::vector<float> scales_;
   SweepInputs inputs_;
+  SweepPaths paths_;
   RowOrders orders_;
-  // [rows, samples]: dense outputs.
-  std::vector<float> outputs_;
-  SweepFunction sweep_;
+  // [rows, inputs_.stride()]: dense outputs.
+  AlignedArray<float> outputs_;
+  SweepFunctions sweep_functions_;
   // One per thread that ever got a tile.
   std::vector<std::unique_ptr<Workspace>> workspaces_;
 };
@@ -279,10 +304,10 @@ std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t s
   constexpr std::uint64_t kSearchBytesPerRow =
       3 * (sizeof(float) + sizeof(double)) + sizeof(double) + 2 * sizeof(std::size_t) + sizeof(OutputProducts);
   const std::uint64_t of_rule = rule == Allocation::kTrim ? QualityCurves::scratch_bytes(rows, columns, samples) + rows * kSearchBytesPerRow
-                                                          : rows * (sizeof(OutputProducts) + sizeof(double)) +
-                                                                threads * QualityCurves::scratch_bytes(1, columns, samples);
-  return of_rule + columns * sizeof(float) + rows * samples * sizeof(float) + SweepInputs::scratch_bytes(columns, samples) +
-         RowOrders::scratch_bytes(rows, columns) + threads * Workspace::scratch_bytes(columns, samples);
+                                                          : rows * (sizeof(OutputProducts) + sizeof(double));
+  return of_rule + columns * sizeof(float) + AlignedArray<float>::bytes(rows * SweepInputs::stride_of(samples)) +
+         SweepInputs::scratch_bytes(columns, samples) + RowOrders::scratch_bytes(rows, columns) +
+         threads * Workspace::scratch_bytes(columns, samples);
 }
 
 }  // namespace

@@ -10,15 +10,13 @@ namespace {
 // reach the row qualities.
 constexpr std::size_t kFloat64Samples = 128;
 
-std::size_t padded(std::size_t samples) { return (samples + kSampleAlignment - 1) / kSampleAlignment * kSampleAlignment; }
-
 }  // namespace
 
 SweepInputs::SweepInputs(std::size_t columns, std::size_t samples)
-    : columns_(columns), samples_(samples), stride_(padded(samples)), values_(columns * stride_), squared_norms_(columns) {}
+    : columns_(columns), samples_(samples), stride_(stride_of(samples)), values_(columns * stride_), squared_norms_(columns) {}
 
 std::uint64_t SweepInputs::scratch_bytes(std::size_t columns, std::size_t samples) {
-  return AlignedArray<float>::bytes(columns * padded(samples)) + columns * sizeof(double);
+  return AlignedArray<float>::bytes(columns * stride_of(samples)) + columns * sizeof(double);
 }
 
 SweepPrecision SweepInputs::precision_of(std::size_t samples) {
@@ -26,17 +24,25 @@ SweepPrecision SweepInputs::precision_of(std::size_t samples) {
 }
 
 std::size_t SweepInputs::sum_bytes(std::size_t samples) {
-  return padded(samples) * (precision_of(samples) == SweepPrecision::kFloat32 ? sizeof(float) : sizeof(double));
+  return stride_of(samples) * (precision_of(samples) == SweepPrecision::kFloat32 ? sizeof(float) : sizeof(double));
 }
 
 std::size_t SweepInputs::fill(std::span<const float> inputs, std::size_t begin, std::size_t end) {
-  float* const values = values_.data();
-  for (std::size_t sample = 0; sample < samples_; ++sample) {
-    const float* const input = inputs.data() + sample * columns_;
-    for (std::size_t column = begin; column < end; ++column) {
-      const float value = input[column];
-      values[column * stride_ + sample] = value;
-      squared_norms_[column] += static_cast<double>(value) * static_cast<double>(value);
+  // A few cache lines side by side in both matrices.
+  constexpr std::size_t kTile = 16;
+  for (std::size_t first = begin; first < end; first += kTile) {
+    const std::size_t last = std::min(first + kTile, end);
+    for (std::size_t sample = 0; sample < samples_; ++sample) {
+      const float* const input = inputs.data() + sample * columns_;
+      float* const values = values_.data() + sample;
+      for (std::size_t column = first; column < last; ++column) {
+        const float value = input[column];
+        values[column * stride_] = value;
+        squared_norms_[column] += static_cast<double>(value) * static_cast<double>(value);
+      }
+    }
+    for (std::size_t column = first; column < last; ++column) {
+      std::fill(values_.data() + column * stride_ + samples_, values_.data() + (column + 1) * stride_, 0.0F);
     }
   }
   // Squares of finite float32 values cannot overflow float64.
@@ -46,81 +52,123 @@ std::size_t SweepInputs::fill(std::span<const float> inputs, std::size_t begin, 
   return end;
 }
 
-CurveBuilder::CurveBuilder(const SweepInputs& inputs, SweepFunction sweep_function)
-    : inputs_(inputs),
-      sweep_(sweep_function),
-      dense_(inputs.stride()),
-      swept_weights_(all_steps(CurveSide::kDropped, inputs.columns())),
-      alignments_(all_steps(CurveSide::kDropped, inputs.columns())) {}
-
-std::uint64_t CurveBuilder::scratch_bytes(std::size_t columns, std::size_t samples) {
-  return AlignedArray<float>::bytes(padded(samples)) + all_steps(CurveSide::kDropped, columns) * (sizeof(float) + sizeof(Alignment));
+SweepPaths::SweepPaths(std::size_t columns, std::size_t start) : columns_(columns), start_(start) {
+  const std::size_t half = last_dropped_count(columns);
+  if (start_side() == CurveSide::kDropped) {
+    paths_ = {{{CurveSide::kDropped, start, half},
+               {CurveSide::kDropped, start, std::min<std::size_t>(start, 1)},
+               {CurveSide::kKept, columns, half + 1}}};
+  } else {
+    paths_ = {
+        {{CurveSide::kKept, start, half + 1}, {CurveSide::kKept, start, std::max(start, columns - 1)}, {CurveSide::kDropped, 0, half}}};
+  }
 }
 
-void CurveBuilder::set_row(std::span<const float> weights, std::span<const float> dense, double dense_squared_norm) {
+std::size_t SweepPaths::path_to(std::size_t count) const {
+  const auto leads_to = [count](const SweepPath& path) {
+    return path.upwards() ? path.first < count && count <= path.last : path.last <= count && count < path.first;
+  };
+  return static_cast<std::size_t>(std::ranges::find_if(paths_, leads_to) - paths_.begin());
+}
+
+CurveBuilder::CurveBuilder(const SweepInputs& inputs, SweepFunctions functions)
+    : inputs_(inputs), functions_(functions), swept_weights_(inputs.columns()), alignments_(inputs.columns()) {}
+
+std::uint64_t CurveBuilder::scratch_bytes(std::size_t columns) { return columns * (sizeof(float) + sizeof(Alignment)); }
+
+void CurveBuilder::set_row(std::span<const float> weights, const float* dense) {
   weights_ = weights;
-  dense_squared_norm_ = dense_squared_norm;
-  std::ranges::copy(dense, dense_.data());
+  dense_ = dense;
 }
 
-void CurveBuilder::sweep(CurveSide side, std::span<const std::uint32_t> order, SweepProgress& progress, void* sum,
-                         std::span<CurvePoint> points) {
-  for (std::size_t j = 0; j < order.size(); ++j) swept_weights_[j] = weights_[order[j]];
-  sweep_({.precision = inputs_.precision(),
+SweepTask CurveBuilder::task(std::span<const std::uint32_t> columns, float sign, void* sum) {
+  for (std::size_t j = 0; j < columns.size(); ++j) swept_weights_[j] = sign * weights_[columns[j]];
+  return {.precision = inputs_.precision(),
           .inputs = inputs_.values(),
           .stride = inputs_.stride(),
-          .dense = dense_.data(),
-          .columns = order.data(),
+          .dense = dense_,
+          .columns = columns.data(),
           .weights = swept_weights_.data(),
-          .count = order.size(),
-          .sum = sum,
-          .alignments = alignments_.data()});
+          .count = columns.size(),
+          .sum = sum};
+}
 
-  const double inverse_unit = 1 / point_unit(dense_squared_norm_);
-  const bool kept = side == CurveSide::kKept;
+SumProducts CurveBuilder::add_up(std::span<const std::uint32_t> columns, void* sum) {
+  functions_.sweep(task(columns, 1, sum));
+  return functions_.products(inputs_.precision(), sum, dense_, inputs_.stride());
+}
+
+void CurveBuilder::sweep(const SweepPath& path, std::span<const std::uint32_t> order, double dense_squared_norm, SweepProgress& progress,
+                         void* sum, std::span<CurvePoint> points) {
+  const bool adds = path.upwards() == (path.side == CurveSide::kDropped);
+  SweepTask sweep = task(order, adds ? 1.0F : -1.0F, sum);
+  sweep.alignments = alignments_.data();
+  functions_.sweep(sweep);
+
+  const double inverse_unit = 1 / point_unit(dense_squared_norm);
   double a = progress.a;
   double b = progress.b;
-  CurvePoint* point = kept ? &points[inputs_.columns() - progress.steps] : &points[progress.steps];
+  const std::ptrdiff_t step = path.upwards() ? 1 : -1;
+  CurvePoint* point = &points[path.first] + step * static_cast<std::ptrdiff_t>(progress.steps);
   for (std::size_t j = 0; j < order.size(); ++j) {
     const double weight = static_cast<double>(swept_weights_[j]);
     a += weight * alignments_[j].with_dense * inverse_unit;
     b += weight * (2 * alignments_[j].with_sum + weight * inputs_.squared_norm(order[j])) * inverse_unit;
-    // What is dropped and what is kept add up to the dense output, so their parts orthogonal to it have the same norm.
-    const auto residual = static_cast<float>(std::max(0.0, b - a * a));
-    if (kept) {
-      *--point = {.aligned = static_cast<float>(a), .residual = residual};
-    } else {
-      *++point = {.aligned = static_cast<float>(dense_squared_norm_ == 0 ? 0.0 : 1 - a), .residual = residual};
-    }
+    point += step;
+    *point = point_at(path.side, a, b, dense_squared_norm);
   }
   progress = {.steps = progress.steps + order.size(), .a = a, .b = b};
 }
 
-QualityCurves::QualityCurves(std::size_t rows, const SweepInputs& inputs)
-    : columns_(inputs.columns()),
+QualityCurves::QualityCurves(std::size_t rows, const SweepInputs& inputs, const SweepPaths& paths)
+    : paths_(paths),
+      columns_(inputs.columns()),
       sum_bytes_(inputs.sum_bytes()),
       points_(std::make_unique_for_overwrite<CurvePoint[]>(rows * (columns_ + 1))),
       dense_squared_norms_(rows),
-      progress_(2 * rows),
-      sums_(2 * rows * sum_bytes_) {}
+      swept_(rows),
+      progress_(rows * SweepPaths::kPaths),
+      sums_(rows * SweepPaths::kPaths * sum_bytes_) {}
 
 std::uint64_t QualityCurves::scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
-  return rows * ((columns + 1) * sizeof(CurvePoint) + sizeof(double) + 2 * sizeof(SweepProgress)) +
-         AlignedArray<std::byte>::bytes(2 * rows * SweepInputs::sum_bytes(samples));
+  return rows * ((columns + 1) * sizeof(CurvePoint) + sizeof(double) + sizeof(Range) + SweepPaths::kPaths * sizeof(SweepProgress)) +
+         AlignedArray<std::byte>::bytes(rows * SweepPaths::kPaths * SweepInputs::sum_bytes(samples));
 }
 
-void QualityCurves::start_row(std::size_t row, double dense_squared_norm) {
+void QualityCurves::start_row(std::size_t row, const void* sum, const SumProducts& products) {
+  const double dense_squared_norm = products.dense_squared_norm;
   dense_squared_norms_[row] = dense_squared_norm;
+  swept_[row] = {.first = paths_.start(), .last = paths_.start()};
+  const SweepProgress start = progress_at(products);
+  points(row)[paths_.start()] = point_at(paths_.start_side(), start.a, start.b, dense_squared_norm);
   points(row).front() = {.aligned = dense_squared_norm > 0 ? 1.0F : 0.0F, .residual = 0};
   points(row).back() = {.aligned = 0, .residual = 0};
+  for (std::size_t path = 0; path < SweepPaths::kPaths; ++path) {
+    std::byte* const path_sum = static_cast<std::byte*>(this->sum(row, path));
+    if (paths_[path].side == paths_.start_side()) {
+      progress_[row * SweepPaths::kPaths + path] = start;
+      std::copy_n(static_cast<const std::byte*>(sum), sum_bytes_, path_sum);
+    } else {
+      std::fill_n(path_sum, sum_bytes_, std::byte{0});
+    }
+  }
 }
 
-void QualityCurves::restart_row(std::size_t row, double dense_squared_norm) {
-  for (const CurveSide side : {CurveSide::kDropped, CurveSide::kKept}) {
-    progress(row, side) = {};
-    std::fill_n(static_cast<std::byte*>(sum(row, side)), sum_bytes_, std::byte{0});
+void QualityCurves::sweep(std::size_t row, std::size_t path, std::span<const std::uint32_t> order, CurveBuilder& builder) {
+  SweepProgress& progress = progress_[row * SweepPaths::kPaths + path];
+  builder.sweep(paths_[path], order, dense_squared_norms_[row], progress, sum(row, path), points(row));
+  if (paths_[path].side != paths_.start_side()) return;
+  Range& swept = swept_[row];
+  if (paths_[path].upwards()) {
+    swept.last = paths_.start() + progress.steps;
+  } else {
+    swept.first = paths_.start() - progress.steps;
   }
-  start_row(row, dense_squared_norm);
+}
+
+bool QualityCurves::is_swept_elsewhere(std::size_t row, std::size_t count) const {
+  const std::size_t path = paths_.path_to(count);
+  return path == SweepPaths::kPaths || paths_[path].steps_to(count) <= progress(row, path).steps;
 }
 
 }  // namespace secateur::allocation

@@ -1,6 +1,8 @@
 // Quality curves: the pruned output of a row at every count of dropped weights, from one sweep over its sorted weights.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,21 +14,23 @@
 
 namespace secateur::allocation {
 
-// Zeros, aligned for the sweep.
+// Aligned for the sweep; the values are whatever was in memory.
 template <class Value>
 class AlignedArray {
  public:
-  explicit AlignedArray(std::size_t size) : blocks_(size / kPerBlock + (size % kPerBlock != 0)) {}
-  Value* data() { return blocks_.data()->values; }
-  const Value* data() const { return blocks_.data()->values; }
-  static std::uint64_t bytes(std::size_t size) { return (size / kPerBlock + (size % kPerBlock != 0)) * sizeof(Block); }
+  explicit AlignedArray(std::size_t size) : blocks_(std::make_unique_for_overwrite<Block[]>(blocks(size))) {}
+  Value* data() { return blocks_[0].values; }
+  const Value* data() const { return blocks_[0].values; }
+  static std::uint64_t bytes(std::size_t size) { return blocks(size) * sizeof(Block); }
 
  private:
   static constexpr std::size_t kPerBlock = 64 / sizeof(Value);
   struct alignas(64) Block {
     Value values[kPerBlock];
   };
-  std::vector<Block> blocks_;
+  static std::size_t blocks(std::size_t size) { return size / kPerBlock + (size % kPerBlock != 0); }
+
+  std::unique_ptr<Block[]> blocks_;
 };
 
 // The inputs transposed for the sweep: the samples of a column lie together, padded with zeros.
@@ -45,6 +49,7 @@ class SweepInputs {
   SweepPrecision precision() const { return precision_of(samples_); }
   // Of the running sum of one sweep.
   std::size_t sum_bytes() const { return sum_bytes(samples_); }
+  static std::size_t stride_of(std::size_t samples) { return (samples + kSampleAlignment - 1) / kSampleAlignment * kSampleAlignment; }
   static SweepPrecision precision_of(std::size_t samples);
   static std::size_t sum_bytes(std::size_t samples);
   double squared_norm(std::size_t column) const { return squared_norms_[column]; }
@@ -57,23 +62,47 @@ class SweepInputs {
   std::vector<double> squared_norms_;
 };
 
-// The two halves of a curve. Each is swept from its own end of the order, adding up the dropped part while little is dropped and the kept
-// part while little is kept, so that neither is ever the small difference of two large numbers.
+// The two halves of a curve. What is little is added up: the dropped part while little is dropped, the kept part while little is kept, so
+// that neither is ever the small difference of two large numbers.
 enum class CurveSide { kDropped, kKept };
 
 constexpr std::size_t last_dropped_count(std::size_t columns) { return columns / 2; }
 constexpr CurveSide side_of(std::size_t count, std::size_t columns) {
   return count <= last_dropped_count(columns) ? CurveSide::kDropped : CurveSide::kKept;
 }
-// Weights to add from the side's end to get to `count`, and to get to the last count of the side.
-constexpr std::size_t steps_to(CurveSide side, std::size_t count, std::size_t columns) {
-  return side == CurveSide::kDropped ? count : columns - count;
-}
-constexpr std::size_t all_steps(CurveSide side, std::size_t columns) {
-  return side == CurveSide::kDropped ? last_dropped_count(columns) : columns - last_dropped_count(columns) - 1;
-}
 
-// How far a side of a row is swept. a, b: inner product of the sum so far with the dense output and its squared norm, in units of the dense
+// A way along the counts of dropped weights, one count a step. Its sweep sets the points of the counts after `first`.
+struct SweepPath {
+  CurveSide side = CurveSide::kDropped;
+  std::size_t first = 0;
+  std::size_t last = 0;
+
+  bool upwards() const { return last > first; }
+  std::size_t steps() const { return steps_to(last); }
+  std::size_t steps_to(std::size_t count) const { return upwards() ? count - first : first - count; }
+};
+
+// The ways from where the search starts, which is the same count in every row, up and down to the ends of its side, and from the far end
+// through the other side. Between them they set all points but those of no weight, of all weights and of the start.
+class SweepPaths {
+ public:
+  static constexpr std::size_t kPaths = 3;
+
+  SweepPaths(std::size_t columns, std::size_t start);
+
+  std::size_t start() const { return start_; }
+  CurveSide start_side() const { return side_of(start_, columns_); }
+  const SweepPath& operator[](std::size_t path) const { return paths_[path]; }
+  // The path that sets the point of `count`; kPaths when none does.
+  std::size_t path_to(std::size_t count) const;
+
+ private:
+  std::size_t columns_;
+  std::size_t start_;
+  std::array<SweepPath, kPaths> paths_;
+};
+
+// How far a path of a row is swept. a, b: inner product of the sum so far with the dense output and its squared norm, in units of the dense
 // squared norm (point_unit).
 struct SweepProgress {
   std::size_t steps = 0;
@@ -81,25 +110,43 @@ struct SweepProgress {
   double b = 0;
 };
 
+// Where a path begins whose first sum has these inner products.
+inline SweepProgress progress_at(const SumProducts& products) {
+  const double inverse_unit = 1 / point_unit(products.dense_squared_norm);
+  return {.steps = 0, .a = products.with_dense * inverse_unit, .b = products.squared_norm * inverse_unit};
+}
+
+// The point of a side's sum, whose inner products are those of SweepProgress. What is dropped and what is kept add up to the dense output,
+// so their parts orthogonal to it have the same norm.
+inline CurvePoint point_at(CurveSide side, double a, double b, double dense_squared_norm) {
+  const auto residual = static_cast<float>(std::max(0.0, b - a * a));
+  if (side == CurveSide::kKept) return {.aligned = static_cast<float>(a), .residual = residual};
+  return {.aligned = static_cast<float>(dense_squared_norm == 0 ? 0.0 : 1 - a), .residual = residual};
+}
+
 // Sweeps rows; one per thread.
 class CurveBuilder {
  public:
-  CurveBuilder(const SweepInputs& inputs, SweepFunction sweep_function);
-  static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples);
+  CurveBuilder(const SweepInputs& inputs, SweepFunctions functions);
+  static std::uint64_t scratch_bytes(std::size_t columns);
 
-  // The row to sweep next. weights: [columns]; dense: [samples], the row's dense output; both must outlive the sweeps.
-  void set_row(std::span<const float> weights, std::span<const float> dense, double dense_squared_norm);
-  // Goes on where `progress` and `sum` (SweepTask::sum, zeros at first) left off; a point is the same however its sweep is cut.
-  // order: the next columns to add, from low scores up for the dropped side, from high ones down for the kept side.
+  // The row to sweep next. weights: [columns]; dense: [inputs.stride()], the row's dense output as SweepTask takes it; both must outlive
+  // the sweeps.
+  void set_row(std::span<const float> weights, const float* dense);
+  // Adds up the `columns` of a side, in any order. sum: SweepTask::sum, zeros before.
+  SumProducts add_up(std::span<const std::uint32_t> columns, void* sum);
+  // Goes on where `progress` and `sum` left off; a point is the same however its sweep is cut. order: the next columns of the path.
   // points: [columns + 1]; sets those of the next order.size() counts.
-  void sweep(CurveSide side, std::span<const std::uint32_t> order, SweepProgress& progress, void* sum, std::span<CurvePoint> points);
+  void sweep(const SweepPath& path, std::span<const std::uint32_t> order, double dense_squared_norm, SweepProgress& progress, void* sum,
+             std::span<CurvePoint> points);
 
  private:
+  SweepTask task(std::span<const std::uint32_t> columns, float sign, void* sum);
+
   const SweepInputs& inputs_;
-  SweepFunction sweep_;
+  SweepFunctions functions_;
   std::span<const float> weights_;
-  double dense_squared_norm_ = 0;
-  AlignedArray<float> dense_;
+  const float* dense_ = nullptr;
   std::vector<float> swept_weights_;
   std::vector<Alignment> alignments_;
 };
@@ -107,24 +154,16 @@ class CurveBuilder {
 // Curves of all rows of a projection.
 class QualityCurves {
  public:
-  QualityCurves(std::size_t rows, const SweepInputs& inputs);
+  QualityCurves(std::size_t rows, const SweepInputs& inputs, const SweepPaths& paths);
   static std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples);
 
-  std::size_t rows() const { return dense_squared_norms_.size(); }
-  std::size_t columns() const { return columns_; }
-  // [columns + 1]
-  std::span<CurvePoint> points(std::size_t row) { return {&points_[row * (columns_ + 1)], columns_ + 1}; }
-  // Sets the points of both ends.
-  void start_row(std::size_t row, double dense_squared_norm);
-  double dense_squared_norm(std::size_t row) const { return dense_squared_norms_[row]; }
-
-  SweepProgress& progress(std::size_t row, CurveSide side) { return progress_[slot(row, side)]; }
-  void* sum(std::size_t row, CurveSide side) { return sums_.data() + slot(row, side) * sum_bytes_; }
-  // Forgets what is swept, for another row's use of the place.
-  void restart_row(std::size_t row, double dense_squared_norm);
+  // sum: of the start's side at the start, with its inner products. Sets the points of the start and of both ends.
+  void start_row(std::size_t row, const void* sum, const SumProducts& products);
+  const SweepProgress& progress(std::size_t row, std::size_t path) const { return progress_[row * SweepPaths::kPaths + path]; }
+  // Goes on along a path of the row by the next columns of its order.
+  void sweep(std::size_t row, std::size_t path, std::span<const std::uint32_t> order, CurveBuilder& builder);
   bool is_swept(std::size_t row, std::size_t count) const {
-    const CurveSide side = side_of(count, columns_);
-    return steps_to(side, count, columns_) <= progress_[slot(row, side)].steps;
+    return (count >= swept_[row].first && count <= swept_[row].last) || is_swept_elsewhere(row, count);
   }
   // `count` must be swept.
   OutputProducts at(std::size_t row, std::size_t count) const {
@@ -132,15 +171,26 @@ class QualityCurves {
   }
 
  private:
-  static std::size_t slot(std::size_t row, CurveSide side) { return 2 * row + (side == CurveSide::kKept); }
+  // Counts around the start.
+  struct Range {
+    std::size_t first = 0;
+    std::size_t last = 0;
+  };
 
+  bool is_swept_elsewhere(std::size_t row, std::size_t count) const;
+  // [columns + 1]
+  std::span<CurvePoint> points(std::size_t row) { return {&points_[row * (columns_ + 1)], columns_ + 1}; }
+  void* sum(std::size_t row, std::size_t path) { return sums_.data() + (row * SweepPaths::kPaths + path) * sum_bytes_; }
+
+  const SweepPaths& paths_;
   std::size_t columns_;
   std::size_t sum_bytes_;
   std::unique_ptr<CurvePoint[]> points_;
   std::vector<double> dense_squared_norms_;
-  // [rows, sides]
+  std::vector<Range> swept_;
+  // [rows, paths]
   std::vector<SweepProgress> progress_;
-  // [rows, sides, sum_bytes_]
+  // [rows, paths, sum_bytes_]
   AlignedArray<std::byte> sums_;
 };
 

@@ -1,9 +1,6 @@
 #include "row_order.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
-#include <cmath>
 #include <utility>
 
 namespace secateur::allocation {
@@ -11,40 +8,43 @@ namespace {
 
 constexpr std::uint32_t kInfinityBits = 0x7f80'0000U;
 
+// Buckets divide the keys from 2^-16 of the largest up evenly in their logarithm (nearly: by bits); what is smaller shares the first.
+constexpr std::uint32_t kMantissaBits = 23;
+constexpr std::uint32_t kKeyRange = (16U << kMantissaBits) - 1;
+
 constexpr bool is_narrow(std::size_t columns) { return columns <= std::size_t{1} << 16U; }
 
-// One stable pass of a radix sort: from → to, by the `digit`-th group of Bits bits of rank(entry).
-template <std::size_t Bits, class Rank>
-void distribute(std::span<const std::uint64_t> from, std::span<std::uint64_t> to, std::size_t digit, Rank rank) {
-  constexpr std::uint32_t kMask = (1U << Bits) - 1;
-  std::array<std::uint32_t, std::size_t{1} << Bits> starts{};
-  const auto bucket_of = [&](std::uint64_t entry) { return (rank(entry) >> (digit * Bits)) & kMask; };
-  for (const std::uint64_t entry : from) ++starts[bucket_of(entry)];
-  std::uint32_t start = 0;
-  for (std::uint32_t& bucket : starts) start += std::exchange(bucket, start);
-  for (const std::uint64_t entry : from) to[starts[bucket_of(entry)]++] = entry;
+// As many buckets as leave a few columns in each where they are the most.
+constexpr std::uint32_t bucket_bits(std::size_t columns) {
+  return std::clamp(static_cast<std::uint32_t>(std::bit_width(columns)) - 1, 6U, 13U);
 }
 
-std::uint32_t key_of(std::uint64_t entry) { return static_cast<std::uint32_t>(entry >> 32U); }
+// Columns in one bucket from which on a row is sorted at once: its scores are too much alike, or too far apart, for the buckets.
+constexpr std::size_t crowd(std::size_t columns) { return 64 + columns / 16; }
 
-// Sorts what is nearly sorted; gives up when that takes more than `budget` moves, leaving some other order of the same entries.
-bool insertion_sort(std::span<std::uint64_t> entries, std::size_t budget) {
+struct Buckets {
+  // What is not above this is in the first bucket.
+  std::uint32_t smallest;
+  std::uint32_t shift;
+
+  std::uint32_t of(std::uint32_t key) const { return (std::max(key, smallest) - smallest) >> shift; }
+};
+
+std::uint64_t entry_of(std::uint32_t key, std::size_t column) { return std::uint64_t{key} << 32U | column; }
+
+// Entries are distinct and their order is that of (key, column), so any sort of them is the stable sort of the keys.
+void sort_entries(std::span<std::uint64_t> entries) {
+  std::size_t budget = 8 * entries.size();
   for (std::size_t j = 1; j < entries.size(); ++j) {
     const std::uint64_t entry = entries[j];
     std::size_t place = j;
     for (; place > 0 && entries[place - 1] > entry; --place) entries[place] = entries[place - 1];
     entries[place] = entry;
-    if (j - place > budget) return false;
+    if (j - place > budget) {
+      std::ranges::sort(entries);
+      return;
+    }
     budget -= j - place;
-  }
-  return true;
-}
-
-template <class Column>
-void mark(const Column* order, std::size_t count, std::span<std::uint8_t> bits) {
-  for (std::size_t j = 0; j < count; ++j) {
-    std::uint8_t& byte = bits[order[j] / 8U];
-    byte = static_cast<std::uint8_t>(byte | (1U << (order[j] % 8U)));
   }
 }
 
@@ -54,53 +54,25 @@ std::size_t score_row(std::span<const float> weights, std::span<const float> sca
   const std::size_t columns = weights.size();
   std::uint32_t largest = 0;
   for (std::size_t j = 0; j < columns; ++j) {
-    const float magnitude = std::fabs(weights[j]);
-    largest = std::max(largest, std::bit_cast<std::uint32_t>(magnitude));
-    keys[j] = std::bit_cast<std::uint32_t>(magnitude);
+    keys[j] = score_key(weights[j]);
+    largest = std::max(largest, keys[j]);
   }
   if (largest >= kInfinityBits) {
     return static_cast<std::size_t>(std::ranges::find_if(keys, [](std::uint32_t key) { return key >= kInfinityBits; }) - keys.begin());
   }
-  for (std::size_t j = 0; j < scales.size(); ++j) keys[j] = std::bit_cast<std::uint32_t>(std::bit_cast<float>(keys[j]) * scales[j]);
+  for (std::size_t j = 0; j < scales.size(); ++j) keys[j] = score_key(weights[j], scales[j]);
   return columns;
 }
 
-RowSorter::RowSorter(std::size_t columns) : from_(columns), to_(columns) {}
+RowOrders::Scratch::Scratch(std::size_t columns)
+    : buckets_(columns), bucket_starts_(std::size_t{1} << bucket_bits(columns)), entries_(columns) {}
 
-std::uint64_t RowSorter::scratch_bytes(std::size_t columns) { return 2 * columns * sizeof(std::uint64_t); }
-
-// Entries are distinct and their order is that of (key, column), so any sort of them is the stable sort of the keys.
-// Two radix passes over the upper bits of the keys, from 2^-32 of the largest score up, leave few entries out of place: those that differ
-// by less than 2^-15 of their value or are smaller still. Where they leave many, passes over the whole keys sort from scratch.
-void RowSorter::sort(std::span<const std::uint32_t> keys, std::span<std::uint32_t> order) {
-  constexpr std::uint32_t kCoarseBits = 10;
-  constexpr std::size_t kExactBits = 8;
-  std::uint32_t largest = 0;
-  for (std::size_t j = 0; j < keys.size(); ++j) {
-    from_[j] = std::uint64_t{keys[j]} << 32U | j;
-    largest = std::max(largest, keys[j]);
-  }
-  constexpr std::uint32_t kOctaves = 32;
-  constexpr std::uint32_t kMantissaBits = 23;
-  constexpr std::uint32_t kRange = (kOctaves << kMantissaBits) - 1;
-  constexpr std::uint32_t kSkippedBits = std::bit_width(kRange) - 2 * kCoarseBits;
-  const std::uint32_t smallest = largest > kRange ? largest - kRange : 0;
-  const auto coarse = [&](std::uint64_t entry) {
-    const std::uint32_t key = key_of(entry);
-    return key > smallest ? (key - smallest) >> kSkippedBits : 0;
-  };
-  distribute<kCoarseBits>(from_, to_, 0, coarse);
-  distribute<kCoarseBits>(to_, from_, 1, coarse);
-  if (!insertion_sort(from_, 4 * from_.size())) {
-    for (std::size_t digit = 0; digit < 64 / kExactBits; ++digit) {
-      distribute<kExactBits>(from_, to_, digit, [](std::uint64_t entry) { return entry; });
-      from_.swap(to_);
-    }
-  }
-  for (std::size_t j = 0; j < order.size(); ++j) order[j] = static_cast<std::uint32_t>(from_[j]);
+std::uint64_t RowOrders::Scratch::bytes(std::size_t columns) {
+  return (std::size_t{1} << bucket_bits(columns)) * sizeof(std::uint32_t) + columns * (sizeof(std::uint16_t) + sizeof(std::uint64_t));
 }
 
-RowOrders::RowOrders(std::size_t rows, std::size_t columns) : columns_(columns) {
+RowOrders::RowOrders(std::size_t rows, std::size_t columns)
+    : columns_(columns), bucket_shift_(static_cast<std::uint32_t>(std::bit_width(kKeyRange)) - bucket_bits(columns)), smallest_keys_(rows) {
   if (is_narrow(columns)) {
     narrow_ = std::make_unique_for_overwrite<std::uint16_t[]>(rows * columns);
   } else {
@@ -109,34 +81,80 @@ RowOrders::RowOrders(std::size_t rows, std::size_t columns) : columns_(columns) 
 }
 
 std::uint64_t RowOrders::scratch_bytes(std::size_t rows, std::size_t columns) {
-  return rows * columns * (is_narrow(columns) ? sizeof(std::uint16_t) : sizeof(std::uint32_t));
+  return rows * (sizeof(std::uint32_t) + columns * (is_narrow(columns) ? sizeof(std::uint16_t) : sizeof(std::uint32_t)));
 }
 
-void RowOrders::store(std::size_t row, std::span<const std::uint32_t> order) {
-  const std::size_t begin = row * columns_;
+template <class Visit>
+void RowOrders::visit_row(std::size_t row, Visit visit) const {
   if (narrow_) {
-    for (std::size_t j = 0; j < columns_; ++j) narrow_[begin + j] = static_cast<std::uint16_t>(order[j]);
+    visit(std::span(&narrow_[row * columns_], columns_));
   } else {
-    std::ranges::copy(order, &wide_[begin]);
+    visit(std::span(&wide_[row * columns_], columns_));
   }
 }
 
-void RowOrders::load_from_low(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const {
-  const std::size_t begin = row * columns_ + first;
-  for (std::size_t j = 0; j < columns.size(); ++j) columns[j] = narrow_ ? narrow_[begin + j] : wide_[begin + j];
+void RowOrders::group(std::size_t row, std::span<const std::uint32_t> keys, Scratch& scratch) {
+  std::uint32_t largest = 0;
+  for (const std::uint32_t key : keys) largest = std::max(largest, key);
+  const Buckets buckets{.smallest = largest > kKeyRange ? largest - kKeyRange : 0, .shift = bucket_shift_};
+  smallest_keys_[row] = buckets.smallest;
+  std::uint16_t* const bucket_of = scratch.buckets_.data();
+  for (std::size_t j = 0; j < keys.size(); ++j) bucket_of[j] = static_cast<std::uint16_t>(buckets.of(keys[j]));
+
+  std::uint32_t* const starts = scratch.bucket_starts_.data();
+  std::ranges::fill(scratch.bucket_starts_, 0U);
+  for (std::size_t j = 0; j < keys.size(); ++j) ++starts[bucket_of[j]];
+  std::uint32_t start = 0;
+  std::uint32_t most = 0;
+  for (std::uint32_t& bucket : scratch.bucket_starts_) {
+    most = std::max(most, bucket);
+    start += std::exchange(bucket, start);
+  }
+  visit_row(row, [&]<class Column>(std::span<Column> order) {
+    for (std::size_t j = 0; j < keys.size(); ++j) order[starts[bucket_of[j]]++] = static_cast<Column>(j);
+    if (most <= crowd(columns_)) return;
+    for (std::size_t j = 0; j < keys.size(); ++j) scratch.entries_[j] = entry_of(keys[order[j]], order[j]);
+    sort_entries(scratch.entries_);
+    for (std::size_t j = 0; j < keys.size(); ++j) order[j] = static_cast<Column>(scratch.entries_[j]);
+  });
 }
 
-void RowOrders::load_from_high(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const {
-  const std::size_t last = (row + 1) * columns_ - 1 - first;
-  for (std::size_t j = 0; j < columns.size(); ++j) columns[j] = narrow_ ? narrow_[last - j] : wide_[last - j];
+void RowOrders::sort(std::size_t row, std::size_t first, std::size_t last, const RowScores& scores, Scratch& scratch) {
+  if (first >= last) return;
+  visit_row(row, [&]<class Column>(std::span<Column> order) {
+    const Buckets buckets{.smallest = smallest_keys_[row], .shift = bucket_shift_};
+    const auto bucket_at = [&](std::size_t place) { return buckets.of(scores.key(order[place])); };
+    for (const std::uint32_t bucket = bucket_at(first); first > 0 && bucket_at(first - 1) == bucket;) --first;
+    for (const std::uint32_t bucket = bucket_at(last - 1); last < columns_ && bucket_at(last) == bucket;) ++last;
+    const std::span<Column> part = order.subspan(first, last - first);
+    const std::span<std::uint64_t> entries = std::span(scratch.entries_).first(part.size());
+    for (std::size_t j = 0; j < part.size(); ++j) entries[j] = entry_of(scores.key(part[j]), part[j]);
+    sort_entries(entries);
+    for (std::size_t j = 0; j < part.size(); ++j) part[j] = static_cast<Column>(entries[j]);
+  });
+}
+
+void RowOrders::load_upwards(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const {
+  visit_row(row, [&](auto order) { std::ranges::copy(order.subspan(first, columns.size()), columns.begin()); });
+}
+
+void RowOrders::load_downwards(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const {
+  visit_row(row, [&](auto order) { std::ranges::reverse_copy(order.subspan(first - columns.size(), columns.size()), columns.begin()); });
 }
 
 void RowOrders::mark_first(std::size_t row, std::size_t count, std::span<std::uint8_t> bits) const {
-  if (narrow_) {
-    mark(&narrow_[row * columns_], count, bits);
-  } else {
-    mark(&wide_[row * columns_], count, bits);
-  }
+  visit_row(row, [&](auto order) {
+    const auto flip = [&](auto columns) {
+      for (const std::size_t column : columns) bits[column / 8] ^= static_cast<std::uint8_t>(1U << column % 8);
+    };
+    if (count <= columns_ / 2) {
+      flip(order.first(count));
+    } else {
+      std::ranges::fill(bits, std::uint8_t{0xff});
+      if (columns_ % 8 != 0) bits.back() = static_cast<std::uint8_t>((1U << columns_ % 8) - 1);
+      flip(order.subspan(count));
+    }
+  });
 }
 
 }  // namespace secateur::allocation

@@ -3,27 +3,27 @@
 namespace secateur::allocation {
 
 namespace generic {
-void sweep(const SweepTask& task);
+extern const SweepFunctions kSweepFunctions;
 }
 #if defined(__x86_64__)
 namespace avx2 {
-void sweep(const SweepTask& task);
+extern const SweepFunctions kSweepFunctions;
 }
 namespace avx512 {
-void sweep(const SweepTask& task);
+extern const SweepFunctions kSweepFunctions;
 }
 #endif
 
-SweepFunction sweep_function(cpu::InstructionSet instruction_set) {
+SweepFunctions sweep_functions(cpu::InstructionSet instruction_set) {
   switch (instruction_set) {
 #if defined(__x86_64__)
     case cpu::InstructionSet::kAvx512:
-      return avx512::sweep;
+      return avx512::kSweepFunctions;
     case cpu::InstructionSet::kAvx2:
-      return avx2::sweep;
+      return avx2::kSweepFunctions;
 #endif
     default:
-      return generic::sweep;
+      return generic::kSweepFunctions;
   }
 }
 

@@ -30,20 +30,31 @@ struct SweepTask {
   std::size_t stride = 0;
   // [stride]: dense output of the row, zero where it is padded, 64-byte aligned.
   const float* dense = nullptr;
-  // [count]: the columns in the order they are added, and their weights.
+  // [count]: the columns in the order they are added, and their weights (negative ones take away).
   const std::uint32_t* columns = nullptr;
   const float* weights = nullptr;
   std::size_t count = 0;
   // [stride] of the precision's type, 64-byte aligned, in and out: the sum before the first and after the last column.
   void* sum = nullptr;
-  // [count], out.
+  // [count], out; null when only the sum is wanted.
   Alignment* alignments = nullptr;
 };
 
+// Squared norms and the inner product of a sum of vectors and the dense output.
+struct SumProducts {
+  double with_dense = 0;
+  double squared_norm = 0;
+  double dense_squared_norm = 0;
+};
+
 // The order of the sums is fixed by the instruction set.
-using SweepFunction = void (*)(const SweepTask& task);
+struct SweepFunctions {
+  void (*sweep)(const SweepTask& task);
+  // sum: [stride] of the precision's type; dense: [stride]; both as in SweepTask.
+  SumProducts (*products)(SweepPrecision precision, const void* sum, const float* dense, std::size_t stride);
+};
 
 // The instruction set must be supported by this processor.
-SweepFunction sweep_function(cpu::InstructionSet instruction_set);
+SweepFunctions sweep_functions(cpu::InstructionSet instruction_set);
 
 }  // namespace secateur::allocation

@@ -85,13 +85,15 @@ inline typename VectorOf<Real>::Type load(const float* values) {
 
 inline Doubles fold(Doubles vector) { return vector; }
 
-template <class Real, std::size_t Vectors>
+template <class Real, std::size_t Vectors, bool Aligns>
 void sweep_panel(const SweepTask& task, std::size_t first_sample) {
   using Vector = typename VectorOf<Real>::Type;
   const float* const inputs = task.inputs + first_sample;
   Pair* const alignments = reinterpret_cast<Pair*>(task.alignments);
   Vector dense[Vectors];
-  for (std::size_t v = 0; v < Vectors; ++v) dense[v] = load<Real>(task.dense + first_sample + v * kLanes<Real>);
+  if constexpr (Aligns) {
+    for (std::size_t v = 0; v < Vectors; ++v) dense[v] = load<Real>(task.dense + first_sample + v * kLanes<Real>);
+  }
   Vector* const kept_sum = static_cast<Vector*>(task.sum) + first_sample / kLanes<Real>;
   Vector sum[Vectors];
   for (std::size_t v = 0; v < Vectors; ++v) sum[v] = kept_sum[v];
@@ -106,44 +108,82 @@ void sweep_panel(const SweepTask& task, std::size_t first_sample) {
     for (std::size_t v = 0; v < Vectors; ++v) {
       const Vector x = load<Real>(input + v * kLanes<Real>);
       if (v * kLanes<Real> % kLineFloats == 0) __builtin_prefetch(ahead + v * kLanes<Real>);
-      with_sum[v % 2] += sum[v] * x;
-      with_dense[v % 2] += dense[v] * x;
+      if constexpr (Aligns) {
+        with_sum[v % 2] += sum[v] * x;
+        with_dense[v % 2] += dense[v] * x;
+      }
       sum[v] += weight * x;
     }
-    alignments[j] += sums(fold(with_sum[0] + with_sum[1]), fold(with_dense[0] + with_dense[1]));
+    if constexpr (Aligns) alignments[j] += sums(fold(with_sum[0] + with_sum[1]), fold(with_dense[0] + with_dense[1]));
   }
   for (std::size_t v = 0; v < Vectors; ++v) kept_sum[v] = sum[v];
 }
 
 // Calls the instance for `vectors`, which is at most kPanelVectors.
-template <class Real, std::size_t Vectors = kPanelVectors>
+template <class Real, bool Aligns, std::size_t Vectors = kPanelVectors>
 void sweep_vectors(const SweepTask& task, std::size_t first_sample, std::size_t vectors) {
   if constexpr (Vectors > 0) {
     if (vectors == Vectors) {
-      sweep_panel<Real, Vectors>(task, first_sample);
+      sweep_panel<Real, Vectors, Aligns>(task, first_sample);
     } else {
-      sweep_vectors<Real, Vectors - 1>(task, first_sample, vectors);
+      sweep_vectors<Real, Aligns, Vectors - 1>(task, first_sample, vectors);
     }
   }
 }
 
-template <class Real>
+template <class Real, bool Aligns>
 void sweep_samples(const SweepTask& task) {
   for (std::size_t first = 0; first < task.stride; first += kPanelVectors * kLanes<Real>) {
     const std::size_t left = (task.stride - first) / kLanes<Real>;
-    sweep_vectors<Real>(task, first, left < kPanelVectors ? left : kPanelVectors);
+    sweep_vectors<Real, Aligns>(task, first, left < kPanelVectors ? left : kPanelVectors);
   }
+}
+
+template <class Real>
+void sweep_in(const SweepTask& task) {
+  if (task.alignments == nullptr) {
+    sweep_samples<Real, false>(task);
+  } else {
+    for (std::size_t j = 0; j < task.count; ++j) task.alignments[j] = {};
+    sweep_samples<Real, true>(task);
+  }
+}
+
+void sweep(const SweepTask& task) {
+  if (task.precision == SweepPrecision::kFloat32) {
+    sweep_in<float>(task);
+  } else {
+    sweep_in<double>(task);
+  }
+}
+
+inline Doubles load_sum(const double* values) { return *reinterpret_cast<const Doubles*>(values); }
+inline Doubles load_sum(const float* values) { return widen(values); }
+
+template <class Real>
+SumProducts products_in(const Real* sum, const float* dense, std::size_t stride) {
+  Doubles with_dense = {};
+  Doubles squares = {};
+  Doubles dense_squares = {};
+  for (std::size_t sample = 0; sample < stride; sample += kLanes<double>) {
+    const Doubles p = load_sum(sum + sample);
+    const Doubles y = widen(dense + sample);
+    with_dense += p * y;
+    squares += p * p;
+    dense_squares += y * y;
+  }
+  const Pair of_sum = sums(with_dense, squares);
+  return {.with_dense = of_sum[0], .squared_norm = of_sum[1], .dense_squared_norm = sums(dense_squares, dense_squares)[0]};
+}
+
+SumProducts products(SweepPrecision precision, const void* sum, const float* dense, std::size_t stride) {
+  return precision == SweepPrecision::kFloat32 ? products_in(static_cast<const float*>(sum), dense, stride)
+                                               : products_in(static_cast<const double*>(sum), dense, stride);
 }
 
 }  // namespace
 
-void sweep(const SweepTask& task) {
-  for (std::size_t j = 0; j < task.count; ++j) task.alignments[j] = {};
-  if (task.precision == SweepPrecision::kFloat32) {
-    sweep_samples<float>(task);
-  } else {
-    sweep_samples<double>(task);
-  }
-}
+extern const SweepFunctions kSweepFunctions;
+const SweepFunctions kSweepFunctions = {.sweep = sweep, .products = products};
 
 }  // namespace secateur::allocation::SECATEUR_SWEEP_NAMESPACE
