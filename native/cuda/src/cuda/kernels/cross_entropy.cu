@@ -11,7 +11,7 @@ struct WarpResults {
   double sums[kWarps];
 };
 
-__global__ void accumulate_kernel(CrossEntropyTask task) {
+__global__ void __launch_bounds__(kThreads) accumulate_kernel(CrossEntropyTask task) {
   SECATEUR_SHARED(WarpResults, results);
   const std::size_t token = blockIdx.x;
   const float* const logits = task.logits + token * task.words;

@@ -32,7 +32,7 @@ __device__ float positive_part(float x) { return x < 0.0F ? 0.0F : x; }
 
 // x[i] = operation(x[i], y[i]).
 template <class Operation>
-__global__ void combine_kernel(float* x, const float* y, std::size_t quads, std::size_t size) {
+__global__ void __launch_bounds__(kThreads) combine_kernel(float* x, const float* y, std::size_t quads, std::size_t size) {
   const Operation operation;
   auto* const x_quads = reinterpret_cast<float4*>(x);
   const auto* const y_quads = reinterpret_cast<const float4*>(y);
@@ -44,7 +44,7 @@ __global__ void combine_kernel(float* x, const float* y, std::size_t quads, std:
   for (std::size_t i = quads * kQuad + first_index(); i < size; i += grid_stride()) x[i] = operation(x[i], y[i]);
 }
 
-__global__ void relu_kernel(float* x, std::size_t quads, std::size_t size) {
+__global__ void __launch_bounds__(kThreads) relu_kernel(float* x, std::size_t quads, std::size_t size) {
   auto* const x_quads = reinterpret_cast<float4*>(x);
   for (std::size_t i = first_index(); i < quads; i += grid_stride()) {
     const float4 a = x_quads[i];
@@ -54,7 +54,7 @@ __global__ void relu_kernel(float* x, std::size_t quads, std::size_t size) {
 }
 
 template <class Stored>
-__global__ void widen_kernel(const Stored* source, float* result, std::size_t size) {
+__global__ void __launch_bounds__(kThreads) widen_kernel(const Stored* source, float* result, std::size_t size) {
   for (std::size_t i = first_index(); i < size; i += grid_stride()) result[i] = widen(source[i]);
 }
 
@@ -62,7 +62,7 @@ struct alignas(8) NarrowQuad {
   bfloat16 values[kQuad];
 };
 
-__global__ void narrow_kernel(const float* source, bfloat16* result, std::size_t quads, std::size_t size) {
+__global__ void __launch_bounds__(kThreads) narrow_kernel(const float* source, bfloat16* result, std::size_t quads, std::size_t size) {
   const auto* const source_quads = reinterpret_cast<const float4*>(source);
   auto* const result_quads = reinterpret_cast<NarrowQuad*>(result);
   for (std::size_t i = first_index(); i < quads; i += grid_stride()) {
@@ -77,7 +77,7 @@ __device__ bool is_non_finite(float x) {
   return (__float_as_uint(x) & kExponent) == kExponent;
 }
 
-__global__ void flag_non_finite_kernel(const float* x, std::size_t quads, std::size_t size, unsigned* flag) {
+__global__ void __launch_bounds__(kThreads) flag_non_finite_kernel(const float* x, std::size_t quads, std::size_t size, unsigned* flag) {
   const auto* const x_quads = reinterpret_cast<const float4*>(x);
   bool found = false;
   for (std::size_t i = first_index(); i < quads; i += grid_stride()) {
@@ -88,7 +88,8 @@ __global__ void flag_non_finite_kernel(const float* x, std::size_t quads, std::s
   if (__any_sync(kAllLanes, found) && threadIdx.x % kWarpLanes == 0) atomicOr(flag, 1U);
 }
 
-__global__ void gather_last_kernel(const float* x, std::size_t samples, std::size_t length, std::size_t size, float* result) {
+__global__ void __launch_bounds__(kThreads)
+    gather_last_kernel(const float* x, std::size_t samples, std::size_t length, std::size_t size, float* result) {
   for (std::size_t i = first_index(); i < samples * size; i += grid_stride()) {
     const std::size_t sample = i / size;
     result[i] = x[((sample + 1) * length - 1) * size + i % size];

@@ -7,7 +7,7 @@ namespace {
 constexpr unsigned kThreads = 128;
 
 template <class Stored>
-__global__ void embed_kernel(EmbeddingTask task) {
+__global__ void __launch_bounds__(kThreads) embed_kernel(EmbeddingTask task) {
   const std::size_t token = blockIdx.x;
   const Stored* const row = static_cast<const Stored*>(task.table) + static_cast<std::size_t>(task.ids[token]) * task.size;
   float* const states = task.states + token * task.size;

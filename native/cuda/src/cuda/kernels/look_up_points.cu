@@ -5,8 +5,8 @@ namespace {
 
 constexpr unsigned kThreads = 128;
 
-__global__ void look_up_kernel(const CurvePoint* points, const std::int32_t* counts, std::size_t rows, std::size_t columns,
-                               CurvePoint* found) {
+__global__ void __launch_bounds__(kThreads)
+    look_up_kernel(const CurvePoint* points, const std::int32_t* counts, std::size_t rows, std::size_t columns, CurvePoint* found) {
   const std::size_t row = std::size_t{blockIdx.x} * kThreads + threadIdx.x;
   if (row < rows) found[row] = points[row * (columns + 1) + static_cast<std::size_t>(counts[row])];
 }

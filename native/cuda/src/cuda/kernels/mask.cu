@@ -12,7 +12,7 @@ struct MaskBits {
 };
 
 template <class Weight>
-__global__ void apply_mask_kernel(Weight* weights, const std::uint8_t* mask, std::size_t columns) {
+__global__ void __launch_bounds__(kThreads) apply_mask_kernel(Weight* weights, const std::uint8_t* mask, std::size_t columns) {
   const std::size_t row = blockIdx.x;
   const std::size_t row_bytes = (columns + 7) / 8;
   for (std::size_t column = threadIdx.x; column < columns; column += kThreads) {
@@ -21,7 +21,8 @@ __global__ void apply_mask_kernel(Weight* weights, const std::uint8_t* mask, std
 }
 
 // A block per row, which goes through the columns slice by slice: bits of a byte come from anywhere in the order.
-__global__ void pack_mask_kernel(const std::uint32_t* orders, const std::int32_t* counts, std::size_t columns, std::uint8_t* mask) {
+__global__ void __launch_bounds__(kThreads)
+    pack_mask_kernel(const std::uint32_t* orders, const std::int32_t* counts, std::size_t columns, std::uint8_t* mask) {
   SECATEUR_SHARED(MaskBits, bits);
   const std::size_t row = blockIdx.x;
   const std::uint32_t* const order = orders + row * columns;

@@ -23,7 +23,7 @@ __device__ double block_sum(double value, WarpSums& sums) {
 }
 
 template <bool Centred>
-__global__ void normalize_rows(NormalizationTask task) {
+__global__ void __launch_bounds__(kThreads) normalize_rows(NormalizationTask task) {
   SECATEUR_SHARED(WarpSums, sums);
   const std::size_t token = blockIdx.x;
   const float* const input = task.input + token * task.size;

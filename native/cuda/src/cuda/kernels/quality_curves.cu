@@ -39,7 +39,8 @@ __device__ inline CurvePoint point_of(bool kept, double a, double b, bool silent
 // One warp sweeps one row from both ends of its order (docs/algorithms.md). kPanels: this is one of several panels of samples, from
 // first_sample on, whose sums are added up; finish_points makes points of them.
 template <int SamplesPerLane, bool kPanels>
-__global__ void sweep_rows(QualityCurvesTask task, std::size_t first_sample) {
+__global__ void __launch_bounds__(kWarpLanes* kRowsPerBlock, SamplesPerLane == 32 ? 2 : 0)
+    sweep_rows(QualityCurvesTask task, std::size_t first_sample) {
   const unsigned lane = threadIdx.x;
   const std::size_t row = std::size_t{blockIdx.x} * kRowsPerBlock + threadIdx.y;
   // Whole warps leave together.
@@ -105,7 +106,7 @@ __global__ void sweep_rows(QualityCurvesTask task, std::size_t first_sample) {
 }
 
 // A block per row.
-__global__ void finish_points(QualityCurvesTask task) {
+__global__ void __launch_bounds__(kFinishThreads) finish_points(QualityCurvesTask task) {
   const std::size_t row = blockIdx.x;
   const CurveSums* const sums = task.sums + row * (task.columns + 1);
   CurvePoint* const points = task.points + row * (task.columns + 1);

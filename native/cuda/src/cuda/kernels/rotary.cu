@@ -5,7 +5,7 @@ namespace {
 
 constexpr unsigned kThreads = 128;
 
-__global__ void rotate_kernel(RotaryTask task) {
+__global__ void __launch_bounds__(kThreads) rotate_kernel(RotaryTask task) {
   const std::size_t token = blockIdx.x;
   const std::size_t half = task.head_dimension / 2;
   const std::size_t position = token % task.sequence_length;

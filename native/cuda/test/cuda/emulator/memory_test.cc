@@ -28,6 +28,10 @@ struct Values {
 // The size of the array is kThreads.
 __global__ void write_global(float* values, std::size_t distance) { values[threadIdx.x + distance] = 1.0F; }
 
+__global__ void read_global(const float* values, std::size_t distance, float* result) {
+  result[threadIdx.x] = values[threadIdx.x + distance];
+}
+
 __global__ void write_shared(float* result, std::size_t distance) {
   SECATEUR_SHARED(Values, values);
   float* const items = values.items;
@@ -80,13 +84,17 @@ TEST_CASE("the host cannot touch device memory") {
 TEST_CASE("kernels cannot leave their arrays" * doctest::skip(!kAddressesAreChecked)) {
   float* memory = nullptr;
   require_success(cudaMalloc(reinterpret_cast<void**>(&memory), kThreads * sizeof(float)));
+  DeviceArray<float> array(kThreads);
+  DeviceArray<float> result(kThreads);
   const std::size_t shared_bytes = kThreads * sizeof(float);
   for (const std::size_t distance : {std::size_t{0}, std::size_t{1}}) {
     CHECK(kernel_survives(write_global, 0, memory, distance) == (distance == 0));
+    CHECK(kernel_survives(read_global, 0, array.data(), distance, result.data()) == (distance == 0));
     CHECK(kernel_survives(write_shared, 0, memory, distance) == (distance == 0));
     CHECK(kernel_survives(read_dynamic_shared, shared_bytes, memory, distance) == (distance == 0));
   }
   const auto before = ~std::size_t{0};
+  CHECK_FALSE(kernel_survives(read_global, 0, array.data(), before, result.data()));
   CHECK_FALSE(kernel_survives(write_shared, 0, memory, before));
   CHECK_FALSE(kernel_survives(read_dynamic_shared, shared_bytes, memory, before));
   require_success(cudaFree(memory));
