@@ -10,8 +10,10 @@ import {
   buildAddon,
   buildCppTests,
   buildEmulatedCuda,
+  buildRaceCheck,
   cppTestsBuildFolder,
   emulatedCudaBuildFolder,
+  raceCheckBuildFolder,
 } from './lib/native-build.mjs';
 import { refreshGeneratedFiles } from './lib/protobuf.mjs';
 import { CommandError, requireCommand } from './lib/run-command.mjs';
@@ -50,6 +52,7 @@ async function setUp(args) {
     await compileAddon(),
     withTests && (await compileCppTests()),
     withTests && (await compileEmulatedCuda()),
+    withTests && (await compileRaceCheck()),
   ]);
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
   say(changed.includes(true) ? `Set up in ${seconds} s.` : `Everything is set up already (${seconds} s).`);
@@ -123,6 +126,15 @@ function compileEmulatedCuda() {
   return unlessStamped(join(emulatedCudaBuildFolder, '.secateur-stamp'), inputs, async () => {
     say('Building the CUDA backend for the host.');
     await buildEmulatedCuda();
+  });
+}
+
+function compileRaceCheck() {
+  const { paths, values } = fingerprintEngine();
+  const inputs = fingerprint({ paths: [...paths, 'native/cuda/test', 'native/cuda/emulator'], values });
+  return unlessStamped(join(raceCheckBuildFolder, '.secateur-stamp'), inputs, async () => {
+    say('Building the tests of the CUDA kernels with the thread sanitizer.');
+    await buildRaceCheck();
   });
 }
 

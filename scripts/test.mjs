@@ -1,10 +1,11 @@
-// Sets up and runs all tests: the C++ ones under the address and undefined-behaviour sanitizers, then the TypeScript ones.
+// Sets up and runs all tests: the C++ ones under the address and undefined-behaviour sanitizers, those of the CUDA kernels under the thread
+// sanitizer too, then the TypeScript ones.
 // Arguments go to jest, which then runs alone:  npm test -- packages/core -t 'name of a test'
 // The last line is always `N passed, N failed`.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { cppTestsBuildFolder } from './lib/native-build.mjs';
+import { cppTestsBuildFolder, raceCheckBuildFolder } from './lib/native-build.mjs';
 import { runCommand } from './lib/run-command.mjs';
 import { addCounts, countCppTests, countJestTests, formatCounts } from './lib/test-counts.mjs';
 import { workspaceRoot } from './lib/workspace-root.mjs';
@@ -13,15 +14,26 @@ import { workspaceRoot } from './lib/workspace-root.mjs';
 
 const crashed = { passed: 0, failed: 1 };
 
-/** @param {string} folder where the results may be left @returns {Promise<TestCounts>} */
-async function runCppTests(folder) {
+/**
+ * @param {string} folder where the results may be left
+ * @param {string} buildFolder
+ * @param {readonly string[]} [args] for ctest
+ * @returns {Promise<TestCounts>}
+ */
+async function runCppTests(folder, buildFolder, args = []) {
   const results = join(folder, 'ctest.xml');
+  rmSync(results, { force: true });
   const keptBytes = ['--test-output-size-passed', '1000000', '--test-output-size-failed', '1000000'];
   const options = ['--output-on-failure', '--no-tests=error', '--parallel', '2', ...keptBytes, '--output-junit', results];
-  const { code } = await runCommand('ctest', ['--test-dir', cppTestsBuildFolder, ...options], {
+  const { code } = await runCommand('ctest', ['--test-dir', buildFolder, ...args, ...options], {
     env: { UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1', OPENBLAS_NUM_THREADS: '1' },
   });
   return reconcile(code, readResults(results, countCppTests));
+}
+
+/** The other programs of that build are not made. @param {string} folder @returns {Promise<TestCounts>} */
+function runRaceCheck(folder) {
+  return runCppTests(folder, raceCheckBuildFolder, ['--tests-regex', 'race_check']);
 }
 
 /**
@@ -66,7 +78,7 @@ async function runTests(args) {
   const folder = mkdtempSync(join(tmpdir(), 'secateur-tests-'));
   try {
     return addCounts([
-      ...(args.length === 0 ? [await runCppTests(folder)] : []),
+      ...(args.length === 0 ? [await runCppTests(folder, cppTestsBuildFolder), await runRaceCheck(folder)] : []),
       await runJest(folder, 'unit', args),
       await runJest(folder, 'system', args),
     ]);
