@@ -8,10 +8,12 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <span>
 #include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "block.h"
 #include "cuda_types.h"
@@ -35,10 +37,35 @@ std::string last_failure();
 // Of the device; cudaMalloc fails beyond it. The environment variable SECATEUR_EMULATED_DEVICE_BYTES sets it at first.
 void set_device_bytes(std::size_t bytes);
 
+// A kernel and what it is started with.
+struct Launch {
+  dim3 grid;
+  dim3 block;
+  std::size_t shared_bytes = 0;
+  // Address of its function.
+  const void* kernel = nullptr;
+  std::vector<std::vector<std::byte>> parameters;
+};
+
+// Runs in place of every launch; run_on_host is what it replaces. Device memory may be touched while it runs.
+using LaunchHook = std::function<cudaError_t(const Launch& launch, const std::function<cudaError_t()>& run_on_host)>;
+void set_launch_hook(LaunchHook hook);
+bool has_launch_hook();
+// Device memory and pinned memory.
+std::vector<std::span<std::byte>> reachable_memory();
+
 // Queues a launch. Pointers among the arguments must be device or pinned memory.
-cudaError_t launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream, std::function<void()> kernel);
+cudaError_t launch(Launch launch, cudaStream_t stream, std::function<void()> kernel);
 bool is_device_readable(const volatile void* pointer);
 void report_foreign_pointer(std::size_t argument);
+
+template <class Value>
+std::vector<std::byte> bytes_of(const Value& value) {
+  static_assert(std::is_trivially_copyable_v<Value>);
+  std::vector<std::byte> bytes(sizeof value);
+  std::memcpy(bytes.data(), &value, sizeof value);
+  return bytes;
+}
 
 template <class Argument>
 bool is_acceptable(const Argument& argument) {
@@ -57,18 +84,19 @@ template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
                    Arguments... arguments) {
   const std::tuple<std::remove_cv_t<Parameters>...> values(static_cast<Parameters>(arguments)...);
-  std::size_t index = 0;
+  cuda_on_host::Launch launch{
+      .grid = grid, .block = block, .shared_bytes = shared_bytes, .kernel = reinterpret_cast<const void*>(kernel), .parameters = {}};
   bool acceptable = true;
   const auto examine = [&](const auto& value) {
     if (!cuda_on_host::is_acceptable(value)) {
-      cuda_on_host::report_foreign_pointer(index);
+      cuda_on_host::report_foreign_pointer(launch.parameters.size());
       acceptable = false;
     }
-    ++index;
+    launch.parameters.push_back(cuda_on_host::bytes_of(value));
   };
   std::apply([&](const auto&... value) { (examine(value), ...); }, values);
   if (!acceptable) return cudaErrorIllegalAddress;
-  return cuda_on_host::launch(grid, block, shared_bytes, stream, [kernel, values] { std::apply(kernel, values); });
+  return cuda_on_host::launch(std::move(launch), stream, [kernel, values] { std::apply(kernel, values); });
 }
 
 }  // namespace secateur::gpu

@@ -188,9 +188,22 @@ cudaError_t Device::drain_until(Event* event, std::size_t record) {
   return first;
 }
 
-cudaError_t Device::run(dim3 grid, dim3 size, std::size_t shared_bytes, const std::function<void()>& kernel) {
+cudaError_t Device::run(const Launch& launch, const std::function<void()>& kernel) {
   const Unlocked unlocked(*this);
-  Block block(size, grid, shared_bytes, schedule, kernel);
+  if (!launch_hook) return run_on_fibers(launch, kernel);
+  return launch_hook(launch, [&] { return run_on_fibers(launch, kernel); });
+}
+
+std::vector<std::span<std::byte>> Device::reachable_memory() const {
+  std::vector<std::span<std::byte>> memory;
+  for (const auto& [address, allocation] : allocations_) memory.emplace_back(reinterpret_cast<std::byte*>(address), allocation.bytes);
+  for (const auto& [address, bytes] : pinned_) memory.emplace_back(reinterpret_cast<std::byte*>(address), bytes);
+  return memory;
+}
+
+cudaError_t Device::run_on_fibers(const Launch& launch, const std::function<void()>& kernel) {
+  const dim3 grid = launch.grid;
+  Block block(launch.block, grid, launch.shared_bytes, schedule, kernel);
   const std::size_t blocks = std::size_t{grid.x} * grid.y * grid.z;
   for (std::size_t i = 0; i < blocks; ++i) {
     const std::size_t flat = schedule.blocks_backwards ? blocks - 1 - i : i;
@@ -230,7 +243,23 @@ void report_foreign_pointer(std::size_t argument) {
   Device::get().failure = "argument " + std::to_string(argument) + " of a kernel is a pointer to memory that the device cannot reach";
 }
 
-cudaError_t launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream, std::function<void()> kernel) {
+void set_launch_hook(LaunchHook hook) {
+  const std::lock_guard lock(Device::get().mutex());
+  Device::get().launch_hook = std::move(hook);
+}
+
+bool has_launch_hook() {
+  const std::lock_guard lock(Device::get().mutex());
+  return Device::get().launch_hook != nullptr;
+}
+
+std::vector<std::span<std::byte>> reachable_memory() {
+  const std::lock_guard lock(Device::get().mutex());
+  return Device::get().reachable_memory();
+}
+
+cudaError_t launch(Launch launch, cudaStream_t stream, std::function<void()> kernel) {
+  const auto& [grid, block, shared_bytes, function, parameters] = launch;
   Device& device = Device::get();
   const std::lock_guard lock(device.mutex());
   const std::size_t threads = std::size_t{block.x} * block.y * block.z;
@@ -238,7 +267,7 @@ cudaError_t launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t
       grid.y > kMaximumGridSide || grid.z > kMaximumGridSide || shared_bytes > kMaximumSharedBytes) {
     return cudaErrorInvalidConfiguration;
   }
-  return device.enqueue(stream, [=, &device, run = std::move(kernel)] { return device.run(grid, block, shared_bytes, run); });
+  return device.enqueue(stream, [&device, launch = std::move(launch), kernel = std::move(kernel)] { return device.run(launch, kernel); });
 }
 
 }  // namespace secateur::cuda_on_host

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "block.h"
-#include "cuda_types.h"
+#include "cuda_on_host.h"
 
 namespace secateur::cuda_on_host {
 
@@ -60,11 +60,13 @@ class Device {
   bool knows(const Stream* stream) const { return stream == nullptr || streams_.contains(stream); }
   bool knows(const Event* event) const { return events_.contains(event); }
 
-  cudaError_t run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& kernel);
+  cudaError_t run(const Launch& launch, const std::function<void()>& kernel);
+  std::vector<std::span<std::byte>> reachable_memory() const;
   // Lets the host touch device memory while it lives; outside of kernels and copies that is an access violation.
   class Unlocked;
 
   Schedule schedule;
+  LaunchHook launch_hook;
   std::string failure;
 
  private:
@@ -73,6 +75,7 @@ class Device {
     std::size_t mapped_bytes;
   };
   Device();
+  cudaError_t run_on_fibers(const Launch& launch, const std::function<void()>& kernel);
   void protect(int protection);
 
   std::recursive_mutex mutex_;

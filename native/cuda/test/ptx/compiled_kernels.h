@@ -1,0 +1,36 @@
+// Kernels as nvcc compiled them, run in place of those compiled for the host.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cuda_on_host.h"
+#include "ptx/interpreter.h"
+
+namespace secateur::test {
+
+class CompiledKernels {
+ public:
+  // Reads all modules of a folder. Throws naming the file and line of what the interpreter does not know.
+  explicit CompiledKernels(const std::string& folder);
+
+  // Throws naming the kernel when no module has it.
+  const ptx::Kernel& find(const cuda_on_host::Launch& launch);
+  // Kernels that nothing has asked for, demangled.
+  std::vector<std::string> unused() const;
+
+ private:
+  std::map<std::string, ptx::Kernel> kernels_;
+  std::set<std::string> used_;
+};
+
+ptx::Launch as_ptx(const cuda_on_host::Launch& launch);
+
+// Runs the compiled kernel alone.
+cudaError_t run_compiled(CompiledKernels& kernels, const cuda_on_host::Launch& launch);
+// Runs the kernel on the host and as compiled, from the same memory, and fails where they leave other bytes behind.
+cudaError_t run_both(CompiledKernels& kernels, const cuda_on_host::Launch& launch, const std::function<cudaError_t()>& run_on_host);
+
+}  // namespace secateur::test

@@ -1,0 +1,30 @@
+// The tests of the kernels on PTX. usage: secateur_ptx_test compiled|unfused [options of doctest]
+// compiled: kernels as the library has them, against the tests' references. unfused: against the kernels on the host, bit by bit.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <string>
+
+#include "compiled_kernels.h"
+
+int main(int argc, char** argv) {
+  using namespace secateur;
+  const std::string variant = argc > 1 ? argv[1] : "";
+  if (variant != "compiled" && variant != "unfused") {
+    std::fprintf(stderr, "usage: %s compiled|unfused [options of doctest]\n", argv[0]);
+    return 2;
+  }
+  test::CompiledKernels kernels(std::string(SECATEUR_PTX_FOLDER) + "/" + variant);
+  cuda_on_host::set_launch_hook([&](const cuda_on_host::Launch& launch, const std::function<cudaError_t()>& run_on_host) {
+    return variant == "unfused" ? test::run_both(kernels, launch, run_on_host) : test::run_compiled(kernels, launch);
+  });
+  doctest::Context context(argc - 1, argv + 1);
+  const int result = context.run();
+  cuda_on_host::set_launch_hook(nullptr);
+  if (result != 0 || argc > 3 || context.shouldExit()) return result;
+  for (const std::string& name : kernels.unused()) {
+    std::fprintf(stderr, "No test runs %s.\n", name.c_str());
+  }
+  return kernels.unused().empty() ? 0 : 1;
+}
