@@ -112,7 +112,7 @@ function compileCppTests() {
   const { paths, values } = fingerprintEngine();
   return unlessStamped(
     join(cppTestsBuildFolder, '.secateur-stamp'),
-    fingerprint({ paths: [...paths, 'native/cuda/test', 'native/cuda/emulator', 'tests/conformance'], values }),
+    fingerprint({ paths: [...paths, 'native/cuda/test', 'native/cuda/emulator', 'native/cuda/ptx', 'tests/conformance'], values }),
     async () => {
       say('Building the C++ tests with sanitizers.');
       await buildCppTests();

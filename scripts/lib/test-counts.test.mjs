@@ -16,6 +16,7 @@ test.each([
   ['a crash before the summary', program('fail', 'AddressSanitizer: heap-buffer-overflow'), { passed: 0, failed: 1 }],
   ['a leak found after all cases passed', program('fail', `${summary(5, 0)} LeakSanitizer: detected`), { passed: 5, failed: 1 }],
   ['a program that says nothing', program('run', ''), { passed: 0, failed: 1 }],
+  ['a program that was skipped', program('notrun', '<skipped message="SKIP_REGULAR_EXPRESSION_MATCHED"/>'), { passed: 0, failed: 0 }],
   ['no program', '<testsuite></testsuite>', { passed: 0, failed: 0 }],
 ])('C++: %s', (_name, junit, counts) => {
   expect(countCppTests(junit)).toEqual(counts);

@@ -47,9 +47,9 @@ struct Launch {
   std::vector<std::vector<std::byte>> parameters;
 };
 
-// Runs in place of every launch; run_on_host is what it replaces. Device memory may be touched while it runs.
+// Runs in place of every launch; run_on_host is what it replaces. Device memory may be touched while it runs. Returns the one before.
 using LaunchHook = std::function<cudaError_t(const Launch& launch, const std::function<cudaError_t()>& run_on_host)>;
-void set_launch_hook(LaunchHook hook);
+LaunchHook set_launch_hook(LaunchHook hook);
 bool has_launch_hook();
 // Device memory and pinned memory.
 std::vector<std::span<std::byte>> reachable_memory();

@@ -243,9 +243,9 @@ void report_foreign_pointer(std::size_t argument) {
   Device::get().failure = "argument " + std::to_string(argument) + " of a kernel is a pointer to memory that the device cannot reach";
 }
 
-void set_launch_hook(LaunchHook hook) {
+LaunchHook set_launch_hook(LaunchHook hook) {
   const std::lock_guard lock(Device::get().mutex());
-  Device::get().launch_hook = std::move(hook);
+  return std::exchange(Device::get().launch_hook, std::move(hook));
 }
 
 bool has_launch_hook() {

@@ -51,6 +51,25 @@ TEST_CASE("logits far apart neither overflow nor vanish, whichever tile holds th
   });
 }
 
+TEST_CASE("the next token's logit is taken from the tile that has it") {
+  in_all_schedules([] {
+    const std::vector<float> logits = random_values(kTileWords, 1);
+    DeviceArray<float> device_logits(logits);
+    for (const std::size_t next : {kTileWords - 1, kTileWords, 2 * kTileWords - 1, 2 * kTileWords}) {
+      CAPTURE(next);
+      DeviceArray<std::int32_t> next_ids(std::vector<std::int32_t>{static_cast<std::int32_t>(next)});
+      DeviceArray<double> log_sums(std::vector<double>{1});
+      DeviceArray<float> next_logits(std::vector<float>{-5});
+      // The second tile, and the end of its array.
+      REQUIRE(gpu::accumulate_cross_entropy(
+                  {1, kTileWords, kTileWords, device_logits.data(), next_ids.data(), log_sums.data(), next_logits.data()}, nullptr) ==
+              cudaSuccess);
+      const bool inside = next / kTileWords == 1;
+      CHECK(next_logits.read()[0] == (inside ? logits[next - kTileWords] : -5.0F));
+    }
+  });
+}
+
 TEST_CASE("one logit that is NaN shows in the loss, whichever tile holds it") {
   in_all_schedules([] {
     for (const std::size_t place : {std::size_t{0}, std::size_t{99}, std::size_t{100}, std::size_t{150}, kWords - 1}) {

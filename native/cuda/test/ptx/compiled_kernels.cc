@@ -63,7 +63,21 @@ std::size_t first_difference(std::span<const std::byte> a, std::span<const std::
   return a.size();
 }
 
+ptx::Launch as_ptx(const cuda_on_host::Launch& launch) {
+  const auto extent = [](dim3 size) { return ptx::Extent{size.x, size.y, size.z}; };
+  return {.grid = extent(launch.grid),
+          .block = extent(launch.block),
+          .dynamic_shared_bytes = launch.shared_bytes,
+          .parameters = launch.parameters,
+          .memory = cuda_on_host::reachable_memory()};
+}
+
+CompiledKernels* chosen_kernels = nullptr;
+
 }  // namespace
+
+CompiledKernels& compiled_kernels() { return *chosen_kernels; }
+void set_compiled_kernels(CompiledKernels& kernels) { chosen_kernels = &kernels; }
 
 CompiledKernels::CompiledKernels(const std::string& folder) {
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
@@ -98,18 +112,9 @@ std::vector<std::string> CompiledKernels::unused() const {
   return names;
 }
 
-ptx::Launch as_ptx(const cuda_on_host::Launch& launch) {
-  const auto extent = [](dim3 size) { return ptx::Extent{size.x, size.y, size.z}; };
-  return {.grid = extent(launch.grid),
-          .block = extent(launch.block),
-          .dynamic_shared_bytes = launch.shared_bytes,
-          .parameters = launch.parameters,
-          .memory = cuda_on_host::reachable_memory()};
-}
-
-cudaError_t run_compiled(CompiledKernels& kernels, const cuda_on_host::Launch& launch) {
+cudaError_t run_compiled(CompiledKernels& kernels, const cuda_on_host::Launch& launch, ptx::Traffic* traffic) {
   try {
-    ptx::execute(kernels.find(launch), as_ptx(launch));
+    ptx::execute(kernels.find(launch), as_ptx(launch), traffic);
     return cudaSuccess;
   } catch (const std::runtime_error& error) {
     std::fprintf(stderr, "PTX: %s\n", error.what());

@@ -26,10 +26,12 @@ class CompiledKernels {
   std::set<std::string> used_;
 };
 
-ptx::Launch as_ptx(const cuda_on_host::Launch& launch);
+// Those that this program was started with.
+CompiledKernels& compiled_kernels();
+void set_compiled_kernels(CompiledKernels& kernels);
 
-// Runs the compiled kernel alone.
-cudaError_t run_compiled(CompiledKernels& kernels, const cuda_on_host::Launch& launch);
+// Runs the compiled kernel alone; counts what memory it touches when `traffic` is given.
+cudaError_t run_compiled(CompiledKernels& kernels, const cuda_on_host::Launch& launch, ptx::Traffic* traffic = nullptr);
 // Runs the kernel on the host and as compiled, from the same memory, and fails where they leave other bytes behind.
 cudaError_t run_both(CompiledKernels& kernels, const cuda_on_host::Launch& launch, const std::function<cudaError_t()>& run_on_host);
 
