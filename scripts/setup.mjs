@@ -112,7 +112,7 @@ function compileCppTests() {
   const { paths, values } = fingerprintEngine();
   return unlessStamped(
     join(cppTestsBuildFolder, '.secateur-stamp'),
-    fingerprint({ paths: [...paths, 'native/cuda/test', 'native/cuda/emulator', 'native/cuda/ptx', 'tests/conformance'], values }),
+    fingerprint({ paths: [...paths, 'native/cuda/test', 'native/cuda/emulator', 'native/cuda/ptx', 'native/cuda/bench', 'tests/conformance'], values }),
     async () => {
       say('Building the C++ tests with sanitizers.');
       await buildCppTests();
@@ -122,7 +122,7 @@ function compileCppTests() {
 
 function compileEmulatedCuda() {
   const { paths, values } = fingerprintEngine();
-  const inputs = fingerprint({ paths: [...paths, 'native/cuda/test/cuda', 'native/cuda/emulator'], values });
+  const inputs = fingerprint({ paths: [...paths, 'native/cuda/test/cuda', 'native/cuda/emulator', 'native/cuda/bench'], values });
   return unlessStamped(join(emulatedCudaBuildFolder, '.secateur-stamp'), inputs, async () => {
     say('Building the CUDA backend for the host.');
     await buildEmulatedCuda();
@@ -131,7 +131,7 @@ function compileEmulatedCuda() {
 
 function compileRaceCheck() {
   const { paths, values } = fingerprintEngine();
-  const inputs = fingerprint({ paths: [...paths, 'native/cuda/test', 'native/cuda/emulator'], values });
+  const inputs = fingerprint({ paths: [...paths, 'native/cuda/test', 'native/cuda/emulator', 'native/cuda/bench'], values });
   return unlessStamped(join(raceCheckBuildFolder, '.secateur-stamp'), inputs, async () => {
     say('Building the tests of the CUDA kernels with the thread sanitizer.');
     await buildRaceCheck();

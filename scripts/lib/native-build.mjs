@@ -10,6 +10,8 @@ export const addonBuildFolder = join(nativeFolder, 'build');
 export const cppTestsBuildFolder = join(addonBuildFolder, 'tests');
 /** The CUDA backend as tests load it where there is no GPU. */
 export const emulatedCudaBuildFolder = join(addonBuildFolder, 'cuda-on-host');
+/** The CUDA backend and what measures it, on a machine that has a GPU. */
+export const gpuBuildFolder = join(addonBuildFolder, 'gpu');
 /** The CUDA kernels and their tests under ThreadSanitizer. */
 export const raceCheckBuildFolder = join(addonBuildFolder, 'cuda-race-check');
 
@@ -30,12 +32,21 @@ export async function buildCppTests() {
   await requireCommand('cmake', ['--build', cppTestsBuildFolder, '--parallel', jobs], { quiet: true });
 }
 
-/** Builds the CUDA backend for the host, at full speed: whole jobs run on it in tests. */
+/** Builds the CUDA backend for the host, at full speed: whole jobs run on it in tests. Also what measures GPUs. */
 export async function buildEmulatedCuda() {
   forgetMovedBuild(emulatedCudaBuildFolder);
-  await configure(emulatedCudaBuildFolder, ['-DCMAKE_BUILD_TYPE=Release', '-DSECATEUR_TESTS=ON', '-DSECATEUR_CUDA=OFF']);
-  const target = ['--target', 'secateur_cuda_on_host_backend'];
-  await requireCommand('cmake', ['--build', emulatedCudaBuildFolder, '--parallel', jobs, ...target], { quiet: true });
+  const options = ['-DCMAKE_BUILD_TYPE=Release', '-DSECATEUR_TESTS=ON', '-DSECATEUR_BENCH=ON', '-DSECATEUR_CUDA=OFF'];
+  await configure(emulatedCudaBuildFolder, options);
+  const targets = ['--target', 'secateur_cuda_on_host_backend', 'bench_operations_on_host', 'bench_block'];
+  await requireCommand('cmake', ['--build', emulatedCudaBuildFolder, '--parallel', jobs, ...targets], { quiet: true });
+}
+
+/** Builds for a GPU: the CUDA backend, what measures it, and the suite that all backends pass. Needs nvcc. */
+export async function buildForGpu() {
+  forgetMovedBuild(gpuBuildFolder);
+  await configure(gpuBuildFolder, ['-DCMAKE_BUILD_TYPE=Release', '-DSECATEUR_TESTS=ON', '-DSECATEUR_BENCH=ON', '-DSECATEUR_CUDA=ON']);
+  const targets = ['--target', 'secateur_cuda', 'secateur_conformance', 'bench_operations', 'bench_block'];
+  await requireCommand('cmake', ['--build', gpuBuildFolder, '--parallel', jobs, ...targets], { quiet: true });
 }
 
 /** Builds the tests of the CUDA kernels so that races are found. */

@@ -97,6 +97,7 @@ void check_matrix_products(cudaError_t (*product)(const Task&, cudaStream_t), El
                                                                            {63, 65, 31},
                                                                            {64, 128, 64},
                                                                            {128, 192, 64},
+                                                                           {1100, 128, 16},
                                                                            {130, 70, 129},
                                                                            {17, 257, 96},
                                                                            {1, 40, 136},

@@ -1,0 +1,92 @@
+// Checks and measures the CUDA backend on this machine's GPU: the suite that all backends pass, NVIDIA's compute-sanitizer on it, the time of
+// every operation, and a job's phases on one block of Qwen2.5-7B's shape.
+//   npm run bench:gpu                                    needs a GPU, its driver and the CUDA toolkit
+//   npm run bench:gpu -- --write                         also puts the tables into docs/performance.md
+//   npm run bench:gpu -- --predict [--device h100]       what the data sheet allows at best; needs no GPU and measures nothing
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { findExecutable } from '../scripts/lib/find-executable.mjs';
+import { buildEmulatedCuda, buildForGpu, emulatedCudaBuildFolder, gpuBuildFolder } from '../scripts/lib/native-build.mjs';
+import { requireCommand, runCommand } from '../scripts/lib/run-command.mjs';
+import { workspaceRoot } from '../scripts/lib/workspace-root.mjs';
+import { gpuByName, gpuNames, gpuOfDevice, measuredTable, parseLines, phaseTable, predictedTable } from './gpu-tables.mjs';
+import { writeSection } from './write-section.mjs';
+
+const toolkitFolder = '/usr/local/cuda/bin';
+
+/** Names what is missing and what to do about it. */
+class Missing extends Error {}
+
+/** @returns {Promise<string>} the device's name */
+async function findDevice() {
+  if (findExecutable('nvcc', [toolkitFolder]) === undefined && findExecutable('nvcc') === undefined) {
+    throw new Missing('There is no nvcc on PATH or in /usr/local/cuda/bin; install the CUDA toolkit.');
+  }
+  if (findExecutable('nvidia-smi') === undefined) {
+    throw new Missing('There is no nvidia-smi on PATH: this machine has no NVIDIA driver. With --predict no GPU is needed.');
+  }
+  const { code, output } = await runCommand('nvidia-smi', ['--query-gpu=name', '--format=csv,noheader'], { quiet: true });
+  const name = output.trim().split('\n')[0] ?? '';
+  if (code !== 0 || name === '') throw new Missing(`nvidia-smi finds no GPU: ${output.trim()}`);
+  return name;
+}
+
+const environment = () => ({ SECATEUR_CUDA_LIBRARY: join(gpuBuildFolder, 'src/cuda/libsecateur_cuda.so') });
+
+async function checkConformance() {
+  const program = join(gpuBuildFolder, 'test/conformance/secateur_conformance');
+  console.log('The suite of all backends:');
+  await requireCommand(program, ['--backend=cuda'], { env: environment() });
+  const sanitizer = findExecutable('compute-sanitizer', [toolkitFolder]) ?? findExecutable('compute-sanitizer');
+  if (sanitizer === undefined) throw new Missing('There is no compute-sanitizer; it comes with the CUDA toolkit.');
+  for (const tool of ['memcheck', 'racecheck', 'initcheck', 'synccheck']) {
+    console.log(`compute-sanitizer ${tool}:`);
+    await requireCommand(sanitizer, ['--tool', tool, '--error-exitcode', '1', program, '--backend=cuda'], { env: environment() });
+  }
+}
+
+async function measure() {
+  const device = await findDevice();
+  console.log(`GPU: ${device}. Building.`);
+  await buildForGpu();
+  await checkConformance();
+  const operations = parseLines(await requireCommand(join(gpuBuildFolder, 'bench/bench_operations'), [], { quiet: true }));
+  const phases = parseLines(await requireCommand(join(gpuBuildFolder, 'bench/bench_block'), [], { env: environment(), quiet: true }));
+  const gpu = gpuOfDevice(device);
+  if (gpu === undefined) console.log(`The limits of ${device} are not known here; add them to bench/gpu-tables.mjs.`);
+  return {
+    'gpu-operations': `${device}:\n\n${measuredTable(operations, gpu)}`,
+    'gpu-phases': `${device}:\n\n${phaseTable(phases)}`,
+  };
+}
+
+/** @param {string} name */
+async function predict(name) {
+  const gpu = gpuByName(name);
+  if (gpu === undefined) throw new Missing(`The limits of ${name} are not known; choose ${gpuNames.join(', ')}.`);
+  await buildEmulatedCuda();
+  const program = join(emulatedCudaBuildFolder, 'test/cuda/bench_operations_on_host');
+  const operations = parseLines(await requireCommand(program, ['--figures'], { quiet: true }));
+  console.log(`PREDICTION from the data sheet of ${name}, not a measurement: no kernel takes less, and ours will take longer.`);
+  console.log(predictedTable(operations, gpu));
+}
+
+const { values } = parseArgs({
+  options: { predict: { type: 'boolean' }, device: { type: 'string', default: 'h100' }, write: { type: 'boolean' } },
+});
+try {
+  if (values.predict) {
+    await predict(values.device);
+  } else {
+    const page = join(workspaceRoot, 'docs/performance.md');
+    for (const [name, text] of Object.entries(await measure())) {
+      console.log(`\n${text}`);
+      if (values.write) writeFileSync(page, writeSection(readFileSync(page, 'utf8'), name, text));
+    }
+  }
+} catch (error) {
+  if (!(error instanceof Missing)) throw error;
+  console.error(error.message);
+  process.exitCode = 2;
+}
