@@ -112,7 +112,10 @@ function compileCppTests() {
   const { paths, values } = fingerprintEngine();
   return unlessStamped(
     join(cppTestsBuildFolder, '.secateur-stamp'),
-    fingerprint({ paths: [...paths, 'native/cuda/test', 'native/cuda/emulator', 'native/cuda/ptx', 'native/cuda/bench', 'tests/conformance'], values }),
+    fingerprint({
+      paths: [...paths, 'native/cuda/test', 'native/cuda/emulator', 'native/cuda/ptx', 'native/cuda/bench', 'tests/conformance'],
+      values,
+    }),
     async () => {
       say('Building the C++ tests with sanitizers.');
       await buildCppTests();
