@@ -277,6 +277,10 @@ template <class Value>
 Value __ldg(const Value* pointer) {
   return *pointer;
 }
+template <class Value>
+void __stcg(Value* pointer, Value value) {
+  *pointer = value;
+}
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
 inline int __clz(int value) { return value == 0 ? 32 : __builtin_clz(static_cast<unsigned>(value)); }
 inline int __ffs(int value) { return __builtin_ffs(value); }

@@ -110,7 +110,7 @@ const std::map<std::string_view, Form> kForms = {
     {"shl", {Opcode::kShl, {}, {}}},
     {"shr", {Opcode::kShr, {}, {}}},
     {"sqrt", {Opcode::kSqrt, {"rn"}, {}}},
-    {"st", {Opcode::kSt, {"global", "shared", "v2", "v4"}, {}}},
+    {"st", {Opcode::kSt, {"global", "shared", "cg", "v2", "v4"}, {}}},
     {"sub", {Opcode::kSub, {"rn"}, {}}},
     {"vote.sync", {Opcode::kVote, {}, {{"ballot", Mode::kBallot}, {"any", Mode::kAny}, {"all", Mode::kAll}}}},
     {"xor", {Opcode::kXor, {}, {}}},

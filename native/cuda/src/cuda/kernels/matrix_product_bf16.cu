@@ -94,16 +94,31 @@ __global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductBF16 task) 
     }
   }
 
+  // A lane has two neighbours of a row of the result, which one write takes where both are there.
   float* const result = task.result + first_row * task.n + first_column;
+  const bool paired = task.n % 2 == 0 && reinterpret_cast<std::uintptr_t>(task.result) % sizeof(float2) == 0;
 #pragma unroll
-  for (unsigned j = 0; j < 2 * kColumnFragments; ++j) {
-    const unsigned column = own_column + j / 2 * kFragmentColumns + lane % 4 * 2 + j % 2;
+  for (unsigned j = 0; j < kColumnFragments; ++j) {
+    const unsigned column = own_column + j * kFragmentColumns + lane % 4 * 2;
     if (column >= right.count) continue;
-    const float bias = task.bias == nullptr ? 0.0F : task.bias[first_column + column];
+    const bool both = column + 1 < right.count;
+    const float* const bias = task.bias + first_column + column;
+    const float first_bias = task.bias == nullptr ? 0.0F : bias[0];
+    const float second_bias = task.bias == nullptr || !both ? 0.0F : bias[1];
 #pragma unroll
     for (unsigned i = 0; i < 2 * kRowFragments; ++i) {
       const unsigned row = own_row + i / 2 * kFragmentRows + i % 2 * 8 + lane / 4;
-      if (row < left.count) result[row * task.n + column] = sums[i / 2][j / 2][i % 2 * 2 + j % 2] + bias;
+      if (row >= left.count) continue;
+      float* const pair = result + row * task.n + column;
+      const float first = sums[i / 2][j][i % 2 * 2] + first_bias;
+      const float second = sums[i / 2][j][i % 2 * 2 + 1] + second_bias;
+      if (paired) {
+        // A plain one would be merged with the others below, and split in two.
+        __stcg(reinterpret_cast<float2*>(pair), make_float2(first, second));
+      } else {
+        pair[0] = first;
+        if (both) pair[1] = second;
+      }
     }
   }
 }
