@@ -8,15 +8,22 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { findExecutable } from '../scripts/lib/find-executable.mjs';
 import { buildEmulatedCuda, buildForGpu, emulatedCudaBuildFolder, gpuBuildFolder } from '../scripts/lib/native-build.mjs';
-import { requireCommand, runCommand } from '../scripts/lib/run-command.mjs';
+import { CommandError, requireCommand, runCommand } from '../scripts/lib/run-command.mjs';
 import { workspaceRoot } from '../scripts/lib/workspace-root.mjs';
 import { gpuByName, gpuNames, gpuOfDevice, measuredTable, parseLines, phaseTable, predictedTable } from './gpu-tables.mjs';
 import { writeSection } from './write-section.mjs';
 
 const toolkitFolder = '/usr/local/cuda/bin';
 
-/** Names what is missing and what to do about it. */
+/** Names what is missing or wrong and what to do about it. */
 class Missing extends Error {}
+
+/** Runs a program that prints JSON lines; what it says beside them is for people. @param {string} name */
+async function readLines(name) {
+  const output = await requireCommand(join(gpuBuildFolder, 'bench', name), [], { env: environment(), quiet: true });
+  for (const line of output.trim().split('\n')) if (!line.startsWith('{')) console.log(line);
+  return parseLines(output);
+}
 
 /** @returns {Promise<string>} the device's name */
 async function findDevice() {
@@ -51,8 +58,8 @@ async function measure() {
   console.log(`GPU: ${device}. Building.`);
   await buildForGpu();
   await checkConformance();
-  const operations = parseLines(await requireCommand(join(gpuBuildFolder, 'bench/bench_operations'), [], { quiet: true }));
-  const phases = parseLines(await requireCommand(join(gpuBuildFolder, 'bench/bench_block'), [], { env: environment(), quiet: true }));
+  const operations = await readLines('bench_operations');
+  const phases = await readLines('bench_block');
   const gpu = gpuOfDevice(device);
   if (gpu === undefined) console.log(`The limits of ${device} are not known here; add them to bench/gpu-tables.mjs.`);
   return {
@@ -72,21 +79,33 @@ async function predict(name) {
   console.log(predictedTable(operations, gpu));
 }
 
-const { values } = parseArgs({
-  options: { predict: { type: 'boolean' }, device: { type: 'string', default: 'h100' }, write: { type: 'boolean' } },
-});
+function readOptions() {
+  const options = /** @type {const} */ ({
+    predict: { type: 'boolean' },
+    device: { type: 'string', default: 'h100' },
+    write: { type: 'boolean' },
+  });
+  try {
+    return parseArgs({ options }).values;
+  } catch (error) {
+    throw new Missing(`${error instanceof Error ? error.message : String(error)}\nOptions: --write, or --predict [--device NAME].`);
+  }
+}
+
 try {
-  if (values.predict) {
-    await predict(values.device);
+  const options = readOptions();
+  if (options.predict) {
+    await predict(options.device);
   } else {
     const page = join(workspaceRoot, 'docs/performance.md');
     for (const [name, text] of Object.entries(await measure())) {
       console.log(`\n${text}`);
-      if (values.write) writeFileSync(page, writeSection(readFileSync(page, 'utf8'), name, text));
+      if (options.write) writeFileSync(page, writeSection(readFileSync(page, 'utf8'), name, text));
     }
   }
 } catch (error) {
-  if (!(error instanceof Missing)) throw error;
+  if (!(error instanceof Missing || error instanceof CommandError)) throw error;
+  if (error instanceof CommandError) console.error(error.output.trimEnd());
   console.error(error.message);
-  process.exitCode = 2;
+  process.exitCode = error instanceof Missing ? 2 : 1;
 }

@@ -108,37 +108,34 @@ function compileAddon() {
   });
 }
 
-function compileCppTests() {
+/**
+ * A build of the engine's C++ code beside the addon's, unless what it is made of has not changed.
+ * @param {string} folder
+ * @param {readonly string[]} sources below native/cuda, beside those of the engine
+ * @param {string} message
+ * @param {() => Promise<void>} build
+ */
+function compileBesideAddon(folder, sources, message, build) {
   const { paths, values } = fingerprintEngine();
-  return unlessStamped(
-    join(cppTestsBuildFolder, '.secateur-stamp'),
-    fingerprint({
-      paths: [...paths, 'native/cuda/test', 'native/cuda/emulator', 'native/cuda/ptx', 'native/cuda/bench', 'tests/conformance'],
-      values,
-    }),
-    async () => {
-      say('Building the C++ tests with sanitizers.');
-      await buildCppTests();
-    },
-  );
+  const added = ['test', 'emulator', 'bench', ...sources].map((name) => join('native/cuda', name));
+  return unlessStamped(join(folder, '.secateur-stamp'), fingerprint({ paths: [...paths, ...added], values }), async () => {
+    say(message);
+    await build();
+  });
+}
+
+function compileCppTests() {
+  const sources = ['ptx', '../../tests/conformance'];
+  return compileBesideAddon(cppTestsBuildFolder, sources, 'Building the C++ tests with sanitizers.', buildCppTests);
 }
 
 function compileEmulatedCuda() {
-  const { paths, values } = fingerprintEngine();
-  const inputs = fingerprint({ paths: [...paths, 'native/cuda/test/cuda', 'native/cuda/emulator', 'native/cuda/bench'], values });
-  return unlessStamped(join(emulatedCudaBuildFolder, '.secateur-stamp'), inputs, async () => {
-    say('Building the CUDA backend for the host.');
-    await buildEmulatedCuda();
-  });
+  return compileBesideAddon(emulatedCudaBuildFolder, [], 'Building the CUDA backend for the host.', buildEmulatedCuda);
 }
 
 function compileRaceCheck() {
-  const { paths, values } = fingerprintEngine();
-  const inputs = fingerprint({ paths: [...paths, 'native/cuda/test', 'native/cuda/emulator', 'native/cuda/bench'], values });
-  return unlessStamped(join(raceCheckBuildFolder, '.secateur-stamp'), inputs, async () => {
-    say('Building the tests of the CUDA kernels with the thread sanitizer.');
-    await buildRaceCheck();
-  });
+  const message = 'Building the tests of the CUDA kernels with the thread sanitizer.';
+  return compileBesideAddon(raceCheckBuildFolder, [], message, buildRaceCheck);
 }
 
 try {

@@ -1,5 +1,6 @@
 // mma.m16n8k16 on bfloat16 values, the matrices spread over the lanes of a warp as the PTX manual says. Products are exact in float32; a
 // sum adds them in ascending order. Hardware has an order of its own: it agrees within rounding, not bit for bit.
+// Written apart from the emulator's model of the same instruction, so that each checks the other.
 #pragma once
 
 #include <array>

@@ -102,9 +102,8 @@ __global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductBF16 task) 
     const unsigned column = own_column + j * kFragmentColumns + lane % 4 * 2;
     if (column >= right.count) continue;
     const bool both = column + 1 < right.count;
-    const float* const bias = task.bias + first_column + column;
-    const float first_bias = task.bias == nullptr ? 0.0F : bias[0];
-    const float second_bias = task.bias == nullptr || !both ? 0.0F : bias[1];
+    const float first_bias = task.bias == nullptr ? 0.0F : task.bias[first_column + column];
+    const float second_bias = task.bias == nullptr || !both ? 0.0F : task.bias[first_column + column + 1];
 #pragma unroll
     for (unsigned i = 0; i < 2 * kRowFragments; ++i) {
       const unsigned row = own_row + i / 2 * kFragmentRows + i % 2 * 8 + lane / 4;
