@@ -19,7 +19,9 @@ namespace {
 
 // Rows of one work item. The matrix products are cut the same way whatever the number of threads, so that their sums are too.
 constexpr std::size_t kTileRows = 128;
-constexpr std::size_t kSweepTileRows = 8;
+// Rows of a work item that sweeps: many, that they share the inputs in the cache, but enough items for all threads.
+constexpr std::size_t kMostSweepRows = 64;
+constexpr std::size_t kFewestSweepRows = 8;
 constexpr std::size_t kTileColumns = 256;
 
 std::size_t tiles(std::size_t items, std::size_t tile) { return (items + tile - 1) / tile; }
@@ -44,22 +46,15 @@ class Stopwatch {
 // What one thread needs for one row.
 struct Workspace {
   Workspace(const SweepInputs& inputs, SweepFunctions sweep_functions)
-      : keys(inputs.columns()),
-        order(inputs.columns()),
-        order_scratch(inputs.columns()),
-        curve_builder(inputs, sweep_functions),
-        sum(inputs.sum_bytes()) {}
+      : keys(inputs.columns()), order_scratch(inputs.columns()), batch(inputs, sweep_functions) {}
 
   static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples) {
-    return 2 * columns * sizeof(std::uint32_t) + RowOrders::Scratch::bytes(columns) + CurveBuilder::scratch_bytes(columns) +
-           AlignedArray<std::byte>::bytes(SweepInputs::sum_bytes(samples));
+    return columns * sizeof(std::uint32_t) + RowOrders::Scratch::bytes(columns) + SweepBatch::scratch_bytes(columns, samples);
   }
 
   std::vector<std::uint32_t> keys;
-  std::vector<std::uint32_t> order;
   RowOrders::Scratch order_scratch;
-  CurveBuilder curve_builder;
-  AlignedArray<std::byte> sum;
+  SweepBatch batch;
 };
 
 class RowAllocator {
@@ -72,11 +67,11 @@ class RowAllocator {
         context_(context),
         target_(target_of(input)),
         scales_(score_scales(input, options.score)),
-        inputs_(input.columns, input.samples),
-        paths_(input.columns, dropped_count(input.columns, target_)),
-        orders_(input.rows, input.columns),
-        outputs_(input.rows * inputs_.stride()),
         sweep_functions_(sweep_functions(instruction_set)),
+        inputs_(input.columns, input.samples, sweep_functions_),
+        paths_(input.columns, dropped_count(input.columns, target_)),
+        orders_(input.rows, input.columns, row_scan_functions(instruction_set)),
+        outputs_(input.rows * inputs_.stride()),
         workspaces_(pool.size()) {}
 
   AllocatedRows run() && {
@@ -92,7 +87,9 @@ class RowAllocator {
   double samples() const { return static_cast<double>(input_.samples); }
   std::span<const float> weights(std::size_t row) const { return input_.weights.subspan(row * input_.columns, input_.columns); }
   float* output(std::size_t row) { return outputs_.data() + row * inputs_.stride(); }
-  RowScores scores(std::size_t row) const { return {.weights = weights(row), .scales = scales_}; }
+  RowScores scores(std::size_t row) const {
+    return {.weights = weights(row).data(), .scales = scales_.empty() ? nullptr : scales_.data(), .columns = input_.columns};
+  }
 
   Workspace& workspace_of(std::size_t worker) {
     std::unique_ptr<Workspace>& workspace = workspaces_[worker];
@@ -109,6 +106,8 @@ class RowAllocator {
       visit(begin, std::min(begin + tile_items, items), worker);
     });
   }
+
+  std::size_t sweep_rows(std::size_t rows) const { return std::clamp(rows / (4 * pool_.size()), kFewestSweepRows, kMostSweepRows); }
 
   void transpose_inputs() {
     for_tiles(input_.columns, kTileColumns, [&](std::size_t begin, std::size_t end, std::size_t) {
@@ -131,7 +130,7 @@ class RowAllocator {
     });
   }
 
-  // Scores the rows of a tile and puts their columns into buckets.
+  // Scores the rows of a tile and counts their scores.
   void sort_rows(std::size_t begin, std::size_t end, Workspace& workspace) {
     Stopwatch scoring;
     Stopwatch sorting;
@@ -153,53 +152,58 @@ class RowAllocator {
     sorting.record(context_, "sort", 0, weights_done * 2 * sizeof(std::uint32_t));
   }
 
-  // Adds up the start's side of the row where all rows start, into the workspace.
-  SumProducts start_row(std::size_t row, Workspace& workspace) {
+  // Adds to the batch the sum of the start's side of the row where all rows start.
+  void add_start(std::size_t row, std::size_t summed, Workspace& workspace) {
     context_.check();
     const std::size_t start = paths_.start();
-    orders_.sort(row, start, std::min(start + 1, input_.columns), scores(row), workspace.order_scratch);
-    const bool dropped = paths_.start_side() == CurveSide::kDropped;
-    const std::span<std::uint32_t> summed = std::span(workspace.order).first(dropped ? start : input_.columns - start);
-    orders_.load_upwards(row, dropped ? 0 : start, summed);
-    std::fill_n(workspace.sum.data(), inputs_.sum_bytes(), std::byte{0});
-    workspace.curve_builder.set_row(weights(row), output(row));
-    const SumProducts products = workspace.curve_builder.add_up(summed, workspace.sum.data());
-    if (!std::isfinite(products.dense_squared_norm)) {
-      throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(row) + " is too large for float32.");
+    const std::span<std::uint32_t> columns = workspace.batch.next_columns(summed);
+    if (paths_.start_side() == CurveSide::kDropped) {
+      orders_.load_before(row, scores(row), start, columns, workspace.order_scratch);
+    } else {
+      orders_.load_from(row, scores(row), start, columns, workspace.order_scratch);
     }
-    return products;
+    workspace.batch.add_up(summed, weights(row), output(row));
   }
 
-  // Orders and starts all rows, tile by tile, so that a row's weights stay in the cache; visit(row, products, workspace).
+  // Orders and starts all rows; visit(row, sum of the start's side, its products).
   template <class Visit>
   void start_rows(Visit visit) {
     const std::size_t summed = paths_.start_side() == CurveSide::kDropped ? paths_.start() : input_.columns - paths_.start();
-    for_tiles(input_.rows, kSweepTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
+    for_tiles(input_.rows, sweep_rows(input_.rows), [&](std::size_t begin, std::size_t end, std::size_t worker) {
       Workspace& workspace = workspace_of(worker);
       sort_rows(begin, end, workspace);
       const double steps = static_cast<double>((end - begin) * summed);
       const PhaseScope phase(context_, "curves", steps * 2 * samples(), steps * static_cast<double>(inputs_.stride() * sizeof(float)));
-      for (std::size_t row = begin; row < end; ++row) visit(row, start_row(row, workspace), workspace);
+      SweepBatch& batch = workspace.batch;
+      for (std::size_t first = begin; first < end;) {
+        std::size_t last = first;
+        while (last < end && batch.has_room(summed)) add_start(last++, summed, workspace);
+        batch.run();
+        for (std::size_t row = first; row < last; ++row) {
+          const SumProducts products = batch.products(row - first);
+          if (!std::isfinite(products.dense_squared_norm)) {
+            throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(row) + " is too large for float32.");
+          }
+          visit(row, batch[row - first].sum, products);
+        }
+        batch.clear();
+        first = last;
+      }
     });
   }
 
-  // Goes `steps` further along a path of a row.
-  void sweep_row(std::size_t row, std::size_t path_index, std::size_t steps, QualityCurves& curves, Workspace& workspace) {
+  // Adds to the batch the way from where a path of a row is swept to.
+  void add_sweep(std::size_t row, std::size_t path_index, std::size_t steps, QualityCurves& curves, Workspace& workspace) {
     context_.check();
     const SweepPath& path = paths_[path_index];
     const std::size_t swept = curves.progress(row, path_index).steps;
-    const std::span<std::uint32_t> order = std::span(workspace.order).first(steps);
+    const std::span<std::uint32_t> order = workspace.batch.next_columns(steps);
     if (path.upwards()) {
-      const std::size_t place = path.first + swept;
-      orders_.sort(row, place, place + steps, scores(row), workspace.order_scratch);
-      orders_.load_upwards(row, place, order);
+      orders_.load_upwards(row, scores(row), path.first + swept, order, workspace.order_scratch);
     } else {
-      const std::size_t place = path.first - swept;
-      orders_.sort(row, place - steps, place, scores(row), workspace.order_scratch);
-      orders_.load_downwards(row, place, order);
+      orders_.load_downwards(row, scores(row), path.first - swept, order, workspace.order_scratch);
     }
-    workspace.curve_builder.set_row(weights(row), output(row));
-    curves.sweep(row, path_index, order, workspace.curve_builder);
+    curves.add_sweep(row, path_index, steps, weights(row), output(row), workspace.batch);
   }
 
   void record_sweeps(const Stopwatch& sweeping, double steps) {
@@ -207,23 +211,38 @@ class RowAllocator {
                     steps * (static_cast<double>(inputs_.stride() * sizeof(float)) + sizeof(CurvePoint)));
   }
 
-  // Sweeps the rows whose counts are not swept yet, and some way beyond, for the search goes on in small moves.
-  void ensure_swept(QualityCurves& curves, std::span<const std::size_t> counts) {
+  // Steps that the path to the row's count is swept further: up to it and some way beyond, for the search goes on in small moves.
+  std::size_t steps_towards(std::size_t count, std::size_t row, std::size_t path, const QualityCurves& curves) const {
     const std::size_t margin = input_.columns / 32 + 1;
+    return std::min(paths_[path].steps_to(count) + margin, paths_[path].steps()) - curves.progress(row, path).steps;
+  }
+
+  // Sweeps the rows whose counts are not swept yet.
+  void ensure_swept(QualityCurves& curves, std::span<const std::size_t> counts) {
     std::vector<std::size_t> rows;
     for (std::size_t row = 0; row < input_.rows; ++row) {
       if (!curves.is_swept(row, counts[row])) rows.push_back(row);
     }
-    for_tiles(rows.size(), kSweepTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
+    for_tiles(rows.size(), sweep_rows(rows.size()), [&](std::size_t begin, std::size_t end, std::size_t worker) {
       Stopwatch sweeping;
       double swept = 0;
       sweeping.start();
-      for (const std::size_t row : std::span(rows).subspan(begin, end - begin)) {
-        const std::size_t path = paths_.path_to(counts[row]);
-        const std::size_t wanted = paths_[path].steps_to(counts[row]) + margin;
-        const std::size_t steps = std::min(wanted, paths_[path].steps()) - curves.progress(row, path).steps;
-        sweep_row(row, path, steps, curves, workspace_of(worker));
-        swept += static_cast<double>(steps);
+      Workspace& workspace = workspace_of(worker);
+      SweepBatch& batch = workspace.batch;
+      for (std::size_t first = begin; first < end;) {
+        std::size_t last = first;
+        for (; last < end; ++last) {
+          const std::size_t row = rows[last];
+          const std::size_t path = paths_.path_to(counts[row]);
+          const std::size_t steps = steps_towards(counts[row], row, path, curves);
+          if (!batch.has_room(steps)) break;
+          add_sweep(row, path, steps, curves, workspace);
+          swept += static_cast<double>(steps);
+        }
+        batch.run();
+        for (std::size_t i = first; i < last; ++i) curves.take_sweep(rows[i], paths_.path_to(counts[rows[i]]), batch[i - first]);
+        batch.clear();
+        first = last;
       }
       sweeping.stop();
       record_sweeps(sweeping, swept);
@@ -232,8 +251,7 @@ class RowAllocator {
 
   AllocatedRows search() {
     QualityCurves curves(input_.rows, inputs_, paths_);
-    start_rows(
-        [&](std::size_t row, const SumProducts& products, Workspace& workspace) { curves.start_row(row, workspace.sum.data(), products); });
+    start_rows([&](std::size_t row, const void* sum, const SumProducts& products) { curves.start_row(row, sum, products); });
     const auto look_up = [&](std::span<const std::size_t> counts, std::span<OutputProducts> products) {
       ensure_swept(curves, counts);
       for (std::size_t row = 0; row < input_.rows; ++row) products[row] = curves.at(row, counts[row]);
@@ -243,7 +261,7 @@ class RowAllocator {
 
   AllocatedRows spread_uniformly() {
     std::vector<OutputProducts> products(input_.rows);
-    start_rows([&](std::size_t row, const SumProducts& start, Workspace&) {
+    start_rows([&](std::size_t row, const void*, const SumProducts& start) {
       const auto [steps, a, b] = progress_at(start);
       const double dense_squared_norm = start.dense_squared_norm;
       products[row] = products_at(point_at(paths_.start_side(), a, b, dense_squared_norm), dense_squared_norm);
@@ -273,12 +291,11 @@ class RowAllocator {
     const std::size_t row_bytes = mask_row_bytes(input_.columns);
     result.mask.resize(input_.rows * row_bytes);
     for_tiles(input_.rows, kTileRows, [&](std::size_t begin, std::size_t end, std::size_t worker) {
-      const double row_traffic = static_cast<double>(row_bytes + input_.columns * sizeof(std::uint16_t));
+      const double row_traffic = static_cast<double>(row_bytes + 2 * input_.columns * sizeof(float));
       const PhaseScope phase(context_, "mask", 0, static_cast<double>(end - begin) * row_traffic);
       for (std::size_t row = begin; row < end; ++row) {
         const auto count = static_cast<std::size_t>(result.dropped_per_row[row]);
-        orders_.sort(row, count, std::min(count + 1, input_.columns), scores(row), workspace_of(worker).order_scratch);
-        orders_.mark_first(row, count, {&result.mask[row * row_bytes], row_bytes});
+        orders_.mark_before(row, scores(row), count, {&result.mask[row * row_bytes], row_bytes}, workspace_of(worker).order_scratch);
       }
     });
   }
@@ -289,12 +306,12 @@ class RowAllocator {
   CallContext& context_;
   float target_;
   std::vector<float> scales_;
+  SweepFunctions sweep_functions_;
   SweepInputs inputs_;
   SweepPaths paths_;
   RowOrders orders_;
   // [rows, inputs_.stride()]: dense outputs.
   AlignedArray<float> outputs_;
-  SweepFunctions sweep_functions_;
   // One per thread that ever got a tile.
   std::vector<std::unique_ptr<Workspace>> workspaces_;
 };

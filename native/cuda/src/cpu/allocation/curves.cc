@@ -12,8 +12,13 @@ constexpr std::size_t kFloat64Samples = 128;
 
 }  // namespace
 
-SweepInputs::SweepInputs(std::size_t columns, std::size_t samples)
-    : columns_(columns), samples_(samples), stride_(stride_of(samples)), values_(columns * stride_), squared_norms_(columns) {}
+SweepInputs::SweepInputs(std::size_t columns, std::size_t samples, SweepFunctions functions)
+    : columns_(columns),
+      samples_(samples),
+      stride_(stride_of(samples)),
+      panel_samples_(functions.panel_samples(precision())),
+      values_(columns * stride_),
+      squared_norms_(columns) {}
 
 std::uint64_t SweepInputs::scratch_bytes(std::size_t columns, std::size_t samples) {
   return AlignedArray<float>::bytes(columns * stride_of(samples)) + columns * sizeof(double);
@@ -30,19 +35,23 @@ std::size_t SweepInputs::sum_bytes(std::size_t samples) {
 std::size_t SweepInputs::fill(std::span<const float> inputs, std::size_t begin, std::size_t end) {
   // A few cache lines side by side in both matrices.
   constexpr std::size_t kTile = 16;
-  for (std::size_t first = begin; first < end; first += kTile) {
-    const std::size_t last = std::min(first + kTile, end);
-    for (std::size_t sample = 0; sample < samples_; ++sample) {
-      const float* const input = inputs.data() + sample * columns_;
-      float* const values = values_.data() + sample;
-      for (std::size_t column = first; column < last; ++column) {
-        const float value = input[column];
-        values[column * stride_] = value;
-        squared_norms_[column] += static_cast<double>(value) * static_cast<double>(value);
+  for (std::size_t first_sample = 0; first_sample < stride_; first_sample += panel_samples_) {
+    const std::size_t width = std::min(panel_samples_, stride_ - first_sample);
+    const std::size_t filled = std::min(width, samples_ - std::min(samples_, first_sample));
+    float* const panel = values_.data() + first_sample * columns_;
+    for (std::size_t first = begin; first < end; first += kTile) {
+      const std::size_t last = std::min(first + kTile, end);
+      for (std::size_t sample = 0; sample < filled; ++sample) {
+        const float* const input = inputs.data() + (first_sample + sample) * columns_;
+        for (std::size_t column = first; column < last; ++column) {
+          const float value = input[column];
+          panel[column * width + sample] = value;
+          squared_norms_[column] += static_cast<double>(value) * static_cast<double>(value);
+        }
       }
-    }
-    for (std::size_t column = first; column < last; ++column) {
-      std::fill(values_.data() + column * stride_ + samples_, values_.data() + (column + 1) * stride_, 0.0F);
+      for (std::size_t column = first; column < last; ++column) {
+        std::fill(panel + column * width + filled, panel + (column + 1) * width, 0.0F);
+      }
     }
   }
   // Squares of finite float32 values cannot overflow float64.
@@ -71,57 +80,53 @@ std::size_t SweepPaths::path_to(std::size_t count) const {
   return static_cast<std::size_t>(std::ranges::find_if(paths_, leads_to) - paths_.begin());
 }
 
-CurveBuilder::CurveBuilder(const SweepInputs& inputs, SweepFunctions functions)
-    : inputs_(inputs), functions_(functions), swept_weights_(inputs.columns()), alignments_(inputs.columns()) {}
-
-std::uint64_t CurveBuilder::scratch_bytes(std::size_t columns) { return columns * (sizeof(float) + sizeof(Alignment)); }
-
-void CurveBuilder::set_row(std::span<const float> weights, const float* dense) {
-  weights_ = weights;
-  dense_ = dense;
+SweepBatch::SweepBatch(const SweepInputs& inputs, SweepFunctions functions)
+    : inputs_(inputs),
+      functions_(functions),
+      columns_(capacity(inputs.columns())),
+      weights_(columns_.size()),
+      alignments_(columns_.size()),
+      sums_(kRows * inputs.sum_bytes()) {
+  tasks_.reserve(kRows);
 }
 
-SweepTask CurveBuilder::task(std::span<const std::uint32_t> columns, float sign, void* sum) {
-  for (std::size_t j = 0; j < columns.size(); ++j) swept_weights_[j] = sign * weights_[columns[j]];
-  return {.precision = inputs_.precision(),
-          .inputs = inputs_.values(),
-          .stride = inputs_.stride(),
-          .dense = dense_,
-          .columns = columns.data(),
-          .weights = swept_weights_.data(),
-          .count = columns.size(),
-          .sum = sum};
+std::uint64_t SweepBatch::scratch_bytes(std::size_t columns, std::size_t samples) {
+  return kRows * sizeof(SweepTask) + capacity(columns) * (sizeof(std::uint32_t) + sizeof(float) + sizeof(Alignment)) +
+         AlignedArray<std::byte>::bytes(kRows * SweepInputs::sum_bytes(samples));
 }
 
-SumProducts CurveBuilder::add_up(std::span<const std::uint32_t> columns, void* sum) {
-  functions_.sweep(task(columns, 1, sum));
-  return functions_.products(inputs_.precision(), sum, dense_, inputs_.stride());
+void SweepBatch::add_up(std::size_t steps, std::span<const float> weights, const float* dense) {
+  std::byte* const sum = sums_.data() + tasks_.size() * inputs_.sum_bytes();
+  std::fill_n(sum, inputs_.sum_bytes(), std::byte{0});
+  add(steps, weights, 1, dense, sum, nullptr);
 }
 
-void CurveBuilder::sweep(const SweepPath& path, std::span<const std::uint32_t> order, double dense_squared_norm, SweepProgress& progress,
-                         void* sum, std::span<CurvePoint> points) {
-  const bool adds = path.upwards() == (path.side == CurveSide::kDropped);
-  SweepTask sweep = task(order, adds ? 1.0F : -1.0F, sum);
-  sweep.alignments = alignments_.data();
-  functions_.sweep(sweep);
+void SweepBatch::add_sweep(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum) {
+  add(steps, weights, sign, dense, sum, alignments_.data() + used_);
+}
 
-  const double inverse_unit = 1 / point_unit(dense_squared_norm);
-  double a = progress.a;
-  double b = progress.b;
-  const std::ptrdiff_t step = path.upwards() ? 1 : -1;
-  CurvePoint* point = &points[path.first] + step * static_cast<std::ptrdiff_t>(progress.steps);
-  for (std::size_t j = 0; j < order.size(); ++j) {
-    const double weight = static_cast<double>(swept_weights_[j]);
-    a += weight * alignments_[j].with_dense * inverse_unit;
-    b += weight * (2 * alignments_[j].with_sum + weight * inputs_.squared_norm(order[j])) * inverse_unit;
-    point += step;
-    *point = point_at(path.side, a, b, dense_squared_norm);
-  }
-  progress = {.steps = progress.steps + order.size(), .a = a, .b = b};
+void SweepBatch::add(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum, Alignment* alignments) {
+  const std::uint32_t* const columns = columns_.data() + used_;
+  float* const swept_weights = weights_.data() + used_;
+  for (std::size_t j = 0; j < steps; ++j) swept_weights[j] = sign * weights[columns[j]];
+  tasks_.push_back({.dense = dense, .columns = columns, .weights = swept_weights, .count = steps, .sum = sum, .alignments = alignments});
+  used_ += steps;
+}
+
+void SweepBatch::run() { functions_.sweep(inputs_.panels(), tasks_.data(), tasks_.size()); }
+
+SumProducts SweepBatch::products(std::size_t index) const {
+  return functions_.products(inputs_.precision(), tasks_[index].sum, tasks_[index].dense, inputs_.stride());
+}
+
+void SweepBatch::clear() {
+  tasks_.clear();
+  used_ = 0;
 }
 
 QualityCurves::QualityCurves(std::size_t rows, const SweepInputs& inputs, const SweepPaths& paths)
-    : paths_(paths),
+    : inputs_(inputs),
+      paths_(paths),
       columns_(inputs.columns()),
       sum_bytes_(inputs.sum_bytes()),
       points_(std::make_unique_for_overwrite<CurvePoint[]>(rows * (columns_ + 1))),
@@ -154,15 +159,35 @@ void QualityCurves::start_row(std::size_t row, const void* sum, const SumProduct
   }
 }
 
-void QualityCurves::sweep(std::size_t row, std::size_t path, std::span<const std::uint32_t> order, CurveBuilder& builder) {
-  SweepProgress& progress = progress_[row * SweepPaths::kPaths + path];
-  builder.sweep(paths_[path], order, dense_squared_norms_[row], progress, sum(row, path), points(row));
-  if (paths_[path].side != paths_.start_side()) return;
-  Range& swept = swept_[row];
-  if (paths_[path].upwards()) {
-    swept.last = paths_.start() + progress.steps;
+void QualityCurves::add_sweep(std::size_t row, std::size_t path, std::size_t steps, std::span<const float> weights, const float* dense,
+                              SweepBatch& batch) {
+  const bool adds = paths_[path].upwards() == (paths_[path].side == CurveSide::kDropped);
+  batch.add_sweep(steps, weights, adds ? 1.0F : -1.0F, dense, sum(row, path));
+}
+
+void QualityCurves::take_sweep(std::size_t row, std::size_t path_index, const SweepTask& swept) {
+  const SweepPath& path = paths_[path_index];
+  SweepProgress& progress = progress_[row * SweepPaths::kPaths + path_index];
+  const double dense_squared_norm = dense_squared_norms_[row];
+  const double inverse_unit = 1 / point_unit(dense_squared_norm);
+  double a = progress.a;
+  double b = progress.b;
+  const std::ptrdiff_t step = path.upwards() ? 1 : -1;
+  CurvePoint* point = &points(row)[path.first] + step * static_cast<std::ptrdiff_t>(progress.steps);
+  for (std::size_t j = 0; j < swept.count; ++j) {
+    const double weight = static_cast<double>(swept.weights[j]);
+    a += weight * swept.alignments[j].with_dense * inverse_unit;
+    b += weight * (2 * swept.alignments[j].with_sum + weight * inputs_.squared_norm(swept.columns[j])) * inverse_unit;
+    point += step;
+    *point = point_at(path.side, a, b, dense_squared_norm);
+  }
+  progress = {.steps = progress.steps + swept.count, .a = a, .b = b};
+  if (path.side != paths_.start_side()) return;
+  Range& range = swept_[row];
+  if (path.upwards()) {
+    range.last = paths_.start() + progress.steps;
   } else {
-    swept.first = paths_.start() - progress.steps;
+    range.first = paths_.start() - progress.steps;
   }
 }
 

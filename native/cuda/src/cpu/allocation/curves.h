@@ -33,10 +33,10 @@ class AlignedArray {
   std::unique_ptr<Block[]> blocks_;
 };
 
-// The inputs transposed for the sweep: the samples of a column lie together, padded with zeros.
+// The inputs transposed for the sweep: the samples of a column lie together, panel by panel, padded with zeros.
 class SweepInputs {
  public:
-  SweepInputs(std::size_t columns, std::size_t samples);
+  SweepInputs(std::size_t columns, std::size_t samples, SweepFunctions functions);
   static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples);
 
   // inputs: [samples, columns]. Fills columns [begin, end); returns the first of them with a NaN or infinite input, end when none has.
@@ -44,7 +44,7 @@ class SweepInputs {
 
   std::size_t columns() const { return columns_; }
   std::size_t samples() const { return samples_; }
-  const float* values() const { return values_.data(); }
+  SweepPanels panels() const { return {.precision = precision(), .inputs = values_.data(), .columns = columns_, .stride = stride_}; }
   std::size_t stride() const { return stride_; }
   SweepPrecision precision() const { return precision_of(samples_); }
   // Of the running sum of one sweep.
@@ -58,6 +58,7 @@ class SweepInputs {
   std::size_t columns_;
   std::size_t samples_;
   std::size_t stride_;
+  std::size_t panel_samples_;
   AlignedArray<float> values_;
   std::vector<double> squared_norms_;
 };
@@ -124,31 +125,46 @@ inline CurvePoint point_at(CurveSide side, double a, double b, double dense_squa
   return {.aligned = static_cast<float>(dense_squared_norm == 0 ? 0.0 : 1 - a), .residual = residual};
 }
 
-// Sweeps rows; one per thread.
-class CurveBuilder {
+// Sweeps of several rows that are done together, panel by panel: what one reads of the inputs is in the cache for the next. One per thread.
+class SweepBatch {
  public:
-  CurveBuilder(const SweepInputs& inputs, SweepFunctions functions);
-  static std::uint64_t scratch_bytes(std::size_t columns);
+  SweepBatch(const SweepInputs& inputs, SweepFunctions functions);
+  static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples);
 
-  // The row to sweep next. weights: [columns]; dense: [inputs.stride()], the row's dense output as SweepTask takes it; both must outlive
-  // the sweeps.
-  void set_row(std::span<const float> weights, const float* dense);
-  // Adds up the `columns` of a side, in any order. sum: SweepTask::sum, zeros before.
-  SumProducts add_up(std::span<const std::uint32_t> columns, void* sum);
-  // Goes on where `progress` and `sum` left off; a point is the same however its sweep is cut. order: the next columns of the path.
-  // points: [columns + 1]; sets those of the next order.size() counts.
-  void sweep(const SweepPath& path, std::span<const std::uint32_t> order, double dense_squared_norm, SweepProgress& progress, void* sum,
-             std::span<CurvePoint> points);
+  // Whether a sweep of that many steps can be added; one always can to an empty batch.
+  bool has_room(std::size_t steps) const { return tasks_.size() < kRows && used_ + steps <= columns_.size(); }
+  bool empty() const { return tasks_.empty(); }
+  // Where the columns of the sweep that is added next are to be put.
+  std::span<std::uint32_t> next_columns(std::size_t steps) { return std::span(columns_).subspan(used_, steps); }
+  // Adds up the next columns of a row. weights: [columns]; dense: [inputs.stride()], the row's dense output as SweepTask takes it; both
+  // must outlive run. The sum begins as zero.
+  void add_up(std::size_t steps, std::span<const float> weights, const float* dense);
+  // Sweeps the next columns of a row, with alignments, on from `sum`, taking weights away where `sign` is -1.
+  void add_sweep(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum);
+
+  void run();
+  // After run, by the order in which the sweeps were added.
+  const SweepTask& operator[](std::size_t index) const { return tasks_[index]; }
+  SumProducts products(std::size_t index) const;
+  void clear();
 
  private:
-  SweepTask task(std::span<const std::uint32_t> columns, float sign, void* sum);
+  // Rows swept together at most.
+  static constexpr std::size_t kRows = 32;
+  // Steps swept together, but for a single row with more.
+  static constexpr std::size_t kSteps = 16384;
+  static std::size_t capacity(std::size_t columns) { return std::max(columns, kSteps); }
+  void add(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum, Alignment* alignments);
 
   const SweepInputs& inputs_;
   SweepFunctions functions_;
-  std::span<const float> weights_;
-  const float* dense_ = nullptr;
-  std::vector<float> swept_weights_;
+  std::vector<SweepTask> tasks_;
+  std::size_t used_ = 0;
+  std::vector<std::uint32_t> columns_;
+  std::vector<float> weights_;
   std::vector<Alignment> alignments_;
+  // [kRows, sum_bytes]
+  AlignedArray<std::byte> sums_;
 };
 
 // Curves of all rows of a projection.
@@ -160,8 +176,11 @@ class QualityCurves {
   // sum: of the start's side at the start, with its inner products. Sets the points of the start and of both ends.
   void start_row(std::size_t row, const void* sum, const SumProducts& products);
   const SweepProgress& progress(std::size_t row, std::size_t path) const { return progress_[row * SweepPaths::kPaths + path]; }
-  // Goes on along a path of the row by the next columns of its order.
-  void sweep(std::size_t row, std::size_t path, std::span<const std::uint32_t> order, CurveBuilder& builder);
+  // Adds to a batch the sweep that goes on along a path of the row; batch.next_columns holds the next columns of its order.
+  void add_sweep(std::size_t row, std::size_t path, std::size_t steps, std::span<const float> weights, const float* dense,
+                 SweepBatch& batch);
+  // Takes in what that sweep found; a point is the same however its sweep was cut.
+  void take_sweep(std::size_t row, std::size_t path, const SweepTask& swept);
   bool is_swept(std::size_t row, std::size_t count) const {
     return (count >= swept_[row].first && count <= swept_[row].last) || is_swept_elsewhere(row, count);
   }
@@ -182,9 +201,11 @@ class QualityCurves {
   std::span<CurvePoint> points(std::size_t row) { return {&points_[row * (columns_ + 1)], columns_ + 1}; }
   void* sum(std::size_t row, std::size_t path) { return sums_.data() + (row * SweepPaths::kPaths + path) * sum_bytes_; }
 
+  const SweepInputs& inputs_;
   const SweepPaths& paths_;
   std::size_t columns_;
   std::size_t sum_bytes_;
+  // [rows, columns + 1]
   std::unique_ptr<CurvePoint[]> points_;
   std::vector<double> dense_squared_norms_;
   std::vector<Range> swept_;

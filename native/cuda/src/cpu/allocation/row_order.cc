@@ -1,7 +1,6 @@
 #include "row_order.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace secateur::allocation {
 namespace {
@@ -12,15 +11,13 @@ constexpr std::uint32_t kInfinityBits = 0x7f80'0000U;
 constexpr std::uint32_t kMantissaBits = 23;
 constexpr std::uint32_t kKeyRange = (16U << kMantissaBits) - 1;
 
-constexpr bool is_narrow(std::size_t columns) { return columns <= std::size_t{1} << 16U; }
+constexpr bool is_narrow(std::size_t columns) { return columns < std::size_t{1} << 16U; }
 
 // As many buckets as leave a few columns in each where they are the most.
 constexpr std::uint32_t bucket_bits(std::size_t columns) {
   return std::clamp(static_cast<std::uint32_t>(std::bit_width(columns)) - 1, 6U, 13U);
 }
-
-// Columns in one bucket from which on a row is sorted at once: its scores are too much alike, or too far apart, for the buckets.
-constexpr std::size_t crowd(std::size_t columns) { return 64 + columns / 16; }
+constexpr std::size_t bucket_count(std::size_t columns) { return std::size_t{1} << bucket_bits(columns); }
 
 struct Buckets {
   // What is not above this is in the first bucket.
@@ -28,9 +25,12 @@ struct Buckets {
   std::uint32_t shift;
 
   std::uint32_t of(std::uint32_t key) const { return (std::max(key, smallest) - smallest) >> shift; }
+  // The lowest key of a bucket.
+  std::uint32_t first_key(std::size_t bucket) const { return bucket == 0 ? 0 : smallest + (static_cast<std::uint32_t>(bucket) << shift); }
 };
 
 std::uint64_t entry_of(std::uint32_t key, std::size_t column) { return std::uint64_t{key} << 32U | column; }
+std::uint32_t column_of(std::uint64_t entry) { return static_cast<std::uint32_t>(entry); }
 
 // Entries are distinct and their order is that of (key, column), so any sort of them is the stable sort of the keys.
 void sort_entries(std::span<std::uint64_t> entries) {
@@ -65,32 +65,27 @@ std::size_t score_row(std::span<const float> weights, std::span<const float> sca
 }
 
 RowOrders::Scratch::Scratch(std::size_t columns)
-    : buckets_(columns), bucket_starts_(std::size_t{1} << bucket_bits(columns)), entries_(columns) {}
+    : buckets_(columns), places_(bucket_count(columns)), columns_(columns), entries_(columns) {}
 
 std::uint64_t RowOrders::Scratch::bytes(std::size_t columns) {
-  return (std::size_t{1} << bucket_bits(columns)) * sizeof(std::uint32_t) + columns * (sizeof(std::uint16_t) + sizeof(std::uint64_t));
+  return bucket_count(columns) * sizeof(std::uint32_t) + columns * (sizeof(std::uint16_t) + sizeof(std::uint32_t) + sizeof(std::uint64_t));
 }
 
-RowOrders::RowOrders(std::size_t rows, std::size_t columns)
-    : columns_(columns), bucket_shift_(static_cast<std::uint32_t>(std::bit_width(kKeyRange)) - bucket_bits(columns)), smallest_keys_(rows) {
+RowOrders::RowOrders(std::size_t rows, std::size_t columns, RowScanFunctions functions)
+    : columns_(columns),
+      buckets_(bucket_count(columns)),
+      bucket_shift_(static_cast<std::uint32_t>(std::bit_width(kKeyRange)) - bucket_bits(columns)),
+      functions_(functions),
+      smallest_keys_(rows) {
   if (is_narrow(columns)) {
-    narrow_ = std::make_unique_for_overwrite<std::uint16_t[]>(rows * columns);
+    narrow_ = std::make_unique_for_overwrite<std::uint16_t[]>(rows * buckets_);
   } else {
-    wide_ = std::make_unique_for_overwrite<std::uint32_t[]>(rows * columns);
+    wide_ = std::make_unique_for_overwrite<std::uint32_t[]>(rows * buckets_);
   }
 }
 
 std::uint64_t RowOrders::scratch_bytes(std::size_t rows, std::size_t columns) {
-  return rows * (sizeof(std::uint32_t) + columns * (is_narrow(columns) ? sizeof(std::uint16_t) : sizeof(std::uint32_t)));
-}
-
-template <class Visit>
-void RowOrders::visit_row(std::size_t row, Visit visit) const {
-  if (narrow_) {
-    visit(std::span(&narrow_[row * columns_], columns_));
-  } else {
-    visit(std::span(&wide_[row * columns_], columns_));
-  }
+  return rows * (sizeof(std::uint32_t) + bucket_count(columns) * (is_narrow(columns) ? sizeof(std::uint16_t) : sizeof(std::uint32_t)));
 }
 
 void RowOrders::group(std::size_t row, std::span<const std::uint32_t> keys, Scratch& scratch) {
@@ -101,60 +96,108 @@ void RowOrders::group(std::size_t row, std::span<const std::uint32_t> keys, Scra
   std::uint16_t* const bucket_of = scratch.buckets_.data();
   for (std::size_t j = 0; j < keys.size(); ++j) bucket_of[j] = static_cast<std::uint16_t>(buckets.of(keys[j]));
 
-  std::uint32_t* const starts = scratch.bucket_starts_.data();
-  std::ranges::fill(scratch.bucket_starts_, 0U);
-  for (std::size_t j = 0; j < keys.size(); ++j) ++starts[bucket_of[j]];
-  std::uint32_t start = 0;
-  std::uint32_t most = 0;
-  for (std::uint32_t& bucket : scratch.bucket_starts_) {
-    most = std::max(most, bucket);
-    start += std::exchange(bucket, start);
-  }
-  visit_row(row, [&]<class Column>(std::span<Column> order) {
-    for (std::size_t j = 0; j < keys.size(); ++j) order[starts[bucket_of[j]]++] = static_cast<Column>(j);
-    if (most <= crowd(columns_)) return;
-    for (std::size_t j = 0; j < keys.size(); ++j) scratch.entries_[j] = entry_of(keys[order[j]], order[j]);
-    sort_entries(scratch.entries_);
-    for (std::size_t j = 0; j < keys.size(); ++j) order[j] = static_cast<Column>(scratch.entries_[j]);
-  });
-}
-
-void RowOrders::sort(std::size_t row, std::size_t first, std::size_t last, const RowScores& scores, Scratch& scratch) {
-  if (first >= last) return;
-  visit_row(row, [&]<class Column>(std::span<Column> order) {
-    const Buckets buckets{.smallest = smallest_keys_[row], .shift = bucket_shift_};
-    const auto bucket_at = [&](std::size_t place) { return buckets.of(scores.key(order[place])); };
-    for (const std::uint32_t bucket = bucket_at(first); first > 0 && bucket_at(first - 1) == bucket;) --first;
-    for (const std::uint32_t bucket = bucket_at(last - 1); last < columns_ && bucket_at(last) == bucket;) ++last;
-    const std::span<Column> part = order.subspan(first, last - first);
-    const std::span<std::uint64_t> entries = std::span(scratch.entries_).first(part.size());
-    for (std::size_t j = 0; j < part.size(); ++j) entries[j] = entry_of(scores.key(part[j]), part[j]);
-    sort_entries(entries);
-    for (std::size_t j = 0; j < part.size(); ++j) part[j] = static_cast<Column>(entries[j]);
-  });
-}
-
-void RowOrders::load_upwards(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const {
-  visit_row(row, [&](auto order) { std::ranges::copy(order.subspan(first, columns.size()), columns.begin()); });
-}
-
-void RowOrders::load_downwards(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const {
-  visit_row(row, [&](auto order) { std::ranges::reverse_copy(order.subspan(first - columns.size(), columns.size()), columns.begin()); });
-}
-
-void RowOrders::mark_first(std::size_t row, std::size_t count, std::span<std::uint8_t> bits) const {
-  visit_row(row, [&](auto order) {
-    const auto flip = [&](auto columns) {
-      for (const std::size_t column : columns) bits[column / 8] ^= static_cast<std::uint8_t>(1U << column % 8);
-    };
-    if (count <= columns_ / 2) {
-      flip(order.first(count));
-    } else {
-      std::ranges::fill(bits, std::uint8_t{0xff});
-      if (columns_ % 8 != 0) bits.back() = static_cast<std::uint8_t>((1U << columns_ % 8) - 1);
-      flip(order.subspan(count));
+  std::uint32_t* const counts = scratch.places_.data();
+  std::ranges::fill(scratch.places_, 0U);
+  for (std::size_t j = 0; j < keys.size(); ++j) ++counts[bucket_of[j]];
+  const auto add_up = [&]<class Place>(Place* places) {
+    std::uint32_t place = 0;
+    for (std::size_t bucket = 0; bucket < buckets_; ++bucket) {
+      places[bucket] = static_cast<Place>(place);
+      place += counts[bucket];
     }
-  });
+  };
+  if (narrow_) {
+    add_up(&narrow_[row * buckets_]);
+  } else {
+    add_up(&wide_[row * buckets_]);
+  }
+}
+
+std::size_t RowOrders::place_of(std::size_t row, std::size_t bucket) const {
+  if (bucket == buckets_) return columns_;
+  return narrow_ ? narrow_[row * buckets_ + bucket] : wide_[row * buckets_ + bucket];
+}
+
+RowOrders::Part RowOrders::part_of(std::size_t row, std::size_t first, std::size_t last) const {
+  const auto bucket_of = [&](std::size_t place) {
+    // The last bucket that begins at or before the place. Halves a power of two without branches, which nobody could predict.
+    const auto search = [&]<class Place>(const Place* places) {
+      std::size_t bucket = 0;
+      for (std::size_t half = buckets_ / 2; half > 0; half /= 2) bucket += places[bucket + half] <= place ? half : 0;
+      return bucket;
+    };
+    return narrow_ ? search(&narrow_[row * buckets_]) : search(&wide_[row * buckets_]);
+  };
+  const Buckets buckets{.smallest = smallest_keys_[row], .shift = bucket_shift_};
+  const std::size_t begin = bucket_of(first);
+  const std::size_t end = bucket_of(last - 1) + 1;
+  const std::uint32_t first_key = buckets.first_key(begin);
+  return {.first_bucket = begin,
+          .buckets = end - begin,
+          .first = place_of(row, begin),
+          .last = place_of(row, end),
+          .first_key = first_key,
+          .keys = buckets.first_key(end) - first_key};
+}
+
+std::span<const std::uint64_t> RowOrders::sort(std::size_t row, const RowScores& scores, const Part& part, Scratch& scratch) const {
+  const std::span<const std::uint32_t> columns =
+      std::span(scratch.columns_).first(functions_.collect(scores, part.first_key, part.keys, scratch.columns_.data()));
+  const std::span<std::uint64_t> entries = std::span(scratch.entries_).first(columns.size());
+  const Buckets buckets{.smallest = smallest_keys_[row], .shift = bucket_shift_};
+  std::uint32_t* const places = scratch.places_.data();
+  for (std::size_t bucket = 0; bucket < part.buckets; ++bucket) {
+    places[bucket] = static_cast<std::uint32_t>(place_of(row, part.first_bucket + bucket) - part.first);
+  }
+  for (const std::uint32_t column : columns) {
+    const std::uint32_t key = scores.key(column);
+    entries[places[buckets.of(key) - part.first_bucket]++] = entry_of(key, column);
+  }
+  sort_entries(entries);
+  return entries;
+}
+
+void RowOrders::load_upwards(std::size_t row, const RowScores& scores, std::size_t first, std::span<std::uint32_t> columns,
+                             Scratch& scratch) const {
+  if (columns.empty()) return;
+  const Part part = part_of(row, first, first + columns.size());
+  const std::span<const std::uint64_t> entries = sort(row, scores, part, scratch).subspan(first - part.first, columns.size());
+  std::ranges::transform(entries, columns.begin(), column_of);
+}
+
+void RowOrders::load_downwards(std::size_t row, const RowScores& scores, std::size_t first, std::span<std::uint32_t> columns,
+                               Scratch& scratch) const {
+  load_upwards(row, scores, first - columns.size(), columns, scratch);
+  std::ranges::reverse(columns);
+}
+
+void RowOrders::load_before(std::size_t row, const RowScores& scores, std::size_t place, std::span<std::uint32_t> columns,
+                            Scratch& scratch) const {
+  if (place == 0) return;
+  const Part part = part_of(row, place - 1, place);
+  const std::size_t collected = functions_.collect(scores, 0, part.first_key, scratch.columns_.data());
+  std::ranges::copy(std::span(scratch.columns_).first(collected), columns.begin());
+  load_upwards(row, scores, part.first, columns.subspan(collected), scratch);
+}
+
+void RowOrders::load_from(std::size_t row, const RowScores& scores, std::size_t place, std::span<std::uint32_t> columns,
+                          Scratch& scratch) const {
+  if (place == columns_) return;
+  const Part part = part_of(row, place, place + 1);
+  const std::size_t collected = functions_.collect(scores, part.end_key(), ~part.end_key(), scratch.columns_.data());
+  std::ranges::copy(std::span(scratch.columns_).first(collected), columns.begin());
+  load_upwards(row, scores, place, columns.subspan(collected), scratch);
+}
+
+void RowOrders::mark_before(std::size_t row, const RowScores& scores, std::size_t place, std::span<std::uint8_t> bits,
+                            Scratch& scratch) const {
+  if (place == columns_) {
+    functions_.mark_below(scores, UINT32_MAX, 0, bits.data());
+    return;
+  }
+  const Part part = part_of(row, place, place + 1);
+  const std::uint64_t entry = sort(row, scores, part, scratch)[place - part.first];
+  functions_.mark_below(scores, static_cast<std::uint32_t>(entry >> 32U), column_of(entry), bits.data());
 }
 
 }  // namespace secateur::allocation

@@ -1,35 +1,22 @@
 // Scores of the weights of a row and their ascending, stable order.
 #pragma once
 
-#include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
-namespace secateur::allocation {
+#include "row_scan.h"
 
-// Scores as sort keys: |weight| * scale, or |weight| when scales is empty. Non-negative float32 values order like their bits.
-inline std::uint32_t score_key(float weight) { return std::bit_cast<std::uint32_t>(std::fabs(weight)); }
-inline std::uint32_t score_key(float weight, float scale) { return std::bit_cast<std::uint32_t>(std::fabs(weight) * scale); }
+namespace secateur::allocation {
 
 // keys: [columns]. Returns the first column whose weight is NaN or infinite, columns when there is none.
 std::size_t score_row(std::span<const float> weights, std::span<const float> scales, std::span<std::uint32_t> keys);
 
-// What the keys of a row are made of.
-struct RowScores {
-  std::span<const float> weights;
-  std::span<const float> scales;
-
-  std::uint32_t key(std::size_t column) const {
-    return scales.empty() ? score_key(weights[column]) : score_key(weights[column], scales[column]);
-  }
-};
-
-// The orders of all rows: columns by ascending score, equal scores by ascending column. A search looks at a part of each order only. So the
-// columns are put into buckets of similar scores first, and sorted where somebody asks. Two bytes an entry where the columns allow it.
+// The orders of all rows: columns by ascending score, equal scores by ascending column. A search looks at a part of each order only. So no
+// order is kept, but how many scores of the row are below each of some bounds; where somebody asks for a part of the order, the columns
+// with scores between two bounds are looked up and sorted.
 class RowOrders {
  public:
   // What one thread needs; reused over rows so that nothing is allocated per row.
@@ -40,33 +27,56 @@ class RowOrders {
 
    private:
     friend class RowOrders;
-    // Bucket of each column, then the place of the next column of each bucket.
+    // Bucket of each column.
     std::vector<std::uint16_t> buckets_;
-    std::vector<std::uint32_t> bucket_starts_;
+    // Per bucket: how many columns it has, then the place of its next column.
+    std::vector<std::uint32_t> places_;
+    std::vector<std::uint32_t> columns_;
     // Key in the upper half, column in the lower.
     std::vector<std::uint64_t> entries_;
   };
 
-  RowOrders(std::size_t rows, std::size_t columns);
+  RowOrders(std::size_t rows, std::size_t columns, RowScanFunctions functions);
   static std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns);
 
-  // Puts the row's columns into buckets. keys: [columns], none of a NaN.
+  // Counts the row's scores. keys: [columns], none of a NaN; those of the scores that are given to the other functions.
   void group(std::size_t row, std::span<const std::uint32_t> keys, Scratch& scratch);
-  // Makes the places [first, last) of the order exact, with those around them that share a bucket.
-  void sort(std::size_t row, std::size_t first, std::size_t last, const RowScores& scores, Scratch& scratch);
   // Columns at the places from `first` on upwards, and from `first` - 1 on downwards.
-  void load_upwards(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const;
-  void load_downwards(std::size_t row, std::size_t first, std::span<std::uint32_t> columns) const;
-  // Sets the bits of the columns before place `count`, which must be exact when it is one; bits: ceil(columns / 8) zero bytes.
-  void mark_first(std::size_t row, std::size_t count, std::span<std::uint8_t> bits) const;
+  void load_upwards(std::size_t row, const RowScores& scores, std::size_t first, std::span<std::uint32_t> columns, Scratch& scratch) const;
+  void load_downwards(std::size_t row, const RowScores& scores, std::size_t first, std::span<std::uint32_t> columns,
+                      Scratch& scratch) const;
+  // The columns at all places before `place`, and at all others, in no particular order; columns: as many as they are.
+  void load_before(std::size_t row, const RowScores& scores, std::size_t place, std::span<std::uint32_t> columns, Scratch& scratch) const;
+  void load_from(std::size_t row, const RowScores& scores, std::size_t place, std::span<std::uint32_t> columns, Scratch& scratch) const;
+  // Sets the bits of the columns before `place` and clears the others; bits: ceil(columns / 8).
+  void mark_before(std::size_t row, const RowScores& scores, std::size_t place, std::span<std::uint8_t> bits, Scratch& scratch) const;
 
  private:
-  template <class Visit>
-  void visit_row(std::size_t row, Visit visit) const;
+  // Some buckets that follow each other: the places [first, last) of the order, and the keys [first_key, first_key + keys).
+  struct Part {
+    std::size_t first_bucket;
+    std::size_t buckets;
+    std::size_t first;
+    std::size_t last;
+    std::uint32_t first_key;
+    std::uint32_t keys;
+
+    std::uint32_t end_key() const { return first_key + keys; }
+  };
+
+  std::size_t place_of(std::size_t row, std::size_t bucket) const;
+  // The buckets of the places [first, last), which are not empty.
+  Part part_of(std::size_t row, std::size_t first, std::size_t last) const;
+  // The order of a part, in the scratch memory.
+  std::span<const std::uint64_t> sort(std::size_t row, const RowScores& scores, const Part& part, Scratch& scratch) const;
+
   std::size_t columns_;
+  std::size_t buckets_;
   std::uint32_t bucket_shift_;
+  RowScanFunctions functions_;
   // [rows]: what is not above it is in the first bucket.
   std::vector<std::uint32_t> smallest_keys_;
+  // [rows, buckets]: place of the first column of each bucket. Two bytes each where the columns allow it.
   std::unique_ptr<std::uint16_t[]> narrow_;
   std::unique_ptr<std::uint32_t[]> wide_;
 };

@@ -22,12 +22,20 @@ struct alignas(16) Alignment {
 
 enum class SweepPrecision { kFloat32, kFloat64 };
 
-struct SweepTask {
+// The inputs of all columns, cut into panels of so many samples that a running sum of one fits the vector registers. A panel's values lie
+// together, so that it stays in the cache while many rows are swept through it.
+struct SweepPanels {
   // Of the sum of vectors and of the products with it; sums over lanes and panels are always float64.
   SweepPrecision precision = SweepPrecision::kFloat64;
-  // [columns, stride]: input vectors, 64-byte aligned; stride is a multiple of kSampleAlignment.
+  // Per panel: [columns, samples of the panel], 64-byte aligned.
   const float* inputs = nullptr;
+  std::size_t columns = 0;
+  // Padded samples of all panels: a multiple of kSampleAlignment.
   std::size_t stride = 0;
+};
+
+// The sweep of one row.
+struct SweepTask {
   // [stride]: dense output of the row, zero where it is padded, 64-byte aligned.
   const float* dense = nullptr;
   // [count]: the columns in the order they are added, and their weights (negative ones take away).
@@ -47,11 +55,13 @@ struct SumProducts {
   double dense_squared_norm = 0;
 };
 
-// The order of the sums is fixed by the instruction set.
+// The order of the sums is fixed by the instruction set; a task's results do not depend on the others.
 struct SweepFunctions {
-  void (*sweep)(const SweepTask& task);
+  void (*sweep)(const SweepPanels& panels, const SweepTask* tasks, std::size_t count);
   // sum: [stride] of the precision's type; dense: [stride]; both as in SweepTask.
   SumProducts (*products)(SweepPrecision precision, const void* sum, const float* dense, std::size_t stride);
+  // Samples of a panel; the last may have fewer.
+  std::size_t (*panel_samples)(SweepPrecision precision);
 };
 
 // The instruction set must be supported by this processor.

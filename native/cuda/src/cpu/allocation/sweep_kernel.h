@@ -1,7 +1,7 @@
 // The sweep for one vector width. Included once per instruction set, each time compiled with that set's flags and inside its own namespace,
 // so that no function compiled for a newer processor can be linked in place of an older one's.
 //
-// The samples are cut into panels whose running sum fits the vector registers; alignments add up over the panels.
+// Alignments add up over the panels.
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -17,6 +17,9 @@ constexpr std::size_t kPanelVectors = SECATEUR_SWEEP_PANEL_VECTORS;
 // Columns are visited in no order that the processor could guess.
 constexpr std::size_t kPrefetchDistance = 2;
 constexpr std::size_t kLineFloats = 64 / sizeof(float);
+
+// A sum of many columns is made of sums of so many, which keeps its rounding small.
+constexpr std::size_t kSummedTogether = 32;
 
 template <class Real>
 constexpr std::size_t kLanes = kVectorBytes / sizeof(Real);
@@ -85,10 +88,11 @@ inline typename VectorOf<Real>::Type load(const float* values) {
 
 inline Doubles fold(Doubles vector) { return vector; }
 
+// inputs: [columns, Vectors * kLanes<Real>] of the panel that begins with first_sample.
 template <class Real, std::size_t Vectors, bool Aligns>
-void sweep_panel(const SweepTask& task, std::size_t first_sample) {
+void sweep_panel(const SweepTask& task, const float* inputs, std::size_t first_sample) {
   using Vector = typename VectorOf<Real>::Type;
-  const float* const inputs = task.inputs + first_sample;
+  constexpr std::size_t kWidth = Vectors * kLanes<Real>;
   Pair* const alignments = reinterpret_cast<Pair*>(task.alignments);
   Vector dense[Vectors];
   if constexpr (Aligns) {
@@ -96,11 +100,11 @@ void sweep_panel(const SweepTask& task, std::size_t first_sample) {
   }
   Vector* const kept_sum = static_cast<Vector*>(task.sum) + first_sample / kLanes<Real>;
   Vector sum[Vectors];
-  for (std::size_t v = 0; v < Vectors; ++v) sum[v] = kept_sum[v];
+  for (std::size_t v = 0; v < Vectors; ++v) sum[v] = Aligns ? kept_sum[v] : Vector{};
   for (std::size_t j = 0; j < task.count; ++j) {
-    const float* const input = inputs + task.columns[j] * task.stride;
+    const float* const input = inputs + task.columns[j] * kWidth;
     const Real weight = static_cast<Real>(task.weights[j]);
-    const float* const ahead = inputs + task.columns[j + kPrefetchDistance < task.count ? j + kPrefetchDistance : j] * task.stride;
+    const float* const ahead = inputs + task.columns[j + kPrefetchDistance < task.count ? j + kPrefetchDistance : j] * kWidth;
     // Two chains of additions each, to hide their latency.
     Vector with_sum[2] = {};
     Vector with_dense[2] = {};
@@ -114,47 +118,70 @@ void sweep_panel(const SweepTask& task, std::size_t first_sample) {
       }
       sum[v] += weight * x;
     }
-    if constexpr (Aligns) alignments[j] += sums(fold(with_sum[0] + with_sum[1]), fold(with_dense[0] + with_dense[1]));
+    if constexpr (Aligns) {
+      alignments[j] += sums(fold(with_sum[0] + with_sum[1]), fold(with_dense[0] + with_dense[1]));
+    } else if (j % kSummedTogether == kSummedTogether - 1 || j + 1 == task.count) {
+      for (std::size_t v = 0; v < Vectors; ++v) {
+        kept_sum[v] += sum[v];
+        sum[v] = Vector{};
+      }
+    }
   }
-  for (std::size_t v = 0; v < Vectors; ++v) kept_sum[v] = sum[v];
+  if constexpr (Aligns) {
+    for (std::size_t v = 0; v < Vectors; ++v) kept_sum[v] = sum[v];
+  }
 }
 
-// Calls the instance for `vectors`, which is at most kPanelVectors.
-template <class Real, bool Aligns, std::size_t Vectors = kPanelVectors>
-void sweep_vectors(const SweepTask& task, std::size_t first_sample, std::size_t vectors) {
-  if constexpr (Vectors > 0) {
-    if (vectors == Vectors) {
-      sweep_panel<Real, Vectors, Aligns>(task, first_sample);
+template <class Real, std::size_t Vectors>
+void sweep_tasks(const SweepTask* tasks, std::size_t count, const float* inputs, std::size_t first_sample) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const SweepTask& task = tasks[i];
+    if (task.alignments == nullptr) {
+      sweep_panel<Real, Vectors, false>(task, inputs, first_sample);
     } else {
-      sweep_vectors<Real, Aligns, Vectors - 1>(task, first_sample, vectors);
+      sweep_panel<Real, Vectors, true>(task, inputs, first_sample);
     }
   }
 }
 
-template <class Real, bool Aligns>
-void sweep_samples(const SweepTask& task) {
-  for (std::size_t first = 0; first < task.stride; first += kPanelVectors * kLanes<Real>) {
-    const std::size_t left = (task.stride - first) / kLanes<Real>;
-    sweep_vectors<Real, Aligns>(task, first, left < kPanelVectors ? left : kPanelVectors);
+// Calls the instance for `vectors`, which is at most kPanelVectors.
+template <class Real, std::size_t Vectors = kPanelVectors>
+void sweep_vectors(const SweepTask* tasks, std::size_t count, const float* inputs, std::size_t first_sample, std::size_t vectors) {
+  if constexpr (Vectors > 0) {
+    if (vectors == Vectors) {
+      sweep_tasks<Real, Vectors>(tasks, count, inputs, first_sample);
+    } else {
+      sweep_vectors<Real, Vectors - 1>(tasks, count, inputs, first_sample, vectors);
+    }
   }
 }
 
 template <class Real>
-void sweep_in(const SweepTask& task) {
-  if (task.alignments == nullptr) {
-    sweep_samples<Real, false>(task);
-  } else {
+constexpr std::size_t kPanelSamples = kPanelVectors* kLanes<Real>;
+
+template <class Real>
+void sweep_in(const SweepPanels& panels, const SweepTask* tasks, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const SweepTask& task = tasks[i];
+    if (task.alignments == nullptr) continue;
     for (std::size_t j = 0; j < task.count; ++j) task.alignments[j] = {};
-    sweep_samples<Real, true>(task);
+  }
+  for (std::size_t first = 0; first < panels.stride; first += kPanelSamples<Real>) {
+    const std::size_t left = (panels.stride - first) / kLanes<Real>;
+    sweep_vectors<Real>(tasks, count, panels.inputs + first * panels.columns, first, left < kPanelVectors ? left : kPanelVectors);
   }
 }
 
-void sweep(const SweepTask& task) {
-  if (task.precision == SweepPrecision::kFloat32) {
-    sweep_in<float>(task);
+void sweep(const SweepPanels& panels, const SweepTask* tasks, std::size_t count) {
+  if (panels.precision == SweepPrecision::kFloat32) {
+    sweep_in<float>(panels, tasks, count);
   } else {
-    sweep_in<double>(task);
+    sweep_in<double>(panels, tasks, count);
   }
+}
+
+std::size_t panel_samples(SweepPrecision precision) {
+  return precision == SweepPrecision::kFloat32 ? kPanelSamples<float> : kPanelSamples<double>;
 }
 
 inline Doubles load_sum(const double* values) { return *reinterpret_cast<const Doubles*>(values); }
@@ -184,6 +211,6 @@ SumProducts products(SweepPrecision precision, const void* sum, const float* den
 }  // namespace
 
 extern const SweepFunctions kSweepFunctions;
-const SweepFunctions kSweepFunctions = {.sweep = sweep, .products = products};
+const SweepFunctions kSweepFunctions = {.sweep = sweep, .products = products, .panel_samples = panel_samples};
 
 }  // namespace secateur::allocation::SECATEUR_SWEEP_NAMESPACE
