@@ -14,11 +14,25 @@ namespace secateur {
 class ThreadPool;
 
 enum class Score { kWanda, kMagnitude };
-enum class Allocation { kTrim, kUniform };
+// How a projection's budget is split: by TRIM's search; the same share in every row; by the sparsities that are given for each row; what
+// has the lowest scores of the whole matrix; or from every row the lowest scores that together make the same share of the row's sum, as the
+// variant of Wanda does.
+enum class Allocation { kTrim, kUniform, kGiven, kMatrix, kScoreShare };
+
+// N:M: in every group of `group` neighbouring inputs the `dropped` lowest scores go, in a shorter last group as many as its share allows. A
+// group of 0 means any weight may go.
+struct Pattern {
+  std::size_t dropped = 0;
+  std::size_t group = 0;
+
+  bool is_structured() const noexcept { return group != 0; }
+};
 
 struct AllocationOptions {
   Score score = Score::kWanda;
   Allocation allocation = Allocation::kTrim;
+  // Only with the allocation kUniform; the target is then the pattern's own share.
+  Pattern pattern = {};
   // Steps per learning rate.
   int iterations = 10;
   std::vector<double> learning_rates = {0.01, 0.02, 0.04, 0.08, 0.12, 0.16};
@@ -38,6 +52,8 @@ struct AllocationInput {
   // [samples, columns]: input of the last token of each sample.
   std::span<const float> last_inputs;
   double target_sparsity = 0;
+  // [rows], with the allocation kGiven; else empty.
+  std::span<const float> row_sparsities = {};
 };
 
 struct SearchStep {

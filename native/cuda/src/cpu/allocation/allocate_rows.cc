@@ -9,6 +9,8 @@
 #include "checked_input.h"
 #include "cpu/gemm.h"
 #include "curves.h"
+#include "mask_rules.h"
+#include "masked_quality.h"
 #include "row_order.h"
 #include "search.h"
 #include "secateur/error.h"
@@ -317,6 +319,9 @@ class RowAllocator {
 };
 
 std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, std::size_t threads) {
+  if (rule != Allocation::kTrim && rule != Allocation::kUniform) {
+    return std::max(rule_scratch_bytes(rows, columns, rule, threads), masked_quality_bytes(rows, columns, samples, threads));
+  }
   // Sparsities and qualities of the uniform, the current and the best candidate; moves; counts; products; rows to sweep.
   constexpr std::uint64_t kSearchBytesPerRow =
       3 * (sizeof(float) + sizeof(double)) + sizeof(double) + 2 * sizeof(std::size_t) + sizeof(OutputProducts);
@@ -333,7 +338,10 @@ AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOption
                             cpu::InstructionSet instruction_set) {
   require_valid(input, options);
   require_size(input.weights.size(), input.rows * input.columns, "weights");
-  return RowAllocator(input, options, pool, context, instruction_set).run();
+  if (!decides_by_rule(options)) return RowAllocator(input, options, pool, context, instruction_set).run();
+  AllocatedRows result = drop_by_rule(input, options, pool, context, instruction_set);
+  measure_mask(input, pool, context, result);
+  return result;
 }
 
 }  // namespace secateur::allocation

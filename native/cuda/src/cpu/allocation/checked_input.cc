@@ -37,6 +37,17 @@ void require_valid(const AllocationInput& input, const AllocationOptions& option
   if (!(input.target_sparsity <= 1)) {
     invalid("target_sparsity is " + std::to_string(input.target_sparsity) + "; expected a share of at most 1.");
   }
+  if (options.pattern.is_structured()) {
+    if (options.allocation != Allocation::kUniform) invalid("A pattern decides what every row drops; the allocation must be uniform.");
+    if (options.pattern.dropped == 0 || options.pattern.dropped >= options.pattern.group) {
+      invalid("The pattern drops " + std::to_string(options.pattern.dropped) + " of " + std::to_string(options.pattern.group) +
+              "; expected at least 1 and less than all.");
+    }
+  }
+  require_size(input.row_sparsities.size(), options.allocation == Allocation::kGiven ? input.rows : 0, "row_sparsities");
+  for (const float sparsity : input.row_sparsities) {
+    if (!(sparsity >= -1 && sparsity <= 2)) invalid("A row sparsity is " + std::to_string(sparsity) + "; expected a share of the row.");
+  }
   if (options.allocation == Allocation::kTrim && options.iterations < 1) {
     invalid("iterations is " + std::to_string(options.iterations) + "; expected at least 1.");
   }
