@@ -1,46 +1,66 @@
-// The serving side of bench/fetch.mjs, in a process of its own: TensorService, a bare grpc-js stream and raw TCP of the same bytes.
-import { open, rm } from 'node:fs/promises';
+// The serving side of bench/fetch.mjs, in a process of its own: TensorService as the orchestrator serves a checkpoint, a bare grpc-js stream and raw
+// TCP of as many bytes.
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { openCheckpoint, scanTensors } from '../packages/checkpoint/dist/index.js';
 import { RpcServer, serveFetch } from '../packages/rpc/dist/index.js';
 import { TensorServiceDefinition } from '../proto/dist/secateur/v1/tensor_service.js';
-import { BARE_SERVICE, CHUNK_BYTES, TOTAL_BYTES } from './fetch-contract.mjs';
+import { BARE_SERVICE, CHUNK_BYTES, TENSORS, TOTAL_BYTES } from './fetch-contract.mjs';
 
-const chunk = Buffer.alloc(CHUNK_BYTES, 0x5a);
+const chunk = Buffer.alloc(CHUNK_BYTES, 0x3a);
 
-// Unlinked while it is open: it ends with this process.
-const path = join(tmpdir(), `secateur-bench-${process.pid}`);
-const file = await open(path, 'wx+');
-await rm(path);
-for (let offset = 0; offset < TOTAL_BYTES; offset += CHUNK_BYTES) await file.write(chunk, 0, CHUNK_BYTES, offset);
+/** @param {string} folder */
+async function writeCheckpoint(folder) {
+  /** @type {Record<string, object>} */
+  const header = {};
+  let offset = 0;
+  for (const { name, shape, bytes } of TENSORS) {
+    header[name] = { dtype: 'BF16', shape, data_offsets: [offset, offset + bytes] };
+    offset += bytes;
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeUInt32LE(json.byteLength);
+  await writeFile(join(folder, 'config.json'), '{}');
+  await writeFile(join(folder, 'model.safetensors'), [length, json, Buffer.alloc(TOTAL_BYTES, chunk)]);
+}
 
-/** @type {Record<string, import('../packages/rpc/dist/index.js').ByteSource>} */
-const sources = {
-  memory: { bytes: TOTAL_BYTES, read: async (_offset, length) => chunk.subarray(0, length) },
-  file: {
-    bytes: TOTAL_BYTES,
-    read: async (offset, length, _signal, room) => {
-      await file.read(room, 0, length, offset);
-      return room;
-    },
-  },
-};
+const folder = await mkdtemp(join(tmpdir(), 'secateur-bench-'));
+await writeCheckpoint(folder);
+const checkpoint = await openCheckpoint(folder);
+// It is open: its files end with this process.
+await rm(folder, { recursive: true });
+const scanned = await scanTensors(checkpoint, checkpoint.tensors.keys());
 const rpc = new RpcServer({});
 rpc.addService(
   TensorServiceDefinition,
-  serveFetch(async (resource) => /** @type {import('../packages/rpc/dist/index.js').ByteSource} */ (sources[resource])),
+  serveFetch(async (name) => ({
+    bytes: checkpoint.tensor(name).bytes,
+    checksums: scanned.get(name)?.checksums,
+    read: async (offset, _length, signal, room) => {
+      await checkpoint.readTensorInto(name, room, { offset, signal });
+      return room;
+    },
+  })),
 );
 const ours = await rpc.listen('127.0.0.1:0');
 rpc.setServing(true);
 
+/** @param {(part: Buffer) => boolean} write @param {import('node:events').EventEmitter} stream */
+async function writeAll(write, stream) {
+  for (let sent = 0; sent < TOTAL_BYTES; sent += CHUNK_BYTES) {
+    const part = chunk.subarray(0, Math.min(CHUNK_BYTES, TOTAL_BYTES - sent));
+    if (!write(part)) await new Promise((resolve) => stream.once('drain', () => resolve(undefined)));
+  }
+}
+
 const bare = new Server();
 bare.addService(BARE_SERVICE, {
   pull: async (/** @type {import('@grpc/grpc-js').ServerWritableStream<Buffer, Buffer>} */ call) => {
-    for (let sent = 0; sent < TOTAL_BYTES; sent += CHUNK_BYTES) {
-      if (!call.write(chunk)) await new Promise((resolve) => call.once('drain', resolve));
-    }
+    await writeAll((part) => call.write(part), call);
     call.end();
   },
 });
@@ -49,12 +69,11 @@ const barePort = await new Promise((resolve, reject) =>
 );
 
 const tcp = createServer(async (socket) => {
-  for (let sent = 0; sent < TOTAL_BYTES; sent += CHUNK_BYTES) {
-    if (!socket.write(chunk)) await new Promise((resolve) => socket.once('drain', resolve));
-  }
+  await writeAll((part) => socket.write(part), socket);
   socket.end();
 });
 await new Promise((resolve) => tcp.listen(0, '127.0.0.1', () => resolve(undefined)));
 
-process.send?.({ ours: ours.port, bare: barePort, tcp: /** @type {import('node:net').AddressInfo} */ (tcp.address()).port });
+const digests = Object.fromEntries([...scanned].map(([name, { digest }]) => [name, digest]));
+process.send?.({ digests, ours: ours.port, bare: barePort, tcp: /** @type {import('node:net').AddressInfo} */ (tcp.address()).port });
 process.once('disconnect', () => process.exit(0));

@@ -1,23 +1,70 @@
-// Fetch, with checksums and digest, against a bare grpc-js stream of the same chunks and against raw TCP; two processes, loopback.
-// As on a node, the target is memory that was used before. The peers throw the bytes away.
+// The bytes of a block from a checkpoint's file into a node's engine, by the code that a node and an orchestrator run, against a bare grpc-js stream of
+// as many bytes in the same chunks and against raw TCP; two processes, loopback. The peers throw the bytes away.
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { connect as connectTcp } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { Client, credentials } from '@grpc/grpc-js';
-import { connect, fetchResourceInto } from '../packages/rpc/dist/index.js';
-import { BARE_SERVICE, TOTAL_BYTES } from './fetch-contract.mjs';
+import { openEngine } from '../native/cuda/dist/index.js';
+import { connect } from '../packages/rpc/dist/index.js';
+import { OpenSessionRequest } from '../proto/dist/secateur/v1/kernel_service.js';
+import { KernelSession } from '../services/kernel-node/dist/session/kernel-session.js';
+import { ARCHITECTURE, BARE_SERVICE, TENSORS, TOTAL_BYTES } from './fetch-contract.mjs';
 import { markdownTable, median } from './table.mjs';
 
-const ROUNDS = 5;
+const ROUNDS = 11;
 /** As in packages/rpc/src/channel-options.ts. */
 const WINDOW_BYTES = 16 << 20;
 
-/** @param {() => Promise<unknown>} work @returns {Promise<number>} MB/s */
-async function speedOf(work) {
+/** @param {() => Promise<unknown>} work @returns {Promise<number>} */
+async function secondsOf(work) {
   const started = performance.now();
   await work();
-  return TOTAL_BYTES / 1e6 / ((performance.now() - started) / 1000);
+  return (performance.now() - started) / 1000;
+}
+
+/** @param {number} port @param {Record<string, string>} digests */
+function openNode(port, digests) {
+  const engine = openEngine({ backend: 'cpu', threads: 2, memoryBudgetBytes: 2 ** 31 });
+  const source = connect(`127.0.0.1:${port}`, { kind: 'bulk' });
+  const request = OpenSessionRequest.fromPartial({ sessionId: 'bench' });
+  const session = new KernelSession(request, engine.openSession(ARCHITECTURE, 'f32'), source);
+  const shard = { id: 'block/0', tensors: TENSORS.map((tensor) => ({ ...tensor, digest: digests[tensor.name] ?? '' })) };
+  return {
+    load: () => session.loadShard(shard),
+    release: () => session.releaseShard(shard.id),
+    close: async () => {
+      await session.close();
+      await engine.close();
+    },
+  };
+}
+
+/** @param {number} port */
+function openBare(port) {
+  const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), {
+    'grpc-node.flow_control_window': WINDOW_BYTES,
+    'grpc.max_receive_message_length': 16 << 20,
+  });
+  const pull = () =>
+    new Promise((resolve, reject) => {
+      const { path, requestSerialize, responseDeserialize } = BARE_SERVICE.pull;
+      const call = client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, Buffer.alloc(0));
+      call.on('data', () => undefined);
+      call.once('end', () => resolve(undefined));
+      call.once('error', reject);
+    });
+  return { pull, close: () => client.close() };
+}
+
+/** @param {number} port */
+function pullTcp(port) {
+  return new Promise((resolve, reject) => {
+    const socket = connectTcp(port, '127.0.0.1');
+    socket.on('data', () => undefined);
+    socket.once('end', () => resolve(undefined));
+    socket.once('error', reject);
+  });
 }
 
 /** @returns {Promise<Record<string, string>>} tables by name */
@@ -25,51 +72,41 @@ export async function benchFetch() {
   const server = fork(fileURLToPath(new URL('fetch-server.mjs', import.meta.url)));
   try {
     const [ports] = await once(server, 'message');
-    const channel = connect(`127.0.0.1:${ports.ours}`, { kind: 'bulk' });
-    const bare = new Client(`127.0.0.1:${ports.bare}`, credentials.createInsecure(), {
-      'grpc-node.flow_control_window': WINDOW_BYTES,
-      'grpc.max_receive_message_length': 16 << 20,
-    });
-    const target = Buffer.alloc(TOTAL_BYTES, 1);
-    const fetch = (/** @type {string} */ resource) =>
-      fetchResourceInto(channel, { resource, bytes: TOTAL_BYTES }, target, { timeoutMs: 60_000 });
-    const ways = {
-      file: () => fetch('file'),
-      memory: () => fetch('memory'),
-      bare: () =>
-        new Promise((resolve, reject) => {
-          const { path, requestSerialize, responseDeserialize } = BARE_SERVICE.pull;
-          const call = bare.makeServerStreamRequest(path, requestSerialize, responseDeserialize, Buffer.alloc(0));
-          call.on('data', () => undefined);
-          call.once('end', () => resolve(undefined));
-          call.once('error', reject);
-        }),
-      tcp: () =>
-        new Promise((resolve, reject) => {
-          const socket = connectTcp(ports.tcp, '127.0.0.1');
-          socket.on('data', () => undefined);
-          socket.once('end', () => resolve(undefined));
-          socket.once('error', reject);
-        }),
-    };
-    /** @type {Record<string, number[]>} */
-    const speeds = { file: [], memory: [], bare: [], tcp: [] };
-    for (let round = 0; round < ROUNDS; round++) {
-      for (const [name, way] of Object.entries(ways)) speeds[name]?.push(await speedOf(way));
+    const node = openNode(ports.ours, ports.digests);
+    const bare = openBare(ports.bare);
+    /** Seconds of every round. @type {Record<'pulled' | 'loaded' | 'bare' | 'tcp', number[]>} */
+    const seconds = { pulled: [], loaded: [], bare: [], tcp: [] };
+    const ways = [
+      async () => {
+        let fetchSeconds = 0;
+        seconds.loaded.push(await secondsOf(async () => ({ fetchSeconds } = await node.load())));
+        seconds.pulled.push(fetchSeconds);
+        await node.release();
+      },
+      async () => seconds.bare.push(await secondsOf(bare.pull)),
+      async () => seconds.tcp.push(await secondsOf(() => pullTcp(ports.tcp))),
+    ];
+    // The first round warms up. Rounds go forwards and backwards in turn, so that no way is always the one before another.
+    for (let round = 0; round <= ROUNDS; round++) {
+      for (const way of round % 2 === 0 ? ways : ways.toReversed()) await way();
+      if (round === 0) for (const values of Object.values(seconds)) values.length = 0;
     }
-    channel.close();
+    await node.close();
     bare.close();
-    const speedOfWay = (/** @type {string} */ name) => median(speeds[name] ?? []);
-    const fileSpeed = speedOfWay('file');
-    const row = (/** @type {string} */ what, /** @type {string} */ name) => [
+    const row = (/** @type {string} */ what, /** @type {number[]} */ values) => [
       what,
-      speedOfWay(name).toFixed(0),
-      (fileSpeed / speedOfWay(name)).toFixed(2),
+      (TOTAL_BYTES / 1e6 / median(values)).toFixed(0),
+      median(values.map((value, round) => (seconds.bare[round] ?? Number.NaN) / value)).toFixed(2),
     ];
     return {
       fetch: markdownTable(
-        ['way', 'MB/s', 'Fetch from a file as a share of it'],
-        [row('Fetch from a file', 'file'), row('Fetch from memory', 'memory'), row('bare grpc-js stream', 'bare'), row('raw TCP', 'tcp')],
+        ['way', 'MB/s', 'share of the bare stream (median of pairs)'],
+        [
+          row("block into a node's memory, verified", seconds.pulled),
+          row("block into a node's engine", seconds.loaded),
+          row('bare grpc-js stream', seconds.bare),
+          row('raw TCP', seconds.tcp),
+        ],
       ),
     };
   } finally {

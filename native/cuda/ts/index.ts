@@ -1,3 +1,4 @@
+export { moveWithChecksum } from './move-with-checksum.js';
 export {
   EngineError,
   type AllocatedRows,

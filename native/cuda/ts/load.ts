@@ -70,6 +70,7 @@ interface NativeAddon {
     readonly threads: number;
     readonly memoryBudgetBytes: number;
   }) => NativeEngine;
+  moveWithChecksum(target: Uint8Array, source: Uint8Array): Uint8Array;
 }
 
 const ADDON_PATH = '../build/Release/secateur_native.node';

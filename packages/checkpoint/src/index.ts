@@ -4,7 +4,7 @@ export { publishDirectory } from './files/publish-directory.js';
 export { Checkpoint, openCheckpoint, type CheckpointFile, type ReadOptions, type TensorEntry } from './checkpoint/checkpoint.js';
 export { CheckpointWriter, type CopyOptions } from './checkpoint/checkpoint-writer.js';
 export { inspectCheckpoint, type CheckpointSummary, type ProjectionSummary } from './checkpoint/inspect-checkpoint.js';
-export { scanTensors, type ScanOptions } from './checkpoint/scan-tensors.js';
+export { scanTensors, type ScannedTensor, type ScanOptions } from './checkpoint/scan-tensors.js';
 export type { SafetensorsLayout, TensorLayout } from './safetensors/header.js';
 export { SafetensorsFileWriter, type SafetensorsEntry } from './safetensors/safetensors-file-writer.js';
 export { loadTokenizer, Tokenizer, type EncodeOptions } from './tokenizer/tokenizer.js';

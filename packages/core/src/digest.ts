@@ -3,6 +3,8 @@ import xxhash from 'xxhash-wasm';
 /** Bytes of one chunk on the wire and in digests. */
 export const CHUNK_BYTES = 1 << 20;
 
+export const CHECKSUM_BYTES = 8;
+
 /** Digest of a resource from the checksums of its chunks, in order. */
 export interface ChunkDigest {
   addChecksum(checksum: Uint8Array): void;
@@ -46,7 +48,7 @@ async function createHasher(): Promise<Hasher> {
 }
 
 function toBytes(value: bigint): Uint8Array {
-  const bytes = new Uint8Array(8);
+  const bytes = new Uint8Array(CHECKSUM_BYTES);
   new DataView(bytes.buffer).setBigUint64(0, value);
   return bytes;
 }

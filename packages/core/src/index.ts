@@ -1,4 +1,4 @@
-export { CHUNK_BYTES, loadHasher, type ChunkDigest, type Hasher } from './digest.js';
+export { CHECKSUM_BYTES, CHUNK_BYTES, loadHasher, type ChunkDigest, type Hasher } from './digest.js';
 export {
   ERROR_CATALOGUE,
   SecateurError,

@@ -1,3 +1,4 @@
+import { CHECKSUM_BYTES } from '@secateur/core';
 import { EncodedMessage } from './encoded-message.js';
 
 /** Tags of FetchResponse (`proto/secateur/v1/tensor_service.proto`): the number of the field and its wire type. */
@@ -5,7 +6,6 @@ const OFFSET_TAG = (1 << 3) | 0;
 const DATA_TAG = (2 << 3) | 2;
 const CHECKSUM_TAG = (3 << 3) | 2;
 
-const CHECKSUM_BYTES = 8;
 /** Two tags, an offset of at most 2^53 and a length of at most 2^31. */
 const HEADER_ROOM = 1 + 8 + 1 + 5;
 const TRAILER_BYTES = 2 + CHECKSUM_BYTES;

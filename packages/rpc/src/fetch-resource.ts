@@ -16,8 +16,19 @@ export interface ResourceDescriptor {
   readonly digest?: string;
 }
 
+/**
+ * Copies a chunk to a target of its size and returns the XXH64 of what was copied, 8 bytes, big-endian. It may free the memory of the chunk if that is
+ * not Node's pool of small buffers: nothing but this message is there, and it is not looked at again.
+ */
+export type MoveWithChecksum = (target: Uint8Array, chunk: Uint8Array) => Uint8Array;
+
+export interface FetchOptions extends StreamOptions {
+  /** For callers that have a faster way than this package's, which copies first and then hashes in WebAssembly. */
+  readonly moveWithChecksum?: MoveWithChecksum;
+}
+
 /** Pulls a resource into memory of its own; see `fetchResourceInto`. */
-export async function fetchResource(channel: Channel, descriptor: ResourceDescriptor, options: StreamOptions): Promise<Buffer> {
+export async function fetchResource(channel: Channel, descriptor: ResourceDescriptor, options: FetchOptions): Promise<Buffer> {
   const content = allocate(descriptor);
   await fetchResourceInto(channel, descriptor, content, options);
   return content;
@@ -32,9 +43,9 @@ export async function fetchResourceInto(
   channel: Channel,
   descriptor: ResourceDescriptor,
   target: Uint8Array,
-  options: StreamOptions,
+  { moveWithChecksum, ...options }: FetchOptions,
 ): Promise<void> {
-  const transfer = new Transfer(descriptor, target, await loadHasher());
+  const transfer = new Transfer(descriptor, target, await loadHasher(), moveWithChecksum);
   const client = channel.client(TensorServiceDefinition);
   const endMs = Date.now() + options.timeoutMs;
   for (let resumes = 0; ; resumes++) {
@@ -65,7 +76,11 @@ class Transfer {
   constructor(
     private readonly descriptor: ResourceDescriptor,
     private readonly target: Uint8Array,
-    private readonly hasher: Hasher,
+    hasher: Hasher,
+    private readonly moveWithChecksum: MoveWithChecksum = (place, chunk) => {
+      place.set(chunk);
+      return hasher.checksum(chunk);
+    },
   ) {
     this.digest = hasher.createDigest();
   }
@@ -77,12 +92,13 @@ class Transfer {
         `${data.byteLength} bytes came at offset ${offset} where ${expectedBytes} of ${this.descriptor.bytes} were expected at ${this.receivedBytes}`,
       );
     }
-    if (!Buffer.from(this.hasher.checksum(data)).equals(checksum)) {
+    const place = this.target.subarray(offset, offset + expectedBytes);
+    const expected = Uint8Array.from(checksum);
+    if (!Buffer.from(this.moveWithChecksum(place, data)).equals(expected)) {
       throw this.corrupt(`the chunk at offset ${offset} does not match its checksum`);
     }
-    this.target.set(data, offset);
-    this.receivedBytes += data.byteLength;
-    this.digest.addChecksum(checksum);
+    this.receivedBytes += expectedBytes;
+    this.digest.addChecksum(expected);
   }
 
   /** Throws when the source ended early. */

@@ -139,6 +139,66 @@ describe('fetch', () => {
     });
   });
 
+  test.each([
+    ['once', 1],
+    ['always', Infinity],
+  ])('notices that a source reads %s other bytes than it was summed up for', async (_how, times) => {
+    const content = randomBytes(2 * CHUNK_BYTES + 17);
+    const checksums = Buffer.concat(
+      [0, 1, 2].map((index) => hasher.checksum(content.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES))),
+    );
+    let damages = times;
+    const source: ByteSource = {
+      bytes: content.byteLength,
+      checksums,
+      read: (offset, _length, _signal, room) => {
+        content.copy(room, 0, offset, offset + room.byteLength);
+        if (offset === 2 * CHUNK_BYTES && damages-- > 0) room[16]! ^= 1;
+        return Promise.resolve(room);
+      },
+    };
+    await using server = await startServer(
+      TensorServiceDefinition,
+      serveFetch(() => Promise.resolve(source)),
+    );
+    const fetching = fetchResource(open(server.address), { resource: 'weights', bytes: content.byteLength }, TIMEOUT);
+    if (times === 1) expect((await fetching).equals(content)).toBe(true);
+    else {
+      await expect(fetching).rejects.toMatchObject({
+        reason: 'CORRUPT_DATA',
+        message: 'Resource weights is damaged: the chunk at offset 2097152 does not match its checksum.',
+      });
+    }
+  });
+
+  test('sends the checksums that a source knows', async () => {
+    const content = randomBytes(CHUNK_BYTES + 1);
+    const checksums = randomBytes(16);
+    const service = serveFetch(() => Promise.resolve({ ...sourceOf(content), checksums }));
+    await using server = await startServer(TensorServiceDefinition, service);
+    const sent: Uint8Array[] = [];
+    const client = open(server.address).client(TensorServiceDefinition);
+    for await (const { checksum } of client.fetch({ resource: 'r' }, TIMEOUT)) sent.push(checksum);
+    expect(Buffer.concat(sent).equals(checksums)).toBe(true);
+  });
+
+  test("checks what the caller's own copy made of a chunk", async () => {
+    const content = randomBytes(2 * CHUNK_BYTES + 17);
+    await using server = await serve(content);
+    const descriptor = { resource: 'r', bytes: content.byteLength, digest: hasher.digest(content) };
+    let spoilt = 1;
+    const moveWithChecksum = (target: Uint8Array, chunk: Uint8Array): Uint8Array => {
+      target.set(chunk);
+      if (chunk.byteLength === 17 && spoilt-- > 0) target[16]! ^= 1;
+      return hasher.checksum(target);
+    };
+    const fetch = (): Promise<Buffer> => fetchResource(open(server.address), descriptor, { ...TIMEOUT, moveWithChecksum });
+    expect((await fetch()).equals(content)).toBe(true);
+    expect(spoilt).toBe(-1);
+    spoilt = Infinity;
+    await expect(fetch()).rejects.toMatchObject({ reason: 'CORRUPT_DATA' });
+  });
+
   test('refuses a resource whose digest is another', async () => {
     const content = randomBytes(100);
     await using server = await serve(content);

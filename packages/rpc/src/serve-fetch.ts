@@ -1,5 +1,5 @@
 import { trace } from '@opentelemetry/api';
-import { CHUNK_BYTES, loadHasher, SecateurError } from '@secateur/core';
+import { CHECKSUM_BYTES, CHUNK_BYTES, loadHasher, SecateurError } from '@secateur/core';
 import type { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { Attribute } from '@secateur/telemetry';
 import type { ServiceImplementation } from './definition.js';
@@ -11,6 +11,8 @@ const CHUNKS_IN_USE = 3;
 /** Bytes that can be read in any order. */
 export interface ByteSource {
   readonly bytes: number;
+  /** Of its chunks, in order, 8 bytes each. Where they are not known, each chunk is summed up when it is sent. */
+  readonly checksums?: Uint8Array | undefined;
   /** Exactly `length` bytes from `offset`: read into `room`, which has that length, or bytes that exist elsewhere. */
   read(offset: number, length: number, signal: AbortSignal, room: Uint8Array): Promise<Uint8Array>;
 }
@@ -25,16 +27,27 @@ export function serveFetch(find: (resource: string) => Promise<ByteSource>): Ser
           violations: [{ field: 'offset', description: `A multiple of ${CHUNK_BYTES}, at most ${source.bytes}.` }],
         });
       }
-      const hasher = await loadHasher();
+      const checksumOf = await checksumsOf(source);
       trace.getActiveSpan()?.setAttribute(Attribute.BYTES, source.bytes - start);
       const chunks: FetchChunk[] = [];
       let next = start < source.bytes ? readChunk(source, start, chunks, signal) : undefined;
       for (let offset = start; next !== undefined; offset += CHUNK_BYTES) {
         const { chunk, data } = await next;
         next = offset + CHUNK_BYTES < source.bytes ? readChunk(source, offset + CHUNK_BYTES, chunks, signal) : undefined;
-        yield chunk.encode(offset, data.byteLength, hasher.checksum(data));
+        yield chunk.encode(offset, data.byteLength, checksumOf(data, offset));
       }
     },
+  };
+}
+
+async function checksumsOf({ checksums }: ByteSource): Promise<(chunk: Uint8Array, offset: number) => Uint8Array> {
+  if (checksums === undefined) {
+    const hasher = await loadHasher();
+    return (chunk) => hasher.checksum(chunk);
+  }
+  return (_chunk, offset) => {
+    const start = CHECKSUM_BYTES * (offset / CHUNK_BYTES);
+    return checksums.subarray(start, start + CHECKSUM_BYTES);
   };
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { loadHasher } from '@secateur/core';
+import { CHUNK_BYTES, loadHasher } from '@secateur/core';
 import { DataType } from '@secateur/proto/model';
 import { expectFailure, modelPath, safetensorsBytes, withTemporaryFolder, writeSingleCheckpoint } from '../../test/support.js';
 import { openCheckpoint } from './checkpoint.js';
@@ -8,14 +8,21 @@ import { decodeElements, findNonFinite } from './float-elements.js';
 import { scanTensors } from './scan-tensors.js';
 
 describe('scanTensors', () => {
-  test('gives the digest of each tensor once and tells its progress', async () => {
+  test('gives digest and checksums of each tensor once and tells its progress', async () => {
     await using checkpoint = await openCheckpoint(modelPath('books-qwen2'));
     const hasher = await loadHasher();
     const names = ['model.embed_tokens.weight', 'model.norm.weight', 'model.embed_tokens.weight'];
     const progress: number[] = [];
-    const digests = await scanTensors(checkpoint, names, { onProgress: (done, total) => progress.push(done, total) });
-    expect([...digests.keys()]).toEqual(names.slice(0, 2));
-    for (const [name, digest] of digests) expect(digest).toBe(hasher.digest(await checkpoint.readTensor(name)));
+    const scanned = await scanTensors(checkpoint, names, { onProgress: (done, total) => progress.push(done, total) });
+    expect([...scanned.keys()]).toEqual(names.slice(0, 2));
+    for (const [name, { digest, checksums }] of scanned) {
+      const bytes = await checkpoint.readTensor(name);
+      expect(digest).toBe(hasher.digest(bytes));
+      const chunks = Array.from({ length: Math.ceil(bytes.byteLength / CHUNK_BYTES) }, (_, index) =>
+        hasher.checksum(bytes.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES)),
+      );
+      expect(Buffer.from(checksums).equals(Buffer.concat(chunks))).toBe(true);
+    }
     expect(progress.slice(-2)).toEqual([2097152 + 512, 2097152 + 512]);
   });
 

@@ -1,4 +1,4 @@
-import { CHUNK_BYTES, loadHasher, SecateurError } from '@secateur/core';
+import { CHECKSUM_BYTES, CHUNK_BYTES, loadHasher, SecateurError } from '@secateur/core';
 import { quote } from '../safetensors/json-reader.js';
 import type { Checkpoint } from './checkpoint.js';
 import { elementBytes, findNonFinite } from './float-elements.js';
@@ -9,19 +9,27 @@ export interface ScanOptions {
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
 }
 
-/** The digest of each named tensor, made in one pass that also refuses NaN and infinities; the error names file, tensor and element. */
+/** What is known of a tensor's bytes once they were read. */
+export interface ScannedTensor {
+  readonly digest: string;
+  /** Of each of its chunks, in order, 8 bytes each; the digest is made of them. */
+  readonly checksums: Uint8Array;
+}
+
+/** Digest and checksums of each named tensor, made in one pass that also refuses NaN and infinities; the error names file, tensor and element. */
 export async function scanTensors(
   checkpoint: Checkpoint,
   names: Iterable<string>,
   { signal, onProgress }: ScanOptions = {},
-): Promise<Map<string, string>> {
+): Promise<Map<string, ScannedTensor>> {
   const hasher = await loadHasher();
   const entries = [...new Set(names)].map((name) => checkpoint.tensor(name));
   const totalBytes = entries.reduce((sum, { bytes }) => sum + bytes, 0);
-  const digests = new Map<string, string>();
+  const scanned = new Map<string, ScannedTensor>();
   let doneBytes = 0;
   for (const { name, file, bytes, dataType } of entries) {
     const digest = hasher.createDigest();
+    const checksums = new Uint8Array(CHECKSUM_BYTES * Math.ceil(bytes / CHUNK_BYTES));
     for await (const { chunk, offset } of readChunks(checkpoint, name, bytes, signal)) {
       const index = findNonFinite(chunk, dataType);
       if (index !== -1) {
@@ -31,13 +39,15 @@ export async function scanTensors(
           `${file}: tensor ${quote(name)} holds NaN or infinity at element ${element}; such a model cannot be pruned.`,
         );
       }
-      digest.addChecksum(hasher.checksum(chunk));
+      const checksum = hasher.checksum(chunk);
+      digest.addChecksum(checksum);
+      checksums.set(checksum, CHECKSUM_BYTES * (offset / CHUNK_BYTES));
       doneBytes += chunk.byteLength;
       onProgress?.(doneBytes, totalBytes);
     }
-    digests.set(name, digest.hex());
+    scanned.set(name, { digest: digest.hex(), checksums });
   }
-  return digests;
+  return scanned;
 }
 
 /** The chunks of a tensor; a chunk is overwritten two steps later. The next one is read while the reader looks at this one. */

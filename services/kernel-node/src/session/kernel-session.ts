@@ -1,6 +1,6 @@
-import type { AllocatedRows, EngineSession, EngineTensor, SiteStatistics } from '@secateur/native';
+import type { AllocatedRows, EngineSession, SiteStatistics } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
-import { fetchResource, fetchResourceInto, type Channel, type ResourceDescriptor } from '@secateur/rpc';
+import { fetchResource, type Channel, type ResourceDescriptor } from '@secateur/rpc';
 import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
 import type {
   AllocateRowsRequest,
@@ -13,11 +13,11 @@ import type { ShardDescriptor, TensorDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import { toEngineAllocation, toEngineProjection, toEngineLayout } from '../engine/wire-types.js';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
+import { FETCH_OPTIONS, pullTensors } from './pull-tensors.js';
 import { ShardMemory } from './shard-memory.js';
 
 /** The block in use and the one that is pulled meanwhile. */
 const MAXIMUM_BLOCK_SHARDS = 2;
-const FETCH_LIMITS = { timeoutMs: 3_600_000, idleTimeoutMs: 60_000 };
 
 interface LoadedShard {
   readonly tensors: ReadonlyMap<number, TensorDescriptor>;
@@ -70,20 +70,11 @@ export class KernelSession {
     return this.memory.use(
       shard.tensors.map(({ bytes }) => bytes),
       async (targets) => {
-        const tensors = await withSpan(
-          SpanName.FETCH,
-          { attributes: { [Attribute.SHARD_ID]: shard.id, [Attribute.BYTES]: fetchedBytes } },
-          async () => {
-            const pulled: EngineTensor[] = [];
-            for (const [index, tensor] of shard.tensors.entries()) {
-              const bytes = targets[index]!;
-              await fetchResourceInto(this.source, tensor, bytes, { ...FETCH_LIMITS, signal });
-              pulled.push({ ...layouts[index]!, bytes });
-            }
-            return pulled;
-          },
+        await withSpan(SpanName.FETCH, { attributes: { [Attribute.SHARD_ID]: shard.id, [Attribute.BYTES]: fetchedBytes } }, () =>
+          pullTensors(this.source, shard.tensors, targets, signal),
         );
         const fetchSeconds = (performance.now() - started) / 1000;
+        const tensors = layouts.map((layout, index) => ({ ...layout, bytes: targets[index]! }));
         await traceEngineCall(() => this.engine.loadShard(shard.id, tensors, { signal }));
         return { fetchedBytes, fetchSeconds };
       },
@@ -91,7 +82,7 @@ export class KernelSession {
   }
 
   private fetch(descriptor: ResourceDescriptor, signal: AbortSignal): Promise<Buffer> {
-    return fetchResource(this.source, descriptor, { ...FETCH_LIMITS, signal });
+    return fetchResource(this.source, descriptor, { ...FETCH_OPTIONS, signal });
   }
 
   async releaseShard(shardId: string): Promise<void> {

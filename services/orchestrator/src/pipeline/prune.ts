@@ -187,7 +187,8 @@ class LayerPruner {
 function identityOf(plan: JobPlan, spec: PruneSpec): string {
   const hash = createHash('sha256');
   hash.update(JSON.stringify({ format: 1, spec: PruneSpec.toJSON({ ...spec, model: '', output: '', calibration: undefined }) }));
-  for (const [name, digest] of [...plan.digests].sort(([left], [right]) => (left < right ? -1 : 1))) hash.update(`${name}=${digest}\n`);
+  const scanned = [...plan.scanned].sort(([left], [right]) => (left < right ? -1 : 1));
+  for (const [name, { digest }] of scanned) hash.update(`${name}=${digest}\n`);
   hash.update(plan.tokens.digest);
   return hash.digest('hex');
 }

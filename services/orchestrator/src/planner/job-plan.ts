@@ -12,6 +12,7 @@ import {
   loadEvaluationTokens,
   openCheckpoint,
   scanTensors,
+  type ScannedTensor,
   type Checkpoint,
   type TokenSet,
 } from '@secateur/checkpoint';
@@ -31,8 +32,8 @@ export interface JobInput {
 /** Everything a job works from, checked before any work is given out. */
 export interface JobPlan extends JobInput {
   readonly jobId: string;
-  /** Digest of each planned tensor, by name. */
-  readonly digests: ReadonlyMap<string, string>;
+  /** Each planned tensor as it was read, by name. */
+  readonly scanned: ReadonlyMap<string, ScannedTensor>;
 }
 
 export interface InputRequest {
@@ -71,11 +72,11 @@ export async function openJobInput({ model: directory, use, data, allowedRoots }
   }
 }
 
-/** The same with the weights read once: their values are finite, and their digests known. */
+/** The same with the weights read once: their values are finite, their digests and checksums known. */
 export async function planJob(jobId: string, request: InputRequest, signal: AbortSignal): Promise<JobPlan> {
   const input = await openJobInput(request, signal);
   try {
-    return { ...input, jobId, digests: await scanTensors(input.checkpoint, plannedTensorNames(input.model), { signal }) };
+    return { ...input, jobId, scanned: await scanTensors(input.checkpoint, plannedTensorNames(input.model), { signal }) };
   } catch (error) {
     await input.checkpoint.close();
     throw error;
@@ -88,6 +89,7 @@ export function publishDenseTensors(plan: JobPlan, resources: Resources): void {
     const { bytes } = plan.checkpoint.tensors.get(name)!;
     resources.publish(denseResource(plan.jobId, name), {
       bytes,
+      checksums: plan.scanned.get(name)?.checksums,
       read: async (offset, _length, signal, room) => {
         await plan.checkpoint.readTensorInto(name, room, { offset, signal });
         return room;
@@ -108,7 +110,7 @@ export function describeShard(plan: JobPlan, shard: PlannedShard): ShardDescript
     tensors: tensors.map((tensor) => ({
       ...tensor,
       resource: denseResource(plan.jobId, tensor.name),
-      digest: plan.digests.get(tensor.name) ?? '',
+      digest: plan.scanned.get(tensor.name)?.digest ?? '',
     })),
   };
 }

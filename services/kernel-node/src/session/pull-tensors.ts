@@ -1,0 +1,29 @@
+import { moveWithChecksum } from '@secateur/native';
+import { fetchResourceInto, type Channel, type FetchOptions, type ResourceDescriptor } from '@secateur/rpc';
+
+/** While one resource ends and another begins the connection would rest. */
+const PULLS_AT_ONCE = 2;
+
+export const FETCH_OPTIONS: FetchOptions = { timeoutMs: 3_600_000, idleTimeoutMs: 60_000, moveWithChecksum };
+
+/** Pulls each tensor into its target. When one fails, the rest is given up; no target is written to once this is over. */
+export async function pullTensors(
+  source: Channel,
+  tensors: readonly ResourceDescriptor[],
+  targets: readonly Uint8Array[],
+  signal: AbortSignal,
+): Promise<void> {
+  const failure = new AbortController();
+  const options = { ...FETCH_OPTIONS, signal: AbortSignal.any([signal, failure.signal]) };
+  const remaining = tensors.entries();
+  const pullRemaining = async (): Promise<void> => {
+    try {
+      for (const [index, tensor] of remaining) await fetchResourceInto(source, tensor, targets[index]!, options);
+    } catch (error) {
+      // Only the first counts: it is why the others fail.
+      failure.abort(error);
+    }
+  };
+  await Promise.all(Array.from({ length: PULLS_AT_ONCE }, pullRemaining));
+  if (failure.signal.aborted) throw failure.signal.reason;
+}
