@@ -12,7 +12,7 @@ import { KernelSession } from '../services/kernel-node/dist/session/kernel-sessi
 import { ARCHITECTURE, BARE_SERVICE, TENSORS, TOTAL_BYTES } from './fetch-contract.mjs';
 import { markdownTable, median } from './table.mjs';
 
-const ROUNDS = 11;
+const ROUNDS = 15;
 /** As in packages/rpc/src/channel-options.ts. */
 const WINDOW_BYTES = 16 << 20;
 
@@ -67,6 +67,13 @@ function pullTcp(port) {
   });
 }
 
+/** @param {readonly number[]} shares */
+function describeShares(shares) {
+  const sorted = [...shares].sort((left, right) => left - right);
+  const at = (/** @type {number} */ part) => (sorted[Math.round(part * (sorted.length - 1))] ?? Number.NaN).toFixed(2);
+  return `${at(0.5)} (${at(0.25)} … ${at(0.75)})`;
+}
+
 /** @returns {Promise<Record<string, string>>} tables by name */
 export async function benchFetch() {
   const server = fork(fileURLToPath(new URL('fetch-server.mjs', import.meta.url)));
@@ -93,14 +100,13 @@ export async function benchFetch() {
     }
     await node.close();
     bare.close();
-    const row = (/** @type {string} */ what, /** @type {number[]} */ values) => [
-      what,
-      (TOTAL_BYTES / 1e6 / median(values)).toFixed(0),
-      median(values.map((value, round) => (seconds.bare[round] ?? Number.NaN) / value)).toFixed(2),
-    ];
+    const row = (/** @type {string} */ what, /** @type {number[]} */ values) => {
+      const shares = values.map((value, round) => (seconds.bare[round] ?? Number.NaN) / value);
+      return [what, (TOTAL_BYTES / 1e6 / median(values)).toFixed(0), describeShares(shares)];
+    };
     return {
       fetch: markdownTable(
-        ['way', 'MB/s', 'share of the bare stream (median of pairs)'],
+        ['way', 'MB/s', 'share of the bare stream: median of pairs (their middle half)'],
         [
           row("block into a node's memory, verified", seconds.pulled),
           row("block into a node's engine", seconds.loaded),

@@ -20,7 +20,7 @@ export interface ResourceDescriptor {
  * Copies a chunk to a target of its size and returns the XXH64 of what was copied, 8 bytes, big-endian. It may free the memory of the chunk if that is
  * not Node's pool of small buffers: nothing but this message is there, and it is not looked at again.
  */
-export type MoveWithChecksum = (target: Uint8Array, chunk: Uint8Array) => Uint8Array;
+type MoveWithChecksum = (target: Uint8Array, chunk: Uint8Array) => Uint8Array;
 
 export interface FetchOptions extends StreamOptions {
   /** For callers that have a faster way than this package's, which copies first and then hashes in WebAssembly. */

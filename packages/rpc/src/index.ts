@@ -9,7 +9,7 @@ export type {
   ServiceImplementation,
   StreamOptions,
 } from './definition.js';
-export { fetchResource, fetchResourceInto, type MoveWithChecksum, type FetchOptions, type ResourceDescriptor } from './fetch-resource.js';
+export { fetchResource, fetchResourceInto, type FetchOptions, type ResourceDescriptor } from './fetch-resource.js';
 export { checkHealth, watchHealth } from './health.js';
 export { parseHostPort, type HostPort } from './host-port.js';
 export type { RpcLogger } from './logger.js';

@@ -7,7 +7,7 @@ import { toEngineArchitecture, toEngineCompute, toEngineWorkload, withServiceErr
 /** What the heap of JavaScript and its compiled code grow by once a job runs. */
 const WORKING_HEAP_BYTES = 32 * 2 ** 20;
 
-/** Chunks that have been read stay in memory until V8 collects them, which it does at the latest at about this size. */
+/** What was read from the connection stays in memory until V8 collects it, which it does at the latest at about this size. */
 const UNCOLLECTED_BYTES = 64 * 2 ** 20;
 
 /** What is known of this node when a session is planned. */
