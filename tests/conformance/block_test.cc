@@ -122,7 +122,7 @@ std::vector<float> logits_of(Fixture& fixture, const Architecture& a, std::vecto
                                   Fixture::view(TensorRole::kHeadWeight, a, fixture.table)};
   if (a.normalization == Normalization::kLayer) head.push_back(Fixture::view(TensorRole::kFinalNormBias, a, bias));
   fixture.session->load_shard("head", head, fixture.context);
-  if (losses != nullptr) *losses = fixture.session->measure_loss("head", 4, fixture.context);
+  if (losses != nullptr) *losses = fixture.session->measure_loss("head", 4, {}, fixture.context);
   return fixture.session->last_logits("head", 4, fixture.context);
 }
 

@@ -41,19 +41,21 @@ struct Model {
             {reinterpret_cast<const std::uint8_t*>(values.data()), values.size() * sizeof(float)}};
   }
 
-  std::vector<double> measure(std::size_t length) {
+  std::vector<double> measure(std::size_t length, const std::vector<TokenRange>& ranges = {}) {
     GroupTokens group{0, kSamples, length, {}};
     for (std::size_t i = 0; i < kSamples * length; ++i) {
       group.ids.push_back(static_cast<std::int32_t>((i * 7919 + i / 3) % architecture.vocabulary_size));
     }
     ids = group.ids;
     session->embed("embedding", group, context);
-    return session->measure_loss("head", 0, context);
+    return session->measure_loss("head", 0, ranges, context);
   }
 
-  double reference(std::size_t sample, std::size_t length) const {
+  double reference(std::size_t sample, std::size_t length) const { return reference(sample, length, {1, length}); }
+
+  double reference(std::size_t sample, std::size_t length, const TokenRange& range) const {
     double loss = 0;
-    for (std::size_t token = 0; token + 1 < length; ++token) {
+    for (std::size_t token = range.first - 1; token + 1 < range.end; ++token) {
       const auto id = static_cast<std::size_t>(ids[sample * length + token]);
       const auto next = static_cast<std::size_t>(ids[sample * length + token + 1]);
       const test::Values state(table.begin() + static_cast<std::ptrdiff_t>(id * kHidden),
@@ -69,7 +71,7 @@ struct Model {
       for (const double logit : logits) sum += std::exp(logit - largest);
       loss += largest + std::log(sum) - logits[next];
     }
-    return loss / static_cast<double>(length - 1);
+    return loss / static_cast<double>(range.end - range.first);
   }
 
   std::unique_ptr<Backend> backend;
@@ -99,6 +101,39 @@ TEST_CASE("the loss agrees with float64 whatever tiles of tokens and vocabulary 
           CHECK(std::abs(losses[sample] - model.reference(sample, length)) < tolerance);
         }
       }
+    }
+  }
+}
+
+TEST_CASE("the loss of a range is that of its tokens alone, whatever comes after them") {
+  Model model(4500, 2, 1.0);
+  constexpr std::size_t kLength = 1100;
+  const double tolerance = 4.0 * 14 / (1 << 24);
+  for (const TokenRange& range : {TokenRange{1, 2}, {1, kLength}, {kLength - 1, kLength}, {700, 705}, {37, 1062}}) {
+    CAPTURE(range.first);
+    // The other sample has another range, so that places do not depend on equal lengths.
+    const TokenRange other = {5, 300};
+    const std::vector<double> losses = model.measure(kLength, {range, other});
+    REQUIRE(losses.size() == kSamples);
+    CHECK(std::abs(losses[0] - model.reference(0, kLength, range)) < tolerance);
+    CHECK(std::abs(losses[1] - model.reference(1, kLength, other)) < tolerance);
+    CHECK(model.measure(kLength, {other, range})[0] == doctest::Approx(model.reference(0, kLength, other)));
+  }
+  CHECK(model.measure(kLength, {{1, kLength}, {1, kLength}}) == model.measure(kLength));
+}
+
+TEST_CASE("ranges that cannot be measured are refused") {
+  Model model(33, 1, 1.0);
+  const TokenRange good = {1, 4};
+  const std::vector<std::vector<TokenRange>> wrong = {{good},         {good, good, good}, {good, {0, 4}},
+                                                      {good, {2, 2}}, {good, {3, 2}},     {{1, 5}, good}};
+  for (const std::vector<TokenRange>& ranges : wrong) {
+    try {
+      model.measure(4, ranges);
+      FAIL_CHECK("no error");
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::kInvalidArgument);
+      CHECK(std::string(error.what()).find("roup 0") != std::string::npos);
     }
   }
 }

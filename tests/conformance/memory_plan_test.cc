@@ -144,7 +144,7 @@ void run(BackendSession& session, const Job& job, const Model& model) {
   session.load_shard("head", model.head.views, context);
   for (std::uint32_t group = 0; group < kGroups; ++group) session.propagate("next", group, context);
   session.release_shard("next");
-  for (std::uint32_t group = 0; group < kGroups; ++group) session.measure_loss("head", group, context);
+  for (std::uint32_t group = 0; group < kGroups; ++group) session.measure_loss("head", group, {}, context);
 }
 
 }  // namespace
@@ -165,6 +165,18 @@ TEST_CASE("a job takes no more memory than planned, and nearly as much") {
     CHECK(taken <= plan.bytes());
     CHECK(taken >= plan.bytes() * 9 / 10);
   }
+}
+
+TEST_CASE("groups that differ in length are planned by their tokens, and by the largest for what one of them takes") {
+  const Job& job = kJobs[4];
+  const Model model(job.architecture);
+  const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
+  Workload workload = workload_of(job, model);
+  const std::uint64_t equal = backend->plan_session(job.architecture, job.compute, workload).bytes();
+  workload.tokens = kGroups * kSamples * job.length;
+  CHECK(backend->plan_session(job.architecture, job.compute, workload).bytes() == equal);
+  workload.tokens -= 7;
+  CHECK(backend->plan_session(job.architecture, job.compute, workload).bytes() == equal - 7 * job.architecture.hidden_size * sizeof(float));
 }
 
 TEST_CASE("a job that does not fit is refused before it begins, with what it needs") {
@@ -201,6 +213,7 @@ TEST_CASE("a workload that contradicts the architecture is refused") {
   check_refused([](Workload& workload) { workload.sequence_length = 129; });
   check_refused([](Workload& workload) { workload.allocation_samples = std::size_t{1} << 25; });
   check_refused([](Workload& workload) { workload.groups = workload.samples_per_group = std::size_t{1} << 24; });
+  check_refused([](Workload& workload) { workload.tokens = kGroups * kSamples * workload.sequence_length + 1; });
   check_refused([](Workload& workload) { workload.sparsity = 1; });
   check_refused([](Workload& workload) { workload.block[0].shape = {1, 1}; });
 }

@@ -67,6 +67,8 @@ export interface EngineWorkload {
   readonly groups: number;
   readonly samplesPerGroup: number;
   readonly sequenceLength: number;
+  /** Tokens of those groups together where they differ in length; 0 where all are as large as the largest. */
+  readonly tokens: number;
   /** Samples of the whole job, whose last inputs an allocation reads; 0 where nothing is allocated. */
   readonly allocationSamples: number;
   readonly allocation: AllocationOptions['allocation'];
@@ -99,6 +101,12 @@ export interface EngineGroup {
   readonly sequenceLength: number;
   /** [samples, sequenceLength] */
   readonly tokenIds: Int32Array;
+}
+
+/** Tokens of a sample: those at the positions from `first` on and before `end`. */
+export interface TokenRange {
+  readonly first: number;
+  readonly end: number;
 }
 
 /** Statistics of one input site over one calibration group. */
@@ -223,8 +231,11 @@ export interface EngineSession {
   collectStatistics(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<readonly SiteStatistics[]>>;
   /** Replaces the hidden states of a group by the block's output. */
   propagate(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<void>>;
-  /** Mean negative log-likelihood of tokens 1 … T-1 of each sample of a group (it keeps its token ids from embed). */
-  measureLoss(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<Float64Array>>;
+  /**
+   * Mean negative log-likelihood of the tokens in the range of each sample of a group (it keeps its token ids from embed); of tokens
+   * 1 … T-1 where no ranges are given.
+   */
+  measureLoss(shardId: string, groupIndex: number, ranges?: readonly TokenRange[], options?: CallOptions): Promise<Timed<Float64Array>>;
   /** Logits float32 [vocabulary] of the last token of the first sample of a group. */
   lastLogits(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<Float32Array>>;
   /** Scores, order, quality curves, search and mask of one projection of a loaded block (docs/algorithms.md). */

@@ -25,5 +25,6 @@ export {
   type SiteStatistics,
   type TensorRole,
   type Timed,
+  type TokenRange,
 } from './engine.js';
 export { openEngine } from './open-engine.js';

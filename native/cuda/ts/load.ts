@@ -12,6 +12,7 @@ import type {
   ReducedStatistics,
   SiteStatistics,
   Timed,
+  TokenRange,
 } from './engine.js';
 
 /** A call under way in the addon. */
@@ -27,7 +28,7 @@ export interface NativeSession {
   embed(shardId: string, group: EngineGroup): NativeCall<void>;
   collectStatistics(shardId: string, groupIndex: number): NativeCall<readonly SiteStatistics[]>;
   propagate(shardId: string, groupIndex: number): NativeCall<void>;
-  measureLoss(shardId: string, groupIndex: number): NativeCall<Float64Array>;
+  measureLoss(shardId: string, groupIndex: number, ranges: readonly TokenRange[] | undefined): NativeCall<Float64Array>;
   lastLogits(shardId: string, groupIndex: number): NativeCall<Float32Array>;
   allocateRows(
     shardId: string,

@@ -58,7 +58,7 @@ function wrapSession(native: NativeSession): EngineSession {
     embed: (shardId, group, options) => run(() => native.embed(shardId, group), options),
     collectStatistics: (shardId, groupIndex, options) => run(() => native.collectStatistics(shardId, groupIndex), options),
     propagate: (shardId, groupIndex, options) => run(() => native.propagate(shardId, groupIndex), options),
-    measureLoss: (shardId, groupIndex, options) => run(() => native.measureLoss(shardId, groupIndex), options),
+    measureLoss: (shardId, groupIndex, ranges, options) => run(() => native.measureLoss(shardId, groupIndex, ranges), options),
     lastLogits: (shardId, groupIndex, options) => run(() => native.lastLogits(shardId, groupIndex), options),
     allocateRows: (shardId, projection, target, statistics, allocation, options) =>
       run(() => native.allocateRows(shardId, projection, target, statistics, allocation), options),

@@ -117,6 +117,8 @@ struct Workload {
   std::size_t groups = 0;
   std::size_t samples_per_group = 0;
   std::size_t sequence_length = 0;
+  // Tokens of those groups together where they differ in length; 0 where all are as large as the largest.
+  std::size_t tokens = 0;
   // Samples of all sessions of the job, whose last inputs an allocation reads; 0 where nothing is allocated.
   std::size_t allocation_samples = 0;
   Allocation allocation = Allocation::kTrim;
@@ -125,6 +127,8 @@ struct Workload {
 
   // Nothing is known: no plan can be made.
   bool empty() const noexcept { return groups == 0; }
+  // Tokens whose hidden states this session will keep.
+  std::size_t kept_tokens() const noexcept { return tokens != 0 ? tokens : groups * samples_per_group * sequence_length; }
 };
 
 // A place in a block whose values feed one or more projections.
@@ -150,6 +154,12 @@ struct GroupTokens {
   std::vector<std::int32_t> ids;
 };
 
+// Tokens of a sample: those at the positions from `first` on and before `end`.
+struct TokenRange {
+  std::size_t first = 0;
+  std::size_t end = 0;
+};
+
 // One job's weights and hidden states on one device. Not thread-safe: calls are made one after the other.
 // Using a shard or group that is not there is FailedPrecondition, releasing one does nothing; wrong shapes, roles and ids are
 // InvalidArgument.
@@ -161,8 +171,9 @@ class BackendSession {
   virtual void embed(const std::string& shard, GroupTokens tokens, CallContext& context) = 0;
   virtual std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
   virtual void propagate(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
-  // Mean negative log-likelihood of tokens 1 … T-1 of each sample.
-  virtual std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
+  // Mean negative log-likelihood of the tokens in the range of each sample; of tokens 1 … T-1 where no ranges are given.
+  virtual std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
+                                           CallContext& context) = 0;
   // Logits [vocabulary] of the last token of the first sample.
   virtual std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
   // `input.weights`, `rows` and `columns` are taken from the loaded projection.

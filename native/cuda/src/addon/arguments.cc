@@ -160,10 +160,22 @@ Workload to_workload(const Napi::Value& value) {
   if (workload.groups == 0) refuse("groups", "above 0");
   workload.samples_per_group = to_size(object["samplesPerGroup"], "samplesPerGroup");
   workload.sequence_length = to_size(object["sequenceLength"], "sequenceLength");
+  workload.tokens = to_size(object["tokens"], "tokens");
   workload.allocation_samples = to_size(object["allocationSamples"], "allocationSamples");
   workload.allocation = to_allocation(object["allocation"]);
   workload.sparsity = to_number(object["sparsity"], "sparsity");
   return workload;
+}
+
+std::vector<TokenRange> to_token_ranges(const Napi::Value& value) {
+  std::vector<TokenRange> ranges;
+  if (value.IsUndefined()) return ranges;
+  const Napi::Array array = to_array(value, "ranges");
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Object range = to_object(array[i], "ranges");
+    ranges.push_back({to_size(range["first"], "first"), to_size(range["end"], "end")});
+  }
+  return ranges;
 }
 
 GroupTokens to_group_tokens(const Napi::Value& value) {

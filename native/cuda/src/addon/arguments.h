@@ -25,6 +25,8 @@ Compute to_compute(const Napi::Value& value);
 std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::Value>& kept);
 // Empty when undefined.
 Workload to_workload(const Napi::Value& value);
+// None when undefined.
+std::vector<TokenRange> to_token_ranges(const Napi::Value& value);
 GroupTokens to_group_tokens(const Napi::Value& value);
 // The role of the weight of a projection named as in TypeScript.
 TensorRole to_projection(const Napi::Value& value);

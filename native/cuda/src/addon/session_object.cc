@@ -121,10 +121,10 @@ Napi::Value SessionObject::propagate(const Napi::CallbackInfo& info) {
 
 Napi::Value SessionObject::measure_loss(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    return submit(info, {},
-                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1])](BackendSession& session, CallContext& context) {
-                    return hand_over(session.measure_loss(shard, group, context));
-                  });
+    return submit(
+        info, {},
+        [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), ranges = to_token_ranges(info[2])](
+            BackendSession& session, CallContext& context) { return hand_over(session.measure_loss(shard, group, ranges, context)); });
   });
 }
 

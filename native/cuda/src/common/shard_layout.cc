@@ -221,6 +221,10 @@ void check_workload(const Workload& workload, const Architecture& architecture) 
   if (states > kMaximumStates) {
     throw Error(ErrorCode::kInvalidArgument, "groups x samplesPerGroup x sequenceLength are more tokens than can be planned for.");
   }
+  if (workload.tokens > workload.groups * workload.samples_per_group * workload.sequence_length) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "tokens must be at most groups x samplesPerGroup x sequenceLength, not " + std::to_string(workload.tokens) + ".");
+  }
 }
 
 void check_architecture(const Architecture& a) {
@@ -263,6 +267,23 @@ void check_tokens(const GroupTokens& tokens, const Architecture& architecture) {
                                                    std::to_string(architecture.vocabulary_size) + ".");
     }
   }
+}
+
+std::vector<TokenRange> measured_ranges(const GroupTokens& tokens, std::span<const TokenRange> ranges) {
+  const std::size_t length = tokens.sequence_length;
+  if (length < 2) throw Error(ErrorCode::kInvalidArgument, "A loss needs at least 2 tokens per sample.");
+  if (ranges.empty()) return std::vector<TokenRange>(tokens.samples, {1, length});
+  if (ranges.size() != tokens.samples) {
+    throw Error(ErrorCode::kInvalidArgument, "Group " + std::to_string(tokens.index) + " has " + std::to_string(tokens.samples) +
+                                                 " samples; " + std::to_string(ranges.size()) + " ranges of tokens were given.");
+  }
+  for (const auto& [first, end] : ranges) {
+    if (first >= 1 && first < end && end <= length) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                "Group " + std::to_string(tokens.index) + ": tokens " + std::to_string(first) + " to before " + std::to_string(end) +
+                    " cannot be measured; they must be some of the tokens from 1 to before " + std::to_string(length) + ".");
+  }
+  return {ranges.begin(), ranges.end()};
 }
 
 void check_mask(TensorRole projection, std::size_t rows, std::size_t columns, std::size_t mask_bytes) {

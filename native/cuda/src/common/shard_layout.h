@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "secateur/backend.h"
 
@@ -32,6 +33,10 @@ void check_architecture(const Architecture& architecture);
 
 // Throws InvalidArgument when the ids are not samples x sequence_length tokens of the vocabulary, or too many for the positions.
 void check_tokens(const GroupTokens& tokens, const Architecture& architecture);
+
+// The ranges of a group's samples whose loss is measured: those given, or all tokens but the first of each sample where none are given.
+// Throws InvalidArgument unless there is one for each sample that holds at least one token, and not the first, which nothing predicts.
+std::vector<TokenRange> measured_ranges(const GroupTokens& tokens, std::span<const TokenRange> ranges);
 
 // Throws InvalidArgument when a projection's mask has another size than its shape asks for.
 void check_mask(TensorRole projection, std::size_t rows, std::size_t columns, std::size_t mask_bytes);

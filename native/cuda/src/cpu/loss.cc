@@ -19,60 +19,81 @@ double add_logarithms(double x, double y) { return std::max(x, y) + std::log1p(s
 
 // Sizes of what measuring the loss of a group needs.
 struct LossSizes {
-  std::size_t predictions;
-  std::size_t tiles;
   std::size_t tile_tokens;
   // Per thread: floats for the normalised states and the logits of a tile, bytes for the copies that products read.
   std::size_t scratch;
   std::size_t copies;
 
-  // The last token predicts nothing that is known.
-  LossSizes(std::size_t hidden, const ProjectionForm& head, std::size_t sequence_length)
-      : predictions(sequence_length - 1),
-        tiles((predictions + kTokenTile - 1) / kTokenTile),
-        tile_tokens(std::min(kTokenTile, predictions)),
+  // `predictions`: tokens that are measured of the sample that has the most.
+  LossSizes(std::size_t hidden, const ProjectionForm& head, std::size_t predictions)
+      : tile_tokens(std::min(kTokenTile, predictions)),
         scratch(tile_tokens * (hidden + head.part_rows)),
         copies(ProjectionWorkspace::bytes({&head, 1}, tile_tokens)) {}
 };
+
+// Tokens of one sample that are computed together.
+struct LossTile {
+  std::size_t sample;
+  // Of the first token that is measured.
+  std::size_t position;
+  std::size_t count;
+  // Place of that token among all that are measured.
+  std::size_t place;
+};
+
+std::vector<LossTile> cut_into_tiles(std::span<const TokenRange> ranges) {
+  std::vector<LossTile> tiles;
+  std::size_t place = 0;
+  for (std::size_t sample = 0; sample < ranges.size(); ++sample) {
+    const auto [first, end] = ranges[sample];
+    for (std::size_t position = first; position < end; position += kTokenTile) {
+      const std::size_t count = std::min(kTokenTile, end - position);
+      tiles.push_back({sample, position, count, place});
+      place += count;
+    }
+  }
+  return tiles;
+}
 
 }  // namespace
 
 std::uint64_t loss_work_bytes(const Architecture& architecture, const ProjectionForm& head, std::size_t samples,
                               std::size_t sequence_length, std::size_t threads) {
-  const LossSizes sizes(architecture.hidden_size, head, sequence_length);
-  return threads * (sizes.scratch * sizeof(float) + sizes.copies) + samples * sizes.predictions * (sizeof(double) + sizeof(float));
+  // The first token is predicted by nothing.
+  const std::size_t predictions = sequence_length - 1;
+  const LossSizes sizes(architecture.hidden_size, head, predictions);
+  return threads * (sizes.scratch * sizeof(float) + sizes.copies) + samples * predictions * (sizeof(double) + sizeof(float));
 }
 
-std::vector<double> measure_loss(const Architecture& architecture, const Shard& head, const Group& group, MemoryBudget& budget,
-                                 ThreadPool& pool, CallContext& context) {
-  const std::size_t samples = group.tokens.samples;
+std::vector<double> measure_loss(const Architecture& architecture, const Shard& head, const Group& group,
+                                 std::span<const TokenRange> ranges, MemoryBudget& budget, ThreadPool& pool, CallContext& context) {
   const std::size_t length = group.tokens.sequence_length;
-  if (length < 2) throw Error(ErrorCode::kInvalidArgument, "A loss needs at least 2 tokens per sample.");
   const std::size_t hidden = architecture.hidden_size;
   const std::size_t vocabulary = architecture.vocabulary_size;
   const Projection& weight = head.projection(TensorRole::kHeadWeight);
   const ProjectionForm form = weight.form();
-  const LossSizes sizes(hidden, form, length);
-  const std::size_t predictions = sizes.predictions;
-  const std::size_t tiles = sizes.tiles;
+  std::size_t longest = 0;
+  for (const auto& [first, end] : ranges) longest = std::max(longest, end - first);
+  const LossSizes sizes(hidden, form, longest);
   const std::size_t tile_tokens = sizes.tile_tokens;
+  const std::vector<LossTile> tiles = cut_into_tiles(ranges);
+  const std::size_t predictions = tiles.back().place + tiles.back().count;
   Buffer<float> scratch(budget, pool.size() * sizes.scratch, "logits");
   Buffer<std::uint8_t> copies(budget, pool.size() * sizes.copies, "logits");
   // Logarithms of the sums over the vocabulary so far, and the logits of the tokens that came.
-  Buffer<double> totals(budget, samples * predictions, "the loss of a group");
-  Buffer<float> targets(budget, samples * predictions, "the loss of a group");
-  pool.parallel_for(samples * tiles, [&](std::size_t item, std::size_t worker) {
-    const std::size_t sample = item / tiles;
-    const std::size_t position = item % tiles * kTokenTile;
-    const std::size_t count = std::min(kTokenTile, predictions - position);
+  Buffer<double> totals(budget, predictions, "the loss of a group");
+  Buffer<float> targets(budget, predictions, "the loss of a group");
+  pool.parallel_for(tiles.size(), [&](std::size_t item, std::size_t worker) {
+    const auto [sample, position, count, place] = tiles[item];
     float* normed = scratch.data() + worker * sizes.scratch;
     float* logits = normed + tile_tokens * hidden;
-    double* total = totals.data() + sample * predictions + position;
-    float* target = targets.data() + sample * predictions + position;
-    const std::int32_t* next = group.tokens.ids.data() + sample * length + position + 1;
+    double* total = totals.data() + place;
+    float* target = targets.data() + place;
+    const std::int32_t* next = group.tokens.ids.data() + sample * length + position;
     const double products = static_cast<double>(count) * static_cast<double>(vocabulary);
     const PhaseScope scope(context, "loss", 2.0 * products * static_cast<double>(hidden), sizeof(float) * products);
-    normalize(architecture, group.hidden.data() + (sample * length + position) * hidden, head.find(TensorRole::kFinalNormWeight),
+    // A token is predicted from the one before it.
+    normalize(architecture, group.hidden.data() + (sample * length + position - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
               head.find(TensorRole::kFinalNormBias), count, normed);
     const ProjectionWorkspace workspace(copies.data() + worker * sizes.copies, {&form, 1}, tile_tokens);
     const ProjectionInput input = workspace.prepare(normed, count, hidden, {&weight});
@@ -89,11 +110,13 @@ std::vector<double> measure_loss(const Architecture& architecture, const Shard& 
       }
     }
   });
-  std::vector<double> losses(samples);
-  for (std::size_t sample = 0; sample < samples; ++sample) {
+  std::vector<double> losses(ranges.size());
+  std::size_t place = 0;
+  for (std::size_t sample = 0; sample < ranges.size(); ++sample) {
+    const std::size_t count = ranges[sample].end - ranges[sample].first;
     double sum = 0;
-    for (std::size_t i = sample * predictions; i < (sample + 1) * predictions; ++i) sum += totals[i] - static_cast<double>(targets[i]);
-    losses[sample] = sum / static_cast<double>(predictions);
+    for (const std::size_t end = place + count; place < end; ++place) sum += totals[place] - static_cast<double>(targets[place]);
+    losses[sample] = sum / static_cast<double>(count);
     if (!std::isfinite(losses[sample])) {
       throw Error(ErrorCode::kNonFinite,
                   "The loss of sample " + std::to_string(sample) + " of group " + std::to_string(group.tokens.index) + " is not finite.");

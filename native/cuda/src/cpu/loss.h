@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cpu/block.h"
@@ -11,11 +12,11 @@
 
 namespace secateur::cpu {
 
-// Mean negative log-likelihood of tokens 1 … T-1 of each sample. Throws InvalidArgument for samples of one token.
-std::vector<double> measure_loss(const Architecture& architecture, const Shard& head, const Group& group, MemoryBudget& budget,
-                                 ThreadPool& pool, CallContext& context);
+// Mean negative log-likelihood of the tokens in the range of each sample, as measured_ranges gives them.
+std::vector<double> measure_loss(const Architecture& architecture, const Shard& head, const Group& group,
+                                 std::span<const TokenRange> ranges, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
 
-// Memory of measuring a group's loss, besides the head and the hidden states.
+// The most memory of measuring a group's loss, besides the head and the hidden states.
 std::uint64_t loss_work_bytes(const Architecture& architecture, const ProjectionForm& head, std::size_t samples,
                               std::size_t sequence_length, std::size_t threads);
 

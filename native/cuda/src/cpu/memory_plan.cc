@@ -59,7 +59,7 @@ MemoryPlan plan_session(const Architecture& architecture, Compute compute, const
   const std::size_t length = workload.sequence_length;
   const std::uint64_t dense_block = shard_bytes(workload.block, compute, 0);
   const std::uint64_t masked_block = shard_bytes(workload.block, compute, workload.sparsity);
-  const MemoryItem states = {"hidden states", workload.groups * samples * length * architecture.hidden_size * sizeof(float)};
+  const MemoryItem states = {"hidden states", workload.kept_tokens() * architecture.hidden_size * sizeof(float)};
   const MemoryItem rotary = {"tables of positions", rotary_table_bytes(architecture, length)};
   const auto work = [&](double sparsity, bool collecting) -> MemoryItem {
     const std::vector<ProjectionForm> forms = forms_of(workload.block, compute, sparsity);

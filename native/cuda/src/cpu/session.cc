@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "common/shard_layout.h"
 #include "cpu/element_type.h"
 #include "cpu/loss.h"
 #include "cpu/vector_math.h"
@@ -68,10 +69,12 @@ void CpuSession::propagate(const std::string& shard, std::uint32_t group, CallCo
   }
 }
 
-std::vector<double> CpuSession::measure_loss(const std::string& shard, std::uint32_t group, CallContext& context) {
+std::vector<double> CpuSession::measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
+                                             CallContext& context) {
   const Shard& head = find_shard(shard, ShardKind::kHead);
+  const Group& states = find_group(group);
   blocks_.release_work_space();
-  return cpu::measure_loss(architecture_, head, find_group(group), budget_, pool_, context);
+  return cpu::measure_loss(architecture_, head, states, measured_ranges(states.tokens, ranges), budget_, pool_, context);
 }
 
 std::vector<float> CpuSession::last_logits(const std::string& shard, std::uint32_t group, CallContext& context) {

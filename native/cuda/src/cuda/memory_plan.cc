@@ -36,7 +36,7 @@ MemoryPlan plan_session(const Architecture& architecture, Compute compute, const
   const ShardMemory embedding = DeviceShard::memory_of(workload.embedding, compute);
   const ShardMemory block = DeviceShard::memory_of(workload.block, compute);
   const ShardMemory head = DeviceShard::memory_of(workload.head, compute);
-  const MemoryItem states = {"hidden states", workload.groups * samples * length * architecture.hidden_size * sizeof(float)};
+  const MemoryItem states = {"hidden states", workload.kept_tokens() * architecture.hidden_size * sizeof(float)};
   const MemoryItem weights = {"weights of a block", block.device};
   const MemoryItem work = {"work space of a block", BlockRunner::work_bytes(architecture, compute, samples, length)};
   const auto arriving = [](const char* purpose, const ShardMemory& shard) -> MemoryItem {

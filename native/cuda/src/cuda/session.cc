@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "common/shard_layout.h"
 #include "cuda/kernels/cross_entropy.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/embedding.h"
@@ -23,22 +24,23 @@ const Architecture& checked(const Architecture& architecture) {
   return architecture;
 }
 
-// Sizes of the tiles in which the loss of a group is measured. The last token of a sample predicts nothing that is known.
+// Sizes of the tiles in which the loss of a group is measured; `predictions`: tokens that are measured of the sample that has the most.
 struct LossTiles {
-  std::size_t predictions;
   std::size_t tokens;
   std::size_t words;
 
-  LossTiles(std::size_t vocabulary, std::size_t sequence_length)
-      : predictions(sequence_length - 1), tokens(std::min(kLossTokens, predictions)), words(std::min(kLossWords, vocabulary)) {}
+  LossTiles(std::size_t vocabulary, std::size_t predictions)
+      : tokens(std::min(kLossTokens, predictions)), words(std::min(kLossWords, vocabulary)) {}
 };
 
 }  // namespace
 
 std::uint64_t loss_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length) {
-  const LossTiles tiles(architecture.vocabulary_size, sequence_length);
+  // The first token is predicted by nothing.
+  const std::size_t predictions = sequence_length - 1;
+  const LossTiles tiles(architecture.vocabulary_size, predictions);
   return tiles.tokens * (architecture.hidden_size + tiles.words) * sizeof(float) + samples * sequence_length * sizeof(std::int32_t) +
-         samples * tiles.predictions * (sizeof(double) + sizeof(float));
+         samples * predictions * (sizeof(double) + sizeof(float));
 }
 
 CudaSession::CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MatrixLibrary& products)
@@ -114,46 +116,54 @@ void CudaSession::propagate(const std::string& shard, std::uint32_t group, CallC
   }
 }
 
-std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uint32_t group, CallContext& context) {
+std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> given,
+                                              CallContext& context) {
   DeviceShard& head = find_shard(shard, ShardKind::kHead);
   const DeviceGroup& states = find_group(group);
-  const std::size_t samples = states.tokens.samples;
   const std::size_t length = states.tokens.sequence_length;
-  if (length < 2) throw Error(ErrorCode::kInvalidArgument, "A loss needs at least 2 tokens per sample.");
+  const std::vector<TokenRange> ranges = measured_ranges(states.tokens, given);
+  std::size_t predictions = 0;
+  std::size_t longest = 0;
+  for (const auto& [first, end] : ranges) {
+    predictions += end - first;
+    longest = std::max(longest, end - first);
+  }
   const std::size_t hidden = architecture_.hidden_size;
   const DeviceMatrix& weight = head.matrix(TensorRole::kHeadWeight);
-  const LossTiles tiles(weight.rows, length);
-  const std::size_t predictions = tiles.predictions;
+  const LossTiles tiles(weight.rows, longest);
   const std::size_t tile_tokens = tiles.tokens;
   const std::size_t tile_words = tiles.words;
   DeviceBuffer<float> normed(budget_, tile_tokens * hidden, "logits");
   DeviceBuffer<float> logits(budget_, tile_tokens * tile_words, "logits");
   DeviceBuffer<std::int32_t> ids(budget_, states.tokens.ids.size(), "token ids");
-  DeviceBuffer<double> log_sums(budget_, samples * predictions, "the loss of a group");
-  DeviceBuffer<float> next_logits(budget_, samples * predictions, "the loss of a group");
+  DeviceBuffer<double> log_sums(budget_, predictions, "the loss of a group");
+  DeviceBuffer<float> next_logits(budget_, predictions, "the loss of a group");
   blocks_.reserve_narrowed(tile_tokens * hidden);
-  PinnedBuffer<double> sums_on_host(samples * predictions);
-  PinnedBuffer<float> next_on_host(samples * predictions);
+  PinnedBuffer<double> sums_on_host(predictions);
+  PinnedBuffer<float> next_on_host(predictions);
   guarded([&] {
     head.ready().hold(stream_);
     check(cudaMemcpyAsync(ids.data(), states.tokens.ids.data(), ids.size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
           "uploading token ids");
-    for (std::size_t sample = 0; sample < samples; ++sample) {
-      for (std::size_t position = 0; position < predictions; position += tile_tokens) {
-        const std::size_t count = std::min(tile_tokens, predictions - position);
-        blocks_.normalize(count, states.hidden.data() + (sample * length + position) * hidden, head.find(TensorRole::kFinalNormWeight),
+    std::size_t place = 0;
+    for (std::size_t sample = 0; sample < ranges.size(); ++sample) {
+      const auto [first, end] = ranges[sample];
+      for (std::size_t position = first; position < end; position += tile_tokens) {
+        const std::size_t count = std::min(tile_tokens, end - position);
+        // A token is predicted from the one before it.
+        blocks_.normalize(count, states.hidden.data() + (sample * length + position - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
                           head.find(TensorRole::kFinalNormBias), normed.data());
         for (std::size_t word = 0; word < weight.rows; word += tile_words) {
           context.check();
           const std::size_t words = std::min(tile_words, weight.rows - word);
           blocks_.multiply_rows(weight, word, words, normed.data(), count, logits.data());
           timeline_.begin("loss", 4 * static_cast<double>(count * words), 8 * static_cast<double>(count * words));
-          check(accumulate_cross_entropy(
-                    {count, words, word, logits.data(), ids.data() + sample * length + position + 1,
-                     log_sums.data() + sample * predictions + position, next_logits.data() + sample * predictions + position},
-                    stream_.get()),
+          check(accumulate_cross_entropy({count, words, word, logits.data(), ids.data() + sample * length + position,
+                                          log_sums.data() + place, next_logits.data() + place},
+                                         stream_.get()),
                 "cross entropy");
         }
+        place += count;
       }
     }
     check(cudaMemcpyAsync(sums_on_host.data(), log_sums.data(), log_sums.size() * sizeof(double), cudaMemcpyDeviceToHost, stream_.get()),
@@ -163,13 +173,15 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
         "reading losses");
     timeline_.finish(context, "Measuring the loss");
   });
-  std::vector<double> losses(samples);
-  for (std::size_t sample = 0; sample < samples; ++sample) {
+  std::vector<double> losses(ranges.size());
+  std::size_t place = 0;
+  for (std::size_t sample = 0; sample < ranges.size(); ++sample) {
+    const std::size_t count = ranges[sample].end - ranges[sample].first;
     double sum = 0;
-    for (std::size_t i = sample * predictions; i < (sample + 1) * predictions; ++i) {
-      sum += sums_on_host.data()[i] - static_cast<double>(next_on_host.data()[i]);
+    for (const std::size_t end = place + count; place < end; ++place) {
+      sum += sums_on_host.data()[place] - static_cast<double>(next_on_host.data()[place]);
     }
-    losses[sample] = sum / static_cast<double>(predictions);
+    losses[sample] = sum / static_cast<double>(count);
     if (!std::isfinite(losses[sample])) {
       throw Error(ErrorCode::kNonFinite,
                   "The loss of sample " + std::to_string(sample) + " of group " + std::to_string(states.tokens.index) + " is not finite.");

@@ -28,7 +28,8 @@ class CudaSession final : public BackendSession {
   void embed(const std::string& shard, GroupTokens tokens, CallContext& context) override;
   std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) override;
   void propagate(const std::string& shard, std::uint32_t group, CallContext& context) override;
-  std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, CallContext& context) override;
+  std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
+                                   CallContext& context) override;
   std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) override;
   AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input, const AllocationOptions& options,
                               CallContext& context) override;

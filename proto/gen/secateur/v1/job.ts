@@ -103,6 +103,106 @@ export function patternToJSON(object: Pattern): string {
   }
 }
 
+/** Questions with answers to choose from, asked without examples. */
+export const Task = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** BOOLQ - BoolQ. */
+  BOOLQ: 1,
+  /** RTE - RTE. */
+  RTE: 2,
+  /** HELLASWAG - HellaSwag. */
+  HELLASWAG: 3,
+  /** WINOGRANDE - WinoGrande. */
+  WINOGRANDE: 4,
+  /** ARC_EASY - ARC, the easy part. */
+  ARC_EASY: 5,
+  /** ARC_CHALLENGE - ARC, the challenge part. */
+  ARC_CHALLENGE: 6,
+  /** OPENBOOKQA - OpenBookQA. */
+  OPENBOOKQA: 7,
+  /** PIQA - PIQA. */
+  PIQA: 8,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Task = typeof Task[keyof typeof Task];
+
+export namespace Task {
+  export type UNSPECIFIED = typeof Task.UNSPECIFIED;
+  export type BOOLQ = typeof Task.BOOLQ;
+  export type RTE = typeof Task.RTE;
+  export type HELLASWAG = typeof Task.HELLASWAG;
+  export type WINOGRANDE = typeof Task.WINOGRANDE;
+  export type ARC_EASY = typeof Task.ARC_EASY;
+  export type ARC_CHALLENGE = typeof Task.ARC_CHALLENGE;
+  export type OPENBOOKQA = typeof Task.OPENBOOKQA;
+  export type PIQA = typeof Task.PIQA;
+  export type UNRECOGNIZED = typeof Task.UNRECOGNIZED;
+}
+
+export function taskFromJSON(object: any): Task {
+  switch (object) {
+    case 0:
+    case "TASK_UNSPECIFIED":
+      return Task.UNSPECIFIED;
+    case 1:
+    case "TASK_BOOLQ":
+      return Task.BOOLQ;
+    case 2:
+    case "TASK_RTE":
+      return Task.RTE;
+    case 3:
+    case "TASK_HELLASWAG":
+      return Task.HELLASWAG;
+    case 4:
+    case "TASK_WINOGRANDE":
+      return Task.WINOGRANDE;
+    case 5:
+    case "TASK_ARC_EASY":
+      return Task.ARC_EASY;
+    case 6:
+    case "TASK_ARC_CHALLENGE":
+      return Task.ARC_CHALLENGE;
+    case 7:
+    case "TASK_OPENBOOKQA":
+      return Task.OPENBOOKQA;
+    case 8:
+    case "TASK_PIQA":
+      return Task.PIQA;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Task.UNRECOGNIZED;
+  }
+}
+
+export function taskToJSON(object: Task): string {
+  switch (object) {
+    case Task.UNSPECIFIED:
+      return "TASK_UNSPECIFIED";
+    case Task.BOOLQ:
+      return "TASK_BOOLQ";
+    case Task.RTE:
+      return "TASK_RTE";
+    case Task.HELLASWAG:
+      return "TASK_HELLASWAG";
+    case Task.WINOGRANDE:
+      return "TASK_WINOGRANDE";
+    case Task.ARC_EASY:
+      return "TASK_ARC_EASY";
+    case Task.ARC_CHALLENGE:
+      return "TASK_ARC_CHALLENGE";
+    case Task.OPENBOOKQA:
+      return "TASK_OPENBOOKQA";
+    case Task.PIQA:
+      return "TASK_PIQA";
+    case Task.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** Where a job is. */
 export const JobState = {
   /** UNSPECIFIED - Not set. */
@@ -199,6 +299,16 @@ export interface TokenSource {
   seed: number;
 }
 
+/** The questions of a task. */
+export interface TaskSource {
+  /** The task. */
+  task: Task;
+  /** File: .jsonl with a question per line (docs/evaluation.md). */
+  path: string;
+  /** Only the first questions; all when 0. */
+  limit: number;
+}
+
 /** Prunes a checkpoint. */
 export interface PruneSpec {
   /** Folder of the checkpoint. */
@@ -221,18 +331,24 @@ export interface PruneSpec {
     | undefined;
   /** What the forward passes compute in; float32 when not set. */
   compute: Compute;
+  /** What the perplexity is measured with before and after pruning; not measured when absent. */
+  evaluation: TokenSource | undefined;
 }
 
-/** Measures the perplexity of a checkpoint. */
+/** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
 export interface EvaluateSpec {
   /** Folder of the checkpoint. */
   model: string;
-  /** Evaluation data: text is cut into windows without overlap, ids are used as they are. */
+  /** What the perplexity is measured with: text is cut into windows, ids are used as they are. Absent when only tasks are asked for. */
   data:
     | TokenSource
     | undefined;
   /** What the forward pass computes in; float32 when not set. */
   compute: Compute;
+  /** Tokens from the start of one window to the start of the next, of which the later ones are scored; the window's length when 0. */
+  stride: number;
+  /** The tasks, each at most once. */
+  tasks: TaskSource[];
 }
 
 /** What a job does. */
@@ -347,7 +463,7 @@ export interface JobEvent_Planned {
   resumedLayers: number;
   /** Samples of the data. */
   samples: number;
-  /** Tokens of each sample. */
+  /** Tokens of each sample, of the longest where they differ. */
   sequenceLength: number;
   /** Weights in all projections together. */
   weights: number;
@@ -357,7 +473,7 @@ export interface JobEvent_Planned {
 export interface JobEvent_Progress {
   /** Block, from 0. */
   layer: number;
-  /** Step of the block: `embed`, `collect`, `allocate`, `apply`, `propagate`, `write`, `replay`, `measure`. */
+  /** Step of the block: `embed`, `collect`, `allocate`, `apply`, `propagate`, `write`, `replay`, `measure`, `evaluate`. */
   step: string;
   /** Parts done. */
   done: number;
@@ -514,6 +630,107 @@ export const TokenSource: MessageFns<TokenSource> = {
   },
 };
 
+function createBaseTaskSource(): TaskSource {
+  return { task: 0, path: "", limit: 0 };
+}
+
+export const TaskSource: MessageFns<TaskSource> = {
+  encode(message: TaskSource, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.task !== 0) {
+      writer.uint32(8).int32(message.task);
+    }
+    if (message.path !== "") {
+      writer.uint32(18).string(message.path);
+    }
+    if (message.limit !== 0) {
+      writer.uint32(24).uint32(message.limit);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TaskSource {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTaskSource();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.task = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.limit = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TaskSource {
+    return {
+      task: isSet(object.task) ? taskFromJSON(object.task) : 0,
+      path: isSet(object.path) ? globalThis.String(object.path) : "",
+      limit: isSet(object.limit) ? globalThis.Number(object.limit) : 0,
+    };
+  },
+
+  toJSON(message: TaskSource): unknown {
+    const obj: any = {};
+    if (message.task !== 0) {
+      obj.task = taskToJSON(message.task);
+    }
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.limit !== 0) {
+      obj.limit = Math.round(message.limit);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TaskSource>): TaskSource {
+    return TaskSource.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TaskSource>): TaskSource {
+    const message = createBaseTaskSource();
+    message.task = object.task ?? 0;
+    message.path = object.path ?? "";
+    message.limit = object.limit ?? 0;
+    return message;
+  },
+};
+
 function createBasePruneSpec(): PruneSpec {
   return {
     model: "",
@@ -524,6 +741,7 @@ function createBasePruneSpec(): PruneSpec {
     pattern: 0,
     calibration: undefined,
     compute: 0,
+    evaluation: undefined,
   };
 }
 
@@ -552,6 +770,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.compute !== 0) {
       writer.uint32(64).int32(message.compute);
+    }
+    if (message.evaluation !== undefined) {
+      TokenSource.encode(message.evaluation, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -633,6 +854,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.compute = reader.int32() as any;
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.evaluation = TokenSource.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -659,6 +888,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
       pattern: isSet(object.pattern) ? patternFromJSON(object.pattern) : 0,
       calibration: isSet(object.calibration) ? TokenSource.fromJSON(object.calibration) : undefined,
       compute: isSet(object.compute) ? computeFromJSON(object.compute) : 0,
+      evaluation: isSet(object.evaluation) ? TokenSource.fromJSON(object.evaluation) : undefined,
     };
   },
 
@@ -688,6 +918,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.compute !== 0) {
       obj.compute = computeToJSON(message.compute);
     }
+    if (message.evaluation !== undefined) {
+      obj.evaluation = TokenSource.toJSON(message.evaluation);
+    }
     return obj;
   },
 
@@ -708,12 +941,15 @@ export const PruneSpec: MessageFns<PruneSpec> = {
       ? TokenSource.fromPartial(object.calibration)
       : undefined;
     message.compute = object.compute ?? 0;
+    message.evaluation = (object.evaluation !== undefined && object.evaluation !== null)
+      ? TokenSource.fromPartial(object.evaluation)
+      : undefined;
     return message;
   },
 };
 
 function createBaseEvaluateSpec(): EvaluateSpec {
-  return { model: "", data: undefined, compute: 0 };
+  return { model: "", data: undefined, compute: 0, stride: 0, tasks: [] };
 }
 
 export const EvaluateSpec: MessageFns<EvaluateSpec> = {
@@ -726,6 +962,12 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
     }
     if (message.compute !== 0) {
       writer.uint32(24).int32(message.compute);
+    }
+    if (message.stride !== 0) {
+      writer.uint32(32).uint32(message.stride);
+    }
+    for (const v of message.tasks) {
+      TaskSource.encode(v!, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -767,6 +1009,22 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
             message.compute = reader.int32() as any;
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.stride = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.tasks.push(TaskSource.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -784,6 +1042,8 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
       model: isSet(object.model) ? globalThis.String(object.model) : "",
       data: isSet(object.data) ? TokenSource.fromJSON(object.data) : undefined,
       compute: isSet(object.compute) ? computeFromJSON(object.compute) : 0,
+      stride: isSet(object.stride) ? globalThis.Number(object.stride) : 0,
+      tasks: globalThis.Array.isArray(object?.tasks) ? object.tasks.map((e: any) => TaskSource.fromJSON(e)) : [],
     };
   },
 
@@ -798,6 +1058,12 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
     if (message.compute !== 0) {
       obj.compute = computeToJSON(message.compute);
     }
+    if (message.stride !== 0) {
+      obj.stride = Math.round(message.stride);
+    }
+    if (message.tasks?.length) {
+      obj.tasks = message.tasks.map((e) => TaskSource.toJSON(e));
+    }
     return obj;
   },
 
@@ -811,6 +1077,8 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
       ? TokenSource.fromPartial(object.data)
       : undefined;
     message.compute = object.compute ?? 0;
+    message.stride = object.stride ?? 0;
+    message.tasks = object.tasks?.map((e) => TaskSource.fromPartial(e)) || [];
     return message;
   },
 };

@@ -265,6 +265,14 @@ export interface PropagateResponse {
   groupIndex: number;
 }
 
+/** Which tokens of the samples of a group are measured: those at the positions from `first` on and before `end`. Position 0 cannot be. */
+export interface MeasuredTokens {
+  /** Of each sample. */
+  first: number[];
+  /** Of each sample. */
+  end: number[];
+}
+
 /** Measures the loss of groups. */
 export interface MeasureLossRequest {
   /** The session. */
@@ -273,13 +281,15 @@ export interface MeasureLossRequest {
   shardId: string;
   /** Groups on this node, in the order to compute them. */
   groupIndices: number[];
+  /** One for each of those groups; tokens 1 … T-1 of every sample when empty. */
+  tokens: MeasuredTokens[];
 }
 
 /** Losses of one group. */
 export interface MeasureLossResponse {
   /** The group. */
   groupIndex: number;
-  /** Mean negative log-likelihood of tokens 1 … T-1 of each sample. */
+  /** Mean negative log-likelihood of the measured tokens of each sample. */
   losses: number[];
 }
 
@@ -2791,8 +2801,121 @@ export const PropagateResponse: MessageFns<PropagateResponse> = {
   },
 };
 
+function createBaseMeasuredTokens(): MeasuredTokens {
+  return { first: [], end: [] };
+}
+
+export const MeasuredTokens: MessageFns<MeasuredTokens> = {
+  encode(message: MeasuredTokens, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.first.length !== 0) {
+      writer.uint32(10).fork();
+      for (const v of message.first) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.end.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.end) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MeasuredTokens {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMeasuredTokens();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag === 8) {
+              message.first.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 10) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.first.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.end.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.end.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): MeasuredTokens {
+    return {
+      first: globalThis.Array.isArray(object?.first) ? object.first.map((e: any) => globalThis.Number(e)) : [],
+      end: globalThis.Array.isArray(object?.end) ? object.end.map((e: any) => globalThis.Number(e)) : [],
+    };
+  },
+
+  toJSON(message: MeasuredTokens): unknown {
+    const obj: any = {};
+    if (message.first?.length) {
+      obj.first = message.first.map((e) => Math.round(e));
+    }
+    if (message.end?.length) {
+      obj.end = message.end.map((e) => Math.round(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<MeasuredTokens>): MeasuredTokens {
+    return MeasuredTokens.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MeasuredTokens>): MeasuredTokens {
+    const message = createBaseMeasuredTokens();
+    message.first = object.first?.map((e) => e) || [];
+    message.end = object.end?.map((e) => e) || [];
+    return message;
+  },
+};
+
 function createBaseMeasureLossRequest(): MeasureLossRequest {
-  return { sessionId: "", shardId: "", groupIndices: [] };
+  return { sessionId: "", shardId: "", groupIndices: [], tokens: [] };
 }
 
 export const MeasureLossRequest: MessageFns<MeasureLossRequest> = {
@@ -2809,6 +2932,9 @@ export const MeasureLossRequest: MessageFns<MeasureLossRequest> = {
         writer.uint32(v);
       }
       writer.join();
+    }
+    for (const v of message.tokens) {
+      MeasuredTokens.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -2860,6 +2986,14 @@ export const MeasureLossRequest: MessageFns<MeasureLossRequest> = {
 
             break;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.tokens.push(MeasuredTokens.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2889,6 +3023,7 @@ export const MeasureLossRequest: MessageFns<MeasureLossRequest> = {
         : globalThis.Array.isArray(object?.group_indices)
         ? object.group_indices.map((e: any) => globalThis.Number(e))
         : [],
+      tokens: globalThis.Array.isArray(object?.tokens) ? object.tokens.map((e: any) => MeasuredTokens.fromJSON(e)) : [],
     };
   },
 
@@ -2903,6 +3038,9 @@ export const MeasureLossRequest: MessageFns<MeasureLossRequest> = {
     if (message.groupIndices?.length) {
       obj.groupIndices = message.groupIndices.map((e) => Math.round(e));
     }
+    if (message.tokens?.length) {
+      obj.tokens = message.tokens.map((e) => MeasuredTokens.toJSON(e));
+    }
     return obj;
   },
 
@@ -2914,6 +3052,7 @@ export const MeasureLossRequest: MessageFns<MeasureLossRequest> = {
     message.sessionId = object.sessionId ?? "";
     message.shardId = object.shardId ?? "";
     message.groupIndices = object.groupIndices?.map((e) => e) || [];
+    message.tokens = object.tokens?.map((e) => MeasuredTokens.fromPartial(e)) || [];
     return message;
   },
 };
@@ -3242,7 +3381,7 @@ export const KernelServiceDefinition = {
       responseStream: true,
       options: {},
     },
-    /** Runs the head on groups and streams the mean loss of each sample. */
+    /** Runs the head on groups and streams the mean loss of the measured tokens of each sample. */
     measureLoss: {
       name: "MeasureLoss",
       requestType: MeasureLossRequest as typeof MeasureLossRequest,

@@ -39,6 +39,8 @@ export interface Workload {
   allocation: Allocation;
   /** Share of the weights that are dropped. */
   sparsity: number;
+  /** Tokens of those groups together where they differ in length; 0 where all are as large as the largest. */
+  tokens: number;
 }
 
 /** A part of a memory plan. */
@@ -73,9 +75,9 @@ export interface JobPlan {
     | undefined;
   /** Weights of all projections. */
   weights: number;
-  /** Calibration samples or evaluation windows. */
+  /** Calibration samples, or the windows and answers that are measured. */
   samples: number;
-  /** Tokens of each. */
+  /** Tokens of each, of the longest where they differ. */
   sequenceLength: number;
   /** Calibration groups. */
   groups: number;
@@ -83,7 +85,7 @@ export interface JobPlan {
   shards: ShardPlan[];
   /** What each node does. */
   nodes: NodePlan[];
-  /** Floating-point operations of the dense products per step: `collect`, `allocate`, `propagate`, `measure`. */
+  /** Floating-point operations of the dense products per step: `collect`, `allocate`, `propagate`, `measure`, `evaluate`. */
   flops: { [key: string]: number };
 }
 
@@ -133,6 +135,7 @@ function createBaseWorkload(): Workload {
     allocationSamples: 0,
     allocation: 0,
     sparsity: 0,
+    tokens: 0,
   };
 }
 
@@ -164,6 +167,9 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.sparsity !== 0) {
       writer.uint32(73).double(message.sparsity);
+    }
+    if (message.tokens !== 0) {
+      writer.uint32(80).uint64(message.tokens);
     }
     return writer;
   },
@@ -253,6 +259,14 @@ export const Workload: MessageFns<Workload> = {
             message.sparsity = reader.double();
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.tokens = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -288,6 +302,7 @@ export const Workload: MessageFns<Workload> = {
         : 0,
       allocation: isSet(object.allocation) ? allocationFromJSON(object.allocation) : 0,
       sparsity: isSet(object.sparsity) ? globalThis.Number(object.sparsity) : 0,
+      tokens: isSet(object.tokens) ? globalThis.Number(object.tokens) : 0,
     };
   },
 
@@ -320,6 +335,9 @@ export const Workload: MessageFns<Workload> = {
     if (message.sparsity !== 0) {
       obj.sparsity = floatToJson(message.sparsity);
     }
+    if (message.tokens !== 0) {
+      obj.tokens = Math.round(message.tokens);
+    }
     return obj;
   },
 
@@ -343,6 +361,7 @@ export const Workload: MessageFns<Workload> = {
     message.allocationSamples = object.allocationSamples ?? 0;
     message.allocation = object.allocation ?? 0;
     message.sparsity = object.sparsity ?? 0;
+    message.tokens = object.tokens ?? 0;
     return message;
   },
 };

@@ -6,7 +6,7 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import { Job, JobEvent, JobSpec, ProjectionReport, PruneSpec } from "./job.js";
+import { Job, JobEvent, JobSpec, ProjectionReport, PruneSpec, Task, taskFromJSON, taskToJSON } from "./job.js";
 import { DescribeNodeResponse, EngineDescription } from "./kernel_service.js";
 import { JobPlan } from "./plan.js";
 
@@ -143,6 +143,8 @@ export interface PruneReport {
   layerSeconds: number[];
   /** Layers taken over from an earlier attempt. */
   resumedLayers: number;
+  /** Absent when it was not measured. */
+  perplexity: PerplexityChange | undefined;
 }
 
 export interface PruneReport_SecondsEntry {
@@ -150,20 +152,54 @@ export interface PruneReport_SecondsEntry {
   value: number;
 }
 
-/** What a perplexity measurement found. */
+/** The perplexity of a model on the same data before and after it was pruned. */
+export interface PerplexityChange {
+  /** Before. */
+  dense: number;
+  /** After. */
+  pruned: number;
+}
+
+/** What a measurement found. */
 export interface EvaluateReport {
   /** Folder of the model. */
   model: string;
-  /** exp of the mean over windows of the mean loss of tokens 1 … T-1. */
+  /** exp of the mean loss of the scored tokens: of all but the first of each window, or of the last of each when windows overlap. */
   perplexity: number;
-  /** Windows measured. */
+  /** Windows measured; 0 when the perplexity was not. */
   windows: number;
   /** Tokens per window. */
   sequenceLength: number;
-  /** Mean loss of each window. */
+  /** Mean loss of the scored tokens of each window. */
   losses: number[];
   /** Seconds in all. */
   seconds: number;
+  /** Tokens from the start of one window to the start of the next. */
+  stride: number;
+  /** The tasks in the order they were asked for. */
+  tasks: TaskReport[];
+}
+
+/** How a model answered the questions of a task. */
+export interface TaskReport {
+  /** The task. */
+  task: Task;
+  /** Questions. */
+  questions: number;
+  /** Answers chosen by their likelihood. */
+  accuracy:
+    | Accuracy
+    | undefined;
+  /** Answers chosen by their likelihood per byte; absent where the task does not use it. */
+  normalizedAccuracy: Accuracy | undefined;
+}
+
+/** A share of right answers. */
+export interface Accuracy {
+  /** The share. */
+  value: number;
+  /** Its standard error; 0 when there is a single question. */
+  standardError: number;
 }
 
 /** A node that took part in a job. */
@@ -1321,6 +1357,7 @@ function createBasePruneReport(): PruneReport {
     nodes: [],
     layerSeconds: [],
     resumedLayers: 0,
+    perplexity: undefined,
   };
 }
 
@@ -1368,6 +1405,9 @@ export const PruneReport: MessageFns<PruneReport> = {
     }
     if (message.resumedLayers !== 0) {
       writer.uint32(104).uint32(message.resumedLayers);
+    }
+    if (message.perplexity !== undefined) {
+      PerplexityChange.encode(message.perplexity, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -1502,6 +1542,14 @@ export const PruneReport: MessageFns<PruneReport> = {
             message.resumedLayers = reader.uint32();
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.perplexity = PerplexityChange.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1570,6 +1618,7 @@ export const PruneReport: MessageFns<PruneReport> = {
         : isSet(object.resumed_layers)
         ? globalThis.Number(object.resumed_layers)
         : 0,
+      perplexity: isSet(object.perplexity) ? PerplexityChange.fromJSON(object.perplexity) : undefined,
     };
   },
 
@@ -1620,6 +1669,9 @@ export const PruneReport: MessageFns<PruneReport> = {
     if (message.resumedLayers !== 0) {
       obj.resumedLayers = Math.round(message.resumedLayers);
     }
+    if (message.perplexity !== undefined) {
+      obj.perplexity = PerplexityChange.toJSON(message.perplexity);
+    }
     return obj;
   },
 
@@ -1651,6 +1703,9 @@ export const PruneReport: MessageFns<PruneReport> = {
     message.nodes = object.nodes?.map((e) => NodeReport.fromPartial(e)) || [];
     message.layerSeconds = object.layerSeconds?.map((e) => e) || [];
     message.resumedLayers = object.resumedLayers ?? 0;
+    message.perplexity = (object.perplexity !== undefined && object.perplexity !== null)
+      ? PerplexityChange.fromPartial(object.perplexity)
+      : undefined;
     return message;
   },
 };
@@ -1740,8 +1795,93 @@ export const PruneReport_SecondsEntry: MessageFns<PruneReport_SecondsEntry> = {
   },
 };
 
+function createBasePerplexityChange(): PerplexityChange {
+  return { dense: 0, pruned: 0 };
+}
+
+export const PerplexityChange: MessageFns<PerplexityChange> = {
+  encode(message: PerplexityChange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.dense !== 0) {
+      writer.uint32(9).double(message.dense);
+    }
+    if (message.pruned !== 0) {
+      writer.uint32(17).double(message.pruned);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PerplexityChange {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePerplexityChange();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.dense = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.pruned = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PerplexityChange {
+    return {
+      dense: isSet(object.dense) ? globalThis.Number(object.dense) : 0,
+      pruned: isSet(object.pruned) ? globalThis.Number(object.pruned) : 0,
+    };
+  },
+
+  toJSON(message: PerplexityChange): unknown {
+    const obj: any = {};
+    if (message.dense !== 0) {
+      obj.dense = floatToJson(message.dense);
+    }
+    if (message.pruned !== 0) {
+      obj.pruned = floatToJson(message.pruned);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PerplexityChange>): PerplexityChange {
+    return PerplexityChange.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PerplexityChange>): PerplexityChange {
+    const message = createBasePerplexityChange();
+    message.dense = object.dense ?? 0;
+    message.pruned = object.pruned ?? 0;
+    return message;
+  },
+};
+
 function createBaseEvaluateReport(): EvaluateReport {
-  return { model: "", perplexity: 0, windows: 0, sequenceLength: 0, losses: [], seconds: 0 };
+  return { model: "", perplexity: 0, windows: 0, sequenceLength: 0, losses: [], seconds: 0, stride: 0, tasks: [] };
 }
 
 export const EvaluateReport: MessageFns<EvaluateReport> = {
@@ -1767,6 +1907,12 @@ export const EvaluateReport: MessageFns<EvaluateReport> = {
     }
     if (message.seconds !== 0) {
       writer.uint32(49).double(message.seconds);
+    }
+    if (message.stride !== 0) {
+      writer.uint32(56).uint32(message.stride);
+    }
+    for (const v of message.tasks) {
+      TaskReport.encode(v!, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -1842,6 +1988,22 @@ export const EvaluateReport: MessageFns<EvaluateReport> = {
             message.seconds = reader.double();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.stride = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.tasks.push(TaskReport.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1866,6 +2028,8 @@ export const EvaluateReport: MessageFns<EvaluateReport> = {
         : 0,
       losses: globalThis.Array.isArray(object?.losses) ? object.losses.map((e: any) => globalThis.Number(e)) : [],
       seconds: isSet(object.seconds) ? globalThis.Number(object.seconds) : 0,
+      stride: isSet(object.stride) ? globalThis.Number(object.stride) : 0,
+      tasks: globalThis.Array.isArray(object?.tasks) ? object.tasks.map((e: any) => TaskReport.fromJSON(e)) : [],
     };
   },
 
@@ -1889,6 +2053,12 @@ export const EvaluateReport: MessageFns<EvaluateReport> = {
     if (message.seconds !== 0) {
       obj.seconds = floatToJson(message.seconds);
     }
+    if (message.stride !== 0) {
+      obj.stride = Math.round(message.stride);
+    }
+    if (message.tasks?.length) {
+      obj.tasks = message.tasks.map((e) => TaskReport.toJSON(e));
+    }
     return obj;
   },
 
@@ -1903,6 +2073,222 @@ export const EvaluateReport: MessageFns<EvaluateReport> = {
     message.sequenceLength = object.sequenceLength ?? 0;
     message.losses = object.losses?.map((e) => e) || [];
     message.seconds = object.seconds ?? 0;
+    message.stride = object.stride ?? 0;
+    message.tasks = object.tasks?.map((e) => TaskReport.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseTaskReport(): TaskReport {
+  return { task: 0, questions: 0, accuracy: undefined, normalizedAccuracy: undefined };
+}
+
+export const TaskReport: MessageFns<TaskReport> = {
+  encode(message: TaskReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.task !== 0) {
+      writer.uint32(8).int32(message.task);
+    }
+    if (message.questions !== 0) {
+      writer.uint32(16).uint32(message.questions);
+    }
+    if (message.accuracy !== undefined) {
+      Accuracy.encode(message.accuracy, writer.uint32(26).fork()).join();
+    }
+    if (message.normalizedAccuracy !== undefined) {
+      Accuracy.encode(message.normalizedAccuracy, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TaskReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTaskReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.task = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.questions = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.accuracy = Accuracy.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.normalizedAccuracy = Accuracy.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TaskReport {
+    return {
+      task: isSet(object.task) ? taskFromJSON(object.task) : 0,
+      questions: isSet(object.questions) ? globalThis.Number(object.questions) : 0,
+      accuracy: isSet(object.accuracy) ? Accuracy.fromJSON(object.accuracy) : undefined,
+      normalizedAccuracy: isSet(object.normalizedAccuracy)
+        ? Accuracy.fromJSON(object.normalizedAccuracy)
+        : isSet(object.normalized_accuracy)
+        ? Accuracy.fromJSON(object.normalized_accuracy)
+        : undefined,
+    };
+  },
+
+  toJSON(message: TaskReport): unknown {
+    const obj: any = {};
+    if (message.task !== 0) {
+      obj.task = taskToJSON(message.task);
+    }
+    if (message.questions !== 0) {
+      obj.questions = Math.round(message.questions);
+    }
+    if (message.accuracy !== undefined) {
+      obj.accuracy = Accuracy.toJSON(message.accuracy);
+    }
+    if (message.normalizedAccuracy !== undefined) {
+      obj.normalizedAccuracy = Accuracy.toJSON(message.normalizedAccuracy);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TaskReport>): TaskReport {
+    return TaskReport.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TaskReport>): TaskReport {
+    const message = createBaseTaskReport();
+    message.task = object.task ?? 0;
+    message.questions = object.questions ?? 0;
+    message.accuracy = (object.accuracy !== undefined && object.accuracy !== null)
+      ? Accuracy.fromPartial(object.accuracy)
+      : undefined;
+    message.normalizedAccuracy = (object.normalizedAccuracy !== undefined && object.normalizedAccuracy !== null)
+      ? Accuracy.fromPartial(object.normalizedAccuracy)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseAccuracy(): Accuracy {
+  return { value: 0, standardError: 0 };
+}
+
+export const Accuracy: MessageFns<Accuracy> = {
+  encode(message: Accuracy, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.value !== 0) {
+      writer.uint32(9).double(message.value);
+    }
+    if (message.standardError !== 0) {
+      writer.uint32(17).double(message.standardError);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Accuracy {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAccuracy();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.value = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.standardError = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Accuracy {
+    return {
+      value: isSet(object.value) ? globalThis.Number(object.value) : 0,
+      standardError: isSet(object.standardError)
+        ? globalThis.Number(object.standardError)
+        : isSet(object.standard_error)
+        ? globalThis.Number(object.standard_error)
+        : 0,
+    };
+  },
+
+  toJSON(message: Accuracy): unknown {
+    const obj: any = {};
+    if (message.value !== 0) {
+      obj.value = floatToJson(message.value);
+    }
+    if (message.standardError !== 0) {
+      obj.standardError = floatToJson(message.standardError);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Accuracy>): Accuracy {
+    return Accuracy.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Accuracy>): Accuracy {
+    const message = createBaseAccuracy();
+    message.value = object.value ?? 0;
+    message.standardError = object.standardError ?? 0;
     return message;
   },
 };

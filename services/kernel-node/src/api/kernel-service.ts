@@ -1,6 +1,7 @@
 import { CHUNK_BYTES, SecateurError } from '@secateur/core';
+import type { TokenRange } from '@secateur/native';
 import type { ServiceImplementation } from '@secateur/rpc';
-import type { KernelServiceDefinition } from '@secateur/proto/kernel_service';
+import type { KernelServiceDefinition, MeasureLossRequest } from '@secateur/proto/kernel_service';
 import { recordSearchSteps } from '../engine/record-search-steps.js';
 import { toWireSite } from '../engine/wire-types.js';
 import { planMemory, type NodeMemory } from '../session/plan-memory.js';
@@ -114,8 +115,8 @@ export function createKernelService({ name, sessions, memory }: KernelServiceOpt
 
     measureLoss: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
-        for (const groupIndex of request.groupIndices) {
-          const losses = await session.measureLoss(request.shardId, groupIndex, signal);
+        for (const [position, groupIndex] of request.groupIndices.entries()) {
+          const losses = await session.measureLoss(request.shardId, groupIndex, rangesOf(request, position), signal);
           yield { groupIndex, losses: Array.from(losses) };
         }
       }),
@@ -125,6 +126,19 @@ export function createKernelService({ name, sessions, memory }: KernelServiceOpt
       return {};
     },
   };
+}
+
+/** The tokens that are measured of the group at a position of the request; undefined for all there are. */
+function rangesOf({ groupIndices, tokens }: MeasureLossRequest, position: number): TokenRange[] | undefined {
+  if (tokens.length === 0) return undefined;
+  const { first = [], end = [] } = tokens[position] ?? {};
+  if (tokens.length !== groupIndices.length || first.length === 0 || first.length !== end.length) {
+    throw new SecateurError(
+      'INVALID_REQUEST',
+      `MeasureLoss of ${groupIndices.length} groups names the tokens of ${tokens.length}, with ${first.length} firsts and ${end.length} ends for one of them.`,
+    );
+  }
+  return first.map((start, sample) => ({ first: start, end: end[sample] ?? 0 }));
 }
 
 function viewBytes(values: ArrayBufferView): Uint8Array {

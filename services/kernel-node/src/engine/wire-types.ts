@@ -162,6 +162,7 @@ export function toEngineWorkload(workload: Workload): EngineWorkload {
     groups: workload.groups,
     samplesPerGroup: workload.samplesPerGroup,
     sequenceLength: workload.sequenceLength,
+    tokens: workload.tokens,
     allocationSamples: workload.allocationSamples,
     // A job that allocates nothing says nothing.
     allocation:

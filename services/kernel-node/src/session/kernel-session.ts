@@ -1,4 +1,4 @@
-import type { AllocatedRows, EngineSession, SiteStatistics } from '@secateur/native';
+import type { AllocatedRows, EngineSession, SiteStatistics, TokenRange } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
 import { fetchResource, type Channel, type ResourceDescriptor } from '@secateur/rpc';
 import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
@@ -116,9 +116,14 @@ export class KernelSession {
     await traceEngineCall(() => this.engine.propagate(shardId, groupIndex, { signal }));
   }
 
-  async measureLoss(shardId: string, groupIndex: number, signal: AbortSignal): Promise<Float64Array> {
+  async measureLoss(
+    shardId: string,
+    groupIndex: number,
+    ranges: readonly TokenRange[] | undefined,
+    signal: AbortSignal,
+  ): Promise<Float64Array> {
     await this.requireShard(shardId);
-    return traceEngineCall(() => this.engine.measureLoss(shardId, groupIndex, { signal }));
+    return traceEngineCall(() => this.engine.measureLoss(shardId, groupIndex, ranges, { signal }));
   }
 
   async allocateRows(request: AllocateRowsRequest, signal: AbortSignal): Promise<AllocatedRows> {
