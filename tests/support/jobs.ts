@@ -45,6 +45,8 @@ export function evaluateSpec(model: ModelName, directory: string): JobSpec {
         model: directory,
         data: { path: fixturePath('calibration', `${model}-eval.safetensors`), samples: 0, sequenceLength: 0, seed: 0 },
         compute: Compute.F32,
+        stride: 0,
+        tasks: [],
       },
     },
     recordTrace: false,

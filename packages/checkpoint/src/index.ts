@@ -8,5 +8,6 @@ export { scanTensors, type ScannedTensor, type ScanOptions } from './checkpoint/
 export type { SafetensorsLayout, TensorLayout } from './safetensors/header.js';
 export { SafetensorsFileWriter, type SafetensorsEntry } from './safetensors/safetensors-file-writer.js';
 export { loadTokenizer, Tokenizer, type EncodeOptions } from './tokenizer/tokenizer.js';
-export { loadCalibrationTokens, loadEvaluationTokens, type LoadOptions } from './tokens/load-tokens.js';
+export { loadCalibrationTokens, loadEvaluationTokens, type EvaluationLoadOptions, type LoadOptions } from './tokens/load-tokens.js';
+export { loadTask, type LoadedTask, type TaskFile } from './tokens/load-task.js';
 export type { TokenConsumer, TokenSet, TokenSource } from './tokens/token-set.js';

@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Pattern } from '@secateur/proto/job';
+import { LayerBudget, Pattern, Task } from '@secateur/proto/job';
 import { Compute } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
-import { byteSize, choice, hostPort, numbers, repeatable, share, wholeNumber } from './input/option-parsers.js';
+import { byteSize, choice, choices, hostPort, numbers, repeatable, share, wholeNumber } from './input/option-parsers.js';
 import { ExitCode, reportError } from './output/exit.js';
 
 const DEFAULT_ENDPOINT = '127.0.0.1:7400';
@@ -16,6 +16,19 @@ Environment: OTEL_EXPORTER_OTLP_ENDPOINT and the like export traces, SECATEUR_DE
 
 Example:
   secateur prune --model models/Qwen2.5-0.5B --out pruned --sparsity 0.7 --calibration text.jsonl`;
+
+/** Named as lm-evaluation-harness names them; perplexity is no task with questions. */
+const MEASUREMENTS = {
+  perplexity: 'perplexity',
+  boolq: Task.BOOLQ,
+  rte: Task.RTE,
+  hellaswag: Task.HELLASWAG,
+  winogrande: Task.WINOGRANDE,
+  arc_easy: Task.ARC_EASY,
+  arc_challenge: Task.ARC_CHALLENGE,
+  openbookqa: Task.OPENBOOKQA,
+  piqa: Task.PIQA,
+} as const;
 
 /** The command line. What a command needs is loaded when it runs, so that --help answers at once. */
 export function createProgram(version: string): CheckedCommand {
@@ -32,6 +45,7 @@ export function createProgram(version: string): CheckedCommand {
   addPlan(program);
   addEvaluate(program);
   addInspect(program);
+  addCompare(program);
   addServe(program);
   addNode(program);
   addJobs(program);
@@ -86,7 +100,12 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
   command
     .requiredOption('--model <dir>', 'folder of the checkpoint (Hugging Face layout: Qwen2/2.5, LLaMA-2, OPT)')
     .requiredOption('--sparsity <share>', 'share of the weights of all projections to drop, such as 0.7', share)
-    .requiredOption('--calibration <file>', '.txt, .jsonl with a text field, or .safetensors with input_ids [samples, tokens]')
+    .requiredOption(
+      '--calibration <file>',
+      '.txt, .raw (WikiText), .jsonl with a text field, or .safetensors with input_ids [samples, tokens]',
+    )
+    .option('--eval <file>', 'text or ids to measure the perplexity with before and after, as --data of secateur eval')
+    .option('--eval-samples <n>', 'windows of it to measure; 0 = all', wholeNumber(0), 0)
     .option('--samples <n>', 'calibration samples; 0 = 256 of text, all of .safetensors', wholeNumber(0), 0)
     .option('--seq-len <n>', 'tokens per sample; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0)
     .option('--seed <n>', 'seed of the sampling', wholeNumber(0), 0)
@@ -118,15 +137,30 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
 function addEvaluate(program: CheckedCommand): void {
   const command = program
     .command('eval')
-    .description('Measure the perplexity of a checkpoint, dense or pruned, over the same kernel nodes.')
+    .description('Measure a checkpoint, dense or pruned, layer by layer over kernel nodes: its perplexity, and zero-shot tasks.')
     .requiredOption('--model <dir>', 'folder of the checkpoint')
-    .requiredOption('--data <file>', '.txt, .jsonl with a text field, or .safetensors with input_ids [windows, tokens]')
-    .addOption(offered('--task <name>', 'what to measure: perplexity', { perplexity: 'perplexity' }, 'perplexity'))
-    .option('--samples <n>', 'windows to measure; 0 = all', wholeNumber(0), 0)
+    .requiredOption(
+      '--data <file>',
+      'of the task at the same place; repeat it for more. Perplexity: .txt, .raw (WikiText), .jsonl with a text field, or .safetensors with input_ids [windows, tokens]; other tasks: .jsonl with a question per line',
+      repeatable(String),
+    )
+    .option(
+      '--task <names>',
+      `what to measure, separated by commas or in more than one --task: ${Object.keys(MEASUREMENTS).join(', ')} (default: perplexity)`,
+      choices<(typeof MEASUREMENTS)[keyof typeof MEASUREMENTS]>(MEASUREMENTS),
+    )
+    .option('--samples <n>', 'windows of the perplexity to measure; 0 = all', wholeNumber(0), 0)
     .option('--seq-len <n>', 'tokens per window; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0)
+    .option(
+      '--stride <n>',
+      'tokens from one window to the next, each token being scored once; 0 = the tokens per window',
+      wholeNumber(0),
+      0,
+    )
+    .option('--limit <n>', 'questions of each task, from the first; 0 = all', wholeNumber(0), 0)
     .option('--quiet', 'show no progress');
   withJobOptions(command)
-    .example('secateur eval --model pruned --data wiki.test.txt --seq-len 2048')
+    .example('secateur eval --model pruned --task perplexity,piqa --data wiki.test.raw --data piqa.jsonl')
     .action(async (options: unknown) => {
       const { evaluate } = await import('./commands/evaluate.js');
       await evaluate(options as Parameters<typeof evaluate>[0]);
@@ -143,6 +177,20 @@ function addInspect(program: CheckedCommand): void {
     .action(async (directory: string, options: { json?: boolean }) => {
       const { inspect } = await import('./commands/inspect.js');
       await inspect(directory, options);
+    });
+}
+
+function addCompare(program: CheckedCommand): void {
+  program
+    .command('compare')
+    .description('Show two prune runs side by side: options that differ, sparsity, perplexity, the quality of every layer, time.')
+    .argument('<a>', 'output folder of a run, or its secateur.json')
+    .argument('<b>', 'output folder of another run, or its secateur.json')
+    .option('--json', 'print one JSON document on stdout')
+    .example('secateur compare pruned-uniform pruned-trim')
+    .action(async (a: string, b: string, options: { json?: boolean }) => {
+      const { compare } = await import('./commands/compare.js');
+      await compare(a, b, options);
     });
 }
 

@@ -8,6 +8,11 @@ export {
   type SecateurErrorOptions,
   type StatusName,
 } from './errors.js';
+export { batchSequences, type MeasuredGroup } from './evaluation/batch-sequences.js';
+export type { MultipleChoiceItem, ScoredChoice } from './evaluation/multiple-choice.js';
+export { accuracyOf, normalizedAccuracyOf } from './evaluation/score-answers.js';
+export { perplexityOf, sequenceOf, sequencesOfWindows, type ScoredSequence } from './evaluation/scored-sequence.js';
+export { findTask, readQuestion, TASKS, type TaskDefinition } from './evaluation/tasks.js';
 export { applyJobEvent, hasEnded } from './jobs/job-state.js';
 export { resolveJobSpec, resolveSequenceLength, validateJobId } from './jobs/resolve-spec.js';
 export type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedTensor } from './model/model-plan.js';
@@ -24,8 +29,11 @@ export {
   jobPlanToJson,
   pruneReportToJson,
   type EvaluateReportJson,
+  type PerplexityJson,
   type ProjectionReportJson,
   type PruneReportJson,
+  type TaskReportJson,
 } from './report/report-json.js';
+export { compareRuns, requireRunReport, type LayerSummary, type RunComparison, type SideBySide } from './report/compare-runs.js';
 export { reduceStatistics, type ReducedSite } from './statistics/reduce-statistics.js';
 export { VERSION } from './version.js';

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { SecateurError, throwIfCancelled, type ErrorReason } from '@secateur/core';
+import type { EncodeOptions } from './tokenizer.js';
 
 /** What the worker begins with. */
 export interface TokenizeSetup {
@@ -9,17 +10,19 @@ export interface TokenizeSetup {
 
 export interface TokenizeRequest {
   readonly id: number;
-  readonly text: string;
+  readonly texts: readonly string[];
+  readonly options: EncodeOptions;
 }
 
 export interface TokenizeReply {
   readonly id: number;
-  readonly ids?: Int32Array;
+  /** Of each text. */
+  readonly ids?: readonly Int32Array[];
   readonly failure?: { readonly reason: ErrorReason; readonly message: string };
 }
 
-interface PendingText {
-  readonly resolve: (ids: Int32Array) => void;
+interface PendingTexts {
+  readonly resolve: (ids: readonly Int32Array[]) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -29,7 +32,7 @@ const WORKER = new URL('../../dist/tokenizer/tokenize-worker.js', import.meta.ur
 /** A model's tokenizer on a thread of its own, so that long texts do not hold up the process. Must be closed. */
 export class BackgroundTokenizer {
   private readonly worker: Worker;
-  private readonly pending = new Map<number, PendingText>();
+  private readonly pending = new Map<number, PendingTexts>();
   private nextId = 0;
   private ended: Error | undefined;
 
@@ -47,7 +50,13 @@ export class BackgroundTokenizer {
   }
 
   /** Token ids of a text with the special tokens that the model expects around it. */
-  encode(text: string): Promise<Int32Array> {
+  async encode(text: string): Promise<Int32Array> {
+    const [ids = new Int32Array()] = await this.encodeAll([text]);
+    return ids;
+  }
+
+  /** The same of many texts at once, with or without special tokens. */
+  encodeAll(texts: readonly string[], options: EncodeOptions = {}): Promise<readonly Int32Array[]> {
     return new Promise((resolve, reject) => {
       if (this.ended !== undefined) {
         reject(this.ended);
@@ -55,7 +64,7 @@ export class BackgroundTokenizer {
       }
       const id = this.nextId++;
       this.pending.set(id, { resolve, reject });
-      this.worker.postMessage({ id, text } satisfies TokenizeRequest);
+      this.worker.postMessage({ id, texts, options } satisfies TokenizeRequest);
     });
   }
 
@@ -65,10 +74,10 @@ export class BackgroundTokenizer {
   }
 
   private readonly settle = ({ id, ids, failure }: TokenizeReply): void => {
-    const text = this.pending.get(id);
+    const texts = this.pending.get(id);
     this.pending.delete(id);
-    if (ids !== undefined) text?.resolve(ids);
-    else if (failure !== undefined) text?.reject(new SecateurError(failure.reason, failure.message));
+    if (ids !== undefined) texts?.resolve(ids);
+    else if (failure !== undefined) texts?.reject(new SecateurError(failure.reason, failure.message));
   };
 
   private readonly cancel = (): void => {

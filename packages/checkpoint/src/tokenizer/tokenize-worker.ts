@@ -6,9 +6,10 @@ import type { TokenizeReply, TokenizeRequest, TokenizeSetup } from './background
 const { directory, allowedRoots } = workerData as TokenizeSetup;
 const tokenizer = loadTokenizer(directory, { allowedRoots });
 
-async function answer({ id, text }: TokenizeRequest): Promise<TokenizeReply> {
+async function answer({ id, texts, options }: TokenizeRequest): Promise<TokenizeReply> {
   try {
-    return { id, ids: (await tokenizer).encode(text) };
+    const loaded = await tokenizer;
+    return { id, ids: texts.map((text) => loaded.encode(text, options)) };
   } catch (error) {
     // Other errors are defects; they end the worker and reach its owner as they are.
     if (!(error instanceof SecateurError)) throw error;

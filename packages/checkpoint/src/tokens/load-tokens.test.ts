@@ -206,7 +206,7 @@ describe('calibration text', () => {
       };
       await expectFailure(load('a.txt', Buffer.from([0x61, 0xff])), 'INVALID_DATA', /a.txt: it is not valid UTF-8/);
       await expectFailure(load('a.jsonl', Buffer.from([0x22, 0xff, 0x22])), 'INVALID_DATA', /a.jsonl, line 1: it is not valid UTF-8/);
-      await expectFailure(load('a.csv', Buffer.from('a')), 'INVALID_DATA', /must be a .txt, .jsonl or .safetensors file/);
+      await expectFailure(load('a.csv', Buffer.from('a')), 'INVALID_DATA', /must be a .txt, .raw, .jsonl or .safetensors file/);
       await expectFailure(load('missing.txt'), 'NOT_FOUND', /missing.txt/);
       await truncate(join(folder, 'a.txt'), (64 << 20) + 1);
       await expectFailure(load('a.txt'), 'INVALID_DATA', /67108865 bytes is above the limit of 67108864; split it into documents/);
@@ -236,6 +236,37 @@ describe('evaluation text', () => {
         'INVALID_DATA',
         /1 samples of 500 need 500/,
       );
+    }));
+
+  test('gives windows that overlap when they are less than a window apart', () =>
+    withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'text.txt');
+      await writeFile(path, sentence.repeat(5));
+      const tokens = [...(await loadTokenizer(opt.directory)).encode(sentence.repeat(5))];
+      const source = { ...defaults, path, sequenceLength: 8 };
+      const all = await loadEvaluationTokens(source, opt, { stride: 3 });
+      expect(all.samples).toBe(Math.floor((tokens.length - 8) / 3) + 1);
+      expect(rows(all)).toEqual(rows(all).map((_, window) => tokens.slice(3 * window, 3 * window + 8)));
+      expect(await loadEvaluationTokens(source, opt, { stride: 8 })).toEqual(await loadEvaluationTokens(source, opt));
+      const two = await loadEvaluationTokens({ ...source, samples: 2 }, opt, { stride: 3 });
+      expect(rows(two)).toEqual(rows(all).slice(0, 2));
+      await expectFailure(() => loadEvaluationTokens({ ...source, samples: 100 }, opt, { stride: 3 }), 'INVALID_DATA', /need 305/);
+      await expectFailure(() => loadEvaluationTokens(source, opt, { stride: 9 }), 'INVALID_REQUEST', /stride of 9 would skip text/);
+      const ids = join(repository, 'tests/fixtures/calibration/books-opt-eval.safetensors');
+      await expectFailure(
+        () => loadEvaluationTokens({ ...defaults, path: ids }, opt, { stride: 9 }),
+        'INVALID_REQUEST',
+        /a stride is for text/,
+      );
+    }));
+
+  test('of WikiText is joined as published perplexities have it', () =>
+    withTemporaryFolder(async (folder) => {
+      const [raw, text] = [join(folder, 'wiki.test.raw'), join(folder, 'joined.txt')];
+      await writeFile(raw, ` \n = Fog = \n \n ${sentence} \n`);
+      await writeFile(text, `\n\n = Fog = \n\n\n\n\n ${sentence} \n`);
+      const [one, two] = await Promise.all([raw, text].map((path) => loadEvaluationTokens({ ...defaults, path }, opt)));
+      expect(one).toEqual(two);
     }));
 
   test('of several documents is read as one, with a blank line between them', () =>

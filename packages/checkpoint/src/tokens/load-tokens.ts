@@ -28,25 +28,49 @@ export async function loadCalibrationTokens(source: TokenSource, model: TokenCon
   });
 }
 
-/** Tokens to measure with: the given ids, or the whole text as windows one after the other; the rest of the last one is left out. */
-export async function loadEvaluationTokens(source: TokenSource, model: TokenConsumer, { signal }: LoadOptions = {}): Promise<TokenSet> {
+export interface EvaluationLoadOptions extends LoadOptions {
+  /** Tokens from the start of one window of text to the start of the next; the window's length when 0. */
+  readonly stride?: number;
+}
+
+/**
+ * Tokens to measure with: the given ids, or the whole text as windows, each `stride` tokens after the one before; what is left at the end
+ * of the text and fills no window is left out.
+ */
+export async function loadEvaluationTokens(
+  source: TokenSource,
+  model: TokenConsumer,
+  { signal, stride: requestedStride = 0 }: EvaluationLoadOptions = {},
+): Promise<TokenSet> {
   checkSource(source);
-  if (isTokenIdFile(source.path)) return loadTokenIds(source, model);
+  if (isTokenIdFile(source.path)) {
+    if (requestedStride === 0) return loadTokenIds(source, model);
+    throw new SecateurError('INVALID_REQUEST', `${source.path}: token ids are windows already; a stride is for text.`);
+  }
   const sequenceLength = textSequenceLength(source, model);
+  const stride = requestedStride === 0 ? sequenceLength : requestedStride;
+  if (stride > sequenceLength) {
+    throw new SecateurError('INVALID_REQUEST', `A stride of ${stride} would skip text between windows of ${sequenceLength} tokens.`);
+  }
   return withText(source, model, signal, async (documents, tokenizer) => {
     const texts: string[] = [];
     for (let index = 0; index < documents.count; index++) texts.push(await documents.read(index));
     const tokens = await tokenizer.encode(texts.join(DOCUMENT_SEPARATOR));
-    const windows = Math.floor(tokens.length / sequenceLength);
+    const windows = Math.max(0, Math.floor((tokens.length - sequenceLength) / stride) + 1);
     const samples = source.samples === 0 ? windows : source.samples;
     if (windows === 0 || samples > windows) {
-      const needed = Math.max(1, samples) * sequenceLength;
+      const needed = sequenceLength + Math.max(0, samples - 1) * stride;
       throw new SecateurError(
         'INVALID_DATA',
         `${source.path}: its text has ${tokens.length} tokens, ${Math.max(1, samples)} samples of ${sequenceLength} need ${needed}.`,
       );
     }
-    return makeTokenSet(source.path, tokens.slice(0, samples * sequenceLength), sequenceLength, model.vocabularySize);
+    if (samples * sequenceLength > MAXIMUM_TOKENS) throw tooManyTokens(samples, sequenceLength);
+    const ids = new Int32Array(samples * sequenceLength);
+    for (let window = 0; window < samples; window++) {
+      ids.set(tokens.subarray(window * stride, window * stride + sequenceLength), window * sequenceLength);
+    }
+    return makeTokenSet(source.path, ids, sequenceLength, model.vocabularySize);
   });
 }
 

@@ -2,7 +2,7 @@ import { loadHasher, SecateurError } from '@secateur/core';
 
 /** Where calibration or evaluation tokens come from. */
 export interface TokenSource {
-  /** .txt (one document), .jsonl (a document per line in `text`), or .safetensors with an integer tensor `input_ids` [samples, tokens]. */
+  /** .txt (one document), .raw (the rows of WikiText), .jsonl (a document per line in `text`), or .safetensors with an integer tensor `input_ids` [samples, tokens]. */
   readonly path: string;
   /** Number of samples. When 0: 256 to calibrate with text, all there are otherwise. */
   readonly samples: number;
@@ -39,6 +39,14 @@ export const MAXIMUM_TOKENS = 1 << 28;
 
 /** Checks every id and makes the digest. `path` names the source in errors. */
 export async function makeTokenSet(path: string, ids: Int32Array, sequenceLength: number, vocabularySize: number): Promise<TokenSet> {
+  requireVocabulary(path, ids, sequenceLength, vocabularySize);
+  const hasher = await loadHasher();
+  const digest = hasher.digest(new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength));
+  return { ids, samples: ids.length / sequenceLength, sequenceLength, digest };
+}
+
+/** Refuses ids that the model does not have. `path` names the source in errors. */
+export function requireVocabulary(path: string, ids: Int32Array, sequenceLength: number, vocabularySize: number): void {
   const position = ids.findIndex((id) => id < 0 || id >= vocabularySize);
   if (position !== -1) {
     const sample = Math.floor(position / sequenceLength);
@@ -47,7 +55,4 @@ export async function makeTokenSet(path: string, ids: Int32Array, sequenceLength
       `${path}: id ${ids[position]} at sample ${sample}, position ${position % sequenceLength} is outside the model's vocabulary of ${vocabularySize}; was it made with another model's tokenizer?`,
     );
   }
-  const hasher = await loadHasher();
-  const digest = hasher.digest(new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength));
-  return { ids, samples: ids.length / sequenceLength, sequenceLength, digest };
 }

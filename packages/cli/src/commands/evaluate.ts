@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { evaluateReportToJson, SecateurError } from '@secateur/core';
-import { JobSpec } from '@secateur/proto/job';
+import { JobSpec, type Task } from '@secateur/proto/job';
 import type { Compute } from '@secateur/proto/model';
 import { localRoots } from '../cluster/local-roots.js';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
@@ -11,28 +11,27 @@ import { runJob } from './run-job.js';
 
 export interface EvaluateOptions extends ServiceOptions {
   readonly model: string;
-  readonly data: string;
+  /** A file for each task. */
+  readonly data: readonly string[];
+  readonly task?: readonly ('perplexity' | Task)[];
   readonly samples: number;
   readonly seqLen: number;
+  readonly stride: number;
+  /** Questions of each task; all when 0. */
+  readonly limit: number;
   readonly compute: Compute;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
 
 export async function evaluate(options: EvaluateOptions): Promise<void> {
-  const { endpoint, model, data, samples, seqLen, compute, quiet = false } = options;
-  const request = JobSpec.fromPartial({
-    kind: {
-      $case: 'evaluate',
-      value: { model: resolve(model), data: { path: resolve(data), samples, sequenceLength: seqLen }, compute },
-    },
-  });
+  const { endpoint, model, data, quiet = false } = options;
   const local: PathCheck[] = [
     { flag: '--model', path: model, expected: 'exists' },
-    { flag: '--data', path: data, expected: 'exists' },
+    ...data.map((path): PathCheck => ({ flag: '--data', path, expected: 'exists' })),
   ];
-  const spec = await checkRequest(request, endpoint === undefined ? local : []);
-  const roots = await localRoots(model, data);
+  const spec = await checkRequest(toEvaluateSpec(options), endpoint === undefined ? local : []);
+  const roots = await localRoots(model, ...data);
   const report = await withService(options, roots, async (client, signal) => {
     const id = await runJob(client, { jobId: '', spec, quiet, resumeHint: 'Run the same command again to measure anew.', signal });
     const answer = (await client.getReport(id)).report;
@@ -40,4 +39,26 @@ export async function evaluate(options: EvaluateOptions): Promise<void> {
     return answer.value;
   });
   writeResult(options.json, evaluateReportToJson(report), () => formatEvaluateReport(report));
+}
+
+/** The job a user asks for: each file belongs to the task at the same place. */
+function toEvaluateSpec({ model, data, task = ['perplexity'], samples, seqLen, stride, limit, compute }: EvaluateOptions): JobSpec {
+  if (task.length !== data.length) {
+    const description = `${data.length} for ${task.length} tasks; each task needs its own, in the same order`;
+    throw new SecateurError('INVALID_REQUEST', 'Wrong options:', { violations: [{ field: '--data', description }] });
+  }
+  const files = task.map((name, place) => ({ name, path: resolve(data[place]!) }));
+  const windows = files.find(({ name }) => name === 'perplexity');
+  return JobSpec.fromPartial({
+    kind: {
+      $case: 'evaluate',
+      value: {
+        model: resolve(model),
+        data: windows && { path: windows.path, samples, sequenceLength: seqLen },
+        stride,
+        tasks: files.flatMap(({ name, path }) => (name === 'perplexity' ? [] : [{ task: name, path, limit }])),
+        compute,
+      },
+    },
+  });
 }

@@ -5,7 +5,7 @@ import { withService } from '../cluster/with-service.js';
 import { checkRequest } from '../input/check-request.js';
 import { formatJobPlan } from '../output/plan.js';
 import { writeResult } from '../output/write-result.js';
-import { localPathChecks, toPruneSpec, type PruneSettings } from './prune.js';
+import { dataFiles, localPathChecks, toPruneSpec, type PruneSettings } from './prune.js';
 
 export interface PlanOptions extends PruneSettings {
   readonly json?: boolean;
@@ -13,9 +13,9 @@ export interface PlanOptions extends PruneSettings {
 
 /** Shows what a prune job would do, and the memory it would take, without doing it. */
 export async function plan(options: PlanOptions): Promise<void> {
-  const { model, calibration, out } = options;
+  const { model, out } = options;
   const spec = await checkRequest(toPruneSpec(options), localPathChecks(options), { purpose: 'plan' });
-  const roots = await localRoots(model, calibration, ...(out === undefined ? [] : [resolve(out)]));
+  const roots = await localRoots(model, ...dataFiles(options), ...(out === undefined ? [] : [resolve(out)]));
   const outline = await withService(options, roots, (client, signal) => client.planJob(spec, { signal }));
   writeResult(options.json, jobPlanToJson(outline), () => formatJobPlan(outline));
 }

@@ -20,6 +20,9 @@ export interface PruneSettings extends ServiceOptions {
   readonly out?: string;
   readonly sparsity: number;
   readonly calibration: string;
+  /** What the perplexity is measured with before and after. */
+  readonly eval?: string;
+  readonly evalSamples: number;
   readonly samples: number;
   readonly seqLen: number;
   readonly seed: number;
@@ -46,7 +49,7 @@ export async function prune(options: PruneOptions): Promise<void> {
   const spec = await checkRequest(toPruneSpec(options), pathChecks(options), { jobId: options.jobId });
   const output = resolve(options.out);
   const unfinished = `${output}.partial`;
-  const roots = await localRoots(options.model, options.calibration, output);
+  const roots = await localRoots(options.model, ...dataFiles(options), output);
   const resumeHint = `Run the same command again to go on after the last finished layer (kept in ${unfinished}).`;
   try {
     const report = await withService(options, roots, async (client, signal) => {
@@ -84,6 +87,11 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         pattern: options.pattern,
         compute: options.compute,
         calibration: { path: resolve(options.calibration), samples: options.samples, sequenceLength: options.seqLen, seed: options.seed },
+        // Windows of the same length as the samples: what is measured is what was calibrated for.
+        evaluation:
+          options.eval === undefined
+            ? undefined
+            : { path: resolve(options.eval), samples: options.evalSamples, sequenceLength: options.seqLen, seed: 0 },
       },
     },
     recordTrace: options.traceOut !== undefined,
@@ -96,14 +104,20 @@ export function jobIdOf(spec: JobSpec): string {
 }
 
 /** What a job reads and writes, where that is on this machine for sure. */
-export function localPathChecks({ model, calibration, out, endpoint }: PruneSettings): PathCheck[] {
+export function localPathChecks({ model, calibration, eval: evaluation, out, endpoint }: PruneSettings): PathCheck[] {
   if (endpoint !== undefined) return [];
   const output: PathCheck[] = out === undefined ? [] : [{ flag: '--out', path: out, expected: 'is new' }];
   return [
     { flag: '--model', path: model, expected: 'exists' },
     { flag: '--calibration', path: calibration, expected: 'exists' },
+    ...(evaluation === undefined ? [] : [{ flag: '--eval', path: evaluation, expected: 'exists' } as const]),
     ...output,
   ];
+}
+
+/** The files a job reads besides the checkpoint. */
+export function dataFiles({ calibration, eval: evaluation }: PruneSettings): string[] {
+  return [calibration, ...(evaluation === undefined ? [] : [evaluation])];
 }
 
 /** The trace is always written by this machine. */

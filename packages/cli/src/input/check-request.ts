@@ -7,8 +7,10 @@ import type { JobSpec } from '@secateur/proto/job';
 const FLAGS: Readonly<Record<string, string>> = {
   'evaluate.data.samples': '--samples',
   'evaluate.data.sequence_length': '--seq-len',
+  'evaluate.stride': '--stride',
   'prune.calibration.samples': '--samples',
   'prune.calibration.sequence_length': '--seq-len',
+  'prune.evaluation.samples': '--eval-samples',
   'prune.options.allocation': '--allocation',
   'prune.options.iterations': '--iterations',
   'prune.options.learning_rates': '--learning-rates',

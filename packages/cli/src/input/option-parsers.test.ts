@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { byteSize, choice, hostPort, numbers, repeatable, share, wholeNumber } from './option-parsers.js';
+import { InvalidArgumentError } from 'commander';
+import { byteSize, choice, choices, hostPort, numbers, repeatable, share, wholeNumber } from './option-parsers.js';
 
 describe('byteSize', () => {
   test.each([
@@ -15,6 +16,22 @@ describe('byteSize', () => {
 
   test.each(['', '0', '-1', '8X', 'GiB', '1e9', '99999999T'])('refuses %p', (text) => {
     expect(() => byteSize(text)).toThrow(/size such as/);
+  });
+});
+
+describe('choices', () => {
+  const parse = choices({ boolq: 1, piqa: 2, rte: 3 });
+
+  test('collects words of one option and of several', () => {
+    expect(parse('rte', parse('boolq, piqa', undefined))).toEqual([1, 2, 3]);
+  });
+
+  test.each(['x', 'boolq,', '', 'boolq,boolq'])('refuses %p', (text) => {
+    expect(() => parse(text, undefined)).toThrow(InvalidArgumentError);
+  });
+
+  test('refuses what was named before', () => {
+    expect(() => parse('piqa', [2])).toThrow(/twice/);
   });
 });
 

@@ -28,6 +28,16 @@ export function choice<Value>(offered: Readonly<Record<string, Value>>): (text: 
   };
 }
 
+/** Comma-separated words, which may be given in more than one option: all of them, each once. */
+export function choices<Value>(offered: Readonly<Record<string, Value>>): (text: string, earlier: readonly Value[] | undefined) => Value[] {
+  const one = choice(offered);
+  return (text, earlier = []) => {
+    const values = [...earlier, ...text.split(',').map((word) => one(word.trim()))];
+    if (new Set(values).size < values.length) throw new InvalidArgumentError('It names something twice.');
+    return values;
+  };
+}
+
 /** Comma-separated numbers. */
 export function numbers(text: string): number[] {
   const values = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));

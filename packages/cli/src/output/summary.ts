@@ -1,4 +1,5 @@
-import type { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
+import { findTask } from '@secateur/core';
+import type { Accuracy, EvaluateReport, PerplexityChange, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import type { ProjectionReport } from '@secateur/proto/job';
 import Table from 'cli-table3';
 import pc from 'picocolors';
@@ -30,6 +31,7 @@ export function formatPruneReport(report: PruneReport): string {
   const lines = [
     table.toString(),
     `${pc.bold(formatShare(report.actualSparsity))} of ${formatCount(weights)} weights are zero (asked for: ${formatShare(report.targetSparsity)}).`,
+    ...(report.perplexity === undefined ? [] : [formatPerplexity(report.perplexity)]),
     `Rows differ in ${improved} of ${report.projections.length} projections; in the others uniform rows were best.`,
     `${formatSeconds(report.seconds['total'] ?? 0)} on ${report.nodes.map(({ name, lost }) => (lost === '' ? name : `${name} (lost)`)).join(', ')}: ${steps.join(', ')}.`,
     `Written to ${pc.bold(report.output)}: the checkpoint, secateur.json, masks.safetensors, row_sparsities.safetensors.`,
@@ -37,9 +39,38 @@ export function formatPruneReport(report: PruneReport): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** What a perplexity measurement found, for people. */
-export function formatEvaluateReport({ model, perplexity, windows, sequenceLength, seconds }: EvaluateReport): string {
-  return `${pc.bold(`perplexity ${perplexity.toFixed(4)}`)} over ${windows} windows of ${sequenceLength} tokens, ${formatSeconds(seconds)}: ${model}\n`;
+/** What a measurement found, for people. */
+export function formatEvaluateReport(report: EvaluateReport): string {
+  const { model, perplexity, windows, sequenceLength, stride, tasks, seconds } = report;
+  const steps = stride === sequenceLength ? '' : `, ${stride} apart`;
+  const lines = [
+    ...(windows === 0
+      ? []
+      : [`${pc.bold(`perplexity ${perplexity.toFixed(4)}`)} over ${windows} windows of ${sequenceLength} tokens${steps}`]),
+    ...(tasks.length === 0 ? [] : [formatTasks(tasks)]),
+    `${formatSeconds(seconds)}: ${model}`,
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+function formatTasks(tasks: readonly TaskReport[]): string {
+  const table = new Table({
+    head: ['task', 'questions', 'acc', 'acc_norm'],
+    colAligns: ['left', 'right', 'right', 'right'],
+    style: { head: [], border: [], compact: true },
+  });
+  for (const { task, questions, accuracy, normalizedAccuracy } of tasks) {
+    table.push([findTask(task).name, questions, formatAccuracy(accuracy), formatAccuracy(normalizedAccuracy)]);
+  }
+  return table.toString();
+}
+
+function formatAccuracy(accuracy: Accuracy | undefined): string {
+  return accuracy === undefined ? '' : `${formatShare(accuracy.value)} ± ${formatShare(accuracy.standardError)}`;
+}
+
+function formatPerplexity({ dense, pruned }: PerplexityChange): string {
+  return `Perplexity ${dense.toFixed(4)} before, ${pc.bold(pruned.toFixed(4))} now.`;
 }
 
 /** Projections come in network order, the same number for each layer. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { Allocation, AllocationOptions, Score } from '@secateur/proto/allocation';
-import { JobSpec, LayerBudget, Pattern, PruneSpec, TokenSource, type EvaluateSpec } from '@secateur/proto/job';
+import { JobSpec, LayerBudget, Pattern, PruneSpec, Task, TokenSource, type EvaluateSpec } from '@secateur/proto/job';
 import { SecateurError } from '../errors.js';
 import { parseArchitecture } from '../model/parse-architecture.js';
 import { resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';
@@ -107,6 +107,24 @@ describe('violations', () => {
     ['a positive rate among the negative', withOptions({ negativeLearningRates: [0.01] }), 'prune.options.negative_learning_rates'],
     ['no data', evaluate({ data: undefined }), 'evaluate.data.path'],
     ['no model to measure', evaluate({ model: '' }), 'evaluate.model'],
+    ['an unknown task', evaluate({ tasks: [{ task: Task.UNSPECIFIED, path: 'a', limit: 0 }] }), 'evaluate.tasks[0].task'],
+    ['a task without questions', evaluate({ tasks: [{ task: Task.RTE, path: '', limit: 0 }] }), 'evaluate.tasks[0].path'],
+    [
+      'a task twice',
+      evaluate({ tasks: [Task.RTE, Task.PIQA, Task.RTE].map((task) => ({ task, path: 'a', limit: 0 })) }),
+      'evaluate.tasks[2].task',
+    ],
+    [
+      'a stride beyond the window',
+      evaluate({ stride: 9, data: TokenSource.fromPartial({ path: 'a', sequenceLength: 8 }) }),
+      'evaluate.stride',
+    ],
+    [
+      'a stride without windows',
+      evaluate({ stride: 9, data: undefined, tasks: [{ task: Task.RTE, path: 'a', limit: 0 }] }),
+      'evaluate.stride',
+    ],
+    ['an unnamed evaluation', prune({ evaluation: TokenSource.fromPartial({}) }), 'prune.evaluation.path'],
   ])('%s', (_, spec, field) => {
     expect(violatedFields(() => resolveJobSpec(spec))).toEqual([field]);
   });

@@ -3,6 +3,7 @@ import { Compute } from '@secateur/proto/model';
 import { LayerBudget, Pattern, type EvaluateSpec, type JobSpec, type PruneSpec, type TokenSource } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
+import { TASKS } from '../evaluation/tasks.js';
 
 /** Defaults of the published code. */
 const DEFAULT_ITERATIONS = 10;
@@ -84,14 +85,32 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     compute: resolveCompute(spec.compute, 'prune.compute', violations),
     options: resolveOptions(spec.options, violations),
     calibration: resolveSource(spec.calibration, 'prune.calibration', violations),
+    evaluation: spec.evaluation && resolveSource(spec.evaluation, 'prune.evaluation', violations),
   };
 }
 
 function resolveEvaluate(spec: EvaluateSpec, violations: Violations): EvaluateSpec {
   violations.require(spec.model !== '', 'evaluate.model', 'must name the folder of a checkpoint');
+  const { data, tasks, stride } = spec;
+  violations.require(
+    stride === 0 || (data !== undefined && (data.sequenceLength === 0 || stride <= data.sequenceLength)),
+    'evaluate.stride',
+    `must be at most the tokens of a window of evaluate.data, not ${stride}`,
+  );
+  for (const [index, { task, path }] of tasks.entries()) {
+    violations.require(
+      TASKS.has(task),
+      `evaluate.tasks[${index}].task`,
+      `must be ${[...TASKS.values()].map(({ name }) => name).join(', ')}`,
+    );
+    violations.require(path !== '', `evaluate.tasks[${index}].path`, 'must name a .jsonl file');
+    const isFirst = tasks.findIndex((other) => other.task === task) === index;
+    violations.require(isFirst, `evaluate.tasks[${index}].task`, 'must be another than those before');
+  }
   return {
     ...spec,
-    data: resolveSource(spec.data, 'evaluate.data', violations),
+    // Without a task there must be data.
+    data: data === undefined && tasks.length > 0 ? undefined : resolveSource(data, 'evaluate.data', violations),
     compute: resolveCompute(spec.compute, 'evaluate.compute', violations),
   };
 }
@@ -103,7 +122,7 @@ function resolveCompute(given: Compute, field: string, violations: Violations): 
 }
 
 function resolveSource(source: TokenSource | undefined, field: string, violations: Violations): TokenSource | undefined {
-  violations.require(source !== undefined && source.path !== '', `${field}.path`, 'must name a .txt, .jsonl or .safetensors file');
+  violations.require(source !== undefined && source.path !== '', `${field}.path`, 'must name a .txt, .raw, .jsonl or .safetensors file');
   if (source === undefined) return undefined;
   violations.require(source.samples <= MAXIMUM_SAMPLES, `${field}.samples`, `must be at most ${MAXIMUM_SAMPLES}, not ${source.samples}`);
   violations.require(

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Pattern } from '@secateur/proto/job';
+import { LayerBudget, Pattern, Task } from '@secateur/proto/job';
 import { Compute } from '@secateur/proto/model';
 import { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { evaluateReportToJson, pruneReportToJson } from './report-json.js';
@@ -144,8 +144,28 @@ test('an evaluation', () => {
     perplexity: 12.5,
     windows: 3,
     sequenceLength: 256,
+    stride: 128,
     losses: [1, 2, 3],
     seconds: 4,
   });
-  expect(evaluateReportToJson(report)).toEqual({ model: 'm', task: 'perplexity', perplexity: 12.5, windows: 3, seqLen: 256, seconds: 4 });
+  const perplexity = { task: 'perplexity', perplexity: 12.5, windows: 3, seqLen: 256, stride: 128 };
+  expect(evaluateReportToJson(report)).toEqual({ model: 'm', ...perplexity, seconds: 4 });
+  const accuracy = { value: 0.5, standardError: 0.25 };
+  const tasks = [
+    { task: Task.BOOLQ, questions: 5, accuracy, normalizedAccuracy: undefined },
+    { task: Task.PIQA, questions: 6, accuracy, normalizedAccuracy: { value: 0.75, standardError: 0.125 } },
+  ];
+  const inJson = [
+    { task: 'boolq', n: 5, acc: 0.5, stderr: 0.25, accNorm: null, accNormStderr: null },
+    { task: 'piqa', n: 6, acc: 0.5, stderr: 0.25, accNorm: 0.75, accNormStderr: 0.125 },
+  ];
+  expect(evaluateReportToJson({ ...report, tasks })).toEqual({ model: 'm', ...perplexity, tasks: inJson, seconds: 4 });
+  expect(evaluateReportToJson({ ...report, windows: 0, tasks })).toEqual({ model: 'm', tasks: inJson, seconds: 4 });
+});
+
+test('a prune job that measured the perplexity', () => {
+  const { config } = REPORT;
+  const evaluation = { path: '/data/eval.txt', samples: 0, sequenceLength: 0, seed: 0 };
+  const report = { ...REPORT, config: { ...config!, evaluation }, perplexity: { dense: 10, pruned: 12 } };
+  expect(pruneReportToJson(report)).toMatchObject({ perplexity: { dense: 10, pruned: 12 }, config: { evaluation: '/data/eval.txt' } });
 });

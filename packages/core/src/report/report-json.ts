@@ -1,8 +1,9 @@
 import { allocationToJSON, scoreToJSON } from '@secateur/proto/allocation';
-import type { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
+import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import { computeToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
 import { layerBudgetToJSON, patternToJSON, type ProjectionReport } from '@secateur/proto/job';
+import { findTask } from '../evaluation/tasks.js';
 
 /** One projection in `secateur.json`. */
 export interface ProjectionReportJson {
@@ -45,15 +46,34 @@ export interface PruneReportJson {
   }[];
   /** The engine of the first node; all nodes of a job are of one kind. */
   readonly engine: Readonly<Record<string, string | number>>;
+  /** On the same data before and after pruning; only there when it was measured. */
+  readonly perplexity?: { readonly dense: number; readonly pruned: number };
 }
 
-export interface EvaluateReportJson {
+/** What `secateur eval --json` prints: the perplexity when it was measured, the tasks when there were any. */
+export interface EvaluateReportJson extends Partial<PerplexityJson> {
   readonly model: string;
+  readonly tasks?: readonly TaskReportJson[];
+  readonly seconds: number;
+}
+
+export interface PerplexityJson {
   readonly task: 'perplexity';
   readonly perplexity: number;
   readonly windows: number;
   readonly seqLen: number;
-  readonly seconds: number;
+  readonly stride: number;
+}
+
+export interface TaskReportJson {
+  readonly task: string;
+  /** Questions. */
+  readonly n: number;
+  readonly acc: number;
+  readonly stderr: number;
+  /** null where the task does not use it. */
+  readonly accNorm: number | null;
+  readonly accNormStderr: number | null;
 }
 
 export function pruneReportToJson(report: PruneReport): PruneReportJson {
@@ -74,6 +94,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
       calibration: config?.calibration?.path,
       seed: config?.calibration?.seed,
+      ...(config?.evaluation === undefined ? {} : { evaluation: config.evaluation.path }),
     },
     calibration: {
       samples: report.samples,
@@ -90,6 +111,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       memory: { plannedBytes: plannedResidentBytes, peakBytes: peakResidentBytes || null },
     })),
     engine: { ...report.nodes[0]?.engine },
+    ...(report.perplexity === undefined ? {} : { perplexity: report.perplexity }),
   };
 }
 
@@ -133,9 +155,28 @@ export function jobPlanToJson({ weights, samples, sequenceLength, groups, shards
 }
 
 export function evaluateReportToJson(report: EvaluateReport): EvaluateReportJson {
-  const { model, perplexity, windows, sequenceLength, seconds } = report;
-  return { model, task: 'perplexity', perplexity, windows, seqLen: sequenceLength, seconds };
+  const { model, perplexity, windows, sequenceLength, stride, tasks, seconds } = report;
+  return {
+    model,
+    ...(windows === 0 ? {} : { task: 'perplexity', perplexity, windows, seqLen: sequenceLength, stride }),
+    ...(tasks.length === 0 ? {} : { tasks: tasks.map(taskToJson) }),
+    seconds,
+  };
 }
+
+function taskToJson({ task, questions, accuracy, normalizedAccuracy }: TaskReport): TaskReportJson {
+  const { value: acc, standardError: stderr } = accuracy ?? NO_ACCURACY;
+  return {
+    task: findTask(task).name,
+    n: questions,
+    acc,
+    stderr,
+    accNorm: normalizedAccuracy?.value ?? null,
+    accNormStderr: normalizedAccuracy?.standardError ?? null,
+  };
+}
+
+const NO_ACCURACY: Accuracy = { value: 0, standardError: 0 };
 
 function projectionToJson({ name, rows, columns, target, actual, record, seconds }: ProjectionReport): ProjectionReportJson {
   return {

@@ -223,14 +223,16 @@ export class JobManager {
         if (output !== '' && (await stat(output).catch(() => undefined)) !== undefined) {
           throw new SecateurError('ALREADY_EXISTS', `The output folder ${output} exists; choose another or remove it.`);
         }
-        const calibration = value.calibration && { ...value.calibration, path: await resolveInsideRoots(value.calibration.path, roots) };
-        return { ...spec, kind: { $case: 'prune', value: { ...value, model, output, calibration } } };
+        const calibration = value.calibration && (await confineSource(value.calibration, roots));
+        const evaluation = value.evaluation && (await confineSource(value.evaluation, roots));
+        return { ...spec, kind: { $case: 'prune', value: { ...value, model, output, calibration, evaluation } } };
       }
       case 'evaluate': {
         const { value } = spec.kind;
         const model = await resolveInsideRoots(value.model, roots);
-        const data = value.data && { ...value.data, path: await resolveInsideRoots(value.data.path, roots) };
-        return { ...spec, kind: { $case: 'evaluate', value: { ...value, model, data } } };
+        const data = value.data && (await confineSource(value.data, roots));
+        const tasks = await Promise.all(value.tasks.map((task) => confineSource(task, roots)));
+        return { ...spec, kind: { $case: 'evaluate', value: { ...value, model, data, tasks } } };
       }
       case undefined:
         throw new SecateurError('INVALID_REQUEST', 'The spec has no kind; set prune or evaluate.');
@@ -259,6 +261,11 @@ export class JobManager {
     if (job === undefined) throw new SecateurError('NOT_FOUND', `There is no job ${id}.`);
     return job;
   }
+}
+
+/** The same with a path that may be read. */
+async function confineSource<Source extends { path: string }>(source: Source, roots: readonly string[]): Promise<Source> {
+  return { ...source, path: await resolveInsideRoots(source.path, roots) };
 }
 
 async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> {

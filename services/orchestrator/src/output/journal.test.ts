@@ -21,6 +21,9 @@ const layer = (index: number): FinishedLayer => ({
   ],
 });
 
+const DENSE = { digest: '0123456789abcdef', perplexity: 12.5 };
+const NEW = { identity: 'identity', dense: undefined, layers: [] };
+
 describe('Journal', () => {
   let folder: string;
   beforeEach(async () => {
@@ -29,15 +32,16 @@ describe('Journal', () => {
   afterEach(() => rm(folder, { recursive: true }));
 
   test('reads back what was appended', async () => {
-    const journal = await Journal.begin(folder, { identity: 'identity', layers: [] });
+    const journal = await Journal.begin(folder, NEW);
     await journal.appendLayer(layer(0));
     await journal.appendLayer(layer(1));
     await journal.close();
-    expect(await Journal.read(folder)).toEqual({ identity: 'identity', layers: [layer(0), layer(1)] });
+    expect(await Journal.read(folder)).toEqual({ ...NEW, layers: [layer(0), layer(1)] });
   });
 
   test('cut at any byte it holds a prefix of the finished layers and goes on from there', async () => {
-    const journal = await Journal.begin(folder, { identity: 'identity', layers: [] });
+    const journal = await Journal.begin(folder, NEW);
+    await journal.appendDense(DENSE);
     for (let index = 0; index < 3; index++) await journal.appendLayer(layer(index));
     await journal.close();
     const whole = await readFile(Journal.pathIn(folder));
@@ -46,15 +50,26 @@ describe('Journal', () => {
       const content = await Journal.read(folder);
       if (content === undefined) continue;
       expect(content.layers).toEqual([layer(0), layer(1), layer(2)].slice(0, content.layers.length));
-      const resumed = await Journal.begin(folder, content);
+      // Measured first, so it is there whenever a layer is.
+      expect(content.dense).toEqual(content.layers.length > 0 ? DENSE : content.dense);
+      const resumed = await Journal.begin(folder, { ...content, dense: DENSE });
       for (let index = content.layers.length; index < 3; index++) await resumed.appendLayer(layer(index));
       await resumed.close();
       expect(await readFile(Journal.pathIn(folder))).toEqual(whole);
     }
   });
 
+  test('keeps the last measurement of the dense model, also one made after layers', async () => {
+    const journal = await Journal.begin(folder, { ...NEW, dense: { digest: 'other', perplexity: 3 } });
+    await journal.appendLayer(layer(0));
+    await journal.appendDense(DENSE);
+    await journal.appendLayer(layer(1));
+    await journal.close();
+    expect(await Journal.read(folder)).toEqual({ identity: 'identity', dense: DENSE, layers: [layer(0), layer(1)] });
+  });
+
   test('ignores what follows a gap, and files that are no journal', async () => {
-    const journal = await Journal.begin(folder, { identity: 'identity', layers: [] });
+    const journal = await Journal.begin(folder, NEW);
     await journal.appendLayer(layer(0));
     await journal.appendLayer(layer(2));
     await journal.close();

@@ -13,14 +13,23 @@ export interface FinishedLayer {
   readonly seconds: number;
 }
 
+/** What was measured before any block was pruned. */
+export interface DenseMeasurement {
+  /** Digest of what it was measured with. */
+  readonly digest: string;
+  readonly perplexity: number;
+}
+
 export interface JournalContent {
   /** What the job computes from; another identity means another result. */
   readonly identity: string;
+  /** The last one that was journaled. */
+  readonly dense: DenseMeasurement | undefined;
   /** In order, without gaps. */
   readonly layers: readonly FinishedLayer[];
 }
 
-/** The list of finished blocks beside an unfinished output. A line counts once it is whole, so a crash never leaves half an entry. */
+/** The list of finished blocks, and what was measured before, beside an unfinished output. A line counts once it is whole, so a crash never leaves half an entry. */
 export class Journal {
   private constructor(private readonly file: FileHandle) {}
 
@@ -29,10 +38,11 @@ export class Journal {
   }
 
   /** Starts a journal with the layers of an earlier one, replacing that at once, so that a crash leaves either of them whole. */
-  static async begin(directory: string, { identity, layers }: JournalContent): Promise<Journal> {
+  static async begin(directory: string, { identity, dense, layers }: JournalContent): Promise<Journal> {
     const path = Journal.pathIn(directory);
     const journal = new Journal(await open(`${path}.new`, 'w'));
     await journal.append({ identity });
+    if (dense !== undefined) await journal.appendDense(dense);
     for (const layer of layers) await journal.appendLayer(layer);
     await rename(`${path}.new`, path);
     return journal;
@@ -50,12 +60,22 @@ export class Journal {
     const [head, ...rest] = lines.map(parseLine);
     if (!isRecord(head) || typeof head['identity'] !== 'string') return undefined;
     const layers: FinishedLayer[] = [];
+    let dense: DenseMeasurement | undefined;
     for (const line of rest) {
+      const measured = toDenseMeasurement(line);
+      if (measured !== undefined) {
+        dense = measured;
+        continue;
+      }
       const layer = toFinishedLayer(line);
       if (layer?.layer !== layers.length) break;
       layers.push(layer);
     }
-    return { identity: head['identity'], layers };
+    return { identity: head['identity'], dense, layers };
+  }
+
+  async appendDense(dense: DenseMeasurement): Promise<void> {
+    await this.append({ dense });
   }
 
   async appendLayer({ layer, projections, digests, seconds }: FinishedLayer): Promise<void> {
@@ -82,6 +102,12 @@ function parseLine(line: string): unknown {
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null;
+}
+
+function toDenseMeasurement(line: unknown): DenseMeasurement | undefined {
+  if (!isRecord(line) || !isRecord(line['dense'])) return undefined;
+  const { digest, perplexity } = line['dense'];
+  return typeof digest === 'string' && typeof perplexity === 'number' ? { digest, perplexity } : undefined;
 }
 
 function toFinishedLayer(line: unknown): FinishedLayer | undefined {

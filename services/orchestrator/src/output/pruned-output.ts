@@ -7,7 +7,7 @@ import type { Resources } from '../api/resources.js';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
 import { describeShard, type JobPlan } from '../planner/job-plan.js';
 import { applyMask } from './apply-mask.js';
-import { Journal, type FinishedLayer } from './journal.js';
+import { Journal, type DenseMeasurement, type FinishedLayer } from './journal.js';
 import { OutputLock } from './output-lock.js';
 
 const REPORT_FILE = 'secateur.json';
@@ -27,6 +27,7 @@ export class PrunedOutput {
     private readonly journal: Journal,
     /** Blocks that are durable, in order. */
     readonly finished: FinishedLayer[],
+    private dense: DenseMeasurement | undefined,
     private readonly resources: Resources,
   ) {}
 
@@ -50,15 +51,24 @@ export class PrunedOutput {
         resuming ? CheckpointWriter.resume(plan.checkpoint, partial, written) : CheckpointWriter.create(plan.checkpoint, partial),
         resuming ? SafetensorsFileWriter.resume(masksPath, maskEntries, written) : SafetensorsFileWriter.create(masksPath, maskEntries),
         resuming ? SafetensorsFileWriter.resume(rowsPath, rowEntries, written) : SafetensorsFileWriter.create(rowsPath, rowEntries),
-        Journal.begin(partial, { identity, layers }),
+        Journal.begin(partial, { identity, dense: content?.dense, layers }),
       ]);
-      const output = new PrunedOutput(plan, directory, lock, ...files, [...layers], resources);
+      const output = new PrunedOutput(plan, directory, lock, ...files, [...layers], content?.dense, resources);
       for (const block of plan.model.blocks.slice(0, layers.length)) output.publishBlock(block);
       return output;
     } catch (error) {
       await lock.release();
       throw error;
     }
+  }
+
+  /** The perplexity before pruning, as it was journaled for the same data, or else as it is measured now. */
+  async densePerplexity(digest: string, measure: () => Promise<number>): Promise<number> {
+    if (this.dense?.digest !== digest) {
+      this.dense = { digest, perplexity: await measure() };
+      await this.journal.appendDense(this.dense);
+    }
+    return this.dense.perplexity;
   }
 
   /** Writes a block's pruned tensors, masks and row budgets. They are durable after `commitBlock`. */
@@ -174,8 +184,8 @@ async function reusableJournal(partial: string, directory: string, identity: str
   }
   if ((await stat(partial).catch(() => undefined)) === undefined) return undefined;
   const content = await Journal.read(partial);
-  // Without a finished block there is nothing to keep, whosever it is.
-  if (content?.layers.length === 0) return undefined;
+  // Without a finished block there is nothing to keep, whosever it is, but what this job measured before.
+  if (content?.layers.length === 0 && (content.dense === undefined || content.identity !== identity)) return undefined;
   if (content?.identity === identity) return content;
   const what = content === undefined ? 'files that are not of an unfinished job' : 'an unfinished job with another model, data or options';
   throw new SecateurError('ALREADY_EXISTS', `${partial} holds ${what}; remove it, or choose another output folder.`);

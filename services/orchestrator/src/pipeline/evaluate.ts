@@ -1,31 +1,34 @@
-import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
-import type { EvaluateReport } from '@secateur/proto/pruning_service';
+import { accuracyOf, normalizedAccuracyOf, perplexityOf, SecateurError } from '@secateur/core';
+import { SpanName, withSpan } from '@secateur/telemetry';
+import type { EvaluateReport, TaskReport } from '@secateur/proto/pruning_service';
 import type { EvaluateSpec } from '@secateur/proto/job';
-import type { ShardDescriptor } from '@secateur/proto/model';
 import { describeShard, planJob, publishDenseTensors, type JobPlan } from '../planner/job-plan.js';
-import type { Crew } from '../scheduler/crew.js';
-import type { NodeSession } from '../scheduler/node-session.js';
-import { HiddenStates } from './hidden-states.js';
+import type { Measurement } from '../planner/measurement.js';
+import { measuringWith, workOf } from '../planner/workload.js';
 import { announcePlan, gatherCrew, StepProgress, type JobRun } from './job-run.js';
-import { propagateStep } from './propagate-step.js';
+import { measureLosses, type MeasuredShards } from './measure-losses.js';
 
-/** Measures the perplexity of a checkpoint layer by layer over the nodes of the pool (docs/algorithms.md, forward passes). */
+/** Measures a checkpoint layer by layer over the nodes of the pool: its perplexity, its answers to tasks (docs/evaluation.md). */
 export async function runEvaluate(run: JobRun, spec: EvaluateSpec): Promise<EvaluateReport> {
   const started = performance.now();
-  const plan = await withSpan(SpanName.PLAN, {}, () =>
-    planJob(run.jobId, { model: spec.model, use: 'evaluate', data: spec.data, allowedRoots: run.roots }, run.signal),
-  );
-  const crew = gatherCrew(run, plan, { $case: 'evaluate', value: spec });
+  const { input } = workOf({ $case: 'evaluate', value: spec });
+  const plan = await withSpan(SpanName.PLAN, {}, () => planJob(run.jobId, { ...input, allowedRoots: run.roots }, run.signal));
+  const crew = gatherCrew(run, plan, measuringWith(spec.compute));
   try {
+    const measurement = measurementOf(plan);
     publishDenseTensors(plan, run.resources);
     announcePlan(run, plan, 0);
-    const losses = await measureLosses(run, plan, crew);
+    const progressOf = (layer: number, step: string, groups: number): StepProgress => new StepProgress(run, layer, step, groups);
+    const losses = await measureLosses(run, measurement, describeDenseModel(plan), crew, progressOf);
+    const windowLosses = losses.slice(0, measurement.windows);
     return {
       model: spec.model,
-      perplexity: Math.exp(losses.reduce((sum, loss) => sum + loss, 0) / losses.length),
-      windows: plan.tokens.samples,
-      sequenceLength: plan.tokens.sequenceLength,
-      losses,
+      perplexity: measurement.windows === 0 ? 0 : measuredPerplexity(measurement, losses),
+      windows: measurement.windows,
+      sequenceLength: measurement.windowLength,
+      stride: measurement.stride,
+      losses: windowLosses,
+      tasks: reportTasks(measurement, losses),
       seconds: (performance.now() - started) / 1000,
     };
   } finally {
@@ -35,65 +38,40 @@ export async function runEvaluate(run: JobRun, spec: EvaluateSpec): Promise<Eval
   }
 }
 
-/** Mean loss of each window, in order. */
-async function measureLosses(run: JobRun, plan: JobPlan, crew: Crew): Promise<number[]> {
-  const { model } = plan;
-  const shards = model.blocks.map((block) => describeShard(plan, block.shard));
-  const head = describeShard(plan, model.head);
-  const hiddenStates = new HiddenStates(plan.groups, crew, {
-    embedding: describeShard(plan, model.embedding),
-    block: (index) => shards[index]!,
-  });
-  const inLayer = (layer: number, work: () => Promise<void>): Promise<void> =>
-    withSpan(SpanName.LAYER, { attributes: { [Attribute.JOB_ID]: run.jobId, [Attribute.LAYER_INDEX]: layer } }, work);
-
-  for (const [layer, shard] of shards.entries()) {
-    const progress = new StepProgress(run, layer, 'propagate', hiddenStates.groupCount);
-    await inLayer(layer, async () => {
-      await hiddenStates.forEachGroup(
-        layer,
-        {
-          prepare: loadWithNext(shard, shards[layer + 1] ?? head),
-          advances: true,
-          step: propagateStep(shard.id, progress),
-        },
-        run.signal,
-      );
-      await crew.each((member, signal) => member.releaseShard(shard.id, signal), run.signal);
-    });
-  }
-
-  const losses = new Map<number, readonly number[]>();
-  const progress = new StepProgress(run, shards.length, 'measure', hiddenStates.groupCount);
-  await hiddenStates.forEachGroup(
-    shards.length,
-    {
-      prepare: loadWithNext(head),
-      advances: false,
-      step: (member, groupIndices, onGroup, signal) =>
-        withSpan(SpanName.MEASURE, { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } }, () =>
-          member.measureLoss(
-            head.id,
-            groupIndices,
-            (groupIndex, groupLosses) => {
-              losses.set(groupIndex, groupLosses);
-              onGroup(groupIndex);
-              progress.advance();
-            },
-            signal,
-          ),
-        ),
-    },
-    run.signal,
-  );
-  return plan.groups.flatMap((group) => losses.get(group.index) ?? []);
+/** The shards of the checkpoint as it is. */
+export function describeDenseModel(plan: JobPlan): MeasuredShards {
+  const { embedding, blocks, head } = plan.model;
+  return {
+    embedding: describeShard(plan, embedding),
+    blocks: blocks.map(({ shard }) => describeShard(plan, shard)),
+    head: describeShard(plan, head),
+  };
 }
 
-/** Makes a member ready for a shard and begins to pull the one after it. */
-function loadWithNext(shard: ShardDescriptor, next?: ShardDescriptor) {
-  return async (member: NodeSession, signal: AbortSignal): Promise<void> => {
-    if (member.holds(shard.id)) return;
-    await member.loadShard(shard, signal);
-    if (next !== undefined) member.prefetch(next, signal);
-  };
+export function measuredPerplexity({ sequences, windows }: Measurement, losses: readonly number[]): number {
+  return perplexityOf(sequences.slice(0, windows), losses);
+}
+
+function measurementOf({ measurement }: JobPlan): Measurement {
+  if (measurement === undefined) throw new SecateurError('INTERNAL', 'An evaluate job was planned without a measurement.');
+  return measurement;
+}
+
+/** Losses of the answers, which follow those of the windows, are turned into log-likelihoods and scored. */
+function reportTasks({ sequences, windows, tasks }: Measurement, losses: readonly number[]): TaskReport[] {
+  let place = windows;
+  return tasks.map(({ definition, items }) => {
+    const logLikelihoods = items.map(({ choices }) =>
+      choices.map(() => {
+        const { ids, first } = sequences[place]!;
+        return -losses[place++]! * (ids.length - first);
+      }),
+    );
+    return {
+      task: definition.task,
+      questions: items.length,
+      accuracy: accuracyOf(items, logLikelihoods),
+      normalizedAccuracy: definition.normalized ? normalizedAccuracyOf(items, logLikelihoods) : undefined,
+    };
+  });
 }

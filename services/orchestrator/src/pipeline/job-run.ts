@@ -1,12 +1,12 @@
-import { JobState, type JobSpec } from '@secateur/proto/job';
+import { JobState } from '@secateur/proto/job';
 import type { Resources } from '../api/resources.js';
 import type { JobLog } from '../jobs/job-log.js';
 import type { JobTrace } from '../jobs/job-trace.js';
 import type { NodePool } from '../scheduler/node-pool.js';
 import { Crew } from '../scheduler/crew.js';
 import type { SessionContext } from '../scheduler/node-session.js';
-import type { JobPlan } from '../planner/job-plan.js';
-import { workloadOf, workOf } from '../planner/workload.js';
+import { sizeOf, type JobPlan } from '../planner/job-plan.js';
+import { largestWorkload, type JobWork } from '../planner/workload.js';
 
 /** What a pipeline gets to run one attempt of a job. */
 export interface JobRun {
@@ -25,21 +25,27 @@ export interface JobRun {
   readonly signal: AbortSignal;
 }
 
-/** The nodes of a run, which tell the job's log when they come and go. */
-export function gatherCrew(run: JobRun, plan: JobPlan, kind: JobSpec['kind']): Crew {
-  const work = workOf(kind);
-  const contextFor = (nodes: number): SessionContext => ({
+/** What sessions are opened with for a kind of work, when so many nodes share it. */
+export function contextOf(run: JobRun, plan: JobPlan, work: JobWork): (nodes: number) => SessionContext {
+  return (nodes) => ({
     jobId: run.jobId,
     architecture: plan.model.architecture,
     tensorEndpoint: run.tensorEndpoint,
     compute: work.compute,
-    workload: workloadOf(plan, work, Math.ceil(plan.groups.length / nodes)),
+    workload: largestWorkload(plan, work, nodes),
   });
-  return new Crew(run.pool, contextFor, run.maximumNodes, {
+}
+
+/** The nodes of a run, which tell the job's log when they come and go. */
+export function gatherCrew(run: JobRun, plan: JobPlan, work: JobWork): Crew {
+  return new Crew(run.pool, contextOf(run, plan, work), run.maximumNodes, {
     onJoined: ({ address, name }) => run.log.append({ $case: 'nodeJoined', value: { address, name } }),
     onLost: ({ address, name }, reason) => run.log.append({ $case: 'nodeLost', value: { address, name, reason } }),
   });
 }
+
+/** Parts of a step that are told of: the log keeps them all, and a job may have thousands of groups. */
+const TOLD_PARTS = 100;
 
 /** Tells the job's log how far a step has come. */
 export class StepProgress {
@@ -55,8 +61,9 @@ export class StepProgress {
   }
 
   advance(): void {
+    const toldOf = (done: number): number => Math.floor((done * TOLD_PARTS) / this.total);
     this.done += 1;
-    this.report();
+    if (this.total <= TOLD_PARTS || toldOf(this.done) > toldOf(this.done - 1)) this.report();
   }
 
   private report(): void {
@@ -67,7 +74,7 @@ export class StepProgress {
 
 /** Tells the job's log that the checks are over and the work begins. */
 export function announcePlan(run: JobRun, plan: JobPlan, resumedLayers: number): void {
-  const { samples, sequenceLength } = plan.tokens;
+  const { samples, sequenceLength } = sizeOf(plan);
   const projections = plan.model.blocks.flatMap((block) => block.projections);
   const weights = projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   run.log.append({ $case: 'stateChanged', value: { state: JobState.RUNNING, error: undefined } });

@@ -1,17 +1,20 @@
 import { createHash } from 'node:crypto';
 import { pruneReportToJson, SecateurError, type PlannedBlock } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
-import type { NodeReport, PruneReport } from '@secateur/proto/pruning_service';
+import type { NodeReport, PerplexityChange, PruneReport } from '@secateur/proto/pruning_service';
 import { PruneSpec, type ProjectionReport } from '@secateur/proto/job';
 import type { Link } from '@opentelemetry/api';
 import { PrunedOutput } from '../output/pruned-output.js';
-import { describeShard, planJob, publishDenseTensors, type JobPlan } from '../planner/job-plan.js';
+import { describeShard, planJob, publishDenseTensors, type Calibration, type JobPlan } from '../planner/job-plan.js';
+import { measuringWith, workOf } from '../planner/workload.js';
 import type { Crew } from '../scheduler/crew.js';
 import type { NodeSession } from '../scheduler/node-session.js';
 import { allocateBlock, type AllocatedProjection } from './allocate-block.js';
 import { collectStatistics } from './collect-statistics.js';
 import { HiddenStates } from './hidden-states.js';
-import { announcePlan, gatherCrew, StepProgress, type JobRun } from './job-run.js';
+import { describeDenseModel, measuredPerplexity } from './evaluate.js';
+import { announcePlan, contextOf, gatherCrew, StepProgress, type JobRun } from './job-run.js';
+import { measureLosses, type MeasuredShards } from './measure-losses.js';
 import { propagateStep } from './propagate-step.js';
 import { StepClock } from './step-clock.js';
 
@@ -19,25 +22,34 @@ import { StepClock } from './step-clock.js';
 export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneReport> {
   const started = performance.now();
   const clock = new StepClock();
+  const { input, works } = workOf({ $case: 'prune', value: spec });
+  const pruning = works[0]!;
   const plan = await withSpan(SpanName.PLAN, {}, () =>
-    clock.measure('plan', () =>
-      planJob(run.jobId, { model: spec.model, use: 'calibrate', data: spec.calibration, allowedRoots: run.roots }, run.signal),
-    ),
+    clock.measure('plan', async () => withCalibration(await planJob(run.jobId, { ...input, allowedRoots: run.roots }, run.signal))),
   );
   try {
-    const { samples, sequenceLength } = plan.tokens;
+    const { samples, sequenceLength } = plan.calibration.tokens;
     const resolved = { ...spec, calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength } };
     const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved), run.resources);
     const resumedLayers = output.finished.length;
-    const crew = gatherCrew(run, plan, { $case: 'prune', value: spec });
+    const crew = gatherCrew(run, plan, pruning);
     try {
       publishDenseTensors(plan, run.resources);
       announcePlan(run, plan, resumedLayers);
+      const evaluate = (shards: MeasuredShards): Promise<number> =>
+        clock.measure('evaluate', async () => {
+          await crew.turnTo(contextOf(run, plan, measuringWith(spec.compute)));
+          return measurePerplexity(run, plan, shards, crew);
+        });
+      const { measurement } = plan;
+      const dense = measurement && (await output.densePerplexity(measurement.digest, () => evaluate(describeDenseModel(plan))));
+      await crew.turnTo(contextOf(run, plan, pruning));
       const layerSeconds = output.finished.map((layer) => layer.seconds);
       layerSeconds.push(...(await new LayerPruner(run, spec, plan, output, crew, clock).pruneFrom(resumedLayers)));
+      const perplexity = dense === undefined ? undefined : { dense, pruned: await evaluate(describePrunedModel(plan, output)) };
       const seconds = { ...clock.seconds(), total: secondsSince(started) };
       const nodes = await crew.report();
-      const report = makeReport({ spec: resolved, plan, output, nodes, resumedLayers, seconds, layerSeconds });
+      const report = makeReport({ spec: resolved, plan, output, nodes, resumedLayers, seconds, layerSeconds, perplexity });
       await withSpan(SpanName.WRITE, {}, () => output.publish(pruneReportToJson(report), run.signal));
       return report;
     } finally {
@@ -58,12 +70,12 @@ class LayerPruner {
   constructor(
     private readonly run: JobRun,
     private readonly spec: PruneSpec,
-    private readonly plan: JobPlan,
+    private readonly plan: PrunePlan,
     private readonly output: PrunedOutput,
     private readonly crew: Crew,
     private readonly clock: StepClock,
   ) {
-    this.hiddenStates = new HiddenStates(plan.groups, crew, {
+    this.hiddenStates = new HiddenStates(plan.calibration.groups, crew, {
       embedding: describeShard(plan, plan.model.embedding),
       block: (index) => output.describeBlock(plan.model.blocks[index]!),
     });
@@ -119,7 +131,7 @@ class LayerPruner {
           jobId: run.jobId,
           block,
           statistics,
-          samples: this.plan.tokens.samples,
+          samples: this.plan.calibration.tokens.samples,
           sparsity: this.spec.sparsity,
           options: optionsOf(this.spec),
           crew,
@@ -183,13 +195,36 @@ class LayerPruner {
   }
 }
 
-/** Everything the result depends on. Two attempts with one identity make the same bytes. */
-function identityOf(plan: JobPlan, spec: PruneSpec): string {
+/** A plan whose model is to be pruned. */
+type PrunePlan = JobPlan & { readonly calibration: Calibration };
+
+function withCalibration(plan: JobPlan): PrunePlan {
+  const { calibration } = plan;
+  if (calibration === undefined) throw new SecateurError('INVALID_REQUEST', 'prune.calibration is missing.');
+  return { ...plan, calibration };
+}
+
+/** The perplexity of the model as the shards have it. */
+async function measurePerplexity(run: JobRun, plan: PrunePlan, shards: MeasuredShards, crew: Crew): Promise<number> {
+  const measurement = plan.measurement!;
+  // One step of the whole job: what layers it goes through says nothing about how far pruning has come.
+  const progress = new StepProgress(run, 0, 'evaluate', measurement.batches.length * (shards.blocks.length + 1));
+  return measuredPerplexity(measurement, await measureLosses(run, measurement, shards, crew, () => progress));
+}
+
+/** The shards of the model with every block as it was written. */
+function describePrunedModel(plan: PrunePlan, output: PrunedOutput): MeasuredShards {
+  return { ...describeDenseModel(plan), blocks: plan.model.blocks.map((block) => output.describeBlock(block)) };
+}
+
+/** Everything the result depends on. Two attempts with one identity make the same bytes; what is measured changes none of them. */
+function identityOf(plan: PrunePlan, spec: PruneSpec): string {
   const hash = createHash('sha256');
-  hash.update(JSON.stringify({ format: 1, spec: PruneSpec.toJSON({ ...spec, model: '', output: '', calibration: undefined }) }));
+  const computed = { ...spec, model: '', output: '', calibration: undefined, evaluation: undefined };
+  hash.update(JSON.stringify({ format: 1, spec: PruneSpec.toJSON(computed) }));
   const scanned = [...plan.scanned].sort(([left], [right]) => (left < right ? -1 : 1));
   for (const [name, { digest }] of scanned) hash.update(`${name}=${digest}\n`);
-  hash.update(plan.tokens.digest);
+  hash.update(plan.calibration.tokens.digest);
   return hash.digest('hex');
 }
 
@@ -208,15 +243,16 @@ function reportProjection({ projection, rows }: AllocatedProjection, target: num
 
 interface Results {
   readonly spec: PruneSpec;
-  readonly plan: JobPlan;
+  readonly plan: PrunePlan;
   readonly output: PrunedOutput;
   readonly nodes: NodeReport[];
   readonly resumedLayers: number;
   readonly seconds: Record<string, number>;
   readonly layerSeconds: number[];
+  readonly perplexity: PerplexityChange | undefined;
 }
 
-function makeReport({ spec, plan, output, nodes, resumedLayers, seconds, layerSeconds }: Results): PruneReport {
+function makeReport({ spec, plan, output, nodes, resumedLayers, seconds, layerSeconds, perplexity }: Results): PruneReport {
   const projections = output.finished.flatMap((layer) => layer.projections);
   const weights = projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const dropped = projections.reduce((sum, { record }) => sum + (record?.dropped ?? 0), 0);
@@ -226,14 +262,15 @@ function makeReport({ spec, plan, output, nodes, resumedLayers, seconds, layerSe
     targetSparsity: spec.sparsity,
     actualSparsity: dropped / weights,
     config: spec,
-    samples: plan.tokens.samples,
-    sequenceLength: plan.tokens.sequenceLength,
-    calibrationDigest: plan.tokens.digest,
+    samples: plan.calibration.tokens.samples,
+    sequenceLength: plan.calibration.tokens.sequenceLength,
+    calibrationDigest: plan.calibration.tokens.digest,
     projections,
     seconds,
     nodes,
     layerSeconds,
     resumedLayers,
+    perplexity,
   };
 }
 

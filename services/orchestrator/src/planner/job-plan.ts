@@ -9,7 +9,6 @@ import {
 } from '@secateur/core';
 import {
   loadCalibrationTokens,
-  loadEvaluationTokens,
   openCheckpoint,
   scanTensors,
   type ScannedTensor,
@@ -17,14 +16,22 @@ import {
   type TokenSet,
 } from '@secateur/checkpoint';
 import type { TokenSource } from '@secateur/proto/job';
-import type { ShardDescriptor } from '@secateur/proto/model';
+import type { Architecture, ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { Resources } from '../api/resources.js';
+import { loadMeasurement, type Measurement, type MeasurementSource } from './measurement.js';
 
-/** The checkpoint and the tokens of a job. */
+/** The checkpoint of a job, and what it is run on. */
 export interface JobInput {
   readonly checkpoint: Checkpoint;
   readonly model: ModelPlan;
+  /** What is calibrated with; undefined in a job that only measures. */
+  readonly calibration: Calibration | undefined;
+  /** What is measured; undefined in a job that measures nothing. */
+  readonly measurement: Measurement | undefined;
+}
+
+export interface Calibration {
   readonly tokens: TokenSet;
   readonly groups: readonly CalibrationGroup[];
 }
@@ -39,37 +46,49 @@ export interface JobPlan extends JobInput {
 export interface InputRequest {
   /** Folder of the checkpoint. */
   readonly model: string;
-  readonly use: 'calibrate' | 'evaluate';
-  readonly data: TokenSource | undefined;
+  readonly calibration: TokenSource | undefined;
+  readonly measurement: MeasurementSource | undefined;
   /** Folders that files may really be in once symbolic links are followed. */
   readonly allowedRoots: readonly string[];
 }
 
 /** Opens and checks a checkpoint and its data: header, architecture, shapes, tokens. Reads no weights. */
-export async function openJobInput({ model: directory, use, data, allowedRoots }: InputRequest, signal: AbortSignal): Promise<JobInput> {
-  if (data === undefined) throw new SecateurError('INVALID_REQUEST', 'The job names no data to read tokens from.');
+export async function openJobInput(request: InputRequest, signal: AbortSignal): Promise<JobInput> {
+  const { model: directory, allowedRoots } = request;
+  if (request.calibration === undefined && request.measurement === undefined)
+    throw new SecateurError('INVALID_REQUEST', 'The job names no data to read tokens from.');
   const checkpoint = await openCheckpoint(directory, { allowedRoots });
   try {
     const architecture = parseArchitecture(checkpoint.config);
     const model = planModel(architecture, checkpoint.floatTensors());
-    const load = use === 'calibrate' ? loadCalibrationTokens : loadEvaluationTokens;
-    const tokens = await load(
-      data,
-      {
-        directory: checkpoint.directory,
-        vocabularySize: architecture.vocabularySize,
-        defaultSequenceLength: resolveSequenceLength(data.sequenceLength, architecture),
-        allowedRoots,
-      },
-      { signal },
-    );
-    // Ids bring their own length, which must fit the model too.
-    resolveSequenceLength(tokens.sequenceLength, architecture);
-    return { checkpoint, model, tokens, groups: splitIntoGroups(tokens.ids, tokens.samples, tokens.sequenceLength) };
+    const owner = { checkpoint, architecture, allowedRoots };
+    const calibration = request.calibration && (await loadCalibration(request.calibration, owner, signal));
+    const measurement = request.measurement && (await loadMeasurement(request.measurement, owner, signal));
+    return { checkpoint, model, calibration, measurement };
   } catch (error) {
     await checkpoint.close();
     throw error;
   }
+}
+
+async function loadCalibration(
+  source: TokenSource,
+  { checkpoint, architecture, allowedRoots }: { checkpoint: Checkpoint; architecture: Architecture; allowedRoots: readonly string[] },
+  signal: AbortSignal,
+): Promise<Calibration> {
+  const tokens = await loadCalibrationTokens(
+    source,
+    {
+      directory: checkpoint.directory,
+      vocabularySize: architecture.vocabularySize,
+      defaultSequenceLength: resolveSequenceLength(source.sequenceLength, architecture),
+      allowedRoots,
+    },
+    { signal },
+  );
+  // Ids bring their own length, which must fit the model too.
+  resolveSequenceLength(tokens.sequenceLength, architecture);
+  return { tokens, groups: splitIntoGroups(tokens.ids, tokens.samples, tokens.sequenceLength) };
 }
 
 /** The same with the weights read once: their values are finite, their digests and checksums known. */
@@ -81,6 +100,13 @@ export async function planJob(jobId: string, request: InputRequest, signal: Abor
     await input.checkpoint.close();
     throw error;
   }
+}
+
+/** The samples of a job and the tokens of the longest: those it calibrates with, or else those it measures. */
+export function sizeOf({ calibration, measurement }: JobInput): { samples: number; sequenceLength: number } {
+  if (calibration !== undefined) return { samples: calibration.tokens.samples, sequenceLength: calibration.tokens.sequenceLength };
+  const longest = measurement?.batches[0]?.group.sequenceLength ?? 0;
+  return { samples: measurement?.sequences.length ?? 0, sequenceLength: longest };
 }
 
 /** Makes the tensors of the checkpoint available to nodes. */

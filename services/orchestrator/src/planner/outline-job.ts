@@ -1,10 +1,10 @@
-import { assignGroups, SecateurError, type PlannedShard } from '@secateur/core';
-import type { JobPlan, NodePlan, ShardPlan } from '@secateur/proto/plan';
+import { SecateurError, type PlannedShard } from '@secateur/core';
+import type { JobPlan, MemoryPlan, NodePlan, ShardPlan } from '@secateur/proto/plan';
 import type { JobSpec } from '@secateur/proto/job';
 import type { PoolNode } from '../scheduler/node-pool.js';
 import { countFlops } from './count-flops.js';
-import { describeLayout, openJobInput, type JobInput } from './job-plan.js';
-import { storedBytes, workloadOf, workOf, type JobWork } from './workload.js';
+import { describeLayout, openJobInput, sizeOf, type JobInput } from './job-plan.js';
+import { groupsOf, shareGroups, storedBytes, workloadOf, workOf, type JobWork } from './workload.js';
 
 const PLAN_TIMEOUT_MS = 30_000;
 
@@ -15,32 +15,28 @@ export async function outlineJob(
   allowedRoots: readonly string[],
   signal: AbortSignal,
 ): Promise<JobPlan> {
-  const work = workOf(spec.kind);
-  const input = await openJobInput({ ...work, allowedRoots }, signal);
+  const { input: request, works } = workOf(spec.kind);
+  const input = await openJobInput({ ...request, allowedRoots }, signal);
   try {
-    const { model, tokens, groups } = input;
-    const shares = assignGroups(
-      groups.map(({ index }) => index),
-      nodes.map(() => 0),
-    );
-    const shards = describeShards(input, work);
+    const shards = describeShards(input, works);
+    const groups = groupsOf(input, works[0]!);
     return {
-      architecture: model.architecture,
+      architecture: input.model.architecture,
       weights: shards.reduce((sum, { weights }) => sum + weights, 0),
-      samples: tokens.samples,
-      sequenceLength: tokens.sequenceLength,
+      ...sizeOf(input),
       groups: groups.length,
       shards,
-      nodes: await Promise.all(nodes.map((node, slot) => planNode(node, input, work, shares[slot]?.length ?? 0, signal))),
-      flops: countFlops(input, work.use),
+      nodes: await Promise.all(nodes.map((node, slot) => planNode(node, input, works, { slot, slots: nodes.length }, signal))),
+      flops: countFlops(input),
     };
   } finally {
     await input.checkpoint.close();
   }
 }
 
-function describeShards(input: JobInput, { use, sparsity }: JobWork): ShardPlan[] {
+function describeShards(input: JobInput, works: readonly JobWork[]): ShardPlan[] {
   const { model } = input;
+  const { sparsity } = works[0]!;
   const describe = (shard: PlannedShard, weights: number): ShardPlan => ({
     id: shard.id,
     bytes: storedBytes(describeLayout(input, shard)),
@@ -55,18 +51,32 @@ function describeShards(input: JobInput, { use, sparsity }: JobWork): ShardPlan[
         projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0),
       ),
     ),
-    ...(use === 'evaluate' ? [describe(model.head, 0)] : []),
+    ...(works.some(({ use }) => use === 'measure') ? [describe(model.head, 0)] : []),
   ];
 }
 
-/** A node without a group is left out of the work, and so needs nothing. */
-async function planNode(node: PoolNode, input: JobInput, work: JobWork, groups: number, signal: AbortSignal): Promise<NodePlan> {
+/**
+ * The kinds of work of a job come one after the other, so a node needs as much as the one that takes the most. A node without a group is left
+ * out of the work, and so needs nothing.
+ */
+async function planNode(
+  node: PoolNode,
+  input: JobInput,
+  works: readonly JobWork[],
+  { slot, slots }: { readonly slot: number; readonly slots: number },
+  signal: AbortSignal,
+): Promise<NodePlan> {
   const { address, name } = node;
-  if (groups === 0) return { address, name, groups, memory: undefined, fits: true, reason: '' };
-  const request = { architecture: input.model.architecture, compute: work.compute, workload: workloadOf(input, work, groups) };
+  const shares = works.map((work) => ({ work, kept: shareGroups(groupsOf(input, work), slots)[slot] ?? [] }));
+  const groups = shares[0]?.kept.length ?? 0;
+  let memory: MemoryPlan | undefined;
   try {
-    const { plan: memory } = await node.kernel.planSession(request, { timeoutMs: PLAN_TIMEOUT_MS, signal });
-    const fits = memory !== undefined && memory.engineBytes <= memory.availableBytes;
+    for (const { work, kept } of shares.filter((share) => share.kept.length > 0)) {
+      const request = { architecture: input.model.architecture, compute: work.compute, workload: workloadOf(input, work, kept) };
+      const { plan } = await node.kernel.planSession(request, { timeoutMs: PLAN_TIMEOUT_MS, signal });
+      if (plan !== undefined && plan.engineBytes > (memory?.engineBytes ?? 0)) memory = plan;
+    }
+    const fits = memory === undefined || memory.engineBytes <= memory.availableBytes;
     return { address, name, groups, memory, fits, reason: '' };
   } catch (error) {
     if (signal.aborted || !(error instanceof SecateurError)) throw error;

@@ -1,53 +1,96 @@
-import { SecateurError, type PlannedBlock } from '@secateur/core';
+import { assignGroups, SecateurError, type PlannedBlock } from '@secateur/core';
 import { Allocation } from '@secateur/proto/allocation';
 import type { JobSpec } from '@secateur/proto/job';
 import type { Compute, ShardDescriptor } from '@secateur/proto/model';
 import type { Workload } from '@secateur/proto/plan';
+import type { CalibrationGroup } from '@secateur/proto/statistics';
 import { describeLayout, type InputRequest, type JobInput } from './job-plan.js';
 
-/** What kind of work a job is, as far as plans need to know. */
+/** A part of a job that asks one kind of work of its nodes: to calibrate and prune, or to measure. */
 export interface JobWork {
-  readonly use: InputRequest['use'];
+  readonly use: 'calibrate' | 'measure';
   readonly compute: Compute;
   readonly allocation: Allocation;
   /** Share of the weights that are dropped. */
   readonly sparsity: number;
 }
 
-/** The work and the input of a job whose defaults are filled in. */
-export function workOf(kind: JobSpec['kind']): JobWork & Pick<InputRequest, 'model' | 'data'> {
+/** Measuring with products of a kind. */
+export function measuringWith(compute: Compute): JobWork {
+  return { use: 'measure', compute, sparsity: 0, allocation: Allocation.UNSPECIFIED };
+}
+
+/** What a job reads, and the kinds of work it consists of. Its defaults are filled in. */
+export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputRequest, 'allowedRoots'>; readonly works: readonly JobWork[] } {
   switch (kind?.$case) {
     case 'prune': {
-      const { model, calibration: data, compute, sparsity, options } = kind.value;
-      return { use: 'calibrate', model, data, compute, sparsity, allocation: options?.allocation ?? Allocation.TRIM };
+      const { model, calibration, compute, sparsity, options, evaluation: data } = kind.value;
+      const pruning: JobWork = { use: 'calibrate', compute, sparsity, allocation: options?.allocation ?? Allocation.TRIM };
+      if (data === undefined) return { input: { model, calibration, measurement: undefined }, works: [pruning] };
+      return { input: { model, calibration, measurement: { data, stride: 0, tasks: [] } }, works: [pruning, measuringWith(compute)] };
     }
     case 'evaluate': {
-      const { model, data, compute } = kind.value;
-      return { use: 'evaluate', model, data, compute, sparsity: 0, allocation: Allocation.UNSPECIFIED };
+      const { model, data, stride, tasks, compute } = kind.value;
+      return { input: { model, calibration: undefined, measurement: { data, stride, tasks } }, works: [measuringWith(compute)] };
     }
     case undefined:
       throw new SecateurError('INVALID_REQUEST', 'The spec has no kind; set prune or evaluate.');
   }
 }
 
-/** What a node with so many calibration groups will be asked to do. */
-export function workloadOf(input: JobInput, { use, allocation, sparsity }: JobWork, groups: number): Workload {
-  const { model, tokens } = input;
+/** The groups that a kind of work runs on. */
+export function groupsOf({ calibration, measurement }: JobInput, { use }: JobWork): readonly CalibrationGroup[] {
+  return (use === 'calibrate' ? calibration?.groups : measurement?.batches.map(({ group }) => group)) ?? [];
+}
+
+/** The groups of each of so many nodes that share them anew. */
+export function shareGroups(groups: readonly CalibrationGroup[], nodes: number): CalibrationGroup[][] {
+  const shares = assignGroups(
+    groups.map((_, position) => position),
+    new Array<number>(nodes).fill(0),
+  );
+  return shares.map((positions) => positions.map((position) => groups[position]!));
+}
+
+/** What a node that keeps these of the groups will be asked to do. */
+export function workloadOf(input: JobInput, work: JobWork, kept: readonly CalibrationGroup[]): Workload {
+  const { model, calibration } = input;
+  const { use, allocation, sparsity } = work;
+  const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(input, shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
   return {
     embedding: describeLayout(input, model.embedding),
     block: describeLayout(input, largest.shard),
-    head: use === 'evaluate' ? describeLayout(input, model.head) : undefined,
-    groups,
-    samplesPerGroup: Math.max(...input.groups.map(({ samples }) => samples)),
-    sequenceLength: tokens.sequenceLength,
-    allocationSamples: use === 'evaluate' ? 0 : tokens.samples,
+    head: use === 'measure' ? describeLayout(input, model.head) : undefined,
+    groups: kept.length,
+    samplesPerGroup: largestOf(all, ({ samples }) => samples),
+    sequenceLength: largestOf(all, ({ sequenceLength }) => sequenceLength),
+    tokens: countTokens(kept),
+    allocationSamples: use === 'calibrate' ? (calibration?.tokens.samples ?? 0) : 0,
     allocation,
     sparsity,
   };
 }
 
+/** The most that any of so many nodes will be asked to do. */
+export function largestWorkload(input: JobInput, work: JobWork, nodes: number): Workload {
+  const shares = shareGroups(groupsOf(input, work), nodes);
+  return workloadOf(
+    input,
+    work,
+    shares.reduce((found, share) => (countTokens(share) > countTokens(found) ? share : found)),
+  );
+}
+
+export function countTokens(groups: readonly CalibrationGroup[]): number {
+  return groups.reduce((sum, { samples, sequenceLength }) => sum + samples * sequenceLength, 0);
+}
+
 export function storedBytes({ tensors }: ShardDescriptor): number {
   return tensors.reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+function largestOf(groups: readonly CalibrationGroup[], sizeOf: (group: CalibrationGroup) => number): number {
+  return groups.reduce((largest, group) => Math.max(largest, sizeOf(group)), 0);
 }

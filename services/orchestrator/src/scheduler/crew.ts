@@ -25,7 +25,7 @@ export class Crew {
   constructor(
     private readonly pool: NodePool,
     /** What sessions are opened with when so many nodes share the work. */
-    private readonly contextFor: (nodes: number) => SessionContext,
+    private contextFor: (nodes: number) => SessionContext,
     private readonly maximumNodes: number,
     private readonly events: CrewEvents,
   ) {}
@@ -97,6 +97,12 @@ export class Crew {
     return [...this.reports.values()];
   }
 
+  /** Another part of the job begins, which asks other things of the nodes: their sessions end, and the next step opens new ones. */
+  async turnTo(contextFor: (nodes: number) => SessionContext): Promise<void> {
+    await this.close();
+    this.contextFor = contextFor;
+  }
+
   async close(): Promise<void> {
     await Promise.all([...this.members].map((member) => member.close()));
     this.members.clear();
@@ -111,15 +117,17 @@ export class Crew {
     const joiningLate = this.members.size > 0;
     const context = this.contextFor(this.members.size + candidates.length);
     for (const node of candidates) {
+      let known: NodeReport | undefined;
       try {
         const member = await NodeSession.open(node, context, signal);
         this.members.add(member);
+        known = this.reports.get(node.address);
         this.reports.set(node.address, {
           address: node.address,
           name: node.name,
           engine: node.description?.engine,
           lost: '',
-          plannedResidentBytes: member.plannedResidentBytes,
+          plannedResidentBytes: Math.max(known?.plannedResidentBytes ?? 0, member.plannedResidentBytes),
           peakResidentBytes: 0,
         });
       } catch (error) {
@@ -129,7 +137,7 @@ export class Crew {
         node.healthy = false;
         continue;
       }
-      this.events.onJoined(node);
+      if (known?.lost !== '') this.events.onJoined(node);
     }
   }
 

@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { SecateurError } from '@secateur/core';
-import type { AllocatedRows, AllocateRowsRequest, CollectStatisticsResponse, MaskDescriptor } from '@secateur/proto/kernel_service';
+import type {
+  AllocatedRows,
+  AllocateRowsRequest,
+  CollectStatisticsResponse,
+  MaskDescriptor,
+  MeasuredTokens,
+} from '@secateur/proto/kernel_service';
 import type { Architecture, Compute, ShardDescriptor } from '@secateur/proto/model';
 import type { Workload } from '@secateur/proto/plan';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
@@ -129,11 +135,12 @@ export class NodeSession {
 
   async measureLoss(
     shardId: string,
-    groupIndices: readonly number[],
+    groups: readonly { readonly groupIndex: number; readonly tokens: MeasuredTokens }[],
     onGroup: (groupIndex: number, losses: readonly number[]) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const request = { sessionId: this.sessionId, shardId, groupIndices: [...groupIndices] };
+    const groupIndices = groups.map(({ groupIndex }) => groupIndex);
+    const request = { sessionId: this.sessionId, shardId, groupIndices, tokens: groups.map(({ tokens }) => tokens) };
     for await (const { groupIndex, losses } of this.node.kernel.measureLoss(request, this.step(signal))) onGroup(groupIndex, losses);
   }
 
