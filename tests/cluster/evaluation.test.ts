@@ -38,12 +38,29 @@ const QUESTIONS = [
   { goal: 'call the men', choices: ['ring the bell', 'be very quiet'] },
 ];
 
-/** Writes token ids as the rows of a file. */
-async function writeIds(path: string, ids: readonly number[]): Promise<void> {
-  const header = Buffer.from(JSON.stringify({ input_ids: { dtype: 'I32', shape: [1, ids.length], data_offsets: [0, 4 * ids.length] } }));
+/** Writes token ids of equal length as the rows of a file. */
+async function writeIds(path: string, rows: readonly (readonly number[])[]): Promise<void> {
+  const shape = [rows.length, rows[0]?.length ?? 0];
+  const header = Buffer.from(JSON.stringify({ input_ids: { dtype: 'I32', shape, data_offsets: [0, 4 * rows.flat().length] } }));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(header.byteLength));
-  await writeFile(path, Buffer.concat([length, header, Buffer.from(Int32Array.from(ids).buffer)]));
+  await writeFile(path, Buffer.concat([length, header, Buffer.from(Int32Array.from(rows.flat()).buffer)]));
+}
+
+/** Log-likelihood of all tokens but the first of each sequence, measured as windows: those of one length by one job. */
+async function logLikelihoods(folder: string, sequences: readonly (readonly number[])[]): Promise<number[]> {
+  const result = new Array<number>(sequences.length);
+  for (const length of new Set(sequences.map((ids) => ids.length))) {
+    const places = sequences.flatMap((ids, place) => (ids.length === length ? [place] : []));
+    const path = join(folder, `${length}.safetensors`);
+    await writeIds(
+      path,
+      places.map((place) => sequences[place]!),
+    );
+    const { losses } = await measure({ data: TokenSource.fromPartial({ path }) });
+    for (const [row, place] of places.entries()) result[place] = -losses[row]! * (length - 1);
+  }
+  return result;
 }
 
 describe('tasks', () => {
@@ -51,25 +68,17 @@ describe('tasks', () => {
     withTemporaryFolder(async (folder) => {
       const tokenizer = await loadTokenizer(modelPath(MODEL));
       const encode = (text: string): number[] => [...tokenizer.encode(text, { addSpecialTokens: false })];
+      const contexts = QUESTIONS.map(({ goal }) => `Question: ${goal}\nAnswer:`);
+      const before = await logLikelihoods(folder, contexts.map(encode));
+      const whole = QUESTIONS.flatMap(({ choices }, index) => choices.map((choice) => encode(`${contexts[index]!} ${choice}`)));
+      const together = await logLikelihoods(folder, whole);
+      const ofChoices = QUESTIONS.map((_, index) => [0, 1].map((choice) => together[2 * index + choice]! - before[index]!));
+      const best = (values: readonly number[]): number => values.indexOf(Math.max(...values));
+      const likely = ofChoices.map(best);
+      const likelyPerByte = ofChoices.map((values, index) =>
+        best(values.map((value, choice) => value / QUESTIONS[index]!.choices[choice]!.length)),
+      );
       let files = 0;
-      /** Log-likelihood of all tokens but the first, of the sequence alone. */
-      const logLikelihood = async (ids: readonly number[]): Promise<number> => {
-        const path = join(folder, `${files++}.safetensors`);
-        await writeIds(path, ids);
-        const { losses } = await measure({ data: TokenSource.fromPartial({ path }) });
-        return -losses[0]! * (ids.length - 1);
-      };
-      const likely: number[] = [];
-      const likelyPerByte: number[] = [];
-      for (const { goal, choices } of QUESTIONS) {
-        const context = `Question: ${goal}\nAnswer:`;
-        const before = await logLikelihood(encode(context));
-        const ofChoices: number[] = [];
-        for (const choice of choices) ofChoices.push((await logLikelihood(encode(`${context} ${choice}`))) - before);
-        const best = (values: readonly number[]): number => values.indexOf(Math.max(...values));
-        likely.push(best(ofChoices));
-        likelyPerByte.push(best(ofChoices.map((value, index) => value / choices[index]!.length)));
-      }
       // Otherwise the two accuracies could be mixed up unnoticed.
       expect(likely).not.toEqual(likelyPerByte);
       const ask = async (labels: readonly number[], maximumNodes: number) => {
@@ -133,13 +142,19 @@ test('a stride scores each token of the text once, with the window before as its
     const strided = await measure({ data, stride: 8 });
     expect(strided).toMatchObject({ windows: 3, sequenceLength: 32, stride: 8 });
     // The loss of the last 8 tokens of a window is the difference of two whole windows.
-    const path = join(folder, 'ids.safetensors');
-    const lossOf = async (tokens: readonly number[]): Promise<number> => {
-      await writeIds(path, tokens);
-      return (await measure({ data: TokenSource.fromPartial({ path }) })).losses[0]! * (tokens.length - 1);
-    };
-    const sums = [await lossOf(ids.slice(0, 32))];
-    for (const start of [8, 16]) sums.push((await lossOf(ids.slice(start, start + 32))) - (await lossOf(ids.slice(start, start + 24))));
+    const [first, ...later] = (
+      await logLikelihoods(
+        folder,
+        [
+          [0, 32],
+          [8, 40],
+          [16, 48],
+          [8, 32],
+          [16, 40],
+        ].map(([start, end]) => ids.slice(start, end)),
+      )
+    ).map((value) => -value);
+    const sums = [first!, later[0]! - later[2]!, later[1]! - later[3]!];
     for (const [window, tokens] of [31, 8, 8].entries()) {
       expect(Math.abs(strided.losses[window]! * tokens - sums[window]!)).toBeLessThan(TOLERANCE * sums[0]!);
     }
@@ -149,11 +164,12 @@ test('a stride scores each token of the text once, with the window before as its
 
 describe('a prune job that measures', () => {
   const evaluation = TokenSource.fromPartial({ path: fixturePath('calibration', `${MODEL}-eval.safetensors`), samples: 9 });
+  const calibration = TokenSource.fromPartial({ path: fixturePath('calibration', `${MODEL}-calibration.safetensors`), samples: 16 });
 
   test('reports what evaluate jobs find before and after, and the same bytes', () =>
     withTemporaryFolder(async (folder) => {
       const output = join(folder, 'pruned');
-      const spec = pruneSpec(MODEL, output, { evaluation });
+      const spec = pruneSpec(MODEL, output, { calibration, evaluation });
       const report = await prune(cluster.client, 'measured', spec);
       const dense = await measure({ data: evaluation });
       const pruned = await measure({ model: output, data: evaluation });
@@ -162,7 +178,7 @@ describe('a prune job that measures', () => {
       expect(written.perplexity).toEqual(report.perplexity);
       expect(written.nodes).toHaveLength(2);
       const plain = join(folder, 'plain');
-      expect((await prune(cluster.client, 'unmeasured', pruneSpec(MODEL, plain))).perplexity).toBeUndefined();
+      expect((await prune(cluster.client, 'unmeasured', pruneSpec(MODEL, plain, { calibration }))).perplexity).toBeUndefined();
       expect(await readFile(join(output, 'model.safetensors'))).toEqual(await readFile(join(plain, 'model.safetensors')));
 
       const { exitCode, stdout } = await runCommand(['compare', output, join(plain, 'secateur.json'), '--json']);
@@ -191,7 +207,7 @@ describe('a prune job that measures', () => {
       const output = join(folder, 'pruned');
       const journal = join(`${output}.partial`, 'journal.jsonl');
       const { client } = cluster;
-      await client.createJob({ jobId: 'stopped', spec: pruneSpec(MODEL, output, { evaluation }) });
+      await client.createJob({ jobId: 'stopped', spec: pruneSpec(MODEL, output, { calibration, evaluation }) });
       const lines = async (): Promise<string[]> => (await readFile(journal, 'utf8').catch(() => '')).split('\n').slice(0, -1);
       await eventually(async () => (await lines()).length >= 3, 'a layer is finished');
       await client.cancelJob('stopped');
@@ -201,7 +217,7 @@ describe('a prune job that measures', () => {
       const [identity, dense, ...layers] = content;
       const { digest } = (JSON.parse(dense!) as { dense: { digest: string } }).dense;
       await writeFile(journal, [identity, JSON.stringify({ dense: { digest, perplexity: 7 } }), ...layers, ''].join('\n'));
-      const resumed = await prune(client, 'resumed', pruneSpec(MODEL, output, { evaluation }));
+      const resumed = await prune(client, 'resumed', pruneSpec(MODEL, output, { calibration, evaluation }));
       expect(resumed.resumedLayers).toBeGreaterThan(0);
       expect(resumed.perplexity?.dense).toBe(7);
       expect(resumed.perplexity?.pruned).toBeGreaterThan(10);
