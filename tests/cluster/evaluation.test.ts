@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { loadTokenizer } from '@secateur/checkpoint';
 import { Task, TaskSource, TokenSource, type EvaluateSpec, type JobSpec } from '@secateur/proto/job';
+import { Compute } from '@secateur/proto/model';
 import { Cluster } from '../support/cluster.js';
 import { runCommand } from '../support/command.js';
 import { evaluate, eventually, prune, pruneSpec } from '../support/jobs.js';
@@ -21,7 +22,7 @@ beforeAll(async () => {
 afterAll(() => cluster[Symbol.asyncDispose]());
 
 function evaluateJob(change: Partial<EvaluateSpec>, maximumNodes = 0): JobSpec {
-  const value = { model: modelPath(MODEL), data: undefined, compute: 0, stride: 0, tasks: [], ...change };
+  const value = { model: modelPath(MODEL), data: undefined, compute: Compute.UNSPECIFIED, stride: 0, tasks: [], ...change };
   return { kind: { $case: 'evaluate', value }, recordTrace: false, maximumNodes };
 }
 

@@ -28,6 +28,7 @@ export function pruneSpec(model: ModelName, output: string, changes: Partial<Pru
         pattern: Pattern.UNSTRUCTURED,
         compute: Compute.F32,
         calibration: { path: fixturePath('calibration', `${model}-calibration.safetensors`), samples: 128, sequenceLength: 256, seed: 0 },
+        evaluation: undefined,
         ...rest,
       },
     },

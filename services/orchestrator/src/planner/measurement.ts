@@ -23,7 +23,7 @@ export interface MeasurementSource {
   readonly tasks: readonly TaskSource[];
 }
 
-export interface MeasuredTask {
+interface MeasuredTask {
   readonly definition: TaskDefinition;
   readonly items: readonly MultipleChoiceItem[];
 }
