@@ -5,6 +5,11 @@ export { Checkpoint, openCheckpoint, type CheckpointFile, type ReadOptions, type
 export { CheckpointWriter, type CopyOptions } from './checkpoint/checkpoint-writer.js';
 export { inspectCheckpoint, type CheckpointSummary, type ProjectionSummary } from './checkpoint/inspect-checkpoint.js';
 export { scanTensors, type ScannedTensor, type ScanOptions } from './checkpoint/scan-tensors.js';
+export { applyMask } from './masks/apply-mask.js';
+export { applyMasks, type AppliedMasks } from './masks/apply-masks.js';
+export { compareMasks, type MaskComparison, type MaskOverlap } from './masks/compare-masks.js';
+export { exportMasks, type ExportedMasks, type MaskSummary } from './masks/export-masks.js';
+export { maskEntries } from './masks/packed-mask.js';
 export type { SafetensorsLayout, TensorLayout } from './safetensors/header.js';
 export { SafetensorsFileWriter, type SafetensorsEntry } from './safetensors/safetensors-file-writer.js';
 export { loadTokenizer, Tokenizer, type EncodeOptions } from './tokenizer/tokenizer.js';

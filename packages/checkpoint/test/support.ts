@@ -1,4 +1,4 @@
-import { mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -74,6 +74,51 @@ export async function writeShardedCheckpoint(folder: string): Promise<Map<string
   ]);
   for (const [name, content] of files) await writeFile(join(folder, name), content);
   return files;
+}
+
+/** Shapes of a model of one layer whose rows fill no whole bytes of a mask; the projections come first. */
+export const TINY_MODEL: Readonly<Record<string, readonly number[]>> = {
+  'model.layers.0.self_attn.q_proj.weight': [12, 12],
+  'model.layers.0.self_attn.k_proj.weight': [6, 12],
+  'model.layers.0.self_attn.v_proj.weight': [6, 12],
+  'model.layers.0.self_attn.o_proj.weight': [12, 12],
+  'model.layers.0.mlp.gate_proj.weight': [10, 12],
+  'model.layers.0.mlp.up_proj.weight': [10, 12],
+  'model.layers.0.mlp.down_proj.weight': [12, 10],
+  'model.layers.0.input_layernorm.weight': [12],
+  'model.layers.0.post_attention_layernorm.weight': [12],
+  'model.embed_tokens.weight': [5, 12],
+  'model.norm.weight': [12],
+};
+
+export const TINY_PROJECTIONS = Object.keys(TINY_MODEL).slice(0, 7);
+
+/** Writes TINY_MODEL with elements of two or four bytes, given in its order. */
+export async function writeTinyModel(folder: string, dtype: 'BF16' | 'F32', elements: Uint8Array): Promise<void> {
+  const config = {
+    model_type: 'llama',
+    hidden_size: 12,
+    intermediate_size: 10,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    vocab_size: 5,
+    max_position_embeddings: 8,
+    hidden_act: 'silu',
+    tie_word_embeddings: true,
+  };
+  let end = 0;
+  const header = Object.fromEntries(
+    Object.entries(TINY_MODEL).map(([name, shape]) => {
+      const start = end;
+      end += shape.reduce((product, size) => product * size, dtype === 'F32' ? 4 : 2);
+      return [name, { dtype, shape, data_offsets: [start, end] }];
+    }),
+  );
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, 'config.json'), JSON.stringify(config));
+  await writeFile(join(folder, 'tokenizer_config.json'), '{"tiny": true}');
+  await writeFile(join(folder, 'model.safetensors'), safetensorsBytes({ __metadata__: { format: 'pt' }, ...header }, elements));
 }
 
 /** Writes a checkpoint of one file with an empty config. */

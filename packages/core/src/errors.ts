@@ -45,7 +45,7 @@ export const ERROR_CATALOGUE = {
   INVALID_DATA: {
     status: 'INVALID_ARGUMENT',
     retryable: false,
-    description: 'Calibration or evaluation data is broken or too little.',
+    description: 'Calibration data, evaluation data or masks are broken, too little or of another model.',
   },
   PATH_NOT_ALLOWED: {
     status: 'INVALID_ARGUMENT',

@@ -4,7 +4,7 @@ import { SecateurError, throwIfCancelled } from '@secateur/core';
 import { withFileErrors } from '../files/file-errors.js';
 import { syncDirectory } from '../files/publish-directory.js';
 import { quote } from '../safetensors/json-reader.js';
-import { LayoutWriter, requireSpace } from '../safetensors/layout-writer.js';
+import { LayoutWriter, requireSpace, type WritePart } from '../safetensors/layout-writer.js';
 import type { Checkpoint } from './checkpoint.js';
 
 const COPY_BYTES = 4 << 20;
@@ -63,6 +63,11 @@ export class CheckpointWriter {
   /** Writes a whole tensor, once. */
   async writeTensor(name: string, bytes: Uint8Array): Promise<void> {
     await this.writerOf(name).write(name, bytes);
+  }
+
+  /** Writes a tensor whose bytes come in parts, once; it counts as written when `produce` has returned. */
+  async writeTensorInParts(name: string, produce: (writePart: WritePart) => Promise<void>): Promise<void> {
+    await this.writerOf(name).writeInParts(name, produce);
   }
 
   /** Bytes of a tensor that was written. */

@@ -22,6 +22,13 @@ export function elementBytes(dataType: DataType): number {
   return dataType === DataType.F32 ? 4 : 2;
 }
 
+/** Elements as their bit patterns. `bytes` must begin at a multiple of `bytesEach` (2 or 4) in its memory. */
+export function rawElements(bytes: Uint8Array, bytesEach: number): Uint16Array | Uint32Array {
+  return bytesEach === 2
+    ? new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 1)
+    : new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
+}
+
 /** Index of the first NaN or infinity, or -1. `bytes` must begin at a multiple of 4 in its memory and hold whole elements. */
 export function findNonFinite(bytes: Uint8Array, dataType: DataType): number {
   const bits = EXPONENT_BITS[dataType];

@@ -6,14 +6,7 @@ import { errorCode, toFileError, withFileErrors } from './file-errors.js';
 /** Gives a finished folder its name, all at once and durably; both must be on one file system. Refused when the name is taken. */
 export async function publishDirectory(partial: string, final: string): Promise<void> {
   await syncDirectory(partial);
-  const taken = await lstat(final).then(
-    () => true,
-    (error: unknown) => {
-      if (errorCode(error) === 'ENOENT') return false;
-      throw toFileError('publish', final, error);
-    },
-  );
-  if (taken) throw alreadyExists(final);
+  if (await isTaken(final)) throw alreadyExists(final);
   try {
     await rename(partial, final);
   } catch (error) {
@@ -21,6 +14,17 @@ export async function publishDirectory(partial: string, final: string): Promise<
     throw toFileError('publish', final, error);
   }
   await syncDirectory(dirname(final));
+}
+
+/** Whether anything has that name, even a broken link. */
+export async function isTaken(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return false;
+    throw toFileError('publish', path, error);
+  }
 }
 
 /** Makes the entries of a folder durable. */
@@ -35,6 +39,7 @@ export async function syncDirectory(path: string): Promise<void> {
   });
 }
 
-function alreadyExists(path: string): SecateurError {
-  return new SecateurError('ALREADY_EXISTS', `${path} exists; choose another output folder or remove it.`);
+/** The error of an output whose name is taken. */
+export function alreadyExists(path: string): SecateurError {
+  return new SecateurError('ALREADY_EXISTS', `${path} exists; choose another name for the output or remove it.`);
 }

@@ -6,6 +6,9 @@ import { OutputFile } from '../files/output-file.js';
 import type { SafetensorsLayout, TensorLayout } from './header.js';
 import { quote } from './json-reader.js';
 
+/** Writes bytes of a tensor from an offset inside it on. */
+export type WritePart = (bytes: Uint8Array, offset: number) => Promise<void>;
+
 /** Writes the tensors of one safetensors file whose layout is known, in any order, each exactly once. */
 export class LayoutWriter {
   private constructor(
@@ -70,10 +73,7 @@ export class LayoutWriter {
   }
 
   /** Writes a tensor whose bytes come in parts; it counts as written once `produce` has returned. */
-  async writeInParts(
-    name: string,
-    produce: (writePart: (bytes: Uint8Array, offset: number) => Promise<void>) => Promise<void>,
-  ): Promise<void> {
+  async writeInParts(name: string, produce: (writePart: WritePart) => Promise<void>): Promise<void> {
     const { fileOffset } = this.tensor(name);
     if (this.written.has(name)) throw new SecateurError('INTERNAL', `Tensor ${quote(name)} of ${this.path} was written twice.`);
     this.written.add(name);

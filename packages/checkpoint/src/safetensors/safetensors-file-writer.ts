@@ -1,4 +1,4 @@
-import { LayoutWriter } from './layout-writer.js';
+import { LayoutWriter, type WritePart } from './layout-writer.js';
 import { planSafetensorsLayout } from './header.js';
 
 /** A tensor of a file to be written. */
@@ -34,6 +34,11 @@ export class SafetensorsFileWriter {
   /** Writes a whole tensor, once. */
   async write(name: string, bytes: Uint8Array): Promise<void> {
     await this.writer.write(name, bytes);
+  }
+
+  /** Writes a tensor whose bytes come in parts, once; it counts as written when `produce` has returned. */
+  async writeInParts(name: string, produce: (writePart: WritePart) => Promise<void>): Promise<void> {
+    await this.writer.writeInParts(name, produce);
   }
 
   /** Makes what was written durable. */

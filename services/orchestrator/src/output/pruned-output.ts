@@ -1,14 +1,14 @@
 import { mkdir, readdir, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadHasher, SecateurError, type PlannedBlock } from '@secateur/core';
-import { CheckpointWriter, publishDirectory, SafetensorsFileWriter } from '@secateur/checkpoint';
+import { applyMask, CheckpointWriter, maskEntries, publishDirectory, SafetensorsFileWriter } from '@secateur/checkpoint';
 import { DataType, type ShardDescriptor } from '@secateur/proto/model';
 import type { Resources } from '../api/resources.js';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
 import { describeShard, type JobPlan } from '../planner/job-plan.js';
-import { applyMask } from './apply-mask.js';
 import { Journal, type DenseMeasurement, type FinishedLayer } from './journal.js';
 import { OutputLock } from './output-lock.js';
+import { sumDropped } from './sum-dropped.js';
 
 const REPORT_FILE = 'secateur.json';
 
@@ -36,7 +36,7 @@ export class PrunedOutput {
     const partial = `${directory}.partial`;
     const content = await reusableJournal(partial, directory, identity);
     const projections = plan.model.blocks.flatMap((block) => block.projections);
-    const maskEntries = projections.map(({ name, rows, columns }) => ({ name, dtype: 'U8', shape: [rows, Math.ceil(columns / 8)] }));
+    const masks = maskEntries(projections);
     const rowEntries = projections.map(({ name, rows }) => ({ name, dtype: 'F32', shape: [rows] }));
     const masksPath = join(partial, 'masks.safetensors');
     const rowsPath = join(partial, 'row_sparsities.safetensors');
@@ -49,7 +49,7 @@ export class PrunedOutput {
       const resuming = content !== undefined;
       const files = await openAll([
         resuming ? CheckpointWriter.resume(plan.checkpoint, partial, written) : CheckpointWriter.create(plan.checkpoint, partial),
-        resuming ? SafetensorsFileWriter.resume(masksPath, maskEntries, written) : SafetensorsFileWriter.create(masksPath, maskEntries),
+        resuming ? SafetensorsFileWriter.resume(masksPath, masks, written) : SafetensorsFileWriter.create(masksPath, masks),
         resuming ? SafetensorsFileWriter.resume(rowsPath, rowEntries, written) : SafetensorsFileWriter.create(rowsPath, rowEntries),
         Journal.begin(partial, { identity, dense: content?.dense, layers }),
       ]);
@@ -79,7 +79,8 @@ export class PrunedOutput {
       const { name, rows: rowCount, columns } = projection;
       const bytes = await this.plan.checkpoint.readTensor(name);
       const elementBytes = this.elementBytes(name);
-      const dropped = await applyMask(name, bytes, { rows: rowCount, columns, elementBytes }, mask, rows.droppedPerRow);
+      const droppedPerRow = await applyMask(name, bytes, { rows: rowCount, columns, elementBytes }, mask);
+      const dropped = sumDropped(name, droppedPerRow, rows.droppedPerRow);
       if (dropped !== rows.record?.dropped) {
         throw new SecateurError(
           'CORRUPT_DATA',

@@ -1,4 +1,6 @@
 import { SecateurError } from '@secateur/core';
+import { rawElements } from '../checkpoint/float-elements.js';
+import { maskRowBytes } from './packed-mask.js';
 
 /** Rows handled before other work gets a turn. */
 const SLICE_BYTES = 4 << 20;
@@ -6,40 +8,27 @@ const SLICE_BYTES = 4 << 20;
 /**
  * Sets dropped elements to +0 in place; all other bytes stay what they are.
  * `bytes`: row-major [rows, columns] of `elementBytes` (2 or 4) each. `mask`: rows bit-packed, least significant bit first, 1 = dropped.
- * `droppedPerRow`: int32 little-endian [rows]; a mask that contradicts it is CORRUPT_DATA naming the row. Returns the number dropped.
+ * Returns the number dropped in each row.
  */
 export async function applyMask(
   name: string,
-  bytes: Buffer,
+  bytes: Uint8Array,
   shape: { readonly rows: number; readonly columns: number; readonly elementBytes: number },
   mask: Uint8Array,
-  droppedPerRow: Uint8Array,
-): Promise<number> {
+): Promise<Int32Array> {
   const { rows, columns, elementBytes } = shape;
-  const maskRowBytes = Math.ceil(columns / 8);
   const rowBytes = columns * elementBytes;
-  if (bytes.byteLength !== rows * rowBytes || mask.byteLength !== rows * maskRowBytes || droppedPerRow.byteLength !== 4 * rows) {
+  if (bytes.byteLength !== rows * rowBytes || mask.byteLength !== rows * maskRowBytes(columns)) {
     throw new SecateurError('CORRUPT_DATA', `${name}: the mask does not have the shape of the weight.`);
   }
-  const elements =
-    elementBytes === 2
-      ? new Uint16Array(bytes.buffer, bytes.byteOffset, rows * columns)
-      : new Uint32Array(bytes.buffer, bytes.byteOffset, rows * columns);
-  const counts = new DataView(droppedPerRow.buffer, droppedPerRow.byteOffset, droppedPerRow.byteLength);
+  const elements = rawElements(bytes, elementBytes);
   const rowsPerSlice = Math.max(1, Math.floor(SLICE_BYTES / rowBytes));
-  let total = 0;
+  const dropped = new Int32Array(rows);
   for (let row = 0; row < rows; row++) {
     if (row > 0 && row % rowsPerSlice === 0) await new Promise(setImmediate);
-    const dropped = zeroRow(elements, row * columns, columns, mask, row * maskRowBytes);
-    if (dropped !== counts.getInt32(4 * row, true)) {
-      throw new SecateurError(
-        'CORRUPT_DATA',
-        `${name}: row ${row} of the mask drops ${dropped} weights, its record says ${counts.getInt32(4 * row, true)}.`,
-      );
-    }
-    total += dropped;
+    dropped[row] = zeroRow(elements, row * columns, columns, mask, row * maskRowBytes(columns));
   }
-  return total;
+  return dropped;
 }
 
 function zeroRow(elements: Uint16Array | Uint32Array, start: number, columns: number, mask: Uint8Array, maskStart: number): number {

@@ -17,7 +17,7 @@ const cases = fc
       .map((dropped): Case => ({ ...shape, dropped })),
   );
 
-function pack({ rows, columns, dropped }: Case): { mask: Uint8Array; counts: Uint8Array } {
+function pack({ rows, columns, dropped }: Case): { mask: Uint8Array; counts: Int32Array } {
   const rowBytes = Math.ceil(columns / 8);
   const mask = new Uint8Array(rows * rowBytes);
   const counts = new Int32Array(rows);
@@ -28,7 +28,7 @@ function pack({ rows, columns, dropped }: Case): { mask: Uint8Array; counts: Uin
     mask[row * rowBytes + (column >> 3)]! |= 1 << (column & 7);
     counts[row]! += 1;
   });
-  return { mask, counts: new Uint8Array(counts.buffer) };
+  return { mask, counts };
 }
 
 describe('applyMask', () => {
@@ -38,7 +38,7 @@ describe('applyMask', () => {
         const { rows, columns, elementBytes, dropped } = drawn;
         const { mask, counts } = pack(drawn);
         const bytes = Buffer.alloc(rows * columns * elementBytes, 0xab);
-        expect(await applyMask('w', bytes, { rows, columns, elementBytes }, mask, counts)).toBe(dropped.filter(Boolean).length);
+        expect(await applyMask('w', bytes, { rows, columns, elementBytes }, mask)).toEqual(counts);
         dropped.forEach((isDropped, index) => {
           const element = bytes.subarray(index * elementBytes, (index + 1) * elementBytes);
           expect(element.every((byte) => byte === (isDropped ? 0 : 0xab))).toBe(true);
@@ -46,18 +46,8 @@ describe('applyMask', () => {
       }),
     ));
 
-  test('names the row whose count contradicts the mask', async () => {
-    const bytes = Buffer.alloc(3 * 4 * 2, 1);
-    const counts = new Uint8Array(Int32Array.of(0, 2, 0).buffer);
-    await expect(applyMask('w', bytes, { rows: 3, columns: 4, elementBytes: 2 }, Uint8Array.of(0, 1, 0), counts)).rejects.toThrow(
-      /w: row 1 .* drops 1 .* says 2/,
-    );
-  });
-
   test('refuses a mask of another shape', async () => {
     const bytes = Buffer.alloc(2 * 9 * 2);
-    await expect(applyMask('w', bytes, { rows: 2, columns: 9, elementBytes: 2 }, new Uint8Array(2), new Uint8Array(8))).rejects.toThrow(
-      /shape/,
-    );
+    await expect(applyMask('w', bytes, { rows: 2, columns: 9, elementBytes: 2 }, new Uint8Array(2))).rejects.toThrow(/shape/);
   });
 });
