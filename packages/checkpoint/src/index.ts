@@ -3,7 +3,7 @@ export type { InputOptions } from './files/input-file.js';
 export { publishDirectory } from './files/publish-directory.js';
 export { Checkpoint, openCheckpoint, type CheckpointFile, type ReadOptions, type TensorEntry } from './checkpoint/checkpoint.js';
 export { CheckpointWriter, type CopyOptions } from './checkpoint/checkpoint-writer.js';
-export { inspectCheckpoint, type CheckpointSummary, type ProjectionSummary } from './checkpoint/inspect-checkpoint.js';
+export { inspectCheckpoint, type BlockSummary, type CheckpointSummary, type ProjectionSummary } from './checkpoint/inspect-checkpoint.js';
 export { scanTensors, type ScannedTensor, type ScanOptions } from './checkpoint/scan-tensors.js';
 export { applyMask } from './masks/apply-mask.js';
 export { applyMasks, type AppliedMasks } from './masks/apply-masks.js';

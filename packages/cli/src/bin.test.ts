@@ -2,28 +2,11 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, jest, test } from '@jest/globals';
+import { COMMAND, run } from '../test/run-command.js';
 
 // Processes start slowly on a busy machine.
 jest.setTimeout(60_000);
-
-const COMMAND = fileURLToPath(new URL('../bin/secateur.js', import.meta.url));
-
-interface Outcome {
-  readonly exitCode: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function run(...args: string[]): Promise<Outcome> {
-  const { NODE_OPTIONS: _jestOnly, ...environment } = process.env;
-  return new Promise((resolve) => {
-    const child = execFile(process.execPath, [COMMAND, ...args], { env: environment }, (_error, stdout, stderr) => {
-      resolve({ exitCode: child.exitCode, stdout, stderr });
-    });
-  });
-}
 
 const PRUNE = ['prune', '--model', 'no-model', '--out', 'no-folder/out', '--sparsity', '0.7', '--calibration', 'no-text.txt'];
 

@@ -46,6 +46,7 @@ export function createProgram(version: string): CheckedCommand {
   addEvaluate(program);
   addInspect(program);
   addCompare(program);
+  addMasks(program);
   addServe(program);
   addNode(program);
   addJobs(program);
@@ -170,7 +171,9 @@ function addEvaluate(program: CheckedCommand): void {
 function addInspect(program: CheckedCommand): void {
   program
     .command('inspect')
-    .description('Show what the projections of a checkpoint look like: zeros, dead rows and columns, NaN.')
+    .description(
+      'Show what the projections of a checkpoint look like: exact zeros, N:M patterns, dead rows and columns, NaN and infinities.',
+    )
     .argument('<dir>', 'folder of the checkpoint')
     .option('--json', 'print one JSON document on stdout')
     .example('secateur inspect pruned')
@@ -192,6 +195,48 @@ function addCompare(program: CheckedCommand): void {
       const { compare } = await import('./commands/compare.js');
       await compare(a, b, options);
     });
+}
+
+function addMasks(program: CheckedCommand): void {
+  const masks = program.command('masks').description('Take masks from a checkpoint, apply them to another one, compare them.');
+  const load = () => import('./commands/masks.js');
+  withQuietResult(
+    masks
+      .command('export')
+      .description('Write which weights of the projections of a checkpoint are exactly zero, in the format of masks.safetensors.')
+      .argument('<dir>', 'folder of the checkpoint')
+      .requiredOption('--out <file>', 'file to write; must not exist')
+      .example('secateur masks export pruned --out masks.safetensors'),
+  ).action(async (directory: string, options: ResultFlags & { out: string }) => (await load()).exportMasks(directory, options));
+  withQuietResult(
+    masks
+      .command('apply')
+      .description('Write a copy of a checkpoint in which the weights that masks drop are zero; everything else stays as it is.')
+      .requiredOption('--model <dir>', 'folder of the checkpoint')
+      .requiredOption('--masks <file>', 'masks of its projections, such as masks.safetensors of a pruned output')
+      .requiredOption('--out <dir>', 'folder to write; must not exist')
+      .example('secateur masks apply --model models/Qwen2.5-0.5B --masks pruned/masks.safetensors --out applied'),
+  ).action(async (options: ResultFlags & { model: string; masks: string; out: string }) => (await load()).applyMasks(options));
+  withQuietResult(
+    masks
+      .command('diff')
+      .description(
+        'Compare masks: what each drops and both drop. Agreement is, of the weights that either drops, the share that both drop. ' +
+          'Exit code 0 also when they differ.',
+      )
+      .argument('<a>', 'file of masks, folder with masks.safetensors, or folder of a checkpoint, whose exact zeros count as dropped')
+      .argument('<b>', 'what to compare it with')
+      .example('secateur masks diff pruned-trim pruned-uniform'),
+  ).action(async (a: string, b: string, options: ResultFlags) => (await load()).diffMasks(a, b, options));
+}
+
+interface ResultFlags {
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+function withQuietResult(command: CheckedCommand): CheckedCommand {
+  return command.option('--json', 'print one JSON document on stdout').option('--quiet', 'show no progress');
 }
 
 function addServe(program: CheckedCommand): void {

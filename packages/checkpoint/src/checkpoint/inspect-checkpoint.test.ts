@@ -5,6 +5,8 @@ import { modelPath, withTemporaryFolder } from '../../test/support.js';
 import { CheckpointWriter } from './checkpoint-writer.js';
 import { openCheckpoint } from './checkpoint.js';
 import { inspectCheckpoint } from './inspect-checkpoint.js';
+import { applyMasks } from '../masks/apply-masks.js';
+import { exportMasks } from '../masks/export-masks.js';
 
 describe('inspectCheckpoint', () => {
   test('counts every projection of a dense model', async () => {
@@ -18,8 +20,8 @@ describe('inspectCheckpoint', () => {
     expect(summary.weights).toBe(4 * (2 * 256 * 256 + 2 * 64 * 256 + 3 * 704 * 256));
     expect(summary.sparsity).toBe(summary.zeros / summary.weights);
     expect(summary.sparsity).toBeLessThan(1e-3);
-    for (const { nans, infinities, deadRows, deadColumns, minimum, maximum } of summary.projections) {
-      expect([nans, infinities, deadRows, deadColumns]).toEqual([0, 0, 0, 0]);
+    for (const { nans, infinities, deadRows, deadColumns, patterns, minimum, maximum } of summary.projections) {
+      expect([nans, infinities, deadRows, deadColumns, patterns]).toEqual([0, 0, 0, 0, []]);
       expect(minimum).toBeLessThan(0);
       expect(maximum).toBeGreaterThan(0);
     }
@@ -55,10 +57,34 @@ describe('inspectCheckpoint', () => {
         deadColumns: 1,
         nans: 1,
         infinities: 1,
+        patterns: [],
         minimum: -2,
         maximum: 1,
       });
       expect(summary.zeros).toBe(summary.projections.reduce((sum, { zeros }) => sum + zeros, 0));
+      expect(summary.zeros).toBe(summary.blocks.reduce((sum, { zeros }) => sum + zeros, 0));
+      expect(summary.weights).toBe(summary.blocks.reduce((sum, { weights }) => sum + weights, 0));
+      expect(summary.blocks[1]).toMatchObject({ block: 1, deadRows: 1, deadColumns: 1, nans: 1, infinities: 1, patterns: [] });
+      expect(summary.blocks[0]).toMatchObject({ block: 0, deadRows: 0, deadColumns: 0, nans: 0, infinities: 0 });
+    }));
+
+  test('tells which N:M patterns hold, of projections and of blocks', () =>
+    withTemporaryFolder(async (folder) => {
+      const masks = join(folder, 'masks.safetensors');
+      await exportMasks(modelPath('books-llama'), masks);
+      // Every byte is eight weights of a row: 0101 0101 is 2:4, 0000 1111 only 4:8.
+      const bytes = await readFile(masks);
+      const { byteLength } = bytes;
+      const dataStart = 8 + Number(bytes.readBigUInt64LE());
+      await writeFile(masks, bytes.fill(0b01010101, dataStart));
+      await applyMasks(modelPath('books-llama'), masks, join(folder, 'two'));
+      await writeFile(masks, bytes.fill(0b00001111, byteLength - 1));
+      await applyMasks(modelPath('books-llama'), masks, join(folder, 'four'));
+      const [two, four] = [await inspectCheckpoint(join(folder, 'two')), await inspectCheckpoint(join(folder, 'four'))];
+      expect(new Set(two.projections.map(({ patterns }) => patterns.join()))).toEqual(new Set(['2:4,4:8']));
+      const last = four.projections.filter(({ patterns }) => !patterns.includes('2:4'));
+      expect(last.map(({ patterns }) => patterns)).toEqual([['4:8']]);
+      for (const { block, patterns } of four.blocks) expect(patterns).toEqual(block === last[0]?.block ? ['4:8'] : ['2:4', '4:8']);
     }));
 
   test('tells its progress and stops when cancelled', async () => {

@@ -33,6 +33,11 @@ function scale(value: number, step: number, units: readonly string[]): string {
   return `${(value / step ** power).toFixed(power === 0 ? 0 : 1)} ${units[power] ?? ''}`;
 }
 
+/** The name of a weight as reports have it. */
+export function withoutWeight(name: string): string {
+  return name.replace(/\.weight$/, '');
+}
+
 export function formatCount(value: number): string {
   return value.toLocaleString('en-US');
 }

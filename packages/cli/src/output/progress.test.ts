@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { JobEvent } from '@secateur/proto/job';
-import { createLines } from './progress.js';
+import { createByteLines, createLines } from './progress.js';
 
 type Event = NonNullable<JobEvent['event']>;
 
@@ -27,4 +27,11 @@ test('one line for each thing people care about, none for every group', () => {
     'layer 2: 75.00 % zero, quality 0.9000 -> 0.9500, 1 min 5 s',
     'node node-0 lost (a:1): It is gone; its work goes to the others',
   ]);
+});
+
+test('one line for each tenth of the bytes', () => {
+  const lines: string[] = [];
+  const progress = createByteLines((line) => lines.push(line));
+  for (const done of [1, 204, 205, 300, 999, 2048]) progress.onProgress(done, 2048);
+  expect(lines).toEqual(['10 % of 2.0 KiB', '40 % of 2.0 KiB', '100 % of 2.0 KiB']);
 });

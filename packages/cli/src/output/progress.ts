@@ -1,6 +1,6 @@
 import type { JobEvent } from '@secateur/proto/job';
 import { SingleBar } from 'cli-progress';
-import { formatLayerLine, formatPlan, formatTimeLeft } from './format.js';
+import { formatBytes, formatLayerLine, formatPlan, formatTimeLeft } from './format.js';
 
 /** Shows how a job goes on. */
 export interface Progress {
@@ -9,6 +9,55 @@ export interface Progress {
 }
 
 const SILENT: Progress = { onEvent: () => undefined, stop: () => undefined };
+const SILENT_BYTES: ByteProgress = { onProgress: () => undefined, stop: () => undefined };
+
+/** Shows how far a work on so many bytes is. */
+export interface ByteProgress {
+  onProgress(doneBytes: number, totalBytes: number): void;
+  stop(): void;
+}
+
+/** A live bar on a terminal, a line for each tenth elsewhere, nothing when quiet. On stderr: stdout is for results. */
+export function createByteProgress(quiet: boolean): ByteProgress {
+  if (quiet) return SILENT_BYTES;
+  return process.stderr.isTTY ? createByteBar() : createByteLines((line) => process.stderr.write(`${line}\n`));
+}
+
+/** One line for each tenth of the work. */
+export function createByteLines(write: (line: string) => void): ByteProgress {
+  let tenths = 0;
+  return {
+    onProgress: (doneBytes, totalBytes) => {
+      const reached = Math.floor((10 * doneBytes) / totalBytes);
+      if (reached <= tenths) return;
+      tenths = reached;
+      write(`${10 * tenths} % of ${formatBytes(totalBytes)}`);
+    },
+    stop: () => undefined,
+  };
+}
+
+function createByteBar(): ByteProgress {
+  const bar = new SingleBar({
+    format: '{bar} {percentage} % of {of}  {left}',
+    stream: process.stderr,
+    hideCursor: true,
+    clearOnComplete: true,
+  });
+  const startedMs = performance.now();
+  return {
+    onProgress: (doneBytes, totalBytes) => {
+      const seconds = (performance.now() - startedMs) / 1000;
+      const payload = {
+        of: formatBytes(totalBytes),
+        left: formatTimeLeft({ seconds, finished: doneBytes, remaining: totalBytes - doneBytes }),
+      };
+      if (bar.isActive) bar.update(doneBytes, payload);
+      else bar.start(totalBytes, doneBytes, payload);
+    },
+    stop: () => bar.stop(),
+  };
+}
 
 /** A live bar on a terminal, plain lines elsewhere, nothing when quiet. On stderr: stdout is for results. */
 export function createProgress(quiet: boolean): Progress {
