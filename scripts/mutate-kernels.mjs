@@ -97,7 +97,11 @@ class KernelCheck {
 
   /** Kernels with a bug may run for ever. @param {string} source @returns {boolean} */
   passes(source) {
-    const libraries = ['test/cuda/libsecateur_kernels_on_host.a', 'test/emulator/libsecateur_cuda_on_host.a'];
+    const libraries = [
+      'test/cuda/libsecateur_kernels_on_host.a',
+      'test/emulator/libsecateur_cuda_on_host.a',
+      'src/cpu/allocation/libsecateur_allocation.a',
+    ];
     const linked = [...this.objects, ...libraries.map((name) => join(this.check.buildFolder, name))];
     const file = writeMutant(this.folder, source);
     if (!compiles([...this.check.options, '-x', 'c++', file, '-x', 'none', ...linked, '-o', this.program])) return false;

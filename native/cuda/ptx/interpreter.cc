@@ -566,10 +566,31 @@ class BlockRun {
       }
       return to.bytes == 4 ? bits_of(static_cast<float>(source)) : bits_of(static_cast<double>(source));
     }
-    if (to.kind != Kind::kFloat) fail(instruction, "a conversion to integers");
     const double source = from.bytes == 4 ? static_cast<double>(as_float(bits)) : as_double(bits);
-    const double saturated = instruction.mode == Mode::kSaturate ? (source > 0 ? std::min(source, 1.0) : 0.0) : source;
-    return to.bytes == 4 ? bits_of(static_cast<float>(saturated)) : bits_of(saturated);
+    const double result = rounded(instruction.mode, source);
+    if (to.kind != Kind::kFloat) return as_unsigned(instruction, result);
+    return to.bytes == 4 ? bits_of(static_cast<float>(result)) : bits_of(result);
+  }
+
+  static double rounded(Mode mode, double value) {
+    switch (mode) {
+      case Mode::kRoundDown:
+        return std::floor(value);
+      case Mode::kRoundToZero:
+        return std::trunc(value);
+      case Mode::kSaturate:
+        return value > 0 ? std::min(value, 1.0) : 0.0;
+      default:
+        return value;
+    }
+  }
+
+  // Of a whole number; what the type cannot hold becomes the nearest that it can, and NaN becomes 0.
+  std::uint64_t as_unsigned(const Instruction& instruction, double whole) const {
+    if (instruction.type.kind == Kind::kSigned) fail(instruction, "a conversion to signed integers");
+    if (!(whole > 0)) return 0;
+    const double end = std::ldexp(1.0, static_cast<int>(instruction.type.bytes) * 8);
+    return whole < end ? static_cast<std::uint64_t>(whole) : narrowed(~std::uint64_t{0}, instruction.type.bytes);
   }
 
   // Completes the warp operations of a warp whose lanes have all come; whether there was one.

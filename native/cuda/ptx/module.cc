@@ -82,7 +82,7 @@ const std::map<std::string_view, Form> kForms = {
     {"cp.async.cg.shared.global", {Opcode::kCopyAsync, {}, {}}},
     {"cp.async.commit_group", {Opcode::kCommitCopies, {}, {}}},
     {"cp.async.wait_group", {Opcode::kWaitCopies, {}, {}}},
-    {"cvt", {Opcode::kCvt, {"rn"}, {{"sat", Mode::kSaturate}}}},
+    {"cvt", {Opcode::kCvt, {"rn"}, {{"sat", Mode::kSaturate}, {"rmi", Mode::kRoundDown}, {"rzi", Mode::kRoundToZero}}}},
     {"cvta.to.global", {Opcode::kCvta, {}, {}}},
     {"div", {Opcode::kDiv, {"rn"}, {}}},
     {"ex2.approx.ftz", {Opcode::kEx2, {}, {}}},

@@ -73,6 +73,7 @@ enum class Mode : std::uint8_t {
   kHigh,
   kWide,
   kRoundDown,
+  kRoundToZero,
   kSaturate,
   kApproximate,
   kShiftAmount,

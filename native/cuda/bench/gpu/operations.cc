@@ -12,12 +12,12 @@
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/embedding.h"
 #include "cuda/kernels/gram_matrix.h"
-#include "cuda/kernels/look_up_points.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/kernels/normalization.h"
 #include "cuda/kernels/quality_curves.h"
 #include "cuda/kernels/rotary.h"
 #include "cuda/kernels/row_order.h"
+#include "cuda/kernels/search_step.h"
 
 namespace secateur::bench {
 namespace {
@@ -101,7 +101,12 @@ struct Operations::Memory {
         samples(on_device, shape.hidden * shape.samples),
         outputs(on_device, shape.hidden * shape.samples),
         points(on_device, shape.hidden * (shape.hidden + 1)),
-        found(on_device, shape.hidden),
+        sparsities(on_device, shape.hidden),
+        best_sparsities(on_device, shape.hidden),
+        output_products(on_device, shape.hidden),
+        row_qualities(on_device, shape.hidden),
+        moves(on_device, shape.hidden),
+        qualities(on_device, 2),
         counts(on_device, shape.hidden),
         mask(on_device, shape.hidden * ((shape.hidden + 7) / 8)),
         flag(on_device, 1) {
@@ -115,6 +120,7 @@ struct Operations::Memory {
     log_sums.fill([](std::size_t) { return 0.0; });
     sums.fill([](std::size_t) { return 0.0; });
     flag.fill([](std::size_t) { return 0U; });
+    sparsities.fill([](std::size_t) { return 0.5F; });
     orders.fill([&](std::size_t i) { return static_cast<std::uint32_t>(i % shape.hidden); });
     counts.fill([&](std::size_t i) { return static_cast<std::int32_t>(i * 31 % (shape.hidden + 1)); });
     mask.fill([](std::size_t i) { return static_cast<std::uint8_t>(i * 37); });
@@ -131,7 +137,10 @@ struct Operations::Memory {
   Array<std::uint32_t> order_scratch[3];
   Array<std::uint32_t> orders;
   Array<float> samples, outputs;
-  Array<gpu::CurvePoint> points, found;
+  Array<gpu::CurvePoint> points;
+  Array<float> sparsities, best_sparsities;
+  Array<gpu::OutputProducts> output_products;
+  Array<double> row_qualities, moves, qualities;
   Array<std::int32_t> counts;
   Array<std::uint8_t> mask;
   Array<unsigned> flag;
@@ -264,8 +273,18 @@ void Operations::add_allocation(const BlockShape& shape) {
                                     nullptr, m.points.data(), m.sums.data()},
                                    stream);
       });
-  add("look-up of points", Arithmetic::kF32, 0, as_double(rows) * (32 + sizeof(gpu::CurvePoint) + 4), [=, &m](cudaStream_t stream) {
-    return gpu::look_up_points(m.points.data(), m.counts.data(), rows, columns, m.found.data(), stream);
+  const gpu::DeviceCandidate candidate{m.sparsities.data(), m.output_products.data(), m.row_qualities.data()};
+  constexpr double kMeasured = sizeof(gpu::OutputProducts) + kF64;
+  // A point is in a sector of its own.
+  add("measuring a candidate", Arithmetic::kF64, 20 * as_double(rows), as_double(rows) * (32 + kF32 + kF64 + kMeasured),
+      [=, &m](cudaStream_t stream) {
+        return gpu::measure_rows({rows, columns, m.points.data(), m.sums.data()}, candidate, stream);
+      });
+  // The additions come one after the other, whatever the device could do at once.
+  add("moving sparsities", Arithmetic::kF64, 10 * as_double(rows), as_double(rows) * (kMeasured + 2 * kF32), [=, &m](cudaStream_t stream) {
+    return gpu::move_rows({rows, 0.5F, 0.01, candidate, m.qualities.data(), true, m.qualities.data() + 1, m.best_sparsities.data(),
+                           m.moves.data(), m.sparsities.data()},
+                          stream);
   });
   add("packing a mask", Arithmetic::kF32, 0, entries * 4 + entries / 8,
       [=, &m](cudaStream_t stream) { return gpu::pack_mask(m.orders.data(), m.counts.data(), rows, columns, m.mask.data(), stream); });

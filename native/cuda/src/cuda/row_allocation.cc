@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "cpu/allocation/checked_input.h"
 #include "cpu/allocation/search.h"
+#include "cpu/allocation/search_arithmetic.h"
+#include "cuda/device_runs.h"
 #include "cuda/kernels/elementwise.h"
-#include "cuda/kernels/look_up_points.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/kernels/matrix_product_f32.h"
 #include "cuda/kernels/quality_curves.h"
@@ -19,8 +18,6 @@
 namespace secateur::gpu {
 
 namespace {
-
-using allocation::OutputProducts;
 
 // Of the scratch memory for sorting some rows at a time.
 constexpr std::size_t kScratchBytes = std::size_t{256} << 20;
@@ -67,7 +64,7 @@ std::vector<float> transpose_inputs(const AllocationInput& input) {
 struct SweptRows {
   DeviceBuffer<std::uint32_t> orders;
   DeviceBuffer<CurvePoint> points;
-  std::vector<double> dense_squared_norms;
+  DeviceBuffer<double> dense_squared_norms;
 };
 
 // Of the scratch memory for sweeping one row.
@@ -81,50 +78,6 @@ std::size_t sweep_step(std::size_t rows, std::size_t columns, std::size_t sample
   return std::clamp<std::size_t>(kScratchBytes / sweep_bytes_per_row(columns, samples), 1, rows);
 }
 
-// Reads the points of the counts a step asks for, one per row.
-class CurveReader {
- public:
-  CurveReader(const SweptRows& rows, std::size_t columns, MemoryBudget& budget, const Stream& stream, Timeline& timeline,
-              CallContext& context)
-      : rows_(rows),
-        columns_(columns),
-        stream_(stream),
-        timeline_(timeline),
-        context_(context),
-        counts_(budget, size(), "counts of dropped weights"),
-        found_(budget, size(), "points of quality curves"),
-        counts_on_host_(size()),
-        found_on_host_(size()) {}
-
-  void operator()(std::span<const std::size_t> counts, std::span<OutputProducts> products) {
-    std::ranges::transform(counts, counts_on_host_.data(), [](std::size_t count) { return static_cast<std::int32_t>(count); });
-    timeline_.begin("search", 0, static_cast<double>(size() * (sizeof(std::int32_t) + 2 * sizeof(CurvePoint))));
-    check(cudaMemcpyAsync(counts_.data(), counts_on_host_.data(), size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
-          "uploading counts of dropped weights");
-    check(look_up_points(rows_.points.data(), counts_.data(), size(), columns_, found_.data(), stream_.get()), "looking up quality curves");
-    check(cudaMemcpyAsync(found_on_host_.data(), found_.data(), size() * sizeof(CurvePoint), cudaMemcpyDeviceToHost, stream_.get()),
-          "reading quality curves");
-    timeline_.finish(context_, "Looking up quality curves");
-    for (std::size_t row = 0; row < size(); ++row) {
-      const CurvePoint point = found_on_host_.data()[row];
-      products[row] = allocation::products_at({.aligned = point.aligned, .residual = point.residual}, rows_.dense_squared_norms[row]);
-    }
-  }
-
- private:
-  std::size_t size() const { return rows_.dense_squared_norms.size(); }
-
-  const SweptRows& rows_;
-  std::size_t columns_;
-  const Stream& stream_;
-  Timeline& timeline_;
-  CallContext& context_;
-  DeviceBuffer<std::int32_t> counts_;
-  DeviceBuffer<CurvePoint> found_;
-  PinnedBuffer<std::int32_t> counts_on_host_;
-  PinnedBuffer<CurvePoint> found_on_host_;
-};
-
 SweptRows sweep_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, MemoryBudget& budget,
                      const Stream& stream, Timeline& timeline, CallContext& context) {
   const std::size_t rows = input.rows;
@@ -136,7 +89,7 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
 
   SweptRows swept{.orders = {budget, rows * columns, "the order of the weights"},
                   .points = {budget, rows * (columns + 1), "quality curves"},
-                  .dense_squared_norms = std::vector<double>(rows)};
+                  .dense_squared_norms = {budget, rows, "norms of dense outputs"}};
   DeviceBuffer<float> device_scales(budget, scales.size(), "scores");
   DeviceBuffer<float> device_inputs(budget, inputs.size(), "inputs of the last tokens");
   DeviceBuffer<float> device_last(budget, inputs.size(), "inputs of the last tokens");
@@ -153,7 +106,6 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
   DeviceBuffer<std::uint32_t> other_orders(budget, step * columns, "scratch of an allocation");
   DeviceBuffer<float> outputs(budget, step * input.samples, "dense outputs");
   DeviceBuffer<CurveSums> sums(budget, panels ? step * (columns + 1) : 0, "scratch of an allocation");
-  DeviceBuffer<double> norms(budget, rows, "norms of dense outputs");
   for (std::size_t first = 0; first < rows; first += step) {
     context.check();
     const std::size_t count = std::min(step, rows - first);
@@ -170,62 +122,49 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
           "dense outputs");
     timeline.begin("curves", 6 * values * static_cast<double>(input.samples), 4 * values * static_cast<double>(input.samples));
     check(quality_curves({count, columns, input.samples, part, orders, device_inputs.data(), outputs.data(), sums.data(),
-                          swept.points.data() + first * (columns + 1), norms.data() + first},
+                          swept.points.data() + first * (columns + 1), swept.dense_squared_norms.data() + first},
                          stream.get()),
           "quality curves");
     timeline.finish(context, "Sweeping quality curves");
   }
-  check(cudaMemcpyAsync(swept.dense_squared_norms.data(), norms.data(), rows * sizeof(double), cudaMemcpyDeviceToHost, stream.get()),
+  std::vector<double> norms(rows);
+  check(cudaMemcpyAsync(norms.data(), swept.dense_squared_norms.data(), rows * sizeof(double), cudaMemcpyDeviceToHost, stream.get()),
         "reading norms of dense outputs");
   stream.synchronize("Reading norms of dense outputs");
-  for (std::size_t row = 0; row < rows; ++row) {
-    if (!std::isfinite(swept.dense_squared_norms[row])) {
-      throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(row) + " is too large for float32.");
-    }
+  const auto bad = std::ranges::find_if(norms, [](double norm) { return !std::isfinite(norm); });
+  if (bad != norms.end()) {
+    throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(bad - norms.begin()) + " is too large for float32.");
   }
   return swept;
 }
 
-AllocatedRows spread_uniformly(const AllocationInput& input, const allocation::LookUp& look_up, float target) {
-  const std::vector<std::size_t> counts(input.rows, allocation::dropped_count(input.columns, target));
-  std::vector<OutputProducts> products(input.rows);
-  look_up(counts, products);
-  OutputProducts layer;
-  std::vector<double> row_qualities(input.rows);
-  for (std::size_t row = 0; row < input.rows; ++row) {
-    layer.add(products[row]);
-    row_qualities[row] = allocation::cosine(products[row]);
-  }
-  AllocatedRows result;
-  result.baseline_quality = result.best_quality = allocation::cosine(layer);
-  result.variance_before = result.variance_after = allocation::variance(row_qualities);
-  result.row_sparsities.assign(input.rows, target);
-  result.steps.push_back({.learning_rate = 0, .step = 0, .quality = result.baseline_quality});
-  return result;
+AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& input, const AllocationOptions& options, MemoryBudget& budget,
+                                const Stream& stream, Timeline& timeline, CallContext& context) {
+  const float target = allocation::target_of(input);
+  DeviceRuns runs({input.rows, input.columns, rows.points.data(), rows.dense_squared_norms.data()}, target, budget, stream, timeline,
+                  context);
+  return options.allocation == Allocation::kTrim ? allocation::search_rows(runs, target, options)
+                                                 : allocation::keep_uniform(runs.measure_uniform());
 }
 
 }  // namespace
 
 std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
-  const std::uint64_t swept = rows * columns * sizeof(std::uint32_t) + rows * (columns + 1) * sizeof(CurvePoint);
-  const std::uint64_t sweep = columns * sizeof(float) + 2 * columns * samples * sizeof(float) + rows * sizeof(double) +
+  const std::uint64_t swept = rows * (columns * sizeof(std::uint32_t) + (columns + 1) * sizeof(CurvePoint) + sizeof(double));
+  const std::uint64_t sweep = columns * sizeof(float) + 2 * columns * samples * sizeof(float) +
                               sweep_step(rows, columns, samples) * sweep_bytes_per_row(columns, samples);
-  const std::uint64_t search = rows * (2 * sizeof(std::int32_t) + sizeof(CurvePoint)) + rows * ((columns + 7) / 8);
-  return swept + std::max(sweep, search);
+  const std::uint64_t mask = rows * (sizeof(std::int32_t) + (columns + 7) / 8);
+  return swept + std::max({sweep, DeviceRuns::bytes(rows), mask});
 }
 
 AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, MemoryBudget& budget,
                             const Stream& stream, Timeline& timeline, CallContext& context) {
   allocation::require_valid(input, options);
-  const float target = allocation::target_of(input);
   const std::size_t rows = input.rows;
   const std::size_t columns = input.columns;
   const SweptRows swept = sweep_rows(input, weights, options, budget, stream, timeline, context);
-  CurveReader reader(swept, columns, budget, stream, timeline, context);
-  const allocation::LookUp look_up = std::ref(reader);
 
-  AllocatedRows result = options.allocation == Allocation::kTrim ? allocation::search_rows(rows, columns, look_up, target, options, context)
-                                                                 : spread_uniformly(input, look_up, target);
+  AllocatedRows result = choose_sparsities(swept, input, options, budget, stream, timeline, context);
   result.dropped_per_row.resize(rows);
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t count = allocation::dropped_count(columns, result.row_sparsities[row]);

@@ -1,5 +1,5 @@
-// Row allocation on the GPU: order, dense outputs and quality curves stay there; the search reads the points it asks for, one per row and
-// step, and runs on the host by the same code as the CPU's, so that equal curves make equal decisions.
+// Row allocation on the GPU: order, dense outputs and quality curves stay there, and so do the steps of the search; the host reads their
+// qualities and decides by the same code as for the CPU.
 #pragma once
 
 #include "cuda/device_buffer.h"

@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <limits>
 #include <vector>
 
 #include "allocation/fixtures.h"
@@ -40,8 +39,9 @@ struct Projection {
   AllocationInput input;
 };
 
+// With just the memory that is planned.
 AllocatedRows allocate_on_device(const AllocationInput& input, const AllocationOptions& options) {
-  MemoryBudget budget(std::numeric_limits<std::uint64_t>::max());
+  MemoryBudget budget(gpu::allocation_bytes(input.rows, input.columns, input.samples));
   gpu::Stream stream;
   gpu::Timeline timeline(stream);
   CallContext context;

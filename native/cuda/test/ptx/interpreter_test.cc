@@ -69,6 +69,22 @@ TEST_CASE("the interpreter runs what it knows") {
   CHECK(values[63] == 683);
 }
 
+TEST_CASE("the interpreter rounds float32 values to whole numbers") {
+  std::vector<std::uint32_t> values(64);
+  const auto converted = [&](const std::string& value) {
+    const std::string code = "\tmov.f32 %f1, " + value + ";\n\tcvt.rmi.f32.f32 %f2, %f1;\n\tcvt.rzi.s64.f32 %rd2, %f2;\n";
+    CHECK(contains(run(code, values), "a conversion to signed integers"));
+    CHECK(run("\tmov.f32 %f1, " + value + ";\n\tcvt.rzi.u32.f32 %r3, %f1;\n\tst.global.u32 [%rd1], %r3;\n", values) == "");
+    return values[0];
+  };
+  CHECK(converted("0f40700000") == 3);           // 3.75
+  CHECK(converted("0fC0700000") == 0);           // -3.75
+  CHECK(converted("0f7FC00000") == 0);           // NaN
+  CHECK(converted("0f501502F9") == 0xffffffff);  // 1e10
+  CHECK(run("\tmov.f32 %f1, 0fC0700000;\n\tcvt.rmi.f32.f32 %f2, %f1;\n\tst.global.f32 [%rd1], %f2;\n", values) == "");
+  CHECK(values[0] == 0xc0800000);  // -4
+}
+
 TEST_CASE("the interpreter names what it does not know") {
   std::vector<std::uint32_t> values(64);
   CHECK(contains(run("\tfrobnicate.u32 %r3, %r1;", values), "PTX line 16: unknown instruction frobnicate.u32"));

@@ -5,14 +5,17 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "checked_input.h"
 #include "cpu/gemm.h"
 #include "curves.h"
+#include "host_runs.h"
 #include "mask_rules.h"
 #include "masked_quality.h"
 #include "row_order.h"
 #include "search.h"
+#include "search_arithmetic.h"
 #include "secateur/error.h"
 #include "secateur/thread_pool.h"
 
@@ -254,11 +257,12 @@ class RowAllocator {
   AllocatedRows search() {
     QualityCurves curves(input_.rows, inputs_, paths_);
     start_rows([&](std::size_t row, const void* sum, const SumProducts& products) { curves.start_row(row, sum, products); });
-    const auto look_up = [&](std::span<const std::size_t> counts, std::span<OutputProducts> products) {
+    const LookUp look_up = [&](std::span<const std::size_t> counts, std::span<OutputProducts> products) {
       ensure_swept(curves, counts);
       for (std::size_t row = 0; row < input_.rows; ++row) products[row] = curves.at(row, counts[row]);
     };
-    return search_rows(input_.rows, input_.columns, look_up, target_, options_, context_);
+    HostRuns runs(input_.rows, input_.columns, look_up, target_, context_);
+    return search_rows(runs, target_, options_);
   }
 
   AllocatedRows spread_uniformly() {
@@ -269,18 +273,9 @@ class RowAllocator {
       products[row] = products_at(point_at(paths_.start_side(), a, b, dense_squared_norm), dense_squared_norm);
     });
 
-    OutputProducts layer;
-    std::vector<double> row_qualities(input_.rows);
-    for (std::size_t row = 0; row < input_.rows; ++row) {
-      layer.add(products[row]);
-      row_qualities[row] = cosine(products[row]);
-    }
-    AllocatedRows result;
-    result.baseline_quality = result.best_quality = cosine(layer);
-    result.variance_before = result.variance_after = variance(row_qualities);
-    result.row_sparsities.assign(input_.rows, target_);
-    result.steps.push_back({.learning_rate = 0, .step = 0, .quality = result.baseline_quality});
-    return result;
+    Candidate uniform{.sparsities = std::vector<float>(input_.rows, target_), .row_qualities = {}};
+    measure(uniform, products);
+    return keep_uniform(std::move(uniform));
   }
 
   void make_mask(AllocatedRows& result) {

@@ -10,7 +10,7 @@
 
 #include "checked_input.h"
 #include "row_order.h"
-#include "search.h"
+#include "search_arithmetic.h"
 #include "secateur/error.h"
 #include "secateur/thread_pool.h"
 

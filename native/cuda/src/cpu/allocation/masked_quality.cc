@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "candidate.h"
 #include "cpu/gemm.h"
 #include "quality.h"
-#include "search.h"
 #include "secateur/error.h"
 #include "secateur/thread_pool.h"
 

@@ -1,8 +1,9 @@
-// How good the pruned output of a row or of the whole projection is.
+// How good the pruned output of a row or of the whole projection is. On the CPU and in CUDA kernels.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
+
+#include "host_device.h"
 
 namespace secateur::allocation {
 
@@ -14,7 +15,7 @@ struct CurvePoint {
   float residual;
 };
 
-inline double point_unit(double dense_squared_norm) { return dense_squared_norm > 0 ? dense_squared_norm : 1; }
+SECATEUR_HOST_DEVICE inline double point_unit(double dense_squared_norm) { return dense_squared_norm > 0 ? dense_squared_norm : 1; }
 
 // The three numbers that the metrics are made of; those of a projection are the sums over its rows.
 struct OutputProducts {
@@ -29,18 +30,22 @@ struct OutputProducts {
   }
 };
 
-inline OutputProducts products_at(CurvePoint point, double dense_squared_norm) {
+SECATEUR_HOST_DEVICE inline OutputProducts products_at(CurvePoint point, double dense_squared_norm) {
   const double unit = point_unit(dense_squared_norm);
   const double aligned = static_cast<double>(point.aligned);
-  return {.inner_product = unit * aligned,
-          .dense_squared_norm = dense_squared_norm,
-          .pruned_squared_norm = unit * (aligned * aligned + static_cast<double>(point.residual))};
+  OutputProducts products;
+  products.inner_product = rounded_product(unit, aligned);
+  products.dense_squared_norm = dense_squared_norm;
+  products.pruned_squared_norm = rounded_product(unit, rounded_product(aligned, aligned) + static_cast<double>(point.residual));
+  return products;
 }
 
-inline double cosine(const OutputProducts& products) {
+SECATEUR_HOST_DEVICE inline double cosine(const OutputProducts& products) {
   constexpr double kEpsilon = 1e-8;
   const double norms = (std::sqrt(products.dense_squared_norm) + kEpsilon) * (std::sqrt(products.pruned_squared_norm) + kEpsilon);
-  return std::clamp(products.inner_product / norms, -1.0, 1.0);
+  const double ratio = products.inner_product / norms;
+  if (ratio < -1) return -1;
+  return ratio > 1 ? 1 : ratio;
 }
 
 }  // namespace secateur::allocation

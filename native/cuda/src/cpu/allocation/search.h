@@ -1,30 +1,34 @@
-// TRIM's search for the sparsity of each row (arXiv 2505.16743), on quality curves instead of masked products.
+// TRIM's search for the sparsity of each row (arXiv 2505.16743): which learning rates are tried and which step wins. Every backend decides
+// by this; how the steps are computed is its own.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <functional>
-#include <optional>
 #include <span>
-#include <vector>
 
-#include "quality.h"
+#include "candidate.h"
 #include "secateur/allocation.h"
-#include "secateur/call_context.h"
 
 namespace secateur::allocation {
 
-// floor(float32(columns) * sparsity), at least 0 and at most columns.
-std::size_t dropped_count(std::size_t columns, float sparsity);
+// Computes runs: steps at one learning rate that begin with every row at the target.
+class SearchRuns {
+ public:
+  SearchRuns() = default;
+  virtual ~SearchRuns() = default;
+  SearchRuns(const SearchRuns&) = delete;
+  SearchRuns& operator=(const SearchRuns&) = delete;
 
-// Unbiased; 0 for less than two values.
-double variance(std::span<const double> values);
-
-// Sets products[row] to those of row `row` with counts[row] weights dropped.
-using LookUp = std::function<void(std::span<const std::size_t> counts, std::span<OutputProducts> products)>;
+  // Of every row at the target. Called once, before anything else.
+  virtual Candidate measure_uniform() = 0;
+  // Sets the quality after each step of a run.
+  virtual void run(double learning_rate, std::span<double> qualities) = 0;
+  // The candidate of highest quality that was measured so far; of equal ones the first.
+  virtual Candidate best() = 0;
+};
 
 // What is dropped, and the mask, are left to the caller.
-AllocatedRows search_rows(std::size_t rows, std::size_t columns, const LookUp& look_up, float target, const AllocationOptions& options,
-                          CallContext& context);
+AllocatedRows search_rows(SearchRuns& runs, float target, const AllocationOptions& options);
+
+// The result without a search; as above.
+AllocatedRows keep_uniform(Candidate uniform);
 
 }  // namespace secateur::allocation

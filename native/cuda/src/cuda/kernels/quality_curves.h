@@ -1,9 +1,10 @@
-// Quality curves of rows: the same points as the CPU's (src/cpu/allocation/quality.h), in float64 up to the stored values.
+// Quality curves of rows: the same points as the CPU's, in float64 up to the stored values.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/allocation/quality.h"
 #include "cuda/gpu.h"
 
 namespace secateur::gpu {
@@ -11,10 +12,7 @@ namespace secateur::gpu {
 // More samples than this are swept in panels of as many.
 inline constexpr std::size_t kCurvePanelSamples = 1024;
 
-struct CurvePoint {
-  float aligned;
-  float residual;
-};
+using allocation::CurvePoint;
 
 // Of the part of an output that some weights make: its inner product with the dense output and its squared norm.
 struct CurveSums {

@@ -1,0 +1,104 @@
+#include "cuda/device_runs.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace secateur::gpu {
+
+namespace {
+
+// Steps that are queued before the host waits, so that a call with many of them can be cancelled.
+constexpr std::size_t kStepsAtOnce = 128;
+
+constexpr const char* kPurpose = "the search of an allocation";
+
+template <class T>
+void download(const T* from, std::span<T> to, const Stream& stream) {
+  check(cudaMemcpyAsync(to.data(), from, to.size_bytes(), cudaMemcpyDeviceToHost, stream.get()), "reading a search");
+}
+
+}  // namespace
+
+DeviceRuns::CandidateBuffers::CandidateBuffers(MemoryBudget& budget, std::size_t rows)
+    : sparsities(budget, rows, kPurpose), products(budget, rows, kPurpose), row_qualities(budget, rows, kPurpose) {}
+
+std::uint64_t DeviceRuns::bytes(std::size_t rows) {
+  const std::uint64_t candidate = sizeof(float) + sizeof(OutputProducts) + sizeof(double);
+  return rows * (2 * candidate + sizeof(float) + sizeof(double)) + (kStepsAtOnce + 1) * sizeof(double);
+}
+
+DeviceRuns::DeviceRuns(const RowCurves& curves, float target, MemoryBudget& budget, const Stream& stream, Timeline& timeline,
+                       CallContext& context)
+    : curves_(curves),
+      target_(target),
+      stream_(stream),
+      timeline_(timeline),
+      context_(context),
+      uniform_(budget, curves.rows),
+      current_(budget, curves.rows),
+      best_sparsities_(budget, curves.rows, kPurpose),
+      best_quality_(budget, 1, kPurpose),
+      moves_(budget, curves.rows, kPurpose),
+      qualities_(budget, kStepsAtOnce, kPurpose) {}
+
+allocation::Candidate DeviceRuns::measure_uniform() {
+  allocation::Candidate uniform{.sparsities = std::vector<float>(curves_.rows, target_),
+                                .row_qualities = std::vector<double>(curves_.rows)};
+  begin_phase(1);
+  check(cudaMemcpyAsync(uniform_.sparsities.data(), uniform.sparsities.data(), curves_.rows * sizeof(float), cudaMemcpyHostToDevice,
+                        stream_.get()),
+        "uploading sparsities");
+  measure(uniform_.view());
+  move(uniform_.view(), 0, best_quality_.data(), true);
+  download(uniform_.row_qualities.data(), std::span(uniform.row_qualities), stream_);
+  download(best_quality_.data(), std::span(&uniform.quality, 1), stream_);
+  timeline_.finish(context_, "Measuring the uniform start");
+  return uniform;
+}
+
+void DeviceRuns::run(double learning_rate, std::span<double> qualities) {
+  for (std::size_t done = 0; done < qualities.size(); done += kStepsAtOnce) {
+    context_.check();
+    const std::span<double> part = qualities.subspan(done, std::min(kStepsAtOnce, qualities.size() - done));
+    begin_phase(part.size());
+    // Nothing is better than itself: this only makes the first sparsities. The quality's place is the first step's, which comes later.
+    if (done == 0) move(uniform_.view(), learning_rate, qualities_.data(), false);
+    for (std::size_t step = 0; step < part.size(); ++step) {
+      measure(current_.view());
+      move(current_.view(), learning_rate, qualities_.data() + step, false);
+    }
+    download(qualities_.data(), part, stream_);
+    timeline_.finish(context_, "Searching at a learning rate");
+  }
+}
+
+allocation::Candidate DeviceRuns::best() {
+  allocation::Candidate best{.sparsities = std::vector<float>(curves_.rows), .row_qualities = std::vector<double>(curves_.rows)};
+  begin_phase(1);
+  measure({best_sparsities_.data(), current_.products.data(), current_.row_qualities.data()});
+  download(best_sparsities_.data(), std::span(best.sparsities), stream_);
+  download(current_.row_qualities.data(), std::span(best.row_qualities), stream_);
+  download(best_quality_.data(), std::span(&best.quality, 1), stream_);
+  timeline_.finish(context_, "Reading the best candidate");
+  return best;
+}
+
+void DeviceRuns::begin_phase(std::size_t steps) {
+  constexpr std::size_t kSectorBytes = 32;
+  // Measuring: a sparsity, a norm, a point, the results. Moving: the results, the moves twice, the sparsities three times.
+  constexpr std::size_t kResultBytes = sizeof(OutputProducts) + sizeof(double);
+  constexpr std::size_t kRowBytes = 2 * kResultBytes + sizeof(double) + kSectorBytes + 2 * sizeof(double) + 5 * sizeof(float);
+  const auto rows = static_cast<double>(steps * curves_.rows);
+  timeline_.begin("search", 30 * rows, static_cast<double>(kRowBytes) * rows);
+}
+
+void DeviceRuns::measure(const DeviceCandidate& candidate) { check(measure_rows(curves_, candidate, stream_.get()), "measuring rows"); }
+
+void DeviceRuns::move(const DeviceCandidate& candidate, double learning_rate, double* quality, bool is_first) {
+  check(move_rows({curves_.rows, target_, learning_rate, candidate, quality, is_first, best_quality_.data(), best_sparsities_.data(),
+                   moves_.data(), current_.sparsities.data()},
+                  stream_.get()),
+        "moving sparsities");
+}
+
+}  // namespace secateur::gpu
