@@ -147,6 +147,57 @@ void run(BackendSession& session, const Job& job, const Model& model) {
   for (std::uint32_t group = 0; group < kGroups; ++group) session.measure_loss("head", group, {}, context);
 }
 
+constexpr std::uint32_t kManyGroups = 5;
+
+const Job kSmall = {"small",
+                    {32, 48, 2, 1, 16, 64, 16, Normalization::kRms, 1e-6, PositionEncoding::kRotary, 10000.0, 0, FeedForward::kGatedSilu},
+                    Compute::kF32,
+                    0,
+                    8};
+
+// All that a session tells of a job: its groups are computed in more than one order, one is embedded anew, one is released, and there is
+// one more than was planned, as after the loss of a node.
+std::vector<double> tell_all(BackendSession& session, const Job& job, const Model& model) {
+  CallContext context;
+  std::vector<double> told;
+  const auto tell = [&](const auto& values) { told.insert(told.end(), values.begin(), values.end()); };
+  const auto embed = [&](std::uint32_t group) {
+    std::vector<std::int32_t> ids(kSamples * job.length);
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>((i * i * 7 + group * 13 + 1) % 64);
+    session.embed("embedding", {group, kSamples, job.length, std::move(ids)}, context);
+  };
+  session.load_shard("embedding", model.embedding.views, context);
+  for (std::uint32_t group = 0; group <= kManyGroups; ++group) embed(group);
+  embed(3);
+  session.release_shard("embedding");
+  session.load_shard("block", model.block.views, context);
+  session.load_shard("next", model.block.views, context);
+  for (std::uint32_t group = 0; group <= kManyGroups; ++group) {
+    for (const SiteStatistics& site : session.collect_statistics("block", group, context)) {
+      tell(site.sums_of_squares);
+      tell(site.last_inputs);
+    }
+  }
+  for (std::uint32_t group = 0; group <= kManyGroups; ++group) session.propagate("block", kManyGroups - group, context);
+  session.release_shard("block");
+  session.release_group(2);
+  session.load_shard("head", model.head.views, context);
+  for (const std::uint32_t group : {0U, 1U, 3U, 4U, 5U}) session.propagate("next", group, context);
+  session.release_shard("next");
+  for (const std::uint32_t group : {4U, 0U, 1U, 5U, 3U}) {
+    tell(session.measure_loss("head", group, context));
+    tell(session.last_logits("head", group, context));
+  }
+  return told;
+}
+
+std::uint64_t bytes_named(const std::vector<MemoryItem>& items, const std::string& purpose) {
+  for (const MemoryItem& item : items) {
+    if (item.purpose == purpose) return item.bytes;
+  }
+  return 0;
+}
+
 }  // namespace
 
 TEST_CASE("a job takes no more memory than planned, and nearly as much") {
@@ -183,7 +234,8 @@ TEST_CASE("a job that does not fit is refused before it begins, with what it nee
   const Job& job = kJobs[0];
   const Model model(job.architecture);
   const Workload workload = workload_of(job, model);
-  const std::uint64_t needed = test::open_backend(2, kPlenty)->plan_session(job.architecture, job.compute, workload).bytes();
+  // A device that has too little for all hidden states keeps some of them on the host; this is the least it needs.
+  const std::uint64_t needed = test::open_backend(2, 1)->plan_session(job.architecture, job.compute, workload).bytes();
   const std::unique_ptr<Backend> backend = test::open_backend(2, needed - 1);
   try {
     backend->open_session(job.architecture, job.compute, workload);
@@ -195,6 +247,54 @@ TEST_CASE("a job that does not fit is refused before it begins, with what it nee
   }
   const std::unique_ptr<Backend> enough = test::open_backend(2, needed);
   run(*enough->open_session(job.architecture, job.compute, workload), job, model);
+}
+
+TEST_CASE("hidden states that do not fit the device are kept on the host, with the same results to the bit") {
+  if (test::is_cpu()) return;
+  const Model model(kSmall.architecture);
+  Workload workload = workload_of(kSmall, model);
+  workload.groups = kManyGroups;
+  const auto open = [&](Backend& backend) { return backend.open_session(kSmall.architecture, kSmall.compute, workload); };
+  const auto plan_for = [&](std::uint64_t budget) {
+    return test::open_backend(1, budget)->plan_session(kSmall.architecture, kSmall.compute, workload);
+  };
+  const MemoryPlan all = plan_for(kPlenty);
+  const std::uint64_t group = bytes_named(all.items, "hidden states of 5 groups") / kManyGroups;
+  CHECK(group >= kSamples * kSmall.length * kSmall.architecture.hidden_size * sizeof(float));
+  CHECK(bytes_named(all.pinned, "hidden states of 5 groups") == 0);
+  const std::vector<double> expected = tell_all(*open(*test::open_backend(1, kPlenty)), kSmall, model);
+
+  // Two groups pass through the device.
+  const std::uint64_t least = plan_for(1).bytes();
+  CHECK(least == all.bytes() - (kManyGroups - 2) * group);
+  for (const std::size_t on_device : {std::size_t{0}, std::size_t{2}}) {
+    CAPTURE(on_device);
+    const std::uint64_t enough = least + on_device * group;
+    CHECK(plan_for(enough + group - 1).bytes() == enough);
+    const MemoryPlan plan = plan_for(enough);
+    CHECK(plan.bytes() == enough);
+    CHECK(bytes_named(plan.items, "hidden states of 2 groups") == on_device * group);
+    CHECK(bytes_named(plan.items, "hidden states that pass through the device") == 2 * group);
+    const std::size_t on_host = kManyGroups - on_device;
+    CHECK(bytes_named(plan.pinned, "hidden states of " + std::to_string(on_host) + " groups") == on_host * group);
+    const std::unique_ptr<Backend> backend = test::open_backend(1, enough);
+    CHECK(tell_all(*open(*backend), kSmall, model) == expected);
+    CHECK(backend->memory_peak_bytes() <= enough);
+    CHECK(backend->memory_used_bytes() == 0);
+  }
+}
+
+TEST_CASE("sessions are refused what others have been promised") {
+  const Job& job = kJobs[0];
+  const Model model(job.architecture);
+  const Workload workload = workload_of(job, model);
+  if (test::is_cpu()) return;
+  const std::uint64_t needed = test::open_backend(1, kPlenty)->plan_session(job.architecture, job.compute, workload).bytes();
+  const std::unique_ptr<Backend> backend = test::open_backend(1, needed * 5 / 4);
+  const std::unique_ptr<BackendSession> first = backend->open_session(job.architecture, job.compute, workload);
+  CHECK(backend->memory_used_bytes() == needed);
+  CHECK_THROWS_AS(backend->open_session(job.architecture, job.compute, workload), OutOfMemory);
+  run(*first, job, model);
 }
 
 TEST_CASE("a workload that contradicts the architecture is refused") {

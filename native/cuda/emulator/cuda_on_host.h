@@ -51,6 +51,10 @@ struct Launch {
 using LaunchHook = std::function<cudaError_t(const Launch& launch, const std::function<cudaError_t()>& run_on_host)>;
 LaunchHook set_launch_hook(LaunchHook hook);
 bool has_launch_hook();
+// For allocators that hand out parts of what the runtime gave them: what is taken holds nonsense, and what is free must not be touched,
+// which AddressSanitizer then finds. Only while nothing is queued, which may rightly still use the part.
+void announce_taken(void* memory, std::size_t bytes);
+void announce_free(void* memory, std::size_t bytes);
 // Device memory and pinned memory.
 std::vector<std::span<std::byte>> reachable_memory();
 

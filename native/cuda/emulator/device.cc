@@ -117,6 +117,26 @@ bool Device::holds_pinned(const volatile void* pointer, std::size_t bytes) const
   return contains(pinned_, pointer, bytes, [](std::size_t size) { return size; });
 }
 
+void Device::announce_taken(void* memory, std::size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(memory, bytes);
+#endif
+  if (!is_idle()) return;
+  const Unlocked unlocked(*this);
+  std::memset(memory, kPoison, bytes);
+}
+
+void Device::announce_free([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  // Who runs in place of launches may look at all memory.
+  if (is_idle() && !launch_hook) __asan_poison_memory_region(memory, bytes);
+#endif
+}
+
+bool Device::is_idle() const {
+  return default_stream_.queue.empty() && std::ranges::all_of(streams_, [](const auto& entry) { return entry.second->queue.empty(); });
+}
+
 Stream* Device::make_stream() {
   auto made = std::make_unique<Stream>();
   Stream* const stream = made.get();
@@ -231,6 +251,16 @@ std::string last_failure() {
 void set_device_bytes(std::size_t bytes) {
   const std::lock_guard lock(Device::get().mutex());
   Device::get().set_limit(bytes);
+}
+
+void announce_taken(void* memory, std::size_t bytes) {
+  const std::lock_guard lock(Device::get().mutex());
+  Device::get().announce_taken(memory, bytes);
+}
+
+void announce_free(void* memory, std::size_t bytes) {
+  const std::lock_guard lock(Device::get().mutex());
+  Device::get().announce_free(memory, bytes);
 }
 
 bool is_device_readable(const volatile void* pointer) {

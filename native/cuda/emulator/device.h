@@ -43,6 +43,8 @@ class Device {
   cudaError_t free_pinned(void* pointer);
   bool holds(const volatile void* pointer, std::size_t bytes) const;
   bool holds_pinned(const volatile void* pointer, std::size_t bytes) const;
+  void announce_taken(void* memory, std::size_t bytes);
+  void announce_free(void* memory, std::size_t bytes);
   std::size_t free_bytes() const { return limit_bytes_ - used_bytes_; }
   std::size_t total_bytes() const { return limit_bytes_; }
   void set_limit(std::size_t bytes) { limit_bytes_ = bytes; }
@@ -77,6 +79,7 @@ class Device {
   Device();
   cudaError_t run_on_fibers(const Launch& launch, const std::function<void()>& kernel);
   void protect(int protection);
+  bool is_idle() const;
 
   std::recursive_mutex mutex_;
   std::map<std::uintptr_t, Allocation> allocations_;

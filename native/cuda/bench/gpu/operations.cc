@@ -204,7 +204,7 @@ void Operations::add_rows(const BlockShape& shape) {
   add("search for NaN", Arithmetic::kF32, 0, values * kF32,
       [=, &m](cudaStream_t stream) { return gpu::flag_non_finite(m.states.data(), shape.tokens * shape.hidden, m.flag.data(), stream); });
   add("column sums of squares", Arithmetic::kF64, 2 * wide_values, wide_values * kF32, [=, &m](cudaStream_t stream) {
-    return gpu::column_sums_of_squares(m.wide_states.data(), shape.tokens, shape.intermediate, m.sums.data(), stream);
+    return gpu::column_sums_of_squares({1, shape.tokens, shape.intermediate, m.wide_states.data(), m.sums.data()}, stream);
   });
   add("last tokens", Arithmetic::kF32, 0, as_double(shape.tokens / shape.window * shape.hidden) * 2 * kF32, [=, &m](cudaStream_t stream) {
     return gpu::gather_last(m.states.data(), shape.tokens / shape.window, shape.window, shape.hidden, m.samples.data(), stream);

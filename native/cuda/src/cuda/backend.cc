@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cpu/allocation/checked_input.h"
@@ -37,31 +38,46 @@ class CudaBackend final : public Backend {
                 std::to_string(properties_.minor),
             products_.description(), 1};
   }
+  // What sessions have taken from the device, for what they do now or later.
   std::uint64_t memory_used_bytes() const override { return budget_.used_bytes(); }
-  std::uint64_t memory_peak_bytes() const override { return budget_.peak_bytes(); }
+  // Of what was really in use of it.
+  std::uint64_t memory_peak_bytes() const override { return in_use_.peak_bytes(); }
   MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload) const override {
-    return gpu::plan_session(architecture, compute, workload);
+    return gpu::plan_session(architecture, compute, workload, left_bytes()).memory;
   }
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute, const Workload& workload) override {
-    if (!workload.empty()) require_room(plan_session(architecture, compute, workload), budget_);
-    return std::make_unique<CudaSession>(architecture, compute, budget_, products_);
+    std::optional<SessionPlan> plan;
+    if (!workload.empty()) {
+      plan = gpu::plan_session(architecture, compute, workload, left_bytes());
+      require_room(plan->memory, budget_);
+    }
+    return std::make_unique<CudaSession>(architecture, compute, budget_, in_use_, products_, plan);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
     allocation::require_valid(input, options);
     allocation::require_size(input.weights.size(), input.rows * input.columns, "weights");
     Stream stream;
     Timeline timeline(stream);
-    DeviceBuffer<float> weights(budget_, input.weights.size(), "weights of an allocation");
+    SessionMemory memory(budget_, in_use_);
+    memory.device.reserve(block_bytes<float>(input.weights.size()) + allocation_bytes(input.rows, input.columns, input.samples),
+                          "an allocation");
+    DeviceBuffer<float> weights(memory, input.weights.size(), "weights of an allocation");
     check(cudaMemcpyAsync(weights.data(), input.weights.data(), input.weights.size() * sizeof(float), cudaMemcpyHostToDevice, stream.get()),
           "uploading weights");
-    return gpu::allocate_rows(input, weights.data(), options, budget_, stream, timeline, context);
+    return gpu::allocate_rows(input, weights.data(), options, memory, stream, timeline, context);
   }
 
  private:
+  std::uint64_t left_bytes() const {
+    const std::uint64_t used = budget_.used_bytes();
+    return budget_.limit_bytes() > used ? budget_.limit_bytes() - used : 0;
+  }
+
   // Products of all sessions: they wait for each other, because every call waits for its own.
   Stream stream_;
   MatrixLibrary products_;
   MemoryBudget budget_;
+  MemoryBudget in_use_{UINT64_MAX};
   cudaDeviceProp properties_{};
 };
 

@@ -1,6 +1,7 @@
 #include "cuda/block_runner.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 
@@ -26,6 +27,11 @@ std::size_t samples_per_tile(std::size_t samples, std::size_t sequence_length) {
   return std::clamp<std::size_t>(kTileTokens / sequence_length, 1, samples);
 }
 
+// Of the inputs at each site.
+std::array<std::size_t, kSites> site_widths(const Architecture& a) {
+  return {a.hidden_size, a.query_width(), a.hidden_size, a.intermediate_size};
+}
+
 // Floats of a tile's work space.
 std::size_t work_space_size(const Architecture& a, std::size_t tokens) {
   return tokens * (2 * a.hidden_size + 2 * a.query_width() + 2 * a.key_width() + 2 * a.intermediate_size);
@@ -40,14 +46,16 @@ std::size_t narrowed_size(const Architecture& a, std::size_t tokens) {
 
 std::uint64_t BlockRunner::work_bytes(const Architecture& a, Compute compute, std::size_t samples, std::size_t sequence_length) {
   const std::size_t tokens = samples_per_tile(samples, sequence_length) * sequence_length;
-  std::uint64_t bytes = work_space_size(a, tokens) * sizeof(float) + sizeof(unsigned);
-  if (compute == Compute::kBF16) bytes += narrowed_size(a, tokens) * sizeof(bfloat16);
-  if (a.position_encoding == PositionEncoding::kRotary) bytes += 2 * sequence_length * (a.head_dimension / 2) * sizeof(float);
+  std::uint64_t bytes = block_bytes<float>(work_space_size(a, tokens)) + block_bytes<unsigned>(1);
+  if (compute == Compute::kBF16) bytes += block_bytes<bfloat16>(narrowed_size(a, tokens));
+  if (a.position_encoding == PositionEncoding::kRotary) bytes += 2 * block_bytes<float>(sequence_length * (a.head_dimension / 2));
   return bytes;
 }
 
 std::uint64_t BlockRunner::statistics_bytes(const Architecture& a, std::size_t samples) {
-  return samples * (2 * a.hidden_size + a.query_width() + a.intermediate_size) * (sizeof(double) + sizeof(float));
+  std::uint64_t bytes = 0;
+  for (const std::size_t width : site_widths(a)) bytes += block_bytes<double>(samples * width) + block_bytes<float>(samples * width);
+  return bytes;
 }
 
 struct BlockRunner::Tile {
@@ -64,9 +72,14 @@ struct BlockRunner::Tile {
   std::size_t tokens() const { return samples * length(); }
 };
 
-BlockRunner::BlockRunner(const Architecture& architecture, Compute compute, MemoryBudget& budget, MatrixLibrary& products,
+BlockRunner::BlockRunner(const Architecture& architecture, Compute compute, SessionMemory& memory, MatrixLibrary& products,
                          const Stream& stream, Timeline& timeline)
-    : architecture_(architecture), compute_(compute), budget_(budget), products_(products), stream_(stream), timeline_(timeline) {}
+    : architecture_(architecture), compute_(compute), memory_(memory), products_(products), stream_(stream), timeline_(timeline) {}
+
+void BlockRunner::reserve(std::size_t samples, std::size_t sequence_length) {
+  make_rotary_tables(sequence_length);
+  reserve_workspace(samples_per_tile(samples, sequence_length) * sequence_length);
+}
 
 void BlockRunner::make_rotary_tables(std::size_t sequence_length) {
   if (architecture_.position_encoding != PositionEncoding::kRotary || rotary_positions_ >= sequence_length) return;
@@ -84,8 +97,8 @@ void BlockRunner::make_rotary_tables(std::size_t sequence_length) {
     }
   }
   rotary_positions_ = 0;
-  cosines_ = DeviceBuffer<float>(budget_, cosines.size(), "cosines of the positions");
-  sines_ = DeviceBuffer<float>(budget_, sines.size(), "sines of the positions");
+  cosines_ = DeviceBuffer<float>(memory_, cosines.size(), "cosines of the positions");
+  sines_ = DeviceBuffer<float>(memory_, sines.size(), "sines of the positions");
   const auto upload = [&](const std::vector<float>& from, float* to) {
     check(cudaMemcpyAsync(to, from.data(), from.size() * sizeof(float), cudaMemcpyHostToDevice, stream_.get()), "uploading positions");
   };
@@ -97,7 +110,7 @@ void BlockRunner::make_rotary_tables(std::size_t sequence_length) {
 void BlockRunner::reserve_narrowed(std::size_t values) {
   if (compute_ != Compute::kBF16 || narrowed_.size() >= values) return;
   narrowed_ = {};
-  narrowed_ = DeviceBuffer<bfloat16>(budget_, values, "inputs of products");
+  narrowed_ = DeviceBuffer<bfloat16>(memory_, values, "inputs of products");
 }
 
 void BlockRunner::reserve_workspace(std::size_t tokens) {
@@ -105,10 +118,10 @@ void BlockRunner::reserve_workspace(std::size_t tokens) {
   if (workspace_.size() < size) {
     // The smaller one goes first.
     workspace_ = {};
-    workspace_ = DeviceBuffer<float>(budget_, size, "the work space of a block");
+    workspace_ = DeviceBuffer<float>(memory_, size, "the work space of a block");
   }
   reserve_narrowed(narrowed_size(architecture_, tokens));
-  if (flag_.empty()) flag_ = DeviceBuffer<unsigned>(budget_, 1, "a flag");
+  if (flag_.empty()) flag_ = DeviceBuffer<unsigned>(memory_, 1, "a flag");
 }
 
 void BlockRunner::start_product(const DeviceMatrix& matrix, std::size_t first, std::size_t count, const float* bias, const float* input,
@@ -150,15 +163,10 @@ void BlockRunner::normalize(std::size_t tokens, const float* input, const float*
 void BlockRunner::observe(const Tile& tile, InputSite site, const float* input) {
   const auto index = static_cast<std::size_t>(site);
   if (tile.sums[index] == nullptr) return;
-  const std::size_t widths[kSites] = {architecture_.hidden_size, architecture_.query_width(), architecture_.hidden_size,
-                                      architecture_.intermediate_size};
-  const std::size_t width = widths[index];
+  const std::size_t width = site_widths(architecture_)[index];
   timeline_.begin("statistics", 2 * as_double(tile.tokens() * width), 4 * as_double(tile.tokens() * width));
-  for (std::size_t sample = 0; sample < tile.samples; ++sample) {
-    check(column_sums_of_squares(input + sample * tile.length() * width, tile.length(), width,
-                                 tile.sums[index] + (tile.first_sample + sample) * width, stream_.get()),
-          "sums of squares");
-  }
+  check(column_sums_of_squares({tile.samples, tile.length(), width, input, tile.sums[index] + tile.first_sample * width}, stream_.get()),
+        "sums of squares");
   check(gather_last(input, tile.samples, tile.length(), width, tile.last_inputs[index] + tile.first_sample * width, stream_.get()),
         "gathering the last tokens");
 }
@@ -177,7 +185,7 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
   float* const values = keys + tokens * a.key_width();
   float* const raised = values + tokens * a.key_width();
   float* const activated = gated ? raised + tokens * a.intermediate_size : raised;
-  const float* const input = tile.group.hidden.data() + tile.first_sample * tile.length() * hidden;
+  const float* const input = tile.group.hidden + tile.first_sample * tile.length() * hidden;
 
   normalize(tokens, input, block.find(TensorRole::kAttentionNormWeight), block.find(TensorRole::kAttentionNormBias), normed);
   observe(tile, InputSite::kAttentionInput, normed);
@@ -221,17 +229,15 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
 }
 
 std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const DeviceGroup& group, CallContext& context) {
-  const std::size_t widths[kSites] = {architecture_.hidden_size, architecture_.query_width(), architecture_.hidden_size,
-                                      architecture_.intermediate_size};
+  const std::array<std::size_t, kSites> widths = site_widths(architecture_);
   const std::size_t samples = group.tokens.samples;
   const std::size_t step = samples_per_tile(samples, group.tokens.sequence_length);
-  make_rotary_tables(group.tokens.sequence_length);
-  reserve_workspace(step * group.tokens.sequence_length);
+  reserve(samples, group.tokens.sequence_length);
   DeviceBuffer<double> sums[kSites];
   DeviceBuffer<float> last_inputs[kSites];
   for (std::size_t site = 0; site < kSites; ++site) {
-    sums[site] = DeviceBuffer<double>(budget_, samples * widths[site], "statistics of a group");
-    last_inputs[site] = DeviceBuffer<float>(budget_, samples * widths[site], "statistics of a group");
+    sums[site] = DeviceBuffer<double>(memory_, samples * widths[site], "statistics of a group");
+    last_inputs[site] = DeviceBuffer<float>(memory_, samples * widths[site], "statistics of a group");
   }
   block.ready().hold(stream_);
   for (std::size_t first = 0; first < samples; first += step) {
@@ -246,8 +252,8 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
   std::vector<PinnedBuffer<double>> sums_on_host;
   std::vector<PinnedBuffer<float>> last_on_host;
   for (std::size_t site = 0; site < kSites; ++site) {
-    sums_on_host.emplace_back(samples * widths[site]);
-    last_on_host.emplace_back(samples * widths[site]);
+    sums_on_host.emplace_back(memory_, samples * widths[site], "statistics of a group");
+    last_on_host.emplace_back(memory_, samples * widths[site], "statistics of a group");
     check(cudaMemcpyAsync(sums_on_host[site].data(), sums[site].data(), sums[site].size() * sizeof(double), cudaMemcpyDeviceToHost,
                           stream_.get()),
           "reading statistics");
@@ -277,16 +283,15 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
   return statistics;
 }
 
-void BlockRunner::propagate(DeviceShard& block, DeviceGroup& group, CallContext& context) {
+void BlockRunner::propagate(DeviceShard& block, const DeviceGroup& group, CallContext& context) {
   const std::size_t samples = group.tokens.samples;
   const std::size_t step = samples_per_tile(samples, group.tokens.sequence_length);
-  make_rotary_tables(group.tokens.sequence_length);
-  reserve_workspace(step * group.tokens.sequence_length);
-  PinnedBuffer<unsigned> flag(1);
+  reserve(samples, group.tokens.sequence_length);
+  PinnedBuffer<unsigned> flag(memory_, 1, "a flag");
   check(cudaMemsetAsync(flag_.data(), 0, sizeof(unsigned), stream_.get()), "clearing a flag");
   block.ready().hold(stream_);
   for (std::size_t first = 0; first < samples; first += step) {
-    float* const output = group.hidden.data() + first * group.tokens.sequence_length * architecture_.hidden_size;
+    float* const output = group.hidden + first * group.tokens.sequence_length * architecture_.hidden_size;
     run_tile(block, {group, first, std::min(step, samples - first), output, {}, {}}, context);
   }
   check(cudaMemcpyAsync(flag.data(), flag_.data(), sizeof(unsigned), cudaMemcpyDeviceToHost, stream_.get()), "reading a flag");

@@ -13,27 +13,30 @@
 
 namespace secateur::gpu {
 
-// Hidden states [samples, sequence_length, hidden] and token ids of a group.
+// Hidden states [samples, sequence_length, hidden] of a group on the device, and its token ids.
 struct DeviceGroup {
-  GroupTokens tokens;
-  DeviceBuffer<float> hidden;
+  const GroupTokens& tokens;
+  float* hidden;
 };
 
 // Works on as many whole samples at a time as keep the device busy; results of a sample do not depend on how many.
 class BlockRunner {
  public:
-  BlockRunner(const Architecture& architecture, Compute compute, MemoryBudget& budget, MatrixLibrary& products, const Stream& stream,
+  BlockRunner(const Architecture& architecture, Compute compute, SessionMemory& memory, MatrixLibrary& products, const Stream& stream,
               Timeline& timeline);
 
-  // Memory that runs for groups of so many samples keep for the next.
+  // Takes what runs for groups of so many samples keep, before the first of them does.
+  void reserve(std::size_t samples, std::size_t sequence_length);
+
+  // Memory that runs for groups of so many samples keep for the next, and pinned memory that each takes.
   static std::uint64_t work_bytes(const Architecture& architecture, Compute compute, std::size_t samples, std::size_t sequence_length);
-  // Of the statistics of a group while they are collected.
+  // Of the statistics of a group while they are collected; as much on the device as in pinned memory.
   static std::uint64_t statistics_bytes(const Architecture& architecture, std::size_t samples);
 
   // Statistics of the four input sites; the hidden states stay as they are.
   std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, CallContext& context);
   // Replaces the hidden states by the block's output. Throws NonFinite when that has NaN or infinity, which is then what the group holds.
-  void propagate(DeviceShard& block, DeviceGroup& group, CallContext& context);
+  void propagate(DeviceShard& block, const DeviceGroup& group, CallContext& context);
 
   // result[tokens, rows] = input · matrixᵀ + bias, in what the session computes.
   void multiply(const DeviceMatrix& matrix, const float* bias, const float* input, std::size_t tokens, float* result);
@@ -55,7 +58,7 @@ class BlockRunner {
 
   const Architecture& architecture_;
   Compute compute_;
-  MemoryBudget& budget_;
+  SessionMemory& memory_;
   MatrixLibrary& products_;
   const Stream& stream_;
   Timeline& timeline_;

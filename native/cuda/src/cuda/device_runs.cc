@@ -19,27 +19,27 @@ void download(const T* from, std::span<T> to, const Stream& stream) {
 
 }  // namespace
 
-DeviceRuns::CandidateBuffers::CandidateBuffers(MemoryBudget& budget, std::size_t rows)
-    : sparsities(budget, rows, kPurpose), products(budget, rows, kPurpose), row_qualities(budget, rows, kPurpose) {}
+DeviceRuns::CandidateBuffers::CandidateBuffers(SessionMemory& memory, std::size_t rows)
+    : sparsities(memory, rows, kPurpose), products(memory, rows, kPurpose), row_qualities(memory, rows, kPurpose) {}
 
 std::uint64_t DeviceRuns::bytes(std::size_t rows) {
-  const std::uint64_t candidate = sizeof(float) + sizeof(OutputProducts) + sizeof(double);
-  return rows * (2 * candidate + sizeof(float) + sizeof(double)) + (kStepsAtOnce + 1) * sizeof(double);
+  const std::uint64_t candidate = block_bytes<float>(rows) + block_bytes<OutputProducts>(rows) + block_bytes<double>(rows);
+  return 2 * candidate + block_bytes<float>(rows) + block_bytes<double>(1) + block_bytes<double>(rows) + block_bytes<double>(kStepsAtOnce);
 }
 
-DeviceRuns::DeviceRuns(const RowCurves& curves, float target, MemoryBudget& budget, const Stream& stream, Timeline& timeline,
+DeviceRuns::DeviceRuns(const RowCurves& curves, float target, SessionMemory& memory, const Stream& stream, Timeline& timeline,
                        CallContext& context)
     : curves_(curves),
       target_(target),
       stream_(stream),
       timeline_(timeline),
       context_(context),
-      uniform_(budget, curves.rows),
-      current_(budget, curves.rows),
-      best_sparsities_(budget, curves.rows, kPurpose),
-      best_quality_(budget, 1, kPurpose),
-      moves_(budget, curves.rows, kPurpose),
-      qualities_(budget, kStepsAtOnce, kPurpose) {}
+      uniform_(memory, curves.rows),
+      current_(memory, curves.rows),
+      best_sparsities_(memory, curves.rows, kPurpose),
+      best_quality_(memory, 1, kPurpose),
+      moves_(memory, curves.rows, kPurpose),
+      qualities_(memory, kStepsAtOnce, kPurpose) {}
 
 allocation::Candidate DeviceRuns::measure_uniform() {
   allocation::Candidate uniform{.sparsities = std::vector<float>(curves_.rows, target_),

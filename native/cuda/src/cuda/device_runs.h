@@ -18,7 +18,7 @@ class DeviceRuns final : public allocation::SearchRuns {
   static std::uint64_t bytes(std::size_t rows);
 
   // Keeps the references and the curves' pointers.
-  DeviceRuns(const RowCurves& curves, float target, MemoryBudget& budget, const Stream& stream, Timeline& timeline, CallContext& context);
+  DeviceRuns(const RowCurves& curves, float target, SessionMemory& memory, const Stream& stream, Timeline& timeline, CallContext& context);
 
   allocation::Candidate measure_uniform() override;
   void run(double learning_rate, std::span<double> qualities) override;
@@ -27,7 +27,7 @@ class DeviceRuns final : public allocation::SearchRuns {
  private:
   // Device memory of a candidate.
   struct CandidateBuffers {
-    CandidateBuffers(MemoryBudget& budget, std::size_t rows);
+    CandidateBuffers(SessionMemory& memory, std::size_t rows);
     DeviceCandidate view() { return {sparsities.data(), products.data(), row_qualities.data()}; }
 
     DeviceBuffer<float> sparsities;

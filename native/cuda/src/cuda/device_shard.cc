@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "cuda/kernels/elementwise.h"
 
@@ -21,9 +22,9 @@ StoredType stored_type_of(ElementType type) {
   return StoredType::kF32;
 }
 
-void widen_stored(ElementType type, const std::uint8_t* stored, float* values, std::size_t size, cudaStream_t stream) {
-  check(type == ElementType::kF16 ? widen(reinterpret_cast<const float16*>(stored), values, size, stream)
-                                  : widen(reinterpret_cast<const bfloat16*>(stored), values, size, stream),
+void widen_stored(ElementType type, const void* stored, float* values, std::size_t size, cudaStream_t stream) {
+  check(type == ElementType::kF16 ? widen(static_cast<const float16*>(stored), values, size, stream)
+                                  : widen(static_cast<const bfloat16*>(stored), values, size, stream),
         "widening a tensor");
 }
 
@@ -33,72 +34,108 @@ ShardMemory DeviceShard::memory_of(std::span<const TensorLayout> tensors, Comput
   ShardMemory memory;
   for (const TensorLayout& tensor : tensors) {
     const std::uint64_t elements = elements_of(tensor);
-    const std::uint64_t stored = elements * bytes_of(tensor.element_type);
+    const std::uint64_t stored = whole_blocks(elements * bytes_of(tensor.element_type));
     memory.pinned += stored;
     if (tensor.role == TensorRole::kTokenEmbedding) {
       memory.device += stored;
       continue;
     }
     const bool narrowed = is_multiplied(tensor.role) && compute == Compute::kBF16;
-    if (narrowed) memory.device += elements * sizeof(bfloat16);
+    if (narrowed) memory.device += block_bytes<bfloat16>(elements);
     if (narrowed && tensor.element_type == ElementType::kBF16) continue;
-    memory.device += elements * sizeof(float);
+    memory.device += block_bytes<float>(elements);
     if (tensor.element_type != ElementType::kF32) memory.uploading += stored;
   }
   return memory;
 }
 
+// Lays the tensors of a shard out in its memory and queues their copies.
+class DeviceShard::Upload {
+ public:
+  Upload(DeviceShard& shard, const Stream& stream)
+      : stream_(stream), tensors_(shard.tensors_.data()), stored_(shard.stored_.data()), staging_(shard.staging_.data()) {}
+
+  cudaStream_t stream() const noexcept { return stream_.get(); }
+
+  template <class T>
+  std::span<T> place(std::size_t elements) {
+    return {reinterpret_cast<T*>(std::exchange(tensors_, tensors_ + block_bytes<T>(elements))), elements};
+  }
+  // For values as stored.
+  void* place_stored(std::size_t bytes) { return std::exchange(stored_, stored_ + whole_blocks(bytes)); }
+
+  void copy(const TensorView& tensor, void* target) {
+    std::byte* const staged = std::exchange(staging_, staging_ + whole_blocks(tensor.bytes.size()));
+    std::memcpy(staged, tensor.bytes.data(), tensor.bytes.size());
+    check(cudaMemcpyAsync(target, staged, tensor.bytes.size(), cudaMemcpyHostToDevice, stream_.get()), "uploading a tensor");
+  }
+
+ private:
+  const Stream& stream_;
+  std::byte* tensors_;
+  std::byte* stored_;
+  std::byte* staging_;
+};
+
 DeviceShard::DeviceShard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, Compute compute,
-                         MemoryBudget& budget, const Stream& upload)
-    : name_(name), kind_(check_shard(name, tensors, architecture)) {
-  for (const TensorView& tensor : tensors) upload_tensor(tensor, compute, budget, upload);
-  ready_.record(upload);
+                         SessionMemory& memory, End end, const Stream& upload)
+    : name_(name), kind_(check_shard(name, tensors, architecture)), end_(end) {
+  const std::vector<TensorLayout> layouts(tensors.begin(), tensors.end());
+  const ShardMemory needed = memory_of(layouts, compute);
+  const std::string purpose = "shard " + name;
+  // What stays lies at the very end of the memory, what goes beside the memory that is free.
+  tensors_ = DeviceBuffer<std::byte>(memory, needed.device, purpose, end);
+  stored_ = DeviceBuffer<std::byte>(memory, needed.uploading, purpose, end);
+  staging_ = PinnedBuffer<std::byte>(memory, needed.pinned, purpose, End::kHigh);
+  Upload uploading(*this, upload);
+  try {
+    for (const TensorView& tensor : tensors) upload_tensor(tensor, compute, uploading);
+    ready_.record(upload);
+  } catch (...) {
+    static_cast<void>(cudaStreamSynchronize(upload.get()));
+    throw;
+  }
 }
 
-void DeviceShard::upload_tensor(const TensorView& tensor, Compute compute, MemoryBudget& budget, const Stream& upload) {
-  const char* const purpose = name_of(tensor.role);
-  PinnedBuffer<std::uint8_t> staged(tensor.bytes.size());
-  std::memcpy(staged.data(), tensor.bytes.data(), tensor.bytes.size());
-  const auto copy_to = [&](void* target) {
-    check(cudaMemcpyAsync(target, staged.data(), tensor.bytes.size(), cudaMemcpyHostToDevice, upload.get()), "uploading a tensor");
-    staging_.push_back(std::move(staged));
-  };
+DeviceShard::~DeviceShard() { static_cast<void>(cudaEventSynchronize(ready_.get())); }
+
+void DeviceShard::upload_tensor(const TensorView& tensor, Compute compute, Upload& upload) {
   if (tensor.role == TensorRole::kTokenEmbedding) {
-    token_table_ = DeviceBuffer<std::uint8_t>(budget, tensor.bytes.size(), purpose);
+    const std::span<std::byte> table = upload.place<std::byte>(tensor.bytes.size());
+    upload.copy(tensor, table.data());
+    token_table_ = table.data();
     token_table_type_ = stored_type_of(tensor.element_type);
-    copy_to(token_table_.data());
     return;
   }
-  const std::size_t elements = tensor.bytes.size() / bytes_of(tensor.element_type);
+  const std::size_t elements = elements_of(tensor);
   const auto upload_widened = [&] {
-    DeviceBuffer<float> values(budget, elements, purpose);
+    const std::span<float> values = upload.place<float>(elements);
     if (tensor.element_type == ElementType::kF32) {
-      copy_to(values.data());
+      upload.copy(tensor, values.data());
     } else {
-      DeviceBuffer<std::uint8_t> stored(budget, tensor.bytes.size(), purpose);
-      copy_to(stored.data());
-      widen_stored(tensor.element_type, stored.data(), values.data(), elements, upload.get());
-      stored_.push_back(std::move(stored));
+      void* const stored = upload.place_stored(tensor.bytes.size());
+      upload.copy(tensor, stored);
+      widen_stored(tensor.element_type, stored, values.data(), elements, upload.stream());
     }
     return values;
   };
   if (!is_multiplied(tensor.role)) {
-    others_.emplace(tensor.role, upload_widened());
+    others_.emplace(tensor.role, upload_widened().data());
     return;
   }
   DeviceMatrix matrix;
   matrix.rows = tensor.shape[0];
   matrix.columns = tensor.shape[1];
-  if (compute == Compute::kBF16) matrix.narrowed = DeviceBuffer<bfloat16>(budget, elements, purpose);
+  if (compute == Compute::kBF16) matrix.narrowed = upload.place<bfloat16>(elements);
   if (compute == Compute::kBF16 && tensor.element_type == ElementType::kBF16) {
-    copy_to(matrix.narrowed.data());
+    upload.copy(tensor, matrix.narrowed.data());
   } else {
     matrix.values = upload_widened();
     if (compute == Compute::kBF16) {
-      check(narrow(matrix.values.data(), matrix.narrowed.data(), elements, upload.get()), "narrowing a tensor");
+      check(narrow(matrix.values.data(), matrix.narrowed.data(), elements, upload.stream()), "narrowing a tensor");
     }
   }
-  matrices_.emplace(tensor.role, std::move(matrix));
+  matrices_.emplace(tensor.role, matrix);
 }
 
 DeviceMatrix& DeviceShard::matrix(TensorRole role) {
@@ -112,13 +149,14 @@ DeviceMatrix& DeviceShard::matrix(TensorRole role) {
 
 const float* DeviceShard::find(TensorRole role) const noexcept {
   const auto found = others_.find(role);
-  return found == others_.end() ? nullptr : found->second.data();
+  return found == others_.end() ? nullptr : found->second;
 }
 
 void DeviceShard::settle() {
-  if (staging_.empty() || cudaEventQuery(ready_.get()) != cudaSuccess) return;
-  stored_.clear();
-  staging_.clear();
+  if (staging_.empty()) return;
+  ready_.wait();
+  stored_ = {};
+  staging_ = {};
 }
 
 }  // namespace secateur::gpu

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/shard_layout.h"
 #include "cuda/block_runner.h"
@@ -21,45 +22,79 @@ MemoryItem largest_allocation(const Workload& workload, Compute compute) {
     if (!is_multiplied(tensor.role)) continue;
     std::uint64_t bytes = allocation_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples);
     // Where only bfloat16 is kept, scores are made from widened copies.
-    if (compute == Compute::kBF16 && tensor.element_type == ElementType::kBF16) bytes += elements_of(tensor) * sizeof(float);
+    if (compute == Compute::kBF16 && tensor.element_type == ElementType::kBF16) bytes += block_bytes<float>(elements_of(tensor));
     if (bytes > largest.bytes) largest = {"allocation of " + std::string(name_of(tensor.role)), bytes};
   }
   return largest;
 }
 
-}  // namespace
+std::string groups_text(std::size_t groups) { return std::to_string(groups) + (groups == 1 ? " group" : " groups"); }
 
-MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload) {
-  check_workload(workload, architecture);
+// What takes the most, with the hidden states at those places.
+MemoryPlan plan_memory(const Architecture& architecture, Compute compute, const Workload& workload, const GroupPlaces& places) {
   const std::size_t samples = workload.samples_per_group;
   const std::size_t length = workload.sequence_length;
   const ShardMemory embedding = DeviceShard::memory_of(workload.embedding, compute);
   const ShardMemory block = DeviceShard::memory_of(workload.block, compute);
   const ShardMemory head = DeviceShard::memory_of(workload.head, compute);
-  const MemoryItem states = {"hidden states", workload.kept_tokens() * architecture.hidden_size * sizeof(float)};
   const MemoryItem weights = {"weights of a block", block.device};
-  const MemoryItem work = {"work space of a block", BlockRunner::work_bytes(architecture, compute, samples, length)};
   const auto arriving = [](const char* purpose, const ShardMemory& shard) -> MemoryItem {
     return {purpose, shard.device + shard.uploading};
   };
   const MemoryItem next_block = arriving("the next block and its upload", block);
 
   PeakStep peak;
-  peak.consider("embed", {arriving("embedding and its upload", embedding), states, {"token ids", samples * length * sizeof(std::int32_t)}});
+  const auto consider = [&](const std::string& step, std::vector<MemoryItem> items) {
+    // Kept from the first step to the last.
+    if (places.on_device > 0) items.push_back({"hidden states of " + groups_text(places.on_device), places.device_bytes()});
+    if (places.on_host > 0) items.push_back({"hidden states that pass through the device", places.slot_bytes()});
+    items.push_back({"work space of a block", BlockRunner::work_bytes(architecture, compute, samples, length)});
+    peak.consider(step, std::move(items));
+  };
+  consider("embed", {arriving("embedding and its upload", embedding), {"token ids", block_bytes<std::int32_t>(samples * length)}});
+  const std::uint64_t statistics = BlockRunner::statistics_bytes(architecture, samples);
   if (workload.allocation_samples > 0) {
-    const MemoryItem statistics = {"statistics of a group", BlockRunner::statistics_bytes(architecture, samples)};
-    peak.consider("collect", {weights, next_block, states, work, statistics});
-    peak.consider("allocate", {weights, next_block, states, work, largest_allocation(workload, compute)});
+    consider("collect", {weights, next_block, {"statistics of a group", statistics}});
+    consider("allocate", {weights, next_block, largest_allocation(workload, compute)});
   }
-  peak.consider("propagate", {weights, next_block, states, work});
+  consider("propagate", {weights, next_block});
+  std::uint64_t results = std::max(block_bytes<unsigned>(1), workload.allocation_samples > 0 ? statistics : 0);
   if (!workload.head.empty()) {
     const MemoryItem arriving_head = arriving("head and its upload", head);
-    peak.consider("propagate", {weights, arriving_head, states, work});
-    peak.consider("measure", {arriving_head, states, work, {"work space of the loss", loss_bytes(architecture, samples, length)}});
+    consider("propagate", {weights, arriving_head});
+    consider("measure", {arriving_head, {"work space of the loss", loss_bytes(architecture, samples, length)}});
+    results = std::max(results, loss_result_bytes(samples, length));
   }
   MemoryPlan plan = std::move(peak).take();
-  plan.pinned = {{"shards on their way to the device", std::max({embedding.pinned, 2 * block.pinned, head.pinned})}};
+  if (places.on_host > 0) plan.pinned.push_back({"hidden states of " + groups_text(places.on_host), places.host_bytes()});
+  plan.pinned.push_back({"shards on their way to the device", std::max({embedding.pinned, block.pinned, head.pinned})});
+  plan.pinned.push_back({"results on their way from the device", results});
   return plan;
+}
+
+}  // namespace
+
+std::uint64_t SessionPlan::pinned_bytes() const noexcept {
+  std::uint64_t bytes = 0;
+  for (const MemoryItem& item : memory.pinned) bytes += item.bytes;
+  return bytes;
+}
+
+SessionPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::uint64_t available_bytes) {
+  check_workload(workload, architecture);
+  const std::size_t values = workload.samples_per_group * workload.sequence_length * architecture.hidden_size;
+  GroupPlaces places{values, workload.groups, 0};
+  MemoryPlan memory = plan_memory(architecture, compute, workload, places);
+  // Fewer groups than that pass through the device take no less of it than they do.
+  if (memory.bytes() > available_bytes && workload.groups > GroupPlaces::kSlots) {
+    const std::uint64_t group = block_bytes<float>(values);
+    const std::uint64_t others = memory.bytes() - places.device_bytes();
+    const std::uint64_t room = available_bytes > others ? (available_bytes - others) / group : 0;
+    places.on_device = room > GroupPlaces::kSlots ? room - GroupPlaces::kSlots : 0;
+    places.on_host = workload.groups - places.on_device;
+    memory = plan_memory(architecture, compute, workload, places);
+  }
+  return {std::move(memory), places, workload.samples_per_group, workload.sequence_length};
 }
 
 }  // namespace secateur::gpu

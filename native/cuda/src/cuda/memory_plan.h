@@ -1,11 +1,25 @@
 // The memory of a session on a GPU, from the same sizes that its calls take.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/hidden_states.h"
 #include "secateur/backend.h"
 
 namespace secateur::gpu {
 
-// Throws InvalidArgument as check_workload does.
-MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload);
+struct SessionPlan {
+  std::uint64_t pinned_bytes() const noexcept;
+
+  MemoryPlan memory;
+  GroupPlaces groups;
+  std::size_t samples_per_group;
+  std::size_t sequence_length;
+};
+
+// For a device that has so many bytes left: where the hidden states of all groups do not fit, as many stay on it as do. Throws
+// InvalidArgument as check_workload does.
+SessionPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::uint64_t available_bytes);
 
 }  // namespace secateur::gpu

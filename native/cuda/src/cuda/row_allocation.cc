@@ -28,11 +28,11 @@ void upload(const std::vector<T>& from, T* to, const Stream& stream) {
 }
 
 // Throws NonFinite naming the first weight that is NaN or infinite.
-void require_finite_weights(const AllocationInput& input, const float* weights, MemoryBudget& budget, const Stream& stream) {
-  DeviceBuffer<unsigned> flag(budget, 1, "a flag");
+void require_finite_weights(const AllocationInput& input, const float* weights, SessionMemory& memory, const Stream& stream) {
+  DeviceBuffer<unsigned> flag(memory, 1, "a flag");
   check(cudaMemsetAsync(flag.data(), 0, sizeof(unsigned), stream.get()), "clearing a flag");
   check(flag_non_finite(weights, input.rows * input.columns, flag.data(), stream.get()), "looking for NaN");
-  PinnedBuffer<unsigned> found(1);
+  PinnedBuffer<unsigned> found(memory, 1, "a flag");
   check(cudaMemcpyAsync(found.data(), flag.data(), sizeof(unsigned), cudaMemcpyDeviceToHost, stream.get()), "reading a flag");
   stream.synchronize("Looking for weights that are not finite");
   if (*found.data() == 0) return;
@@ -78,21 +78,21 @@ std::size_t sweep_step(std::size_t rows, std::size_t columns, std::size_t sample
   return std::clamp<std::size_t>(kScratchBytes / sweep_bytes_per_row(columns, samples), 1, rows);
 }
 
-SweptRows sweep_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, MemoryBudget& budget,
+SweptRows sweep_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, SessionMemory& memory,
                      const Stream& stream, Timeline& timeline, CallContext& context) {
   const std::size_t rows = input.rows;
   const std::size_t columns = input.columns;
   const std::vector<float> scales = allocation::score_scales(input, options.score);
   const std::vector<float> inputs = transpose_inputs(input);
-  require_finite_weights(input, weights, budget, stream);
+  require_finite_weights(input, weights, memory, stream);
   context.check();
 
-  SweptRows swept{.orders = {budget, rows * columns, "the order of the weights"},
-                  .points = {budget, rows * (columns + 1), "quality curves"},
-                  .dense_squared_norms = {budget, rows, "norms of dense outputs"}};
-  DeviceBuffer<float> device_scales(budget, scales.size(), "scores");
-  DeviceBuffer<float> device_inputs(budget, inputs.size(), "inputs of the last tokens");
-  DeviceBuffer<float> device_last(budget, inputs.size(), "inputs of the last tokens");
+  SweptRows swept{.orders = {memory, rows * columns, "the order of the weights"},
+                  .points = {memory, rows * (columns + 1), "quality curves"},
+                  .dense_squared_norms = {memory, rows, "norms of dense outputs"}};
+  DeviceBuffer<float> device_scales(memory, scales.size(), "scores");
+  DeviceBuffer<float> device_inputs(memory, inputs.size(), "inputs of the last tokens");
+  DeviceBuffer<float> device_last(memory, inputs.size(), "inputs of the last tokens");
   if (!scales.empty()) upload(scales, device_scales.data(), stream);
   upload(inputs, device_inputs.data(), stream);
   check(cudaMemcpyAsync(device_last.data(), input.last_inputs.data(), input.last_inputs.size() * sizeof(float), cudaMemcpyHostToDevice,
@@ -101,11 +101,11 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
 
   const bool panels = input.samples > kCurvePanelSamples;
   const std::size_t step = sweep_step(rows, columns, input.samples);
-  DeviceBuffer<std::uint32_t> keys(budget, step * columns, "scratch of an allocation");
-  DeviceBuffer<std::uint32_t> other_keys(budget, step * columns, "scratch of an allocation");
-  DeviceBuffer<std::uint32_t> other_orders(budget, step * columns, "scratch of an allocation");
-  DeviceBuffer<float> outputs(budget, step * input.samples, "dense outputs");
-  DeviceBuffer<CurveSums> sums(budget, panels ? step * (columns + 1) : 0, "scratch of an allocation");
+  DeviceBuffer<std::uint32_t> keys(memory, step * columns, "scratch of an allocation");
+  DeviceBuffer<std::uint32_t> other_keys(memory, step * columns, "scratch of an allocation");
+  DeviceBuffer<std::uint32_t> other_orders(memory, step * columns, "scratch of an allocation");
+  DeviceBuffer<float> outputs(memory, step * input.samples, "dense outputs");
+  DeviceBuffer<CurveSums> sums(memory, panels ? step * (columns + 1) : 0, "scratch of an allocation");
   for (std::size_t first = 0; first < rows; first += step) {
     context.check();
     const std::size_t count = std::min(step, rows - first);
@@ -138,10 +138,10 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
   return swept;
 }
 
-AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& input, const AllocationOptions& options, MemoryBudget& budget,
+AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& input, const AllocationOptions& options, SessionMemory& memory,
                                 const Stream& stream, Timeline& timeline, CallContext& context) {
   const float target = allocation::target_of(input);
-  DeviceRuns runs({input.rows, input.columns, rows.points.data(), rows.dense_squared_norms.data()}, target, budget, stream, timeline,
+  DeviceRuns runs({input.rows, input.columns, rows.points.data(), rows.dense_squared_norms.data()}, target, memory, stream, timeline,
                   context);
   return options.allocation == Allocation::kTrim ? allocation::search_rows(runs, target, options)
                                                  : allocation::keep_uniform(runs.measure_uniform());
@@ -150,30 +150,33 @@ AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& in
 }  // namespace
 
 std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
-  const std::uint64_t swept = rows * (columns * sizeof(std::uint32_t) + (columns + 1) * sizeof(CurvePoint) + sizeof(double));
-  const std::uint64_t sweep = columns * sizeof(float) + 2 * columns * samples * sizeof(float) +
-                              sweep_step(rows, columns, samples) * sweep_bytes_per_row(columns, samples);
-  const std::uint64_t mask = rows * (sizeof(std::int32_t) + (columns + 7) / 8);
+  const std::size_t step = sweep_step(rows, columns, samples);
+  const std::uint64_t swept =
+      block_bytes<std::uint32_t>(rows * columns) + block_bytes<CurvePoint>(rows * (columns + 1)) + block_bytes<double>(rows);
+  const std::uint64_t sweep = block_bytes<float>(columns) + 2 * block_bytes<float>(columns * samples) +
+                              3 * block_bytes<std::uint32_t>(step * columns) + block_bytes<float>(step * samples) +
+                              (samples > kCurvePanelSamples ? block_bytes<CurveSums>(step * (columns + 1)) : 0);
+  const std::uint64_t mask = block_bytes<std::int32_t>(rows) + block_bytes<std::uint8_t>(rows * ((columns + 7) / 8));
   return swept + std::max({sweep, DeviceRuns::bytes(rows), mask});
 }
 
-AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, MemoryBudget& budget,
+AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, SessionMemory& memory,
                             const Stream& stream, Timeline& timeline, CallContext& context) {
   allocation::require_valid(input, options);
   const std::size_t rows = input.rows;
   const std::size_t columns = input.columns;
-  const SweptRows swept = sweep_rows(input, weights, options, budget, stream, timeline, context);
+  const SweptRows swept = sweep_rows(input, weights, options, memory, stream, timeline, context);
 
-  AllocatedRows result = choose_sparsities(swept, input, options, budget, stream, timeline, context);
+  AllocatedRows result = choose_sparsities(swept, input, options, memory, stream, timeline, context);
   result.dropped_per_row.resize(rows);
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t count = allocation::dropped_count(columns, result.row_sparsities[row]);
     result.dropped_per_row[row] = static_cast<std::int32_t>(count);
     result.dropped += count;
   }
-  DeviceBuffer<std::int32_t> counts(budget, rows, "counts of dropped weights");
+  DeviceBuffer<std::int32_t> counts(memory, rows, "counts of dropped weights");
   result.mask.resize(rows * ((columns + 7) / 8));
-  DeviceBuffer<std::uint8_t> mask(budget, result.mask.size(), "a mask");
+  DeviceBuffer<std::uint8_t> mask(memory, result.mask.size(), "a mask");
   upload(result.dropped_per_row, counts.data(), stream);
   timeline.begin("mask", 0, 4 * static_cast<double>(rows * columns));
   check(pack_mask(swept.orders.data(), counts.data(), rows, columns, mask.data(), stream.get()), "packing a mask");

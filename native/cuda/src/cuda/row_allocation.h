@@ -12,7 +12,7 @@ namespace secateur::gpu {
 std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples);
 
 // weights: device [rows, columns] float32; `input.weights` is not used. Throws as secateur::allocate_rows does.
-AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, MemoryBudget& budget,
+AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, SessionMemory& memory,
                             const Stream& stream, Timeline& timeline, CallContext& context);
 
 }  // namespace secateur::gpu

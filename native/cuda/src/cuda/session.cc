@@ -39,16 +39,26 @@ std::uint64_t loss_bytes(const Architecture& architecture, std::size_t samples, 
   // The first token is predicted by nothing.
   const std::size_t predictions = sequence_length - 1;
   const LossTiles tiles(architecture.vocabulary_size, predictions);
-  return tiles.tokens * (architecture.hidden_size + tiles.words) * sizeof(float) + samples * sequence_length * sizeof(std::int32_t) +
-         samples * predictions * (sizeof(double) + sizeof(float));
+  return block_bytes<float>(tiles.tokens * architecture.hidden_size) + block_bytes<float>(tiles.tokens * tiles.words) +
+         block_bytes<std::int32_t>(samples * sequence_length) + loss_result_bytes(samples, sequence_length);
 }
 
-CudaSession::CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MatrixLibrary& products)
+std::uint64_t loss_result_bytes(std::size_t samples, std::size_t sequence_length) {
+  const std::size_t predictions = samples * (sequence_length - 1);
+  return block_bytes<double>(predictions) + block_bytes<float>(predictions);
+}
+
+CudaSession::CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MemoryBudget& in_use,
+                         MatrixLibrary& products, const std::optional<SessionPlan>& plan)
     : architecture_(checked(architecture)),
       compute_(compute),
-      budget_(budget),
+      memory_(budget, in_use),
       timeline_(stream_),
-      blocks_(architecture_, compute, budget, products, stream_, timeline_) {}
+      blocks_(architecture_, compute, memory_, products, stream_, timeline_),
+      groups_(memory_.reserve(plan ? plan->memory.bytes() : 0, plan ? plan->pinned_bytes() : 0), stream_, architecture_.hidden_size,
+              plan ? plan->groups : GroupPlaces{}) {
+  if (plan) blocks_.reserve(plan->samples_per_group, plan->sequence_length);
+}
 
 // What a failed call left on the streams is over before anything it used goes away, and its timings are forgotten.
 template <class Work>
@@ -66,7 +76,15 @@ void CudaSession::load_shard(const std::string& shard, std::span<const TensorVie
   if (shards_.contains(shard)) throw Error(ErrorCode::kFailedPrecondition, "Shard " + shard + " is loaded already.");
   context.check();
   const PhaseScope scope(context, "convert");
-  shards_.emplace(shard, std::make_unique<DeviceShard>(shard, tensors, architecture_, compute_, budget_, upload_));
+  // Memory of one upload at a time is planned. Those before are nearly over: the stream takes one after the other.
+  for (const auto& [name, other] : shards_) other->settle();
+  shards_.emplace(shard, std::make_unique<DeviceShard>(shard, tensors, architecture_, compute_, memory_, free_end(), upload_));
+}
+
+// Of the memory for shards.
+End CudaSession::free_end() const {
+  const bool high_is_taken = std::ranges::any_of(shards_, [](const auto& entry) { return entry.second->end() == End::kHigh; });
+  return high_is_taken ? End::kLow : End::kHigh;
 }
 
 void CudaSession::release_shard(const std::string& shard) { shards_.erase(shard); }
@@ -74,38 +92,45 @@ void CudaSession::release_shard(const std::string& shard) { shards_.erase(shard)
 void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContext& context) {
   DeviceShard& embedding = find_shard(shard, ShardKind::kEmbedding);
   check_tokens(tokens, architecture_);
-  groups_.erase(tokens.index);
   const std::size_t hidden = architecture_.hidden_size;
-  DeviceBuffer<float> states(budget_, tokens.ids.size() * hidden, "hidden states of group " + std::to_string(tokens.index));
-  DeviceBuffer<std::int32_t> ids(budget_, tokens.ids.size(), "token ids");
-  guarded([&] {
-    context.check();
-    timeline_.begin("embed", 0, 8 * static_cast<double>(tokens.ids.size() * hidden));
-    embedding.ready().hold(stream_);
-    check(cudaMemcpyAsync(ids.data(), tokens.ids.data(), tokens.ids.size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
-          "uploading token ids");
-    const float* const positions = embedding.find(TensorRole::kPositionEmbedding);
-    check(gpu::embed({tokens.ids.size(), tokens.sequence_length, hidden, ids.data(), embedding.token_table(), embedding.token_table_type(),
-                      positions == nullptr ? nullptr : positions + architecture_.learned_position_offset * hidden, states.data()},
+  const std::uint32_t index = tokens.index;
+  const DeviceGroup group = groups_.create(std::move(tokens));
+  const std::vector<std::int32_t>& words = group.tokens.ids;
+  try {
+    DeviceBuffer<std::int32_t> ids(memory_, words.size(), "token ids");
+    guarded([&] {
+      context.check();
+      timeline_.begin("embed", 0, 8 * static_cast<double>(words.size() * hidden));
+      embedding.ready().hold(stream_);
+      check(cudaMemcpyAsync(ids.data(), words.data(), words.size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
+            "uploading token ids");
+      const float* const positions = embedding.find(TensorRole::kPositionEmbedding);
+      check(
+          gpu::embed({words.size(), group.tokens.sequence_length, hidden, ids.data(), embedding.token_table(), embedding.token_table_type(),
+                      positions == nullptr ? nullptr : positions + architecture_.learned_position_offset * hidden, group.hidden},
                      stream_.get()),
           "embedding tokens");
-    timeline_.finish(context, "Embedding tokens");
-  });
-  const std::uint32_t index = tokens.index;
-  groups_.emplace(index, DeviceGroup{std::move(tokens), std::move(states)});
+      timeline_.finish(context, "Embedding tokens");
+    });
+    groups_.written(index);
+  } catch (...) {
+    groups_.erase(index);
+    throw;
+  }
 }
 
 std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) {
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
-  const DeviceGroup& states = find_group(group);
+  const DeviceGroup states = groups_.find(group);
   return guarded([&] { return blocks_.collect(block, states, context); });
 }
 
 void CudaSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
-  DeviceGroup& states = find_group(group);
+  const DeviceGroup states = groups_.find(group);
   try {
     guarded([&] { blocks_.propagate(block, states, context); });
+    groups_.written(group);
   } catch (const OutOfMemory&) {
     // Thrown before anything is written.
     throw;
@@ -119,7 +144,7 @@ void CudaSession::propagate(const std::string& shard, std::uint32_t group, CallC
 std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> given,
                                               CallContext& context) {
   DeviceShard& head = find_shard(shard, ShardKind::kHead);
-  const DeviceGroup& states = find_group(group);
+  const DeviceGroup states = groups_.find(group);
   const std::size_t length = states.tokens.sequence_length;
   const std::vector<TokenRange> ranges = measured_ranges(states.tokens, given);
   std::size_t predictions = 0;
@@ -133,14 +158,14 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
   const LossTiles tiles(weight.rows, longest);
   const std::size_t tile_tokens = tiles.tokens;
   const std::size_t tile_words = tiles.words;
-  DeviceBuffer<float> normed(budget_, tile_tokens * hidden, "logits");
-  DeviceBuffer<float> logits(budget_, tile_tokens * tile_words, "logits");
-  DeviceBuffer<std::int32_t> ids(budget_, states.tokens.ids.size(), "token ids");
-  DeviceBuffer<double> log_sums(budget_, predictions, "the loss of a group");
-  DeviceBuffer<float> next_logits(budget_, predictions, "the loss of a group");
+  DeviceBuffer<float> normed(memory_, tile_tokens * hidden, "logits");
+  DeviceBuffer<float> logits(memory_, tile_tokens * tile_words, "logits");
+  DeviceBuffer<std::int32_t> ids(memory_, states.tokens.ids.size(), "token ids");
+  DeviceBuffer<double> log_sums(memory_, predictions, "the loss of a group");
+  DeviceBuffer<float> next_logits(memory_, predictions, "the loss of a group");
   blocks_.reserve_narrowed(tile_tokens * hidden);
-  PinnedBuffer<double> sums_on_host(predictions);
-  PinnedBuffer<float> next_on_host(predictions);
+  PinnedBuffer<double> sums_on_host(memory_, predictions, "the loss of a group");
+  PinnedBuffer<float> next_on_host(memory_, predictions, "the loss of a group");
   guarded([&] {
     head.ready().hold(stream_);
     check(cudaMemcpyAsync(ids.data(), states.tokens.ids.data(), ids.size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
@@ -151,7 +176,7 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
       for (std::size_t position = first; position < end; position += tile_tokens) {
         const std::size_t count = std::min(tile_tokens, end - position);
         // A token is predicted from the one before it.
-        blocks_.normalize(count, states.hidden.data() + (sample * length + position - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
+        blocks_.normalize(count, states.hidden + (sample * length + position - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
                           head.find(TensorRole::kFinalNormBias), normed.data());
         for (std::size_t word = 0; word < weight.rows; word += tile_words) {
           context.check();
@@ -192,17 +217,17 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
 
 std::vector<float> CudaSession::last_logits(const std::string& shard, std::uint32_t group, CallContext& context) {
   DeviceShard& head = find_shard(shard, ShardKind::kHead);
-  const DeviceGroup& states = find_group(group);
+  const DeviceGroup states = groups_.find(group);
   const std::size_t hidden = architecture_.hidden_size;
   const DeviceMatrix& weight = head.matrix(TensorRole::kHeadWeight);
-  DeviceBuffer<float> normed(budget_, hidden, "logits");
-  DeviceBuffer<float> logits(budget_, weight.rows, "logits");
+  DeviceBuffer<float> normed(memory_, hidden, "logits");
+  DeviceBuffer<float> logits(memory_, weight.rows, "logits");
   blocks_.reserve_narrowed(hidden);
   std::vector<float> result(weight.rows);
   guarded([&] {
     context.check();
     head.ready().hold(stream_);
-    blocks_.normalize(1, states.hidden.data() + (states.tokens.sequence_length - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
+    blocks_.normalize(1, states.hidden + (states.tokens.sequence_length - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
                       head.find(TensorRole::kFinalNormBias), normed.data());
     blocks_.multiply(weight, nullptr, normed.data(), 1, logits.data());
     check(cudaMemcpyAsync(result.data(), logits.data(), result.size() * sizeof(float), cudaMemcpyDeviceToHost, stream_.get()),
@@ -221,13 +246,13 @@ AllocatedRows CudaSession::allocate_rows(const std::string& shard, TensorRole pr
   return guarded([&] {
     block.ready().hold(stream_);
     // Scores come from the checkpoint's own values; where only bfloat16 is kept, those are they.
-    DeviceBuffer<float> widened(budget_, weight.values.empty() ? weight.rows * weight.columns : 0, "weights of an allocation");
+    DeviceBuffer<float> widened(memory_, weight.values.empty() ? weight.rows * weight.columns : 0, "weights of an allocation");
     const float* weights = weight.values.data();
     if (weight.values.empty()) {
       check(widen(weight.narrowed.data(), widened.data(), widened.size(), stream_.get()), "widening weights");
       weights = widened.data();
     }
-    return gpu::allocate_rows(input, weights, options, budget_, stream_, timeline_, context);
+    return gpu::allocate_rows(input, weights, options, memory_, stream_, timeline_, context);
   });
 }
 
@@ -235,7 +260,7 @@ void CudaSession::apply_mask(const std::string& shard, TensorRole projection, st
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
   DeviceMatrix& weight = block.matrix(projection);
   check_mask(projection, weight.rows, weight.columns, mask.size());
-  DeviceBuffer<std::uint8_t> bits(budget_, mask.size(), "a mask");
+  DeviceBuffer<std::uint8_t> bits(memory_, mask.size(), "a mask");
   guarded([&] {
     context.check();
     block.ready().hold(stream_);
@@ -262,14 +287,6 @@ DeviceShard& CudaSession::find_shard(const std::string& name, ShardKind kind) {
   }
   found->second->settle();
   return *found->second;
-}
-
-DeviceGroup& CudaSession::find_group(std::uint32_t index) {
-  const auto found = groups_.find(index);
-  if (found == groups_.end()) {
-    throw Error(ErrorCode::kFailedPrecondition, "Group " + std::to_string(index) + " has no hidden states here; embed it first.");
-  }
-  return found->second;
 }
 
 }  // namespace secateur::gpu

@@ -4,10 +4,13 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cuda/block_runner.h"
 #include "cuda/device_shard.h"
+#include "cuda/hidden_states.h"
+#include "cuda/memory_plan.h"
 #include "cuda/stream.h"
 #include "secateur/backend.h"
 
@@ -15,13 +18,23 @@ namespace secateur::gpu {
 
 // Device memory of measuring a group's loss, besides the head and the hidden states.
 std::uint64_t loss_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length);
+// Of its results, on the device and again in pinned memory.
+std::uint64_t loss_result_bytes(std::size_t samples, std::size_t sequence_length);
 
+// Memory is taken when the session is opened, as planned; what the plan does not know is taken later, within the budget. What is kept - the
+// hidden states, the work space - lies at the low end of the device memory. Of what remains, the two shards there are at a time lie at
+// one end each, so that what is free is one range between them, in which the next shard finds its place once the one at its end is gone,
+// and in which a call finds the memory for its own results, which is free again when it ends: what was planned fits, however large each
+// shard is.
+//
 // Shards are uploaded on a stream of their own, beside whatever is computed; every call that gives a result waits for the device once, at
 // its end.
 class CudaSession final : public BackendSession {
  public:
-  // Throws InvalidArgument when the architecture contradicts itself. The budget and the library outlive the session.
-  CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MatrixLibrary& products);
+  // Throws InvalidArgument when the architecture contradicts itself, and OutOfMemory when the device has less than the plan takes. What is
+  // in use is counted besides the budget. Both and the library outlive the session.
+  CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MemoryBudget& in_use, MatrixLibrary& products,
+              const std::optional<SessionPlan>& plan);
 
   void load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) override;
   void release_shard(const std::string& shard) override;
@@ -38,19 +51,19 @@ class CudaSession final : public BackendSession {
 
  private:
   DeviceShard& find_shard(const std::string& name, ShardKind kind);
-  DeviceGroup& find_group(std::uint32_t index);
+  End free_end() const;
   template <class Work>
   auto guarded(const Work& work);
 
   Architecture architecture_;
   Compute compute_;
-  MemoryBudget& budget_;
+  SessionMemory memory_;
   Stream stream_;
   Stream upload_;
   Timeline timeline_;
   BlockRunner blocks_;
   std::map<std::string, std::unique_ptr<DeviceShard>> shards_;
-  std::map<std::uint32_t, DeviceGroup> groups_;
+  HiddenStates groups_;
 };
 
 }  // namespace secateur::gpu

@@ -19,11 +19,14 @@ constexpr float kTarget = 0.55F;
 AllocatedRows search_on_device(const RandomCurves& curves, const AllocationOptions& options, const std::atomic<bool>* cancelled = nullptr) {
   DeviceCurves device_curves(curves);
   MemoryBudget budget(gpu::DeviceRuns::bytes(curves.rows));
+  MemoryBudget in_use(UINT64_MAX);
+  gpu::SessionMemory memory(budget, in_use);
+  memory.device.reserve(budget.limit_bytes(), "a search");
   gpu::Stream stream;
   gpu::Timeline timeline(stream);
   CallContext context(cancelled);
-  gpu::DeviceRuns runs(device_curves.view(), kTarget, budget, stream, timeline, context);
-  CHECK(budget.used_bytes() == gpu::DeviceRuns::bytes(curves.rows));
+  gpu::DeviceRuns runs(device_curves.view(), kTarget, memory, stream, timeline, context);
+  CHECK(in_use.used_bytes() == gpu::DeviceRuns::bytes(curves.rows));
   return allocation::search_rows(runs, kTarget, options);
 }
 

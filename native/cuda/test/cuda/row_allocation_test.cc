@@ -42,12 +42,15 @@ struct Projection {
 // With just the memory that is planned.
 AllocatedRows allocate_on_device(const AllocationInput& input, const AllocationOptions& options) {
   MemoryBudget budget(gpu::allocation_bytes(input.rows, input.columns, input.samples));
+  MemoryBudget in_use(std::numeric_limits<std::uint64_t>::max());
+  gpu::SessionMemory memory(budget, in_use);
+  memory.device.reserve(budget.limit_bytes(), "an allocation");
   gpu::Stream stream;
   gpu::Timeline timeline(stream);
   CallContext context;
   DeviceArray<float> weights(std::vector<float>(input.weights.begin(), input.weights.end()));
-  AllocatedRows result = gpu::allocate_rows(input, weights.data(), options, budget, stream, timeline, context);
-  CHECK(budget.used_bytes() == 0);
+  AllocatedRows result = gpu::allocate_rows(input, weights.data(), options, memory, stream, timeline, context);
+  CHECK(in_use.used_bytes() == 0);
   return result;
 }
 

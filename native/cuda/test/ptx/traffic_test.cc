@@ -69,14 +69,14 @@ TEST_CASE("traffic of rows: once for each pass over them") {
   DeviceArray<float> x(random_values(kValues, 1));
   DeviceArray<float> weight(random_values(kSize, 2));
   DeviceArray<float> y(kValues);
-  DeviceArray<double> sums(kSize);
+  DeviceArray<double> sums(2 * kSize);
   const gpu::NormalizationTask task{kTokens, kSize, 1e-5, x.data(), weight.data(), weight.data(), y.data()};
   // Sum of squares; result, with the weight.
   check_traffic(traffic_of([&] { return gpu::rms_norm(task, nullptr); }), 3 * kBytes, kBytes);
   // Mean; deviation; result, with weight and bias.
   check_traffic(traffic_of([&] { return gpu::layer_norm(task, nullptr); }), 5 * kBytes, kBytes);
-  const auto add_columns = [&] { return gpu::column_sums_of_squares(x.data(), kTokens, kSize, sums.data(), nullptr); };
-  check_traffic(traffic_of(add_columns), kBytes, kSize * sizeof(double));
+  const auto add_columns = [&] { return gpu::column_sums_of_squares({2, kTokens / 2, kSize, x.data(), sums.data()}, nullptr); };
+  check_traffic(traffic_of(add_columns), kBytes, 2 * kSize * sizeof(double));
   // A cosine and a sine for each pair of states.
   const auto rotate = [&] { return gpu::rotate({kTokens, kTokens / 2, 4, kSize / 4, x.data(), weight.data(), y.data()}, nullptr); };
   check_traffic(traffic_of(rotate), 2 * kBytes, kBytes);

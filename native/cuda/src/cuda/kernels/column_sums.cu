@@ -15,9 +15,13 @@ struct StrandSums {
 
 __device__ double square(float value) { return static_cast<double>(value) * static_cast<double>(value); }
 
+// A block is 32 columns of one sample.
 __global__ void __launch_bounds__(kColumns* kStrands)
-    sum_squares(const float* inputs, std::size_t tokens, std::size_t columns, double* sums) {
+    sum_squares(const float* all_inputs, std::size_t tokens, std::size_t columns, double* all_sums) {
   SECATEUR_SHARED(StrandSums, strands);
+  const std::size_t sample = blockIdx.y;
+  const float* const inputs = all_inputs + sample * tokens * columns;
+  double* const sums = all_sums + sample * columns;
   const unsigned lane = threadIdx.x;
   const unsigned strand = threadIdx.y;
   const std::size_t column = std::size_t{blockIdx.x} * kColumns + lane;
@@ -43,10 +47,10 @@ __global__ void __launch_bounds__(kColumns* kStrands)
 
 }  // namespace
 
-cudaError_t column_sums_of_squares(const float* inputs, std::size_t tokens, std::size_t columns, double* sums, cudaStream_t stream) {
-  if (columns == 0) return cudaSuccess;
-  const auto blocks = static_cast<unsigned>((columns + kColumns - 1) / kColumns);
-  return launch(sum_squares, dim3(blocks), dim3(kColumns, kStrands), 0, stream, inputs, tokens, columns, sums);
+cudaError_t column_sums_of_squares(const ColumnSumsTask& task, cudaStream_t stream) {
+  if (task.samples == 0 || task.columns == 0) return cudaSuccess;
+  const dim3 blocks(static_cast<unsigned>((task.columns + kColumns - 1) / kColumns), static_cast<unsigned>(task.samples));
+  return launch(sum_squares, blocks, dim3(kColumns, kStrands), 0, stream, task.inputs, task.tokens, task.columns, task.sums);
 }
 
 }  // namespace secateur::gpu
