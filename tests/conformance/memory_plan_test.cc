@@ -254,6 +254,7 @@ TEST_CASE("hidden states that do not fit the device are kept on the host, with t
   const Model model(kSmall.architecture);
   Workload workload = workload_of(kSmall, model);
   workload.groups = kManyGroups;
+  workload.allocation_samples = kManyGroups * kSamples;
   const auto open = [&](Backend& backend) { return backend.open_session(kSmall.architecture, kSmall.compute, workload); };
   const auto plan_for = [&](std::uint64_t budget) {
     return test::open_backend(1, budget)->plan_session(kSmall.architecture, kSmall.compute, workload);
