@@ -95,6 +95,51 @@ TEST_CASE("normalisations agree with float64") {
   });
 }
 
+TEST_CASE("normalisations may take the place of their input") {
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    for (const std::size_t size : kSizes) {
+      const std::vector<float> x = random_values(size, 3.0, 2);
+      const std::vector<float> weight = random_values(size, 1.0, 3);
+      const std::vector<float> bias = random_values(size, 1.0, 4);
+      std::vector<float> apart(size);
+      std::vector<float> inside = x;
+      math.rms_norm(x.data(), weight.data(), size, 1e-5, apart.data());
+      math.rms_norm(inside.data(), weight.data(), size, 1e-5, inside.data());
+      REQUIRE(inside == apart);
+      inside = x;
+      math.layer_norm(x.data(), weight.data(), bias.data(), size, 1e-5, apart.data());
+      math.layer_norm(inside.data(), weight.data(), bias.data(), size, 1e-5, inside.data());
+      REQUIRE(inside == apart);
+    }
+  });
+}
+
+TEST_CASE("the deviation keeps its digits where the mean, or one value, is far from the others") {
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    for (const std::size_t size : {17U, 1000U, 16384U}) {
+      for (const bool outlier : {false, true}) {
+        std::vector<float> x = random_values(size, 1.0, 5);
+        for (float& value : x) value += outlier ? 0.0F : 10000.0F;
+        if (outlier) x[0] = 10000.0F;
+        double mean = 0;
+        for (const float value : x) mean += static_cast<double>(value) / static_cast<double>(size);
+        double variance = 0;
+        for (const float value : x) variance += (value - mean) * (value - mean) / static_cast<double>(size);
+        const std::vector<float> ones(size, 1.0F);
+        const std::vector<float> zeros(size, 0.0F);
+        std::vector<float> actual(size);
+        math.layer_norm(x.data(), ones.data(), zeros.data(), size, 1e-5, actual.data());
+        // Differences are free of the mean's rounding to float32; what is left is that of the scale and of two values.
+        for (std::size_t i = 1; i < size; ++i) {
+          const double expected = (static_cast<double>(x[i]) - x[0]) / std::sqrt(variance + 1e-5);
+          REQUIRE(std::abs((static_cast<double>(actual[i]) - actual[0]) - expected) <
+                  3e-7 * (std::abs(expected) + std::abs(actual[0]) + 1));
+        }
+      }
+    }
+  });
+}
+
 TEST_CASE("activations agree with float64 and do not hide NaN") {
   on_all_instruction_sets([](const cpu::VectorMath& math) {
     for (const std::size_t size : kSizes) {

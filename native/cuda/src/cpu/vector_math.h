@@ -14,9 +14,9 @@ inline constexpr std::size_t kTokenPanel = 128;
 
 // Values are float32 unless a name says otherwise; bfloat16 and float16 values are their bits.
 struct VectorMath {
-  // result[i] = x[i] / rms(x) · weight[i], rms with epsilon inside the root.
+  // result[i] = x[i] / rms(x) · weight[i], rms with epsilon inside the root. The result may take the place of x.
   void (*rms_norm)(const float* x, const float* weight, std::size_t size, double epsilon, float* result);
-  // result[i] = (x[i] - mean) / deviation · weight[i] + bias[i].
+  // result[i] = (x[i] - mean) / deviation · weight[i] + bias[i]. The result may take the place of x.
   void (*layer_norm)(const float* x, const float* weight, const float* bias, std::size_t size, double epsilon, float* result);
 
   // x[i] += y[i].
