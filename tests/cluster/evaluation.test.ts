@@ -3,8 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { loadTokenizer } from '@secateur/checkpoint';
-import { Task, TaskSource, TokenSource, type EvaluateSpec, type JobSpec } from '@secateur/proto/job';
-import { Compute } from '@secateur/proto/model';
+import { EvaluateSpec, Task, TaskSource, TokenSource, type JobSpec } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { runCommand } from '../support/command.js';
 import { evaluate, eventually, prune, pruneSpec } from '../support/jobs.js';
@@ -22,7 +21,7 @@ beforeAll(async () => {
 afterAll(() => cluster[Symbol.asyncDispose]());
 
 function evaluateJob(change: Partial<EvaluateSpec>, maximumNodes = 0): JobSpec {
-  const value = { model: modelPath(MODEL), data: undefined, compute: Compute.UNSPECIFIED, stride: 0, tasks: [], ...change };
+  const value = EvaluateSpec.fromPartial({ model: modelPath(MODEL), ...change });
   return { kind: { $case: 'evaluate', value }, recordTrace: false, maximumNodes };
 }
 

@@ -57,10 +57,10 @@ constexpr std::size_t kSamples = 3;
 
 // A session of `threads` threads with one block loaded and the hidden states of a group embedded from a random table.
 struct Fixture {
-  Fixture(const Case& test_case, std::size_t threads, Compute compute = Compute::kF32)
+  Fixture(const Case& test_case, std::size_t threads, Precision precision = Compute::kF32)
       : tokens(test_case.tokens),
         backend(test::open_backend(threads, 1U << 30)),
-        session(backend->open_session(test_case.architecture, compute)) {
+        session(backend->open_session(test_case.architecture, precision)) {
     const Architecture& a = test_case.architecture;
     block = test::random_block(a, test_case.biases, 11);
     std::vector<TensorView> views;
@@ -307,6 +307,69 @@ TEST_CASE("a block pruned to 80 %, and one computed in bf16, agree with float64"
       }
       CHECK(site_error(next[0], expected, fixture.tokens) < 2 * kind.tolerance);
     }
+  }
+}
+
+// To the nearest of 8 significant bits, ties to even.
+double rounded_to_bf16(double value) {
+  int exponent = 0;
+  const double fraction = std::frexp(value, &exponent);
+  return std::ldexp(std::nearbyint(std::ldexp(fraction, 8)), exponent - 8);
+}
+
+TEST_CASE("a device that keeps hidden states in float32 only says so") {
+  if (test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(1, std::uint64_t{1} << 30);
+  try {
+    backend->open_session(kCases[1].architecture, {Compute::kF32, HiddenStates::kBF16});
+    FAIL("no error");
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::kFailedPrecondition);
+  }
+}
+
+TEST_CASE("hidden states kept in bf16 are rounded between blocks and nowhere else") {
+  if (!test::is_cpu()) return;
+  const Precision narrow(Compute::kF32, HiddenStates::kBF16);
+  for (const Case& test_case : kCases) {
+    CAPTURE(test_case.name);
+    const Architecture& a = test_case.architecture;
+    Fixture fixture(test_case, 2, narrow);
+    std::vector<test::ReferenceResult> expected;
+    for (std::size_t sample = 0; sample < kSamples; ++sample) {
+      Values states = fixture.hidden(a, sample);
+      // Embeddings are added in float32.
+      for (double& state : states) state = rounded_to_bf16(static_cast<double>(static_cast<float>(state)));
+      expected.push_back(test::run_reference_block(a, fixture.block, states, fixture.tokens));
+    }
+    // As exact as with float32, from rounded hidden states on.
+    for (const SiteStatistics& statistics : fixture.session->collect_statistics("block", 4, fixture.context)) {
+      CAPTURE(name_of(statistics.site));
+      CHECK(site_error(statistics, expected, fixture.tokens) < 1e-5);
+    }
+    fixture.session->propagate("block", 4, fixture.context);
+    const std::vector<SiteStatistics> next = fixture.session->collect_statistics("block", 4, fixture.context);
+    // Float32 and float64 may round to neighbours where they differ by a hair: the output is held to the step of bf16 instead.
+    for (test::ReferenceResult& result : expected) {
+      result = test::run_reference_block(a, fixture.block, result.output, fixture.tokens);
+    }
+    const double error = site_error(next[0], expected, fixture.tokens);
+    CHECK(error < 1.0 / 128);
+    CHECK(error > 1e-5);
+  }
+}
+
+TEST_CASE("hidden states kept in bf16 are the same bits on any number of threads") {
+  if (!test::is_cpu()) return;
+  for (const Case& test_case : {kCases[2], kCases[5]}) {
+    CAPTURE(test_case.name);
+    std::vector<std::vector<float>> logits;
+    for (const std::size_t threads : {1U, 3U}) {
+      Fixture fixture(test_case, threads, {Compute::kF32, HiddenStates::kBF16});
+      fixture.session->propagate("block", 4, fixture.context);
+      logits.push_back(logits_of(fixture, test_case.architecture, nullptr));
+    }
+    CHECK(logits[0] == logits[1]);
   }
 }
 

@@ -20,7 +20,7 @@ constexpr std::uint64_t kPlenty = std::uint64_t{1} << 30;
 struct Job {
   const char* name;
   Architecture architecture;
-  Compute compute;
+  Precision precision;
   // 0: the loss is measured, nothing is pruned.
   double sparsity;
   std::size_t length;
@@ -37,6 +37,8 @@ const Job kJobs[] = {
     {"plain, sparse, long", kPlain, Compute::kF32, 0.8, 96},
     {"gated, bf16", kGated, Compute::kBF16, 0.7, 20},
     {"gated, measured", kGated, Compute::kF32, 0, 20},
+    {"gated, bf16 hidden states", kGated, {Compute::kF32, HiddenStates::kBF16}, 0.5, 20},
+    {"plain, measured, long, bf16 hidden states", kPlain, {Compute::kF32, HiddenStates::kBF16}, 0, 96},
     {"plain, measured, long", kPlain, Compute::kF32, 0, 96},
 };
 
@@ -203,14 +205,15 @@ std::uint64_t bytes_named(const std::vector<MemoryItem>& items, const std::strin
 TEST_CASE("a job takes no more memory than planned, and nearly as much") {
   for (const Job& job : kJobs) {
     CAPTURE(job.name);
-    if (job.compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
+    if (job.precision.compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
+    if (job.precision.hidden_states == HiddenStates::kBF16 && !test::is_cpu()) continue;
     const Model model(job.architecture);
     const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
     const std::uint64_t before = backend->memory_used_bytes();
     const Workload workload = workload_of(job, model);
-    const MemoryPlan plan = backend->plan_session(job.architecture, job.compute, workload);
+    const MemoryPlan plan = backend->plan_session(job.architecture, job.precision, workload);
     CAPTURE(plan.step);
-    const std::unique_ptr<BackendSession> session = backend->open_session(job.architecture, job.compute, workload);
+    const std::unique_ptr<BackendSession> session = backend->open_session(job.architecture, job.precision, workload);
     run(*session, job, model);
     const std::uint64_t taken = backend->memory_peak_bytes() - before;
     CHECK(taken <= plan.bytes());
@@ -223,11 +226,35 @@ TEST_CASE("groups that differ in length are planned by their tokens, and by the 
   const Model model(job.architecture);
   const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
   Workload workload = workload_of(job, model);
-  const std::uint64_t equal = backend->plan_session(job.architecture, job.compute, workload).bytes();
+  const std::uint64_t equal = backend->plan_session(job.architecture, job.precision, workload).bytes();
   workload.tokens = kGroups * kSamples * job.length;
-  CHECK(backend->plan_session(job.architecture, job.compute, workload).bytes() == equal);
+  CHECK(backend->plan_session(job.architecture, job.precision, workload).bytes() == equal);
   workload.tokens -= 7;
-  CHECK(backend->plan_session(job.architecture, job.compute, workload).bytes() == equal - 7 * job.architecture.hidden_size * sizeof(float));
+  // A device has a place of the same size for each group.
+  const std::uint64_t saved = test::is_cpu() ? 7 * job.architecture.hidden_size * sizeof(float) : 0;
+  CHECK(backend->plan_session(job.architecture, job.precision, workload).bytes() == equal - saved);
+}
+
+TEST_CASE("bf16 halves the hidden states of every step") {
+  if (!test::is_cpu()) return;
+  const auto states_bytes = [](const MemoryPlan& plan) {
+    for (const MemoryItem& item : plan.items) {
+      if (item.purpose == "hidden states") return item.bytes;
+    }
+    FAIL("no hidden states in the step " << plan.step);
+    return std::uint64_t{0};
+  };
+  for (const Job& job : {kJobs[0], kJobs[5]}) {
+    CAPTURE(job.name);
+    const Model model(job.architecture);
+    const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
+    const Workload workload = workload_of(job, model);
+    const MemoryPlan wide = backend->plan_session(job.architecture, Compute::kF32, workload);
+    const MemoryPlan narrow = backend->plan_session(job.architecture, {Compute::kF32, HiddenStates::kBF16}, workload);
+    CHECK(states_bytes(wide) == kGroups * kSamples * job.length * job.architecture.hidden_size * sizeof(float));
+    CHECK(states_bytes(narrow) * 2 == states_bytes(wide));
+    CHECK(narrow.bytes() < wide.bytes());
+  }
 }
 
 TEST_CASE("a job that does not fit is refused before it begins, with what it needs") {
@@ -235,10 +262,10 @@ TEST_CASE("a job that does not fit is refused before it begins, with what it nee
   const Model model(job.architecture);
   const Workload workload = workload_of(job, model);
   // A device that has too little for all hidden states keeps some of them on the host; this is the least it needs.
-  const std::uint64_t needed = test::open_backend(2, 1)->plan_session(job.architecture, job.compute, workload).bytes();
+  const std::uint64_t needed = test::open_backend(2, 1)->plan_session(job.architecture, job.precision, workload).bytes();
   const std::unique_ptr<Backend> backend = test::open_backend(2, needed - 1);
   try {
-    backend->open_session(job.architecture, job.compute, workload);
+    backend->open_session(job.architecture, job.precision, workload);
     FAIL("no error");
   } catch (const OutOfMemory& error) {
     CHECK(error.needed_bytes() == needed);
@@ -246,7 +273,7 @@ TEST_CASE("a job that does not fit is refused before it begins, with what it nee
     CHECK(std::string(error.what()).find("hidden states") != std::string::npos);
   }
   const std::unique_ptr<Backend> enough = test::open_backend(2, needed);
-  run(*enough->open_session(job.architecture, job.compute, workload), job, model);
+  run(*enough->open_session(job.architecture, job.precision, workload), job, model);
 }
 
 TEST_CASE("hidden states that do not fit the device are kept on the host, with the same results to the bit") {
@@ -255,9 +282,9 @@ TEST_CASE("hidden states that do not fit the device are kept on the host, with t
   Workload workload = workload_of(kSmall, model);
   workload.groups = kManyGroups;
   workload.allocation_samples = kManyGroups * kSamples;
-  const auto open = [&](Backend& backend) { return backend.open_session(kSmall.architecture, kSmall.compute, workload); };
+  const auto open = [&](Backend& backend) { return backend.open_session(kSmall.architecture, kSmall.precision, workload); };
   const auto plan_for = [&](std::uint64_t budget) {
-    return test::open_backend(1, budget)->plan_session(kSmall.architecture, kSmall.compute, workload);
+    return test::open_backend(1, budget)->plan_session(kSmall.architecture, kSmall.precision, workload);
   };
   const MemoryPlan all = plan_for(kPlenty);
   const std::uint64_t group = bytes_named(all.items, "hidden states of 5 groups") / kManyGroups;
@@ -290,11 +317,11 @@ TEST_CASE("sessions are refused what others have been promised") {
   const Model model(job.architecture);
   const Workload workload = workload_of(job, model);
   if (test::is_cpu()) return;
-  const std::uint64_t needed = test::open_backend(1, kPlenty)->plan_session(job.architecture, job.compute, workload).bytes();
+  const std::uint64_t needed = test::open_backend(1, kPlenty)->plan_session(job.architecture, job.precision, workload).bytes();
   const std::unique_ptr<Backend> backend = test::open_backend(1, needed * 5 / 4);
-  const std::unique_ptr<BackendSession> first = backend->open_session(job.architecture, job.compute, workload);
+  const std::unique_ptr<BackendSession> first = backend->open_session(job.architecture, job.precision, workload);
   CHECK(backend->memory_used_bytes() == needed);
-  CHECK_THROWS_AS(backend->open_session(job.architecture, job.compute, workload), OutOfMemory);
+  CHECK_THROWS_AS(backend->open_session(job.architecture, job.precision, workload), OutOfMemory);
   run(*first, job, model);
 }
 
@@ -305,7 +332,7 @@ TEST_CASE("a workload that contradicts the architecture is refused") {
   const auto check_refused = [&](auto change) {
     Workload workload = workload_of(job, model);
     change(workload);
-    CHECK_THROWS_AS(backend->plan_session(job.architecture, job.compute, workload), Error);
+    CHECK_THROWS_AS(backend->plan_session(job.architecture, job.precision, workload), Error);
   };
   check_refused([](Workload& workload) { workload.block.pop_back(); });
   check_refused([](Workload& workload) { workload.embedding.clear(); });

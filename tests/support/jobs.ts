@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PruningClient } from '@secateur/client';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { JobState, LayerBudget, Pattern, type JobEvent, type JobSpec, type PruneSpec } from '@secateur/proto/job';
-import { Compute } from '@secateur/proto/model';
+import { JobState, LayerBudget, Pattern, type EvaluateSpec, type JobEvent, type JobSpec, type PruneSpec } from '@secateur/proto/job';
+import { Compute, HiddenStates } from '@secateur/proto/model';
 import type { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { fixturePath, modelPath, type ModelName } from './paths.js';
 
@@ -27,6 +27,7 @@ export function pruneSpec(model: ModelName, output: string, changes: Partial<Pru
         layerBudget: LayerBudget.UNIFORM,
         pattern: Pattern.UNSTRUCTURED,
         compute: Compute.F32,
+        hiddenStates: HiddenStates.F32,
         calibration: { path: fixturePath('calibration', `${model}-calibration.safetensors`), samples: 128, sequenceLength: 256, seed: 0 },
         evaluation: undefined,
         ...rest,
@@ -38,7 +39,7 @@ export function pruneSpec(model: ModelName, output: string, changes: Partial<Pru
 }
 
 /** A perplexity job with the recorded evaluation ids of a sample model. */
-export function evaluateSpec(model: ModelName, directory: string): JobSpec {
+export function evaluateSpec(model: ModelName, directory: string, changes: Partial<EvaluateSpec> = {}): JobSpec {
   return {
     kind: {
       $case: 'evaluate',
@@ -48,6 +49,8 @@ export function evaluateSpec(model: ModelName, directory: string): JobSpec {
         compute: Compute.F32,
         stride: 0,
         tasks: [],
+        hiddenStates: HiddenStates.F32,
+        ...changes,
       },
     },
     recordTrace: false,

@@ -9,6 +9,15 @@ export type ElementType = 'F32' | 'F16' | 'BF16';
 /** What products of activations with weights take in; their sums, and everything else, are float32. */
 export type Compute = 'f32' | 'bf16';
 
+/** What hidden states are kept in between blocks; bf16 is rounded to the nearest and takes half the memory. */
+export type HiddenStates = 'f32' | 'bf16';
+
+/** The numbers of a session. */
+export interface Precision {
+  readonly compute: Compute;
+  readonly hiddenStates: HiddenStates;
+}
+
 /** What a block computes, apart from its tensors. Same meaning as secateur.v1.Architecture. */
 export interface EngineArchitecture {
   readonly hiddenSize: number;
@@ -257,10 +266,20 @@ export interface EngineSession {
 export interface EngineOptions {
   /** `auto`: cuda when it works, else cpu. */
   readonly backend: 'auto' | 'cpu' | 'cuda';
-  /** Threads that compute; 0 = one per processor this process may use. Results never depend on it. */
+  /** Threads that compute; 0 = one per processor of the placement, or that this process may use. Results never depend on it. */
   readonly threads: number;
   /** Bytes all sessions together may hold; exceeding it is RESOURCE_EXHAUSTED. */
   readonly memoryBudgetBytes: number;
+  /** Without it, the system chooses. */
+  readonly placement?: Placement | undefined;
+}
+
+/** Where the engine's threads run. Linux only; elsewhere it is FAILED_PRECONDITION, as is what the system refuses. */
+export interface Placement {
+  /** Processors, one per thread in their order. A backend with fewer threads takes the first. */
+  readonly cpus: readonly number[];
+  /** NUMA node whose memory the threads prefer; without it, memory is near the processor that touches it first. */
+  readonly numaNode?: number | undefined;
 }
 
 export interface Engine {
@@ -268,12 +287,12 @@ export interface Engine {
   /** Bytes held now. */
   memoryUsedBytes(): number;
   /** Tells the most memory a session will take. Throws INVALID_ARGUMENT when the workload contradicts the architecture. */
-  planSession(architecture: EngineArchitecture, compute: Compute, workload: EngineWorkload): EngineMemoryPlan;
+  planSession(architecture: EngineArchitecture, precision: Precision, workload: EngineWorkload): EngineMemoryPlan;
   /**
    * Throws FAILED_PRECONDITION when the device has no products of that kind, and RESOURCE_EXHAUSTED when a workload is given whose plan
    * does not fit what the budget has left.
    */
-  openSession(architecture: EngineArchitecture, compute: Compute, workload?: EngineWorkload): EngineSession;
+  openSession(architecture: EngineArchitecture, precision: Precision, workload?: EngineWorkload): EngineSession;
   /** The allocation on a weight matrix given directly, without a session: float32 [rows, columns]. For tests and benchmarks. */
   allocateMatrix(
     weights: Float32Array,

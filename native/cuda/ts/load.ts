@@ -2,12 +2,13 @@ import { createRequire } from 'node:module';
 import type {
   AllocatedRows,
   AllocationOptions,
-  Compute,
   EngineArchitecture,
   EngineGroup,
   EngineMemoryPlan,
   EngineTensor,
   EngineWorkload,
+  Placement,
+  Precision,
   Projection,
   ReducedStatistics,
   SiteStatistics,
@@ -52,8 +53,8 @@ export interface NativeEngine {
     readonly threads: number;
   };
   memoryUsedBytes(): number;
-  planSession(architecture: EngineArchitecture, compute: Compute, workload: EngineWorkload): EngineMemoryPlan;
-  openSession(architecture: EngineArchitecture, compute: Compute, workload: EngineWorkload | undefined): NativeSession;
+  planSession(architecture: EngineArchitecture, precision: Precision, workload: EngineWorkload): EngineMemoryPlan;
+  openSession(architecture: EngineArchitecture, precision: Precision, workload: EngineWorkload | undefined): NativeSession;
   allocateMatrix(
     weights: Float32Array,
     rows: number,
@@ -70,6 +71,7 @@ interface NativeAddon {
     readonly backend: 'auto' | 'cpu' | 'cuda';
     readonly threads: number;
     readonly memoryBudgetBytes: number;
+    readonly placement: Placement | undefined;
   }) => NativeEngine;
   moveWithChecksum(target: Uint8Array, source: Uint8Array): Uint8Array;
 }

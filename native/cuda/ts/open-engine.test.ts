@@ -2,11 +2,12 @@ import { spawnSync } from 'node:child_process';
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import type { AllocationOptions, Engine, EngineDescription, EngineError, EngineSession, ReducedStatistics } from './engine.js';
+import type { AllocationOptions, Engine, EngineDescription, EngineError, EngineSession, Precision, ReducedStatistics } from './engine.js';
 import { openEngine } from './open-engine.js';
 import { loadSampleModel, readTensors, SAMPLE_BLOCKS, SAMPLE_MODELS, toFloats, toInts } from './testing/sample-models.js';
 
 const GIBIBYTE = 2 ** 30;
+const F32: Precision = { compute: 'f32', hiddenStates: 'f32' };
 const WINDOW = 256;
 const MODEL = SAMPLE_MODELS[1]!;
 const TRIM: AllocationOptions = {
@@ -28,7 +29,7 @@ describe.each(SAMPLE_MODELS)('$name', (model) => {
   let session: EngineSession;
   beforeEach(async () => {
     engine = openWith(2);
-    session = engine.openSession(model.architecture, 'f32');
+    session = engine.openSession(model.architecture, F32);
     await loadSampleModel(session, model);
   });
   afterEach(() => engine.close());
@@ -68,7 +69,7 @@ describe('a session', () => {
     const results = [];
     for (const threads of [1, 2]) {
       const engine = openWith(threads);
-      const session = engine.openSession(MODEL.architecture, 'f32');
+      const session = engine.openSession(MODEL.architecture, F32);
       await loadSampleModel(session, MODEL);
       await session.embed('embedding', group);
       const statistics = (await session.collectStatistics('block/0', 0)).value;
@@ -81,7 +82,7 @@ describe('a session', () => {
 
   test('reports its phases with times, operations and bytes', async () => {
     const engine = openWith(1);
-    const session = engine.openSession(MODEL.architecture, 'f32');
+    const session = engine.openSession(MODEL.architecture, F32);
     await loadSampleModel(session, MODEL);
     await session.embed('embedding', group);
     const { timings, queuedNanoseconds } = await session.collectStatistics('block/0', 0);
@@ -99,7 +100,7 @@ describe('a session', () => {
 
   test('stops a call when its signal aborts', async () => {
     const engine = openWith(1);
-    const session = engine.openSession(MODEL.architecture, 'f32');
+    const session = engine.openSession(MODEL.architecture, F32);
     await loadSampleModel(session, MODEL);
     await session.embed('embedding', group);
     const abort = new AbortController();
@@ -117,7 +118,7 @@ describe('a session', () => {
 
   test('says how much memory is missing, and gives all of it back when it is closed', async () => {
     const engine = openWith(1, 3_000_000);
-    const session = engine.openSession(MODEL.architecture, 'f32');
+    const session = engine.openSession(MODEL.architecture, F32);
     const loading = loadSampleModel(session, MODEL);
     const error = await loading.catch((reason: unknown) => reason as EngineError);
     expect(error).toMatchObject({ name: 'EngineError', code: 'RESOURCE_EXHAUSTED' });
@@ -139,7 +140,7 @@ describe('a session', () => {
     const before = process.memoryUsage.rss();
     for (let round = 0; round < 6; round++) {
       const engine = openWith(1);
-      const session = engine.openSession(architecture, 'f32');
+      const session = engine.openSession(architecture, F32);
       kept.push(session);
       await session.loadShard('embedding', [{ role: 'token-embedding', elementType: 'BF16', shape, bytes }]);
       await engine.close();
@@ -150,13 +151,13 @@ describe('a session', () => {
 
   test('refuses calls after it or its engine is closed', async () => {
     const engine = openWith(1);
-    const session = engine.openSession(MODEL.architecture, 'f32');
+    const session = engine.openSession(MODEL.architecture, F32);
     await session.close();
     await expect(session.propagate('block/0', 0)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
-    const other = engine.openSession(MODEL.architecture, 'f32');
+    const other = engine.openSession(MODEL.architecture, F32);
     await engine.close();
     await expect(other.propagate('block/0', 0)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
-    expect(() => engine.openSession(MODEL.architecture, 'f32')).toThrow(/closed/);
+    expect(() => engine.openSession(MODEL.architecture, F32)).toThrow(/closed/);
   });
 
   test.each([
@@ -166,7 +167,7 @@ describe('a session', () => {
     ['bytes that are none', { role: 'head-weight', elementType: 'F32', shape: [1], bytes: 'x' }, /bytes/],
   ])('refuses %s', async (_what, tensor, message) => {
     const engine = openWith(1);
-    const session = engine.openSession(MODEL.architecture, 'f32');
+    const session = engine.openSession(MODEL.architecture, F32);
     await expect(session.loadShard('x', [tensor as never])).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
       message: expect.stringMatching(message),
@@ -178,9 +179,7 @@ describe('a session', () => {
 test('an architecture that would overflow is refused before any work', async () => {
   const engine = openWith(1);
   const learnedPositionOffset = 2 ** 40 - 5;
-  expect(() =>
-    engine.openSession({ ...MODEL.architecture, hiddenSize: 2 ** 24, maximumPositions: 6, learnedPositionOffset }, 'f32'),
-  ).toThrow(
+  expect(() => engine.openSession({ ...MODEL.architecture, hiddenSize: 2 ** 24, maximumPositions: 6, learnedPositionOffset }, F32)).toThrow(
     expect.objectContaining({ name: 'EngineError', code: 'INVALID_ARGUMENT', message: expect.stringMatching(/learnedPositionOffset/) }),
   );
   await engine.close();

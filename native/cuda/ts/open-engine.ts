@@ -24,11 +24,10 @@ function closeAll(): void {
 
 /** Opens the engine of this machine. Throws an EngineError when the options cannot be met. */
 export function openEngine(options: EngineOptions): Engine {
-  const threads = options.threads === 0 ? availableParallelism() : options.threads;
+  const { backend, memoryBudgetBytes, placement } = options;
+  const threads = options.threads === 0 ? (placement?.cpus.length ?? availableParallelism()) : options.threads;
   const { Engine: NativeEngineClass } = loadAddon();
-  const native = translateErrors(
-    () => new NativeEngineClass({ backend: options.backend, threads, memoryBudgetBytes: options.memoryBudgetBytes }),
-  );
+  const native = translateErrors(() => new NativeEngineClass({ backend, threads, memoryBudgetBytes, placement }));
   closeAtExit(native);
   return wrapEngine(native);
 }
@@ -37,9 +36,9 @@ function wrapEngine(native: NativeEngine): Engine {
   return {
     description: { ...native.describe(), version: VERSION },
     memoryUsedBytes: () => native.memoryUsedBytes(),
-    planSession: (architecture, compute, workload) => translateErrors(() => native.planSession(architecture, compute, workload)),
-    openSession: (architecture, compute, workload) =>
-      wrapSession(translateErrors(() => native.openSession(architecture, compute, workload))),
+    planSession: (architecture, precision, workload) => translateErrors(() => native.planSession(architecture, precision, workload)),
+    openSession: (architecture, precision, workload) =>
+      wrapSession(translateErrors(() => native.openSession(architecture, precision, workload))),
     allocateMatrix: (weights, rows, columns, target, statistics, allocation, options) =>
       run(() => native.allocateMatrix(weights, rows, columns, target, statistics, allocation), options),
     close: () => {

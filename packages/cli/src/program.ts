@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os';
 import { Allocation, Score } from '@secateur/proto/allocation';
 import { LayerBudget, Pattern, Task } from '@secateur/proto/job';
-import { Compute } from '@secateur/proto/model';
+import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
-import { byteSize, choice, choices, hostPort, numbers, repeatable, share, wholeNumber } from './input/option-parsers.js';
+import { byteSize, choice, choices, cpuList, hostPort, numbers, repeatable, share, wholeNumber } from './input/option-parsers.js';
 import { ExitCode, reportError } from './output/exit.js';
 
 const DEFAULT_ENDPOINT = '127.0.0.1:7400';
@@ -262,7 +262,9 @@ function addNode(program: CheckedCommand): void {
     .option('--listen <host:port>', 'address to listen on; port 0 takes a free one', hostPort, DEFAULT_NODE_ADDRESS)
     .option('--name <name>', 'name in reports and traces (default: host name and process id)')
     .addOption(backend())
-    .option('--threads <n>', 'threads that compute; 0 = one per processor', wholeNumber(0), 0)
+    .option('--threads <n>', 'threads that compute; 0 = one per processor, of --cpus or --numa-node where given', wholeNumber(0), 0)
+    .option('--cpus <list>', 'processors to bind the threads to, one each, such as 0-7,16-23 (Linux)', cpuList)
+    .option('--numa-node <n>', 'NUMA node whose processors, unless --cpus names some, and memory to use (Linux)', wholeNumber(0))
     .option('--memory <size>', 'memory the engine may use, such as 8GiB (default: 80 % of what there is)', byteSize)
     .addOption(logLevel())
     .example('secateur node --listen 0.0.0.0:7401 --threads 16 --memory 64GiB')
@@ -329,6 +331,14 @@ function withJobOptions(command: CheckedCommand): CheckedCommand {
         '--compute <type>',
         'what matrix products take in: f32, or bf16 where that is faster',
         { f32: Compute.F32, bf16: Compute.BF16 },
+        'f32',
+      ),
+    )
+    .addOption(
+      offered(
+        '--hidden-states <type>',
+        'what hidden states are kept in between blocks: f32, or bf16 for half their memory',
+        { f32: HiddenStates.F32, bf16: HiddenStates.BF16 },
         'f32',
       ),
     )

@@ -15,6 +15,7 @@ export { perplexityOf, sequenceOf, sequencesOfWindows, type ScoredSequence } fro
 export { findTask, readQuestion, TASKS, type TaskDefinition } from './evaluation/tasks.js';
 export { applyJobEvent, hasEnded } from './jobs/job-state.js';
 export { resolveJobSpec, resolveSequenceLength, validateJobId } from './jobs/resolve-spec.js';
+export { formatCpuList, parseCpuList } from './machine/cpu-list.js';
 export type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedTensor } from './model/model-plan.js';
 export { parseArchitecture } from './model/parse-architecture.js';
 export { planModel, type StoredTensor } from './model/plan-model.js';

@@ -1,6 +1,6 @@
 import { hostname, totalmem } from 'node:os';
-import { VERSION } from '@secateur/core';
-import { openEngine } from '@secateur/native';
+import { SecateurError, VERSION } from '@secateur/core';
+import { openEngine, type Placement } from '@secateur/native';
 import { RpcServer } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
 import { KernelServiceDefinition } from '@secateur/proto/kernel_service';
@@ -8,7 +8,8 @@ import { TraceServiceDefinition } from '@secateur/proto/trace_service';
 import { pino } from 'pino';
 import { createKernelService } from './api/kernel-service.js';
 import { createTraceService } from './api/trace-service.js';
-import { withServiceErrors } from './engine/wire-types.js';
+import { toWireEngine, withServiceErrors } from './engine/wire-types.js';
+import { resolvePlacement, type PlacementOptions } from './machine/resolve-placement.js';
 import { SessionRegistry } from './session/session-registry.js';
 
 /** Longer than any single engine call takes to notice that it is cancelled. */
@@ -16,13 +17,13 @@ const SHUTDOWN_GRACE_MS = 10_000;
 /** Share of the machine's (or container's) memory the engine may use when no budget is given. */
 const DEFAULT_MEMORY_SHARE = 0.8;
 
-export interface KernelNodeOptions {
+export interface KernelNodeOptions extends PlacementOptions {
   /** HOST:PORT; port 0 takes a free one. */
   readonly listen: string;
   /** For reports and traces. Defaults to the host name and process id. */
   readonly name?: string;
   readonly backend: 'auto' | 'cpu' | 'cuda';
-  /** 0 = one per processor. */
+  /** 0 = one per processor, of those named where some are. */
   readonly threads: number;
   /** What all sessions together may hold. Defaults to 80 % of the memory of the machine or container. */
   readonly memoryBytes?: number;
@@ -34,21 +35,24 @@ export interface KernelNodeOptions {
 
 /** Serves the engine of this machine until the signal aborts. */
 export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
+  const placement = await resolvePlacement(options);
+  checkThreads(options.threads, placement);
   const name = options.name ?? `${hostname()}-${process.pid}`;
   const logger = pino({ name: 'secateur-node', level: options.logLevel, base: { node: name } }, pino.destination(2));
   const telemetry = await startTelemetry({ serviceName: 'secateur-kernel-node', serviceVersion: VERSION, instanceId: name });
   const memoryBudgetBytes = options.memoryBytes ?? defaultMemoryBytes();
-  const engine = withServiceErrors(() => openEngine({ backend: options.backend, threads: options.threads, memoryBudgetBytes }));
+  const engine = withServiceErrors(() => openEngine({ backend: options.backend, threads: options.threads, memoryBudgetBytes, placement }));
+  const description = toWireEngine(engine.description, placement);
   const sessions = new SessionRegistry(engine, (sessionId) => logger.warn({ sessionId }, 'closed an abandoned session'));
   const server = new RpcServer({ logger });
   const memory = { engine, memoryBudgetBytes, idleBytes: process.memoryUsage.rss() };
-  server.addService(KernelServiceDefinition, createKernelService({ name, sessions, memory }));
+  server.addService(KernelServiceDefinition, createKernelService({ name, description, sessions, memory }));
   server.addService(TraceServiceDefinition, createTraceService(telemetry.recorder));
   try {
     const { host, port } = await server.listen(options.listen);
     server.setServing(true);
     const address = `${host}:${port}`;
-    logger.info({ address, engine: engine.description, memoryBudgetBytes }, 'listening');
+    logger.info({ address, engine: description, memoryBudgetBytes }, 'listening');
     options.onListening?.(address);
     await aborted(options.signal);
     logger.info('draining');
@@ -58,6 +62,15 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
     await engine.close();
     await telemetry.shutdown();
   }
+}
+
+/** Two threads on one processor would only take turns. */
+function checkThreads(threads: number, placement: Placement | undefined): void {
+  if (placement === undefined || threads <= placement.cpus.length) return;
+  const description = `is ${threads}, and ${placement.cpus.length} processors are named; each thread takes one`;
+  throw new SecateurError('INVALID_REQUEST', `The threads cannot be placed: --threads ${description}.`, {
+    violations: [{ field: '--threads', description }],
+  });
 }
 
 function defaultMemoryBytes(): number {

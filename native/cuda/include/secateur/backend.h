@@ -12,12 +12,15 @@
 #include "secateur/call_context.h"
 #include "secateur/memory_budget.h"
 #include "secateur/memory_plan.h"
+#include "secateur/placement.h"
 
 namespace secateur {
 
 enum class ElementType { kF32, kF16, kBF16 };
 // What the products of activations with weights take in; their sums, and everything else, are float32.
 enum class Compute { kF32, kBF16 };
+// What hidden states are kept in between blocks. bfloat16 takes half the memory; a block then begins with values rounded to the nearest.
+enum class HiddenStates { kF32, kBF16 };
 enum class Normalization { kRms, kLayer };
 enum class PositionEncoding { kRotary, kLearned };
 enum class FeedForward { kGatedSilu, kRelu };
@@ -40,6 +43,13 @@ struct Architecture {
 
   std::size_t query_width() const noexcept { return attention_heads * head_dimension; }
   std::size_t key_width() const noexcept { return key_value_heads * head_dimension; }
+};
+
+// The numbers of a session. Most sessions name only what they multiply.
+struct Precision {
+  Precision(Compute products, HiddenStates states = HiddenStates::kF32) : compute(products), hidden_states(states) {}
+  Compute compute;
+  HiddenStates hidden_states;
 };
 
 // What a tensor does in its shard; the order is that of kTensorRoleNames.
@@ -198,17 +208,18 @@ class Backend {
   // The most that was in use at a time.
   virtual std::uint64_t memory_peak_bytes() const = 0;
   // The most a session will hold for the workload, which is not empty. Throws InvalidArgument when it contradicts the architecture.
-  virtual MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload) const = 0;
+  virtual MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload) const = 0;
   // FailedPrecondition when the device has no products of that kind; OutOfMemory when the plan of a workload that is known does not fit.
-  virtual std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute, const Workload& workload) = 0;
-  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute) {
-    return open_session(architecture, compute, Workload{});
+  virtual std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) = 0;
+  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision) {
+    return open_session(architecture, precision, Workload{});
   }
   // The allocation on weights given directly.
   virtual AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) = 0;
 };
 
-// Threads ≥ 1. Throws InvalidArgument.
-std::unique_ptr<Backend> create_cpu_backend(std::size_t threads, std::uint64_t memory_budget_bytes);
+// Threads ≥ 1. The thread that makes a backend's calls is the first and settles itself, the others are settled here. Throws
+// InvalidArgument, and what settle_thread throws.
+std::unique_ptr<Backend> create_cpu_backend(std::size_t threads, std::uint64_t memory_budget_bytes, const Placement& placement = {});
 
 }  // namespace secateur

@@ -9,12 +9,15 @@
 #include <thread>
 #include <vector>
 
+#include "secateur/placement.h"
+
 namespace secateur {
 
 class ThreadPool {
  public:
-  // `threads` >= 1; the calling thread of parallel_for is one of them. Throws Error(kResourceExhausted) when the system gives fewer.
-  explicit ThreadPool(std::size_t threads);
+  // `threads` >= 1; the calling thread of parallel_for is the first of them, and its caller's to settle. Throws Error(kResourceExhausted)
+  // when the system gives fewer, and what settle_thread throws.
+  explicit ThreadPool(std::size_t threads, const Placement& placement = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -27,6 +30,7 @@ class ThreadPool {
 
  private:
   void stop() noexcept;
+  void settle(const Placement& placement, std::size_t worker) noexcept;
   void work(std::size_t worker);
   void run_items(std::size_t worker);
 

@@ -133,8 +133,25 @@ Architecture to_architecture(const Napi::Value& value) {
   return a;
 }
 
-Compute to_compute(const Napi::Value& value) {
-  return to_word(value, "compute", std::array<std::pair<const char*, Compute>, 2>{{{"f32", Compute::kF32}, {"bf16", Compute::kBF16}}});
+Precision to_precision(const Napi::Value& value) {
+  const Napi::Object object = to_object(value, "precision");
+  const Compute compute = to_word(object["compute"], "compute",
+                                  std::array<std::pair<const char*, Compute>, 2>{{{"f32", Compute::kF32}, {"bf16", Compute::kBF16}}});
+  const HiddenStates hidden_states =
+      to_word(object["hiddenStates"], "hiddenStates",
+              std::array<std::pair<const char*, HiddenStates>, 2>{{{"f32", HiddenStates::kF32}, {"bf16", HiddenStates::kBF16}}});
+  return {compute, hidden_states};
+}
+
+Placement to_placement(const Napi::Value& value) {
+  Placement placement;
+  if (value.IsUndefined()) return placement;
+  const Napi::Object object = to_object(value, "placement");
+  const Napi::Array processors = to_array(object["cpus"], "cpus");
+  for (std::uint32_t i = 0; i < processors.Length(); ++i) placement.processors.push_back(to_size(processors[i], "cpus"));
+  const Napi::Value node = object["numaNode"];
+  if (!node.IsUndefined()) placement.memory_node = to_size(node, "numaNode");
+  return placement;
 }
 
 std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::Value>& kept) {

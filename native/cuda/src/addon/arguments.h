@@ -20,7 +20,9 @@ std::span<const std::uint8_t> to_bytes(const Napi::Value& value, const char* fie
 
 Architecture to_architecture(const Napi::Value& value);
 // `f32` or `bf16`.
-Compute to_compute(const Napi::Value& value);
+Precision to_precision(const Napi::Value& value);
+// Nothing of it is set when the value is undefined.
+Placement to_placement(const Napi::Value& value);
 // `kept` receives the arrays whose bytes the views point to.
 std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::Value>& kept);
 // Empty when undefined.

@@ -19,14 +19,14 @@ struct ChosenBackend {
 };
 
 // `auto` takes CUDA where it works.
-ChosenBackend choose_backend(const std::string& wanted, std::size_t threads, std::size_t memory) {
-  if (wanted == "cpu") return {create_cpu_backend(threads, memory), "asked for"};
+ChosenBackend choose_backend(const std::string& wanted, std::size_t threads, std::size_t memory, const Placement& placement) {
+  if (wanted == "cpu") return {create_cpu_backend(threads, memory, placement), "asked for"};
   if (wanted != "auto" && wanted != "cuda") {
     throw Error(ErrorCode::kInvalidArgument, "backend must be auto or cpu or cuda, not " + wanted + ".");
   }
   LoadedBackend loaded = load_cuda_backend(memory);
   if (loaded.backend) return {std::move(loaded.backend), loaded.reason};
-  if (wanted == "auto") return {create_cpu_backend(threads, memory), "no CUDA: " + loaded.reason};
+  if (wanted == "auto") return {create_cpu_backend(threads, memory, placement), "no CUDA: " + loaded.reason};
   throw Error(ErrorCode::kFailedPrecondition, "The cuda backend was asked for, but " + loaded.reason + ". Use --backend cpu or auto.");
 }
 
@@ -49,8 +49,9 @@ EngineObject::EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<En
     const Napi::Object options = to_object(info[0], "options");
     const std::size_t threads = to_size(options["threads"], "threads");
     const std::size_t memory = to_size(options["memoryBudgetBytes"], "memoryBudgetBytes");
-    ChosenBackend chosen = choose_backend(to_string(options["backend"], "backend"), threads, memory);
-    state_ = std::make_shared<EngineState>(info.Env(), std::move(chosen.backend), std::move(chosen.reason));
+    const Placement placement = to_placement(options["placement"]);
+    ChosenBackend chosen = choose_backend(to_string(options["backend"], "backend"), threads, memory, placement);
+    state_ = std::make_shared<EngineState>(info.Env(), std::move(chosen.backend), std::move(chosen.reason), placement);
     return info.Env().Undefined();
   });
 }
@@ -81,14 +82,14 @@ Napi::Value EngineObject::memory_used_bytes(const Napi::CallbackInfo& info) {
 Napi::Value EngineObject::plan_session(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     const Workload workload = to_workload(to_object(info[2], "workload"));
-    return to_value(info.Env(), state().backend->plan_session(to_architecture(info[0]), to_compute(info[1]), workload));
+    return to_value(info.Env(), state().backend->plan_session(to_architecture(info[0]), to_precision(info[1]), workload));
   });
 }
 
 Napi::Value EngineObject::open_session(const Napi::CallbackInfo& info) {
   return guarded(info, [&]() -> Napi::Value {
     std::unique_ptr<BackendSession> session =
-        state().backend->open_session(to_architecture(info[0]), to_compute(info[1]), to_workload(info[2]));
+        state().backend->open_session(to_architecture(info[0]), to_precision(info[1]), to_workload(info[2]));
     const Napi::Object object = info.Env().GetInstanceData<AddonData>()->session_class.New({});
     SessionObject::Unwrap(object)->attach(state_, std::move(session));
     return object;

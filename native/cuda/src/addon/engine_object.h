@@ -15,10 +15,10 @@ namespace secateur::addon {
 
 // What an engine's sessions share with it. Used on the JavaScript thread only.
 struct EngineState {
-  EngineState(Napi::Env env, std::unique_ptr<Backend> engine_backend, std::string chosen_because)
+  EngineState(Napi::Env env, std::unique_ptr<Backend> engine_backend, std::string chosen_because, const Placement& placement)
       : reason(std::move(chosen_because)),
         backend(std::move(engine_backend)),
-        thread(std::make_unique<EngineThread>(env, backend->describe().threads)) {}
+        thread(std::make_unique<EngineThread>(env, backend->describe().threads, placement)) {}
   std::string reason;
   // Freed from the last to the first: calls use sessions, sessions use the backend.
   std::shared_ptr<Backend> backend;
@@ -30,7 +30,7 @@ struct EngineState {
 class EngineObject : public Napi::ObjectWrap<EngineObject> {
  public:
   static Napi::Function define(Napi::Env env);
-  // { backend, threads, memoryBudgetBytes }
+  // { backend, threads, memoryBudgetBytes, placement }
   explicit EngineObject(const Napi::CallbackInfo& info);
 
  private:

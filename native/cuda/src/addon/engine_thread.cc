@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 #include <optional>
 #include <utility>
 
@@ -109,8 +110,28 @@ struct EngineThread::Settler {
   std::size_t pending = 0;
 };
 
-EngineThread::EngineThread(Napi::Env env, std::size_t threads)
-    : settler_(std::make_shared<Settler>(env, threads)), thread_([this] { run(); }) {}
+EngineThread::EngineThread(Napi::Env env, std::size_t threads, const Placement& placement)
+    : settler_(std::make_shared<Settler>(env, threads)) {
+  std::promise<void> promise;
+  std::future<void> settled = promise.get_future();
+  thread_ = std::thread([this, placement, promise = std::move(promise)]() mutable {
+    try {
+      settle_thread(placement, 0);
+    } catch (...) {
+      promise.set_exception(std::current_exception());
+      return;
+    }
+    promise.set_value();
+    run();
+  });
+  try {
+    settled.get();
+  } catch (...) {
+    thread_.join();
+    settler_->function.Release();
+    throw;
+  }
+}
 
 EngineThread::~EngineThread() {
   {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "secateur/call_context.h"
+#include "secateur/placement.h"
 
 namespace secateur::addon {
 
@@ -38,8 +39,8 @@ class EngineThread {
   using MakeValue = std::function<Napi::Value(Napi::Env)>;
   using Work = std::function<MakeValue(CallContext&)>;
 
-  // `threads`: how many compute side by side, for the timings.
-  EngineThread(Napi::Env env, std::size_t threads);
+  // `threads`: how many compute side by side, for the timings. The thread is the first of the placement. Throws what settle_thread throws.
+  EngineThread(Napi::Env env, std::size_t threads, const Placement& placement);
   // Cancels what waits or runs and waits for the thread.
   ~EngineThread();
   EngineThread(const EngineThread&) = delete;

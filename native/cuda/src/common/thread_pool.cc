@@ -7,16 +7,28 @@
 
 namespace secateur {
 
-ThreadPool::ThreadPool(std::size_t threads) {
+ThreadPool::ThreadPool(std::size_t threads, const Placement& placement) {
   workers_.reserve(threads - 1);
+  active_ = threads - 1;
   try {
     for (std::size_t worker = 1; worker < threads; ++worker) {
-      workers_.emplace_back([this, worker] { work(worker); });
+      workers_.emplace_back([this, worker, &placement] {
+        settle(placement, worker);
+        work(worker);
+      });
     }
   } catch (const std::system_error& error) {
     stop();
     throw Error(ErrorCode::kResourceExhausted, "The system gives this process no more than " + std::to_string(size()) + " of " +
                                                    std::to_string(threads) + " threads (" + error.what() + "); ask for fewer.");
+  }
+  {
+    std::unique_lock lock(mutex_);
+    done_.wait(lock, [this] { return active_ == 0; });
+  }
+  if (failure_) {
+    stop();
+    std::rethrow_exception(failure_);
   }
 }
 
@@ -48,6 +60,19 @@ void ThreadPool::parallel_for(std::size_t items, const std::function<void(std::s
   done_.wait(lock, [this] { return active_ == 0; });
   body_ = nullptr;
   if (failure_) std::rethrow_exception(failure_);
+}
+
+void ThreadPool::settle(const Placement& placement, std::size_t worker) noexcept {
+  std::exception_ptr failure;
+  try {
+    settle_thread(placement, worker);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  const std::lock_guard lock(mutex_);
+  if (failure) failure_ = failure;
+  --active_;
+  done_.notify_one();
 }
 
 void ThreadPool::work(std::size_t worker) {

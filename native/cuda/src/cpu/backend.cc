@@ -13,7 +13,8 @@ constexpr std::size_t kMaximumThreads = 1024;
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(std::size_t threads, std::uint64_t memory_budget_bytes) : budget_(memory_budget_bytes), pool_(threads) {
+  CpuBackend(std::size_t threads, std::uint64_t memory_budget_bytes, const Placement& placement)
+      : budget_(memory_budget_bytes), pool_(threads, placement) {
     cpu::configure_gemm(cpu::selected_instruction_set());
   }
 
@@ -22,14 +23,14 @@ class CpuBackend final : public Backend {
   }
   std::uint64_t memory_used_bytes() const override { return budget_.used_bytes(); }
   std::uint64_t memory_peak_bytes() const override { return budget_.peak_bytes(); }
-  MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload) const override {
-    require_products(compute);
-    return cpu::plan_session(architecture, compute, workload, pool_.size());
+  MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload) const override {
+    require_products(precision.compute);
+    return cpu::plan_session(architecture, precision, workload, pool_.size());
   }
-  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute, const Workload& workload) override {
-    require_products(compute);
-    if (!workload.empty()) require_room(plan_session(architecture, compute, workload), budget_);
-    return std::make_unique<cpu::CpuSession>(architecture, compute, budget_, pool_);
+  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
+    require_products(precision.compute);
+    if (!workload.empty()) require_room(plan_session(architecture, precision, workload), budget_);
+    return std::make_unique<cpu::CpuSession>(architecture, precision, budget_, pool_);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
     const Reservation scratch(budget_, allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, pool_.size()),
@@ -50,12 +51,12 @@ class CpuBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> create_cpu_backend(std::size_t threads, std::uint64_t memory_budget_bytes) {
+std::unique_ptr<Backend> create_cpu_backend(std::size_t threads, std::uint64_t memory_budget_bytes, const Placement& placement) {
   if (threads == 0 || threads > kMaximumThreads) {
     throw Error(ErrorCode::kInvalidArgument,
                 "threads must be from 1 to " + std::to_string(kMaximumThreads) + ", not " + std::to_string(threads) + ".");
   }
-  return std::make_unique<CpuBackend>(threads, memory_budget_bytes);
+  return std::make_unique<CpuBackend>(threads, memory_budget_bytes, placement);
 }
 
 }  // namespace secateur

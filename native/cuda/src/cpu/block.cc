@@ -112,7 +112,7 @@ struct BlockRunner::Pass {
   const Group& group;
   CallContext& context;
   // Set when the block's output is wanted; may be the group's own hidden states.
-  float* output = nullptr;
+  StateBuffer* output = nullptr;
   // Set when statistics are wanted.
   std::vector<SiteStatistics>* statistics = nullptr;
 
@@ -131,7 +131,7 @@ std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, const Group
 }
 
 void BlockRunner::propagate(const Shard& block, Group& group, CallContext& context) {
-  Pass pass{block, group, context, group.hidden.data(), nullptr};
+  Pass pass{block, group, context, &group.hidden, nullptr};
   run(pass);
 }
 
@@ -228,7 +228,7 @@ void BlockRunner::run(Pass& pass) {
     {
       const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(count * hidden),
                              8.0 * static_cast<double>(count * hidden));
-      normalize(a, pass.group.hidden.data() + first * hidden, block.find(TensorRole::kAttentionNormWeight),
+      normalize(a, pass.group.hidden.read(first * hidden, count * hidden, normed), block.find(TensorRole::kAttentionNormWeight),
                 block.find(TensorRole::kAttentionNormBias), count, normed);
     }
     observe(InputSite::kAttentionInput, sample, tile, normed, count);
@@ -287,7 +287,7 @@ void BlockRunner::run(Pass& pass) {
     const ProjectionWorkspace workspace = workspace_of(worker);
     output.multiply(workspace.prepare(mixed, count, query_width, {&output}), block.find(TensorRole::kOutputBias), workspace, residual,
                     context);
-    vector_math().add(residual, pass.group.hidden.data() + first * hidden, count * hidden);
+    vector_math().add(residual, pass.group.hidden.read(first * hidden, count * hidden, normed), count * hidden);
     {
       const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(count * hidden),
                              8.0 * static_cast<double>(count * hidden));
@@ -315,7 +315,7 @@ void BlockRunner::run(Pass& pass) {
       throw Error(ErrorCode::kNonFinite, "The block gives NaN or infinity for sample " + std::to_string(sample) + " of group " +
                                              std::to_string(pass.group.tokens.index) + ".");
     }
-    std::memcpy(pass.output + first * hidden, normed, count * hidden * sizeof(float));
+    pass.output->write(first * hidden, count * hidden, normed);
   });
 
   if (!collecting) return;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/shard.h"
+#include "cpu/state_buffer.h"
 #include "secateur/backend.h"
 #include "secateur/thread_pool.h"
 
@@ -15,7 +16,7 @@ namespace secateur::cpu {
 // Hidden states [samples, sequence_length, hidden] and token ids of a group.
 struct Group {
   GroupTokens tokens;
-  Buffer<float> hidden;
+  StateBuffer hidden;
 };
 
 // Runs blocks. Work is cut into tiles of tokens that never span samples and have a fixed size, so results do not depend on the threads.
@@ -51,7 +52,7 @@ std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const
 // Of the tables of the rotation, which a session keeps.
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length);
 
-// Applies the architecture's normalisation to `tokens` rows.
+// Applies the architecture's normalisation to `tokens` rows; the result may take the place of x.
 void normalize(const Architecture& architecture, const float* x, const float* weight, const float* bias, std::size_t tokens, float* result);
 
 }  // namespace secateur::cpu

@@ -93,8 +93,8 @@ std::vector<double> measure_loss(const Architecture& architecture, const Shard& 
     const double products = static_cast<double>(count) * static_cast<double>(vocabulary);
     const PhaseScope scope(context, "loss", 2.0 * products * static_cast<double>(hidden), sizeof(float) * products);
     // A token is predicted from the one before it.
-    normalize(architecture, group.hidden.data() + (sample * length + position - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
-              head.find(TensorRole::kFinalNormBias), count, normed);
+    normalize(architecture, group.hidden.read((sample * length + position - 1) * hidden, count * hidden, normed),
+              head.find(TensorRole::kFinalNormWeight), head.find(TensorRole::kFinalNormBias), count, normed);
     const ProjectionWorkspace workspace(copies.data() + worker * sizes.copies, {&form, 1}, tile_tokens);
     const ProjectionInput input = workspace.prepare(normed, count, hidden, {&weight});
     for (std::size_t first = 0; first < vocabulary; first += weight.part_rows()) {

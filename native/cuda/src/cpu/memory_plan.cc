@@ -53,13 +53,15 @@ MemoryItem largest_allocation(const Workload& workload, std::size_t threads) {
 
 }  // namespace
 
-MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::size_t threads) {
+MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload, std::size_t threads) {
   check_workload(workload, architecture);
+  const Compute compute = precision.compute;
   const std::size_t samples = workload.samples_per_group;
   const std::size_t length = workload.sequence_length;
   const std::uint64_t dense_block = shard_bytes(workload.block, compute, 0);
   const std::uint64_t masked_block = shard_bytes(workload.block, compute, workload.sparsity);
-  const MemoryItem states = {"hidden states", workload.kept_tokens() * architecture.hidden_size * sizeof(float)};
+  const MemoryItem states = {"hidden states",
+                             StateBuffer::bytes(precision.hidden_states, workload.kept_tokens() * architecture.hidden_size)};
   const MemoryItem rotary = {"tables of positions", rotary_table_bytes(architecture, length)};
   const auto work = [&](double sparsity, bool collecting) -> MemoryItem {
     const std::vector<ProjectionForm> forms = forms_of(workload.block, compute, sparsity);

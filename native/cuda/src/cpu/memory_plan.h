@@ -8,6 +8,6 @@
 namespace secateur::cpu {
 
 // Throws InvalidArgument as check_workload does.
-MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::size_t threads);
+MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload, std::size_t threads);
 
 }  // namespace secateur::cpu

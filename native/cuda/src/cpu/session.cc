@@ -12,14 +12,14 @@
 
 namespace secateur::cpu {
 
-CpuSession::CpuSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, ThreadPool& pool)
-    : architecture_(architecture), compute_(compute), budget_(budget), pool_(pool), blocks_(architecture_, budget, pool) {
+CpuSession::CpuSession(const Architecture& architecture, Precision precision, MemoryBudget& budget, ThreadPool& pool)
+    : architecture_(architecture), precision_(precision), budget_(budget), pool_(pool), blocks_(architecture_, budget, pool) {
   check_architecture(architecture);
 }
 
 void CpuSession::load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) {
   if (shards_.contains(shard)) throw Error(ErrorCode::kFailedPrecondition, "Shard " + shard + " is loaded already.");
-  shards_.emplace(shard, std::make_unique<Shard>(shard, tensors, architecture_, compute_, budget_, pool_, context));
+  shards_.emplace(shard, std::make_unique<Shard>(shard, tensors, architecture_, precision_.compute, budget_, pool_, context));
 }
 
 void CpuSession::release_shard(const std::string& shard) { shards_.erase(shard); }
@@ -30,18 +30,22 @@ void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext
   check_tokens(tokens, architecture_);
   groups_.erase(tokens.index);
   const std::size_t hidden = architecture_.hidden_size;
-  Buffer<float> states(budget_, tokens.ids.size() * hidden, "hidden states of group " + std::to_string(tokens.index));
+  StateBuffer states(precision_.hidden_states, budget_, tokens.ids.size() * hidden,
+                     "hidden states of group " + std::to_string(tokens.index));
   const TokenTable& table = embedding.token_table();
   const std::size_t row_bytes = hidden * bytes_of(table.element_type);
   const float* positions = embedding.find(TensorRole::kPositionEmbedding);
   pool_.parallel_for(tokens.samples, [&](std::size_t sample, std::size_t) {
     context.check();
     const PhaseScope scope(context, "embed", 0, static_cast<double>(length * (row_bytes + hidden * sizeof(float))));
+    std::vector<float> state(hidden);
     for (std::size_t position = 0; position < length; ++position) {
       const std::size_t token = sample * length + position;
-      float* state = states.data() + token * hidden;
-      widen(table.element_type, table.bytes.data() + static_cast<std::size_t>(tokens.ids[token]) * row_bytes, hidden, state);
-      if (positions != nullptr) vector_math().add(state, positions + (position + architecture_.learned_position_offset) * hidden, hidden);
+      widen(table.element_type, table.bytes.data() + static_cast<std::size_t>(tokens.ids[token]) * row_bytes, hidden, state.data());
+      if (positions != nullptr) {
+        vector_math().add(state.data(), positions + (position + architecture_.learned_position_offset) * hidden, hidden);
+      }
+      states.write(token * hidden, hidden, state.data());
     }
   });
   const std::uint32_t index = tokens.index;
@@ -87,8 +91,8 @@ std::vector<float> CpuSession::last_logits(const std::string& shard, std::uint32
   const ProjectionForm form = weight.form();
   Buffer<std::uint8_t> memory(budget_, ProjectionWorkspace::bytes({&form, 1}, 1), "the input of the head");
   const ProjectionWorkspace workspace(memory.data(), {&form, 1}, 1);
-  normalize(architecture_, states.hidden.data() + (states.tokens.sequence_length - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
-            head.find(TensorRole::kFinalNormBias), 1, normed.data());
+  normalize(architecture_, states.hidden.read((states.tokens.sequence_length - 1) * hidden, hidden, normed.data()),
+            head.find(TensorRole::kFinalNormWeight), head.find(TensorRole::kFinalNormBias), 1, normed.data());
   weight.multiply(workspace.prepare(normed.data(), 1, hidden, {&weight}), nullptr, workspace, logits.data(), context);
   return logits;
 }

@@ -15,7 +15,7 @@ namespace secateur::cpu {
 class CpuSession final : public BackendSession {
  public:
   // Throws InvalidArgument when the architecture contradicts itself. The budget and the pool outlive the session.
-  CpuSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, ThreadPool& pool);
+  CpuSession(const Architecture& architecture, Precision precision, MemoryBudget& budget, ThreadPool& pool);
 
   void load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) override;
   void release_shard(const std::string& shard) override;
@@ -35,7 +35,7 @@ class CpuSession final : public BackendSession {
   Group& find_group(std::uint32_t index);
 
   Architecture architecture_;
-  Compute compute_;
+  Precision precision_;
   MemoryBudget& budget_;
   ThreadPool& pool_;
   BlockRunner blocks_;

@@ -26,6 +26,12 @@ std::uint64_t usable_bytes(std::uint64_t memory_budget_bytes) {
   return std::min(memory_budget_bytes, static_cast<std::uint64_t>(static_cast<double>(free_bytes) * kUsableShare));
 }
 
+void require_float32_states(Precision precision) {
+  if (precision.hidden_states != HiddenStates::kF32) {
+    throw Error(ErrorCode::kFailedPrecondition, "The CUDA backend keeps hidden states in float32 only; what does not fit the device is kept on the host.");
+  }
+}
+
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(std::uint64_t memory_budget_bytes) : products_(stream_.get()), budget_(usable_bytes(memory_budget_bytes)) {
@@ -42,16 +48,18 @@ class CudaBackend final : public Backend {
   std::uint64_t memory_used_bytes() const override { return budget_.used_bytes(); }
   // Of what was really in use of it.
   std::uint64_t memory_peak_bytes() const override { return in_use_.peak_bytes(); }
-  MemoryPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload) const override {
-    return gpu::plan_session(architecture, compute, workload, left_bytes()).memory;
+  MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload) const override {
+    require_float32_states(precision);
+    return gpu::plan_session(architecture, precision.compute, workload, left_bytes()).memory;
   }
-  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Compute compute, const Workload& workload) override {
+  std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
+    require_float32_states(precision);
     std::optional<SessionPlan> plan;
     if (!workload.empty()) {
-      plan = gpu::plan_session(architecture, compute, workload, left_bytes());
+      plan = gpu::plan_session(architecture, precision.compute, workload, left_bytes());
       require_room(plan->memory, budget_);
     }
-    return std::make_unique<CudaSession>(architecture, compute, budget_, in_use_, products_, plan);
+    return std::make_unique<CudaSession>(architecture, precision.compute, budget_, in_use_, products_, plan);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
     allocation::require_valid(input, options);

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { evaluateReportToJson, SecateurError } from '@secateur/core';
 import { JobSpec, type Task } from '@secateur/proto/job';
-import type { Compute } from '@secateur/proto/model';
+import type { Compute, HiddenStates } from '@secateur/proto/model';
 import { localRoots } from '../cluster/local-roots.js';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
 import { checkRequest, type PathCheck } from '../input/check-request.js';
@@ -20,6 +20,7 @@ export interface EvaluateOptions extends ServiceOptions {
   /** Questions of each task; all when 0. */
   readonly limit: number;
   readonly compute: Compute;
+  readonly hiddenStates: HiddenStates;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
@@ -42,7 +43,7 @@ export async function evaluate(options: EvaluateOptions): Promise<void> {
 }
 
 /** The job a user asks for: each file belongs to the task at the same place. */
-function toEvaluateSpec({ model, data, task = ['perplexity'], samples, seqLen, stride, limit, compute }: EvaluateOptions): JobSpec {
+function toEvaluateSpec({ model, data, task = ['perplexity'], samples, seqLen, stride, limit, compute, hiddenStates }: EvaluateOptions): JobSpec {
   if (task.length !== data.length) {
     const description = `${data.length} for ${task.length} tasks; each task needs its own, in the same order`;
     throw new SecateurError('INVALID_REQUEST', 'Wrong options:', { violations: [{ field: '--data', description }] });
@@ -58,6 +59,7 @@ function toEvaluateSpec({ model, data, task = ['perplexity'], samples, seqLen, s
         stride,
         tasks: files.flatMap(({ name, path }) => (name === 'perplexity' ? [] : [{ task: name, path, limit }])),
         compute,
+        hiddenStates,
       },
     },
   });

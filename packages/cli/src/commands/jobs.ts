@@ -74,7 +74,7 @@ export async function listNodes({ endpoint, json }: EndpointOptions): Promise<vo
         description?.name ?? '',
         healthy ? 'healthy' : 'unhealthy',
         engine === undefined ? '' : `${engine.backend} ${engine.instructionSet}`,
-        engine?.threads ?? '',
+        engine === undefined ? '' : `${engine.threads}${engine.cpus === '' ? '' : ` on ${engine.cpus}`}`,
         description?.sessions ?? '',
         description === undefined ? '' : `${gibibytes(description.memoryUsedBytes)} of ${gibibytes(description.memoryBudgetBytes)} GiB`,
       ]);

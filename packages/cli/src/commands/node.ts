@@ -7,6 +7,8 @@ export interface NodeOptions {
   readonly backend: KernelNodeOptions['backend'];
   readonly threads: number;
   readonly memory?: number;
+  readonly cpus?: readonly number[];
+  readonly numaNode?: number;
   readonly logLevel: KernelNodeOptions['logLevel'];
 }
 

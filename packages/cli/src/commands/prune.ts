@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
 import type { Allocation, Score } from '@secateur/proto/allocation';
 import { JobSpec, type LayerBudget, type Pattern } from '@secateur/proto/job';
-import type { Compute } from '@secateur/proto/model';
+import type { Compute, HiddenStates } from '@secateur/proto/model';
 import { localRoots } from '../cluster/local-roots.js';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
 import { checkRequest, type PathCheck } from '../input/check-request.js';
@@ -31,6 +31,7 @@ export interface PruneSettings extends ServiceOptions {
   readonly layerBudget: LayerBudget;
   readonly pattern: Pattern;
   readonly compute: Compute;
+  readonly hiddenStates: HiddenStates;
   readonly iterations: number;
   readonly learningRates: readonly number[];
   /** False with --no-negative-rates. */
@@ -86,6 +87,7 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         layerBudget: options.layerBudget,
         pattern: options.pattern,
         compute: options.compute,
+        hiddenStates: options.hiddenStates,
         calibration: { path: resolve(options.calibration), samples: options.samples, sequenceLength: options.seqLen, seed: options.seed },
         // Windows of the same length as the samples: what is measured is what was calibrated for.
         evaluation:

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { InvalidArgumentError } from 'commander';
-import { byteSize, choice, choices, hostPort, numbers, repeatable, share, wholeNumber } from './option-parsers.js';
+import { byteSize, choice, choices, cpuList, hostPort, numbers, repeatable, share, wholeNumber } from './option-parsers.js';
 
 describe('byteSize', () => {
   test.each([
@@ -65,6 +65,11 @@ describe('hostPort', () => {
   test.each(['7400', 'host', 'host:', 'host:70000', 'a b:1', '::1:7400'])('refuses %p', (text) => {
     expect(() => hostPort(text)).toThrow(/HOST:PORT/);
   });
+});
+
+test('cpuList takes ranges and refuses what is no list', () => {
+  expect(cpuList('0-2,16')).toEqual([0, 1, 2, 16]);
+  for (const text of ['', '0,0', '3-1', 'all', '0-9999999999']) expect(() => cpuList(text)).toThrow(/such as 0-7,16-23, each named once/);
 });
 
 test('numbers takes a list and refuses what is none', () => {

@@ -1,3 +1,4 @@
+import { parseCpuList } from '@secateur/core';
 import { InvalidArgumentError } from 'commander';
 
 /** A whole number of at least `minimum`. */
@@ -54,6 +55,13 @@ export function byteSize(text: string): number {
   const bytes = match === null ? Number.NaN : Math.floor(Number(match[1]) * (UNITS[(match[2] ?? '').toUpperCase()] ?? Number.NaN));
   if (!Number.isSafeInteger(bytes) || bytes <= 0) throw new InvalidArgumentError('It must be a size such as 8GiB or 512MiB.');
   return bytes;
+}
+
+/** Numbers of processors, as Linux writes them: 0-7,16-23. */
+export function cpuList(text: string): number[] {
+  const cpus = parseCpuList(text);
+  if (cpus === undefined) throw new InvalidArgumentError('It must be processors such as 0-7,16-23, each named once.');
+  return cpus;
 }
 
 /** HOST:PORT with a port from 0. */

@@ -1,5 +1,5 @@
 import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
-import { Compute } from '@secateur/proto/model';
+import { Compute, HiddenStates } from '@secateur/proto/model';
 import { LayerBudget, Pattern, type EvaluateSpec, type JobSpec, type PruneSpec, type TokenSource } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
@@ -83,6 +83,7 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     layerBudget,
     pattern,
     compute: resolveCompute(spec.compute, 'prune.compute', violations),
+    hiddenStates: resolveHiddenStates(spec.hiddenStates, 'prune.hidden_states', violations),
     options: resolveOptions(spec.options, violations),
     calibration: resolveSource(spec.calibration, 'prune.calibration', violations),
     evaluation: spec.evaluation && resolveSource(spec.evaluation, 'prune.evaluation', violations),
@@ -112,6 +113,7 @@ function resolveEvaluate(spec: EvaluateSpec, violations: Violations): EvaluateSp
     // Without a task there must be data.
     data: data === undefined && tasks.length > 0 ? undefined : resolveSource(data, 'evaluate.data', violations),
     compute: resolveCompute(spec.compute, 'evaluate.compute', violations),
+    hiddenStates: resolveHiddenStates(spec.hiddenStates, 'evaluate.hidden_states', violations),
   };
 }
 
@@ -119,6 +121,12 @@ function resolveCompute(given: Compute, field: string, violations: Violations): 
   const compute = given === Compute.UNSPECIFIED ? Compute.F32 : given;
   violations.require(compute === Compute.F32 || compute === Compute.BF16, field, 'must be f32 or bf16');
   return compute;
+}
+
+function resolveHiddenStates(given: HiddenStates, field: string, violations: Violations): HiddenStates {
+  const hiddenStates = given === HiddenStates.UNSPECIFIED ? HiddenStates.F32 : given;
+  violations.require(hiddenStates === HiddenStates.F32 || hiddenStates === HiddenStates.BF16, field, 'must be f32 or bf16');
+  return hiddenStates;
 }
 
 function resolveSource(source: TokenSource | undefined, field: string, violations: Violations): TokenSource | undefined {

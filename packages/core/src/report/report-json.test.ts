@@ -1,11 +1,20 @@
 import { describe, expect, test } from '@jest/globals';
 import { Allocation, Score } from '@secateur/proto/allocation';
 import { LayerBudget, Pattern, Task } from '@secateur/proto/job';
-import { Compute } from '@secateur/proto/model';
+import { Compute, HiddenStates } from '@secateur/proto/model';
 import { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { evaluateReportToJson, pruneReportToJson } from './report-json.js';
 
-const ENGINE = { backend: 'cpu', reason: 'no driver', instructionSet: 'avx2', gemm: 'oneDNN 2.6.3', threads: 2, version: '0.1.0' };
+const ENGINE = {
+  backend: 'cpu',
+  reason: 'no driver',
+  instructionSet: 'avx2',
+  gemm: 'oneDNN 2.6.3',
+  threads: 2,
+  version: '0.1.0',
+  cpus: '0-1',
+  numaNode: 0,
+};
 
 const REPORT = PruneReport.fromPartial({
   model: '/models/in',
@@ -26,6 +35,7 @@ const REPORT = PruneReport.fromPartial({
     layerBudget: LayerBudget.UNIFORM,
     pattern: Pattern.UNSTRUCTURED,
     compute: Compute.BF16,
+    hiddenStates: HiddenStates.BF16,
     calibration: { path: '/data/text.txt', seed: 7 },
   },
   samples: 16,
@@ -83,6 +93,7 @@ describe('secateur.json', () => {
         layerBudget: 'uniform',
         pattern: 'unstructured',
         compute: 'bf16',
+        hiddenStates: 'bf16',
         calibration: '/data/text.txt',
         seed: 7,
       },

@@ -1,6 +1,6 @@
 import { allocationToJSON, scoreToJSON } from '@secateur/proto/allocation';
 import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
-import { computeToJSON } from '@secateur/proto/model';
+import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
 import { layerBudgetToJSON, patternToJSON, type ProjectionReport } from '@secateur/proto/job';
 import { findTask } from '../evaluation/tasks.js';
@@ -45,7 +45,7 @@ export interface PruneReportJson {
     readonly memory: { readonly plannedBytes: number; readonly peakBytes: number | null };
   }[];
   /** The engine of the first node; all nodes of a job are of one kind. */
-  readonly engine: Readonly<Record<string, string | number>>;
+  readonly engine: Readonly<Record<string, string | number | undefined>>;
   /** On the same data before and after pruning; only there when it was measured. */
   readonly perplexity?: { readonly dense: number; readonly pruned: number };
 }
@@ -92,6 +92,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       layerBudget: config && lowerWord(layerBudgetToJSON(config.layerBudget), 'LAYER_BUDGET_'),
       pattern: config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
       compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
+      hiddenStates: config && lowerWord(hiddenStatesToJSON(config.hiddenStates), 'HIDDEN_STATES_'),
       calibration: config?.calibration?.path,
       seed: config?.calibration?.seed,
       ...(config?.evaluation === undefined ? {} : { evaluation: config.evaluation.path }),

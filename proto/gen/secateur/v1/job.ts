@@ -9,7 +9,14 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Status } from "../../google/rpc/status.js";
 import { AllocationOptions, AllocationRecord } from "./allocation.js";
-import { Compute, computeFromJSON, computeToJSON } from "./model.js";
+import {
+  Compute,
+  computeFromJSON,
+  computeToJSON,
+  HiddenStates,
+  hiddenStatesFromJSON,
+  hiddenStatesToJSON,
+} from "./model.js";
 
 export const protobufPackage = "secateur.v1";
 
@@ -332,7 +339,11 @@ export interface PruneSpec {
   /** What the forward passes compute in; float32 when not set. */
   compute: Compute;
   /** What the perplexity is measured with before and after pruning; not measured when absent. */
-  evaluation: TokenSource | undefined;
+  evaluation:
+    | TokenSource
+    | undefined;
+  /** What hidden states are kept in between blocks; float32 when not set. */
+  hiddenStates: HiddenStates;
 }
 
 /** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
@@ -349,6 +360,8 @@ export interface EvaluateSpec {
   stride: number;
   /** The tasks, each at most once. */
   tasks: TaskSource[];
+  /** What hidden states are kept in between blocks; float32 when not set. */
+  hiddenStates: HiddenStates;
 }
 
 /** What a job does. */
@@ -742,6 +755,7 @@ function createBasePruneSpec(): PruneSpec {
     calibration: undefined,
     compute: 0,
     evaluation: undefined,
+    hiddenStates: 0,
   };
 }
 
@@ -773,6 +787,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.evaluation !== undefined) {
       TokenSource.encode(message.evaluation, writer.uint32(74).fork()).join();
+    }
+    if (message.hiddenStates !== 0) {
+      writer.uint32(80).int32(message.hiddenStates);
     }
     return writer;
   },
@@ -862,6 +879,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.evaluation = TokenSource.decode(reader, reader.uint32());
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.hiddenStates = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -889,6 +914,11 @@ export const PruneSpec: MessageFns<PruneSpec> = {
       calibration: isSet(object.calibration) ? TokenSource.fromJSON(object.calibration) : undefined,
       compute: isSet(object.compute) ? computeFromJSON(object.compute) : 0,
       evaluation: isSet(object.evaluation) ? TokenSource.fromJSON(object.evaluation) : undefined,
+      hiddenStates: isSet(object.hiddenStates)
+        ? hiddenStatesFromJSON(object.hiddenStates)
+        : isSet(object.hidden_states)
+        ? hiddenStatesFromJSON(object.hidden_states)
+        : 0,
     };
   },
 
@@ -921,6 +951,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.evaluation !== undefined) {
       obj.evaluation = TokenSource.toJSON(message.evaluation);
     }
+    if (message.hiddenStates !== 0) {
+      obj.hiddenStates = hiddenStatesToJSON(message.hiddenStates);
+    }
     return obj;
   },
 
@@ -944,12 +977,13 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     message.evaluation = (object.evaluation !== undefined && object.evaluation !== null)
       ? TokenSource.fromPartial(object.evaluation)
       : undefined;
+    message.hiddenStates = object.hiddenStates ?? 0;
     return message;
   },
 };
 
 function createBaseEvaluateSpec(): EvaluateSpec {
-  return { model: "", data: undefined, compute: 0, stride: 0, tasks: [] };
+  return { model: "", data: undefined, compute: 0, stride: 0, tasks: [], hiddenStates: 0 };
 }
 
 export const EvaluateSpec: MessageFns<EvaluateSpec> = {
@@ -968,6 +1002,9 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
     }
     for (const v of message.tasks) {
       TaskSource.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.hiddenStates !== 0) {
+      writer.uint32(48).int32(message.hiddenStates);
     }
     return writer;
   },
@@ -1025,6 +1062,14 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
             message.tasks.push(TaskSource.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.hiddenStates = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1044,6 +1089,11 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
       compute: isSet(object.compute) ? computeFromJSON(object.compute) : 0,
       stride: isSet(object.stride) ? globalThis.Number(object.stride) : 0,
       tasks: globalThis.Array.isArray(object?.tasks) ? object.tasks.map((e: any) => TaskSource.fromJSON(e)) : [],
+      hiddenStates: isSet(object.hiddenStates)
+        ? hiddenStatesFromJSON(object.hiddenStates)
+        : isSet(object.hidden_states)
+        ? hiddenStatesFromJSON(object.hidden_states)
+        : 0,
     };
   },
 
@@ -1064,6 +1114,9 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
     if (message.tasks?.length) {
       obj.tasks = message.tasks.map((e) => TaskSource.toJSON(e));
     }
+    if (message.hiddenStates !== 0) {
+      obj.hiddenStates = hiddenStatesToJSON(message.hiddenStates);
+    }
     return obj;
   },
 
@@ -1079,6 +1132,7 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
     message.compute = object.compute ?? 0;
     message.stride = object.stride ?? 0;
     message.tasks = object.tasks?.map((e) => TaskSource.fromPartial(e)) || [];
+    message.hiddenStates = object.hiddenStates ?? 0;
     return message;
   },
 };

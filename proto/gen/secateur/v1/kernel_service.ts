@@ -12,6 +12,9 @@ import {
   Compute,
   computeFromJSON,
   computeToJSON,
+  HiddenStates,
+  hiddenStatesFromJSON,
+  hiddenStatesToJSON,
   ShardDescriptor,
   TensorRole,
   tensorRoleFromJSON,
@@ -60,6 +63,10 @@ export interface EngineDescription {
   threads: number;
   /** Version of the engine. */
   version: string;
+  /** Processors that its threads are bound to, one each, such as `0-7,16-23`; empty when the system chooses. */
+  cpus: string;
+  /** NUMA node whose memory its threads prefer; absent when they prefer none. */
+  numaNode?: number | undefined;
 }
 
 /** Asks for the memory of a session. */
@@ -71,7 +78,11 @@ export interface PlanSessionRequest {
   /** What forward passes compute in. */
   compute: Compute;
   /** What the session will do. */
-  workload: Workload | undefined;
+  workload:
+    | Workload
+    | undefined;
+  /** What hidden states are kept in between blocks; float32 when not set. */
+  hiddenStates: HiddenStates;
 }
 
 /** The memory of a session. */
@@ -95,7 +106,11 @@ export interface OpenSessionRequest {
   /** What forward passes compute in; FAILED_PRECONDITION when the node has no products of that kind. */
   compute: Compute;
   /** What the session will do; without it nothing is planned. */
-  workload: Workload | undefined;
+  workload:
+    | Workload
+    | undefined;
+  /** What hidden states are kept in between blocks; float32 when not set. */
+  hiddenStates: HiddenStates;
 }
 
 /** The session is open. */
@@ -519,7 +534,16 @@ export const DescribeNodeResponse: MessageFns<DescribeNodeResponse> = {
 };
 
 function createBaseEngineDescription(): EngineDescription {
-  return { backend: "", reason: "", instructionSet: "", gemm: "", threads: 0, version: "" };
+  return {
+    backend: "",
+    reason: "",
+    instructionSet: "",
+    gemm: "",
+    threads: 0,
+    version: "",
+    cpus: "",
+    numaNode: undefined,
+  };
 }
 
 export const EngineDescription: MessageFns<EngineDescription> = {
@@ -541,6 +565,12 @@ export const EngineDescription: MessageFns<EngineDescription> = {
     }
     if (message.version !== "") {
       writer.uint32(50).string(message.version);
+    }
+    if (message.cpus !== "") {
+      writer.uint32(58).string(message.cpus);
+    }
+    if (message.numaNode !== undefined) {
+      writer.uint32(64).uint32(message.numaNode);
     }
     return writer;
   },
@@ -606,6 +636,22 @@ export const EngineDescription: MessageFns<EngineDescription> = {
             message.version = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.cpus = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.numaNode = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -630,6 +676,12 @@ export const EngineDescription: MessageFns<EngineDescription> = {
       gemm: isSet(object.gemm) ? globalThis.String(object.gemm) : "",
       threads: isSet(object.threads) ? globalThis.Number(object.threads) : 0,
       version: isSet(object.version) ? globalThis.String(object.version) : "",
+      cpus: isSet(object.cpus) ? globalThis.String(object.cpus) : "",
+      numaNode: isSet(object.numaNode)
+        ? globalThis.Number(object.numaNode)
+        : isSet(object.numa_node)
+        ? globalThis.Number(object.numa_node)
+        : undefined,
     };
   },
 
@@ -653,6 +705,12 @@ export const EngineDescription: MessageFns<EngineDescription> = {
     if (message.version !== "") {
       obj.version = message.version;
     }
+    if (message.cpus !== "") {
+      obj.cpus = message.cpus;
+    }
+    if (message.numaNode !== undefined) {
+      obj.numaNode = Math.round(message.numaNode);
+    }
     return obj;
   },
 
@@ -667,12 +725,14 @@ export const EngineDescription: MessageFns<EngineDescription> = {
     message.gemm = object.gemm ?? "";
     message.threads = object.threads ?? 0;
     message.version = object.version ?? "";
+    message.cpus = object.cpus ?? "";
+    message.numaNode = object.numaNode ?? undefined;
     return message;
   },
 };
 
 function createBasePlanSessionRequest(): PlanSessionRequest {
-  return { architecture: undefined, compute: 0, workload: undefined };
+  return { architecture: undefined, compute: 0, workload: undefined, hiddenStates: 0 };
 }
 
 export const PlanSessionRequest: MessageFns<PlanSessionRequest> = {
@@ -685,6 +745,9 @@ export const PlanSessionRequest: MessageFns<PlanSessionRequest> = {
     }
     if (message.workload !== undefined) {
       Workload.encode(message.workload, writer.uint32(26).fork()).join();
+    }
+    if (message.hiddenStates !== 0) {
+      writer.uint32(32).int32(message.hiddenStates);
     }
     return writer;
   },
@@ -726,6 +789,14 @@ export const PlanSessionRequest: MessageFns<PlanSessionRequest> = {
             message.workload = Workload.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.hiddenStates = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -743,6 +814,11 @@ export const PlanSessionRequest: MessageFns<PlanSessionRequest> = {
       architecture: isSet(object.architecture) ? Architecture.fromJSON(object.architecture) : undefined,
       compute: isSet(object.compute) ? computeFromJSON(object.compute) : 0,
       workload: isSet(object.workload) ? Workload.fromJSON(object.workload) : undefined,
+      hiddenStates: isSet(object.hiddenStates)
+        ? hiddenStatesFromJSON(object.hiddenStates)
+        : isSet(object.hidden_states)
+        ? hiddenStatesFromJSON(object.hidden_states)
+        : 0,
     };
   },
 
@@ -756,6 +832,9 @@ export const PlanSessionRequest: MessageFns<PlanSessionRequest> = {
     }
     if (message.workload !== undefined) {
       obj.workload = Workload.toJSON(message.workload);
+    }
+    if (message.hiddenStates !== 0) {
+      obj.hiddenStates = hiddenStatesToJSON(message.hiddenStates);
     }
     return obj;
   },
@@ -772,6 +851,7 @@ export const PlanSessionRequest: MessageFns<PlanSessionRequest> = {
     message.workload = (object.workload !== undefined && object.workload !== null)
       ? Workload.fromPartial(object.workload)
       : undefined;
+    message.hiddenStates = object.hiddenStates ?? 0;
     return message;
   },
 };
@@ -846,7 +926,15 @@ export const PlanSessionResponse: MessageFns<PlanSessionResponse> = {
 };
 
 function createBaseOpenSessionRequest(): OpenSessionRequest {
-  return { sessionId: "", jobId: "", architecture: undefined, tensorEndpoint: "", compute: 0, workload: undefined };
+  return {
+    sessionId: "",
+    jobId: "",
+    architecture: undefined,
+    tensorEndpoint: "",
+    compute: 0,
+    workload: undefined,
+    hiddenStates: 0,
+  };
 }
 
 export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
@@ -868,6 +956,9 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     }
     if (message.workload !== undefined) {
       Workload.encode(message.workload, writer.uint32(50).fork()).join();
+    }
+    if (message.hiddenStates !== 0) {
+      writer.uint32(56).int32(message.hiddenStates);
     }
     return writer;
   },
@@ -933,6 +1024,14 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
             message.workload = Workload.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.hiddenStates = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -965,6 +1064,11 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
         : "",
       compute: isSet(object.compute) ? computeFromJSON(object.compute) : 0,
       workload: isSet(object.workload) ? Workload.fromJSON(object.workload) : undefined,
+      hiddenStates: isSet(object.hiddenStates)
+        ? hiddenStatesFromJSON(object.hiddenStates)
+        : isSet(object.hidden_states)
+        ? hiddenStatesFromJSON(object.hidden_states)
+        : 0,
     };
   },
 
@@ -988,6 +1092,9 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     if (message.workload !== undefined) {
       obj.workload = Workload.toJSON(message.workload);
     }
+    if (message.hiddenStates !== 0) {
+      obj.hiddenStates = hiddenStatesToJSON(message.hiddenStates);
+    }
     return obj;
   },
 
@@ -1006,6 +1113,7 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     message.workload = (object.workload !== undefined && object.workload !== null)
       ? Workload.fromPartial(object.workload)
       : undefined;
+    message.hiddenStates = object.hiddenStates ?? 0;
     return message;
   },
 };

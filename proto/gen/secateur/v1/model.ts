@@ -339,6 +339,58 @@ export function computeToJSON(object: Compute): string {
   }
 }
 
+/** What hidden states are kept in from block to block. */
+export const HiddenStates = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** F32 - float32: what the published method computes. */
+  F32: 1,
+  /** BF16 - bfloat16, rounded to the nearest: half the memory. */
+  BF16: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type HiddenStates = typeof HiddenStates[keyof typeof HiddenStates];
+
+export namespace HiddenStates {
+  export type UNSPECIFIED = typeof HiddenStates.UNSPECIFIED;
+  export type F32 = typeof HiddenStates.F32;
+  export type BF16 = typeof HiddenStates.BF16;
+  export type UNRECOGNIZED = typeof HiddenStates.UNRECOGNIZED;
+}
+
+export function hiddenStatesFromJSON(object: any): HiddenStates {
+  switch (object) {
+    case 0:
+    case "HIDDEN_STATES_UNSPECIFIED":
+      return HiddenStates.UNSPECIFIED;
+    case 1:
+    case "HIDDEN_STATES_F32":
+      return HiddenStates.F32;
+    case 2:
+    case "HIDDEN_STATES_BF16":
+      return HiddenStates.BF16;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return HiddenStates.UNRECOGNIZED;
+  }
+}
+
+export function hiddenStatesToJSON(object: HiddenStates): string {
+  switch (object) {
+    case HiddenStates.UNSPECIFIED:
+      return "HIDDEN_STATES_UNSPECIFIED";
+    case HiddenStates.F32:
+      return "HIDDEN_STATES_F32";
+    case HiddenStates.BF16:
+      return "HIDDEN_STATES_BF16";
+    case HiddenStates.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** What a tensor does in its shard. */
 export const TensorRole = {
   /** UNSPECIFIED - Not set. */

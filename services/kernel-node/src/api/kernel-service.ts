@@ -1,7 +1,7 @@
 import { CHUNK_BYTES, SecateurError } from '@secateur/core';
 import type { TokenRange } from '@secateur/native';
 import type { ServiceImplementation } from '@secateur/rpc';
-import type { KernelServiceDefinition, MeasureLossRequest } from '@secateur/proto/kernel_service';
+import type { EngineDescription, KernelServiceDefinition, MeasureLossRequest } from '@secateur/proto/kernel_service';
 import { recordSearchSteps } from '../engine/record-search-steps.js';
 import { toWireSite } from '../engine/wire-types.js';
 import { planMemory, type NodeMemory } from '../session/plan-memory.js';
@@ -9,18 +9,24 @@ import type { SessionRegistry } from '../session/session-registry.js';
 
 export interface KernelServiceOptions {
   readonly name: string;
+  readonly description: EngineDescription;
   readonly sessions: SessionRegistry;
   readonly memory: NodeMemory;
 }
 
 /** The gRPC surface of a node: unpacks requests, finds the session, packs answers. */
-export function createKernelService({ name, sessions, memory }: KernelServiceOptions): ServiceImplementation<KernelServiceDefinition> {
+export function createKernelService({
+  name,
+  description,
+  sessions,
+  memory,
+}: KernelServiceOptions): ServiceImplementation<KernelServiceDefinition> {
   const { engine, memoryBudgetBytes } = memory;
   return {
     describeNode: () =>
       Promise.resolve({
         name,
-        engine: engine.description,
+        engine: description,
         sessions: sessions.size,
         memoryBudgetBytes,
         memoryUsedBytes: engine.memoryUsedBytes(),

@@ -1,21 +1,27 @@
 import type {
   AllocationOptions,
   Compute as EngineCompute,
+  HiddenStates as EngineHiddenStates,
   EngineArchitecture,
+  EngineDescription,
   EngineTensorLayout,
   EngineWorkload,
   InputSite,
+  Placement,
+  Precision,
   Projection,
   TensorRole,
   ElementType,
 } from '@secateur/native';
 import { EngineError } from '@secateur/native';
-import { SecateurError, type ErrorReason } from '@secateur/core';
+import { formatCpuList, SecateurError, type ErrorReason } from '@secateur/core';
 import { Allocation, Score, type AllocationOptions as WireAllocationOptions } from '@secateur/proto/allocation';
+import type { EngineDescription as WireEngine } from '@secateur/proto/kernel_service';
 import {
   Compute,
   DataType,
   FeedForward,
+  HiddenStates,
   Normalization,
   PositionEncoding,
   TensorRole as WireRole,
@@ -107,6 +113,13 @@ const COMPUTES = new Map<number, EngineCompute>([
   [Compute.BF16, 'bf16'],
 ]);
 
+/** Callers that know of float32 only set nothing. */
+const HIDDEN_STATES = new Map<number, EngineHiddenStates>([
+  [HiddenStates.UNSPECIFIED, 'f32'],
+  [HiddenStates.F32, 'f32'],
+  [HiddenStates.BF16, 'bf16'],
+]);
+
 const SCORES = new Map<number, AllocationOptions['score']>([
   [Score.WANDA, 'wanda'],
   [Score.MAGNITUDE, 'magnitude'],
@@ -135,8 +148,17 @@ export function toEngineArchitecture(architecture: Architecture): EngineArchitec
   };
 }
 
-export function toEngineCompute(compute: Compute): EngineCompute {
-  return translate(COMPUTES, compute, 'compute');
+export function toEnginePrecision({
+  compute,
+  hiddenStates,
+}: {
+  readonly compute: Compute;
+  readonly hiddenStates: HiddenStates;
+}): Precision {
+  return {
+    compute: translate(COMPUTES, compute, 'compute'),
+    hiddenStates: translate(HIDDEN_STATES, hiddenStates, 'hidden_states'),
+  };
 }
 
 /** Role, element type and shape of a tensor; its declared bytes must be what its shape says. */
@@ -173,6 +195,12 @@ export function toEngineWorkload(workload: Workload): EngineWorkload {
 
 export function toEngineProjection(role: WireRole): Projection {
   return translate(PROJECTIONS, role, 'projection');
+}
+
+/** The engine with the processors that its threads run on. */
+export function toWireEngine(engine: EngineDescription, placement: Placement | undefined): WireEngine {
+  const cpus = formatCpuList(placement?.cpus.slice(0, engine.threads) ?? []);
+  return { ...engine, cpus, numaNode: placement?.numaNode };
 }
 
 export function toWireSite(site: InputSite): WireSite {

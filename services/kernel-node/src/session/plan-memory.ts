@@ -1,8 +1,8 @@
 import type { Engine } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
-import type { Compute, ShardDescriptor, Architecture } from '@secateur/proto/model';
+import type { Compute, HiddenStates, ShardDescriptor, Architecture } from '@secateur/proto/model';
 import type { MemoryItem, MemoryPlan, Workload } from '@secateur/proto/plan';
-import { toEngineArchitecture, toEngineCompute, toEngineWorkload, withServiceErrors } from '../engine/wire-types.js';
+import { toEngineArchitecture, toEnginePrecision, toEngineWorkload, withServiceErrors } from '../engine/wire-types.js';
 
 /** What the heap of JavaScript and its compiled code grow by once a job runs. */
 const WORKING_HEAP_BYTES = 32 * 2 ** 20;
@@ -21,17 +21,18 @@ export interface NodeMemory {
 export interface PlannedSession {
   readonly architecture: Architecture | undefined;
   readonly compute: Compute;
+  readonly hiddenStates: HiddenStates;
   readonly workload: Workload | undefined;
 }
 
 /** The most memory a session will take: what the engine counts, and what the process holds besides. */
 export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory, session: PlannedSession): MemoryPlan {
-  const { architecture, compute, workload } = session;
+  const { architecture, workload } = session;
   if (architecture === undefined || workload === undefined) {
     throw new SecateurError('INVALID_REQUEST', 'A plan of memory needs architecture and workload.');
   }
   const plan = withServiceErrors(() =>
-    engine.planSession(toEngineArchitecture(architecture), toEngineCompute(compute), toEngineWorkload(workload)),
+    engine.planSession(toEngineArchitecture(architecture), toEnginePrecision(session), toEngineWorkload(workload)),
   );
   const engineItems = plan.items.map(({ purpose, bytes }) => ({ purpose, bytes }));
   const process: MemoryItem[] = [

@@ -2,7 +2,7 @@ import type { Engine } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
 import { connect } from '@secateur/rpc';
 import { OpenSessionRequest } from '@secateur/proto/kernel_service';
-import { toEngineArchitecture, toEngineCompute, toEngineWorkload, withServiceErrors } from '../engine/wire-types.js';
+import { toEngineArchitecture, toEnginePrecision, toEngineWorkload, withServiceErrors } from '../engine/wire-types.js';
 import { KernelSession } from './kernel-session.js';
 
 /** A session nobody has called for this long belongs to an orchestrator that is gone. Orchestrators reopen theirs every minute. */
@@ -51,9 +51,9 @@ export class SessionRegistry {
     if (this.entries.size >= MAXIMUM_SESSIONS) {
       throw new SecateurError('RESOURCE_EXHAUSTED', `This node holds ${MAXIMUM_SESSIONS} sessions, the most it takes.`);
     }
-    const { architecture, compute, workload } = request;
+    const { architecture, workload } = request;
     const engineSession = withServiceErrors(() =>
-      this.engine.openSession(toEngineArchitecture(architecture), toEngineCompute(compute), workload && toEngineWorkload(workload)),
+      this.engine.openSession(toEngineArchitecture(architecture), toEnginePrecision(request), workload && toEngineWorkload(workload)),
     );
     const session = new KernelSession(request, engineSession, connect(request.tensorEndpoint, { kind: 'bulk' }));
     this.entries.set(request.sessionId, { session, lastUsedMs: Date.now(), callsRunning: 0 });

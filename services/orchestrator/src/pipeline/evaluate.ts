@@ -13,7 +13,7 @@ export async function runEvaluate(run: JobRun, spec: EvaluateSpec): Promise<Eval
   const started = performance.now();
   const { input } = workOf({ $case: 'evaluate', value: spec });
   const plan = await withSpan(SpanName.PLAN, {}, () => planJob(run.jobId, { ...input, allowedRoots: run.roots }, run.signal));
-  const crew = gatherCrew(run, plan, measuringWith(spec.compute));
+  const crew = gatherCrew(run, plan, measuringWith(spec));
   try {
     const measurement = measurementOf(plan);
     publishDenseTensors(plan, run.resources);

@@ -32,6 +32,7 @@ export function contextOf(run: JobRun, plan: JobPlan, work: JobWork): (nodes: nu
     architecture: plan.model.architecture,
     tensorEndpoint: run.tensorEndpoint,
     compute: work.compute,
+    hiddenStates: work.hiddenStates,
     workload: largestWorkload(plan, work, nodes),
   });
 }

@@ -38,7 +38,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
       announcePlan(run, plan, resumedLayers);
       const evaluate = (shards: MeasuredShards): Promise<number> =>
         clock.measure('evaluate', async () => {
-          await crew.turnTo(contextOf(run, plan, measuringWith(spec.compute)));
+          await crew.turnTo(contextOf(run, plan, measuringWith(spec)));
           return measurePerplexity(run, plan, shards, crew);
         });
       const { measurement } = plan;

@@ -72,7 +72,8 @@ async function planNode(
   let memory: MemoryPlan | undefined;
   try {
     for (const { work, kept } of shares.filter((share) => share.kept.length > 0)) {
-      const request = { architecture: input.model.architecture, compute: work.compute, workload: workloadOf(input, work, kept) };
+      const { compute, hiddenStates } = work;
+      const request = { architecture: input.model.architecture, compute, hiddenStates, workload: workloadOf(input, work, kept) };
       const { plan } = await node.kernel.planSession(request, { timeoutMs: PLAN_TIMEOUT_MS, signal });
       if (plan !== undefined && plan.engineBytes > (memory?.engineBytes ?? 0)) memory = plan;
     }

@@ -1,7 +1,7 @@
 import { assignGroups, SecateurError, type PlannedBlock } from '@secateur/core';
 import { Allocation } from '@secateur/proto/allocation';
 import type { JobSpec } from '@secateur/proto/job';
-import type { Compute, ShardDescriptor } from '@secateur/proto/model';
+import type { Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
 import type { Workload } from '@secateur/proto/plan';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import { describeLayout, type InputRequest, type JobInput } from './job-plan.js';
@@ -10,28 +10,29 @@ import { describeLayout, type InputRequest, type JobInput } from './job-plan.js'
 export interface JobWork {
   readonly use: 'calibrate' | 'measure';
   readonly compute: Compute;
+  readonly hiddenStates: HiddenStates;
   readonly allocation: Allocation;
   /** Share of the weights that are dropped. */
   readonly sparsity: number;
 }
 
-/** Measuring with products of a kind. */
-export function measuringWith(compute: Compute): JobWork {
-  return { use: 'measure', compute, sparsity: 0, allocation: Allocation.UNSPECIFIED };
+/** Measuring with the numbers of a job. */
+export function measuringWith({ compute, hiddenStates }: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
+  return { use: 'measure', compute, hiddenStates, sparsity: 0, allocation: Allocation.UNSPECIFIED };
 }
 
 /** What a job reads, and the kinds of work it consists of. Its defaults are filled in. */
 export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputRequest, 'allowedRoots'>; readonly works: readonly JobWork[] } {
   switch (kind?.$case) {
     case 'prune': {
-      const { model, calibration, compute, sparsity, options, evaluation: data } = kind.value;
-      const pruning: JobWork = { use: 'calibrate', compute, sparsity, allocation: options?.allocation ?? Allocation.TRIM };
+      const { model, calibration, compute, hiddenStates, sparsity, options, evaluation: data } = kind.value;
+      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, sparsity, allocation: options?.allocation ?? Allocation.TRIM };
       if (data === undefined) return { input: { model, calibration, measurement: undefined }, works: [pruning] };
-      return { input: { model, calibration, measurement: { data, stride: 0, tasks: [] } }, works: [pruning, measuringWith(compute)] };
+      return { input: { model, calibration, measurement: { data, stride: 0, tasks: [] } }, works: [pruning, measuringWith(kind.value)] };
     }
     case 'evaluate': {
-      const { model, data, stride, tasks, compute } = kind.value;
-      return { input: { model, calibration: undefined, measurement: { data, stride, tasks } }, works: [measuringWith(compute)] };
+      const { model, data, stride, tasks } = kind.value;
+      return { input: { model, calibration: undefined, measurement: { data, stride, tasks } }, works: [measuringWith(kind.value)] };
     }
     case undefined:
       throw new SecateurError('INVALID_REQUEST', 'The spec has no kind; set prune or evaluate.');

@@ -7,7 +7,7 @@ import type {
   MaskDescriptor,
   MeasuredTokens,
 } from '@secateur/proto/kernel_service';
-import type { Architecture, Compute, ShardDescriptor } from '@secateur/proto/model';
+import type { Architecture, Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
 import type { Workload } from '@secateur/proto/plan';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { PoolNode } from './node-pool.js';
@@ -24,6 +24,7 @@ export interface SessionContext {
   /** Where nodes pull this job's resources. */
   readonly tensorEndpoint: string;
   readonly compute: Compute;
+  readonly hiddenStates: HiddenStates;
   /** What the node will be asked to do, for its plan of memory. */
   readonly workload: Workload;
 }

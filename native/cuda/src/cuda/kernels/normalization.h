@@ -17,7 +17,7 @@ struct NormalizationTask {
   const float* weight;
   // [size], layer normalisation only.
   const float* bias;
-  // Out.
+  // Out; may be the input.
   float* output;
 };
 
