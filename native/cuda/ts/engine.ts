@@ -155,7 +155,15 @@ export interface CallOptions {
 
 export interface AllocationOptions {
   readonly score: 'wanda' | 'magnitude';
-  readonly allocation: 'trim' | 'uniform';
+  /**
+   * `given`: the row sparsities that are given; `matrix`: the lowest scores of the whole matrix; `score-share`: from every row the lowest
+   * scores that make the same share of the row's sum.
+   */
+  readonly allocation: 'trim' | 'uniform' | 'given' | 'matrix' | 'score-share';
+  /** Drops so many of every group of neighbouring inputs; only with `uniform`. */
+  readonly pattern: { readonly dropped: number; readonly group: number } | null;
+  /** float32 [rows], with `given`. Little-endian bytes, any alignment. */
+  readonly rowSparsities: Uint8Array | null;
   /** Steps per learning rate, at least 1. */
   readonly iterations: number;
   readonly learningRates: readonly number[];

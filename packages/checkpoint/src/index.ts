@@ -11,6 +11,7 @@ export { compareMasks, type MaskComparison, type MaskOverlap } from './masks/com
 export { exportMasks, type ExportedMasks, type MaskSummary } from './masks/export-masks.js';
 export { maskEntries } from './masks/packed-mask.js';
 export type { SafetensorsLayout, TensorLayout } from './safetensors/header.js';
+export { readFloatTensors } from './safetensors/read-float-tensors.js';
 export { SafetensorsFileWriter, type SafetensorsEntry } from './safetensors/safetensors-file-writer.js';
 export { loadTokenizer, Tokenizer, type EncodeOptions } from './tokenizer/tokenizer.js';
 export { loadCalibrationTokens, loadEvaluationTokens, type EvaluationLoadOptions, type LoadOptions } from './tokens/load-tokens.js';

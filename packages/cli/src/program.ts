@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Pattern, Task } from '@secateur/proto/job';
+import { LayerBudget, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
-import { byteSize, choice, choices, cpuList, hostPort, numbers, repeatable, share, wholeNumber } from './input/option-parsers.js';
+import { byteSize, choice, choices, cpuList, groupPattern, hostPort, numbers, repeatable, share, wholeNumber } from './input/option-parsers.js';
 import { ExitCode, reportError } from './output/exit.js';
 
 const DEFAULT_ENDPOINT = '127.0.0.1:7400';
@@ -111,20 +111,25 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .option('--seq-len <n>', 'tokens per sample; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0)
     .option('--seed <n>', 'seed of the sampling', wholeNumber(0), 0)
     .addOption(
-      offered('--score <name>', 'how weights are ranked: wanda, magnitude', { wanda: Score.WANDA, magnitude: Score.MAGNITUDE }, 'wanda'),
+      offered(
+        '--score <name>',
+        'how weights are ranked: wanda, magnitude (of the whole matrix with --allocation uniform), wanda-variant',
+        { wanda: Score.WANDA, magnitude: Score.MAGNITUDE, 'wanda-variant': Score.WANDA_VARIANT },
+        'wanda',
+      ),
     )
     .addOption(
-      offered(
-        '--allocation <name>',
-        'how rows get their sparsity: trim, uniform',
-        { trim: Allocation.TRIM, uniform: Allocation.UNIFORM },
-        'trim',
-      ),
+      new Option('--allocation <name>', 'how rows get their sparsity: trim, uniform, given (by --row-sparsities)')
+        .argParser(choice({ trim: Allocation.TRIM, uniform: Allocation.UNIFORM, given: Allocation.GIVEN }))
+        .default(Allocation.UNSPECIFIED, 'trim; uniform with a pattern or wanda-variant; given with --row-sparsities'),
     )
     .addOption(offered('--layer-budget <name>', 'how layers get theirs: uniform', { uniform: LayerBudget.UNIFORM }, 'uniform'))
     .addOption(
-      offered('--pattern <name>', 'which weights may be dropped: unstructured', { unstructured: Pattern.UNSTRUCTURED }, 'unstructured'),
+      new Option('--pattern <name>', 'which weights may be dropped: unstructured, or N:M, which drops N of every M neighbours, such as 2:4')
+        .argParser(groupPattern)
+        .default(undefined, 'unstructured'),
     )
+    .option('--row-sparsities <file>', 'row_sparsities.safetensors of an earlier job: its rows are used instead of a search')
     .option('--iterations <n>', 'search steps per learning rate', wholeNumber(1), 10)
     .addOption(
       new Option('--learning-rates <list>', 'learning rates tried in order')

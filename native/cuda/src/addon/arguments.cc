@@ -57,7 +57,11 @@ TensorRole to_role(const std::string& name) {
 
 Allocation to_allocation(const Napi::Value& value) {
   return to_word(value, "allocation",
-                 std::array<std::pair<const char*, Allocation>, 2>{{{"trim", Allocation::kTrim}, {"uniform", Allocation::kUniform}}});
+                 std::array<std::pair<const char*, Allocation>, 5>{{{"trim", Allocation::kTrim},
+                                                                    {"uniform", Allocation::kUniform},
+                                                                    {"given", Allocation::kGiven},
+                                                                    {"matrix", Allocation::kMatrix},
+                                                                    {"score-share", Allocation::kScoreShare}}});
 }
 
 TensorLayout to_layout(const Napi::Object& object) {
@@ -223,7 +227,20 @@ AllocationOptions to_allocation_options(const Napi::Value& value) {
   options.iterations = static_cast<int>(iterations);
   options.learning_rates = to_rates(object["learningRates"], "learningRates");
   options.negative_learning_rates = to_rates(object["negativeLearningRates"], "negativeLearningRates");
+  const Napi::Value pattern = object["pattern"];
+  if (!pattern.IsNull()) {
+    const Napi::Object fields = to_object(pattern, "pattern");
+    options.pattern = {.dropped = to_size(fields["dropped"], "dropped"), .group = to_size(fields["group"], "group")};
+    if (!options.pattern.is_structured()) refuse("group", "above 0");
+  }
   return options;
+}
+
+std::vector<float> to_row_sparsities(const Napi::Value& value) {
+  const Napi::Value bytes = to_object(value, "allocation")["rowSparsities"];
+  if (bytes.IsNull()) return {};
+  const std::span<const std::uint8_t> given = to_bytes(bytes, "rowSparsities");
+  return to_floats(given, given.size() / sizeof(float), "rowSparsities");
 }
 
 OwnedStatistics to_statistics(const Napi::Value& value) {

@@ -33,6 +33,8 @@ GroupTokens to_group_tokens(const Napi::Value& value);
 // The role of the weight of a projection named as in TypeScript.
 TensorRole to_projection(const Napi::Value& value);
 AllocationOptions to_allocation_options(const Napi::Value& value);
+// Those of the same object; empty when it has none.
+std::vector<float> to_row_sparsities(const Napi::Value& value);
 
 // Statistics copied out of bytes of any alignment.
 struct OwnedStatistics {

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
 import type { Allocation, Score } from '@secateur/proto/allocation';
-import { JobSpec, type LayerBudget, type Pattern } from '@secateur/proto/job';
+import { JobSpec, Pattern, type LayerBudget } from '@secateur/proto/job';
 import type { Compute, HiddenStates } from '@secateur/proto/model';
 import { localRoots } from '../cluster/local-roots.js';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
@@ -29,7 +29,9 @@ export interface PruneSettings extends ServiceOptions {
   readonly score: Score;
   readonly allocation: Allocation;
   readonly layerBudget: LayerBudget;
-  readonly pattern: Pattern;
+  /** Absent when any weight may be dropped. */
+  readonly pattern?: { readonly dropped: number; readonly group: number };
+  readonly rowSparsities?: string;
   readonly compute: Compute;
   readonly hiddenStates: HiddenStates;
   readonly iterations: number;
@@ -83,9 +85,11 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
           iterations: options.iterations,
           learningRates: [...options.learningRates],
           forbidNegativeLearningRates: !options.negativeRates,
+          ...(options.pattern === undefined ? {} : { groupPattern: options.pattern }),
         },
         layerBudget: options.layerBudget,
-        pattern: options.pattern,
+        pattern: options.pattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,
+        rowSparsities: options.rowSparsities === undefined ? '' : resolve(options.rowSparsities),
         compute: options.compute,
         hiddenStates: options.hiddenStates,
         calibration: { path: resolve(options.calibration), samples: options.samples, sequenceLength: options.seqLen, seed: options.seed },
@@ -106,20 +110,21 @@ export function jobIdOf(spec: JobSpec): string {
 }
 
 /** What a job reads and writes, where that is on this machine for sure. */
-export function localPathChecks({ model, calibration, eval: evaluation, out, endpoint }: PruneSettings): PathCheck[] {
+export function localPathChecks({ model, calibration, rowSparsities, eval: evaluation, out, endpoint }: PruneSettings): PathCheck[] {
   if (endpoint !== undefined) return [];
   const output: PathCheck[] = out === undefined ? [] : [{ flag: '--out', path: out, expected: 'is new' }];
   return [
     { flag: '--model', path: model, expected: 'exists' },
     { flag: '--calibration', path: calibration, expected: 'exists' },
     ...(evaluation === undefined ? [] : [{ flag: '--eval', path: evaluation, expected: 'exists' } as const]),
+    ...(rowSparsities === undefined ? [] : [{ flag: '--row-sparsities', path: rowSparsities, expected: 'exists' as const }]),
     ...output,
   ];
 }
 
 /** The files a job reads besides the checkpoint. */
-export function dataFiles({ calibration, eval: evaluation }: PruneSettings): string[] {
-  return [calibration, ...(evaluation === undefined ? [] : [evaluation])];
+export function dataFiles({ calibration, eval: evaluation, rowSparsities }: PruneSettings): string[] {
+  return [calibration, evaluation, rowSparsities].filter((path) => path !== undefined);
 }
 
 /** The trace is always written by this machine. */

@@ -39,6 +39,14 @@ export function choices<Value>(offered: Readonly<Record<string, Value>>): (text:
   };
 }
 
+/** `unstructured` as nothing, or N:M as a pattern that drops N of M weights. */
+export function groupPattern(text: string): { readonly dropped: number; readonly group: number } | undefined {
+  if (text === 'unstructured') return undefined;
+  const match = /^(\d{1,6}):(\d{1,6})$/.exec(text);
+  if (match === null) throw new InvalidArgumentError('It must be unstructured, or N:M such as 2:4, which drops 2 of every 4 weights.');
+  return { dropped: Number(match[1]), group: Number(match[2]) };
+}
+
 /** Comma-separated numbers. */
 export function numbers(text: string): number[] {
   const values = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));

@@ -15,6 +15,10 @@ const MAXIMUM_SAMPLES = 65_536;
 const MAXIMUM_SEQUENCE_LENGTH = 131_072;
 const MAXIMUM_ITERATIONS = 1000;
 const MAXIMUM_LEARNING_RATES = 100;
+const MAXIMUM_GROUP = 1024;
+
+const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE, Score.WANDA_VARIANT]);
+const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([Allocation.TRIM, Allocation.UNIFORM, Allocation.GIVEN]);
 
 /** Collects everything that is wrong, so that callers can mend it at once. */
 class Violations {
@@ -77,17 +81,49 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
   const layerBudget = spec.layerBudget === LayerBudget.UNSPECIFIED ? LayerBudget.UNIFORM : spec.layerBudget;
   violations.require(layerBudget === LayerBudget.UNIFORM, 'prune.layer_budget', 'must be uniform; this version offers no other');
   const pattern = spec.pattern === Pattern.UNSPECIFIED ? Pattern.UNSTRUCTURED : spec.pattern;
-  violations.require(pattern === Pattern.UNSTRUCTURED, 'prune.pattern', 'must be unstructured; this version offers no other');
+  const given = spec.rowSparsities !== '';
+  const options = resolveOptions(spec.options, { given }, violations);
+  checkPattern(spec, pattern, options, violations);
+  violations.require(
+    given === (options.allocation === Allocation.GIVEN),
+    'prune.row_sparsities',
+    given ? 'can only be given with the allocation given' : 'must name a file with the allocation given',
+  );
   return {
     ...spec,
     layerBudget,
     pattern,
     compute: resolveCompute(spec.compute, 'prune.compute', violations),
     hiddenStates: resolveHiddenStates(spec.hiddenStates, 'prune.hidden_states', violations),
-    options: resolveOptions(spec.options, violations),
+    options,
     calibration: resolveSource(spec.calibration, 'prune.calibration', violations),
     evaluation: spec.evaluation && resolveSource(spec.evaluation, 'prune.evaluation', violations),
   };
+}
+
+/** A pattern of groups decides everything but the scores. */
+function checkPattern(spec: PruneSpec, pattern: Pattern, { groupPattern, allocation, score }: AllocationOptions, violations: Violations): void {
+  violations.require(pattern === Pattern.UNSTRUCTURED || pattern === Pattern.GROUPED, 'prune.pattern', 'must be unstructured or grouped');
+  violations.require(
+    (pattern === Pattern.GROUPED) === (groupPattern !== undefined),
+    'prune.options.group_pattern',
+    'must be set with the pattern grouped, and only then',
+  );
+  if (groupPattern === undefined) return;
+  const { dropped, group } = groupPattern;
+  const name = `${dropped}:${group}`;
+  violations.require(
+    dropped >= 1 && dropped < group && group <= MAXIMUM_GROUP,
+    'prune.pattern',
+    `must drop at least 1 of up to ${MAXIMUM_GROUP} weights and not all of them, not ${name}`,
+  );
+  violations.require(
+    Math.abs(spec.sparsity - dropped / group) < 1e-6,
+    'prune.sparsity',
+    `must be ${dropped / group} with the pattern ${name}, not ${spec.sparsity}`,
+  );
+  violations.require(allocation === Allocation.UNIFORM, 'prune.options.allocation', `must be uniform with the pattern ${name}`);
+  violations.require(score !== Score.WANDA_VARIANT, 'prune.options.score', `must be wanda or magnitude with the pattern ${name}`);
 }
 
 function resolveEvaluate(spec: EvaluateSpec, violations: Violations): EvaluateSpec {
@@ -141,22 +177,32 @@ function resolveSource(source: TokenSource | undefined, field: string, violation
   return source;
 }
 
-function resolveOptions(options: AllocationOptions | undefined, violations: Violations): AllocationOptions {
+/** What decides the rows when nobody says: row sparsities that are given, else TRIM's search, where it applies. */
+function defaultAllocation(score: Score, grouped: boolean, given: boolean): Allocation {
+  if (given) return Allocation.GIVEN;
+  return grouped || score === Score.WANDA_VARIANT ? Allocation.UNIFORM : Allocation.TRIM;
+}
+
+function resolveOptions(
+  options: AllocationOptions | undefined,
+  { given }: { readonly given: boolean },
+  violations: Violations,
+): AllocationOptions {
   // Zero and an empty list mean that nothing was given.
   const score = options?.score || Score.WANDA;
-  const allocation = options?.allocation || Allocation.TRIM;
+  const allocation = options?.allocation || defaultAllocation(score, options?.groupPattern !== undefined, given);
   const iterations = options?.iterations || DEFAULT_ITERATIONS;
   const learningRates = options?.learningRates.length ? options.learningRates : [...DEFAULT_LEARNING_RATES];
   const negativeLearningRates = options?.negativeLearningRates.length
     ? options.negativeLearningRates
     : [...DEFAULT_NEGATIVE_LEARNING_RATES];
   const field = 'prune.options';
-  violations.require(score === Score.WANDA || score === Score.MAGNITUDE, `${field}.score`, 'must be wanda or magnitude');
-  violations.require(allocation === Allocation.TRIM || allocation === Allocation.UNIFORM, `${field}.allocation`, 'must be trim or uniform');
+  violations.require(SCORES.has(score), `${field}.score`, 'must be wanda, magnitude or wanda-variant');
+  violations.require(ALLOCATIONS.has(allocation), `${field}.allocation`, 'must be trim, uniform or given');
   violations.require(
-    !(score === Score.MAGNITUDE && allocation === Allocation.UNIFORM),
+    score !== Score.WANDA_VARIANT || allocation === Allocation.UNIFORM,
     `${field}.allocation`,
-    'must be trim when the score is magnitude; magnitude pruning of the whole matrix is not offered by this version',
+    'must be uniform when the score is wanda-variant, which decides itself what every row drops',
   );
   violations.require(iterations <= MAXIMUM_ITERATIONS, `${field}.iterations`, `must be at most ${MAXIMUM_ITERATIONS}, not ${iterations}`);
   const inRange = (rates: readonly number[], sign: 1 | -1): boolean =>
@@ -178,5 +224,6 @@ function resolveOptions(options: AllocationOptions | undefined, violations: Viol
     learningRates,
     negativeLearningRates,
     forbidNegativeLearningRates: options?.forbidNegativeLearningRates ?? false,
+    groupPattern: options?.groupPattern,
   };
 }

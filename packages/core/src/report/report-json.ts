@@ -90,7 +90,9 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       learningRates: options?.learningRates,
       negativeLearningRates: options?.forbidNegativeLearningRates ? [] : options?.negativeLearningRates,
       layerBudget: config && lowerWord(layerBudgetToJSON(config.layerBudget), 'LAYER_BUDGET_'),
-      pattern: config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
+      pattern: options?.groupPattern
+        ? `${options.groupPattern.dropped}:${options.groupPattern.group}`
+        : config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
       compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
       hiddenStates: config && lowerWord(hiddenStatesToJSON(config.hiddenStates), 'HIDDEN_STATES_'),
       calibration: config?.calibration?.path,

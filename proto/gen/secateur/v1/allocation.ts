@@ -17,8 +17,10 @@ export const Score = {
   UNSPECIFIED: 0,
   /** WANDA - |weight| times the root of the mean square of its input. */
   WANDA: 1,
-  /** MAGNITUDE - |weight|. */
+  /** MAGNITUDE - |weight|. With uniform allocation the lowest scores of the whole matrix are dropped, otherwise those of each row. */
   MAGNITUDE: 2,
+  /** WANDA_VARIANT - As Wanda's; from every row the lowest that together make the same share of the row's sum. Only with uniform allocation. */
+  WANDA_VARIANT: 3,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -28,6 +30,7 @@ export namespace Score {
   export type UNSPECIFIED = typeof Score.UNSPECIFIED;
   export type WANDA = typeof Score.WANDA;
   export type MAGNITUDE = typeof Score.MAGNITUDE;
+  export type WANDA_VARIANT = typeof Score.WANDA_VARIANT;
   export type UNRECOGNIZED = typeof Score.UNRECOGNIZED;
 }
 
@@ -42,6 +45,9 @@ export function scoreFromJSON(object: any): Score {
     case 2:
     case "SCORE_MAGNITUDE":
       return Score.MAGNITUDE;
+    case 3:
+    case "SCORE_WANDA_VARIANT":
+      return Score.WANDA_VARIANT;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -57,6 +63,8 @@ export function scoreToJSON(object: Score): string {
       return "SCORE_WANDA";
     case Score.MAGNITUDE:
       return "SCORE_MAGNITUDE";
+    case Score.WANDA_VARIANT:
+      return "SCORE_WANDA_VARIANT";
     case Score.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -71,6 +79,8 @@ export const Allocation = {
   TRIM: 1,
   /** UNIFORM - The same sparsity in every row. */
   UNIFORM: 2,
+  /** GIVEN - A sparsity given for each row. */
+  GIVEN: 3,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -80,6 +90,7 @@ export namespace Allocation {
   export type UNSPECIFIED = typeof Allocation.UNSPECIFIED;
   export type TRIM = typeof Allocation.TRIM;
   export type UNIFORM = typeof Allocation.UNIFORM;
+  export type GIVEN = typeof Allocation.GIVEN;
   export type UNRECOGNIZED = typeof Allocation.UNRECOGNIZED;
 }
 
@@ -94,6 +105,9 @@ export function allocationFromJSON(object: any): Allocation {
     case 2:
     case "ALLOCATION_UNIFORM":
       return Allocation.UNIFORM;
+    case 3:
+    case "ALLOCATION_GIVEN":
+      return Allocation.GIVEN;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -109,10 +123,23 @@ export function allocationToJSON(object: Allocation): string {
       return "ALLOCATION_TRIM";
     case Allocation.UNIFORM:
       return "ALLOCATION_UNIFORM";
+    case Allocation.GIVEN:
+      return "ALLOCATION_GIVEN";
     case Allocation.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
   }
+}
+
+/**
+ * In every group of neighbouring inputs of a row the same number of weights is dropped, those with the lowest scores. A last group that is
+ * shorter loses the same share, rounded down.
+ */
+export interface GroupPattern {
+  /** Weights dropped per group; at least 1. */
+  dropped: number;
+  /** Weights of a group; more than are dropped. */
+  group: number;
 }
 
 /** Settings of the search. The defaults are those of the published code. */
@@ -129,6 +156,8 @@ export interface AllocationOptions {
   negativeLearningRates: number[];
   /** Never try negative learning rates. */
   forbidNegativeLearningRates: boolean;
+  /** Absent when any weight may be dropped. Only with uniform allocation. */
+  groupPattern: GroupPattern | undefined;
 }
 
 /** What the search found for one projection. */
@@ -153,6 +182,91 @@ export interface AllocationRecord {
   dropped: number;
 }
 
+function createBaseGroupPattern(): GroupPattern {
+  return { dropped: 0, group: 0 };
+}
+
+export const GroupPattern: MessageFns<GroupPattern> = {
+  encode(message: GroupPattern, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.dropped !== 0) {
+      writer.uint32(8).uint32(message.dropped);
+    }
+    if (message.group !== 0) {
+      writer.uint32(16).uint32(message.group);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GroupPattern {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGroupPattern();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.dropped = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.group = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GroupPattern {
+    return {
+      dropped: isSet(object.dropped) ? globalThis.Number(object.dropped) : 0,
+      group: isSet(object.group) ? globalThis.Number(object.group) : 0,
+    };
+  },
+
+  toJSON(message: GroupPattern): unknown {
+    const obj: any = {};
+    if (message.dropped !== 0) {
+      obj.dropped = Math.round(message.dropped);
+    }
+    if (message.group !== 0) {
+      obj.group = Math.round(message.group);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GroupPattern>): GroupPattern {
+    return GroupPattern.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GroupPattern>): GroupPattern {
+    const message = createBaseGroupPattern();
+    message.dropped = object.dropped ?? 0;
+    message.group = object.group ?? 0;
+    return message;
+  },
+};
+
 function createBaseAllocationOptions(): AllocationOptions {
   return {
     score: 0,
@@ -161,6 +275,7 @@ function createBaseAllocationOptions(): AllocationOptions {
     learningRates: [],
     negativeLearningRates: [],
     forbidNegativeLearningRates: false,
+    groupPattern: undefined,
   };
 }
 
@@ -191,6 +306,9 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
     }
     if (message.forbidNegativeLearningRates !== false) {
       writer.uint32(48).bool(message.forbidNegativeLearningRates);
+    }
+    if (message.groupPattern !== undefined) {
+      GroupPattern.encode(message.groupPattern, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -276,6 +394,14 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
             message.forbidNegativeLearningRates = reader.bool();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.groupPattern = GroupPattern.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -308,6 +434,11 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
         : isSet(object.forbid_negative_learning_rates)
         ? globalThis.Boolean(object.forbid_negative_learning_rates)
         : false,
+      groupPattern: isSet(object.groupPattern)
+        ? GroupPattern.fromJSON(object.groupPattern)
+        : isSet(object.group_pattern)
+        ? GroupPattern.fromJSON(object.group_pattern)
+        : undefined,
     };
   },
 
@@ -331,6 +462,9 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
     if (message.forbidNegativeLearningRates !== false) {
       obj.forbidNegativeLearningRates = message.forbidNegativeLearningRates;
     }
+    if (message.groupPattern !== undefined) {
+      obj.groupPattern = GroupPattern.toJSON(message.groupPattern);
+    }
     return obj;
   },
 
@@ -345,6 +479,9 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
     message.learningRates = object.learningRates?.map((e) => e) || [];
     message.negativeLearningRates = object.negativeLearningRates?.map((e) => e) || [];
     message.forbidNegativeLearningRates = object.forbidNegativeLearningRates ?? false;
+    message.groupPattern = (object.groupPattern !== undefined && object.groupPattern !== null)
+      ? GroupPattern.fromPartial(object.groupPattern)
+      : undefined;
     return message;
   },
 };

@@ -72,6 +72,8 @@ export const Pattern = {
   UNSPECIFIED: 0,
   /** UNSTRUCTURED - Any. */
   UNSTRUCTURED: 1,
+  /** GROUPED - The same number in every group of neighbouring inputs, as `options.group_pattern` says. */
+  GROUPED: 2,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -80,6 +82,7 @@ export type Pattern = typeof Pattern[keyof typeof Pattern];
 export namespace Pattern {
   export type UNSPECIFIED = typeof Pattern.UNSPECIFIED;
   export type UNSTRUCTURED = typeof Pattern.UNSTRUCTURED;
+  export type GROUPED = typeof Pattern.GROUPED;
   export type UNRECOGNIZED = typeof Pattern.UNRECOGNIZED;
 }
 
@@ -91,6 +94,9 @@ export function patternFromJSON(object: any): Pattern {
     case 1:
     case "PATTERN_UNSTRUCTURED":
       return Pattern.UNSTRUCTURED;
+    case 2:
+    case "PATTERN_GROUPED":
+      return Pattern.GROUPED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -104,6 +110,8 @@ export function patternToJSON(object: Pattern): string {
       return "PATTERN_UNSPECIFIED";
     case Pattern.UNSTRUCTURED:
       return "PATTERN_UNSTRUCTURED";
+    case Pattern.GROUPED:
+      return "PATTERN_GROUPED";
     case Pattern.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -344,6 +352,11 @@ export interface PruneSpec {
     | undefined;
   /** What hidden states are kept in between blocks; float32 when not set. */
   hiddenStates: HiddenStates;
+  /**
+   * File with a sparsity for each row of each projection, such as `row_sparsities.safetensors` of an earlier job: float32 [rows] by the
+   * name of the projection's tensor. Needed with the allocation `given`, and only with it; the sparsity is then theirs.
+   */
+  rowSparsities: string;
 }
 
 /** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
@@ -756,6 +769,7 @@ function createBasePruneSpec(): PruneSpec {
     compute: 0,
     evaluation: undefined,
     hiddenStates: 0,
+    rowSparsities: "",
   };
 }
 
@@ -790,6 +804,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.hiddenStates !== 0) {
       writer.uint32(80).int32(message.hiddenStates);
+    }
+    if (message.rowSparsities !== "") {
+      writer.uint32(98).string(message.rowSparsities);
     }
     return writer;
   },
@@ -887,6 +904,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.hiddenStates = reader.int32() as any;
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.rowSparsities = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -919,6 +944,11 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         : isSet(object.hidden_states)
         ? hiddenStatesFromJSON(object.hidden_states)
         : 0,
+      rowSparsities: isSet(object.rowSparsities)
+        ? globalThis.String(object.rowSparsities)
+        : isSet(object.row_sparsities)
+        ? globalThis.String(object.row_sparsities)
+        : "",
     };
   },
 
@@ -954,6 +984,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.hiddenStates !== 0) {
       obj.hiddenStates = hiddenStatesToJSON(message.hiddenStates);
     }
+    if (message.rowSparsities !== "") {
+      obj.rowSparsities = message.rowSparsities;
+    }
     return obj;
   },
 
@@ -978,6 +1011,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
       ? TokenSource.fromPartial(object.evaluation)
       : undefined;
     message.hiddenStates = object.hiddenStates ?? 0;
+    message.rowSparsities = object.rowSparsities ?? "";
     return message;
   },
 };

@@ -212,7 +212,11 @@ export interface AllocateRowsRequest {
     | AllocationOptions
     | undefined;
   /** Statistics of the projection's input. */
-  statistics: ReducedStatistics | undefined;
+  statistics:
+    | ReducedStatistics
+    | undefined;
+  /** With the allocation `given`: float32 little-endian [rows]. */
+  rowSparsities: Uint8Array;
 }
 
 /** The record, then the mask. */
@@ -2051,6 +2055,7 @@ function createBaseAllocateRowsRequest(): AllocateRowsRequest {
     targetSparsity: 0,
     options: undefined,
     statistics: undefined,
+    rowSparsities: new Uint8Array(0),
   };
 }
 
@@ -2076,6 +2081,9 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
     }
     if (message.statistics !== undefined) {
       ReducedStatistics.encode(message.statistics, writer.uint32(58).fork()).join();
+    }
+    if (message.rowSparsities.length !== 0) {
+      writer.uint32(66).bytes(message.rowSparsities);
     }
     return writer;
   },
@@ -2149,6 +2157,14 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
             message.statistics = ReducedStatistics.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.rowSparsities = reader.bytes();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2186,6 +2202,11 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
         : 0,
       options: isSet(object.options) ? AllocationOptions.fromJSON(object.options) : undefined,
       statistics: isSet(object.statistics) ? ReducedStatistics.fromJSON(object.statistics) : undefined,
+      rowSparsities: isSet(object.rowSparsities)
+        ? bytesFromBase64(object.rowSparsities)
+        : isSet(object.row_sparsities)
+        ? bytesFromBase64(object.row_sparsities)
+        : new Uint8Array(0),
     };
   },
 
@@ -2212,6 +2233,9 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
     if (message.statistics !== undefined) {
       obj.statistics = ReducedStatistics.toJSON(message.statistics);
     }
+    if (message.rowSparsities.length !== 0) {
+      obj.rowSparsities = base64FromBytes(message.rowSparsities);
+    }
     return obj;
   },
 
@@ -2231,6 +2255,7 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
     message.statistics = (object.statistics !== undefined && object.statistics !== null)
       ? ReducedStatistics.fromPartial(object.statistics)
       : undefined;
+    message.rowSparsities = object.rowSparsities ?? new Uint8Array(0);
     return message;
   },
 };

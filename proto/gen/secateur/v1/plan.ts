@@ -6,7 +6,7 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import { Allocation, allocationFromJSON, allocationToJSON } from "./allocation.js";
+import { Allocation, allocationFromJSON, allocationToJSON, Score, scoreFromJSON, scoreToJSON } from "./allocation.js";
 import { Architecture, ShardDescriptor } from "./model.js";
 
 export const protobufPackage = "secateur.v1";
@@ -41,6 +41,8 @@ export interface Workload {
   sparsity: number;
   /** Tokens of those groups together where they differ in length; 0 where all are as large as the largest. */
   tokens: number;
+  /** How weights will be ranked; not set where nothing is allocated. */
+  score: Score;
 }
 
 /** A part of a memory plan. */
@@ -136,6 +138,7 @@ function createBaseWorkload(): Workload {
     allocation: 0,
     sparsity: 0,
     tokens: 0,
+    score: 0,
   };
 }
 
@@ -170,6 +173,9 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.tokens !== 0) {
       writer.uint32(80).uint64(message.tokens);
+    }
+    if (message.score !== 0) {
+      writer.uint32(104).int32(message.score);
     }
     return writer;
   },
@@ -267,6 +273,14 @@ export const Workload: MessageFns<Workload> = {
             message.tokens = longToNumber(reader.uint64());
             continue;
           }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.score = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -303,6 +317,7 @@ export const Workload: MessageFns<Workload> = {
       allocation: isSet(object.allocation) ? allocationFromJSON(object.allocation) : 0,
       sparsity: isSet(object.sparsity) ? globalThis.Number(object.sparsity) : 0,
       tokens: isSet(object.tokens) ? globalThis.Number(object.tokens) : 0,
+      score: isSet(object.score) ? scoreFromJSON(object.score) : 0,
     };
   },
 
@@ -338,6 +353,9 @@ export const Workload: MessageFns<Workload> = {
     if (message.tokens !== 0) {
       obj.tokens = Math.round(message.tokens);
     }
+    if (message.score !== 0) {
+      obj.score = scoreToJSON(message.score);
+    }
     return obj;
   },
 
@@ -362,6 +380,7 @@ export const Workload: MessageFns<Workload> = {
     message.allocation = object.allocation ?? 0;
     message.sparsity = object.sparsity ?? 0;
     message.tokens = object.tokens ?? 0;
+    message.score = object.score ?? 0;
     return message;
   },
 };

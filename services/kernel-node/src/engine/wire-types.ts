@@ -123,11 +123,13 @@ const HIDDEN_STATES = new Map<number, EngineHiddenStates>([
 const SCORES = new Map<number, AllocationOptions['score']>([
   [Score.WANDA, 'wanda'],
   [Score.MAGNITUDE, 'magnitude'],
+  [Score.WANDA_VARIANT, 'wanda'],
 ]);
 
 const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
   [Allocation.TRIM, 'trim'],
   [Allocation.UNIFORM, 'uniform'],
+  [Allocation.GIVEN, 'given'],
 ]);
 
 export function toEngineArchitecture(architecture: Architecture): EngineArchitecture {
@@ -187,8 +189,7 @@ export function toEngineWorkload(workload: Workload): EngineWorkload {
     tokens: workload.tokens,
     allocationSamples: workload.allocationSamples,
     // A job that allocates nothing says nothing.
-    allocation:
-      workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : translate(ALLOCATIONS, workload.allocation, 'workload.allocation'),
+    allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
     sparsity: workload.sparsity,
   };
 }
@@ -207,10 +208,22 @@ export function toWireSite(site: InputSite): WireSite {
   return SITES[site];
 }
 
-export function toEngineAllocation(options: WireAllocationOptions): AllocationOptions {
+/** What uniform allocation means depends on the score. */
+function toEngineRule(score: Score, allocation: Allocation, field: string, grouped = false): AllocationOptions['allocation'] {
+  const rule = translate(ALLOCATIONS, allocation, `${field}.allocation`);
+  if (rule !== 'uniform' || grouped) return rule;
+  if (score === Score.MAGNITUDE) return 'matrix';
+  return score === Score.WANDA_VARIANT ? 'score-share' : 'uniform';
+}
+
+/** `rowSparsities`: float32 little-endian, empty when none are given. */
+export function toEngineAllocation(options: WireAllocationOptions, rowSparsities: Uint8Array): AllocationOptions {
+  const { groupPattern } = options;
   return {
     score: translate(SCORES, options.score, 'options.score'),
-    allocation: translate(ALLOCATIONS, options.allocation, 'options.allocation'),
+    allocation: toEngineRule(options.score, options.allocation, 'options', groupPattern !== undefined),
+    pattern: groupPattern ?? null,
+    rowSparsities: rowSparsities.byteLength === 0 ? null : rowSparsities,
     iterations: options.iterations,
     learningRates: options.learningRates,
     negativeLearningRates: options.forbidNegativeLearningRates ? [] : options.negativeLearningRates,

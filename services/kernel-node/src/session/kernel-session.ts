@@ -132,7 +132,7 @@ export class KernelSession {
       throw new SecateurError('INVALID_REQUEST', 'AllocateRows needs statistics and options.');
     }
     const projection = toEngineProjection(request.projection);
-    const options = toEngineAllocation(request.options);
+    const options = toEngineAllocation(request.options, request.rowSparsities);
     const statistics = await this.pullStatistics(request.statistics, signal);
     return traceEngineCall(() =>
       this.engine.allocateRows(request.shardId, projection, request.targetSparsity, statistics, options, { signal }),

@@ -21,6 +21,8 @@ export interface AllocateBlockOptions {
   readonly samples: number;
   readonly sparsity: number;
   readonly options: AllocationOptions;
+  /** With the allocation `given`: float32 little-endian [rows] by the projection's name. */
+  readonly rowSparsities: ReadonlyMap<string, Uint8Array>;
   readonly crew: Crew;
   readonly resources: Resources;
   readonly prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>;
@@ -50,6 +52,7 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
       projectionName: name,
       targetSparsity: work.sparsity,
       options: work.options,
+      rowSparsities: work.rowSparsities.get(name) ?? new Uint8Array(0),
       statistics: {
         samples: work.samples,
         columns,

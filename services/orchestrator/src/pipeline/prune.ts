@@ -7,6 +7,8 @@ import type { Link } from '@opentelemetry/api';
 import { PrunedOutput } from '../output/pruned-output.js';
 import { describeShard, planJob, publishDenseTensors, type Calibration, type JobPlan } from '../planner/job-plan.js';
 import { measuringWith, workOf } from '../planner/workload.js';
+import { describeShard, planJob, publishDenseTensors, type JobPlan } from '../planner/job-plan.js';
+import { loadRowSparsities } from '../planner/row-sparsities.js';
 import type { Crew } from '../scheduler/crew.js';
 import type { NodeSession } from '../scheduler/node-session.js';
 import { allocateBlock, type AllocatedProjection } from './allocate-block.js';
@@ -30,7 +32,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
   try {
     const { samples, sequenceLength } = plan.calibration.tokens;
     const resolved = { ...spec, calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength } };
-    const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved), run.resources);
+    const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved, rowSparsities), run.resources);
     const resumedLayers = output.finished.length;
     const crew = gatherCrew(run, plan, pruning);
     try {
@@ -45,7 +47,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
       const dense = measurement && (await output.densePerplexity(measurement.digest, () => evaluate(describeDenseModel(plan))));
       await crew.turnTo(contextOf(run, plan, pruning));
       const layerSeconds = output.finished.map((layer) => layer.seconds);
-      layerSeconds.push(...(await new LayerPruner(run, spec, plan, output, crew, clock).pruneFrom(resumedLayers)));
+      layerSeconds.push(...(await new LayerPruner(run, spec, plan, rowSparsities, output, crew, clock).pruneFrom(resumedLayers)));
       const perplexity = dense === undefined ? undefined : { dense, pruned: await evaluate(describePrunedModel(plan, output)) };
       const seconds = { ...clock.seconds(), total: secondsSince(started) };
       const nodes = await crew.report();
@@ -71,6 +73,7 @@ class LayerPruner {
     private readonly run: JobRun,
     private readonly spec: PruneSpec,
     private readonly plan: PrunePlan,
+    private readonly rowSparsities: ReadonlyMap<string, Uint8Array>,
     private readonly output: PrunedOutput,
     private readonly crew: Crew,
     private readonly clock: StepClock,
@@ -134,6 +137,7 @@ class LayerPruner {
           samples: this.plan.calibration.tokens.samples,
           sparsity: this.spec.sparsity,
           options: optionsOf(this.spec),
+          rowSparsities: this.rowSparsities,
           crew,
           resources: run.resources,
           prepare: loadDense,
@@ -218,13 +222,15 @@ function describePrunedModel(plan: PrunePlan, output: PrunedOutput): MeasuredSha
 }
 
 /** Everything the result depends on. Two attempts with one identity make the same bytes; what is measured changes none of them. */
-function identityOf(plan: PrunePlan, spec: PruneSpec): string {
+function identityOf(plan: PrunePlan, spec: PruneSpec, rowSparsities: ReadonlyMap<string, Uint8Array>): string {
   const hash = createHash('sha256');
-  const computed = { ...spec, model: '', output: '', calibration: undefined, evaluation: undefined };
+  // Files count by what is in them.
+  const computed = { ...spec, model: '', output: '', calibration: undefined, evaluation: undefined, rowSparsities: '' };
   hash.update(JSON.stringify({ format: 1, spec: PruneSpec.toJSON(computed) }));
   const scanned = [...plan.scanned].sort(([left], [right]) => (left < right ? -1 : 1));
   for (const [name, { digest }] of scanned) hash.update(`${name}=${digest}\n`);
   hash.update(plan.calibration.tokens.digest);
+  for (const [name, values] of rowSparsities) hash.update(name).update(values);
   return hash.digest('hex');
 }
 

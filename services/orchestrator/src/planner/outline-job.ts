@@ -4,6 +4,7 @@ import type { JobSpec } from '@secateur/proto/job';
 import type { PoolNode } from '../scheduler/node-pool.js';
 import { countFlops } from './count-flops.js';
 import { describeLayout, openJobInput, sizeOf, type JobInput } from './job-plan.js';
+import { loadRowSparsities } from './row-sparsities.js';
 import { groupsOf, shareGroups, storedBytes, workloadOf, workOf, type JobWork } from './workload.js';
 
 const PLAN_TIMEOUT_MS = 30_000;
@@ -18,6 +19,9 @@ export async function outlineJob(
   const { input: request, works } = workOf(spec.kind);
   const input = await openJobInput({ ...request, allowedRoots }, signal);
   try {
+    if (spec.kind?.$case === 'prune' && spec.kind.value.rowSparsities !== '') {
+      await loadRowSparsities(spec.kind.value.rowSparsities, input.model, spec.kind.value.sparsity, allowedRoots);
+    }
     const shards = describeShards(input, works);
     const groups = groupsOf(input, works[0]!);
     return {

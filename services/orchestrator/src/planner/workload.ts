@@ -1,5 +1,5 @@
 import { assignGroups, SecateurError, type PlannedBlock } from '@secateur/core';
-import { Allocation } from '@secateur/proto/allocation';
+import { Allocation, Score } from '@secateur/proto/allocation';
 import type { JobSpec } from '@secateur/proto/job';
 import type { Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
 import type { Workload } from '@secateur/proto/plan';
@@ -12,13 +12,14 @@ export interface JobWork {
   readonly compute: Compute;
   readonly hiddenStates: HiddenStates;
   readonly allocation: Allocation;
+  readonly score: Score;
   /** Share of the weights that are dropped. */
   readonly sparsity: number;
 }
 
 /** Measuring with the numbers of a job. */
 export function measuringWith({ compute, hiddenStates }: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
-  return { use: 'measure', compute, hiddenStates, sparsity: 0, allocation: Allocation.UNSPECIFIED };
+  return { use: 'measure', compute, hiddenStates, sparsity: 0, allocation: Allocation.UNSPECIFIED, score: Score.UNSPECIFIED };
 }
 
 /** What a job reads, and the kinds of work it consists of. Its defaults are filled in. */
@@ -26,7 +27,8 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
   switch (kind?.$case) {
     case 'prune': {
       const { model, calibration, compute, hiddenStates, sparsity, options, evaluation: data } = kind.value;
-      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, sparsity, allocation: options?.allocation ?? Allocation.TRIM };
+      const { allocation, score } = options ?? { allocation: Allocation.TRIM, score: Score.WANDA };
+      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, sparsity, allocation, score };
       if (data === undefined) return { input: { model, calibration, measurement: undefined }, works: [pruning] };
       return { input: { model, calibration, measurement: { data, stride: 0, tasks: [] } }, works: [pruning, measuringWith(kind.value)] };
     }
@@ -56,7 +58,7 @@ export function shareGroups(groups: readonly CalibrationGroup[], nodes: number):
 /** What a node that keeps these of the groups will be asked to do. */
 export function workloadOf(input: JobInput, work: JobWork, kept: readonly CalibrationGroup[]): Workload {
   const { model, calibration } = input;
-  const { use, allocation, sparsity } = work;
+  const { use, allocation, score, sparsity } = work;
   const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(input, shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
@@ -71,6 +73,7 @@ export function workloadOf(input: JobInput, work: JobWork, kept: readonly Calibr
     allocationSamples: use === 'calibrate' ? (calibration?.tokens.samples ?? 0) : 0,
     allocation,
     sparsity,
+    score,
   };
 }
 
