@@ -20,6 +20,7 @@ const SLOW = {
   learningRates: [],
   negativeLearningRates: [],
   forbidNegativeLearningRates: false,
+  groupPattern: undefined,
 };
 
 const memoryOf = ({ memory }: NodePlan): NonNullable<NodePlan['memory']> => {

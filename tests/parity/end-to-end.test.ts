@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { Allocation } from '@secateur/proto/allocation';
+import { Allocation, Score } from '@secateur/proto/allocation';
 import { Cluster } from '../support/cluster.js';
 import { evaluate, evaluateSpec, prune, pruneSpec } from '../support/jobs.js';
 import { fixturePath, MODELS, modelPath, withTemporaryFolder, type ModelName } from '../support/paths.js';
@@ -49,6 +49,41 @@ describe.each(MODELS)('%s', (model) => {
       expect(Math.abs(perplexity / published.ppl - 1)).toBeLessThan(0.005);
     }),
   );
+
+  test.each([
+    ['nm24', { sparsity: 0.5, allocation: Allocation.UNIFORM, groupPattern: { dropped: 2, group: 4 } }],
+    ['nm48', { sparsity: 0.5, allocation: Allocation.UNIFORM, groupPattern: { dropped: 4, group: 8 } }],
+    ['variant-60', { sparsity: 0.6, allocation: Allocation.UNIFORM, score: Score.WANDA_VARIANT }],
+    ['magnitude-trim-60', { sparsity: 0.6, score: Score.MAGNITUDE }],
+  ])('%s has the published sparsity and perplexity', (run, options) =>
+    withTemporaryFolder(async (folder) => {
+      const published = await readRun(model, run);
+      const output = join(folder, 'pruned');
+      const report = await prune(cluster.client, `${model}-${run}`, pruneSpec(model, output, options));
+      expect(Math.abs(report.actualSparsity - published.total_sparsity)).toBeLessThan(1e-4);
+      const { perplexity } = await evaluate(cluster.client, `${model}-${run}-perplexity`, evaluateSpec(model, output));
+      expect(Math.abs(perplexity / published.ppl - 1)).toBeLessThan(0.005);
+    }),
+  );
+
+  test('row sparsities of an earlier job give its masks again without a search', () =>
+    withTemporaryFolder(async (folder) => {
+      const searched = join(folder, 'searched');
+      const given = join(folder, 'given');
+      await prune(cluster.client, `${model}-searched`, pruneSpec(model, searched));
+      const rowSparsities = join(searched, 'row_sparsities.safetensors');
+      const report = await prune(
+        cluster.client,
+        `${model}-given`,
+        pruneSpec(model, given, { allocation: Allocation.GIVEN, rowSparsities }),
+      );
+      expect(report.projections.every(({ record }) => record?.learningRate === undefined)).toBe(true);
+      for (const file of ['model.safetensors', 'masks.safetensors', 'row_sparsities.safetensors']) {
+        expect((await readFile(join(given, file))).equals(await readFile(join(searched, file)))).toBe(true);
+      }
+      const wrong = pruneSpec(model, join(folder, 'wrong'), { sparsity: 0.5, allocation: Allocation.GIVEN, rowSparsities });
+      await expect(prune(cluster.client, `${model}-wrong`, wrong)).rejects.toThrow(/its rows drop 69\.\d\d % of the weights/);
+    }));
 
   test.each([0.5, 0.7, 0.8])('TRIM at %d takes the published decisions', (sparsity) =>
     withTemporaryFolder(async (folder) => {

@@ -1,14 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PruningClient } from '@secateur/client';
-import { Allocation, Score } from '@secateur/proto/allocation';
+import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
 import { JobState, LayerBudget, Pattern, type EvaluateSpec, type JobEvent, type JobSpec, type PruneSpec } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import type { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { fixturePath, modelPath, type ModelName } from './paths.js';
 
 /** A prune job with the recorded calibration ids of a sample model. */
-export function pruneSpec(model: ModelName, output: string, changes: Partial<PruneSpec> & { allocation?: Allocation } = {}): JobSpec {
-  const { allocation = Allocation.TRIM, ...rest } = changes;
+export function pruneSpec(
+  model: ModelName,
+  output: string,
+  changes: Partial<PruneSpec> & Partial<Pick<AllocationOptions, 'allocation' | 'score' | 'groupPattern'>> = {},
+): JobSpec {
+  const { allocation = Allocation.TRIM, score = Score.WANDA, groupPattern, ...rest } = changes;
   return {
     kind: {
       $case: 'prune',
@@ -17,17 +21,19 @@ export function pruneSpec(model: ModelName, output: string, changes: Partial<Pru
         output,
         sparsity: 0.7,
         options: {
-          score: Score.WANDA,
+          score,
           allocation,
           iterations: 0,
           learningRates: [],
           negativeLearningRates: [],
           forbidNegativeLearningRates: false,
+          groupPattern,
         },
         layerBudget: LayerBudget.UNIFORM,
-        pattern: Pattern.UNSTRUCTURED,
+        pattern: groupPattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,
         compute: Compute.F32,
         hiddenStates: HiddenStates.F32,
+        rowSparsities: '',
         calibration: { path: fixturePath('calibration', `${model}-calibration.safetensors`), samples: 128, sequenceLength: 256, seed: 0 },
         evaluation: undefined,
         ...rest,

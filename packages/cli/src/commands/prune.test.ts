@@ -27,7 +27,7 @@ describe('the spec of a command line', () => {
       model: resolve('models/a'),
       output: resolve('out'),
       sparsity: 0.7,
-      options: { score: 1, allocation: 1, iterations: 10, learningRates: [], forbidNegativeLearningRates: false },
+      options: { score: 1, allocation: 0, iterations: 10, learningRates: [], forbidNegativeLearningRates: false },
       layerBudget: 1,
       pattern: 1,
       calibration: { path: resolve('text.txt'), samples: 0, sequenceLength: 0, seed: 0 },

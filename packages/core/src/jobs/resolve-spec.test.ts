@@ -15,6 +15,10 @@ function withOptions(options: Parameters<typeof AllocationOptions.fromPartial>[0
   return prune({ options: AllocationOptions.fromPartial(options) });
 }
 
+function grouped(dropped: number, group: number, sparsity: number): JobSpec {
+  return prune({ sparsity, pattern: Pattern.GROUPED, options: AllocationOptions.fromPartial({ groupPattern: { dropped, group } }) });
+}
+
 function evaluate(change: Partial<EvaluateSpec> = {}): JobSpec {
   return JobSpec.fromPartial({
     kind: { $case: 'evaluate', value: { model: 'in', data: TokenSource.fromPartial({ path: 'a.txt' }), ...change } },
@@ -56,6 +60,14 @@ describe('defaults', () => {
     });
   });
 
+  test('of the allocation follow from the score, the pattern and given row sparsities', () => {
+    const allocationOf = (spec: JobSpec) => resolvedPrune(spec).options?.allocation;
+    expect(allocationOf(withOptions({ score: Score.MAGNITUDE }))).toBe(Allocation.TRIM);
+    expect(allocationOf(withOptions({ score: Score.WANDA_VARIANT }))).toBe(Allocation.UNIFORM);
+    expect(allocationOf(prune({ rowSparsities: 'rows.safetensors' }))).toBe(Allocation.GIVEN);
+    expect(allocationOf(grouped(2, 4, 0.5))).toBe(Allocation.UNIFORM);
+  });
+
   test('leave samples and length to the data and the model', () => {
     expect(resolvedPrune(prune()).calibration).toEqual({ path: 'text.txt', samples: 0, sequenceLength: 0, seed: 0 });
   });
@@ -86,6 +98,22 @@ describe('violations', () => {
   test.each<[string, JobSpec, string]>([
     ['no kind', JobSpec.fromPartial({}), 'kind'],
     ['no model', prune({ model: '' }), 'prune.model'],
+    ['a pattern that drops all', grouped(4, 4, 0.5), 'prune.pattern'],
+    ['a pattern that drops nothing', grouped(0, 4, 0.5), 'prune.pattern'],
+    ['another sparsity than the pattern has', grouped(2, 4, 0.6), 'prune.sparsity'],
+    ['a pattern without its numbers', prune({ pattern: Pattern.GROUPED }), 'prune.options.group_pattern'],
+    ['numbers without a pattern', withOptions({ groupPattern: { dropped: 2, group: 4 } }), 'prune.options.group_pattern'],
+    [
+      'a search with the variant of Wanda',
+      withOptions({ score: Score.WANDA_VARIANT, allocation: Allocation.TRIM }),
+      'prune.options.allocation',
+    ],
+    ['given rows without a file', withOptions({ allocation: Allocation.GIVEN }), 'prune.row_sparsities'],
+    [
+      'a file of rows with a search',
+      prune({ rowSparsities: 'rows.safetensors', options: AllocationOptions.fromPartial({ allocation: Allocation.TRIM }) }),
+      'prune.row_sparsities',
+    ],
     ['no output', prune({ output: '' }), 'prune.output'],
     ['no calibration', prune({ calibration: undefined }), 'prune.calibration.path'],
     ['too many samples', prune({ calibration: TokenSource.fromPartial({ path: 'a', samples: 65_537 }) }), 'prune.calibration.samples'],
@@ -131,12 +159,6 @@ describe('violations', () => {
 
   test.each([0, 1, -0.1, 1.1, NaN, Infinity])('a sparsity of %p', (sparsity) => {
     expect(violatedFields(() => resolveJobSpec(prune({ sparsity })))).toEqual(['prune.sparsity']);
-  });
-
-  test('magnitude with the same sparsity in every row says what to use', () => {
-    const spec = withOptions({ score: Score.MAGNITUDE, allocation: Allocation.UNIFORM });
-    expect(violatedFields(() => resolveJobSpec(spec))).toEqual(['prune.options.allocation']);
-    expect(() => resolveJobSpec(spec)).toThrow('must be trim when the score is magnitude');
   });
 
   test('are told all at once', () => {

@@ -102,25 +102,27 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
 }
 
 /** A pattern of groups decides everything but the scores. */
-function checkPattern(spec: PruneSpec, pattern: Pattern, { groupPattern, allocation, score }: AllocationOptions, violations: Violations): void {
+function checkPattern(
+  spec: PruneSpec,
+  pattern: Pattern,
+  { groupPattern, allocation, score }: AllocationOptions,
+  violations: Violations,
+): void {
   violations.require(pattern === Pattern.UNSTRUCTURED || pattern === Pattern.GROUPED, 'prune.pattern', 'must be unstructured or grouped');
-  violations.require(
-    (pattern === Pattern.GROUPED) === (groupPattern !== undefined),
-    'prune.options.group_pattern',
-    'must be set with the pattern grouped, and only then',
-  );
-  if (groupPattern === undefined) return;
+  const matches = (pattern === Pattern.GROUPED) === (groupPattern !== undefined);
+  violations.require(matches, 'prune.options.group_pattern', 'must be set with the pattern grouped, and only then');
+  if (groupPattern === undefined || !matches) return;
   const { dropped, group } = groupPattern;
   const name = `${dropped}:${group}`;
+  if (dropped < 1 || dropped >= group || group > MAXIMUM_GROUP) {
+    violations.require(false, 'prune.pattern', `must drop at least 1 of up to ${MAXIMUM_GROUP} weights and not all of them, not ${name}`);
+    return;
+  }
+  const share = dropped / group;
   violations.require(
-    dropped >= 1 && dropped < group && group <= MAXIMUM_GROUP,
-    'prune.pattern',
-    `must drop at least 1 of up to ${MAXIMUM_GROUP} weights and not all of them, not ${name}`,
-  );
-  violations.require(
-    Math.abs(spec.sparsity - dropped / group) < 1e-6,
+    Math.abs(spec.sparsity - share) < 1e-6,
     'prune.sparsity',
-    `must be ${dropped / group} with the pattern ${name}, not ${spec.sparsity}`,
+    `must be ${share} with the pattern ${name}, not ${spec.sparsity}`,
   );
   violations.require(allocation === Allocation.UNIFORM, 'prune.options.allocation', `must be uniform with the pattern ${name}`);
   violations.require(score !== Score.WANDA_VARIANT, 'prune.options.score', `must be wanda or magnitude with the pattern ${name}`);

@@ -7,7 +7,6 @@ import type { Link } from '@opentelemetry/api';
 import { PrunedOutput } from '../output/pruned-output.js';
 import { describeShard, planJob, publishDenseTensors, type Calibration, type JobPlan } from '../planner/job-plan.js';
 import { measuringWith, workOf } from '../planner/workload.js';
-import { describeShard, planJob, publishDenseTensors, type JobPlan } from '../planner/job-plan.js';
 import { loadRowSparsities } from '../planner/row-sparsities.js';
 import type { Crew } from '../scheduler/crew.js';
 import type { NodeSession } from '../scheduler/node-session.js';
@@ -31,6 +30,10 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
   );
   try {
     const { samples, sequenceLength } = plan.calibration.tokens;
+    const rowSparsities =
+      spec.rowSparsities === ''
+        ? new Map<string, Uint8Array>()
+        : await loadRowSparsities(spec.rowSparsities, plan.model, spec.sparsity, run.roots);
     const resolved = { ...spec, calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength } };
     const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved, rowSparsities), run.resources);
     const resumedLayers = output.finished.length;
