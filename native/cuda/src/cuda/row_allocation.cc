@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cpu/allocation/checked_input.h"
+#include "cpu/allocation/mask_rules.h"
 #include "cpu/allocation/search.h"
 #include "cpu/allocation/search_arithmetic.h"
 #include "cuda/device_runs.h"
@@ -138,8 +139,8 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
   return swept;
 }
 
-AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& input, const AllocationOptions& options, SessionMemory& memory,
-                                const Stream& stream, Timeline& timeline, CallContext& context) {
+AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& input, const AllocationOptions& options,
+                                SessionMemory& memory, const Stream& stream, Timeline& timeline, CallContext& context) {
   const float target = allocation::target_of(input);
   DeviceRuns runs({input.rows, input.columns, rows.points.data(), rows.dense_squared_norms.data()}, target, memory, stream, timeline,
                   context);
@@ -163,6 +164,12 @@ std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_
 AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, SessionMemory& memory,
                             const Stream& stream, Timeline& timeline, CallContext& context) {
   allocation::require_valid(input, options);
+  if (allocation::decides_by_rule(options)) {
+    throw Error(
+        ErrorCode::kFailedPrecondition,
+        "The CUDA backend drops by TRIM's search or the same share in every row; patterns, given row sparsities and whole matrices need "
+        "the CPU backend (--backend cpu).");
+  }
   const std::size_t rows = input.rows;
   const std::size_t columns = input.columns;
   const SweptRows swept = sweep_rows(input, weights, options, memory, stream, timeline, context);

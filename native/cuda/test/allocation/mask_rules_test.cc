@@ -6,7 +6,7 @@
 #include <random>
 
 #include "cpu/allocation/allocate_rows.h"
-#include "cpu/allocation/search.h"
+#include "cpu/allocation/search_arithmetic.h"
 #include "secateur/error.h"
 #include "secateur/thread_pool.h"
 

@@ -243,10 +243,6 @@ class MaskRule {
 
 }  // namespace
 
-bool decides_by_rule(const AllocationOptions& options) {
-  return options.pattern.is_structured() || (options.allocation != Allocation::kTrim && options.allocation != Allocation::kUniform);
-}
-
 AllocatedRows drop_by_rule(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,
                            cpu::InstructionSet instruction_set) {
   return MaskRule(input, options, pool, context, instruction_set).run();

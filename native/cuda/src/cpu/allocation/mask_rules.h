@@ -12,7 +12,9 @@
 namespace secateur::allocation {
 
 // Whether one of these rules decides, and not the search or the same count in every row.
-bool decides_by_rule(const AllocationOptions& options);
+inline bool decides_by_rule(const AllocationOptions& options) {
+  return options.pattern.is_structured() || (options.allocation != Allocation::kTrim && options.allocation != Allocation::kUniform);
+}
 
 // Everything but the qualities. Input and options are valid; weights are given.
 AllocatedRows drop_by_rule(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,
