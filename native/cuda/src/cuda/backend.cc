@@ -27,7 +27,7 @@ std::uint64_t usable_bytes(std::uint64_t memory_budget_bytes) {
 }
 
 void require_float32_states(Precision precision) {
-  if (precision.hidden_states != HiddenStates::kF32) {
+  if (precision.hidden_states != secateur::HiddenStates::kF32) {
     throw Error(ErrorCode::kFailedPrecondition,
                 "The CUDA backend keeps hidden states in float32 only; what does not fit the device is kept on the host.");
   }
