@@ -20,6 +20,8 @@ struct Case {
   Architecture architecture;
   bool biases;
   std::size_t tokens;
+  std::size_t window = 0;
+  bool head_norms = false;
 };
 
 Architecture rotary(std::size_t hidden, std::size_t heads, std::size_t key_heads, std::size_t head_dimension, std::size_t intermediate) {
@@ -43,6 +45,29 @@ Architecture learned(std::size_t hidden, std::size_t heads, std::size_t intermed
           2,      FeedForward::kRelu};
 }
 
+Architecture linear(Architecture architecture) {
+  architecture.rotary_scaling = RotaryScaling::kLinear;
+  architecture.rotary_factor = 3;
+  return architecture;
+}
+
+// Of the pairs of 16 dimensions, some are slower than both limits, some between them and some faster.
+Architecture llama3(Architecture architecture) {
+  architecture.rotary_scaling = RotaryScaling::kLlama3;
+  architecture.rotary_factor = 8;
+  architecture.low_frequency_factor = 1;
+  architecture.high_frequency_factor = 4;
+  architecture.original_positions = 64;
+  return architecture;
+}
+
+Architecture post_norm(Architecture architecture, std::size_t embedding_size) {
+  architecture.post_normalization = true;
+  architecture.final_normalization = false;
+  architecture.embedding_size = embedding_size;
+  return architecture;
+}
+
 const Case kCases[] = {
     {"one token", rotary(16, 2, 2, 8, 24), false, 1},
     {"one head", rotary(12, 1, 1, 12, 20), false, 31},
@@ -51,6 +76,15 @@ const Case kCases[] = {
     {"heads wider than the hidden states", rotary(18, 2, 1, 14, 33), true, 33},
     {"learned positions with biases", learned(30, 5, 71), true, 257},
     {"learned positions without biases", learned(16, 4, 20), false, 128},
+    {"normalised heads, wider than the hidden states", rotary(20, 4, 2, 12, 32), false, 70, 0, true},
+    {"a window of less than a tile", rotary(16, 2, 1, 8, 24), false, 210, 5},
+    {"a window of more than a tile, biases everywhere", rotary(16, 2, 2, 8, 24), true, 210, 101},
+    {"a window as long as the sample", rotary(16, 2, 2, 8, 24), false, 65, 65},
+    {"linear frequencies", linear(rotary(24, 2, 1, 16, 32)), false, 90},
+    {"llama3 frequencies, normalised heads and a window of one", llama3(rotary(24, 2, 1, 16, 32)), false, 90, 1, true},
+    {"llama3 frequencies", llama3(rotary(24, 2, 1, 16, 32)), false, 90},
+    {"normalised afterwards, from narrower tokens", post_norm(learned(30, 5, 71), 13), true, 130},
+    {"normalised afterwards, from wider tokens", post_norm(learned(16, 2, 20), 21), false, 257},
 };
 
 constexpr std::size_t kSamples = 3;
@@ -62,19 +96,27 @@ struct Fixture {
         backend(test::open_backend(threads, 1U << 30)),
         session(backend->open_session(test_case.architecture, precision)) {
     const Architecture& a = test_case.architecture;
-    block = test::random_block(a, test_case.biases, 11);
+    block = test::random_block(a, test_case.biases, 11, test_case.head_norms);
     std::vector<TensorView> views;
     for (const auto& [role, values] : block) views.push_back(view(role, a, values));
-    session->load_shard("block", views, context);
+    session->load_shard("block", views, test_case.window, context);
 
     std::mt19937 generator(12);
     std::normal_distribution<float> normal;
-    table.resize(a.vocabulary_size * a.hidden_size);
+    table.resize(a.vocabulary_size * a.token_width());
     for (float& value : table) value = normal(generator);
     positions.assign((a.maximum_positions + a.learned_position_offset) * a.hidden_size, 0.0F);
     for (float& value : positions) value = normal(generator);
     std::vector<TensorView> embedding = {view(TensorRole::kTokenEmbedding, a, table)};
     if (a.position_encoding == PositionEncoding::kLearned) embedding.push_back(view(TensorRole::kPositionEmbedding, a, positions));
+    const auto random_projection = [&] {
+      std::vector<float> values(a.hidden_size * a.embedding_size);
+      for (float& value : values) value = normal(generator) / std::sqrt(static_cast<float>(a.hidden_size));
+      return values;
+    };
+    embedding_projection = random_projection();
+    head_projection = random_projection();
+    if (a.embedding_size > 0) embedding.push_back(view(TensorRole::kEmbeddingProjectionWeight, a, embedding_projection));
     session->load_shard("embedding", embedding, context);
     GroupTokens group{4, kSamples, tokens, {}};
     for (std::size_t i = 0; i < kSamples * tokens; ++i) group.ids.push_back(static_cast<std::int32_t>((i * 7 + i / 5) % a.vocabulary_size));
@@ -91,11 +133,15 @@ struct Fixture {
 
   // The reference's hidden states of one sample.
   Values hidden(const Architecture& a, std::size_t sample) const {
-    Values states(tokens * a.hidden_size);
+    const std::size_t width = a.token_width();
+    Values states(tokens * width);
+    for (std::size_t token = 0; token < tokens; ++token) {
+      const auto id = static_cast<std::size_t>(ids[sample * tokens + token]);
+      for (std::size_t i = 0; i < width; ++i) states[token * width + i] = static_cast<double>(table[id * width + i]);
+    }
+    if (a.embedding_size > 0) states = test::project(states, tokens, embedding_projection, a.hidden_size, nullptr);
     for (std::size_t token = 0; token < tokens; ++token) {
       for (std::size_t i = 0; i < a.hidden_size; ++i) {
-        const auto id = static_cast<std::size_t>(ids[sample * tokens + token]);
-        states[token * a.hidden_size + i] = static_cast<double>(table[id * a.hidden_size + i]);
         if (a.position_encoding == PositionEncoding::kLearned) {
           states[token * a.hidden_size + i] += static_cast<double>(positions[(token + a.learned_position_offset) * a.hidden_size + i]);
         }
@@ -111,16 +157,21 @@ struct Fixture {
   std::map<TensorRole, std::vector<float>> block;
   std::vector<float> table;
   std::vector<float> positions;
+  std::vector<float> embedding_projection;
+  std::vector<float> head_projection;
   std::vector<std::int32_t> ids;
 };
 
-// The head of a model whose logits are its normalised hidden states times the token table.
+// The head of a model whose logits are its hidden states, normalised and projected as the architecture says, times the token table.
 std::vector<float> logits_of(Fixture& fixture, const Architecture& a, std::vector<double>* losses) {
   std::vector<float> norm(a.hidden_size, 1.0F);
   std::vector<float> bias(a.hidden_size, 0.0F);
-  std::vector<TensorView> head = {Fixture::view(TensorRole::kFinalNormWeight, a, norm),
-                                  Fixture::view(TensorRole::kHeadWeight, a, fixture.table)};
-  if (a.normalization == Normalization::kLayer) head.push_back(Fixture::view(TensorRole::kFinalNormBias, a, bias));
+  std::vector<TensorView> head = {Fixture::view(TensorRole::kHeadWeight, a, fixture.table)};
+  if (a.final_normalization) {
+    head.push_back(Fixture::view(TensorRole::kFinalNormWeight, a, norm));
+    if (a.normalization == Normalization::kLayer) head.push_back(Fixture::view(TensorRole::kFinalNormBias, a, bias));
+  }
+  if (a.embedding_size > 0) head.push_back(Fixture::view(TensorRole::kHeadProjectionWeight, a, fixture.head_projection));
   fixture.session->load_shard("head", head, fixture.context);
   if (losses != nullptr) *losses = fixture.session->measure_loss("head", 4, {}, fixture.context);
   return fixture.session->last_logits("head", 4, fixture.context);
@@ -137,7 +188,7 @@ TEST_CASE("statistics and output of a block agree with float64") {
     REQUIRE(statistics.size() == 4);
     std::vector<test::ReferenceResult> expected;
     for (std::size_t sample = 0; sample < kSamples; ++sample) {
-      expected.push_back(test::run_reference_block(a, fixture.block, fixture.hidden(a, sample), fixture.tokens));
+      expected.push_back(test::run_reference_block(a, fixture.block, fixture.hidden(a, sample), fixture.tokens, test_case.window));
     }
     for (std::size_t site = 0; site < 4; ++site) {
       const std::size_t width = statistics[site].sums_of_squares.size();
@@ -161,14 +212,19 @@ TEST_CASE("statistics and output of a block agree with float64") {
     const std::vector<float> logits = logits_of(fixture, a, fixture.tokens > 1 ? &losses : nullptr);
     const std::vector<float> ones(a.hidden_size, 1.0F);
     for (std::size_t sample = 0; sample < kSamples; ++sample) {
-      const Values normed = test::normalize_reference(a, expected[sample].output, fixture.tokens, ones, nullptr);
+      Values head_input = expected[sample].output;
+      if (a.final_normalization) head_input = test::normalize_reference(a, head_input, fixture.tokens, ones, nullptr);
+      if (a.embedding_size > 0) {
+        head_input = test::project(head_input, fixture.tokens, fixture.head_projection, a.embedding_size, nullptr);
+      }
+      const std::size_t width = a.token_width();
       double loss = 0;
       for (std::size_t token = 0; token < fixture.tokens; ++token) {
         Values row(a.vocabulary_size, 0.0);
         double sum = 0;
         for (std::size_t word = 0; word < a.vocabulary_size; ++word) {
-          for (std::size_t i = 0; i < a.hidden_size; ++i) {
-            row[word] += normed[token * a.hidden_size + i] * static_cast<double>(fixture.table[word * a.hidden_size + i]);
+          for (std::size_t i = 0; i < width; ++i) {
+            row[word] += head_input[token * width + i] * static_cast<double>(fixture.table[word * width + i]);
           }
           sum += std::exp(row[word]);
         }
@@ -293,7 +349,7 @@ TEST_CASE("a block pruned to 80 %, and one computed in bf16, agree with float64"
       if (kind.pruned) prune(fixture, a);
       std::vector<test::ReferenceResult> expected;
       for (std::size_t sample = 0; sample < kSamples; ++sample) {
-        expected.push_back(test::run_reference_block(a, fixture.block, fixture.hidden(a, sample), fixture.tokens));
+        expected.push_back(test::run_reference_block(a, fixture.block, fixture.hidden(a, sample), fixture.tokens, test_case.window));
       }
       for (const SiteStatistics& statistics : fixture.session->collect_statistics("block", 4, fixture.context)) {
         CAPTURE(name_of(statistics.site));
@@ -303,7 +359,7 @@ TEST_CASE("a block pruned to 80 %, and one computed in bf16, agree with float64"
       fixture.session->propagate("block", 4, fixture.context);
       const std::vector<SiteStatistics> next = fixture.session->collect_statistics("block", 4, fixture.context);
       for (std::size_t sample = 0; sample < kSamples; ++sample) {
-        expected[sample] = test::run_reference_block(a, fixture.block, expected[sample].output, fixture.tokens);
+        expected[sample] = test::run_reference_block(a, fixture.block, expected[sample].output, fixture.tokens, test_case.window);
       }
       CHECK(site_error(next[0], expected, fixture.tokens) < 2 * kind.tolerance);
     }

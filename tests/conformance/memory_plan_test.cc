@@ -31,6 +31,15 @@ const Architecture kGated = {
 const Architecture kPlain = {
     96, 160, 4, 4, 24, 512, 128, Normalization::kLayer, 1e-5, PositionEncoding::kLearned, 0, 2, FeedForward::kRelu};
 
+// Tokens wider than the hidden states, and long samples: embedding and measuring take the most they can.
+Architecture projected() {
+  Architecture architecture = kPlain;
+  architecture.post_normalization = true;
+  architecture.final_normalization = false;
+  architecture.embedding_size = 200;
+  return architecture;
+}
+
 const Job kJobs[] = {
     {"gated, dense enough to multiply densely", kGated, Compute::kF32, 0.5, 20},
     {"gated, sparse", kGated, Compute::kF32, 0.8, 20},
@@ -40,6 +49,9 @@ const Job kJobs[] = {
     {"gated, bf16 hidden states", kGated, {Compute::kF32, HiddenStates::kBF16}, 0.5, 20},
     {"plain, measured, long, bf16 hidden states", kPlain, {Compute::kF32, HiddenStates::kBF16}, 0, 96},
     {"plain, measured, long", kPlain, Compute::kF32, 0, 96},
+    {"projected, sparse", projected(), Compute::kF32, 0.8, 96},
+    {"projected, measured", projected(), Compute::kF32, 0, 96},
+    {"projected, measured in bf16", projected(), Compute::kBF16, 0, 96},
 };
 
 using Tensors = std::map<TensorRole, std::vector<float>>;
@@ -77,17 +89,24 @@ Shard random_shard(const std::vector<TensorRole>& roles, const Architecture& arc
   return Shard(std::move(tensors), architecture);
 }
 
+std::vector<TensorRole> embedding_roles(const Architecture& a) {
+  std::vector<TensorRole> roles = {TensorRole::kTokenEmbedding};
+  if (a.position_encoding == PositionEncoding::kLearned) roles.push_back(TensorRole::kPositionEmbedding);
+  if (a.embedding_size > 0) roles.push_back(TensorRole::kEmbeddingProjectionWeight);
+  return roles;
+}
+
+std::vector<TensorRole> head_roles(const Architecture& a) {
+  std::vector<TensorRole> roles = {TensorRole::kHeadWeight};
+  if (a.final_normalization) roles.push_back(TensorRole::kFinalNormWeight);
+  if (a.final_normalization && a.normalization == Normalization::kLayer) roles.push_back(TensorRole::kFinalNormBias);
+  if (a.embedding_size > 0) roles.push_back(TensorRole::kHeadProjectionWeight);
+  return roles;
+}
+
 struct Model {
   explicit Model(const Architecture& a)
-      : embedding(random_shard(a.position_encoding == PositionEncoding::kLearned
-                                   ? std::vector{TensorRole::kTokenEmbedding, TensorRole::kPositionEmbedding}
-                                   : std::vector{TensorRole::kTokenEmbedding},
-                               a)),
-        block(test::random_block(a, false, 1), a),
-        head(random_shard(a.normalization == Normalization::kLayer
-                              ? std::vector{TensorRole::kFinalNormWeight, TensorRole::kFinalNormBias, TensorRole::kHeadWeight}
-                              : std::vector{TensorRole::kFinalNormWeight, TensorRole::kHeadWeight},
-                          a)) {}
+      : embedding(random_shard(embedding_roles(a), a)), block(test::random_block(a, false, 1), a), head(random_shard(head_roles(a), a)) {}
   Shard embedding;
   Shard block;
   Shard head;

@@ -1,13 +1,11 @@
 #include "reference_block.h"
 
 #include <cmath>
+#include <numbers>
 #include <random>
 
 namespace secateur::test {
 
-namespace {
-
-// x [tokens, columns] · weightᵀ + bias
 Values project(const Values& x, std::size_t tokens, const std::vector<float>& weight, std::size_t rows, const std::vector<float>* bias) {
   const std::size_t columns = weight.size() / rows;
   Values result(tokens * rows);
@@ -21,13 +19,40 @@ Values project(const Values& x, std::size_t tokens, const std::vector<float>& we
   return result;
 }
 
+namespace {
+
+// Turns of a pair from one position to the next, in radians; scaled as transformers' modeling_rope_utils.py does.
+double frequency_of(const Architecture& a, std::size_t pair) {
+  const double frequency = 1 / std::pow(a.rotary_base, 2.0 * static_cast<double>(pair) / static_cast<double>(a.head_dimension));
+  if (a.rotary_scaling == RotaryScaling::kNone) return frequency;
+  const double scaled = frequency / a.rotary_factor;
+  if (a.rotary_scaling == RotaryScaling::kLinear) return scaled;
+  const double wave_length = 2 * std::numbers::pi / frequency;
+  if (wave_length < a.original_positions / a.high_frequency_factor) return frequency;
+  if (wave_length > a.original_positions / a.low_frequency_factor) return scaled;
+  const double smooth = (a.original_positions / wave_length - a.low_frequency_factor) / (a.high_frequency_factor - a.low_frequency_factor);
+  return (1 - smooth) * scaled + smooth * frequency;
+}
+
+// Each head by itself, as RMS normalisation does.
+void normalize_heads(const Architecture& a, Values& x, const std::vector<float>* weight) {
+  if (weight == nullptr) return;
+  const std::size_t size = a.head_dimension;
+  for (std::size_t begin = 0; begin < x.size(); begin += size) {
+    double squares = 0;
+    for (std::size_t i = 0; i < size; ++i) squares += x[begin + i] * x[begin + i];
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(size) + a.normalization_epsilon);
+    for (std::size_t i = 0; i < size; ++i) x[begin + i] *= scale * (*weight)[i];
+  }
+}
+
 void rotate(const Architecture& a, Values& x, std::size_t tokens, std::size_t heads) {
   const std::size_t size = a.head_dimension;
   for (std::size_t token = 0; token < tokens; ++token) {
     for (std::size_t head = 0; head < heads; ++head) {
       double* values = x.data() + (token * heads + head) * size;
       for (std::size_t i = 0; i < size / 2; ++i) {
-        const double angle = static_cast<double>(token) / std::pow(a.rotary_base, 2.0 * static_cast<double>(i) / static_cast<double>(size));
+        const double angle = static_cast<double>(token) * frequency_of(a, i);
         const double first = values[i];
         const double second = values[i + size / 2];
         values[i] = first * std::cos(angle) - second * std::sin(angle);
@@ -37,7 +62,7 @@ void rotate(const Architecture& a, Values& x, std::size_t tokens, std::size_t he
   }
 }
 
-Values attend(const Architecture& a, const Values& q, const Values& k, const Values& v, std::size_t tokens) {
+Values attend(const Architecture& a, const Values& q, const Values& k, const Values& v, std::size_t tokens, std::size_t window) {
   const std::size_t size = a.head_dimension;
   Values result(tokens * a.query_width(), 0.0);
   for (std::size_t head = 0; head < a.attention_heads; ++head) {
@@ -45,14 +70,15 @@ Values attend(const Architecture& a, const Values& q, const Values& k, const Val
     for (std::size_t query = 0; query < tokens; ++query) {
       Values weights(query + 1);
       double sum = 0;
-      for (std::size_t key = 0; key <= query; ++key) {
+      const std::size_t first = window == 0 || query < window ? 0 : query + 1 - window;
+      for (std::size_t key = first; key <= query; ++key) {
         double product = 0;
         for (std::size_t i = 0; i < size; ++i)
           product += q[query * a.query_width() + head * size + i] * k[key * a.key_width() + key_head * size + i];
         weights[key] = std::exp(product / std::sqrt(static_cast<double>(size)));
         sum += weights[key];
       }
-      for (std::size_t key = 0; key <= query; ++key) {
+      for (std::size_t key = first; key <= query; ++key) {
         for (std::size_t i = 0; i < size; ++i) {
           result[query * a.query_width() + head * size + i] += weights[key] / sum * v[key * a.key_width() + key_head * size + i];
         }
@@ -68,7 +94,14 @@ std::vector<std::size_t> shape_of(TensorRole role, const Architecture& a) {
   switch (role) {
     case TensorRole::kTokenEmbedding:
     case TensorRole::kHeadWeight:
-      return {a.vocabulary_size, a.hidden_size};
+      return {a.vocabulary_size, a.token_width()};
+    case TensorRole::kEmbeddingProjectionWeight:
+      return {a.hidden_size, a.embedding_size};
+    case TensorRole::kHeadProjectionWeight:
+      return {a.embedding_size, a.hidden_size};
+    case TensorRole::kQueryNormWeight:
+    case TensorRole::kKeyNormWeight:
+      return {a.head_dimension};
     case TensorRole::kPositionEmbedding:
       return {a.maximum_positions + a.learned_position_offset, a.hidden_size};
     case TensorRole::kQueryWeight:
@@ -86,6 +119,7 @@ std::vector<std::size_t> shape_of(TensorRole role, const Architecture& a) {
     case TensorRole::kGateWeight:
     case TensorRole::kUpWeight:
       return {a.intermediate_size, a.hidden_size};
+    case TensorRole::kGateBias:
     case TensorRole::kUpBias:
       return {a.intermediate_size};
     case TensorRole::kDownWeight:
@@ -95,7 +129,7 @@ std::vector<std::size_t> shape_of(TensorRole role, const Architecture& a) {
   }
 }
 
-std::map<TensorRole, std::vector<float>> random_block(const Architecture& architecture, bool biases, unsigned seed) {
+std::map<TensorRole, std::vector<float>> random_block(const Architecture& architecture, bool biases, unsigned seed, bool head_norms) {
   std::vector<TensorRole> roles = {
       TensorRole::kAttentionNormWeight, TensorRole::kQueryWeight,           TensorRole::kKeyWeight, TensorRole::kValueWeight,
       TensorRole::kOutputWeight,        TensorRole::kFeedForwardNormWeight, TensorRole::kUpWeight,  TensorRole::kDownWeight};
@@ -106,8 +140,10 @@ std::map<TensorRole, std::vector<float>> random_block(const Architecture& archit
   if (biases) {
     roles.insert(roles.end(),
                  {TensorRole::kQueryBias, TensorRole::kKeyBias, TensorRole::kValueBias, TensorRole::kOutputBias, TensorRole::kDownBias});
-    if (architecture.feed_forward == FeedForward::kRelu) roles.push_back(TensorRole::kUpBias);
+    roles.push_back(TensorRole::kUpBias);
+    if (architecture.feed_forward == FeedForward::kGatedSilu) roles.push_back(TensorRole::kGateBias);
   }
+  if (head_norms) roles.insert(roles.end(), {TensorRole::kQueryNormWeight, TensorRole::kKeyNormWeight});
   std::mt19937 generator(seed);
   std::map<TensorRole, std::vector<float>> tensors;
   for (const TensorRole role : roles) {
@@ -144,35 +180,47 @@ Values normalize_reference(const Architecture& architecture, const Values& x, st
 }
 
 ReferenceResult run_reference_block(const Architecture& a, const std::map<TensorRole, std::vector<float>>& tensors, const Values& hidden,
-                                    std::size_t tokens) {
+                                    std::size_t tokens, std::size_t window) {
   const auto find = [&](TensorRole role) {
     const auto found = tensors.find(role);
     return found == tensors.end() ? nullptr : &found->second;
   };
   ReferenceResult result;
-  const Values normed =
-      normalize_reference(a, hidden, tokens, tensors.at(TensorRole::kAttentionNormWeight), find(TensorRole::kAttentionNormBias));
+  const auto normalize_for = [&](TensorRole weight, TensorRole bias, const Values& x) {
+    return normalize_reference(a, x, tokens, tensors.at(weight), find(bias));
+  };
+  const auto for_attention = [&](const Values& x) {
+    return normalize_for(TensorRole::kAttentionNormWeight, TensorRole::kAttentionNormBias, x);
+  };
+  const auto for_feed_forward = [&](const Values& x) {
+    return normalize_for(TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, x);
+  };
+  const Values normed = a.post_normalization ? hidden : for_attention(hidden);
   Values q = project(normed, tokens, tensors.at(TensorRole::kQueryWeight), a.query_width(), find(TensorRole::kQueryBias));
   Values k = project(normed, tokens, tensors.at(TensorRole::kKeyWeight), a.key_width(), find(TensorRole::kKeyBias));
   const Values v = project(normed, tokens, tensors.at(TensorRole::kValueWeight), a.key_width(), find(TensorRole::kValueBias));
+  normalize_heads(a, q, find(TensorRole::kQueryNormWeight));
+  normalize_heads(a, k, find(TensorRole::kKeyNormWeight));
   if (a.position_encoding == PositionEncoding::kRotary) {
     rotate(a, q, tokens, a.attention_heads);
     rotate(a, k, tokens, a.key_value_heads);
   }
-  const Values attended = attend(a, q, k, v, tokens);
+  const Values attended = attend(a, q, k, v, tokens, window);
   Values residual = project(attended, tokens, tensors.at(TensorRole::kOutputWeight), a.hidden_size, find(TensorRole::kOutputBias));
   for (std::size_t i = 0; i < residual.size(); ++i) residual[i] += hidden[i];
-  const Values raised_input =
-      normalize_reference(a, residual, tokens, tensors.at(TensorRole::kFeedForwardNormWeight), find(TensorRole::kFeedForwardNormBias));
+  const Values raised_input = a.post_normalization ? for_attention(residual) : for_feed_forward(residual);
+  if (a.post_normalization) residual = raised_input;
   Values activated = project(raised_input, tokens, tensors.at(TensorRole::kUpWeight), a.intermediate_size, find(TensorRole::kUpBias));
   if (a.feed_forward == FeedForward::kGatedSilu) {
-    const Values gate = project(raised_input, tokens, tensors.at(TensorRole::kGateWeight), a.intermediate_size, nullptr);
+    const Values gate =
+        project(raised_input, tokens, tensors.at(TensorRole::kGateWeight), a.intermediate_size, find(TensorRole::kGateBias));
     for (std::size_t i = 0; i < activated.size(); ++i) activated[i] *= gate[i] / (1 + std::exp(-gate[i]));
   } else {
     for (double& value : activated) value = std::max(value, 0.0);
   }
   result.output = project(activated, tokens, tensors.at(TensorRole::kDownWeight), a.hidden_size, find(TensorRole::kDownBias));
   for (std::size_t i = 0; i < result.output.size(); ++i) result.output[i] += residual[i];
+  if (a.post_normalization) result.output = for_feed_forward(result.output);
   result.sites = {normed, attended, raised_input, activated};
   return result;
 }

@@ -95,6 +95,16 @@ TEST_CASE("architectures that contradict themselves are refused by field") {
   check_error(ErrorCode::kInvalidArgument, "vocabularySize", [&] { open([](Architecture& a) { a.vocabulary_size = SIZE_MAX; }); });
   check_error(ErrorCode::kInvalidArgument, "Epsilon", [&] { open([](Architecture& a) { a.normalization_epsilon = INFINITY; }); });
   check_error(ErrorCode::kInvalidArgument, "rotaryBase", [&] { open([](Architecture& a) { a.rotary_base = INFINITY; }); });
+  check_error(ErrorCode::kInvalidArgument, "embeddingSize", [&] { open([](Architecture& a) { a.embedding_size = SIZE_MAX; }); });
+  check_error(ErrorCode::kInvalidArgument, "factor of rotaryScaling",
+              [&] { open([](Architecture& a) { a.rotary_scaling = RotaryScaling::kLinear, a.rotary_factor = 0; }); });
+  check_error(ErrorCode::kInvalidArgument, "highFrequencyFactor", [&] {
+    open([](Architecture& a) {
+      a.rotary_scaling = RotaryScaling::kLlama3;
+      a.original_positions = 32;
+      a.low_frequency_factor = a.high_frequency_factor = 2;
+    });
+  });
   if (test::is_cpu()) check_error(ErrorCode::kInvalidArgument, "threads", [] { create_cpu_backend(0, 1U << 20); });
 }
 

@@ -34,6 +34,23 @@ export interface EngineArchitecture {
   readonly rotaryBase: number;
   readonly learnedPositionOffset: number;
   readonly feedForward: 'gated-silu' | 'relu';
+  /** Each half of a block is normalised after its residual is added, not before it begins. */
+  readonly postNormalization: boolean;
+  /** The head begins with a normalisation. */
+  readonly finalNormalization: boolean;
+  /** Width of the token embedding where projections lead from it and to the head; 0 where none do. */
+  readonly embeddingSize: number;
+  /** null when rotary frequencies are used as they are. */
+  readonly rotaryScaling: EngineRotaryScaling | null;
+}
+
+/** Same meaning as secateur.v1.RotaryScaling. */
+export interface EngineRotaryScaling {
+  readonly kind: 'linear' | 'llama3';
+  readonly factor: number;
+  readonly lowFrequencyFactor: number;
+  readonly highFrequencyFactor: number;
+  readonly originalPositions: number;
 }
 
 /** The seven kinds of projections. OPT: fc1 is `up`, fc2 is `down`. */
@@ -51,7 +68,11 @@ export type TensorRole =
   | 'feed-forward-norm-bias'
   | 'final-norm-weight'
   | 'final-norm-bias'
-  | 'head-weight';
+  | 'head-weight'
+  | 'query-norm-weight'
+  | 'key-norm-weight'
+  | 'embedding-projection-weight'
+  | 'head-projection-weight';
 
 /** What a tensor of a shard is, without its values. */
 export interface EngineTensorLayout {
@@ -153,6 +174,11 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface LoadOptions extends CallOptions {
+  /** Of a block: keys that each query sees, its own the last; 0, or left out, for all. */
+  readonly attentionWindow?: number;
+}
+
 export interface AllocationOptions {
   readonly score: 'wanda' | 'magnitude';
   /**
@@ -240,7 +266,7 @@ export class EngineError extends Error {
  */
 export interface EngineSession {
   /** Converts a shard's tensors to what the backend computes with. Checks roles and shapes against the architecture. */
-  loadShard(shardId: string, tensors: readonly EngineTensor[], options?: CallOptions): Promise<Timed<void>>;
+  loadShard(shardId: string, tensors: readonly EngineTensor[], options?: LoadOptions): Promise<Timed<void>>;
   releaseShard(shardId: string): Promise<void>;
   /** Makes hidden states [samples, sequenceLength, hidden] of a group from token ids (int32 [samples, sequenceLength]); replaces earlier ones. */
   embed(shardId: string, group: EngineGroup, options?: CallOptions): Promise<Timed<void>>;

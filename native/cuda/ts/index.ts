@@ -11,6 +11,7 @@ export {
   type ElementType,
   type Engine,
   type EngineArchitecture,
+  type EngineRotaryScaling,
   type EngineDescription,
   type EngineGroup,
   type EngineMemoryPlan,

@@ -24,7 +24,7 @@ export interface NativeCall<Value> {
 
 /** class Session of the addon. Same methods as EngineSession, in the same order. */
 export interface NativeSession {
-  loadShard(shardId: string, tensors: readonly EngineTensor[]): NativeCall<void>;
+  loadShard(shardId: string, tensors: readonly EngineTensor[], attentionWindow: number): NativeCall<void>;
   releaseShard(shardId: string): NativeCall<void>;
   embed(shardId: string, group: EngineGroup): NativeCall<void>;
   collectStatistics(shardId: string, groupIndex: number): NativeCall<readonly SiteStatistics[]>;

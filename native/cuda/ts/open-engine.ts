@@ -50,7 +50,7 @@ function wrapEngine(native: NativeEngine): Engine {
 
 function wrapSession(native: NativeSession): EngineSession {
   return {
-    loadShard: (shardId, tensors, options) => run(() => native.loadShard(shardId, tensors), options),
+    loadShard: (shardId, tensors, options) => run(() => native.loadShard(shardId, tensors, options?.attentionWindow ?? 0), options),
     releaseShard: async (shardId) => {
       await run(() => native.releaseShard(shardId));
     },

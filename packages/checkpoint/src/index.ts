@@ -1,7 +1,15 @@
 export { resolveInsideRoots } from './files/allowed-roots.js';
 export type { InputOptions } from './files/input-file.js';
 export { publishDirectory } from './files/publish-directory.js';
-export { Checkpoint, openCheckpoint, type CheckpointFile, type ReadOptions, type TensorEntry } from './checkpoint/checkpoint.js';
+export {
+  Checkpoint,
+  hasWeights,
+  openCheckpoint,
+  readModelConfig,
+  type CheckpointFile,
+  type ReadOptions,
+  type TensorEntry,
+} from './checkpoint/checkpoint.js';
 export { CheckpointWriter, type CopyOptions } from './checkpoint/checkpoint-writer.js';
 export { inspectCheckpoint, type BlockSummary, type CheckpointSummary, type ProjectionSummary } from './checkpoint/inspect-checkpoint.js';
 export { scanTensors, type ScannedTensor, type ScanOptions } from './checkpoint/scan-tensors.js';

@@ -4,11 +4,26 @@ import { LayerBudget, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
-import { byteSize, choice, choices, cpuList, groupPattern, hostPort, numbers, repeatable, share, wholeNumber } from './input/option-parsers.js';
+import {
+  byteSize,
+  choice,
+  choices,
+  cpuList,
+  groupPattern,
+  hostPort,
+  layerList,
+  numbers,
+  projectionTarget,
+  repeatable,
+  share,
+  wholeNumber,
+} from './input/option-parsers.js';
 import { ExitCode, reportError } from './output/exit.js';
 
 const DEFAULT_ENDPOINT = '127.0.0.1:7400';
 const DEFAULT_NODE_ADDRESS = '127.0.0.1:7401';
+
+const CALIBRATION = '.txt, .raw (WikiText), .jsonl with a text field, or .safetensors with input_ids [samples, tokens]';
 
 const ENVIRONMENT = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
@@ -72,6 +87,7 @@ function addPrune(program: CheckedCommand): void {
     .command('prune')
     .description('Prune a checkpoint. Without --endpoint it starts an orchestrator and kernel nodes here and stops them afterwards.')
     .requiredOption('--out <dir>', 'folder to write; must not exist')
+    .requiredOption('--calibration <file>', CALIBRATION)
     .option('--job-id <id>', 'id of the job (default: made from the options)')
     .option('--trace-out <file>', 'write a trace that ui.perfetto.dev opens')
     .option('--quiet', 'show no progress');
@@ -86,8 +102,11 @@ function addPrune(program: CheckedCommand): void {
 function addPlan(program: CheckedCommand): void {
   const command = program
     .command('plan')
-    .description('Show what prune would do with the same options: shards, and the memory of every node. Nothing is computed or written.')
-    .option('--out <dir>', 'folder that prune would write; must not exist');
+    .description(
+      'Show what prune would do with the same options: shards, and the memory of every node. Nothing is computed or written, and no weights need to be there.',
+    )
+    .option('--out <dir>', 'folder that prune would write; must not exist')
+    .option('--calibration <file>', `${CALIBRATION}; without it, --samples and --seq-len are planned`);
   withPruneSettings(command)
     .example('secateur plan --model models/Qwen2.5-7B --sparsity 0.7 --calibration text.jsonl --endpoint 10.0.0.4:7400')
     .action(async (options: unknown) => {
@@ -99,17 +118,25 @@ function addPlan(program: CheckedCommand): void {
 /** What and how to prune, and on which nodes. */
 function withPruneSettings(command: CheckedCommand): CheckedCommand {
   command
-    .requiredOption('--model <dir>', 'folder of the checkpoint (Hugging Face layout: Qwen2/2.5, LLaMA-2, OPT)')
-    .requiredOption('--sparsity <share>', 'share of the weights of all projections to drop, such as 0.7', share)
-    .requiredOption(
-      '--calibration <file>',
-      '.txt, .raw (WikiText), .jsonl with a text field, or .safetensors with input_ids [samples, tokens]',
-    )
+    .requiredOption('--model <dir>', 'folder of the checkpoint (Hugging Face layout: Qwen2/2.5/3, LLaMA 2/3, Mistral, OPT)')
+    .requiredOption('--sparsity <share>', 'share of the weights of each projection to drop, such as 0.7', share)
     .option('--eval <file>', 'text or ids to measure the perplexity with before and after, as --data of secateur eval')
     .option('--eval-samples <n>', 'windows of it to measure; 0 = all', wholeNumber(0), 0)
     .option('--samples <n>', 'calibration samples; 0 = 256 of text, all of .safetensors', wholeNumber(0), 0)
     .option('--seq-len <n>', 'tokens per sample; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0)
     .option('--seed <n>', 'seed of the sampling', wholeNumber(0), 0)
+    .option(
+      '--only <regex>',
+      'prune only projections whose name (such as model.layers.0.self_attn.q_proj) has this in it; may be repeated',
+      repeatable(String),
+    )
+    .option('--skip <regex>', 'leave projections out whose name has this in it; may be repeated', repeatable(String))
+    .option('--skip-layers <list>', 'leave blocks out, from 0, such as 0,31 or 0-3', layerList)
+    .option(
+      '--target <regex=share>',
+      'sparsity of projections whose name has this in it; may be repeated, the first that fits counts',
+      repeatable(projectionTarget),
+    )
     .addOption(
       offered(
         '--score <name>',

@@ -14,12 +14,14 @@ export { accuracyOf, normalizedAccuracyOf } from './evaluation/score-answers.js'
 export { perplexityOf, sequenceOf, sequencesOfWindows, type ScoredSequence } from './evaluation/scored-sequence.js';
 export { findTask, readQuestion, TASKS, type TaskDefinition } from './evaluation/tasks.js';
 export { applyJobEvent, hasEnded } from './jobs/job-state.js';
-export { resolveJobSpec, resolveSequenceLength, validateJobId } from './jobs/resolve-spec.js';
+export { DEFAULT_CALIBRATION_SAMPLES, resolveJobSpec, resolveSequenceLength, validateJobId } from './jobs/resolve-spec.js';
 export { formatCpuList, parseCpuList } from './machine/cpu-list.js';
 export type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedTensor } from './model/model-plan.js';
 export { parseArchitecture } from './model/parse-architecture.js';
-export { planModel, type StoredTensor } from './model/plan-model.js';
-export { assignGroups, CALIBRATION_GROUP_SAMPLES, splitIntoGroups } from './planning/groups.js';
+export { parseStoredType } from './model/parse-stored-type.js';
+export { planModel, plannedTensors, planShapes, type StoredTensor } from './model/plan-model.js';
+export { meanTarget, projectionName, selectProjections, type ProjectionTargets } from './planning/select-projections.js';
+export { assignGroups, CALIBRATION_GROUP_SAMPLES, groupSamples, splitIntoGroups } from './planning/groups.js';
 export { projectionCost } from './planning/projection-cost.js';
 export { allocateRowsByReference, type ReferenceOptions, type ReferenceRows } from './reference/allocate-rows.js';
 export type { ReferenceProjection } from './reference/projection.js';

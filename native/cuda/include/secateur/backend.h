@@ -24,6 +24,7 @@ enum class HiddenStates { kF32, kBF16 };
 enum class Normalization { kRms, kLayer };
 enum class PositionEncoding { kRotary, kLearned };
 enum class FeedForward { kGatedSilu, kRelu };
+enum class RotaryScaling { kNone, kLinear, kLlama3 };
 
 // What a block computes, apart from its tensors.
 struct Architecture {
@@ -40,9 +41,25 @@ struct Architecture {
   double rotary_base = 0;
   std::size_t learned_position_offset = 0;
   FeedForward feed_forward = FeedForward::kGatedSilu;
+  // Each half of a block is normalised after its residual is added, not before it begins.
+  bool post_normalization = false;
+  // The head begins with a normalisation.
+  bool final_normalization = true;
+  // Width of the token embedding where a projection leads from it to the hidden states, and one from them to the head; 0 where none does.
+  std::size_t embedding_size = 0;
+  RotaryScaling rotary_scaling = RotaryScaling::kNone;
+  // How many times longer positions are than those the frequencies were made for; used with either scaling.
+  double rotary_factor = 1;
+  // kLlama3: frequencies with fewer than low_frequency_factor turns in original_positions are divided by the factor, those with more than
+  // high_frequency_factor stay, and between them the share changes evenly.
+  double low_frequency_factor = 0;
+  double high_frequency_factor = 0;
+  double original_positions = 0;
 
   std::size_t query_width() const noexcept { return attention_heads * head_dimension; }
   std::size_t key_width() const noexcept { return key_value_heads * head_dimension; }
+  // Of the token embedding and of what the head's weight takes.
+  std::size_t token_width() const noexcept { return embedding_size == 0 ? hidden_size : embedding_size; }
 };
 
 // The numbers of a session. Most sessions name only what they multiply.
@@ -76,6 +93,11 @@ enum class TensorRole {
   kFinalNormWeight,
   kFinalNormBias,
   kHeadWeight,
+  kQueryNormWeight,
+  kKeyNormWeight,
+  kGateBias,
+  kEmbeddingProjectionWeight,
+  kHeadProjectionWeight,
 };
 
 inline constexpr const char* kTensorRoleNames[] = {
@@ -101,6 +123,11 @@ inline constexpr const char* kTensorRoleNames[] = {
     "final-norm-weight",
     "final-norm-bias",
     "head-weight",
+    "query-norm-weight",
+    "key-norm-weight",
+    "gate-bias",
+    "embedding-projection-weight",
+    "head-projection-weight",
 };
 
 inline const char* name_of(TensorRole role) { return kTensorRoleNames[static_cast<std::size_t>(role)]; }
@@ -176,7 +203,12 @@ struct TokenRange {
 class BackendSession {
  public:
   virtual ~BackendSession() = default;
-  virtual void load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) = 0;
+  // attention_window: keys that each query of the block sees, its own the last; 0 for all.
+  virtual void load_shard(const std::string& shard, std::span<const TensorView> tensors, std::size_t attention_window,
+                          CallContext& context) = 0;
+  void load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) {
+    load_shard(shard, tensors, 0, context);
+  }
   virtual void release_shard(const std::string& shard) = 0;
   virtual void embed(const std::string& shard, GroupTokens tokens, CallContext& context) = 0;
   virtual std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) = 0;

@@ -55,6 +55,23 @@ TensorRole to_role(const std::string& name) {
   return static_cast<TensorRole>(std::distance(std::begin(kTensorRoleNames), found));
 }
 
+bool to_flag(const Napi::Value& value, const char* field) {
+  if (!value.IsBoolean()) refuse(field, "true or false");
+  return value.As<Napi::Boolean>().Value();
+}
+
+void read_rotary_scaling(const Napi::Value& value, Architecture& architecture) {
+  if (value.IsNull()) return;
+  const Napi::Object object = to_object(value, "rotaryScaling");
+  architecture.rotary_scaling = to_word(
+      object["kind"], "rotaryScaling.kind",
+      std::array<std::pair<const char*, RotaryScaling>, 2>{{{"linear", RotaryScaling::kLinear}, {"llama3", RotaryScaling::kLlama3}}});
+  architecture.rotary_factor = to_number(object["factor"], "rotaryScaling.factor");
+  architecture.low_frequency_factor = to_number(object["lowFrequencyFactor"], "rotaryScaling.lowFrequencyFactor");
+  architecture.high_frequency_factor = to_number(object["highFrequencyFactor"], "rotaryScaling.highFrequencyFactor");
+  architecture.original_positions = to_number(object["originalPositions"], "rotaryScaling.originalPositions");
+}
+
 Allocation to_allocation(const Napi::Value& value) {
   return to_word(value, "allocation",
                  std::array<std::pair<const char*, Allocation>, 5>{{{"trim", Allocation::kTrim},
@@ -134,6 +151,10 @@ Architecture to_architecture(const Napi::Value& value) {
   a.feed_forward =
       to_word(object["feedForward"], "feedForward",
               std::array<std::pair<const char*, FeedForward>, 2>{{{"gated-silu", FeedForward::kGatedSilu}, {"relu", FeedForward::kRelu}}});
+  a.post_normalization = to_flag(object["postNormalization"], "postNormalization");
+  a.final_normalization = to_flag(object["finalNormalization"], "finalNormalization");
+  a.embedding_size = to_size(object["embeddingSize"], "embeddingSize");
+  read_rotary_scaling(object["rotaryScaling"], a);
   return a;
 }
 

@@ -73,8 +73,9 @@ Napi::Value SessionObject::load_shard(const Napi::CallbackInfo& info) {
     std::vector<Napi::Value> kept;
     std::vector<TensorView> tensors = to_tensors(info[1], kept);
     return submit(info, std::move(kept),
-                  [shard = to_string(info[0], "shardId"), tensors = std::move(tensors)](BackendSession& session, CallContext& context) {
-                    session.load_shard(shard, tensors, context);
+                  [shard = to_string(info[0], "shardId"), tensors = std::move(tensors), window = to_size(info[2], "attentionWindow")](
+                      BackendSession& session, CallContext& context) {
+                    session.load_shard(shard, tensors, window, context);
                     return EngineThread::MakeValue();
                   });
   });

@@ -33,7 +33,11 @@ std::vector<std::size_t> expected_shape(TensorRole role, const Architecture& a) 
   switch (role) {
     case TensorRole::kTokenEmbedding:
     case TensorRole::kHeadWeight:
-      return {a.vocabulary_size, a.hidden_size};
+      return {a.vocabulary_size, a.token_width()};
+    case TensorRole::kEmbeddingProjectionWeight:
+      return {a.hidden_size, a.embedding_size};
+    case TensorRole::kHeadProjectionWeight:
+      return {a.embedding_size, a.hidden_size};
     case TensorRole::kPositionEmbedding:
       return {a.maximum_positions + a.learned_position_offset, a.hidden_size};
     case TensorRole::kQueryWeight:
@@ -51,8 +55,12 @@ std::vector<std::size_t> expected_shape(TensorRole role, const Architecture& a) 
     case TensorRole::kGateWeight:
     case TensorRole::kUpWeight:
       return {a.intermediate_size, a.hidden_size};
+    case TensorRole::kGateBias:
     case TensorRole::kUpBias:
       return {a.intermediate_size};
+    case TensorRole::kQueryNormWeight:
+    case TensorRole::kKeyNormWeight:
+      return {a.head_dimension};
     case TensorRole::kDownWeight:
       return {a.hidden_size, a.intermediate_size};
     case TensorRole::kAttentionNormWeight:
@@ -75,6 +83,7 @@ std::vector<TensorRole> required_roles(ShardKind kind, const Architecture& archi
     case ShardKind::kEmbedding:
       roles = {TensorRole::kTokenEmbedding};
       if (architecture.position_encoding == PositionEncoding::kLearned) roles.push_back(TensorRole::kPositionEmbedding);
+      if (architecture.embedding_size > 0) roles.push_back(TensorRole::kEmbeddingProjectionWeight);
       return roles;
     case ShardKind::kBlock:
       roles = {TensorRole::kAttentionNormWeight, TensorRole::kQueryWeight,           TensorRole::kKeyWeight, TensorRole::kValueWeight,
@@ -83,15 +92,23 @@ std::vector<TensorRole> required_roles(ShardKind kind, const Architecture& archi
       if (layer) roles.insert(roles.end(), {TensorRole::kAttentionNormBias, TensorRole::kFeedForwardNormBias});
       return roles;
     case ShardKind::kHead:
-      roles = {TensorRole::kFinalNormWeight, TensorRole::kHeadWeight};
-      if (layer) roles.push_back(TensorRole::kFinalNormBias);
+      roles = {TensorRole::kHeadWeight};
+      if (architecture.final_normalization) {
+        roles.push_back(TensorRole::kFinalNormWeight);
+        if (layer) roles.push_back(TensorRole::kFinalNormBias);
+      }
+      if (architecture.embedding_size > 0) roles.push_back(TensorRole::kHeadProjectionWeight);
       return roles;
   }
   return roles;
 }
 
-bool is_optional(TensorRole role) {
+bool is_optional(TensorRole role, const Architecture& architecture) {
   switch (role) {
+    case TensorRole::kGateBias:
+      return architecture.feed_forward == FeedForward::kGatedSilu;
+    case TensorRole::kQueryNormWeight:
+    case TensorRole::kKeyNormWeight:
     case TensorRole::kQueryBias:
     case TensorRole::kKeyBias:
     case TensorRole::kValueBias:
@@ -118,6 +135,19 @@ void check_shape(const std::string& shard, const TensorLayout& tensor, const Arc
   if (tensor.shape != expected) {
     throw Error(ErrorCode::kInvalidArgument, "Shard " + shard + ": " + name_of(tensor.role) + " has the shape " + describe(tensor.shape) +
                                                  "; the architecture asks for " + describe(expected) + ".");
+  }
+}
+
+void check_rotary_scaling(const Architecture& a) {
+  const auto is_positive = [](double value) { return value > 0 && std::isfinite(value); };
+  if (a.rotary_scaling != RotaryScaling::kNone && !is_positive(a.rotary_factor)) {
+    throw Error(ErrorCode::kInvalidArgument, "The factor of rotaryScaling must be finite and above 0.");
+  }
+  if (a.rotary_scaling != RotaryScaling::kLlama3) return;
+  if (!is_positive(a.low_frequency_factor) || !is_positive(a.original_positions) || !std::isfinite(a.high_frequency_factor) ||
+      a.high_frequency_factor <= a.low_frequency_factor) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "rotaryScaling llama3 needs originalPositions and lowFrequencyFactor above 0, and highFrequencyFactor above that.");
   }
 }
 
@@ -152,6 +182,8 @@ bool is_multiplied(TensorRole role) {
     case TensorRole::kUpWeight:
     case TensorRole::kDownWeight:
     case TensorRole::kHeadWeight:
+    case TensorRole::kEmbeddingProjectionWeight:
+    case TensorRole::kHeadProjectionWeight:
       return true;
     default:
       return false;
@@ -170,7 +202,7 @@ ShardKind check_layout(const std::string& name, std::span<const TensorLayout> te
   std::vector<TensorRole> seen;
   for (const TensorLayout& tensor : tensors) {
     const bool expected = std::find(required.begin(), required.end(), tensor.role) != required.end();
-    if (!expected && !(kind == ShardKind::kBlock && is_optional(tensor.role))) {
+    if (!expected && !(kind == ShardKind::kBlock && is_optional(tensor.role, architecture))) {
       throw Error(ErrorCode::kInvalidArgument, "Shard " + name + " has a tensor " + name_of(tensor.role) + " that does not belong there.");
     }
     if (std::find(seen.begin(), seen.end(), tensor.role) != seen.end()) {
@@ -236,6 +268,7 @@ void check_architecture(const Architecture& a) {
   check_size(a.vocabulary_size, "vocabularySize");
   check_size(a.maximum_positions, "maximumPositions");
   check_size(a.query_width(), "attentionHeads x headDimension");
+  if (a.embedding_size != 0) check_size(a.embedding_size, "embeddingSize");
   if (a.learned_position_offset > kMaximumSize) {
     throw Error(ErrorCode::kInvalidArgument, "learnedPositionOffset must be from 0 to " + std::to_string(kMaximumSize) + ", not " +
                                                  std::to_string(a.learned_position_offset) + ".");
@@ -251,6 +284,7 @@ void check_architecture(const Architecture& a) {
       (a.head_dimension % 2 != 0 || !(a.rotary_base > 0 && std::isfinite(a.rotary_base)))) {
     throw Error(ErrorCode::kInvalidArgument, "Rotary positions need an even headDimension and a finite rotaryBase above 0.");
   }
+  check_rotary_scaling(a);
 }
 
 void check_tokens(const GroupTokens& tokens, const Architecture& architecture) {

@@ -12,6 +12,8 @@ constexpr std::size_t kLineFloats = 16;
 
 std::size_t rounded_up(std::size_t size, std::size_t multiple) { return (size + multiple - 1) / multiple * multiple; }
 
+std::size_t first_visible(std::size_t position, std::size_t window) { return position < window ? 0 : position + 1 - window; }
+
 }  // namespace
 
 AttentionLayout attention_layout(std::size_t sequence_length, std::size_t size) {
@@ -31,11 +33,12 @@ void attend(const AttentionHead& head, std::size_t sequence_length, const Attent
   vector_math().attend(head, sequence_length, layout, scratch);
 }
 
-double attention_flops(std::size_t sequence_length, std::size_t size) {
+double attention_flops(std::size_t sequence_length, std::size_t size, std::size_t window) {
   double products = 0;
   for (std::size_t begin = 0; begin < sequence_length; begin += kQueryTile) {
     const std::size_t queries = std::min(kQueryTile, sequence_length - begin);
-    products += static_cast<double>(queries) * static_cast<double>(begin + queries);
+    const std::size_t first = first_visible(begin, window) / kKeyPanel * kKeyPanel;
+    products += static_cast<double>(queries) * static_cast<double>(begin + queries - first);
   }
   return 4.0 * products * static_cast<double>(size);
 }

@@ -20,6 +20,8 @@ struct AttentionHead {
   float* result;
   std::size_t result_stride;
   std::size_t size;
+  // Keys that a query sees, its own the last; at least 1, and no less than the length where it sees all.
+  std::size_t window;
 };
 
 // Where the parts of a head's scratch memory begin, in floats. Every part and row is a whole number of vectors of any instruction set.
@@ -41,10 +43,10 @@ struct AttentionLayout {
 
 AttentionLayout attention_layout(std::size_t sequence_length, std::size_t size);
 
-// result = softmax(queries · keysᵀ / √size, causal) · values for positions 0 … sequence_length-1. Scratch: layout.total floats, aligned to
-// 64 bytes.
+// result = softmax(queries · keysᵀ / √size, causal, within the window) · values for positions 0 … sequence_length-1. Scratch: layout.total
+// floats, aligned to 64 bytes.
 void attend(const AttentionHead& head, std::size_t sequence_length, const AttentionLayout& layout, float* scratch);
 
-double attention_flops(std::size_t sequence_length, std::size_t size);
+double attention_flops(std::size_t sequence_length, std::size_t size, std::size_t window);
 
 }  // namespace secateur::cpu

@@ -67,6 +67,8 @@ void multiply_padded(std::size_t rows, std::size_t columns, std::size_t terms, c
   }
 }
 
+std::size_t first_visible(std::size_t position, std::size_t window) { return position < window ? 0 : position + 1 - window; }
+
 void attend(const AttentionHead& head, std::size_t length, const AttentionLayout& layout, float* scratch) {
   float* const keys = scratch + layout.keys;
   float* const values = scratch + layout.values;
@@ -90,30 +92,35 @@ void attend(const AttentionHead& head, std::size_t length, const AttentionLayout
   for (std::size_t begin = 0; begin < length; begin += kQueryTile) {
     const std::size_t rows = length - begin < kQueryTile ? length - begin : kQueryTile;
     const std::size_t padded_rows = (rows + kRowTile - 1) / kRowTile * kRowTile;
-    // Keys after the last query of the tile are never attended to.
+    // Keys after the last query of the tile are never attended to, nor are those before the window of its first.
     const std::size_t seen = begin + rows;
+    const std::size_t first_seen = first_visible(begin, head.window) / kKeyPanel * kKeyPanel;
     for (std::size_t row = 0; row < rows; ++row) {
       const float* const query = head.queries + (begin + row) * head.query_stride;
 #pragma omp simd
       for (std::size_t i = 0; i < head.size; ++i) queries[row * head.size + i] = scale * query[i];
     }
     __builtin_memset(queries + rows * head.size, 0, (padded_rows - rows) * head.size * sizeof(float));
-    for (std::size_t key = 0; key < seen; key += kKeyPanel) {
+    for (std::size_t key = first_seen; key < seen; key += kKeyPanel) {
       multiply_padded(padded_rows, kKeyPanel, head.size, queries, head.size, keys + key * head.size, kKeyPanel, scores + key,
                       layout.padded_length);
     }
     float weights[kQueryTile];
     for (std::size_t row = 0; row < padded_rows; ++row) {
       float* const row_scores = scores + row * layout.padded_length;
-      const std::size_t visible = row < rows ? begin + row + 1 : 0;
-      if (visible > 0) weights[row] = 1.0F / exponentiate(row_scores, visible);
-      __builtin_memset(row_scores + visible, 0, (seen - visible) * sizeof(float));
+      // Of rows beyond the last query, nothing.
+      const std::size_t first = row < rows ? first_visible(begin + row, head.window) : first_seen;
+      const std::size_t last = row < rows ? begin + row + 1 : first_seen;
+      if (first < last) weights[row] = 1.0F / exponentiate(row_scores + first, last - first);
+      __builtin_memset(row_scores + first_seen, 0, (first - first_seen) * sizeof(float));
+      __builtin_memset(row_scores + last, 0, (seen - last) * sizeof(float));
     }
     for (std::size_t row = 0; row < padded_rows; row += kRowTile) {
       // No key after the last query of the row tile weighs anything.
       const std::size_t keys_of_rows = begin + row + kRowTile < seen ? begin + row + kRowTile : seen;
-      multiply_padded(kRowTile, layout.padded_size, keys_of_rows, scores + row * layout.padded_length, layout.padded_length, values,
-                      layout.padded_size, sums + row * layout.padded_size, layout.padded_size);
+      multiply_padded(kRowTile, layout.padded_size, keys_of_rows - first_seen, scores + row * layout.padded_length + first_seen,
+                      layout.padded_length, values + first_seen * layout.padded_size, layout.padded_size, sums + row * layout.padded_size,
+                      layout.padded_size);
     }
     for (std::size_t row = 0; row < rows; ++row) {
       float* const result = head.result + (begin + row) * head.result_stride;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "common/rotary_tables.h"
 #include "cpu/attention.h"
 #include "cpu/vector_math.h"
 
@@ -141,16 +142,7 @@ void BlockRunner::make_rotary_tables(std::size_t sequence_length) {
   rotary_positions_ = 0;
   cosines_ = Buffer<float>(budget_, sequence_length * half, "cosines of the positions");
   sines_ = Buffer<float>(budget_, sequence_length * half, "sines of the positions");
-  for (std::size_t position = 0; position < sequence_length; ++position) {
-    for (std::size_t i = 0; i < half; ++i) {
-      // Frequencies and angles in float32, as the published models compute them.
-      const float exponent = static_cast<float>(2 * i) / static_cast<float>(architecture_.head_dimension);
-      const float frequency = 1.0F / std::pow(static_cast<float>(architecture_.rotary_base), exponent);
-      const float angle = static_cast<float>(position) * frequency;
-      cosines_[position * half + i] = std::cos(angle);
-      sines_[position * half + i] = std::sin(angle);
-    }
-  }
+  fill_rotary_tables(architecture_, sequence_length, cosines_.data(), sines_.data());
   rotary_positions_ = sequence_length;
 }
 
@@ -216,6 +208,21 @@ void BlockRunner::run(Pass& pass) {
     }
   };
 
+  const auto normalize_tile = [&](const float* x, TensorRole weight, TensorRole bias, std::size_t count, float* result) {
+    const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(count * hidden), 8.0 * static_cast<double>(count * hidden));
+    normalize(a, x, block.find(weight), block.find(bias), count, result);
+  };
+  // Each head of queries or keys by itself, where the block has a weight for it.
+  const auto normalize_heads = [&](float* states, std::size_t heads, TensorRole role) {
+    const float* const weight = block.find(role);
+    if (weight == nullptr) return;
+    const std::size_t size = a.head_dimension;
+    const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(heads * size), 8.0 * static_cast<double>(heads * size));
+    for (float* head = states; head != states + heads * size; head += size) {
+      vector_math().rms_norm(head, weight, size, a.normalization_epsilon, head);
+    }
+  };
+
   // Stage 1, per tile of tokens: normalise, project to queries, keys and values, rotate.
   pool_.parallel_for(samples * tiles, [&](std::size_t item, std::size_t worker) {
     context.check();
@@ -225,20 +232,21 @@ void BlockRunner::run(Pass& pass) {
     const std::size_t count = std::min(kTokenTile, length - position);
     const std::size_t first = sample * length + position;
     float* normed = work.scratch + worker * scratch_size;
-    {
-      const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(count * hidden),
-                             8.0 * static_cast<double>(count * hidden));
-      normalize(a, pass.group.hidden.read(first * hidden, count * hidden, normed), block.find(TensorRole::kAttentionNormWeight),
-                block.find(TensorRole::kAttentionNormBias), count, normed);
+    const float* x = pass.group.hidden.read(first * hidden, count * hidden, normed);
+    if (!a.post_normalization) {
+      normalize_tile(x, TensorRole::kAttentionNormWeight, TensorRole::kAttentionNormBias, count, normed);
+      x = normed;
     }
-    observe(InputSite::kAttentionInput, sample, tile, normed, count);
+    observe(InputSite::kAttentionInput, sample, tile, x, count);
     float* q = work.queries + first * query_width;
     float* k = work.keys + first * key_width;
     const ProjectionWorkspace workspace = workspace_of(worker);
-    const ProjectionInput input = workspace.prepare(normed, count, hidden, {&query, &key, &value});
+    const ProjectionInput input = workspace.prepare(x, count, hidden, {&query, &key, &value});
     query.multiply(input, block.find(TensorRole::kQueryBias), workspace, q, context);
     key.multiply(input, block.find(TensorRole::kKeyBias), workspace, k, context);
     value.multiply(input, block.find(TensorRole::kValueBias), workspace, work.values + first * key_width, context);
+    normalize_heads(q, count * a.attention_heads, TensorRole::kQueryNormWeight);
+    normalize_heads(k, count * a.key_value_heads, TensorRole::kKeyNormWeight);
     if (a.position_encoding != PositionEncoding::kRotary) return;
     const PhaseScope scope(context, "attention", 3.0 * static_cast<double>(count * (query_width + key_width)), 0);
     const std::size_t half = a.head_dimension / 2;
@@ -256,16 +264,17 @@ void BlockRunner::run(Pass& pass) {
 
   // Stage 2, per sample and head: attention.
   const std::size_t heads_per_key = a.attention_heads / a.key_value_heads;
+  const std::size_t window = block.attention_window() == 0 ? length : std::min(length, block.attention_window());
   pool_.parallel_for(samples * a.attention_heads, [&](std::size_t item, std::size_t worker) {
     context.check();
     const std::size_t sample = item / a.attention_heads;
     const std::size_t head = item % a.attention_heads;
     const std::size_t key_offset = sample * length * key_width + head / heads_per_key * a.head_dimension;
     const std::size_t query_offset = sample * length * query_width + head * a.head_dimension;
-    const PhaseScope scope(context, "attention", attention_flops(length, a.head_dimension),
+    const PhaseScope scope(context, "attention", attention_flops(length, a.head_dimension, window),
                            sizeof(float) * static_cast<double>(4 * length * a.head_dimension));
     attend({work.queries + query_offset, query_width, work.keys + key_offset, work.values + key_offset, key_width,
-            work.attended + query_offset, query_width, a.head_dimension},
+            work.attended + query_offset, query_width, a.head_dimension, window},
            length, sizes.attention, work.scratch + worker * scratch_size);
   });
 
@@ -288,15 +297,15 @@ void BlockRunner::run(Pass& pass) {
     output.multiply(workspace.prepare(mixed, count, query_width, {&output}), block.find(TensorRole::kOutputBias), workspace, residual,
                     context);
     vector_math().add(residual, pass.group.hidden.read(first * hidden, count * hidden, normed), count * hidden);
-    {
-      const PhaseScope scope(context, "normalization", 4.0 * static_cast<double>(count * hidden),
-                             8.0 * static_cast<double>(count * hidden));
-      normalize(a, residual, block.find(TensorRole::kFeedForwardNormWeight), block.find(TensorRole::kFeedForwardNormBias), count, normed);
+    if (a.post_normalization) {
+      normalize_tile(residual, TensorRole::kAttentionNormWeight, TensorRole::kAttentionNormBias, count, normed);
+    } else {
+      normalize_tile(residual, TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, count, normed);
     }
     observe(InputSite::kFeedForwardInput, sample, tile, normed, count);
     const ProjectionInput raising = workspace.prepare(normed, count, hidden, {gate, &up});
     up.multiply(raising, block.find(TensorRole::kUpBias), workspace, raised, context);
-    if (gated) gate->multiply(raising, nullptr, workspace, activated, context);
+    if (gated) gate->multiply(raising, block.find(TensorRole::kGateBias), workspace, activated, context);
     {
       const PhaseScope scope(context, "activation", 4.0 * static_cast<double>(count * intermediate),
                              12.0 * static_cast<double>(count * intermediate));
@@ -308,14 +317,19 @@ void BlockRunner::run(Pass& pass) {
     }
     observe(InputSite::kFeedForwardHidden, sample, tile, activated, count);
     if (pass.output == nullptr) return;
-    down.multiply(workspace.prepare(activated, count, intermediate, {&down}), block.find(TensorRole::kDownBias), workspace, normed,
+    // What the half began with is added: the normalised sum where normalisation comes after.
+    float* const result = a.post_normalization ? residual : normed;
+    down.multiply(workspace.prepare(activated, count, intermediate, {&down}), block.find(TensorRole::kDownBias), workspace, result,
                   context);
-    vector_math().add(normed, residual, count * hidden);
-    if (!vector_math().all_finite(normed, count * hidden)) {
+    vector_math().add(result, a.post_normalization ? normed : residual, count * hidden);
+    if (a.post_normalization) {
+      normalize_tile(result, TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, count, result);
+    }
+    if (!vector_math().all_finite(result, count * hidden)) {
       throw Error(ErrorCode::kNonFinite, "The block gives NaN or infinity for sample " + std::to_string(sample) + " of group " +
                                              std::to_string(pass.group.tokens.index) + ".");
     }
-    pass.output->write(first * hidden, count * hidden, normed);
+    pass.output->write(first * hidden, count * hidden, result);
   });
 
   if (!collecting) return;

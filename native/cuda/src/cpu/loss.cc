@@ -20,15 +20,17 @@ double add_logarithms(double x, double y) { return std::max(x, y) + std::log1p(s
 // Sizes of what measuring the loss of a group needs.
 struct LossSizes {
   std::size_t tile_tokens;
-  // Per thread: floats for the normalised states and the logits of a tile, bytes for the copies that products read.
+  // Per thread: floats for the input and the logits of a tile, bytes for the copies that products read.
+  std::size_t input;
   std::size_t scratch;
   std::size_t copies;
 
   // `predictions`: tokens that are measured of the sample that has the most.
-  LossSizes(std::size_t hidden, const ProjectionForm& head, std::size_t predictions)
+  LossSizes(const Architecture& architecture, std::span<const ProjectionForm> head, std::size_t predictions)
       : tile_tokens(std::min(kTokenTile, predictions)),
-        scratch(tile_tokens * (hidden + head.part_rows)),
-        copies(ProjectionWorkspace::bytes({&head, 1}, tile_tokens)) {}
+        input(tile_tokens * (architecture.hidden_size + architecture.embedding_size)),
+        scratch(input + tile_tokens * head.front().part_rows),
+        copies(ProjectionWorkspace::bytes(head, tile_tokens)) {}
 };
 
 // Tokens of one sample that are computed together.
@@ -57,11 +59,31 @@ std::vector<LossTile> cut_into_tiles(std::span<const TokenRange> ranges) {
 
 }  // namespace
 
-std::uint64_t loss_work_bytes(const Architecture& architecture, const ProjectionForm& head, std::size_t samples,
+std::vector<ProjectionForm> head_forms(const Architecture& architecture, const Shard& head) {
+  std::vector<ProjectionForm> forms = {head.projection(TensorRole::kHeadWeight).form()};
+  if (architecture.embedding_size > 0) forms.push_back(head.projection(TensorRole::kHeadProjectionWeight).form());
+  return forms;
+}
+
+const float* make_head_input(const Architecture& architecture, const Shard& head, const float* hidden, std::size_t tokens,
+                             const ProjectionWorkspace& workspace, float* scratch, CallContext& context) {
+  const float* states = hidden;
+  if (architecture.final_normalization) {
+    normalize(architecture, states, head.find(TensorRole::kFinalNormWeight), head.find(TensorRole::kFinalNormBias), tokens, scratch);
+    states = scratch;
+  }
+  if (architecture.embedding_size == 0) return states;
+  const Projection& projection = head.projection(TensorRole::kHeadProjectionWeight);
+  float* const projected = scratch + tokens * architecture.hidden_size;
+  projection.multiply(workspace.prepare(states, tokens, architecture.hidden_size, {&projection}), nullptr, workspace, projected, context);
+  return projected;
+}
+
+std::uint64_t loss_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> head, std::size_t samples,
                               std::size_t sequence_length, std::size_t threads) {
   // The first token is predicted by nothing.
   const std::size_t predictions = sequence_length - 1;
-  const LossSizes sizes(architecture.hidden_size, head, predictions);
+  const LossSizes sizes(architecture, head, predictions);
   return threads * (sizes.scratch * sizeof(float) + sizes.copies) + samples * predictions * (sizeof(double) + sizeof(float));
 }
 
@@ -71,10 +93,10 @@ std::vector<double> measure_loss(const Architecture& architecture, const Shard& 
   const std::size_t hidden = architecture.hidden_size;
   const std::size_t vocabulary = architecture.vocabulary_size;
   const Projection& weight = head.projection(TensorRole::kHeadWeight);
-  const ProjectionForm form = weight.form();
+  const std::vector<ProjectionForm> forms = head_forms(architecture, head);
   std::size_t longest = 0;
   for (const auto& [first, end] : ranges) longest = std::max(longest, end - first);
-  const LossSizes sizes(hidden, form, longest);
+  const LossSizes sizes(architecture, forms, longest);
   const std::size_t tile_tokens = sizes.tile_tokens;
   const std::vector<LossTile> tiles = cut_into_tiles(ranges);
   const std::size_t predictions = tiles.back().place + tiles.back().count;
@@ -85,18 +107,19 @@ std::vector<double> measure_loss(const Architecture& architecture, const Shard& 
   Buffer<float> targets(budget, predictions, "the loss of a group");
   pool.parallel_for(tiles.size(), [&](std::size_t item, std::size_t worker) {
     const auto [sample, position, count, place] = tiles[item];
-    float* normed = scratch.data() + worker * sizes.scratch;
-    float* logits = normed + tile_tokens * hidden;
+    float* states = scratch.data() + worker * sizes.scratch;
+    float* logits = states + sizes.input;
     double* total = totals.data() + place;
     float* target = targets.data() + place;
     const std::int32_t* next = group.tokens.ids.data() + sample * length + position;
     const double products = static_cast<double>(count) * static_cast<double>(vocabulary);
-    const PhaseScope scope(context, "loss", 2.0 * products * static_cast<double>(hidden), sizeof(float) * products);
+    const ProjectionWorkspace workspace(copies.data() + worker * sizes.copies, forms, tile_tokens);
     // A token is predicted from the one before it.
-    normalize(architecture, group.hidden.read((sample * length + position - 1) * hidden, count * hidden, normed),
-              head.find(TensorRole::kFinalNormWeight), head.find(TensorRole::kFinalNormBias), count, normed);
-    const ProjectionWorkspace workspace(copies.data() + worker * sizes.copies, {&form, 1}, tile_tokens);
-    const ProjectionInput input = workspace.prepare(normed, count, hidden, {&weight});
+    const float* const before = group.hidden.read((sample * length + position - 1) * hidden, count * hidden, states);
+    const float* const head_input = make_head_input(architecture, head, before, count, workspace, states, context);
+    const std::size_t width = architecture.token_width();
+    const PhaseScope scope(context, "loss", 2.0 * products * static_cast<double>(width), sizeof(float) * products);
+    const ProjectionInput input = workspace.prepare(head_input, count, width, {&weight});
     for (std::size_t first = 0; first < vocabulary; first += weight.part_rows()) {
       context.check();
       const std::size_t words = std::min(weight.part_rows(), vocabulary - first);

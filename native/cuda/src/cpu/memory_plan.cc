@@ -8,6 +8,7 @@
 
 #include "common/shard_layout.h"
 #include "cpu/block.h"
+#include "cpu/embedding.h"
 #include "cpu/loss.h"
 #include "cpu/projection.h"
 
@@ -70,7 +71,9 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
   const MemoryItem next_block = {"weights of the next block", dense_block};
 
   PeakStep peak;
-  peak.consider("embed", {{"embedding", shard_bytes(workload.embedding, compute, 0)}, states});
+  const std::uint64_t embedding_work = embedding_work_bytes(architecture, forms_of(workload.embedding, compute, 0), length, threads);
+  peak.consider("embed",
+                {{"embedding", shard_bytes(workload.embedding, compute, 0)}, states, {"work space of the embedding", embedding_work}});
   if (workload.allocation_samples > 0) {
     const MemoryItem block = {"weights of a block", dense_block};
     peak.consider("collect", {block, next_block, states, rotary, work(0, true)});
@@ -80,10 +83,12 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
   if (!workload.head.empty()) {
     const MemoryItem head = {"head", shard_bytes(workload.head, compute, 0)};
     peak.consider("propagate", {{"weights of a block", masked_block}, head, states, rotary, work(workload.sparsity, false)});
-    const std::vector<ProjectionForm> forms = forms_of(workload.head, compute, 0);
-    peak.consider(
-        "measure",
-        {head, states, rotary, {"work space of the loss", loss_work_bytes(architecture, forms.front(), samples, length, threads)}});
+    std::vector<TensorLayout> tensors = workload.head;
+    // As head_forms has them: the head's weight comes first.
+    std::ranges::partition(tensors, [](const TensorLayout& tensor) { return tensor.role == TensorRole::kHeadWeight; });
+    const std::vector<ProjectionForm> forms = forms_of(tensors, compute, 0);
+    peak.consider("measure",
+                  {head, states, rotary, {"work space of the loss", loss_work_bytes(architecture, forms, samples, length, threads)}});
   }
   return std::move(peak).take();
 }

@@ -6,9 +6,8 @@
 #include <utility>
 
 #include "common/shard_layout.h"
-#include "cpu/element_type.h"
+#include "cpu/embedding.h"
 #include "cpu/loss.h"
-#include "cpu/vector_math.h"
 
 namespace secateur::cpu {
 
@@ -17,37 +16,22 @@ CpuSession::CpuSession(const Architecture& architecture, Precision precision, Me
   check_architecture(architecture);
 }
 
-void CpuSession::load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) {
+void CpuSession::load_shard(const std::string& shard, std::span<const TensorView> tensors, std::size_t attention_window,
+                            CallContext& context) {
   if (shards_.contains(shard)) throw Error(ErrorCode::kFailedPrecondition, "Shard " + shard + " is loaded already.");
-  shards_.emplace(shard, std::make_unique<Shard>(shard, tensors, architecture_, precision_.compute, budget_, pool_, context));
+  shards_.emplace(shard,
+                  std::make_unique<Shard>(shard, tensors, attention_window, architecture_, precision_.compute, budget_, pool_, context));
 }
 
 void CpuSession::release_shard(const std::string& shard) { shards_.erase(shard); }
 
 void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext& context) {
   const Shard& embedding = find_shard(shard, ShardKind::kEmbedding);
-  const std::size_t length = tokens.sequence_length;
   check_tokens(tokens, architecture_);
   groups_.erase(tokens.index);
-  const std::size_t hidden = architecture_.hidden_size;
-  StateBuffer states(precision_.hidden_states, budget_, tokens.ids.size() * hidden,
+  StateBuffer states(precision_.hidden_states, budget_, tokens.ids.size() * architecture_.hidden_size,
                      "hidden states of group " + std::to_string(tokens.index));
-  const TokenTable& table = embedding.token_table();
-  const std::size_t row_bytes = hidden * bytes_of(table.element_type);
-  const float* positions = embedding.find(TensorRole::kPositionEmbedding);
-  pool_.parallel_for(tokens.samples, [&](std::size_t sample, std::size_t) {
-    context.check();
-    const PhaseScope scope(context, "embed", 0, static_cast<double>(length * (row_bytes + hidden * sizeof(float))));
-    std::vector<float> state(hidden);
-    for (std::size_t position = 0; position < length; ++position) {
-      const std::size_t token = sample * length + position;
-      widen(table.element_type, table.bytes.data() + static_cast<std::size_t>(tokens.ids[token]) * row_bytes, hidden, state.data());
-      if (positions != nullptr) {
-        vector_math().add(state.data(), positions + (position + architecture_.learned_position_offset) * hidden, hidden);
-      }
-      states.write(token * hidden, hidden, state.data());
-    }
-  });
+  embed_tokens(architecture_, embedding, tokens, states, budget_, pool_, context);
   const std::uint32_t index = tokens.index;
   groups_.emplace(index, Group{std::move(tokens), std::move(states)});
 }
@@ -84,16 +68,16 @@ std::vector<double> CpuSession::measure_loss(const std::string& shard, std::uint
 std::vector<float> CpuSession::last_logits(const std::string& shard, std::uint32_t group, CallContext& context) {
   const Shard& head = find_shard(shard, ShardKind::kHead);
   const Group& states = find_group(group);
-  const std::size_t hidden = architecture_.hidden_size;
   const Projection& weight = head.projection(TensorRole::kHeadWeight);
-  std::vector<float> normed(hidden);
+  const std::vector<ProjectionForm> forms = head_forms(architecture_, head);
+  std::vector<float> scratch(architecture_.hidden_size + architecture_.embedding_size);
   std::vector<float> logits(architecture_.vocabulary_size);
-  const ProjectionForm form = weight.form();
-  Buffer<std::uint8_t> memory(budget_, ProjectionWorkspace::bytes({&form, 1}, 1), "the input of the head");
-  const ProjectionWorkspace workspace(memory.data(), {&form, 1}, 1);
-  normalize(architecture_, states.hidden.read((states.tokens.sequence_length - 1) * hidden, hidden, normed.data()),
-            head.find(TensorRole::kFinalNormWeight), head.find(TensorRole::kFinalNormBias), 1, normed.data());
-  weight.multiply(workspace.prepare(normed.data(), 1, hidden, {&weight}), nullptr, workspace, logits.data(), context);
+  Buffer<std::uint8_t> memory(budget_, ProjectionWorkspace::bytes(forms, 1), "the input of the head");
+  const ProjectionWorkspace workspace(memory.data(), forms, 1);
+  const std::size_t hidden = architecture_.hidden_size;
+  const float* const last = states.hidden.read((states.tokens.sequence_length - 1) * hidden, hidden, scratch.data());
+  const float* const input = make_head_input(architecture_, head, last, 1, workspace, scratch.data(), context);
+  weight.multiply(workspace.prepare(input, 1, architecture_.token_width(), {&weight}), nullptr, workspace, logits.data(), context);
   return logits;
 }
 

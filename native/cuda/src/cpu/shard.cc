@@ -31,9 +31,9 @@ Matrix convert(const TensorView& tensor, MemoryBudget& budget, ThreadPool& pool,
 
 }  // namespace
 
-Shard::Shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, Compute compute,
-             MemoryBudget& budget, ThreadPool& pool, CallContext& context)
-    : name_(name), kind_(check_shard(name, tensors, architecture)) {
+Shard::Shard(const std::string& name, std::span<const TensorView> tensors, std::size_t attention_window, const Architecture& architecture,
+             Compute compute, MemoryBudget& budget, ThreadPool& pool, CallContext& context)
+    : name_(name), attention_window_(attention_window), kind_(check_shard(name, tensors, architecture)) {
   for (const TensorView& tensor : tensors) {
     if (tensor.role == TensorRole::kTokenEmbedding) {
       token_table_ = {tensor.element_type, Buffer<std::uint8_t>(budget, tensor.bytes.size(), name_of(tensor.role))};

@@ -22,12 +22,14 @@ struct TokenTable {
 class Shard {
  public:
   // The kind follows from the roles. Throws InvalidArgument naming the tensor that is missing, doubled or of the wrong shape.
-  Shard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, Compute compute,
-        MemoryBudget& budget, ThreadPool& pool, CallContext& context);
+  Shard(const std::string& name, std::span<const TensorView> tensors, std::size_t attention_window, const Architecture& architecture,
+        Compute compute, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
 
   ShardKind kind() const noexcept { return kind_; }
+  // Keys that each query of a block sees; 0 for all.
+  std::size_t attention_window() const noexcept { return attention_window_; }
   const TokenTable& token_table() const noexcept { return token_table_; }
-  // A projection of a block, or the head's weight. Throws InvalidArgument when there is none in that role.
+  // A weight that activations are multiplied with. Throws InvalidArgument when there is none in that role.
   const Projection& projection(TensorRole role) const;
   Projection& projection(TensorRole role);
   // The float32 values of any other tensor, or null when the shard has none in that role.
@@ -35,6 +37,7 @@ class Shard {
 
  private:
   std::string name_;
+  std::size_t attention_window_;
   ShardKind kind_ = ShardKind::kBlock;
   TokenTable token_table_;
   std::map<TensorRole, Projection> projections_;

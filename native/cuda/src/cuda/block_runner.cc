@@ -5,6 +5,7 @@
 #include <cmath>
 #include <string>
 
+#include "common/rotary_tables.h"
 #include "cuda/kernels/attention.h"
 #include "cuda/kernels/column_sums.h"
 #include "cuda/kernels/elementwise.h"
@@ -39,7 +40,7 @@ std::size_t work_space_size(const Architecture& a, std::size_t tokens) {
 
 // Inputs of products of a tile, where they are narrowed.
 std::size_t narrowed_size(const Architecture& a, std::size_t tokens) {
-  return tokens * std::max({a.hidden_size, a.query_width(), a.intermediate_size});
+  return tokens * std::max({a.hidden_size, a.query_width(), a.intermediate_size, a.embedding_size});
 }
 
 }  // namespace
@@ -86,16 +87,7 @@ void BlockRunner::make_rotary_tables(std::size_t sequence_length) {
   const std::size_t half = architecture_.head_dimension / 2;
   std::vector<float> cosines(sequence_length * half);
   std::vector<float> sines(sequence_length * half);
-  for (std::size_t position = 0; position < sequence_length; ++position) {
-    for (std::size_t i = 0; i < half; ++i) {
-      // Frequencies and angles in float32, as the published models compute them.
-      const float exponent = static_cast<float>(2 * i) / static_cast<float>(architecture_.head_dimension);
-      const float frequency = 1.0F / std::pow(static_cast<float>(architecture_.rotary_base), exponent);
-      const float angle = static_cast<float>(position) * frequency;
-      cosines[position * half + i] = std::cos(angle);
-      sines[position * half + i] = std::sin(angle);
-    }
-  }
+  fill_rotary_tables(architecture_, sequence_length, cosines.data(), sines.data());
   rotary_positions_ = 0;
   cosines_ = DeviceBuffer<float>(memory_, cosines.size(), "cosines of the positions");
   sines_ = DeviceBuffer<float>(memory_, sines.size(), "sines of the positions");
@@ -152,6 +144,14 @@ void BlockRunner::multiply_rows(const DeviceMatrix& matrix, std::size_t first, s
   start_product(matrix, first, count, nullptr, input, tokens, result);
 }
 
+void BlockRunner::normalize_heads(std::size_t heads, const float* weight, float* states) {
+  if (weight == nullptr) return;
+  const std::size_t size = architecture_.head_dimension;
+  timeline_.begin("normalization", 4 * as_double(heads * size), 8 * as_double(heads * size));
+  check(rms_norm({heads, size, architecture_.normalization_epsilon, states, weight, nullptr, states}, stream_.get()),
+        "normalisation of heads");
+}
+
 void BlockRunner::normalize(std::size_t tokens, const float* input, const float* weight, const float* bias, float* output) {
   const std::size_t size = architecture_.hidden_size;
   timeline_.begin("normalization", 4 * as_double(tokens * size), 8 * as_double(tokens * size));
@@ -187,11 +187,17 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
   float* const activated = gated ? raised + tokens * a.intermediate_size : raised;
   const float* const input = tile.group.hidden + tile.first_sample * tile.length() * hidden;
 
-  normalize(tokens, input, block.find(TensorRole::kAttentionNormWeight), block.find(TensorRole::kAttentionNormBias), normed);
-  observe(tile, InputSite::kAttentionInput, normed);
-  multiply(block.matrix(TensorRole::kQueryWeight), block.find(TensorRole::kQueryBias), normed, tokens, queries);
-  multiply(block.matrix(TensorRole::kKeyWeight), block.find(TensorRole::kKeyBias), normed, tokens, keys);
-  multiply(block.matrix(TensorRole::kValueWeight), block.find(TensorRole::kValueBias), normed, tokens, values);
+  const auto normalize_for = [&](TensorRole weight, TensorRole bias, const float* from, float* to) {
+    normalize(tokens, from, block.find(weight), block.find(bias), to);
+  };
+  if (!a.post_normalization) normalize_for(TensorRole::kAttentionNormWeight, TensorRole::kAttentionNormBias, input, normed);
+  const float* const attention_input = a.post_normalization ? input : normed;
+  observe(tile, InputSite::kAttentionInput, attention_input);
+  multiply(block.matrix(TensorRole::kQueryWeight), block.find(TensorRole::kQueryBias), attention_input, tokens, queries);
+  multiply(block.matrix(TensorRole::kKeyWeight), block.find(TensorRole::kKeyBias), attention_input, tokens, keys);
+  multiply(block.matrix(TensorRole::kValueWeight), block.find(TensorRole::kValueBias), attention_input, tokens, values);
+  normalize_heads(tokens * a.attention_heads, block.find(TensorRole::kQueryNormWeight), queries);
+  normalize_heads(tokens * a.key_value_heads, block.find(TensorRole::kKeyNormWeight), keys);
   context.check();
   timeline_.begin("attention", 2 * as_double(tokens) * as_double(tile.length()) * as_double(a.query_width()),
                   8 * as_double(tokens) * as_double(a.query_width() + a.key_width()));
@@ -202,29 +208,37 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
     rotary.states = keys;
     check(rotate(rotary, stream_.get()), "rotating keys");
   }
-  check(attend({tile.samples, tile.length(), a.attention_heads, a.key_value_heads, a.head_dimension, queries, keys, values, attended},
+  check(attend({tile.samples, tile.length(), a.attention_heads, a.key_value_heads, a.head_dimension, queries, keys, values, attended,
+                block.attention_window()},
                stream_.get()),
         "attention");
   observe(tile, InputSite::kAttentionOutput, attended);
   multiply(block.matrix(TensorRole::kOutputWeight), block.find(TensorRole::kOutputBias), attended, tokens, residual);
   timeline_.begin("activation", as_double(tokens * hidden), 12 * as_double(tokens * hidden));
   check(add(residual, input, tokens * hidden, stream_.get()), "adding the residual");
-  normalize(tokens, residual, block.find(TensorRole::kFeedForwardNormWeight), block.find(TensorRole::kFeedForwardNormBias), normed);
+  if (a.post_normalization) {
+    normalize_for(TensorRole::kAttentionNormWeight, TensorRole::kAttentionNormBias, residual, normed);
+  } else {
+    normalize_for(TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, residual, normed);
+  }
   observe(tile, InputSite::kFeedForwardInput, normed);
   context.check();
   multiply(block.matrix(TensorRole::kUpWeight), block.find(TensorRole::kUpBias), normed, tokens, raised);
-  if (gated) multiply(block.matrix(TensorRole::kGateWeight), nullptr, normed, tokens, activated);
+  if (gated) multiply(block.matrix(TensorRole::kGateWeight), block.find(TensorRole::kGateBias), normed, tokens, activated);
   const std::size_t activations = tokens * a.intermediate_size;
   timeline_.begin("activation", 4 * as_double(activations), 12 * as_double(activations));
   check(gated ? silu_multiply(activated, raised, activations, stream_.get()) : relu(activated, activations, stream_.get()), "activation");
   observe(tile, InputSite::kFeedForwardHidden, activated);
   if (tile.output == nullptr) return;
   context.check();
-  multiply(block.matrix(TensorRole::kDownWeight), block.find(TensorRole::kDownBias), activated, tokens, normed);
+  // What the half began with is added: the normalised sum where normalisation comes after.
+  float* const result = a.post_normalization ? residual : normed;
+  multiply(block.matrix(TensorRole::kDownWeight), block.find(TensorRole::kDownBias), activated, tokens, result);
   timeline_.begin("activation", as_double(tokens * hidden), 16 * as_double(tokens * hidden));
-  check(add(normed, residual, tokens * hidden, stream_.get()), "adding the residual");
-  check(flag_non_finite(normed, tokens * hidden, flag_.data(), stream_.get()), "looking for NaN");
-  check(cudaMemcpyAsync(tile.output, normed, tokens * hidden * sizeof(float), cudaMemcpyDeviceToDevice, stream_.get()),
+  check(add(result, a.post_normalization ? normed : residual, tokens * hidden, stream_.get()), "adding the residual");
+  if (a.post_normalization) normalize_for(TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, result, result);
+  check(flag_non_finite(result, tokens * hidden, flag_.data(), stream_.get()), "looking for NaN");
+  check(cudaMemcpyAsync(tile.output, result, tokens * hidden * sizeof(float), cudaMemcpyDeviceToDevice, stream_.get()),
         "storing hidden states");
 }
 

@@ -55,6 +55,8 @@ class BlockRunner {
   void reserve_workspace(std::size_t tokens);
   void run_tile(DeviceShard& block, const Tile& tile, CallContext& context);
   void observe(const Tile& tile, InputSite site, const float* input);
+  // Each of so many heads by itself, in place; nothing where there is no weight.
+  void normalize_heads(std::size_t heads, const float* weight, float* states);
 
   const Architecture& architecture_;
   Compute compute_;

@@ -77,9 +77,9 @@ class DeviceShard::Upload {
   std::byte* staging_;
 };
 
-DeviceShard::DeviceShard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, Compute compute,
-                         SessionMemory& memory, End end, const Stream& upload)
-    : name_(name), kind_(check_shard(name, tensors, architecture)), end_(end) {
+DeviceShard::DeviceShard(const std::string& name, std::span<const TensorView> tensors, std::size_t attention_window,
+                         const Architecture& architecture, Compute compute, SessionMemory& memory, End end, const Stream& upload)
+    : name_(name), attention_window_(attention_window), kind_(check_shard(name, tensors, architecture)), end_(end) {
   const std::vector<TensorLayout> layouts(tensors.begin(), tensors.end());
   const ShardMemory needed = memory_of(layouts, compute);
   const std::string purpose = "shard " + name;

@@ -40,14 +40,16 @@ class DeviceShard {
 
   // Begins to upload into device memory from that end: what uses the tensors must wait for ready(). Throws InvalidArgument as check_shard
   // does, and OutOfMemory.
-  DeviceShard(const std::string& name, std::span<const TensorView> tensors, const Architecture& architecture, Compute compute,
-              SessionMemory& memory, End end, const Stream& upload);
+  DeviceShard(const std::string& name, std::span<const TensorView> tensors, std::size_t attention_window, const Architecture& architecture,
+              Compute compute, SessionMemory& memory, End end, const Stream& upload);
   // Waits for what is left of the upload.
   ~DeviceShard();
   DeviceShard(const DeviceShard&) = delete;
   DeviceShard& operator=(const DeviceShard&) = delete;
 
   ShardKind kind() const noexcept { return kind_; }
+  // Keys that each query of a block sees; 0 for all.
+  std::size_t attention_window() const noexcept { return attention_window_; }
   End end() const noexcept { return end_; }
   const Event& ready() const noexcept { return ready_; }
   // Waits for the upload and gives back what only that needed.
@@ -64,6 +66,7 @@ class DeviceShard {
   void upload_tensor(const TensorView& tensor, Compute compute, Upload& upload);
 
   std::string name_;
+  std::size_t attention_window_;
   ShardKind kind_;
   End end_;
   // All tensors, one behind the other.

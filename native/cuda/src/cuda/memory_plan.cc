@@ -51,7 +51,8 @@ MemoryPlan plan_memory(const Architecture& architecture, Compute compute, const 
     items.push_back({"work space of a block", BlockRunner::work_bytes(architecture, compute, samples, length)});
     peak.consider(step, std::move(items));
   };
-  consider("embed", {arriving("embedding and its upload", embedding), {"token ids", block_bytes<std::int32_t>(samples * length)}});
+  consider("embed", {arriving("embedding and its upload", embedding),
+                     {"work space of the embedding", embedding_bytes(architecture, samples, length)}});
   const std::uint64_t statistics = BlockRunner::statistics_bytes(architecture, samples);
   if (workload.allocation_samples > 0) {
     consider("collect", {weights, next_block, {"statistics of a group", statistics}});

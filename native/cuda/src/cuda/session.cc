@@ -39,8 +39,13 @@ std::uint64_t loss_bytes(const Architecture& architecture, std::size_t samples, 
   // The first token is predicted by nothing.
   const std::size_t predictions = sequence_length - 1;
   const LossTiles tiles(architecture.vocabulary_size, predictions);
-  return block_bytes<float>(tiles.tokens * architecture.hidden_size) + block_bytes<float>(tiles.tokens * tiles.words) +
-         block_bytes<std::int32_t>(samples * sequence_length) + loss_result_bytes(samples, sequence_length);
+  return block_bytes<float>(tiles.tokens * (architecture.hidden_size + architecture.embedding_size)) +
+         block_bytes<float>(tiles.tokens * tiles.words) + block_bytes<std::int32_t>(samples * sequence_length) +
+         loss_result_bytes(samples, sequence_length);
+}
+
+std::uint64_t embedding_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length) {
+  return block_bytes<std::int32_t>(samples * sequence_length) + block_bytes<float>(sequence_length * architecture.embedding_size);
 }
 
 std::uint64_t loss_result_bytes(std::size_t samples, std::size_t sequence_length) {
@@ -72,13 +77,15 @@ auto CudaSession::guarded(const Work& work) {
   }
 }
 
-void CudaSession::load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) {
+void CudaSession::load_shard(const std::string& shard, std::span<const TensorView> tensors, std::size_t attention_window,
+                             CallContext& context) {
   if (shards_.contains(shard)) throw Error(ErrorCode::kFailedPrecondition, "Shard " + shard + " is loaded already.");
   context.check();
   const PhaseScope scope(context, "convert");
   // Memory of one upload at a time is planned. Those before are nearly over: the stream takes one after the other.
   for (const auto& [name, other] : shards_) other->settle();
-  shards_.emplace(shard, std::make_unique<DeviceShard>(shard, tensors, architecture_, compute_, memory_, free_end(), upload_));
+  shards_.emplace(shard,
+                  std::make_unique<DeviceShard>(shard, tensors, attention_window, architecture_, compute_, memory_, free_end(), upload_));
 }
 
 // Of the memory for shards.
@@ -96,20 +103,33 @@ void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContex
   const std::uint32_t index = tokens.index;
   const DeviceGroup group = groups_.create(std::move(tokens));
   const std::vector<std::int32_t>& words = group.tokens.ids;
+  const std::size_t length = group.tokens.sequence_length;
+  const bool projected = architecture_.embedding_size > 0;
   try {
     DeviceBuffer<std::int32_t> ids(memory_, words.size(), "token ids");
+    DeviceBuffer<float> rows(memory_, length * architecture_.embedding_size, "rows of the token table");
+    blocks_.reserve_narrowed(rows.size());
     guarded([&] {
       context.check();
       timeline_.begin("embed", 0, 8 * static_cast<double>(words.size() * hidden));
       embedding.ready().hold(stream_);
       check(cudaMemcpyAsync(ids.data(), words.data(), words.size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
             "uploading token ids");
-      const float* const positions = embedding.find(TensorRole::kPositionEmbedding);
-      check(
-          gpu::embed({words.size(), group.tokens.sequence_length, hidden, ids.data(), embedding.token_table(), embedding.token_table_type(),
-                      positions == nullptr ? nullptr : positions + architecture_.learned_position_offset * hidden, group.hidden},
-                     stream_.get()),
-          "embedding tokens");
+      const float* const table = embedding.find(TensorRole::kPositionEmbedding);
+      const float* const positions = table == nullptr ? nullptr : table + architecture_.learned_position_offset * hidden;
+      const auto look_up = [&](std::size_t count, const std::int32_t* from, const float* added, float* to) {
+        check(
+            gpu::embed({count, length, architecture_.token_width(), from, embedding.token_table(), embedding.token_table_type(), added, to},
+                       stream_.get()),
+            "embedding tokens");
+      };
+      if (!projected) look_up(words.size(), ids.data(), positions, group.hidden);
+      for (std::size_t sample = 0; projected && sample < group.tokens.samples; ++sample) {
+        float* const of_sample = group.hidden + sample * length * hidden;
+        look_up(length, ids.data() + sample * length, nullptr, rows.data());
+        blocks_.multiply(embedding.matrix(TensorRole::kEmbeddingProjectionWeight), nullptr, rows.data(), length, of_sample);
+        if (positions != nullptr) check(add(of_sample, positions, length * hidden, stream_.get()), "adding positions");
+      }
       timeline_.finish(context, "Embedding tokens");
     });
     groups_.written(index);
@@ -141,6 +161,18 @@ void CudaSession::propagate(const std::string& shard, std::uint32_t group, CallC
   }
 }
 
+const float* CudaSession::make_head_input(DeviceShard& head, const float* hidden, std::size_t tokens, float* scratch) {
+  const float* states = hidden;
+  if (architecture_.final_normalization) {
+    blocks_.normalize(tokens, states, head.find(TensorRole::kFinalNormWeight), head.find(TensorRole::kFinalNormBias), scratch);
+    states = scratch;
+  }
+  if (architecture_.embedding_size == 0) return states;
+  float* const projected = scratch + tokens * architecture_.hidden_size;
+  blocks_.multiply(head.matrix(TensorRole::kHeadProjectionWeight), nullptr, states, tokens, projected);
+  return projected;
+}
+
 std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> given,
                                               CallContext& context) {
   DeviceShard& head = find_shard(shard, ShardKind::kHead);
@@ -158,12 +190,12 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
   const LossTiles tiles(weight.rows, longest);
   const std::size_t tile_tokens = tiles.tokens;
   const std::size_t tile_words = tiles.words;
-  DeviceBuffer<float> normed(memory_, tile_tokens * hidden, "logits");
+  DeviceBuffer<float> scratch(memory_, tile_tokens * (hidden + architecture_.embedding_size), "logits");
   DeviceBuffer<float> logits(memory_, tile_tokens * tile_words, "logits");
   DeviceBuffer<std::int32_t> ids(memory_, states.tokens.ids.size(), "token ids");
   DeviceBuffer<double> log_sums(memory_, predictions, "the loss of a group");
   DeviceBuffer<float> next_logits(memory_, predictions, "the loss of a group");
-  blocks_.reserve_narrowed(tile_tokens * hidden);
+  blocks_.reserve_narrowed(tile_tokens * std::max(hidden, architecture_.embedding_size));
   PinnedBuffer<double> sums_on_host(memory_, predictions, "the loss of a group");
   PinnedBuffer<float> next_on_host(memory_, predictions, "the loss of a group");
   guarded([&] {
@@ -176,12 +208,11 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
       for (std::size_t position = first; position < end; position += tile_tokens) {
         const std::size_t count = std::min(tile_tokens, end - position);
         // A token is predicted from the one before it.
-        blocks_.normalize(count, states.hidden + (sample * length + position - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
-                          head.find(TensorRole::kFinalNormBias), normed.data());
+        const float* const input = make_head_input(head, states.hidden + (sample * length + position - 1) * hidden, count, scratch.data());
         for (std::size_t word = 0; word < weight.rows; word += tile_words) {
           context.check();
           const std::size_t words = std::min(tile_words, weight.rows - word);
-          blocks_.multiply_rows(weight, word, words, normed.data(), count, logits.data());
+          blocks_.multiply_rows(weight, word, words, input, count, logits.data());
           timeline_.begin("loss", 4 * static_cast<double>(count * words), 8 * static_cast<double>(count * words));
           check(accumulate_cross_entropy({count, words, word, logits.data(), ids.data() + sample * length + position,
                                           log_sums.data() + place, next_logits.data() + place},
@@ -220,16 +251,15 @@ std::vector<float> CudaSession::last_logits(const std::string& shard, std::uint3
   const DeviceGroup states = groups_.find(group);
   const std::size_t hidden = architecture_.hidden_size;
   const DeviceMatrix& weight = head.matrix(TensorRole::kHeadWeight);
-  DeviceBuffer<float> normed(memory_, hidden, "logits");
+  DeviceBuffer<float> scratch(memory_, hidden + architecture_.embedding_size, "logits");
   DeviceBuffer<float> logits(memory_, weight.rows, "logits");
-  blocks_.reserve_narrowed(hidden);
+  blocks_.reserve_narrowed(std::max(hidden, architecture_.embedding_size));
   std::vector<float> result(weight.rows);
   guarded([&] {
     context.check();
     head.ready().hold(stream_);
-    blocks_.normalize(1, states.hidden + (states.tokens.sequence_length - 1) * hidden, head.find(TensorRole::kFinalNormWeight),
-                      head.find(TensorRole::kFinalNormBias), normed.data());
-    blocks_.multiply(weight, nullptr, normed.data(), 1, logits.data());
+    const float* const input = make_head_input(head, states.hidden + (states.tokens.sequence_length - 1) * hidden, 1, scratch.data());
+    blocks_.multiply(weight, nullptr, input, 1, logits.data());
     check(cudaMemcpyAsync(result.data(), logits.data(), result.size() * sizeof(float), cudaMemcpyDeviceToHost, stream_.get()),
           "reading logits");
     timeline_.finish(context, "Computing logits");

@@ -20,6 +20,8 @@ namespace secateur::gpu {
 std::uint64_t loss_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length);
 // Of its results, on the device and again in pinned memory.
 std::uint64_t loss_result_bytes(std::size_t samples, std::size_t sequence_length);
+// Device memory of embedding a group, besides the embedding and the hidden states.
+std::uint64_t embedding_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length);
 
 // Memory is taken when the session is opened, as planned; what the plan does not know is taken later, within the budget. What is kept - the
 // hidden states, the work space - lies at the low end of the device memory. Of what remains, the two shards there are at a time lie at
@@ -36,7 +38,9 @@ class CudaSession final : public BackendSession {
   CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MemoryBudget& in_use, MatrixLibrary& products,
               const std::optional<SessionPlan>& plan);
 
-  void load_shard(const std::string& shard, std::span<const TensorView> tensors, CallContext& context) override;
+  using BackendSession::load_shard;
+  void load_shard(const std::string& shard, std::span<const TensorView> tensors, std::size_t attention_window,
+                  CallContext& context) override;
   void release_shard(const std::string& shard) override;
   void embed(const std::string& shard, GroupTokens tokens, CallContext& context) override;
   std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) override;
@@ -54,6 +58,8 @@ class CudaSession final : public BackendSession {
   End free_end() const;
   template <class Work>
   auto guarded(const Work& work);
+  // What the head's weight takes of hidden states [tokens, hidden]; scratch: tokens · (hidden size + embedding size), which it may lie in.
+  const float* make_head_input(DeviceShard& head, const float* hidden, std::size_t tokens, float* scratch);
 
   Architecture architecture_;
   Compute compute_;

@@ -15,7 +15,7 @@ namespace {
 
 // Shift: elements before the first, which move the inputs off their alignment.
 void check_attention(std::size_t samples, std::size_t length, std::size_t heads, std::size_t key_heads, std::size_t size, float scale,
-                     std::size_t shift = 0) {
+                     std::size_t shift = 0, std::size_t window = 0) {
   CAPTURE(length);
   CAPTURE(heads);
   CAPTURE(size);
@@ -33,7 +33,7 @@ void check_attention(std::size_t samples, std::size_t length, std::size_t heads,
   DeviceArray<float> device_values(shifted(values));
   DeviceArray<float> result(queries.size());
   REQUIRE(gpu::attend({samples, length, heads, key_heads, size, device_queries.data() + shift, device_keys.data() + shift,
-                       device_values.data() + shift, result.data()},
+                       device_values.data() + shift, result.data(), window},
                       nullptr) == cudaSuccess);
   const std::vector<float> actual = result.read();
   CHECK(result.is_guarded());
@@ -44,8 +44,9 @@ void check_attention(std::size_t samples, std::size_t length, std::size_t heads,
       const std::size_t key_head = head / (heads / key_heads);
       for (std::size_t query = 0; query < length; ++query) {
         const std::size_t token = sample * length + query;
-        std::vector<double> scores(query + 1, 0.0);
-        for (std::size_t key = 0; key <= query; ++key) {
+        std::vector<double> scores(query + 1, -INFINITY);
+        for (std::size_t key = window == 0 || query < window ? 0 : query + 1 - window; key <= query; ++key) {
+          scores[key] = 0;
           for (std::size_t i = 0; i < size; ++i) {
             scores[key] += static_cast<double>(queries[(token * heads + head) * size + i]) *
                            static_cast<double>(keys[((sample * length + key) * key_heads + key_head) * size + i]) /
@@ -85,6 +86,10 @@ TEST_CASE("attention agrees with float64 for all lengths and widths of heads") {
   CHECK(gpu::attend({1, 1, 1, 1, 129, nullptr, nullptr, nullptr, nullptr}, nullptr) == cudaErrorInvalidValue);
   CHECK(gpu::attend({0, 1, 1, 1, 8, nullptr, nullptr, nullptr, nullptr}, nullptr) == cudaSuccess);
   CHECK(gpu::attend({1, 0, 1, 1, 8, nullptr, nullptr, nullptr, nullptr}, nullptr) == cudaSuccess);
+}
+
+TEST_CASE("attention sees the keys of its window only") {
+  for (const std::size_t window : {1, 2, 31, 32, 33, 63, 64, 65, 129, 130, 500}) check_attention(1, 130, 2, 1, 16, 2, 0, window);
 }
 
 TEST_CASE("attention reads rows that begin anywhere") {

@@ -64,7 +64,14 @@ const OPT = {
   down: 'fc2',
 };
 
-const SHARED = { vocabularySize: 4096, maximumPositions: 512 } as const;
+const SHARED = {
+  vocabularySize: 4096,
+  maximumPositions: 512,
+  postNormalization: false,
+  finalNormalization: true,
+  embeddingSize: 0,
+  rotaryScaling: null,
+} as const;
 const SMALL = { hiddenSize: 192, attentionHeads: 6, keyValueHeads: 6, headDimension: 32 } as const;
 const ROTARY_KIND = {
   normalization: 'rms',

@@ -77,8 +77,7 @@ export class Checkpoint implements AsyncDisposable {
   ) {}
 
   static async open(directory: string, options: InputOptions = {}): Promise<Checkpoint> {
-    const real = await withFileErrors('open', directory, () => realpath(directory));
-    const config = await readConfig(join(real, CONFIG_FILE), options);
+    const { directory: real, config } = await readModelConfig(directory, options);
     const weightMap = await findWeights(real, options);
     const names = weightMap === undefined ? [SINGLE_FILE] : [...new Set(weightMap.values())].sort();
     const inputs = new Map<string, InputFile>();
@@ -155,6 +154,20 @@ export class Checkpoint implements AsyncDisposable {
  */
 export function openCheckpoint(directory: string, options: InputOptions = {}): Promise<Checkpoint> {
   return Checkpoint.open(directory, options);
+}
+
+/** The real path and the parsed config.json of a model's folder, whether or not it has weights. */
+export async function readModelConfig(
+  directory: string,
+  options: InputOptions = {},
+): Promise<{ readonly directory: string; readonly config: unknown }> {
+  const real = await withFileErrors('open', directory, () => realpath(directory));
+  return { directory: real, config: await readConfig(join(real, CONFIG_FILE), options) };
+}
+
+/** Whether a folder has weights that can be opened as a checkpoint. */
+export async function hasWeights(directory: string): Promise<boolean> {
+  return (await exists(join(directory, SINGLE_FILE))) || exists(join(directory, INDEX_FILE));
 }
 
 async function readConfig(path: string, options: InputOptions): Promise<unknown> {

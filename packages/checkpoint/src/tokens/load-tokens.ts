@@ -1,12 +1,11 @@
 import { extname } from 'node:path';
-import { SecateurError } from '@secateur/core';
+import { DEFAULT_CALIBRATION_SAMPLES, SecateurError } from '@secateur/core';
 import { BackgroundTokenizer } from '../tokenizer/background-tokenizer.js';
 import { openDocuments, type Documents } from './documents.js';
 import { drawWindows } from './draw-windows.js';
 import { readTokenIds } from './token-id-file.js';
 import { makeTokenSet, MAXIMUM_TOKENS, type TokenConsumer, type TokenSet, type TokenSource } from './token-set.js';
 
-const DEFAULT_CALIBRATION_SAMPLES = 256;
 /** Stands between documents when a .jsonl file is read as one text. */
 const DOCUMENT_SEPARATOR = '\n\n';
 

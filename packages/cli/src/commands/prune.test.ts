@@ -31,6 +31,7 @@ describe('the spec of a command line', () => {
       layerBudget: 1,
       pattern: 1,
       calibration: { path: resolve('text.txt'), samples: 0, sequenceLength: 0, seed: 0 },
+      selection: undefined,
     });
   });
 
@@ -40,6 +41,33 @@ describe('the spec of a command line', () => {
     [
       ['--iterations', '3', '--learning-rates', '0.1,0.2', '--no-negative-rates'],
       { options: { iterations: 3, learningRates: [0.1, 0.2], forbidNegativeLearningRates: true } },
+    ],
+    [
+      [
+        '--only',
+        'mlp',
+        '--only',
+        'q_proj',
+        '--skip',
+        'gate',
+        '--skip-layers',
+        '0,2-3',
+        '--target',
+        'up_proj=0.5',
+        '--target',
+        'down_proj=0.6',
+      ],
+      {
+        selection: {
+          only: ['mlp', 'q_proj'],
+          skip: ['gate'],
+          skipLayers: [0, 2, 3],
+          targets: [
+            { pattern: 'up_proj', sparsity: 0.5 },
+            { pattern: 'down_proj', sparsity: 0.6 },
+          ],
+        },
+      },
     ],
     [['--samples', '32', '--seq-len', '512', '--seed', '7'], { calibration: { samples: 32, sequenceLength: 512, seed: 7 } }],
   ])('%p', (flags, expected) => {

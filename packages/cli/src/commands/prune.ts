@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
 import type { Allocation, Score } from '@secateur/proto/allocation';
-import { JobSpec, Pattern, type LayerBudget } from '@secateur/proto/job';
+import { JobSpec, Pattern, type LayerBudget, type ProjectionSelection, type ProjectionTarget } from '@secateur/proto/job';
 import type { Compute, HiddenStates } from '@secateur/proto/model';
 import { localRoots } from '../cluster/local-roots.js';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
@@ -19,7 +19,8 @@ export interface PruneSettings extends ServiceOptions {
   /** Not needed to plan. */
   readonly out?: string;
   readonly sparsity: number;
-  readonly calibration: string;
+  /** Not needed to plan. */
+  readonly calibration?: string;
   /** What the perplexity is measured with before and after. */
   readonly eval?: string;
   readonly evalSamples: number;
@@ -36,12 +37,18 @@ export interface PruneSettings extends ServiceOptions {
   readonly hiddenStates: HiddenStates;
   readonly iterations: number;
   readonly learningRates: readonly number[];
+  /** Patterns, blocks and sparsities of projections; undefined where not given. */
+  readonly only?: readonly string[];
+  readonly skip?: readonly string[];
+  readonly skipLayers?: readonly number[];
+  readonly target?: readonly ProjectionTarget[];
   /** False with --no-negative-rates. */
   readonly negativeRates: boolean;
 }
 
 export interface PruneOptions extends PruneSettings {
   readonly out: string;
+  readonly calibration: string;
   readonly jobId?: string;
   readonly traceOut?: string;
   readonly json?: boolean;
@@ -70,7 +77,7 @@ export async function prune(options: PruneOptions): Promise<void> {
   }
 }
 
-/** The job a user asks for; paths become absolute because the service may run elsewhere. A job that is only planned names no output. */
+/** The job a user asks for; paths become absolute because the service may run elsewhere. A job that is only planned may lack output and data. */
 export function toPruneSpec(options: PruneSettings & { readonly traceOut?: string }): JobSpec {
   return JobSpec.fromPartial({
     kind: {
@@ -92,7 +99,13 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         rowSparsities: options.rowSparsities === undefined ? '' : resolve(options.rowSparsities),
         compute: options.compute,
         hiddenStates: options.hiddenStates,
-        calibration: { path: resolve(options.calibration), samples: options.samples, sequenceLength: options.seqLen, seed: options.seed },
+        selection: toSelection(options),
+        calibration: {
+          path: options.calibration === undefined ? '' : resolve(options.calibration),
+          samples: options.samples,
+          sequenceLength: options.seqLen,
+          seed: options.seed,
+        },
         // Windows of the same length as the samples: what is measured is what was calibrated for.
         evaluation:
           options.eval === undefined
@@ -104,6 +117,11 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
   });
 }
 
+function toSelection({ only, skip, skipLayers, target }: PruneSettings): ProjectionSelection | undefined {
+  if ([only, skip, skipLayers, target].every((given) => given === undefined)) return undefined;
+  return { only: [...(only ?? [])], skip: [...(skip ?? [])], skipLayers: [...(skipLayers ?? [])], targets: [...(target ?? [])] };
+}
+
 /** The same command gives the same id, so it finds the job it began earlier on a service that is still running. */
 export function jobIdOf(spec: JobSpec): string {
   return `prune-${createHash('sha256').update(JobSpec.encode(spec).finish()).digest('hex').slice(0, 16)}`;
@@ -113,13 +131,12 @@ export function jobIdOf(spec: JobSpec): string {
 export function localPathChecks({ model, calibration, rowSparsities, eval: evaluation, out, endpoint }: PruneSettings): PathCheck[] {
   if (endpoint !== undefined) return [];
   const output: PathCheck[] = out === undefined ? [] : [{ flag: '--out', path: out, expected: 'is new' }];
-  return [
-    { flag: '--model', path: model, expected: 'exists' },
-    { flag: '--calibration', path: calibration, expected: 'exists' },
-    ...(evaluation === undefined ? [] : [{ flag: '--eval', path: evaluation, expected: 'exists' } as const]),
-    ...(rowSparsities === undefined ? [] : [{ flag: '--row-sparsities', path: rowSparsities, expected: 'exists' as const }]),
-    ...output,
-  ];
+  const data = [
+    { flag: '--calibration', path: calibration },
+    { flag: '--eval', path: evaluation },
+    { flag: '--row-sparsities', path: rowSparsities },
+  ].flatMap(({ flag, path }): PathCheck[] => (path === undefined ? [] : [{ flag, path, expected: 'exists' }]));
+  return [{ flag: '--model', path: model, expected: 'exists' }, ...data, ...output];
 }
 
 /** The files a job reads besides the checkpoint. */

@@ -18,6 +18,10 @@ const FLAGS: Readonly<Record<string, string>> = {
   'prune.sparsity': '--sparsity',
   'prune.options.iterations': '--iterations',
   'prune.options.learning_rates': '--learning-rates',
+  'prune.selection.only': '--only',
+  'prune.selection.skip': '--skip',
+  'prune.selection.skip_layers': '--skip-layers',
+  'prune.selection.targets': '--target',
   job_id: '--job-id',
 };
 

@@ -1,6 +1,42 @@
 import { describe, expect, test } from '@jest/globals';
 import { InvalidArgumentError } from 'commander';
-import { byteSize, choice, choices, cpuList, hostPort, numbers, repeatable, share, wholeNumber } from './option-parsers.js';
+import {
+  byteSize,
+  choice,
+  choices,
+  cpuList,
+  hostPort,
+  layerList,
+  numbers,
+  projectionTarget,
+  repeatable,
+  share,
+  wholeNumber,
+} from './option-parsers.js';
+
+describe('layerList', () => {
+  test.each([
+    ['0', [0]],
+    ['0,31', [0, 31]],
+    ['2-4, 0 - 1,3', [0, 1, 2, 3, 4]],
+  ])('%s', (text, layers) => {
+    expect(layerList(text)).toEqual(layers);
+  });
+
+  test.each(['', '-1', '3-1', 'a', '1,,2', '1.5', '12345'])('refuses %p', (text) => {
+    expect(() => layerList(text)).toThrow(/such as 0,31 or 0-3/);
+  });
+});
+
+describe('projectionTarget', () => {
+  test('splits at the last equals sign', () => {
+    expect(projectionTarget('a=b=0.25')).toEqual({ pattern: 'a=b', sparsity: 0.25 });
+  });
+
+  test.each(['mlp', '=0.5', 'mlp=', 'mlp=1'])('refuses %p', (text) => {
+    expect(() => projectionTarget(text)).toThrow(/It must be a/);
+  });
+});
 
 describe('byteSize', () => {
   test.each([

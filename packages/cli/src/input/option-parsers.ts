@@ -55,6 +55,28 @@ export function numbers(text: string): number[] {
   return values;
 }
 
+const MAXIMUM_LAYER = 9999;
+
+/** Blocks from 0, single or from-to, separated by commas. */
+export function layerList(text: string): number[] {
+  const layers = text.split(',').flatMap((part) => {
+    const match = /^\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*$/.exec(part);
+    const first = Number(match?.[1]);
+    const last = match?.[2] === undefined ? first : Number(match[2]);
+    if (match === null || last < first)
+      throw new InvalidArgumentError(`It must be blocks from 0 to ${MAXIMUM_LAYER}, such as 0,31 or 0-3.`);
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+  });
+  return [...new Set(layers)].sort((left, right) => left - right);
+}
+
+/** A regular expression and a share: what follows the last equals sign. */
+export function projectionTarget(text: string): { readonly pattern: string; readonly sparsity: number } {
+  const end = text.lastIndexOf('=');
+  if (end < 1) throw new InvalidArgumentError('It must be a regular expression and a sparsity, such as mlp\\.down_proj=0.5.');
+  return { pattern: text.slice(0, end), sparsity: share(text.slice(end + 1)) };
+}
+
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 
 /** Bytes, with an optional binary unit: 8GiB, 512M, 1073741824. */

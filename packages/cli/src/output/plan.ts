@@ -11,6 +11,8 @@ export function formatJobPlan(plan: JobPlan): string {
   const steps = Object.entries(flops).map(([step, count]) => `${step} ${formatFlops(count)}`);
   const lines = [
     shardTable(plan),
+    ...projectionTable(plan),
+    `${formatCount(plan.parameters)} parameters${plan.fromConfigAlone ? ', by config.json alone: the folder has no weights' : ''}.`,
     `${formatCount(plan.weights)} weights in projections, ${samples} samples of ${sequenceLength} tokens in ${groups} groups.`,
     `Matrix products: ${steps.join(', ')}.`,
     '',
@@ -28,7 +30,10 @@ function shardTable({ shards }: JobPlan): string {
   });
   for (let first = 0; first < shards.length;) {
     const shard = shards[first]!;
-    const alike = shards.findIndex((other, index) => index > first && (other.bytes !== shard.bytes || other.weights !== shard.weights));
+    const alike = shards.findIndex(
+      (other, index) =>
+        index > first && (other.bytes !== shard.bytes || other.weights !== shard.weights || other.sparsity !== shard.sparsity),
+    );
     const end = alike === -1 ? shards.length : alike;
     const name = end - first > 1 ? `${shard.id} … ${shards[end - 1]!.id}` : shard.id;
     const each = end - first > 1 ? ' each' : '';
@@ -41,6 +46,36 @@ function shardTable({ shards }: JobPlan): string {
     first = end;
   }
   return table.toString();
+}
+
+/** What projections of each kind drop, where they do not all drop the same: one line for the blocks that are alike. */
+function projectionTable({ shards }: JobPlan): string[] {
+  const projections = shards.flatMap(({ projections }) => projections);
+  if (new Set(projections.map(({ target }) => target)).size < 2) return [];
+  const table = new Table({ head: ['projection', 'blocks', 'to drop'], colAligns: ['left', 'left', 'right'], ...STYLE });
+  const rows = new Map<string, { readonly kind: string; readonly target: number; readonly layers: number[] }>();
+  for (const { name, target } of projections) {
+    const [, layer = '', kind = name] = /\.(\d+)\.(.+)$/.exec(name) ?? [];
+    const key = `${kind} ${target}`;
+    const row = rows.get(key) ?? { kind, target, layers: [] };
+    row.layers.push(Number(layer));
+    rows.set(key, row);
+  }
+  for (const { kind, target, layers } of rows.values()) {
+    table.push([kind, formatRanges(layers), target === 0 ? 'left out' : formatShare(target)]);
+  }
+  return [table.toString()];
+}
+
+/** `0-3, 7` of ascending numbers. */
+function formatRanges(numbers: readonly number[]): string {
+  const ranges: [number, number][] = [];
+  for (const number of numbers) {
+    const last = ranges.at(-1);
+    if (last !== undefined && number === last[1] + 1) last[1] = number;
+    else ranges.push([number, number]);
+  }
+  return ranges.map(([first, last]) => (first === last ? String(first) : `${first}-${last}`)).join(', ');
 }
 
 function formatNode({ address, name, groups, memory, fits, reason }: NodePlan): string[] {

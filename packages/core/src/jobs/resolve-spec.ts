@@ -4,12 +4,15 @@ import { LayerBudget, Pattern, type EvaluateSpec, type JobSpec, type PruneSpec, 
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
 import { TASKS } from '../evaluation/tasks.js';
+import { findSelectionViolations } from '../planning/select-projections.js';
 
 /** Defaults of the published code. */
 const DEFAULT_ITERATIONS = 10;
 const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12, 0.16];
 const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
 const DEFAULT_SEQUENCE_LENGTH = 2048;
+/** Samples of text that a job calibrates with where none were asked for. */
+export const DEFAULT_CALIBRATION_SAMPLES = 256;
 
 const MAXIMUM_SAMPLES = 65_536;
 const MAXIMUM_SEQUENCE_LENGTH = 131_072;
@@ -20,12 +23,19 @@ const MAXIMUM_GROUP = 1024;
 const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE, Score.WANDA_VARIANT]);
 const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([Allocation.TRIM, Allocation.UNIFORM, Allocation.GIVEN]);
 
+/** Data of which only the default amounts are known. */
+const NO_SOURCE: TokenSource = { path: '', samples: 0, sequenceLength: 0, seed: 0 };
+
 /** Collects everything that is wrong, so that callers can mend it at once. */
 class Violations {
   private readonly found: FieldViolation[] = [];
 
   require(condition: boolean, field: string, description: string): void {
     if (!condition) this.found.push({ field, description });
+  }
+
+  add(violations: readonly FieldViolation[]): void {
+    this.found.push(...violations);
   }
 
   throwIfAny(): void {
@@ -35,7 +45,7 @@ class Violations {
   }
 }
 
-/** A spec with every default filled in, or INVALID_REQUEST with all violations. To plan a job, no output needs to be named. */
+/** A spec with every default filled in, or INVALID_REQUEST with all violations. To plan pruning, neither output nor data need to be named. */
 export function resolveJobSpec(spec: JobSpec, purpose: 'run' | 'plan' = 'run'): JobSpec {
   const violations = new Violations();
   const resolved = resolveKind(spec, purpose, violations);
@@ -89,6 +99,7 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     'prune.row_sparsities',
     given ? 'can only be given with the allocation given' : 'must name a file with the allocation given',
   );
+  if (spec.selection !== undefined) violations.add(findSelectionViolations(spec.selection));
   return {
     ...spec,
     layerBudget,
@@ -96,8 +107,8 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     compute: resolveCompute(spec.compute, 'prune.compute', violations),
     hiddenStates: resolveHiddenStates(spec.hiddenStates, 'prune.hidden_states', violations),
     options,
-    calibration: resolveSource(spec.calibration, 'prune.calibration', violations),
-    evaluation: spec.evaluation && resolveSource(spec.evaluation, 'prune.evaluation', violations),
+    calibration: resolveSource(spec.calibration, 'prune.calibration', purpose === 'plan', violations),
+    evaluation: spec.evaluation && resolveSource(spec.evaluation, 'prune.evaluation', false, violations),
   };
 }
 
@@ -149,7 +160,7 @@ function resolveEvaluate(spec: EvaluateSpec, violations: Violations): EvaluateSp
   return {
     ...spec,
     // Without a task there must be data.
-    data: data === undefined && tasks.length > 0 ? undefined : resolveSource(data, 'evaluate.data', violations),
+    data: data === undefined && tasks.length > 0 ? undefined : resolveSource(data, 'evaluate.data', false, violations),
     compute: resolveCompute(spec.compute, 'evaluate.compute', violations),
     hiddenStates: resolveHiddenStates(spec.hiddenStates, 'evaluate.hidden_states', violations),
   };
@@ -167,8 +178,18 @@ function resolveHiddenStates(given: HiddenStates, field: string, violations: Vio
   return hiddenStates;
 }
 
-function resolveSource(source: TokenSource | undefined, field: string, violations: Violations): TokenSource | undefined {
-  violations.require(source !== undefined && source.path !== '', `${field}.path`, 'must name a .txt, .raw, .jsonl or .safetensors file');
+function resolveSource(
+  given: TokenSource | undefined,
+  field: string,
+  mayBeUnnamed: boolean,
+  violations: Violations,
+): TokenSource | undefined {
+  const source = given ?? (mayBeUnnamed ? NO_SOURCE : undefined);
+  violations.require(
+    mayBeUnnamed || (source !== undefined && source.path !== ''),
+    `${field}.path`,
+    'must name a .txt, .raw, .jsonl or .safetensors file',
+  );
   if (source === undefined) return undefined;
   violations.require(source.samples <= MAXIMUM_SAMPLES, `${field}.samples`, `must be at most ${MAXIMUM_SAMPLES}, not ${source.samples}`);
   violations.require(

@@ -21,6 +21,11 @@ export class ConfigReader {
     return value ?? undefined;
   }
 
+  /** Whether a field is there, be it null. */
+  has(name: string): boolean {
+    return Object.hasOwn(this.fields, name);
+  }
+
   /** The fields of an object inside the config; none when it is not given. */
   section(name: string): ConfigReader {
     const value = this.get(name) ?? {};
@@ -30,11 +35,12 @@ export class ConfigReader {
 
   /** A whole number from 1 to `maximum`. */
   size(name: string, maximum: number, fallback?: number): number {
-    const value = this.get(name) ?? fallback;
-    if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > maximum) {
-      throw this.refuse(name, `a whole number from 1 to ${maximum}`);
-    }
-    return value;
+    return this.wholeNumber(name, 1, maximum, fallback);
+  }
+
+  /** A whole number from 0 to `maximum`. */
+  count(name: string, maximum: number, fallback?: number): number {
+    return this.wholeNumber(name, 0, maximum, fallback);
   }
 
   /** A finite number above 0. */
@@ -58,12 +64,15 @@ export class ConfigReader {
     }
   }
 
-  /** Refuses the model unless the field is absent or a list of nothing but the value. */
-  requireEach(name: string, accepted: string): void {
+  /** A list of so many words out of those accepted; undefined when it is not given. */
+  words<Word extends string>(name: string, count: number, accepted: readonly Word[]): readonly Word[] | undefined {
     const value = this.get(name);
-    if (value !== undefined && !(Array.isArray(value) && value.every((item) => item === accepted))) {
-      throw this.refuse(name, `a list of nothing but ${JSON.stringify(accepted)}`);
+    if (value === undefined) return undefined;
+    const isAccepted = (item: unknown): item is Word => accepted.some((word) => word === item);
+    if (!Array.isArray(value) || value.length !== count || !value.every(isAccepted)) {
+      throw this.refuse(name, `a list of ${count} words out of ${accepted.map((word) => JSON.stringify(word)).join(' and ')}`);
     }
+    return value;
   }
 
   /** Refuses the model if the field is given. */
@@ -75,5 +84,13 @@ export class ConfigReader {
     const value = this.get(name);
     const found = value === undefined ? 'it is missing' : `it is ${JSON.stringify(value)}`;
     return new SecateurError('UNSUPPORTED_MODEL', `config.json: ${this.path}${name} must be ${accepted}; ${found}.`);
+  }
+
+  private wholeNumber(name: string, minimum: number, maximum: number, fallback: number | undefined): number {
+    const value = this.get(name) ?? fallback;
+    if (typeof value !== 'number' || !Number.isInteger(value) || value < minimum || value > maximum) {
+      throw this.refuse(name, `a whole number from ${minimum} to ${maximum}`);
+    }
+    return value;
   }
 }

@@ -15,6 +15,8 @@ export interface PlannedShard {
   /** `embedding`, `block/<index>` or `head`. */
   readonly id: string;
   readonly tensors: readonly PlannedTensor[];
+  /** Of a block: keys that each query sees, its own the last; 0 for all. */
+  readonly attentionWindow: number;
 }
 
 /** A weight matrix that is pruned. */

@@ -5,7 +5,7 @@ import { countParameters } from '../../test/count-parameters.js';
 import { SecateurError } from '../errors.js';
 import type { ModelPlan } from './model-plan.js';
 import { parseArchitecture } from './parse-architecture.js';
-import { planModel, type StoredTensor } from './plan-model.js';
+import { planModel, plannedTensors, planShapes, type StoredTensor } from './plan-model.js';
 
 type Tensors = Map<string, StoredTensor>;
 
@@ -23,6 +23,20 @@ const QWEN2 = parseArchitecture({ model_type: 'qwen2', tie_word_embeddings: true
 const OPT = parseArchitecture({
   model_type: 'opt',
   hidden_size: 16,
+  ffn_dim: 64,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  vocab_size: 50,
+  max_position_embeddings: 64,
+});
+
+const QWEN3 = parseArchitecture({ model_type: 'qwen3', head_dim: 6, ...ROTARY_SIZES });
+const BIASED_LLAMA = parseArchitecture({ model_type: 'llama', attention_bias: true, mlp_bias: true, ...ROTARY_SIZES });
+const OPT_350M = parseArchitecture({
+  model_type: 'opt',
+  do_layer_norm_before: false,
+  hidden_size: 16,
+  word_embed_proj_dim: 12,
   ffn_dim: 64,
   num_hidden_layers: 2,
   num_attention_heads: 4,
@@ -89,10 +103,44 @@ function optTensors(prefix = 'model.decoder'): Tensors {
   return store(shapes);
 }
 
+function qwen3Tensors(): Tensors {
+  const tensors = llamaTensors();
+  for (const layer of [0, 1]) {
+    const shapes = { q_proj: [24, 16], k_proj: [12, 16], v_proj: [12, 16], o_proj: [16, 24], q_norm: [6], k_norm: [6] };
+    for (const [name, shape] of Object.entries(shapes)) {
+      tensors.set(`model.layers.${layer}.self_attn.${name}.weight`, { dataType: DataType.BF16, shape });
+    }
+  }
+  return tensors;
+}
+
+function biasedLlamaTensors(): Tensors {
+  const tensors = rotaryTensors({ biases: true }).set('lm_head.weight', { dataType: DataType.BF16, shape: [50, 16] });
+  for (const layer of [0, 1]) {
+    for (const [name, rows] of Object.entries({ 'self_attn.o_proj': 16, 'mlp.gate_proj': 40, 'mlp.up_proj': 40, 'mlp.down_proj': 16 })) {
+      tensors.set(`model.layers.${layer}.${name}.bias`, { dataType: DataType.BF16, shape: [rows] });
+    }
+  }
+  return tensors;
+}
+
+function opt350mTensors(): Tensors {
+  const tensors = optTensors();
+  for (const name of ['weight', 'bias']) without(tensors, `model.decoder.final_layer_norm.${name}`);
+  const shapes = { embed_tokens: [50, 12], project_in: [16, 12], project_out: [12, 16] };
+  for (const [name, shape] of Object.entries(shapes)) {
+    tensors.set(`model.decoder.${name}.weight`, { dataType: DataType.BF16, shape });
+  }
+  return tensors;
+}
+
 const FAMILIES: [string, Architecture, () => Tensors][] = [
   ['llama', LLAMA, llamaTensors],
   ['qwen2', QWEN2, qwen2Tensors],
   ['opt', OPT, optTensors],
+  ['qwen3', QWEN3, qwen3Tensors],
+  ['llama with biases', BIASED_LLAMA, biasedLlamaTensors],
+  ['opt-350m', OPT_350M, opt350mTensors],
 ];
 
 function errorOf(architecture: Architecture, tensors: Tensors): SecateurError {
@@ -121,6 +169,8 @@ describe('a whole checkpoint', () => {
     expect(plannedNames(plan)).toEqual(new Set(tensors.keys()));
     const stored = [...tensors.values()].reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
     expect(countParameters(architecture)).toBe(stored);
+    expect(planShapes(architecture, DataType.BF16)).toEqual(plan);
+    expect(new Set(plannedTensors(plan).map(({ name }) => name))).toEqual(new Set(tensors.keys()));
     expect(plan.blocks.map(({ index, shard }) => [index, shard.id])).toEqual([
       [0, 'block/0'],
       [1, 'block/1'],

@@ -4,24 +4,25 @@ import { SecateurError } from '../errors.js';
 /** Samples of a calibration group: the unit of distribution and of summation, whatever the number of nodes. */
 export const CALIBRATION_GROUP_SAMPLES = 8;
 
-/** Cuts token ids [samples, sequenceLength] into groups of 8 consecutive samples; the last may be shorter. */
+/** The groups of so many samples: 8 consecutive ones each; the last may be shorter. */
+export function groupSamples(samples: number): Pick<CalibrationGroup, 'index' | 'samples'>[] {
+  return Array.from({ length: Math.ceil(samples / CALIBRATION_GROUP_SAMPLES) }, (_, index) => ({
+    index,
+    samples: Math.min(CALIBRATION_GROUP_SAMPLES, samples - index * CALIBRATION_GROUP_SAMPLES),
+  }));
+}
+
+/** Cuts token ids [samples, sequenceLength] into their groups. */
 export function splitIntoGroups(tokenIds: Int32Array, samples: number, sequenceLength: number): CalibrationGroup[] {
   if (tokenIds.length !== samples * sequenceLength) {
     const expected = `${samples} samples of ${sequenceLength} tokens have ${samples * sequenceLength}`;
     throw new SecateurError('INVALID_DATA', `There are ${tokenIds.length} token ids; ${expected}.`);
   }
-  const groups: CalibrationGroup[] = [];
-  for (let first = 0; first < samples; first += CALIBRATION_GROUP_SAMPLES) {
-    const count = Math.min(CALIBRATION_GROUP_SAMPLES, samples - first);
-    const ids = tokenIds.subarray(first * sequenceLength, (first + count) * sequenceLength);
-    groups.push({
-      index: groups.length,
-      samples: count,
-      sequenceLength,
-      tokenIds: new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength),
-    });
-  }
-  return groups;
+  return groupSamples(samples).map((group) => {
+    const first = group.index * CALIBRATION_GROUP_SAMPLES;
+    const ids = tokenIds.subarray(first * sequenceLength, (first + group.samples) * sequenceLength);
+    return { ...group, sequenceLength, tokenIds: new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength) };
+  });
 }
 
 /**

@@ -37,6 +37,7 @@ const REPORT = PruneReport.fromPartial({
     compute: Compute.BF16,
     hiddenStates: HiddenStates.BF16,
     calibration: { path: '/data/text.txt', seed: 7 },
+    selection: { skip: ['q_proj'] },
   },
   samples: 16,
   sequenceLength: 256,
@@ -96,8 +97,13 @@ describe('secateur.json', () => {
         hiddenStates: 'bf16',
         calibration: '/data/text.txt',
         seed: 7,
+        only: [],
+        skip: ['q_proj'],
+        skipLayers: [],
+        targets: [],
       },
       calibration: { samples: 16, seqLen: 256, tokens: 4096, digest: '0123456789abcdef' },
+      skipped: [],
       projections: [
         {
           name: 'model.layers.0.self_attn.q_proj',

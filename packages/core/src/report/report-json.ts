@@ -32,6 +32,8 @@ export interface PruneReportJson {
   readonly config: Readonly<Record<string, unknown>>;
   readonly calibration: { readonly samples: number; readonly seqLen: number; readonly tokens: number; readonly digest: string };
   readonly projections: readonly ProjectionReportJson[];
+  /** Names of the projections that were left out. */
+  readonly skipped: readonly string[];
   readonly timings: {
     readonly seconds: Readonly<Record<string, number>>;
     readonly layerSeconds: readonly number[];
@@ -98,6 +100,10 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       calibration: config?.calibration?.path,
       seed: config?.calibration?.seed,
       ...(config?.evaluation === undefined ? {} : { evaluation: config.evaluation.path }),
+      only: config?.selection?.only ?? [],
+      skip: config?.selection?.skip ?? [],
+      skipLayers: config?.selection?.skipLayers ?? [],
+      targets: config?.selection?.targets ?? [],
     },
     calibration: {
       samples: report.samples,
@@ -106,6 +112,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       digest: report.calibrationDigest,
     },
     projections: report.projections.map(projectionToJson),
+    skipped: report.skipped,
     timings: { seconds: report.seconds, layerSeconds: report.layerSeconds, resumedLayers: report.resumedLayers },
     nodes: report.nodes.map(({ address, name, lost, plannedResidentBytes, peakResidentBytes }) => ({
       address,
@@ -120,11 +127,19 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
 
 /** What `secateur plan --json` prints. */
 export interface JobPlanJson {
+  readonly parameters: number;
   readonly weights: number;
   readonly samples: number;
   readonly seqLen: number;
   readonly groups: number;
-  readonly shards: readonly { readonly id: string; readonly bytes: number; readonly weights: number; readonly sparsity: number }[];
+  readonly shards: readonly {
+    readonly id: string;
+    readonly bytes: number;
+    readonly weights: number;
+    readonly sparsity: number;
+    /** `target` is 0 for those that are left out. */
+    readonly projections: readonly { readonly name: string; readonly rows: number; readonly columns: number; readonly target: number }[];
+  }[];
   readonly nodes: readonly {
     readonly address: string;
     readonly name: string;
@@ -143,10 +158,14 @@ export interface JobPlanJson {
     } | null;
   }[];
   readonly flops: Readonly<Record<string, number>>;
+  /** The folder has no weights: tensors are those that config.json asks for. */
+  readonly fromConfigAlone: boolean;
 }
 
-export function jobPlanToJson({ weights, samples, sequenceLength, groups, shards, nodes, flops }: JobPlan): JobPlanJson {
+export function jobPlanToJson(plan: JobPlan): JobPlanJson {
+  const { parameters, weights, samples, sequenceLength, groups, shards, nodes, flops, fromConfigAlone } = plan;
   return {
+    parameters,
     weights,
     samples,
     seqLen: sequenceLength,
@@ -154,6 +173,7 @@ export function jobPlanToJson({ weights, samples, sequenceLength, groups, shards
     shards,
     nodes: nodes.map(({ reason, memory, ...node }) => ({ ...node, reason: reason === '' ? null : reason, memory: memory ?? null })),
     flops,
+    fromConfigAlone,
   };
 }
 

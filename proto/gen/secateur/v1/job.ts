@@ -324,13 +324,36 @@ export interface TaskSource {
   limit: number;
 }
 
+/**
+ * Which projections are pruned, and how much of each. Patterns are regular expressions of RE2, searched for in the name of a projection
+ * in the checkpoint without `.weight`, such as `model.layers.0.self_attn.q_proj`. One that is found in no name is an error.
+ */
+export interface ProjectionSelection {
+  /** Only projections that one of these is found in; all when empty. */
+  only: string[];
+  /** None of those that one of these is found in. */
+  skip: string[];
+  /** None of these blocks, from 0. */
+  skipLayers: number[];
+  /** Sparsities other than the job's; of several that are found in a name the first counts. */
+  targets: ProjectionTarget[];
+}
+
+/** The sparsity of some projections. */
+export interface ProjectionTarget {
+  /** Which. */
+  pattern: string;
+  /** Share of the weights to drop, above 0 and below 1. */
+  sparsity: number;
+}
+
 /** Prunes a checkpoint. */
 export interface PruneSpec {
   /** Folder of the checkpoint. */
   model: string;
   /** Folder to write; must not exist. */
   output: string;
-  /** Share of the weights of all projections to drop, above 0 and below 1. */
+  /** Share of the weights of each projection to drop, above 0 and below 1. */
   sparsity: number;
   /** How rows are pruned. */
   options:
@@ -357,6 +380,8 @@ export interface PruneSpec {
    * name of the projection's tensor. Needed with the allocation `given`, and only with it; the sparsity is then theirs.
    */
   rowSparsities: string;
+  /** Which projections are pruned; all of them, with the same sparsity, when absent. */
+  selection: ProjectionSelection | undefined;
 }
 
 /** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
@@ -757,6 +782,228 @@ export const TaskSource: MessageFns<TaskSource> = {
   },
 };
 
+function createBaseProjectionSelection(): ProjectionSelection {
+  return { only: [], skip: [], skipLayers: [], targets: [] };
+}
+
+export const ProjectionSelection: MessageFns<ProjectionSelection> = {
+  encode(message: ProjectionSelection, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.only) {
+      writer.uint32(10).string(v!);
+    }
+    for (const v of message.skip) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.skipLayers.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.skipLayers) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    for (const v of message.targets) {
+      ProjectionTarget.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProjectionSelection {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProjectionSelection();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.only.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.skip.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.skipLayers.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.skipLayers.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.targets.push(ProjectionTarget.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ProjectionSelection {
+    return {
+      only: globalThis.Array.isArray(object?.only) ? object.only.map((e: any) => globalThis.String(e)) : [],
+      skip: globalThis.Array.isArray(object?.skip) ? object.skip.map((e: any) => globalThis.String(e)) : [],
+      skipLayers: globalThis.Array.isArray(object?.skipLayers)
+        ? object.skipLayers.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.skip_layers)
+        ? object.skip_layers.map((e: any) => globalThis.Number(e))
+        : [],
+      targets: globalThis.Array.isArray(object?.targets)
+        ? object.targets.map((e: any) => ProjectionTarget.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ProjectionSelection): unknown {
+    const obj: any = {};
+    if (message.only?.length) {
+      obj.only = message.only;
+    }
+    if (message.skip?.length) {
+      obj.skip = message.skip;
+    }
+    if (message.skipLayers?.length) {
+      obj.skipLayers = message.skipLayers.map((e) => Math.round(e));
+    }
+    if (message.targets?.length) {
+      obj.targets = message.targets.map((e) => ProjectionTarget.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ProjectionSelection>): ProjectionSelection {
+    return ProjectionSelection.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ProjectionSelection>): ProjectionSelection {
+    const message = createBaseProjectionSelection();
+    message.only = object.only?.map((e) => e) || [];
+    message.skip = object.skip?.map((e) => e) || [];
+    message.skipLayers = object.skipLayers?.map((e) => e) || [];
+    message.targets = object.targets?.map((e) => ProjectionTarget.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseProjectionTarget(): ProjectionTarget {
+  return { pattern: "", sparsity: 0 };
+}
+
+export const ProjectionTarget: MessageFns<ProjectionTarget> = {
+  encode(message: ProjectionTarget, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pattern !== "") {
+      writer.uint32(10).string(message.pattern);
+    }
+    if (message.sparsity !== 0) {
+      writer.uint32(17).double(message.sparsity);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProjectionTarget {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProjectionTarget();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.pattern = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.sparsity = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ProjectionTarget {
+    return {
+      pattern: isSet(object.pattern) ? globalThis.String(object.pattern) : "",
+      sparsity: isSet(object.sparsity) ? globalThis.Number(object.sparsity) : 0,
+    };
+  },
+
+  toJSON(message: ProjectionTarget): unknown {
+    const obj: any = {};
+    if (message.pattern !== "") {
+      obj.pattern = message.pattern;
+    }
+    if (message.sparsity !== 0) {
+      obj.sparsity = floatToJson(message.sparsity);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ProjectionTarget>): ProjectionTarget {
+    return ProjectionTarget.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ProjectionTarget>): ProjectionTarget {
+    const message = createBaseProjectionTarget();
+    message.pattern = object.pattern ?? "";
+    message.sparsity = object.sparsity ?? 0;
+    return message;
+  },
+};
+
 function createBasePruneSpec(): PruneSpec {
   return {
     model: "",
@@ -770,6 +1017,7 @@ function createBasePruneSpec(): PruneSpec {
     evaluation: undefined,
     hiddenStates: 0,
     rowSparsities: "",
+    selection: undefined,
   };
 }
 
@@ -807,6 +1055,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.rowSparsities !== "") {
       writer.uint32(98).string(message.rowSparsities);
+    }
+    if (message.selection !== undefined) {
+      ProjectionSelection.encode(message.selection, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -912,6 +1163,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.rowSparsities = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.selection = ProjectionSelection.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -949,6 +1208,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         : isSet(object.row_sparsities)
         ? globalThis.String(object.row_sparsities)
         : "",
+      selection: isSet(object.selection) ? ProjectionSelection.fromJSON(object.selection) : undefined,
     };
   },
 
@@ -987,6 +1247,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.rowSparsities !== "") {
       obj.rowSparsities = message.rowSparsities;
     }
+    if (message.selection !== undefined) {
+      obj.selection = ProjectionSelection.toJSON(message.selection);
+    }
     return obj;
   },
 
@@ -1012,6 +1275,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
       : undefined;
     message.hiddenStates = object.hiddenStates ?? 0;
     message.rowSparsities = object.rowSparsities ?? "";
+    message.selection = (object.selection !== undefined && object.selection !== null)
+      ? ProjectionSelection.fromPartial(object.selection)
+      : undefined;
     return message;
   },
 };

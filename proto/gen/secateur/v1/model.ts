@@ -77,10 +77,14 @@ export const ModelFamily = {
   UNSPECIFIED: 0,
   /** QWEN2 - Qwen2 and Qwen2.5. */
   QWEN2: 1,
-  /** LLAMA - LLaMA 2. */
+  /** LLAMA - LLaMA 2 and 3. */
   LLAMA: 2,
-  /** OPT - OPT with normalisation before each half of a block. */
+  /** OPT - OPT of every size. */
   OPT: 3,
+  /** MISTRAL - Mistral. */
+  MISTRAL: 4,
+  /** QWEN3 - Qwen3 without experts. */
+  QWEN3: 5,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -91,6 +95,8 @@ export namespace ModelFamily {
   export type QWEN2 = typeof ModelFamily.QWEN2;
   export type LLAMA = typeof ModelFamily.LLAMA;
   export type OPT = typeof ModelFamily.OPT;
+  export type MISTRAL = typeof ModelFamily.MISTRAL;
+  export type QWEN3 = typeof ModelFamily.QWEN3;
   export type UNRECOGNIZED = typeof ModelFamily.UNRECOGNIZED;
 }
 
@@ -108,6 +114,12 @@ export function modelFamilyFromJSON(object: any): ModelFamily {
     case 3:
     case "MODEL_FAMILY_OPT":
       return ModelFamily.OPT;
+    case 4:
+    case "MODEL_FAMILY_MISTRAL":
+      return ModelFamily.MISTRAL;
+    case 5:
+    case "MODEL_FAMILY_QWEN3":
+      return ModelFamily.QWEN3;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -125,6 +137,10 @@ export function modelFamilyToJSON(object: ModelFamily): string {
       return "MODEL_FAMILY_LLAMA";
     case ModelFamily.OPT:
       return "MODEL_FAMILY_OPT";
+    case ModelFamily.MISTRAL:
+      return "MODEL_FAMILY_MISTRAL";
+    case ModelFamily.QWEN3:
+      return "MODEL_FAMILY_QWEN3";
     case ModelFamily.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -230,6 +246,118 @@ export function positionEncodingToJSON(object: PositionEncoding): string {
     case PositionEncoding.LEARNED:
       return "POSITION_ENCODING_LEARNED";
     case PositionEncoding.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** How rotary frequencies are changed for positions beyond those they were made for. */
+export const RotaryScalingKind = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** LINEAR - All are divided by the factor. */
+  LINEAR: 1,
+  /** LLAMA3 - LLaMA 3: slow ones are divided by the factor, fast ones stay, and between them the share changes evenly. */
+  LLAMA3: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type RotaryScalingKind = typeof RotaryScalingKind[keyof typeof RotaryScalingKind];
+
+export namespace RotaryScalingKind {
+  export type UNSPECIFIED = typeof RotaryScalingKind.UNSPECIFIED;
+  export type LINEAR = typeof RotaryScalingKind.LINEAR;
+  export type LLAMA3 = typeof RotaryScalingKind.LLAMA3;
+  export type UNRECOGNIZED = typeof RotaryScalingKind.UNRECOGNIZED;
+}
+
+export function rotaryScalingKindFromJSON(object: any): RotaryScalingKind {
+  switch (object) {
+    case 0:
+    case "ROTARY_SCALING_KIND_UNSPECIFIED":
+      return RotaryScalingKind.UNSPECIFIED;
+    case 1:
+    case "ROTARY_SCALING_KIND_LINEAR":
+      return RotaryScalingKind.LINEAR;
+    case 2:
+    case "ROTARY_SCALING_KIND_LLAMA3":
+      return RotaryScalingKind.LLAMA3;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return RotaryScalingKind.UNRECOGNIZED;
+  }
+}
+
+export function rotaryScalingKindToJSON(object: RotaryScalingKind): string {
+  switch (object) {
+    case RotaryScalingKind.UNSPECIFIED:
+      return "ROTARY_SCALING_KIND_UNSPECIFIED";
+    case RotaryScalingKind.LINEAR:
+      return "ROTARY_SCALING_KIND_LINEAR";
+    case RotaryScalingKind.LLAMA3:
+      return "ROTARY_SCALING_KIND_LLAMA3";
+    case RotaryScalingKind.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** Which projections of the attention half have biases. */
+export const AttentionBiases = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** NONE - None. */
+  NONE: 1,
+  /** INPUTS - Query, key and value. */
+  INPUTS: 2,
+  /** ALL - Query, key, value and output. */
+  ALL: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type AttentionBiases = typeof AttentionBiases[keyof typeof AttentionBiases];
+
+export namespace AttentionBiases {
+  export type UNSPECIFIED = typeof AttentionBiases.UNSPECIFIED;
+  export type NONE = typeof AttentionBiases.NONE;
+  export type INPUTS = typeof AttentionBiases.INPUTS;
+  export type ALL = typeof AttentionBiases.ALL;
+  export type UNRECOGNIZED = typeof AttentionBiases.UNRECOGNIZED;
+}
+
+export function attentionBiasesFromJSON(object: any): AttentionBiases {
+  switch (object) {
+    case 0:
+    case "ATTENTION_BIASES_UNSPECIFIED":
+      return AttentionBiases.UNSPECIFIED;
+    case 1:
+    case "ATTENTION_BIASES_NONE":
+      return AttentionBiases.NONE;
+    case 2:
+    case "ATTENTION_BIASES_INPUTS":
+      return AttentionBiases.INPUTS;
+    case 3:
+    case "ATTENTION_BIASES_ALL":
+      return AttentionBiases.ALL;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return AttentionBiases.UNRECOGNIZED;
+  }
+}
+
+export function attentionBiasesToJSON(object: AttentionBiases): string {
+  switch (object) {
+    case AttentionBiases.UNSPECIFIED:
+      return "ATTENTION_BIASES_UNSPECIFIED";
+    case AttentionBiases.NONE:
+      return "ATTENTION_BIASES_NONE";
+    case AttentionBiases.INPUTS:
+      return "ATTENTION_BIASES_INPUTS";
+    case AttentionBiases.ALL:
+      return "ATTENTION_BIASES_ALL";
+    case AttentionBiases.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
   }
@@ -395,7 +523,7 @@ export function hiddenStatesToJSON(object: HiddenStates): string {
 export const TensorRole = {
   /** UNSPECIFIED - Not set. */
   UNSPECIFIED: 0,
-  /** TOKEN_EMBEDDING - Token embedding [vocabulary, hidden]. */
+  /** TOKEN_EMBEDDING - Token embedding [vocabulary, hidden], or [vocabulary, embedding_size] where that is set. */
   TOKEN_EMBEDDING: 1,
   /** POSITION_EMBEDDING - Learned positions [positions + offset, hidden]. */
   POSITION_EMBEDDING: 2,
@@ -437,8 +565,18 @@ export const TensorRole = {
   FINAL_NORM_WEIGHT: 20,
   /** FINAL_NORM_BIAS - Shift of the last normalisation [hidden]. */
   FINAL_NORM_BIAS: 21,
-  /** HEAD_WEIGHT - Output head [vocabulary, hidden]. */
+  /** HEAD_WEIGHT - Output head, shaped like the token embedding. */
   HEAD_WEIGHT: 22,
+  /** QUERY_NORM_WEIGHT - Scale of the normalisation of each query head [head_dimension]. */
+  QUERY_NORM_WEIGHT: 23,
+  /** KEY_NORM_WEIGHT - Scale of the normalisation of each key head [head_dimension]. */
+  KEY_NORM_WEIGHT: 24,
+  /** GATE_BIAS - Gate bias. */
+  GATE_BIAS: 25,
+  /** EMBEDDING_PROJECTION_WEIGHT - Projection of the token embedding (OPT: project_in) [hidden, embedding_size]. */
+  EMBEDDING_PROJECTION_WEIGHT: 26,
+  /** HEAD_PROJECTION_WEIGHT - Projection to the head (OPT: project_out) [embedding_size, hidden]. */
+  HEAD_PROJECTION_WEIGHT: 27,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -468,6 +606,11 @@ export namespace TensorRole {
   export type FINAL_NORM_WEIGHT = typeof TensorRole.FINAL_NORM_WEIGHT;
   export type FINAL_NORM_BIAS = typeof TensorRole.FINAL_NORM_BIAS;
   export type HEAD_WEIGHT = typeof TensorRole.HEAD_WEIGHT;
+  export type QUERY_NORM_WEIGHT = typeof TensorRole.QUERY_NORM_WEIGHT;
+  export type KEY_NORM_WEIGHT = typeof TensorRole.KEY_NORM_WEIGHT;
+  export type GATE_BIAS = typeof TensorRole.GATE_BIAS;
+  export type EMBEDDING_PROJECTION_WEIGHT = typeof TensorRole.EMBEDDING_PROJECTION_WEIGHT;
+  export type HEAD_PROJECTION_WEIGHT = typeof TensorRole.HEAD_PROJECTION_WEIGHT;
   export type UNRECOGNIZED = typeof TensorRole.UNRECOGNIZED;
 }
 
@@ -542,6 +685,21 @@ export function tensorRoleFromJSON(object: any): TensorRole {
     case 22:
     case "TENSOR_ROLE_HEAD_WEIGHT":
       return TensorRole.HEAD_WEIGHT;
+    case 23:
+    case "TENSOR_ROLE_QUERY_NORM_WEIGHT":
+      return TensorRole.QUERY_NORM_WEIGHT;
+    case 24:
+    case "TENSOR_ROLE_KEY_NORM_WEIGHT":
+      return TensorRole.KEY_NORM_WEIGHT;
+    case 25:
+    case "TENSOR_ROLE_GATE_BIAS":
+      return TensorRole.GATE_BIAS;
+    case 26:
+    case "TENSOR_ROLE_EMBEDDING_PROJECTION_WEIGHT":
+      return TensorRole.EMBEDDING_PROJECTION_WEIGHT;
+    case 27:
+    case "TENSOR_ROLE_HEAD_PROJECTION_WEIGHT":
+      return TensorRole.HEAD_PROJECTION_WEIGHT;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -597,13 +755,40 @@ export function tensorRoleToJSON(object: TensorRole): string {
       return "TENSOR_ROLE_FINAL_NORM_BIAS";
     case TensorRole.HEAD_WEIGHT:
       return "TENSOR_ROLE_HEAD_WEIGHT";
+    case TensorRole.QUERY_NORM_WEIGHT:
+      return "TENSOR_ROLE_QUERY_NORM_WEIGHT";
+    case TensorRole.KEY_NORM_WEIGHT:
+      return "TENSOR_ROLE_KEY_NORM_WEIGHT";
+    case TensorRole.GATE_BIAS:
+      return "TENSOR_ROLE_GATE_BIAS";
+    case TensorRole.EMBEDDING_PROJECTION_WEIGHT:
+      return "TENSOR_ROLE_EMBEDDING_PROJECTION_WEIGHT";
+    case TensorRole.HEAD_PROJECTION_WEIGHT:
+      return "TENSOR_ROLE_HEAD_PROJECTION_WEIGHT";
     case TensorRole.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
   }
 }
 
-/** Everything that decides what a model computes, apart from its tensors. Whether a projection has a bias is told by its tensors. */
+/** Scaling of rotary frequencies. */
+export interface RotaryScaling {
+  /** Which frequencies change. */
+  kind: RotaryScalingKind;
+  /** What slow ones are divided by. */
+  factor: number;
+  /** LLaMA 3: slow are those with fewer turns in `original_positions`. */
+  lowFrequencyFactor: number;
+  /** LLaMA 3: fast are those with more turns in `original_positions`. */
+  highFrequencyFactor: number;
+  /** LLaMA 3: positions that the frequencies were made for. */
+  originalPositions: number;
+}
+
+/**
+ * Everything that decides what a model computes, apart from its tensors. Nodes learn of biases and of normalised heads by the tensors of a
+ * shard, and of a block's window by its descriptor.
+ */
 export interface Architecture {
   /** The family, for people and reports; the fields below decide. */
   family: ModelFamily;
@@ -637,6 +822,26 @@ export interface Architecture {
   feedForward: FeedForward;
   /** True when the output head is the token embedding. */
   tiedEmbeddings: boolean;
+  /** True when each half of a block is normalised after its residual is added (OPT 350m), false when before it begins. */
+  postNormalization: boolean;
+  /** True when the head begins with a normalisation. */
+  finalNormalization: boolean;
+  /** Width of the token embedding where projections lead from it to the hidden states and from them to the head (OPT 350m); 0 where none do. */
+  embeddingSize: number;
+  /** Absent when rotary frequencies are used as they are. */
+  rotaryScaling:
+    | RotaryScaling
+    | undefined;
+  /** Keys that a query sees in `sliding_layers`, its own the last; 0 when those are empty. */
+  slidingWindow: number;
+  /** Blocks, from 0, whose queries see only the last `sliding_window` keys; all others see all. */
+  slidingLayers: number[];
+  /** True when each head of queries and keys is normalised by its root mean square before positions enter (Qwen3). */
+  queryKeyNormalization: boolean;
+  /** Biases of the attention half. */
+  attentionBiases: AttentionBiases;
+  /** True when the projections of the feed-forward half have biases. */
+  feedForwardBiases: boolean;
 }
 
 /** One tensor and where its bytes can be pulled from. */
@@ -663,7 +868,154 @@ export interface ShardDescriptor {
   id: string;
   /** The tensors of the shard. */
   tensors: TensorDescriptor[];
+  /** Of a block: keys that each query sees, its own the last; 0 for all. */
+  attentionWindow: number;
 }
+
+function createBaseRotaryScaling(): RotaryScaling {
+  return { kind: 0, factor: 0, lowFrequencyFactor: 0, highFrequencyFactor: 0, originalPositions: 0 };
+}
+
+export const RotaryScaling: MessageFns<RotaryScaling> = {
+  encode(message: RotaryScaling, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== 0) {
+      writer.uint32(8).int32(message.kind);
+    }
+    if (message.factor !== 0) {
+      writer.uint32(17).double(message.factor);
+    }
+    if (message.lowFrequencyFactor !== 0) {
+      writer.uint32(25).double(message.lowFrequencyFactor);
+    }
+    if (message.highFrequencyFactor !== 0) {
+      writer.uint32(33).double(message.highFrequencyFactor);
+    }
+    if (message.originalPositions !== 0) {
+      writer.uint32(40).uint32(message.originalPositions);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RotaryScaling {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRotaryScaling();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.kind = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.factor = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.lowFrequencyFactor = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.highFrequencyFactor = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.originalPositions = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RotaryScaling {
+    return {
+      kind: isSet(object.kind) ? rotaryScalingKindFromJSON(object.kind) : 0,
+      factor: isSet(object.factor) ? globalThis.Number(object.factor) : 0,
+      lowFrequencyFactor: isSet(object.lowFrequencyFactor)
+        ? globalThis.Number(object.lowFrequencyFactor)
+        : isSet(object.low_frequency_factor)
+        ? globalThis.Number(object.low_frequency_factor)
+        : 0,
+      highFrequencyFactor: isSet(object.highFrequencyFactor)
+        ? globalThis.Number(object.highFrequencyFactor)
+        : isSet(object.high_frequency_factor)
+        ? globalThis.Number(object.high_frequency_factor)
+        : 0,
+      originalPositions: isSet(object.originalPositions)
+        ? globalThis.Number(object.originalPositions)
+        : isSet(object.original_positions)
+        ? globalThis.Number(object.original_positions)
+        : 0,
+    };
+  },
+
+  toJSON(message: RotaryScaling): unknown {
+    const obj: any = {};
+    if (message.kind !== 0) {
+      obj.kind = rotaryScalingKindToJSON(message.kind);
+    }
+    if (message.factor !== 0) {
+      obj.factor = floatToJson(message.factor);
+    }
+    if (message.lowFrequencyFactor !== 0) {
+      obj.lowFrequencyFactor = floatToJson(message.lowFrequencyFactor);
+    }
+    if (message.highFrequencyFactor !== 0) {
+      obj.highFrequencyFactor = floatToJson(message.highFrequencyFactor);
+    }
+    if (message.originalPositions !== 0) {
+      obj.originalPositions = Math.round(message.originalPositions);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RotaryScaling>): RotaryScaling {
+    return RotaryScaling.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RotaryScaling>): RotaryScaling {
+    const message = createBaseRotaryScaling();
+    message.kind = object.kind ?? 0;
+    message.factor = object.factor ?? 0;
+    message.lowFrequencyFactor = object.lowFrequencyFactor ?? 0;
+    message.highFrequencyFactor = object.highFrequencyFactor ?? 0;
+    message.originalPositions = object.originalPositions ?? 0;
+    return message;
+  },
+};
 
 function createBaseArchitecture(): Architecture {
   return {
@@ -683,6 +1035,15 @@ function createBaseArchitecture(): Architecture {
     learnedPositionOffset: 0,
     feedForward: 0,
     tiedEmbeddings: false,
+    postNormalization: false,
+    finalNormalization: false,
+    embeddingSize: 0,
+    rotaryScaling: undefined,
+    slidingWindow: 0,
+    slidingLayers: [],
+    queryKeyNormalization: false,
+    attentionBiases: 0,
+    feedForwardBiases: false,
   };
 }
 
@@ -735,6 +1096,37 @@ export const Architecture: MessageFns<Architecture> = {
     }
     if (message.tiedEmbeddings !== false) {
       writer.uint32(128).bool(message.tiedEmbeddings);
+    }
+    if (message.postNormalization !== false) {
+      writer.uint32(136).bool(message.postNormalization);
+    }
+    if (message.finalNormalization !== false) {
+      writer.uint32(144).bool(message.finalNormalization);
+    }
+    if (message.embeddingSize !== 0) {
+      writer.uint32(152).uint32(message.embeddingSize);
+    }
+    if (message.rotaryScaling !== undefined) {
+      RotaryScaling.encode(message.rotaryScaling, writer.uint32(162).fork()).join();
+    }
+    if (message.slidingWindow !== 0) {
+      writer.uint32(168).uint32(message.slidingWindow);
+    }
+    if (message.slidingLayers.length !== 0) {
+      writer.uint32(178).fork();
+      for (const v of message.slidingLayers) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.queryKeyNormalization !== false) {
+      writer.uint32(184).bool(message.queryKeyNormalization);
+    }
+    if (message.attentionBiases !== 0) {
+      writer.uint32(192).int32(message.attentionBiases);
+    }
+    if (message.feedForwardBiases !== false) {
+      writer.uint32(200).bool(message.feedForwardBiases);
     }
     return writer;
   },
@@ -880,6 +1272,88 @@ export const Architecture: MessageFns<Architecture> = {
             message.tiedEmbeddings = reader.bool();
             continue;
           }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.postNormalization = reader.bool();
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.finalNormalization = reader.bool();
+            continue;
+          }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.embeddingSize = reader.uint32();
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.rotaryScaling = RotaryScaling.decode(reader, reader.uint32());
+            continue;
+          }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.slidingWindow = reader.uint32();
+            continue;
+          }
+          case 22: {
+            if (tag === 176) {
+              message.slidingLayers.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 178) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.slidingLayers.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 23: {
+            if (tag !== 184) {
+              break;
+            }
+
+            message.queryKeyNormalization = reader.bool();
+            continue;
+          }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.attentionBiases = reader.int32() as any;
+            continue;
+          }
+          case 25: {
+            if (tag !== 200) {
+              break;
+            }
+
+            message.feedForwardBiases = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -962,6 +1436,51 @@ export const Architecture: MessageFns<Architecture> = {
         : isSet(object.tied_embeddings)
         ? globalThis.Boolean(object.tied_embeddings)
         : false,
+      postNormalization: isSet(object.postNormalization)
+        ? globalThis.Boolean(object.postNormalization)
+        : isSet(object.post_normalization)
+        ? globalThis.Boolean(object.post_normalization)
+        : false,
+      finalNormalization: isSet(object.finalNormalization)
+        ? globalThis.Boolean(object.finalNormalization)
+        : isSet(object.final_normalization)
+        ? globalThis.Boolean(object.final_normalization)
+        : false,
+      embeddingSize: isSet(object.embeddingSize)
+        ? globalThis.Number(object.embeddingSize)
+        : isSet(object.embedding_size)
+        ? globalThis.Number(object.embedding_size)
+        : 0,
+      rotaryScaling: isSet(object.rotaryScaling)
+        ? RotaryScaling.fromJSON(object.rotaryScaling)
+        : isSet(object.rotary_scaling)
+        ? RotaryScaling.fromJSON(object.rotary_scaling)
+        : undefined,
+      slidingWindow: isSet(object.slidingWindow)
+        ? globalThis.Number(object.slidingWindow)
+        : isSet(object.sliding_window)
+        ? globalThis.Number(object.sliding_window)
+        : 0,
+      slidingLayers: globalThis.Array.isArray(object?.slidingLayers)
+        ? object.slidingLayers.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.sliding_layers)
+        ? object.sliding_layers.map((e: any) => globalThis.Number(e))
+        : [],
+      queryKeyNormalization: isSet(object.queryKeyNormalization)
+        ? globalThis.Boolean(object.queryKeyNormalization)
+        : isSet(object.query_key_normalization)
+        ? globalThis.Boolean(object.query_key_normalization)
+        : false,
+      attentionBiases: isSet(object.attentionBiases)
+        ? attentionBiasesFromJSON(object.attentionBiases)
+        : isSet(object.attention_biases)
+        ? attentionBiasesFromJSON(object.attention_biases)
+        : 0,
+      feedForwardBiases: isSet(object.feedForwardBiases)
+        ? globalThis.Boolean(object.feedForwardBiases)
+        : isSet(object.feed_forward_biases)
+        ? globalThis.Boolean(object.feed_forward_biases)
+        : false,
     };
   },
 
@@ -1015,6 +1534,33 @@ export const Architecture: MessageFns<Architecture> = {
     if (message.tiedEmbeddings !== false) {
       obj.tiedEmbeddings = message.tiedEmbeddings;
     }
+    if (message.postNormalization !== false) {
+      obj.postNormalization = message.postNormalization;
+    }
+    if (message.finalNormalization !== false) {
+      obj.finalNormalization = message.finalNormalization;
+    }
+    if (message.embeddingSize !== 0) {
+      obj.embeddingSize = Math.round(message.embeddingSize);
+    }
+    if (message.rotaryScaling !== undefined) {
+      obj.rotaryScaling = RotaryScaling.toJSON(message.rotaryScaling);
+    }
+    if (message.slidingWindow !== 0) {
+      obj.slidingWindow = Math.round(message.slidingWindow);
+    }
+    if (message.slidingLayers?.length) {
+      obj.slidingLayers = message.slidingLayers.map((e) => Math.round(e));
+    }
+    if (message.queryKeyNormalization !== false) {
+      obj.queryKeyNormalization = message.queryKeyNormalization;
+    }
+    if (message.attentionBiases !== 0) {
+      obj.attentionBiases = attentionBiasesToJSON(message.attentionBiases);
+    }
+    if (message.feedForwardBiases !== false) {
+      obj.feedForwardBiases = message.feedForwardBiases;
+    }
     return obj;
   },
 
@@ -1039,6 +1585,17 @@ export const Architecture: MessageFns<Architecture> = {
     message.learnedPositionOffset = object.learnedPositionOffset ?? 0;
     message.feedForward = object.feedForward ?? 0;
     message.tiedEmbeddings = object.tiedEmbeddings ?? false;
+    message.postNormalization = object.postNormalization ?? false;
+    message.finalNormalization = object.finalNormalization ?? false;
+    message.embeddingSize = object.embeddingSize ?? 0;
+    message.rotaryScaling = (object.rotaryScaling !== undefined && object.rotaryScaling !== null)
+      ? RotaryScaling.fromPartial(object.rotaryScaling)
+      : undefined;
+    message.slidingWindow = object.slidingWindow ?? 0;
+    message.slidingLayers = object.slidingLayers?.map((e) => e) || [];
+    message.queryKeyNormalization = object.queryKeyNormalization ?? false;
+    message.attentionBiases = object.attentionBiases ?? 0;
+    message.feedForwardBiases = object.feedForwardBiases ?? false;
     return message;
   },
 };
@@ -1227,7 +1784,7 @@ export const TensorDescriptor: MessageFns<TensorDescriptor> = {
 };
 
 function createBaseShardDescriptor(): ShardDescriptor {
-  return { id: "", tensors: [] };
+  return { id: "", tensors: [], attentionWindow: 0 };
 }
 
 export const ShardDescriptor: MessageFns<ShardDescriptor> = {
@@ -1237,6 +1794,9 @@ export const ShardDescriptor: MessageFns<ShardDescriptor> = {
     }
     for (const v of message.tensors) {
       TensorDescriptor.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.attentionWindow !== 0) {
+      writer.uint32(24).uint32(message.attentionWindow);
     }
     return writer;
   },
@@ -1270,6 +1830,14 @@ export const ShardDescriptor: MessageFns<ShardDescriptor> = {
             message.tensors.push(TensorDescriptor.decode(reader, reader.uint32()));
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.attentionWindow = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1288,6 +1856,11 @@ export const ShardDescriptor: MessageFns<ShardDescriptor> = {
       tensors: globalThis.Array.isArray(object?.tensors)
         ? object.tensors.map((e: any) => TensorDescriptor.fromJSON(e))
         : [],
+      attentionWindow: isSet(object.attentionWindow)
+        ? globalThis.Number(object.attentionWindow)
+        : isSet(object.attention_window)
+        ? globalThis.Number(object.attention_window)
+        : 0,
     };
   },
 
@@ -1299,6 +1872,9 @@ export const ShardDescriptor: MessageFns<ShardDescriptor> = {
     if (message.tensors?.length) {
       obj.tensors = message.tensors.map((e) => TensorDescriptor.toJSON(e));
     }
+    if (message.attentionWindow !== 0) {
+      obj.attentionWindow = Math.round(message.attentionWindow);
+    }
     return obj;
   },
 
@@ -1309,6 +1885,7 @@ export const ShardDescriptor: MessageFns<ShardDescriptor> = {
     const message = createBaseShardDescriptor();
     message.id = object.id ?? "";
     message.tensors = object.tensors?.map((e) => TensorDescriptor.fromPartial(e)) || [];
+    message.attentionWindow = object.attentionWindow ?? 0;
     return message;
   },
 };

@@ -37,12 +37,12 @@ export interface Workload {
   allocationSamples: number;
   /** How rows get their sparsity. */
   allocation: Allocation;
-  /** Share of the weights that are dropped. */
-  sparsity: number;
   /** Tokens of those groups together where they differ in length; 0 where all are as large as the largest. */
   tokens: number;
   /** How weights will be ranked; not set where nothing is allocated. */
   score: Score;
+  /** Shares of the weights that projections drop, each once. */
+  sparsities: number[];
 }
 
 /** A part of a memory plan. */
@@ -89,6 +89,10 @@ export interface JobPlan {
   nodes: NodePlan[];
   /** Floating-point operations of the dense products per step: `collect`, `allocate`, `propagate`, `measure`, `evaluate`. */
   flops: { [key: string]: number };
+  /** Parameters of the model; a head that is the token embedding counts once. */
+  parameters: number;
+  /** True when the folder has no weights: tensors are those that config.json asks for. */
+  fromConfigAlone: boolean;
 }
 
 export interface JobPlan_FlopsEntry {
@@ -106,6 +110,20 @@ export interface ShardPlan {
   weights: number;
   /** Share of those weights to drop. */
   sparsity: number;
+  /** Its projections in network order. */
+  projections: ProjectionPlan[];
+}
+
+/** What a job does to one projection. */
+export interface ProjectionPlan {
+  /** Name in the checkpoint without `.weight`. */
+  name: string;
+  /** Rows of the weight. */
+  rows: number;
+  /** Columns of the weight. */
+  columns: number;
+  /** Share of the weights to drop; 0 for those that are left out. */
+  target: number;
 }
 
 /** What a node does in a job. */
@@ -136,9 +154,9 @@ function createBaseWorkload(): Workload {
     sequenceLength: 0,
     allocationSamples: 0,
     allocation: 0,
-    sparsity: 0,
     tokens: 0,
     score: 0,
+    sparsities: [],
   };
 }
 
@@ -168,14 +186,18 @@ export const Workload: MessageFns<Workload> = {
     if (message.allocation !== 0) {
       writer.uint32(64).int32(message.allocation);
     }
-    if (message.sparsity !== 0) {
-      writer.uint32(73).double(message.sparsity);
-    }
     if (message.tokens !== 0) {
       writer.uint32(80).uint64(message.tokens);
     }
     if (message.score !== 0) {
       writer.uint32(104).int32(message.score);
+    }
+    if (message.sparsities.length !== 0) {
+      writer.uint32(90).fork();
+      for (const v of message.sparsities) {
+        writer.double(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -257,14 +279,6 @@ export const Workload: MessageFns<Workload> = {
             message.allocation = reader.int32() as any;
             continue;
           }
-          case 9: {
-            if (tag !== 73) {
-              break;
-            }
-
-            message.sparsity = reader.double();
-            continue;
-          }
           case 10: {
             if (tag !== 80) {
               break;
@@ -280,6 +294,24 @@ export const Workload: MessageFns<Workload> = {
 
             message.score = reader.int32() as any;
             continue;
+          }
+          case 11: {
+            if (tag === 89) {
+              message.sparsities.push(reader.double());
+
+              continue;
+            }
+
+            if (tag === 90) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.sparsities.push(reader.double());
+              }
+
+              continue;
+            }
+
+            break;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {
@@ -315,9 +347,11 @@ export const Workload: MessageFns<Workload> = {
         ? globalThis.Number(object.allocation_samples)
         : 0,
       allocation: isSet(object.allocation) ? allocationFromJSON(object.allocation) : 0,
-      sparsity: isSet(object.sparsity) ? globalThis.Number(object.sparsity) : 0,
       tokens: isSet(object.tokens) ? globalThis.Number(object.tokens) : 0,
       score: isSet(object.score) ? scoreFromJSON(object.score) : 0,
+      sparsities: globalThis.Array.isArray(object?.sparsities)
+        ? object.sparsities.map((e: any) => globalThis.Number(e))
+        : [],
     };
   },
 
@@ -347,14 +381,14 @@ export const Workload: MessageFns<Workload> = {
     if (message.allocation !== 0) {
       obj.allocation = allocationToJSON(message.allocation);
     }
-    if (message.sparsity !== 0) {
-      obj.sparsity = floatToJson(message.sparsity);
-    }
     if (message.tokens !== 0) {
       obj.tokens = Math.round(message.tokens);
     }
     if (message.score !== 0) {
       obj.score = scoreToJSON(message.score);
+    }
+    if (message.sparsities?.length) {
+      obj.sparsities = message.sparsities.map((e) => floatToJson(e));
     }
     return obj;
   },
@@ -378,9 +412,9 @@ export const Workload: MessageFns<Workload> = {
     message.sequenceLength = object.sequenceLength ?? 0;
     message.allocationSamples = object.allocationSamples ?? 0;
     message.allocation = object.allocation ?? 0;
-    message.sparsity = object.sparsity ?? 0;
     message.tokens = object.tokens ?? 0;
     message.score = object.score ?? 0;
+    message.sparsities = object.sparsities?.map((e) => e) || [];
     return message;
   },
 };
@@ -641,6 +675,8 @@ function createBaseJobPlan(): JobPlan {
     shards: [],
     nodes: [],
     flops: {},
+    parameters: 0,
+    fromConfigAlone: false,
   };
 }
 
@@ -670,6 +706,12 @@ export const JobPlan: MessageFns<JobPlan> = {
     globalThis.Object.entries(message.flops).forEach(([key, value]: [string, number]) => {
       JobPlan_FlopsEntry.encode({ key: key as any, value }, writer.uint32(66).fork()).join();
     });
+    if (message.parameters !== 0) {
+      writer.uint32(72).uint64(message.parameters);
+    }
+    if (message.fromConfigAlone !== false) {
+      writer.uint32(80).bool(message.fromConfigAlone);
+    }
     return writer;
   },
 
@@ -753,6 +795,22 @@ export const JobPlan: MessageFns<JobPlan> = {
             }
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.parameters = longToNumber(reader.uint64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.fromConfigAlone = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -792,6 +850,12 @@ export const JobPlan: MessageFns<JobPlan> = {
           {},
         )
         : {},
+      parameters: isSet(object.parameters) ? globalThis.Number(object.parameters) : 0,
+      fromConfigAlone: isSet(object.fromConfigAlone)
+        ? globalThis.Boolean(object.fromConfigAlone)
+        : isSet(object.from_config_alone)
+        ? globalThis.Boolean(object.from_config_alone)
+        : false,
     };
   },
 
@@ -827,6 +891,12 @@ export const JobPlan: MessageFns<JobPlan> = {
         });
       }
     }
+    if (message.parameters !== 0) {
+      obj.parameters = Math.round(message.parameters);
+    }
+    if (message.fromConfigAlone !== false) {
+      obj.fromConfigAlone = message.fromConfigAlone;
+    }
     return obj;
   },
 
@@ -853,6 +923,8 @@ export const JobPlan: MessageFns<JobPlan> = {
       },
       {},
     );
+    message.parameters = object.parameters ?? 0;
+    message.fromConfigAlone = object.fromConfigAlone ?? false;
     return message;
   },
 };
@@ -943,7 +1015,7 @@ export const JobPlan_FlopsEntry: MessageFns<JobPlan_FlopsEntry> = {
 };
 
 function createBaseShardPlan(): ShardPlan {
-  return { id: "", bytes: 0, weights: 0, sparsity: 0 };
+  return { id: "", bytes: 0, weights: 0, sparsity: 0, projections: [] };
 }
 
 export const ShardPlan: MessageFns<ShardPlan> = {
@@ -959,6 +1031,9 @@ export const ShardPlan: MessageFns<ShardPlan> = {
     }
     if (message.sparsity !== 0) {
       writer.uint32(33).double(message.sparsity);
+    }
+    for (const v of message.projections) {
+      ProjectionPlan.encode(v!, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -1008,6 +1083,14 @@ export const ShardPlan: MessageFns<ShardPlan> = {
             message.sparsity = reader.double();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.projections.push(ProjectionPlan.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1026,6 +1109,9 @@ export const ShardPlan: MessageFns<ShardPlan> = {
       bytes: isSet(object.bytes) ? globalThis.Number(object.bytes) : 0,
       weights: isSet(object.weights) ? globalThis.Number(object.weights) : 0,
       sparsity: isSet(object.sparsity) ? globalThis.Number(object.sparsity) : 0,
+      projections: globalThis.Array.isArray(object?.projections)
+        ? object.projections.map((e: any) => ProjectionPlan.fromJSON(e))
+        : [],
     };
   },
 
@@ -1043,6 +1129,9 @@ export const ShardPlan: MessageFns<ShardPlan> = {
     if (message.sparsity !== 0) {
       obj.sparsity = floatToJson(message.sparsity);
     }
+    if (message.projections?.length) {
+      obj.projections = message.projections.map((e) => ProjectionPlan.toJSON(e));
+    }
     return obj;
   },
 
@@ -1055,6 +1144,124 @@ export const ShardPlan: MessageFns<ShardPlan> = {
     message.bytes = object.bytes ?? 0;
     message.weights = object.weights ?? 0;
     message.sparsity = object.sparsity ?? 0;
+    message.projections = object.projections?.map((e) => ProjectionPlan.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseProjectionPlan(): ProjectionPlan {
+  return { name: "", rows: 0, columns: 0, target: 0 };
+}
+
+export const ProjectionPlan: MessageFns<ProjectionPlan> = {
+  encode(message: ProjectionPlan, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.rows !== 0) {
+      writer.uint32(16).uint32(message.rows);
+    }
+    if (message.columns !== 0) {
+      writer.uint32(24).uint32(message.columns);
+    }
+    if (message.target !== 0) {
+      writer.uint32(33).double(message.target);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProjectionPlan {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProjectionPlan();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.rows = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.columns = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.target = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ProjectionPlan {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      rows: isSet(object.rows) ? globalThis.Number(object.rows) : 0,
+      columns: isSet(object.columns) ? globalThis.Number(object.columns) : 0,
+      target: isSet(object.target) ? globalThis.Number(object.target) : 0,
+    };
+  },
+
+  toJSON(message: ProjectionPlan): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.rows !== 0) {
+      obj.rows = Math.round(message.rows);
+    }
+    if (message.columns !== 0) {
+      obj.columns = Math.round(message.columns);
+    }
+    if (message.target !== 0) {
+      obj.target = floatToJson(message.target);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ProjectionPlan>): ProjectionPlan {
+    return ProjectionPlan.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ProjectionPlan>): ProjectionPlan {
+    const message = createBaseProjectionPlan();
+    message.name = object.name ?? "";
+    message.rows = object.rows ?? 0;
+    message.columns = object.columns ?? 0;
+    message.target = object.target ?? 0;
     return message;
   },
 };

@@ -119,7 +119,7 @@ export interface PruneReport {
   model: string;
   /** Folder that was written. */
   output: string;
-  /** Share of weights to drop. */
+  /** Share of weights to drop, over all projections; those left out count as whole. */
   targetSparsity: number;
   /** Share of weights dropped, over all projections. */
   actualSparsity: number;
@@ -133,7 +133,7 @@ export interface PruneReport {
   sequenceLength: number;
   /** Digest of the calibration ids, 16 hex digits. */
   calibrationDigest: string;
-  /** All projections in network order. */
+  /** The pruned projections in network order. */
   projections: ProjectionReport[];
   /** Seconds per step, summed over the layers, and `total`. */
   seconds: { [key: string]: number };
@@ -144,7 +144,11 @@ export interface PruneReport {
   /** Layers taken over from an earlier attempt. */
   resumedLayers: number;
   /** Absent when it was not measured. */
-  perplexity: PerplexityChange | undefined;
+  perplexity:
+    | PerplexityChange
+    | undefined;
+  /** Names of the projections that were left out, whose bytes are those of the input. */
+  skipped: string[];
 }
 
 export interface PruneReport_SecondsEntry {
@@ -1358,6 +1362,7 @@ function createBasePruneReport(): PruneReport {
     layerSeconds: [],
     resumedLayers: 0,
     perplexity: undefined,
+    skipped: [],
   };
 }
 
@@ -1408,6 +1413,9 @@ export const PruneReport: MessageFns<PruneReport> = {
     }
     if (message.perplexity !== undefined) {
       PerplexityChange.encode(message.perplexity, writer.uint32(114).fork()).join();
+    }
+    for (const v of message.skipped) {
+      writer.uint32(122).string(v!);
     }
     return writer;
   },
@@ -1550,6 +1558,14 @@ export const PruneReport: MessageFns<PruneReport> = {
             message.perplexity = PerplexityChange.decode(reader, reader.uint32());
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.skipped.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1619,6 +1635,9 @@ export const PruneReport: MessageFns<PruneReport> = {
         ? globalThis.Number(object.resumed_layers)
         : 0,
       perplexity: isSet(object.perplexity) ? PerplexityChange.fromJSON(object.perplexity) : undefined,
+      skipped: globalThis.Array.isArray(object?.skipped)
+        ? object.skipped.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -1672,6 +1691,9 @@ export const PruneReport: MessageFns<PruneReport> = {
     if (message.perplexity !== undefined) {
       obj.perplexity = PerplexityChange.toJSON(message.perplexity);
     }
+    if (message.skipped?.length) {
+      obj.skipped = message.skipped;
+    }
     return obj;
   },
 
@@ -1706,6 +1728,7 @@ export const PruneReport: MessageFns<PruneReport> = {
     message.perplexity = (object.perplexity !== undefined && object.perplexity !== null)
       ? PerplexityChange.fromPartial(object.perplexity)
       : undefined;
+    message.skipped = object.skipped?.map((e) => e) || [];
     return message;
   },
 };

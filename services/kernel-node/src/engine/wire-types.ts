@@ -4,6 +4,7 @@ import type {
   HiddenStates as EngineHiddenStates,
   EngineArchitecture,
   EngineDescription,
+  EngineRotaryScaling,
   EngineTensorLayout,
   EngineWorkload,
   InputSite,
@@ -24,8 +25,10 @@ import {
   HiddenStates,
   Normalization,
   PositionEncoding,
+  RotaryScalingKind,
   TensorRole as WireRole,
   type Architecture,
+  type RotaryScaling,
   type ShardDescriptor,
   type TensorDescriptor,
 } from '@secateur/proto/model';
@@ -56,6 +59,11 @@ const POSITION_ENCODINGS = new Map<number, EngineArchitecture['positionEncoding'
 const FEED_FORWARDS = new Map<number, EngineArchitecture['feedForward']>([
   [FeedForward.GATED_SILU, 'gated-silu'],
   [FeedForward.RELU, 'relu'],
+]);
+
+const ROTARY_SCALINGS = new Map<number, EngineRotaryScaling['kind']>([
+  [RotaryScalingKind.LINEAR, 'linear'],
+  [RotaryScalingKind.LLAMA3, 'llama3'],
 ]);
 
 const ELEMENT_TYPES = new Map<number, ElementType>([
@@ -89,6 +97,11 @@ const ROLES = new Map<number, TensorRole>([
   [WireRole.FINAL_NORM_WEIGHT, 'final-norm-weight'],
   [WireRole.FINAL_NORM_BIAS, 'final-norm-bias'],
   [WireRole.HEAD_WEIGHT, 'head-weight'],
+  [WireRole.QUERY_NORM_WEIGHT, 'query-norm-weight'],
+  [WireRole.KEY_NORM_WEIGHT, 'key-norm-weight'],
+  [WireRole.GATE_BIAS, 'gate-bias'],
+  [WireRole.EMBEDDING_PROJECTION_WEIGHT, 'embedding-projection-weight'],
+  [WireRole.HEAD_PROJECTION_WEIGHT, 'head-projection-weight'],
 ]);
 
 const PROJECTIONS = new Map<number, Projection>([
@@ -147,6 +160,10 @@ export function toEngineArchitecture(architecture: Architecture): EngineArchitec
     rotaryBase: architecture.rotaryBase,
     learnedPositionOffset: architecture.learnedPositionOffset,
     feedForward: translate(FEED_FORWARDS, architecture.feedForward, 'architecture.feed_forward'),
+    postNormalization: architecture.postNormalization,
+    finalNormalization: architecture.finalNormalization,
+    embeddingSize: architecture.embeddingSize,
+    rotaryScaling: toEngineRotaryScaling(architecture.rotaryScaling),
   };
 }
 
@@ -163,6 +180,13 @@ export function toEnginePrecision({
   };
 }
 
+function toEngineRotaryScaling(scaling: RotaryScaling | undefined): EngineRotaryScaling | null {
+  if (scaling === undefined) return null;
+  const { kind, factor, lowFrequencyFactor, highFrequencyFactor, originalPositions } = scaling;
+  const field = 'architecture.rotary_scaling.kind';
+  return { kind: translate(ROTARY_SCALINGS, kind, field), factor, lowFrequencyFactor, highFrequencyFactor, originalPositions };
+}
+
 /** Role, element type and shape of a tensor; its declared bytes must be what its shape says. */
 export function toEngineLayout(tensor: TensorDescriptor): EngineTensorLayout {
   const role = translate(ROLES, tensor.role, `${tensor.name}.role`);
@@ -177,7 +201,8 @@ export function toEngineLayout(tensor: TensorDescriptor): EngineTensorLayout {
   return { role, elementType, shape: tensor.shape };
 }
 
-export function toEngineWorkload(workload: Workload): EngineWorkload {
+/** What the engine is asked to do where projections drop one of the workload's shares. */
+export function toEngineWorkload(workload: Workload, sparsity: number): EngineWorkload {
   const layoutOf = (shard: ShardDescriptor | undefined): EngineTensorLayout[] => shard?.tensors.map(toEngineLayout) ?? [];
   return {
     embedding: layoutOf(workload.embedding),
@@ -190,7 +215,7 @@ export function toEngineWorkload(workload: Workload): EngineWorkload {
     allocationSamples: workload.allocationSamples,
     // A job that allocates nothing says nothing.
     allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
-    sparsity: workload.sparsity,
+    sparsity,
   };
 }
 

@@ -75,7 +75,7 @@ export class KernelSession {
         );
         const fetchSeconds = (performance.now() - started) / 1000;
         const tensors = layouts.map((layout, index) => ({ ...layout, bytes: targets[index]! }));
-        await traceEngineCall(() => this.engine.loadShard(shard.id, tensors, { signal }));
+        await traceEngineCall(() => this.engine.loadShard(shard.id, tensors, { signal, attentionWindow: shard.attentionWindow }));
         return { fetchedBytes, fetchSeconds };
       },
     );

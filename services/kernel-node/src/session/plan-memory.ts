@@ -31,9 +31,7 @@ export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory,
   if (architecture === undefined || workload === undefined) {
     throw new SecateurError('INVALID_REQUEST', 'A plan of memory needs architecture and workload.');
   }
-  const plan = withServiceErrors(() =>
-    engine.planSession(toEngineArchitecture(architecture), toEnginePrecision(session), toEngineWorkload(workload)),
-  );
+  const plan = withServiceErrors(() => engine.planSession(...largestSession(engine, architecture, session, workload)));
   const engineItems = plan.items.map(({ purpose, bytes }) => ({ purpose, bytes }));
   const process: MemoryItem[] = [
     { purpose: 'Node.js and the service', bytes: idleBytes + WORKING_HEAP_BYTES },
@@ -51,6 +49,27 @@ export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory,
   };
 }
 
+/**
+ * What to plan a session by, and to open it with. Where projections drop different shares, all are taken to drop the one that takes the
+ * most memory: weights that lose few stay dense, of those that lose many the kept ones are stored once more.
+ */
+export function largestSession(
+  engine: Engine,
+  architecture: Architecture,
+  precision: Pick<PlannedSession, 'compute' | 'hiddenStates'>,
+  workload: Workload,
+): Parameters<Engine['planSession']> {
+  const shares = workload.sparsities.length === 0 ? [0] : workload.sparsities;
+  const sessions = shares.map((sparsity): Parameters<Engine['planSession']> => [
+    toEngineArchitecture(architecture),
+    toEnginePrecision(precision),
+    toEngineWorkload(workload, sparsity),
+  ]);
+  if (sessions.length === 1) return sessions[0]!;
+  const bytes = sessions.map((session) => sumBytes(engine.planSession(...session).items));
+  return sessions[bytes.indexOf(Math.max(...bytes))]!;
+}
+
 /** A shard is received in chunks into memory that is kept for the next shard. */
 function receivedBytes({ embedding, block, head }: Workload): number {
   const largest = Math.max(...[embedding, block, head].map(storedBytes));
@@ -61,6 +80,6 @@ function storedBytes(shard: ShardDescriptor | undefined): number {
   return shard?.tensors.reduce((sum, { bytes }) => sum + bytes, 0) ?? 0;
 }
 
-function sumBytes(items: readonly MemoryItem[]): number {
+function sumBytes(items: readonly { readonly bytes: number }[]): number {
   return items.reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -2,8 +2,9 @@ import type { Engine } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
 import { connect } from '@secateur/rpc';
 import { OpenSessionRequest } from '@secateur/proto/kernel_service';
-import { toEngineArchitecture, toEnginePrecision, toEngineWorkload, withServiceErrors } from '../engine/wire-types.js';
+import { toEngineArchitecture, toEnginePrecision, withServiceErrors } from '../engine/wire-types.js';
 import { KernelSession } from './kernel-session.js';
+import { largestSession } from './plan-memory.js';
 
 /** A session nobody has called for this long belongs to an orchestrator that is gone. Orchestrators reopen theirs every minute. */
 const ABANDONED_AFTER_MS = 10 * 60_000;
@@ -53,7 +54,9 @@ export class SessionRegistry {
     }
     const { architecture, workload } = request;
     const engineSession = withServiceErrors(() =>
-      this.engine.openSession(toEngineArchitecture(architecture), toEnginePrecision(request), workload && toEngineWorkload(workload)),
+      workload === undefined
+        ? this.engine.openSession(toEngineArchitecture(architecture), toEnginePrecision(request))
+        : this.engine.openSession(...largestSession(this.engine, architecture, request, workload)),
     );
     const session = new KernelSession(request, engineSession, connect(request.tensorEndpoint, { kind: 'bulk' }));
     this.entries.set(request.sessionId, { session, lastUsedMs: Date.now(), callsRunning: 0 });

@@ -218,7 +218,7 @@ export class JobManager {
       case 'prune': {
         const { value } = spec.kind;
         const model = await resolveInsideRoots(value.model, roots);
-        // A job that is only planned names none.
+        // A job that is only planned may name neither output nor data.
         const output = value.output && (await resolveInsideRoots(value.output, roots));
         if (output !== '' && (await stat(output).catch(() => undefined)) !== undefined) {
           throw new SecateurError('ALREADY_EXISTS', `The output folder ${output} exists; choose another or remove it.`);
@@ -263,9 +263,9 @@ export class JobManager {
   }
 }
 
-/** The same with a path that may be read. */
+/** The same with a path that may be read. A job that is only planned may name no data. */
 async function confineSource<Source extends { path: string }>(source: Source, roots: readonly string[]): Promise<Source> {
-  return { ...source, path: await resolveInsideRoots(source.path, roots) };
+  return { ...source, path: source.path && (await resolveInsideRoots(source.path, roots)) };
 }
 
 async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> {

@@ -5,7 +5,7 @@ import { applyMask, CheckpointWriter, maskEntries, publishDirectory, Safetensors
 import { DataType, type ShardDescriptor } from '@secateur/proto/model';
 import type { Resources } from '../api/resources.js';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
-import { describeShard, type JobPlan } from '../planner/job-plan.js';
+import { describeShard, prunedProjections, type JobPlan } from '../planner/job-plan.js';
 import { Journal, type DenseMeasurement, type FinishedLayer } from './journal.js';
 import { OutputLock } from './output-lock.js';
 import { sumDropped } from './sum-dropped.js';
@@ -35,7 +35,7 @@ export class PrunedOutput {
   static async open(plan: JobPlan, directory: string, identity: string, resources: Resources): Promise<PrunedOutput> {
     const partial = `${directory}.partial`;
     const content = await reusableJournal(partial, directory, identity);
-    const projections = plan.model.blocks.flatMap((block) => block.projections);
+    const projections = plan.model.blocks.flatMap((block) => prunedProjections(plan, block));
     const masks = maskEntries(projections);
     const rowEntries = projections.map(({ name, rows }) => ({ name, dtype: 'F32', shape: [rows] }));
     const masksPath = join(partial, 'masks.safetensors');
@@ -106,7 +106,7 @@ export class PrunedOutput {
   /** The wire form of a finished block: pruned projections from the output, the rest from the input. */
   describeBlock(block: PlannedBlock): ShardDescriptor {
     const digests = this.finished[block.index]?.digests ?? {};
-    const pruned = new Set(block.projections.map(({ name }) => name));
+    const pruned = new Set(prunedProjections(this.plan, block).map(({ name }) => name));
     const dense = describeShard(this.plan, block.shard);
     return {
       ...dense,
@@ -143,7 +143,7 @@ export class PrunedOutput {
   }
 
   private publishBlock(block: PlannedBlock): void {
-    for (const { name } of block.projections) {
+    for (const { name } of prunedProjections(this.plan, block)) {
       this.resources.publish(prunedResource(this.plan.jobId, name), {
         bytes: this.plan.checkpoint.tensors.get(name)!.bytes,
         read: (offset, length) => this.checkpoint.readTensor(name, offset, length),

@@ -1,4 +1,4 @@
-import { projectionCost, type PlannedBlock, type PlannedProjection, type ReducedSite } from '@secateur/core';
+import { projectionCost, type PlannedBlock, type PlannedProjection, type ProjectionTargets, type ReducedSite } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { AllocationOptions } from '@secateur/proto/allocation';
 import type { AllocatedRows } from '@secateur/proto/kernel_service';
@@ -17,9 +17,11 @@ export interface AllocatedProjection {
 export interface AllocateBlockOptions {
   readonly jobId: string;
   readonly block: PlannedBlock;
+  /** Those of the block that are pruned, in network order. */
+  readonly projections: readonly PlannedProjection[];
+  readonly targets: ProjectionTargets;
   readonly statistics: readonly ReducedSite[];
   readonly samples: number;
-  readonly sparsity: number;
   readonly options: AllocationOptions;
   /** With the allocation `given`: float32 little-endian [rows] by the projection's name. */
   readonly rowSparsities: ReadonlyMap<string, Uint8Array>;
@@ -30,18 +32,18 @@ export interface AllocateBlockOptions {
 }
 
 /**
- * Allocates the rows of all projections of a block. The costliest go first and each node takes the next when it is free, so faster
+ * Allocates the rows of projections of a block. The costliest go first and each node takes the next when it is free, so faster
  * nodes do more; what a lost node had begun is taken by another. In network order.
  */
 export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSignal): Promise<AllocatedProjection[]> {
-  const { block, crew, resources, prepare, onProjection } = work;
+  const { block, projections, targets, crew, resources, prepare, onProjection } = work;
   const prefix = `jobs/${work.jobId}/statistics/${block.index}/`;
   for (const { site, meanSquares, lastInputs } of work.statistics) {
     resources.publishBytes(`${prefix}${site}/mean-squares`, meanSquares);
     resources.publishBytes(`${prefix}${site}/last-inputs`, lastInputs);
   }
   const cost = ({ rows, columns }: PlannedProjection): number => projectionCost(rows, columns, work.samples);
-  const waiting = [...block.projections].sort((left, right) => cost(right) - cost(left));
+  const waiting = [...projections].sort((left, right) => cost(right) - cost(left));
   const allocated = new Map<string, AllocatedProjection>();
 
   const allocate = async (member: NodeSession, projection: PlannedProjection, linked: AbortSignal): Promise<void> => {
@@ -50,7 +52,7 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
       shardId: block.shard.id,
       projection: role,
       projectionName: name,
-      targetSparsity: work.sparsity,
+      targetSparsity: targets.get(name)!,
       options: work.options,
       rowSparsities: work.rowSparsities.get(name) ?? new Uint8Array(0),
       statistics: {
@@ -66,7 +68,7 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
   };
 
   try {
-    while (allocated.size < block.projections.length) {
+    while (allocated.size < projections.length) {
       await crew.each(async (member, linked) => {
         await prepare(member, linked);
         for (let projection = waiting.shift(); projection !== undefined; projection = waiting.shift()) {
@@ -84,5 +86,5 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
   } finally {
     resources.withdraw(prefix);
   }
-  return block.projections.map((projection) => allocated.get(projection.name)!);
+  return projections.map((projection) => allocated.get(projection.name)!);
 }

@@ -1,11 +1,20 @@
 import { createHash } from 'node:crypto';
-import { pruneReportToJson, SecateurError, type PlannedBlock } from '@secateur/core';
+import { meanTarget, projectionName, pruneReportToJson, SecateurError, type PlannedBlock } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { NodeReport, PerplexityChange, PruneReport } from '@secateur/proto/pruning_service';
 import { PruneSpec, type ProjectionReport } from '@secateur/proto/job';
+import { Architecture } from '@secateur/proto/model';
 import type { Link } from '@opentelemetry/api';
 import { PrunedOutput } from '../output/pruned-output.js';
-import { describeShard, planJob, publishDenseTensors, type Calibration, type JobPlan } from '../planner/job-plan.js';
+import {
+  describeShard,
+  lastPrunedBlock,
+  planJob,
+  prunedProjections,
+  publishDenseTensors,
+  type Calibration,
+  type JobPlan,
+} from '../planner/job-plan.js';
 import { measuringWith, workOf } from '../planner/workload.js';
 import { loadRowSparsities } from '../planner/row-sparsities.js';
 import type { Crew } from '../scheduler/crew.js';
@@ -33,7 +42,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
     const rowSparsities =
       spec.rowSparsities === ''
         ? new Map<string, Uint8Array>()
-        : await loadRowSparsities(spec.rowSparsities, plan.model, spec.sparsity, run.roots);
+        : await loadRowSparsities(spec.rowSparsities, plan, run.roots);
     const resolved = { ...spec, calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength } };
     const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved, rowSparsities), run.resources);
     const resumedLayers = output.finished.length;
@@ -66,6 +75,8 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
     await plan.checkpoint.close();
   }
 }
+
+type PrepareMember = (member: NodeSession, signal: AbortSignal) => Promise<void>;
 
 /** The layer loop: collect, allocate, write, propagate, one block after the other, with the next block's bytes on their way. */
 class LayerPruner {
@@ -119,43 +130,21 @@ class LayerPruner {
     const started = performance.now();
     const dense = describeShard(this.plan, block.shard);
     const next = this.plan.model.blocks[block.index + 1];
-    const loadDense = async (member: NodeSession, signal: AbortSignal): Promise<void> => {
+    const loadDense: PrepareMember = async (member, signal) => {
       if (member.holds(dense.id)) return;
       await member.loadShard(dense, signal);
       if (next !== undefined) member.prefetch(describeShard(this.plan, next.shard), signal);
     };
 
-    const collecting = new StepProgress(run, block.index, 'collect', this.hiddenStates.groupCount);
-    const statistics = await clock.measure('collect', () =>
-      collectStatistics(this.hiddenStates, block.index, dense.id, loadDense, () => collecting.advance(), run.signal),
-    );
-
-    const allocating = new StepProgress(run, block.index, 'allocate', block.projections.length);
-    const allocated = await clock.measure('allocate', () =>
-      allocateBlock(
-        {
-          jobId: run.jobId,
-          block,
-          statistics,
-          samples: this.plan.calibration.tokens.samples,
-          sparsity: this.spec.sparsity,
-          options: optionsOf(this.spec),
-          rowSparsities: this.rowSparsities,
-          crew,
-          resources: run.resources,
-          prepare: loadDense,
-          onProjection: () => allocating.advance(),
-        },
-        run.signal,
-      ),
-    );
+    const allocated = await this.allocate(block, dense.id, loadDense);
 
     const digests = await clock.measure('write', () =>
       withSpan(SpanName.WRITE, { attributes: { [Attribute.LAYER_INDEX]: block.index } }, () => this.output.writeBlock(block, allocated)),
     );
-    const projections = allocated.map((projection) => reportProjection(projection, this.spec.sparsity));
+    const { targets } = this.plan;
+    const projections = allocated.map((allocation) => reportProjection(allocation, targets.get(allocation.projection.name)!));
     await Promise.all([
-      next === undefined ? Promise.resolve() : clock.measure('propagate', () => this.propagate(block, allocated)),
+      block.index < lastPrunedBlock(this.plan) ? clock.measure('propagate', () => this.propagate(block, allocated, loadDense)) : undefined,
       this.output.commitBlock({ layer: block.index, projections, digests, seconds: secondsSince(started) }),
     ]);
     await crew.each((member, signal) => member.releaseShard(dense.id, signal), run.signal);
@@ -164,8 +153,39 @@ class LayerPruner {
     return seconds;
   }
 
-  /** Masks the block on every node that holds it dense, loads it pruned on the others, and runs it. */
-  private async propagate(block: PlannedBlock, allocated: readonly AllocatedProjection[]): Promise<void> {
+  /** Collects the statistics of a block and allocates the rows of those of its projections that are pruned. */
+  private async allocate(block: PlannedBlock, shardId: string, prepare: PrepareMember): Promise<AllocatedProjection[]> {
+    const { run, clock, crew, plan } = this;
+    const projections = prunedProjections(plan, block);
+    if (projections.length === 0) return [];
+    const collecting = new StepProgress(run, block.index, 'collect', this.hiddenStates.groupCount);
+    const statistics = await clock.measure('collect', () =>
+      collectStatistics(this.hiddenStates, block.index, shardId, prepare, () => collecting.advance(), run.signal),
+    );
+    const allocating = new StepProgress(run, block.index, 'allocate', projections.length);
+    return clock.measure('allocate', () =>
+      allocateBlock(
+        {
+          jobId: run.jobId,
+          block,
+          projections,
+          targets: plan.targets,
+          statistics,
+          samples: plan.calibration.tokens.samples,
+          options: optionsOf(this.spec),
+          rowSparsities: this.rowSparsities,
+          crew,
+          resources: run.resources,
+          prepare,
+          onProjection: () => allocating.advance(),
+        },
+        run.signal,
+      ),
+    );
+  }
+
+  /** Masks the block on every node that holds it dense, loads it pruned on the others, and runs it. A block that is left out stays dense. */
+  private async propagate(block: PlannedBlock, allocated: readonly AllocatedProjection[], loadDense: PrepareMember): Promise<void> {
     const { run } = this;
     const prefix = `jobs/${run.jobId}/masks/${block.index}/`;
     const masks = allocated.map(({ projection, mask }) => {
@@ -190,7 +210,7 @@ class LayerPruner {
       await this.hiddenStates.forEachGroup(
         block.index,
         {
-          prepare,
+          prepare: allocated.length === 0 ? loadDense : prepare,
           advances: true,
           step: propagateStep(block.shard.id, progress),
         },
@@ -230,6 +250,7 @@ function identityOf(plan: PrunePlan, spec: PruneSpec, rowSparsities: ReadonlyMap
   // Files count by what is in them.
   const computed = { ...spec, model: '', output: '', calibration: undefined, evaluation: undefined, rowSparsities: '' };
   hash.update(JSON.stringify({ format: 1, spec: PruneSpec.toJSON(computed) }));
+  hash.update(JSON.stringify(Architecture.toJSON(plan.model.architecture)));
   const scanned = [...plan.scanned].sort(([left], [right]) => (left < right ? -1 : 1));
   for (const [name, { digest }] of scanned) hash.update(`${name}=${digest}\n`);
   hash.update(plan.calibration.tokens.digest);
@@ -240,7 +261,7 @@ function identityOf(plan: PrunePlan, spec: PruneSpec, rowSparsities: ReadonlyMap
 function reportProjection({ projection, rows }: AllocatedProjection, target: number): ProjectionReport {
   const weights = projection.rows * projection.columns;
   return {
-    name: projection.name.replace(/\.weight$/, ''),
+    name: projectionName(projection),
     rows: projection.rows,
     columns: projection.columns,
     target,
@@ -263,12 +284,13 @@ interface Results {
 
 function makeReport({ spec, plan, output, nodes, resumedLayers, seconds, layerSeconds, perplexity }: Results): PruneReport {
   const projections = output.finished.flatMap((layer) => layer.projections);
-  const weights = projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
+  const all = plan.model.blocks.flatMap((block) => block.projections);
+  const weights = all.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const dropped = projections.reduce((sum, { record }) => sum + (record?.dropped ?? 0), 0);
   return {
     model: spec.model,
     output: spec.output,
-    targetSparsity: spec.sparsity,
+    targetSparsity: meanTarget(all, plan.targets),
     actualSparsity: dropped / weights,
     config: spec,
     samples: plan.calibration.tokens.samples,
@@ -280,6 +302,7 @@ function makeReport({ spec, plan, output, nodes, resumedLayers, seconds, layerSe
     layerSeconds,
     resumedLayers,
     perplexity,
+    skipped: all.filter(({ name }) => !plan.targets.has(name)).map(projectionName),
   };
 }
 

@@ -1,11 +1,15 @@
 import {
   SecateurError,
   planModel,
+  plannedTensors,
   parseArchitecture,
   resolveSequenceLength,
   splitIntoGroups,
   type ModelPlan,
+  type PlannedBlock,
+  type PlannedProjection,
   type PlannedShard,
+  type ProjectionTargets,
 } from '@secateur/core';
 import {
   loadCalibrationTokens,
@@ -16,19 +20,35 @@ import {
   type TokenSet,
 } from '@secateur/checkpoint';
 import type { TokenSource } from '@secateur/proto/job';
-import type { Architecture, ShardDescriptor } from '@secateur/proto/model';
+import { DataType, type Architecture, type ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { Resources } from '../api/resources.js';
 import { loadMeasurement, type Measurement, type MeasurementSource } from './measurement.js';
 
-/** The checkpoint of a job, and what it is run on. */
-export interface JobInput {
-  readonly checkpoint: Checkpoint;
+/** What of a job's input decides how much work and memory it takes. */
+export interface InputOutline {
   readonly model: ModelPlan;
+  /** What is pruned; nothing in a job that only measures. */
+  readonly targets: ProjectionTargets;
   /** What is calibrated with; undefined in a job that only measures. */
-  readonly calibration: Calibration | undefined;
+  readonly calibration: CalibrationOutline | undefined;
   /** What is measured; undefined in a job that measures nothing. */
   readonly measurement: Measurement | undefined;
+}
+
+/** A group without its tokens. */
+export type GroupOutline = Omit<CalibrationGroup, 'tokenIds'>;
+
+/** How much is calibrated with. */
+interface CalibrationOutline {
+  readonly tokens: Pick<TokenSet, 'samples' | 'sequenceLength'>;
+  readonly groups: readonly GroupOutline[];
+}
+
+/** The checkpoint of a job, and what it is run on. */
+export interface JobInput extends InputOutline {
+  readonly checkpoint: Checkpoint;
+  readonly calibration: Calibration | undefined;
 }
 
 export interface Calibration {
@@ -46,6 +66,8 @@ export interface JobPlan extends JobInput {
 export interface InputRequest {
   /** Folder of the checkpoint. */
   readonly model: string;
+  /** What is pruned of a model. */
+  readonly select: (model: ModelPlan) => ProjectionTargets;
   readonly calibration: TokenSource | undefined;
   readonly measurement: MeasurementSource | undefined;
   /** Folders that files may really be in once symbolic links are followed. */
@@ -53,7 +75,7 @@ export interface InputRequest {
 }
 
 /** Opens and checks a checkpoint and its data: header, architecture, shapes, tokens. Reads no weights. */
-export async function openJobInput(request: InputRequest, signal: AbortSignal): Promise<JobInput> {
+async function openJobInput(request: InputRequest, signal: AbortSignal): Promise<JobInput> {
   const { model: directory, allowedRoots } = request;
   if (request.calibration === undefined && request.measurement === undefined)
     throw new SecateurError('INVALID_REQUEST', 'The job names no data to read tokens from.');
@@ -61,31 +83,26 @@ export async function openJobInput(request: InputRequest, signal: AbortSignal): 
   try {
     const architecture = parseArchitecture(checkpoint.config);
     const model = planModel(architecture, checkpoint.floatTensors());
-    const owner = { checkpoint, architecture, allowedRoots };
+    const targets = request.select(model);
+    const owner = { directory: checkpoint.directory, architecture, allowedRoots };
     const calibration = request.calibration && (await loadCalibration(request.calibration, owner, signal));
     const measurement = request.measurement && (await loadMeasurement(request.measurement, owner, signal));
-    return { checkpoint, model, calibration, measurement };
+    return { checkpoint, model, targets, calibration, measurement };
   } catch (error) {
     await checkpoint.close();
     throw error;
   }
 }
 
-async function loadCalibration(
+/** The tokens that a job calibrates with. `directory`: of the model, for its tokenizer. */
+export async function loadCalibration(
   source: TokenSource,
-  { checkpoint, architecture, allowedRoots }: { checkpoint: Checkpoint; architecture: Architecture; allowedRoots: readonly string[] },
+  { directory, architecture, allowedRoots }: { directory: string; architecture: Architecture; allowedRoots: readonly string[] },
   signal: AbortSignal,
 ): Promise<Calibration> {
-  const tokens = await loadCalibrationTokens(
-    source,
-    {
-      directory: checkpoint.directory,
-      vocabularySize: architecture.vocabularySize,
-      defaultSequenceLength: resolveSequenceLength(source.sequenceLength, architecture),
-      allowedRoots,
-    },
-    { signal },
-  );
+  const defaultSequenceLength = resolveSequenceLength(source.sequenceLength, architecture);
+  const consumer = { directory, vocabularySize: architecture.vocabularySize, defaultSequenceLength, allowedRoots };
+  const tokens = await loadCalibrationTokens(source, consumer, { signal });
   // Ids bring their own length, which must fit the model too.
   resolveSequenceLength(tokens.sequenceLength, architecture);
   return { tokens, groups: splitIntoGroups(tokens.ids, tokens.samples, tokens.sequenceLength) };
@@ -103,10 +120,20 @@ export async function planJob(jobId: string, request: InputRequest, signal: Abor
 }
 
 /** The samples of a job and the tokens of the longest: those it calibrates with, or else those it measures. */
-export function sizeOf({ calibration, measurement }: JobInput): { samples: number; sequenceLength: number } {
+export function sizeOf({ calibration, measurement }: InputOutline): { samples: number; sequenceLength: number } {
   if (calibration !== undefined) return { samples: calibration.tokens.samples, sequenceLength: calibration.tokens.sequenceLength };
   const longest = measurement?.batches[0]?.group.sequenceLength ?? 0;
   return { samples: measurement?.sequences.length ?? 0, sequenceLength: longest };
+}
+
+/** The projections of a block that are pruned, in network order. */
+export function prunedProjections({ targets }: InputOutline, block: PlannedBlock): PlannedProjection[] {
+  return block.projections.filter(({ name }) => targets.has(name));
+}
+
+/** Index of the last block that is pruned: nobody reads what it would give. */
+export function lastPrunedBlock(input: InputOutline): number {
+  return input.model.blocks.findLastIndex((block) => prunedProjections(input, block).length > 0);
 }
 
 /** Makes the tensors of the checkpoint available to nodes. */
@@ -130,10 +157,10 @@ function denseResource(jobId: string, tensor: string): string {
 
 /** The wire form of a shard with the checkpoint's own tensors. */
 export function describeShard(plan: JobPlan, shard: PlannedShard): ShardDescriptor {
-  const { id, tensors } = describeLayout(plan, shard);
+  const layout = describeLayout(shard);
   return {
-    id,
-    tensors: tensors.map((tensor) => ({
+    ...layout,
+    tensors: layout.tensors.map((tensor) => ({
       ...tensor,
       resource: denseResource(plan.jobId, tensor.name),
       digest: plan.scanned.get(tensor.name)?.digest ?? '',
@@ -142,22 +169,22 @@ export function describeShard(plan: JobPlan, shard: PlannedShard): ShardDescript
 }
 
 /** The wire form of a shard that nobody is to pull: names, roles, types, shapes and sizes. */
-export function describeLayout(input: JobInput, shard: PlannedShard): ShardDescriptor {
+export function describeLayout(shard: PlannedShard): ShardDescriptor {
   return {
     id: shard.id,
+    attentionWindow: shard.attentionWindow,
     tensors: shard.tensors.map(({ name, role, dataType, shape }) => ({
       name,
       role,
       dataType,
       shape: [...shape],
       resource: '',
-      bytes: input.checkpoint.tensors.get(name)!.bytes,
+      bytes: shape.reduce((product, size) => product * size, dataType === DataType.F32 ? 4 : 2),
       digest: '',
     })),
   };
 }
 
 function plannedTensorNames(model: ModelPlan): string[] {
-  const shards = [model.embedding, ...model.blocks.map((block) => block.shard), model.head];
-  return [...new Set(shards.flatMap((shard) => shard.tensors.map((tensor) => tensor.name)))];
+  return plannedTensors(model).map(({ name }) => name);
 }

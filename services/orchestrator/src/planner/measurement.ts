@@ -10,7 +10,7 @@ import {
   type ScoredSequence,
   type TaskDefinition,
 } from '@secateur/core';
-import { loadEvaluationTokens, loadTask, type Checkpoint } from '@secateur/checkpoint';
+import { loadEvaluationTokens, loadTask } from '@secateur/checkpoint';
 import type { TaskSource, TokenSource } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
 
@@ -44,7 +44,8 @@ export interface Measurement {
 }
 
 interface MeasuredModel {
-  readonly checkpoint: Checkpoint;
+  /** Of the model, for its tokenizer. */
+  readonly directory: string;
   readonly architecture: Architecture;
   readonly allowedRoots: readonly string[];
 }
@@ -52,10 +53,9 @@ interface MeasuredModel {
 /** Reads and checks what is to be measured, and makes tokens of it. */
 export async function loadMeasurement(
   { data, stride: requestedStride, tasks }: MeasurementSource,
-  { checkpoint, architecture, allowedRoots }: MeasuredModel,
+  { directory, architecture, allowedRoots }: MeasuredModel,
   signal: AbortSignal,
 ): Promise<Measurement> {
-  const { directory } = checkpoint;
   const { vocabularySize, maximumPositions } = architecture;
   const sequences: ScoredSequence[] = [];
   let windowLength = 0;

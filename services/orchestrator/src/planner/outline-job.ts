@@ -1,9 +1,10 @@
-import { SecateurError, type PlannedShard } from '@secateur/core';
+import { meanTarget, plannedTensors, projectionName, SecateurError, type ModelPlan, type PlannedProjection, type PlannedShard } from '@secateur/core';
 import type { JobPlan, MemoryPlan, NodePlan, ShardPlan } from '@secateur/proto/plan';
 import type { JobSpec } from '@secateur/proto/job';
 import type { PoolNode } from '../scheduler/node-pool.js';
 import { countFlops } from './count-flops.js';
-import { describeLayout, openJobInput, sizeOf, type JobInput } from './job-plan.js';
+import { describeLayout, sizeOf, type InputOutline } from './job-plan.js';
+import { outlineInput } from './outline-input.js';
 import { loadRowSparsities } from './row-sparsities.js';
 import { groupsOf, shareGroups, storedBytes, workloadOf, workOf, type JobWork } from './workload.js';
 
@@ -17,45 +18,47 @@ export async function outlineJob(
   signal: AbortSignal,
 ): Promise<JobPlan> {
   const { input: request, works } = workOf(spec.kind);
-  const input = await openJobInput({ ...request, allowedRoots }, signal);
-  try {
-    if (spec.kind?.$case === 'prune' && spec.kind.value.rowSparsities !== '') {
-      await loadRowSparsities(spec.kind.value.rowSparsities, input.model, spec.kind.value.sparsity, allowedRoots);
-    }
-    const shards = describeShards(input, works);
-    const groups = groupsOf(input, works[0]!);
-    return {
-      architecture: input.model.architecture,
-      weights: shards.reduce((sum, { weights }) => sum + weights, 0),
-      ...sizeOf(input),
-      groups: groups.length,
-      shards,
-      nodes: await Promise.all(nodes.map((node, slot) => planNode(node, input, works, { slot, slots: nodes.length }, signal))),
-      flops: countFlops(input),
-    };
-  } finally {
-    await input.checkpoint.close();
+  const input = await outlineInput({ ...request, allowedRoots }, signal);
+  const { model } = input;
+  if (spec.kind?.$case === 'prune' && spec.kind.value.rowSparsities !== '') {
+    await loadRowSparsities(spec.kind.value.rowSparsities, input, allowedRoots);
   }
+  const shards = describeShards(input, works);
+  return {
+    architecture: model.architecture,
+    weights: shards.reduce((sum, { weights }) => sum + weights, 0),
+    ...sizeOf(input),
+    groups: groupsOf(input, works[0]!).length,
+    shards,
+    nodes: await Promise.all(nodes.map((node, slot) => planNode(node, input, works, { slot, slots: nodes.length }, signal))),
+    flops: countFlops(input),
+    parameters: countParameters(model),
+    fromConfigAlone: !input.hasWeights,
+  };
 }
 
-function describeShards(input: JobInput, works: readonly JobWork[]): ShardPlan[] {
-  const { model } = input;
-  const { sparsity } = works[0]!;
-  const describe = (shard: PlannedShard, weights: number): ShardPlan => ({
+/** Of all tensors; a tied head counts once. */
+function countParameters(model: ModelPlan): number {
+  return plannedTensors(model).reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
+}
+
+function describeShards({ model, targets }: InputOutline, works: readonly JobWork[]): ShardPlan[] {
+  const describe = (shard: PlannedShard, projections: readonly PlannedProjection[]): ShardPlan => ({
     id: shard.id,
-    bytes: storedBytes(describeLayout(input, shard)),
-    weights,
-    sparsity: weights === 0 ? 0 : sparsity,
+    bytes: storedBytes(describeLayout(shard)),
+    weights: projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0),
+    sparsity: projections.length === 0 ? 0 : meanTarget(projections, targets),
+    projections: projections.map((projection) => ({
+      name: projectionName(projection),
+      rows: projection.rows,
+      columns: projection.columns,
+      target: targets.get(projection.name) ?? 0,
+    })),
   });
   return [
-    describe(model.embedding, 0),
-    ...model.blocks.map(({ shard, projections }) =>
-      describe(
-        shard,
-        projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0),
-      ),
-    ),
-    ...(works.some(({ use }) => use === 'measure') ? [describe(model.head, 0)] : []),
+    describe(model.embedding, []),
+    ...model.blocks.map(({ shard, projections }) => describe(shard, projections)),
+    ...(works.some(({ use }) => use === 'measure') ? [describe(model.head, [])] : []),
   ];
 }
 
@@ -65,7 +68,7 @@ function describeShards(input: JobInput, works: readonly JobWork[]): ShardPlan[]
  */
 async function planNode(
   node: PoolNode,
-  input: JobInput,
+  input: InputOutline,
   works: readonly JobWork[],
   { slot, slots }: { readonly slot: number; readonly slots: number },
   signal: AbortSignal,

@@ -1,22 +1,23 @@
-import { SecateurError, type ModelPlan } from '@secateur/core';
+import { meanTarget, SecateurError } from '@secateur/core';
 import { readFloatTensors } from '@secateur/checkpoint';
+import { prunedProjections, type InputOutline } from './job-plan.js';
 
 /** How far the given sparsities may be from the job's, for they are rounded and rows drop whole weights. */
 const TOLERANCE = 0.005;
 
 /**
- * A sparsity for each row of each projection: float32 little-endian [rows] by the name of the projection's tensor, as a job writes them in
+ * A sparsity for each row of each projection that is pruned: float32 little-endian [rows] by the name of the projection's tensor, as a job writes them in
  * `row_sparsities.safetensors`. Throws INVALID_DATA naming what is missing, has another shape, is no share, or drops another share of the
  * model than the job asks for.
  */
 export async function loadRowSparsities(
   path: string,
-  model: ModelPlan,
-  sparsity: number,
+  input: InputOutline,
   allowedRoots: readonly string[],
 ): Promise<ReadonlyMap<string, Uint8Array>> {
   const fail = (what: string): SecateurError => new SecateurError('INVALID_DATA', `${path}: ${what}.`);
-  const projections = model.blocks.flatMap((block) => block.projections);
+  const projections = input.model.blocks.flatMap((block) => prunedProjections(input, block));
+  const sparsity = meanTarget(projections, input.targets);
   const found = await readFloatTensors(
     path,
     projections.map(({ name, rows }) => ({ name, length: rows })),
@@ -33,7 +34,7 @@ export async function loadRowSparsities(
   }
   if (Math.abs(dropped / weights - sparsity) > TOLERANCE) {
     throw fail(
-      `its rows drop ${((100 * dropped) / weights).toFixed(2)} % of the weights, but the job's sparsity is ${sparsity}; ask for ${(dropped / weights).toFixed(4)}`,
+      `its rows drop ${((100 * dropped) / weights).toFixed(2)} % of the weights, but the job asks for ${sparsity}; ask for ${(dropped / weights).toFixed(4)}`,
     );
   }
   return new Map([...found].map(([name, values]) => [name, new Uint8Array(values.buffer, values.byteOffset, values.byteLength)]));

@@ -1,3 +1,4 @@
+#include <cfloat>
 #include <cmath>
 
 #include "cuda/kernels/attention.h"
@@ -119,13 +120,17 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask task)
   float weights[kOwnQueries] = {};
   float4 sums[kOwnQueries][kRounds] = {};
 #pragma unroll
-  for (unsigned i = 0; i < kOwnQueries; ++i) maxima[i] = -INFINITY;
+  // Finite: the first tiles may have no key in the window of a query.
+  for (unsigned i = 0; i < kOwnQueries; ++i) maxima[i] = -FLT_MAX;
 
+  // Tiles before the window of the first query weigh nothing.
+  const std::size_t window = task.window;
+  const std::size_t begin = first_query < window ? 0 : (first_query + 1 - window) / kKeys * kKeys;
   copy_rows(tiles->queries, queries, first_query);
-  copy_rows(tiles->keys, keys, 0);
+  copy_rows(tiles->keys, keys, begin);
   copy_async_commit();
   const std::size_t end = first_query + kQueries < length ? first_query + kQueries : length;
-  for (std::size_t first_key = 0; first_key < end; first_key += kKeys) {
+  for (std::size_t first_key = begin; first_key < end; first_key += kKeys) {
     copy_async_wait<0>();
     // Keys are there; values of the tile before are no longer read.
     __syncthreads();
@@ -152,10 +157,9 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask task)
 #pragma unroll
       for (unsigned j = 0; j < kOwnKeys; ++j) {
         const std::size_t key = first_key + member + j * kTeam;
-        scores[i][j] = key <= query ? scores[i][j] * scale : -INFINITY;
+        scores[i][j] = key <= query && query - key < window ? scores[i][j] * scale : -INFINITY;
         maximum = fmaxf(maximum, scores[i][j]);
       }
-      // Finite from the first tile on: its first key is visible to every query.
       maximum = team_maximum(maximum);
       const float correction = expf(maxima[i] - maximum);
       maxima[i] = maximum;
@@ -213,7 +217,8 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask task)
 }
 
 template <unsigned Width>
-cudaError_t launch_attention(const AttentionTask& task, cudaStream_t stream) {
+cudaError_t launch_attention(AttentionTask task, cudaStream_t stream) {
+  if (task.window == 0) task.window = task.sequence_length;
   const std::size_t tiles = (task.sequence_length + kQueries - 1) / kQueries;
   const dim3 grid(static_cast<unsigned>(tiles * task.heads * task.samples));
   return launch(attend_kernel<Width>, grid, dim3(kThreads), sizeof(Tiles<Width>), stream, task);

@@ -24,10 +24,12 @@ struct AttentionTask {
   const float* values;
   // Out. Like queries.
   float* result;
+  // Keys that a query sees, its own the last; 0 for all.
+  std::size_t window = 0;
 };
 
-// softmax(queries · keysᵀ / √head_dimension, causal) · values, for every head of every sample by itself. cudaErrorInvalidValue for wider
-// heads.
+// softmax(queries · keysᵀ / √head_dimension, causal, within the window) · values, for every head of every sample by itself.
+// cudaErrorInvalidValue for wider heads.
 cudaError_t attend(const AttentionTask& task, cudaStream_t stream);
 
 }  // namespace secateur::gpu
