@@ -61,6 +61,7 @@ afterAll(async () => {
 function describeShard({ id, tensors: planned }: PlannedShard): ShardDescriptor {
   return {
     id,
+    attentionWindow: 0,
     tensors: planned.map(({ name, role, dataType, shape }) => ({
       name,
       role,

@@ -36,6 +36,7 @@ export function pruneSpec(
         rowSparsities: '',
         calibration: { path: fixturePath('calibration', `${model}-calibration.safetensors`), samples: 128, sequenceLength: 256, seed: 0 },
         evaluation: undefined,
+        selection: undefined,
         ...rest,
       },
     },

@@ -46,7 +46,7 @@ interface CalibrationOutline {
 }
 
 /** The checkpoint of a job, and what it is run on. */
-export interface JobInput extends InputOutline {
+interface JobInput extends InputOutline {
   readonly checkpoint: Checkpoint;
   readonly calibration: Calibration | undefined;
 }

@@ -124,8 +124,8 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask task)
   for (unsigned i = 0; i < kOwnQueries; ++i) maxima[i] = -FLT_MAX;
 
   // Tiles before the window of the first query weigh nothing.
-  const std::size_t window = task.window;
-  const std::size_t begin = first_query < window ? 0 : (first_query + 1 - window) / kKeys * kKeys;
+  const auto window = static_cast<unsigned>(task.window);
+  const std::size_t begin = first_query < task.window ? 0 : (first_query + 1 - task.window) / kKeys * kKeys;
   copy_rows(tiles->queries, queries, first_query);
   copy_rows(tiles->keys, keys, begin);
   copy_async_commit();
@@ -137,6 +137,8 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask task)
     copy_rows(tiles->values, values, first_key);
     copy_async_commit();
 
+    // Of the tile's first query from its first key.
+    const unsigned first_distance = static_cast<unsigned>(first_query - first_key);
     float scores[kOwnQueries][kOwnKeys] = {};
 #pragma unroll 2
     for (unsigned piece = 0; piece < pieces; ++piece) {
@@ -152,12 +154,12 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask task)
     }
 #pragma unroll
     for (unsigned i = 0; i < kOwnQueries; ++i) {
-      const std::size_t query = first_query + team + i * kTeams;
       float maximum = maxima[i];
 #pragma unroll
       for (unsigned j = 0; j < kOwnKeys; ++j) {
-        const std::size_t key = first_key + member + j * kTeam;
-        scores[i][j] = key <= query && query - key < window ? scores[i][j] * scale : -INFINITY;
+        // Without a sign, keys after the query are further away than any window.
+        const unsigned distance = first_distance + (team + i * kTeams) - (member + j * kTeam);
+        scores[i][j] = distance < window ? scores[i][j] * scale : -INFINITY;
         maximum = fmaxf(maximum, scores[i][j]);
       }
       maximum = team_maximum(maximum);
@@ -218,7 +220,8 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask task)
 
 template <unsigned Width>
 cudaError_t launch_attention(AttentionTask task, cudaStream_t stream) {
-  if (task.window == 0) task.window = task.sequence_length;
+  // A longer one sees no more.
+  if (task.window == 0 || task.window > task.sequence_length) task.window = task.sequence_length;
   const std::size_t tiles = (task.sequence_length + kQueries - 1) / kQueries;
   const dim3 grid(static_cast<unsigned>(tiles * task.heads * task.samples));
   return launch(attend_kernel<Width>, grid, dim3(kThreads), sizeof(Tiles<Width>), stream, task);
