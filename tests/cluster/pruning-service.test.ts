@@ -1,7 +1,7 @@
 /** The jobs API of a running orchestrator, as other services call it. */
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { JobState } from '@secateur/proto/job';
+import { JobState, TokenSource } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { eventually, prune, pruneSpec } from '../support/jobs.js';
 import { modelPath, withTemporaryFolder } from '../support/paths.js';
@@ -24,7 +24,7 @@ test('creating a job twice gives one job, and another spec under its id is refus
   }));
 
 test('a wrong spec is refused with all its violations before there is a job', async () => {
-  const spec = pruneSpec('books-opt', '/tmp/nowhere', { sparsity: 1.5, calibration: { path: '', samples: 0, sequenceLength: 1, seed: 0 } });
+  const spec = pruneSpec('books-opt', '/tmp/nowhere', { sparsity: 1.5, calibration: TokenSource.fromPartial({ sequenceLength: 1 }) });
   const error = await cluster.client.createJob({ jobId: 'wrong', spec }).catch((reason: unknown) => reason);
   expect(error).toMatchObject({ reason: 'INVALID_REQUEST' });
   const fields = (error as { violations: { field: string }[] }).violations.map(({ field }) => field);

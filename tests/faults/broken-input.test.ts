@@ -3,7 +3,7 @@ import { cp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { openCheckpoint } from '@secateur/checkpoint';
-import { JobState, type JobSpec } from '@secateur/proto/job';
+import { JobState, TokenSource, type JobSpec } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { pruneSpec } from '../support/jobs.js';
 import { modelPath, withTemporaryFolder } from '../support/paths.js';
@@ -91,7 +91,7 @@ describe('broken calibration data', () => {
     (path: string) =>
     (spec: JobSpec, folder: string): JobSpec => {
       if (spec.kind?.$case !== 'prune') throw new Error('not a prune spec');
-      const calibration = { path: join(folder, path), samples: 8, sequenceLength: 256, seed: 0 };
+      const calibration = TokenSource.fromPartial({ path: join(folder, path), samples: 8, sequenceLength: 256 });
       return { ...spec, kind: { $case: 'prune', value: { ...spec.kind.value, calibration } } };
     };
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PruningClient } from '@secateur/client';
 import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
-import { JobState, LayerBudget, Pattern, type EvaluateSpec, type JobEvent, type JobSpec, type PruneSpec } from '@secateur/proto/job';
+import { JobState, LayerBudget, Pattern, TokenSource, type EvaluateSpec, type JobEvent, type JobSpec, type PruneSpec } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import type { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { fixturePath, modelPath, type ModelName } from './paths.js';
@@ -34,7 +34,11 @@ export function pruneSpec(
         compute: Compute.F32,
         hiddenStates: HiddenStates.F32,
         rowSparsities: '',
-        calibration: { path: fixturePath('calibration', `${model}-calibration.safetensors`), samples: 128, sequenceLength: 256, seed: 0 },
+        calibration: TokenSource.fromPartial({
+          path: fixturePath('calibration', `${model}-calibration.safetensors`),
+          samples: 128,
+          sequenceLength: 256,
+        }),
         evaluation: undefined,
         selection: undefined,
         ...rest,
@@ -52,7 +56,7 @@ export function evaluateSpec(model: ModelName, directory: string, changes: Parti
       $case: 'evaluate',
       value: {
         model: directory,
-        data: { path: fixturePath('calibration', `${model}-eval.safetensors`), samples: 0, sequenceLength: 0, seed: 0 },
+        data: TokenSource.fromPartial({ path: fixturePath('calibration', `${model}-eval.safetensors`) }),
         compute: Compute.F32,
         stride: 0,
         tasks: [],

@@ -24,4 +24,5 @@ export { SafetensorsFileWriter, type SafetensorsEntry } from './safetensors/safe
 export { loadTokenizer, Tokenizer, type EncodeOptions } from './tokenizer/tokenizer.js';
 export { loadCalibrationTokens, loadEvaluationTokens, type EvaluationLoadOptions, type LoadOptions } from './tokens/load-tokens.js';
 export { loadTask, type LoadedTask, type TaskFile } from './tokens/load-task.js';
+export { expandDataPath, type DataFiles } from './tokens/data-files.js';
 export type { TokenConsumer, TokenSet, TokenSource } from './tokens/token-set.js';

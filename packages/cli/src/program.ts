@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Task } from '@secateur/proto/job';
+import { LayerBudget, Sampling, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
@@ -23,7 +23,10 @@ import { ExitCode, reportError } from './output/exit.js';
 const DEFAULT_ENDPOINT = '127.0.0.1:7400';
 const DEFAULT_NODE_ADDRESS = '127.0.0.1:7401';
 
-const CALIBRATION = '.txt, .raw (WikiText), .jsonl with a text field, or .safetensors with input_ids [samples, tokens]';
+const DEFAULT_TEXT_FIELD = 'text';
+const DATA_FILES = '.txt, .raw (WikiText), .jsonl, .parquet, these with .gz or .zst, or .safetensors with input_ids';
+const CALIBRATION = `${DATA_FILES} [samples, tokens]; a glob in quotes, or repeat it for more`;
+const TEXT_FIELD = 'field of .jsonl or column of .parquet that holds the text';
 
 const ENVIRONMENT = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
@@ -87,7 +90,7 @@ function addPrune(program: CheckedCommand): void {
     .command('prune')
     .description('Prune a checkpoint. Without --endpoint it starts an orchestrator and kernel nodes here and stops them afterwards.')
     .requiredOption('--out <dir>', 'folder to write; must not exist')
-    .requiredOption('--calibration <file>', CALIBRATION)
+    .requiredOption('--calibration <file>', CALIBRATION, repeatable(String))
     .option('--job-id <id>', 'id of the job (default: made from the options)')
     .option('--trace-out <file>', 'write a trace that ui.perfetto.dev opens')
     .option('--quiet', 'show no progress');
@@ -106,7 +109,7 @@ function addPlan(program: CheckedCommand): void {
       'Show what prune would do with the same options: shards, and the memory of every node. Nothing is computed or written, and no weights need to be there.',
     )
     .option('--out <dir>', 'folder that prune would write; must not exist')
-    .option('--calibration <file>', `${CALIBRATION}; without it, --samples and --seq-len are planned`);
+    .option('--calibration <file>', `${CALIBRATION}; without it, --samples and --seq-len are planned`, repeatable(String));
   withPruneSettings(command)
     .example('secateur plan --model models/Qwen2.5-7B --sparsity 0.7 --calibration text.jsonl --endpoint 10.0.0.4:7400')
     .action(async (options: unknown) => {
@@ -120,6 +123,15 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
   command
     .requiredOption('--model <dir>', 'folder of the checkpoint (Hugging Face layout: Qwen2/2.5/3, LLaMA 2/3, Mistral, OPT)')
     .requiredOption('--sparsity <share>', 'share of the weights of each projection to drop, such as 0.7', share)
+    .option('--text-field <name>', TEXT_FIELD, DEFAULT_TEXT_FIELD)
+    .addOption(
+      offered(
+        '--sampling <name>',
+        'where samples come from: documents (random windows of random documents), concatenated (of all documents joined)',
+        { documents: Sampling.DOCUMENTS, concatenated: Sampling.CONCATENATED },
+        'documents',
+      ),
+    )
     .option('--eval <file>', 'text or ids to measure the perplexity with before and after, as --data of secateur eval')
     .option('--eval-samples <n>', 'windows of it to measure; 0 = all', wholeNumber(0), 0)
     .option('--samples <n>', 'calibration samples; 0 = 256 of text, all of .safetensors', wholeNumber(0), 0)
@@ -174,9 +186,10 @@ function addEvaluate(program: CheckedCommand): void {
     .requiredOption('--model <dir>', 'folder of the checkpoint')
     .requiredOption(
       '--data <file>',
-      'of the task at the same place; repeat it for more. Perplexity: .txt, .raw (WikiText), .jsonl with a text field, or .safetensors with input_ids [windows, tokens]; other tasks: .jsonl with a question per line',
+      `of the task at the same place; repeat it for more. Perplexity: ${DATA_FILES} [windows, tokens], or a glob in quotes; other tasks: .jsonl with a question per line`,
       repeatable(String),
     )
+    .option('--text-field <name>', TEXT_FIELD, DEFAULT_TEXT_FIELD)
     .option(
       '--task <names>',
       `what to measure, separated by commas or in more than one --task: ${Object.keys(MEASUREMENTS).join(', ')} (default: perplexity)`,

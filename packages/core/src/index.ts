@@ -14,7 +14,7 @@ export { accuracyOf, normalizedAccuracyOf } from './evaluation/score-answers.js'
 export { perplexityOf, sequenceOf, sequencesOfWindows, type ScoredSequence } from './evaluation/scored-sequence.js';
 export { findTask, readQuestion, TASKS, type TaskDefinition } from './evaluation/tasks.js';
 export { applyJobEvent, hasEnded } from './jobs/job-state.js';
-export { DEFAULT_CALIBRATION_SAMPLES, resolveJobSpec, resolveSequenceLength, validateJobId } from './jobs/resolve-spec.js';
+export { DEFAULT_CALIBRATION_SAMPLES, pathsOf, resolveJobSpec, resolveSequenceLength, validateJobId } from './jobs/resolve-spec.js';
 export { formatCpuList, parseCpuList } from './machine/cpu-list.js';
 export type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedTensor } from './model/model-plan.js';
 export { parseArchitecture } from './model/parse-architecture.js';

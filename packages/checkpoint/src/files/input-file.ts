@@ -28,13 +28,18 @@ export class InputFile {
     const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
     const handle = await withFileErrors('read', path, () => open(real, flags));
     try {
-      const status = await handle.stat();
-      if (!status.isFile()) throw new SecateurError('FAILED_PRECONDITION', `Cannot read ${path}: it is not a regular file.`);
-      return new InputFile(path, status.size, handle);
+      return await InputFile.adopt(path, handle);
     } catch (error) {
       await handle.close();
       throw toFileError('read', path, error);
     }
+  }
+
+  /** The file behind an open handle, which now belongs to it. `path` names it in errors. */
+  static async adopt(path: string, handle: FileHandle): Promise<InputFile> {
+    const status = await handle.stat();
+    if (!status.isFile()) throw new SecateurError('FAILED_PRECONDITION', `Cannot read ${path}: it is not a regular file.`);
+    return new InputFile(path, status.size, handle);
   }
 
   /** Fills `target` with the bytes from `position` on. */

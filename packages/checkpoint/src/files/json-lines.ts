@@ -1,8 +1,6 @@
 import { SecateurError } from '@secateur/core';
 import type { InputFile } from './input-file.js';
-
-/** A text is held in memory as a whole. */
-const MAXIMUM_TEXT_BYTES = 64 << 20;
+import { decodeText, requireTextSize } from './text.js';
 
 const READ_BYTES = 1 << 20;
 const LINE_FEED = 0x0a;
@@ -18,8 +16,8 @@ export interface JsonLine {
 }
 
 /** The values of a .jsonl file; what is held is one line and one part of the file. */
-export async function* readJsonLines(file: InputFile): AsyncGenerator<JsonLine> {
-  for await (const { line, start, content } of readLines(file)) {
+export async function* readJsonLines(file: InputFile, signal?: AbortSignal): AsyncGenerator<JsonLine> {
+  for await (const { line, start, content } of readLines(file, signal)) {
     if (isBlank(content)) continue;
     yield { line, start, bytes: content.byteLength, value: parseJsonLine(content, placeOf(file.path, line)) };
   }
@@ -39,23 +37,10 @@ export function parseJsonLine(content: Uint8Array, where: string): unknown {
   }
 }
 
-export function decodeText(content: Uint8Array, where: string): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(content);
-  } catch {
-    throw new SecateurError('INVALID_DATA', `${where}: it is not valid UTF-8.`);
-  }
-}
-
-export function requireTextSize(where: string, bytes: number): void {
-  if (bytes <= MAXIMUM_TEXT_BYTES) return;
-  throw new SecateurError(
-    'INVALID_DATA',
-    `${where}: a text of ${bytes} bytes is above the limit of ${MAXIMUM_TEXT_BYTES}; split it into documents, one per line of a .jsonl file.`,
-  );
-}
-
-async function* readLines(file: InputFile): AsyncGenerator<{ readonly line: number; readonly start: number; readonly content: Buffer }> {
+async function* readLines(
+  file: InputFile,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<{ readonly line: number; readonly start: number; readonly content: Buffer }> {
   const part = Buffer.allocUnsafeSlow(READ_BYTES);
   let pending: Buffer[] = [];
   let pendingBytes = 0;
@@ -63,7 +48,7 @@ async function* readLines(file: InputFile): AsyncGenerator<{ readonly line: numb
   let line = 1;
   for (let position = 0; position < file.bytes; position += READ_BYTES) {
     const filled = part.subarray(0, Math.min(READ_BYTES, file.bytes - position));
-    await file.readInto(filled, position);
+    await file.readInto(filled, position, signal);
     let from = 0;
     for (let end = filled.indexOf(LINE_FEED); end !== -1; end = filled.indexOf(LINE_FEED, from)) {
       const piece = filled.subarray(from, end);

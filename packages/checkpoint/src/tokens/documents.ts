@@ -1,36 +1,68 @@
-import { extname } from 'node:path';
 import { SecateurError } from '@secateur/core';
 import { InputFile, type InputOptions } from '../files/input-file.js';
-import { decodeText, parseJsonLine, placeOf, readJsonLines, requireTextSize } from '../files/json-lines.js';
+import { decodeText, MAXIMUM_TEXT_BYTES, requireTextSize } from '../files/text.js';
+import { unpackFile } from '../files/unpack-file.js';
+import { dataFormatOf, type DataFormat } from './data-format.js';
+import { openJsonLines } from './json-documents.js';
+import { openParquet } from './parquet.js';
 import { joinWikiTextRows } from './wikitext.js';
 
-const MAXIMUM_DOCUMENTS = 50_000_000;
+/** Bytes that all compressed files of a source may hold together; they are unpacked to the temporary folder. */
+const MAXIMUM_UNPACKED_BYTES = 2 ** 36;
 
-/** The documents of a text file, read one at a time. */
+/** The documents of text files, read one at a time. */
 export interface Documents {
-  readonly path: string;
   readonly count: number;
   /** The text of a document. */
   read(index: number): Promise<string>;
   close(): Promise<void>;
 }
 
-/**
- * Opens a .txt file (one document as it is), a .raw file (one document, the rows of WikiText joined) or a .jsonl file (a document per
- * line, every line is checked).
- */
-export async function openDocuments(path: string, options: InputOptions): Promise<Documents> {
-  const file = await InputFile.open(path, options);
+export interface DocumentOptions extends InputOptions {
+  /** Field or column that holds the text. */
+  readonly textField: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Opens text files as one row of documents, in the order of the files. */
+export async function openDocuments(paths: readonly string[], options: DocumentOptions): Promise<Documents> {
+  const opened: Documents[] = [];
+  const close = async (): Promise<void> => {
+    for (const documents of opened) await documents.close();
+  };
+  const budget = { unpackedBytes: MAXIMUM_UNPACKED_BYTES };
   try {
-    switch (extname(path).toLowerCase()) {
-      case '.txt':
+    for (const path of paths) opened.push(await openFile(path, options, budget));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const read = async (index: number): Promise<string> => {
+    let left = index;
+    for (const documents of opened) {
+      if (left < documents.count) return documents.read(left);
+      left -= documents.count;
+    }
+    throw new RangeError(`There is no document ${index}.`);
+  };
+  return { count: opened.reduce((sum, { count }) => sum + count, 0), read, close };
+}
+
+async function openFile(path: string, options: DocumentOptions, budget: { unpackedBytes: number }): Promise<Documents> {
+  const format = dataFormatOf(path);
+  const file = await openUnpacked(path, format, options, budget);
+  try {
+    switch (format.content) {
+      case 'text':
         return openText(file, (text) => text);
-      case '.raw':
+      case 'wikitext':
         return openText(file, joinWikiTextRows);
-      case '.jsonl':
-        return await openJsonLines(file);
-      default:
-        throw new SecateurError('INVALID_DATA', `${path}: the data must be a .txt, .raw, .jsonl or .safetensors file.`);
+      case 'json lines':
+        return await openJsonLines(file, options);
+      case 'parquet':
+        return await openParquet(file, options);
+      case 'token ids':
+        throw new SecateurError('INVALID_DATA', `${path}: token ids and text cannot be mixed, and ids come in one file; give it alone.`);
     }
   } catch (error) {
     await file.close();
@@ -38,6 +70,28 @@ export async function openDocuments(path: string, options: InputOptions): Promis
   }
 }
 
+async function openUnpacked(
+  path: string,
+  { content, compression }: DataFormat,
+  { allowedRoots, signal }: DocumentOptions,
+  budget: { unpackedBytes: number },
+): Promise<InputFile> {
+  const file = await InputFile.open(path, { allowedRoots });
+  if (compression === undefined) return file;
+  const limit =
+    content === 'text' || content === 'wikitext'
+      ? { maximumBytes: MAXIMUM_TEXT_BYTES, remedy: 'split it into documents, one per line of a .jsonl file' }
+      : { maximumBytes: budget.unpackedBytes, remedy: 'give fewer files, or the data uncompressed, which is read where it lies' };
+  try {
+    const unpacked = await unpackFile(file, { compression, signal, ...limit });
+    budget.unpackedBytes -= unpacked.bytes;
+    return unpacked;
+  } finally {
+    await file.close();
+  }
+}
+
+/** A document of a whole file, made from its text by `prepare`. */
 function openText(file: InputFile, prepare: (text: string) => string): Documents {
   const read = async (): Promise<string> => {
     requireTextSize(file.path, file.bytes);
@@ -45,32 +99,5 @@ function openText(file: InputFile, prepare: (text: string) => string): Documents
     await file.readInto(content, 0);
     return prepare(decodeText(content, file.path));
   };
-  return { path: file.path, count: 1, read, close: () => file.close() };
-}
-
-async function openJsonLines(file: InputFile): Promise<Documents> {
-  const lines: { readonly line: number; readonly start: number; readonly bytes: number }[] = [];
-  for await (const { line, start, bytes, value } of readJsonLines(file)) {
-    textOf(value, placeOf(file.path, line));
-    if (lines.length === MAXIMUM_DOCUMENTS)
-      throw new SecateurError('INVALID_DATA', `${file.path}: it has more than ${MAXIMUM_DOCUMENTS} documents.`);
-    lines.push({ line, start, bytes });
-  }
-  const read = async (index: number): Promise<string> => {
-    const found = lines[index];
-    if (found === undefined) throw new RangeError(`${file.path} has no document ${index}.`);
-    const { line, start, bytes } = found;
-    const content = Buffer.allocUnsafeSlow(bytes);
-    await file.readInto(content, start);
-    const where = placeOf(file.path, line);
-    return textOf(parseJsonLine(content, where), where);
-  };
-  return { path: file.path, count: lines.length, read, close: () => file.close() };
-}
-
-function textOf(value: unknown, where: string): string {
-  const fail = (what: string): SecateurError => new SecateurError('INVALID_DATA', `${where}: ${what}.`);
-  if (typeof value !== 'object' || value === null || !('text' in value)) throw fail('it has no field "text"');
-  if (typeof value.text !== 'string') throw fail('the field "text" is not a string');
-  return value.text;
+  return { count: 1, read, close: () => file.close() };
 }

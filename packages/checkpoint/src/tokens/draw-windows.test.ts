@@ -5,7 +5,7 @@ import { drawWindows, type TokenizedDocuments } from './draw-windows.js';
 /** Documents of the given lengths; a token tells its document and place. */
 function makeDocuments(lengths: readonly number[], reads: number[] = []): TokenizedDocuments {
   return {
-    path: 'text.jsonl',
+    name: 'text.jsonl',
     count: lengths.length,
     read: (index) => {
       reads.push(index);
@@ -18,13 +18,14 @@ describe('drawWindows', () => {
   test('draws the same on every machine', async () => {
     // Numbers of MT19937: any change here changes what users get for a seed.
     const starts = async (seed: number): Promise<number[]> =>
-      [...(await drawWindows(makeDocuments([1000, 3, 500]), 8, 4, seed))].filter((_, index) => index % 4 === 0);
+      [...(await drawWindows(makeDocuments([1000, 3, 500]), 8, 4, seed)).ids].filter((_, index) => index % 4 === 0);
     expect(await starts(0)).toEqual([55, 304, 2000331, 2000055, 367, 94, 2000119, 2000296]);
     expect(await starts(2 ** 32 + 5)).toEqual([2000302, 2000453, 3, 430, 2000058, 399, 2000110, 2000039]);
   });
 
   test('draws every long document about as often, and every place in it', async () => {
-    const windows = await drawWindows(makeDocuments([12, 10, 11, 2, 30]), 3000, 10, 1);
+    const { ids: windows, documents } = await drawWindows(makeDocuments([12, 10, 11, 2, 30]), 3000, 10, 1);
+    expect(documents).toBe(3);
     const starts = Array.from({ length: 3000 }, (_, sample) => windows[sample * 10]!);
     const counts = [0, 1, 2, 3, 4].map((index) => starts.filter((start) => Math.floor(start / 1_000_000) === index).length);
     expect([counts[1], counts[3]]).toEqual([0, 0]);
@@ -53,7 +54,7 @@ describe('drawWindows', () => {
             await expect(drawing).rejects.toThrow(/text.jsonl: /);
             return;
           }
-          const windows = await drawing;
+          const { ids: windows } = await drawing;
           for (let sample = 0; sample < 5; sample++) {
             const window = [...windows.subarray(sample * sequenceLength, (sample + 1) * sequenceLength)];
             expect(window).toEqual(window.map((_, place) => window[0]! + place));

@@ -32,7 +32,7 @@ export async function loadTask(
   { directory, vocabularySize, allowedRoots, maximumTokens }: TokenConsumer & { readonly maximumTokens: number },
   { signal }: LoadOptions = {},
 ): Promise<LoadedTask> {
-  const questions = await readQuestions(task, { path, limit }, allowedRoots);
+  const questions = await readQuestions(task, { path, limit }, allowedRoots, signal);
   const answers = questions.flatMap(({ where, item }) =>
     item.choices.map(({ context, continuation }) => ({ where, context, continuation })),
   );
@@ -59,11 +59,12 @@ async function readQuestions(
   task: TaskDefinition,
   { path, limit }: TaskFile,
   allowedRoots: readonly string[] | undefined,
+  signal: AbortSignal | undefined,
 ): Promise<{ where: string; item: MultipleChoiceItem }[]> {
   const file = await InputFile.open(path, { allowedRoots });
   try {
     const questions: { where: string; item: MultipleChoiceItem }[] = [];
-    for await (const { line, value } of readJsonLines(file)) {
+    for await (const { line, value } of readJsonLines(file, signal)) {
       const where = placeOf(path, line);
       questions.push({ where, item: readQuestion(task, value, where) });
       if (questions.length === limit) break;

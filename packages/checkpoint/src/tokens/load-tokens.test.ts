@@ -1,13 +1,15 @@
+import { createHash } from 'node:crypto';
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { loadHasher } from '@secateur/core';
+import { writeDocuments } from '../../test/data-files.js';
 import { expectFailure, modelPath, repository, safetensorsBytes, withTemporaryFolder } from '../../test/support.js';
 import { loadTokenizer } from '../tokenizer/tokenizer.js';
 import { loadCalibrationTokens, loadEvaluationTokens } from './load-tokens.js';
 
 const opt = { directory: modelPath('books-opt'), vocabularySize: 4096, defaultSequenceLength: 6 };
-const defaults = { samples: 0, sequenceLength: 0, seed: 0 };
+const defaults = { samples: 0, sequenceLength: 0, seed: 0, sampling: 'documents', textField: 'text' } as const;
 const sentence = 'The whale rose again, and the boats pulled away into the fog. ';
 
 /** Rows of tokens as arrays. */
@@ -27,10 +29,10 @@ function idFile(ids: readonly number[], shape: readonly number[], dtype: 'I32' |
 describe('token ids from a .safetensors file', () => {
   test('are used as they are', async () => {
     const path = join(repository, 'tests/fixtures/calibration/books-opt-calibration.safetensors');
-    const all = await loadCalibrationTokens({ ...defaults, path }, opt);
+    const all = await loadCalibrationTokens({ ...defaults, paths: [path] }, opt);
     expect([all.samples, all.sequenceLength, all.ids.length, all.ids[0]]).toEqual([128, 256, 128 * 256, 2]);
     expect(all.digest).toBe((await loadHasher()).digest(new Uint8Array(all.ids.buffer)));
-    const some = await loadEvaluationTokens({ ...defaults, path, samples: 5, sequenceLength: 256 }, opt);
+    const some = await loadEvaluationTokens({ ...defaults, paths: [path], samples: 5, sequenceLength: 256 }, opt);
     expect(rows(some)).toEqual(rows(all).slice(0, 5));
     expect(some.digest).not.toBe(all.digest);
   });
@@ -39,7 +41,7 @@ describe('token ids from a .safetensors file', () => {
     withTemporaryFolder(async (folder) => {
       const path = join(folder, 'ids.safetensors');
       await writeFile(path, idFile([1, 2, 3, 4, 5, 6], [2, 3], 'I64'));
-      expect(rows(await loadCalibrationTokens({ ...defaults, path }, opt))).toEqual([
+      expect(rows(await loadCalibrationTokens({ ...defaults, paths: [path] }, opt))).toEqual([
         [1, 2, 3],
         [4, 5, 6],
       ]);
@@ -68,7 +70,11 @@ describe('token ids from a .safetensors file', () => {
       const path = join(folder, 'ids.safetensors');
       await writeFile(path, content);
       for (const load of [loadCalibrationTokens, loadEvaluationTokens]) {
-        await expectFailure(() => load({ ...defaults, path, ...options }, opt), 'INVALID_DATA', new RegExp(`${path}: .*${message.source}`));
+        await expectFailure(
+          () => load({ ...defaults, paths: [path], ...options }, opt),
+          'INVALID_DATA',
+          new RegExp(`${path}: .*${message.source}`),
+        );
       }
     }),
   );
@@ -80,15 +86,15 @@ describe('calibration text', () => {
       const path = join(folder, 'text.txt');
       await writeFile(path, sentence.repeat(20));
       const document = [...(await loadTokenizer(opt.directory)).encode(sentence.repeat(20))].join();
-      const first = await loadCalibrationTokens({ path, samples: 30, sequenceLength: 9, seed: 7 }, opt);
+      const first = await loadCalibrationTokens({ ...defaults, paths: [path], samples: 30, sequenceLength: 9, seed: 7 }, opt);
       expect([first.samples, first.sequenceLength]).toEqual([30, 9]);
       for (const row of rows(first)) expect(`,${document},`).toContain(`,${row.join()},`);
       expect(new Set(rows(first).map((row) => row.join())).size).toBeGreaterThan(10);
-      const again = await loadCalibrationTokens({ path, samples: 30, sequenceLength: 9, seed: 7 }, opt);
+      const again = await loadCalibrationTokens({ ...defaults, paths: [path], samples: 30, sequenceLength: 9, seed: 7 }, opt);
       expect(again).toEqual(first);
-      const other = await loadCalibrationTokens({ path, samples: 30, sequenceLength: 9, seed: 8 }, opt);
+      const other = await loadCalibrationTokens({ ...defaults, paths: [path], samples: 30, sequenceLength: 9, seed: 8 }, opt);
       expect(other.digest).not.toBe(first.digest);
-      expect(await loadCalibrationTokens({ path, samples: 0, sequenceLength: 0, seed: 7 }, opt)).toMatchObject({
+      expect(await loadCalibrationTokens({ ...defaults, paths: [path], samples: 0, sequenceLength: 0, seed: 7 }, opt)).toMatchObject({
         samples: 256,
         sequenceLength: 6,
       });
@@ -101,7 +107,10 @@ describe('calibration text', () => {
       await writeFile(path, `${lines.join('\r\n')}\n\n`);
       const tokenizer = await loadTokenizer(opt.directory);
       const documents = [sentence, `${sentence}${sentence}`].map((text) => `,${tokenizer.encode(text).join()},`);
-      const { ids, samples, sequenceLength } = await loadCalibrationTokens({ path, samples: 40, sequenceLength: 12, seed: 1 }, opt);
+      const { ids, samples, sequenceLength } = await loadCalibrationTokens(
+        { ...defaults, paths: [path], samples: 40, sequenceLength: 12, seed: 1 },
+        opt,
+      );
       for (const row of rows({ ids, samples, sequenceLength }))
         expect(documents.some((document) => document.includes(`,${row.join()},`))).toBe(true);
     }));
@@ -112,11 +121,12 @@ describe('calibration text', () => {
       await writeFile(text, sentence);
       await writeFile(lines, `${JSON.stringify({ text: 'fog' })}\n${JSON.stringify({ text: sentence })}\n`);
       const tokens = (await loadTokenizer(opt.directory)).encode(sentence).length;
-      const load = (path: string, sequenceLength: number) => loadCalibrationTokens({ path, samples: 2, sequenceLength, seed: 0 }, opt);
+      const load = (path: string, sequenceLength: number) =>
+        loadCalibrationTokens({ ...defaults, paths: [path], samples: 2, sequenceLength, seed: 0 }, opt);
       await expectFailure(
         () => load(text, tokens),
         'INVALID_DATA',
-        new RegExp(`a.txt: its text has ${tokens} tokens, .* at least ${tokens + 1};`),
+        new RegExp(`a.txt: its text has ${tokens} tokens, .* at least ${tokens + 1}; 1 are missing. .*--seq-len ${tokens - 1}`),
       );
       await expectFailure(
         () => load(lines, 500),
@@ -133,17 +143,21 @@ describe('calibration text', () => {
       const path = join(folder, 'a.txt');
       await writeFile(path, sentence.repeat(30_000));
       const cancellation = new AbortController();
-      const loading = loadCalibrationTokens({ ...defaults, path }, opt, { signal: cancellation.signal });
+      const loading = loadCalibrationTokens({ ...defaults, paths: [path] }, opt, { signal: cancellation.signal });
       const beats = setInterval(() => (count += 1), 5);
       let count = 0;
       expect((await loading).samples).toBe(256);
       clearInterval(beats);
       // Two MB take about two seconds; without a thread of its own there would be next to none.
       expect(count).toBeGreaterThan(20);
-      const second = loadCalibrationTokens({ ...defaults, path }, opt, { signal: cancellation.signal });
+      const second = loadCalibrationTokens({ ...defaults, paths: [path] }, opt, { signal: cancellation.signal });
       setTimeout(() => cancellation.abort(), 100);
       await expectFailure(() => second, 'CANCELLED', /./);
-      await expectFailure(() => loadCalibrationTokens({ ...defaults, path }, opt, { signal: cancellation.signal }), 'CANCELLED', /./);
+      await expectFailure(
+        () => loadCalibrationTokens({ ...defaults, paths: [path] }, opt, { signal: cancellation.signal }),
+        'CANCELLED',
+        /./,
+      );
     }));
 
   test('needs a tokenizer', () =>
@@ -151,7 +165,7 @@ describe('calibration text', () => {
       const path = join(folder, 'a.txt');
       await writeFile(path, sentence);
       await expectFailure(
-        () => loadCalibrationTokens({ ...defaults, path }, { ...opt, directory: folder }),
+        () => loadCalibrationTokens({ ...defaults, paths: [path] }, { ...opt, directory: folder }),
         'INVALID_CHECKPOINT',
         /neither tokenizer.json/,
       );
@@ -162,7 +176,7 @@ describe('calibration text', () => {
       const path = join(folder, 'a.txt');
       await writeFile(path, sentence);
       await expectFailure(
-        () => loadCalibrationTokens({ ...defaults, path, samples: 1 }, { ...opt, vocabularySize: 100 }),
+        () => loadCalibrationTokens({ ...defaults, paths: [path], samples: 1 }, { ...opt, vocabularySize: 100 }),
         'INVALID_DATA',
         /vocabulary of 100/,
       );
@@ -178,7 +192,7 @@ describe('calibration text', () => {
     withTemporaryFolder(async (folder) => {
       const path = join(folder, 'a.jsonl');
       await writeFile(path, `${JSON.stringify({ text: sentence })}\n${line}\n`);
-      await expectFailure(() => loadCalibrationTokens({ ...defaults, path, samples: 1 }, opt), 'INVALID_DATA', message);
+      await expectFailure(() => loadCalibrationTokens({ ...defaults, paths: [path], samples: 1 }, opt), 'INVALID_DATA', message);
     }),
   );
 
@@ -189,12 +203,12 @@ describe('calibration text', () => {
       const last = JSON.stringify({ text: sentence, fog: 'é'.repeat(700_000) });
       await writeFile(path, `${filler}${filler}${filler}${last}\n{`);
       await expectFailure(
-        () => loadCalibrationTokens({ ...defaults, path, samples: 1 }, opt),
+        () => loadCalibrationTokens({ ...defaults, paths: [path], samples: 1 }, opt),
         'INVALID_DATA',
         /line 5: it is not valid JSON/,
       );
       await writeFile(path, `${JSON.stringify({ text: 'fog', padding: 'é'.repeat(1_000_000) })}\n${last}`);
-      const { ids } = await loadCalibrationTokens({ path, samples: 1, sequenceLength: 15, seed: 0 }, opt);
+      const { ids } = await loadCalibrationTokens({ ...defaults, paths: [path], samples: 1, sequenceLength: 15, seed: 0 }, opt);
       expect(`,${(await loadTokenizer(opt.directory)).encode(sentence).join()},`).toContain(`,${ids.join()},`);
     }));
 
@@ -202,16 +216,76 @@ describe('calibration text', () => {
     withTemporaryFolder(async (folder) => {
       const load = (name: string, content?: Uint8Array) => async (): Promise<unknown> => {
         if (content !== undefined) await writeFile(join(folder, name), content);
-        return loadCalibrationTokens({ ...defaults, path: join(folder, name), samples: 1 }, opt);
+        return loadCalibrationTokens({ ...defaults, paths: [join(folder, name)], samples: 1 }, opt);
       };
       await expectFailure(load('a.txt', Buffer.from([0x61, 0xff])), 'INVALID_DATA', /a.txt: it is not valid UTF-8/);
       await expectFailure(load('a.jsonl', Buffer.from([0x22, 0xff, 0x22])), 'INVALID_DATA', /a.jsonl, line 1: it is not valid UTF-8/);
-      await expectFailure(load('a.csv', Buffer.from('a')), 'INVALID_DATA', /must be a .txt, .raw, .jsonl or .safetensors file/);
+      await expectFailure(
+        load('a.csv', Buffer.from('a')),
+        'INVALID_DATA',
+        /must be a .txt, .raw, .jsonl or .parquet file, also with .gz or .zst, or a .safetensors file/,
+      );
       await expectFailure(load('missing.txt'), 'NOT_FOUND', /missing.txt/);
       await truncate(join(folder, 'a.txt'), (64 << 20) + 1);
       await expectFailure(load('a.txt'), 'INVALID_DATA', /67108865 bytes is above the limit of 67108864; split it into documents/);
       await truncate(join(folder, 'a.jsonl'), (64 << 20) + 1);
       await expectFailure(load('a.jsonl'), 'INVALID_DATA', /line 1: a text of \d+ bytes is above the limit/);
+    }));
+});
+
+describe('several files', () => {
+  test('give the windows of one file with the same documents, whatever their order and form', () =>
+    withTemporaryFolder(async (folder) => {
+      const texts = Array.from({ length: 9 }, (_, index) => sentence.repeat(1 + (index % 3)));
+      const load = (sampling: 'documents' | 'concatenated', ...names: readonly string[]) =>
+        loadCalibrationTokens(
+          { paths: names.map((name) => join(folder, name)), samples: 20, sequenceLength: 12, seed: 3, sampling, textField: 'text' },
+          opt,
+        );
+      await writeDocuments(folder, 'all.jsonl', texts);
+      await writeDocuments(folder, '1.parquet', texts.slice(0, 4));
+      await writeDocuments(folder, '2.jsonl.gz', texts.slice(4, 6));
+      await writeDocuments(folder, '3.parquet.zst', texts.slice(6));
+      for (const sampling of ['documents', 'concatenated'] as const) {
+        const whole = await load(sampling, 'all.jsonl');
+        for (const names of [['[0-9].*'], ['3*', '1.parquet', '2.jsonl.gz'], ['2*', '1*', '3*', '[0-9].parquet*']]) {
+          const parts = await load(sampling, ...names);
+          expect(parts).toEqual({ ...whole, files: ['1.parquet', '2.jsonl.gz', '3.parquet.zst'].map((name) => join(folder, name)) });
+        }
+        expect(whole.sha256).toBe(createHash('sha256').update(new Uint8Array(whole.ids.buffer)).digest('hex'));
+        if (sampling === 'concatenated') expect(whole.documents).toBe(9);
+      }
+    }));
+
+  test('of token ids, or of ids and text, are refused', () =>
+    withTemporaryFolder(async (folder) => {
+      for (const name of ['a.safetensors', 'b.safetensors']) await writeFile(join(folder, name), idFile([1, 2], [1, 2]));
+      await writeDocuments(folder, 'c.txt', [sentence]);
+      const load = (pattern: string) => () => loadCalibrationTokens({ ...defaults, paths: [join(folder, pattern)] }, opt);
+      await expectFailure(load('*.safetensors'), 'INVALID_DATA', /a.safetensors, .*b.safetensors: token ids come in one .safetensors file/);
+      await expectFailure(load('[ac].*'), 'INVALID_DATA', /a.safetensors: token ids and text cannot be mixed/);
+      await expectFailure(load('*.nothing'), 'NOT_FOUND', /No file matches .*\*.nothing/);
+    }));
+});
+
+describe('concatenated text', () => {
+  test('is joined by a space and needs one token more than a sample', () =>
+    withTemporaryFolder(async (folder) => {
+      const path = await writeDocuments(folder, 'a.jsonl', ['The whale rose', 'and the boats', 'pulled away.']);
+      const tokens = (await loadTokenizer(opt.directory)).encode('The whale rose and the boats pulled away.');
+      const load = (sequenceLength: number) =>
+        loadCalibrationTokens({ ...defaults, paths: [path], samples: 8, sequenceLength, sampling: 'concatenated' }, opt);
+      const found = await load(tokens.length - 1);
+      // The last token is never drawn.
+      for (const row of rows(found)) expect(row).toEqual([...tokens.slice(0, -1)]);
+      expect(found.documents).toBe(3);
+      await expectFailure(
+        () => load(tokens.length + 5),
+        'INVALID_DATA',
+        new RegExp(
+          `its 3 documents have ${tokens.length} tokens together, .* 6 are missing. Give more text, .*--seq-len ${tokens.length - 1}\\)`,
+        ),
+      );
     }));
 });
 
@@ -221,18 +295,20 @@ describe('evaluation text', () => {
       const path = join(folder, 'text.txt');
       await writeFile(path, sentence.repeat(5));
       const tokens = [...(await loadTokenizer(opt.directory)).encode(sentence.repeat(5))];
-      const all = await loadEvaluationTokens({ ...defaults, path, sequenceLength: 8 }, opt);
+      const all = await loadEvaluationTokens({ ...defaults, paths: [path], sequenceLength: 8 }, opt);
       expect([...all.ids]).toEqual(tokens.slice(0, Math.floor(tokens.length / 8) * 8));
-      const two = await loadEvaluationTokens({ ...defaults, path, samples: 2, sequenceLength: 8 }, opt);
+      const two = await loadEvaluationTokens({ ...defaults, paths: [path], samples: 2, sequenceLength: 8 }, opt);
       expect([...two.ids]).toEqual(tokens.slice(0, 16));
-      const message = new RegExp(`its text has ${tokens.length} tokens, 1000 samples of 8 need 8000`);
+      const message = new RegExp(
+        `its text has ${tokens.length} tokens, 1000 samples of 8 need 8000; ${8000 - tokens.length} are missing. .*--samples ${Math.floor(tokens.length / 8)}`,
+      );
       await expectFailure(
-        () => loadEvaluationTokens({ ...defaults, path, samples: 1000, sequenceLength: 8 }, opt),
+        () => loadEvaluationTokens({ ...defaults, paths: [path], samples: 1000, sequenceLength: 8 }, opt),
         'INVALID_DATA',
         message,
       );
       await expectFailure(
-        () => loadEvaluationTokens({ ...defaults, path, sequenceLength: 500 }, opt),
+        () => loadEvaluationTokens({ ...defaults, paths: [path], sequenceLength: 500 }, opt),
         'INVALID_DATA',
         /1 samples of 500 need 500/,
       );
@@ -243,7 +319,7 @@ describe('evaluation text', () => {
       const path = join(folder, 'text.txt');
       await writeFile(path, sentence.repeat(5));
       const tokens = [...(await loadTokenizer(opt.directory)).encode(sentence.repeat(5))];
-      const source = { ...defaults, path, sequenceLength: 8 };
+      const source = { ...defaults, paths: [path], sequenceLength: 8 };
       const all = await loadEvaluationTokens(source, opt, { stride: 3 });
       expect(all.samples).toBe(Math.floor((tokens.length - 8) / 3) + 1);
       expect(rows(all)).toEqual(rows(all).map((_, window) => tokens.slice(3 * window, 3 * window + 8)));
@@ -254,7 +330,7 @@ describe('evaluation text', () => {
       await expectFailure(() => loadEvaluationTokens(source, opt, { stride: 9 }), 'INVALID_REQUEST', /stride of 9 would skip text/);
       const ids = join(repository, 'tests/fixtures/calibration/books-opt-eval.safetensors');
       await expectFailure(
-        () => loadEvaluationTokens({ ...defaults, path: ids }, opt, { stride: 9 }),
+        () => loadEvaluationTokens({ ...defaults, paths: [ids] }, opt, { stride: 9 }),
         'INVALID_REQUEST',
         /a stride is for text/,
       );
@@ -262,11 +338,12 @@ describe('evaluation text', () => {
 
   test('of WikiText is joined as published perplexities have it', () =>
     withTemporaryFolder(async (folder) => {
-      const [raw, text] = [join(folder, 'wiki.test.raw'), join(folder, 'joined.txt')];
-      await writeFile(raw, ` \n = Fog = \n \n ${sentence} \n`);
-      await writeFile(text, `\n\n = Fog = \n\n\n\n\n ${sentence} \n`);
-      const [one, two] = await Promise.all([raw, text].map((path) => loadEvaluationTokens({ ...defaults, path }, opt)));
-      expect(one).toEqual(two);
+      const text = await writeDocuments(folder, 'joined.txt', [`\n\n = Fog = \n\n\n\n\n ${sentence} \n`]);
+      const joined = await loadEvaluationTokens({ ...defaults, paths: [text] }, opt);
+      for (const name of ['wiki.test.raw', 'wiki.test.raw.gz', 'wiki.test.raw.zst']) {
+        const path = await writeDocuments(folder, name, [` \n = Fog = \n \n ${sentence} \n`]);
+        expect(await loadEvaluationTokens({ ...defaults, paths: [path] }, opt)).toEqual({ ...joined, files: [path] });
+      }
     }));
 
   test('of several documents is read as one, with a blank line between them', () =>
@@ -274,8 +351,23 @@ describe('evaluation text', () => {
       const [text, lines] = [join(folder, 'a.txt'), join(folder, 'a.jsonl')];
       await writeFile(text, `${sentence}\n\n${sentence}`);
       await writeFile(lines, `${JSON.stringify({ text: sentence })}\n${JSON.stringify({ text: sentence })}\n`);
-      const [one, two] = await Promise.all([text, lines].map((path) => loadEvaluationTokens({ ...defaults, path }, opt)));
-      expect(two).toEqual(one);
+      const [one, two] = await Promise.all([text, lines].map((path) => loadEvaluationTokens({ ...defaults, paths: [path] }, opt)));
+      expect(two?.ids).toEqual(one?.ids);
+      expect([one?.documents, two?.documents]).toEqual([1, 2]);
+    }));
+
+  test('of several files is one text, whatever their form', () =>
+    withTemporaryFolder(async (folder) => {
+      const whole = await writeDocuments(folder, 'whole.txt', [`${sentence}\n\n${sentence}\n\n${sentence}`]);
+      for (const name of ['1.txt.gz', '2.raw', '3.parquet']) await writeDocuments(folder, name, [sentence]);
+      const source = { ...defaults, sequenceLength: 8 };
+      const one = await loadEvaluationTokens({ ...source, paths: [whole] }, opt, { stride: 3 });
+      const parts = await loadEvaluationTokens({ ...source, paths: [join(folder, '[0-9].*')] }, opt, { stride: 3 });
+      expect(parts).toEqual({
+        ...one,
+        files: ['1.txt.gz', '2.raw', '3.parquet'].map((name) => join(folder, name)),
+        documents: 3,
+      });
     }));
 });
 
@@ -286,5 +378,9 @@ test.each([
   [{ sequenceLength: 1 }, /1 tokens is too short/],
   [{ samples: 2 ** 20, sequenceLength: 2 ** 20 }, /above the limit/],
 ])('the options %p are refused', (options, message) =>
-  expectFailure(() => loadCalibrationTokens({ ...defaults, path: 'a.txt', ...options }, opt), 'INVALID_REQUEST', message),
+  expectFailure(
+    () => loadCalibrationTokens({ ...defaults, paths: [join(repository, 'examples/data/moby-dick-calibration.txt')], ...options }, opt),
+    'INVALID_REQUEST',
+    message,
+  ),
 );

@@ -8,7 +8,8 @@ const PART_TOKENS = 1 << 20;
 
 /** The first rows of the integer tensor `input_ids` [samples, tokens] of a safetensors file. */
 export async function readTokenIds(
-  { path, samples, sequenceLength }: TokenSource,
+  path: string,
+  { samples, sequenceLength }: Pick<TokenSource, 'samples' | 'sequenceLength'>,
   options: InputOptions,
 ): Promise<{ readonly ids: Int32Array; readonly sequenceLength: number }> {
   const fail = (what: string): SecateurError => new SecateurError('INVALID_DATA', `${path}: ${what}.`);
@@ -24,7 +25,11 @@ export async function readTokenIds(
     if (sequenceLength !== 0 && sequenceLength !== columns) {
       throw fail(`${TENSOR} has ${columns} tokens per sample, ${sequenceLength} were asked for`);
     }
-    if (samples > rows) throw fail(`${TENSOR} has ${rows} samples, ${samples} were asked for`);
+    if (samples > rows) {
+      throw fail(
+        `${TENSOR} has ${rows} samples, ${samples} were asked for; ${samples - rows} are missing, ask for at most ${rows} (--samples ${rows})`,
+      );
+    }
     const total = (samples === 0 ? rows : samples) * columns;
     if (total > MAXIMUM_TOKENS) throw fail(`${total} tokens are above the limit of ${MAXIMUM_TOKENS}; ask for fewer samples`);
     const ids = new Int32Array(total);

@@ -1,15 +1,23 @@
+import { createHash } from 'node:crypto';
 import { loadHasher, SecateurError } from '@secateur/core';
 
 /** Where calibration or evaluation tokens come from. */
 export interface TokenSource {
-  /** .txt (one document), .raw (the rows of WikiText), .jsonl (a document per line in `text`), or .safetensors with an integer tensor `input_ids` [samples, tokens]. */
-  readonly path: string;
+  /**
+   * Absolute paths and globs, read as one source in the order of the files' names: .txt (one document), .raw (the rows of WikiText), .jsonl (a
+   * document per line), .parquet (a document per row), each also with .gz or .zst, or one .safetensors with an integer tensor `input_ids` [samples, tokens].
+   */
+  readonly paths: readonly string[];
   /** Number of samples. When 0: 256 to calibrate with text, all there are otherwise. */
   readonly samples: number;
   /** Tokens per sample. When 0: what the ids have, or the model's default for text. */
   readonly sequenceLength: number;
   /** Seed of the sampling of calibration text. */
   readonly seed: number;
+  /** How samples are taken from calibration text: windows of single documents, or of all documents joined. */
+  readonly sampling: 'documents' | 'concatenated';
+  /** Field of .jsonl or column of .parquet that holds the text. */
+  readonly textField: string;
 }
 
 /** The model the tokens are for. */
@@ -32,17 +40,30 @@ export interface TokenSet {
   readonly sequenceLength: number;
   /** Digest of the ids as little-endian int32. */
   readonly digest: string;
+  /** SHA-256 of the same bytes, which other tools can make too. */
+  readonly sha256: string;
+  /** The files that were read, in order. */
+  readonly files: readonly string[];
+  /** Documents that the samples were taken from; 0 for ids. */
+  readonly documents: number;
 }
 
 /** Tokens a set may hold at most (1 GiB). */
 export const MAXIMUM_TOKENS = 1 << 28;
 
-/** Checks every id and makes the digest. `path` names the source in errors. */
-export async function makeTokenSet(path: string, ids: Int32Array, sequenceLength: number, vocabularySize: number): Promise<TokenSet> {
-  requireVocabulary(path, ids, sequenceLength, vocabularySize);
-  const hasher = await loadHasher();
-  const digest = hasher.digest(new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength));
-  return { ids, samples: ids.length / sequenceLength, sequenceLength, digest };
+type UncheckedTokens = Pick<TokenSet, 'ids' | 'sequenceLength' | 'files' | 'documents'>;
+
+/** Checks every id and makes the digests. */
+export async function makeTokenSet(tokens: UncheckedTokens, vocabularySize: number): Promise<TokenSet> {
+  const { ids, sequenceLength, files } = tokens;
+  requireVocabulary(files.join(', '), ids, sequenceLength, vocabularySize);
+  const bytes = new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength);
+  return {
+    ...tokens,
+    samples: ids.length / sequenceLength,
+    digest: (await loadHasher()).digest(bytes),
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+  };
 }
 
 /** Refuses ids that the model does not have. `path` names the source in errors. */

@@ -9,11 +9,14 @@ import { formatEvaluateReport } from '../output/summary.js';
 import { writeResult } from '../output/write-result.js';
 import { runJob } from './run-job.js';
 
+const DEFAULT_TASKS = ['perplexity'] as const;
+
 export interface EvaluateOptions extends ServiceOptions {
   readonly model: string;
-  /** A file for each task. */
+  /** A file for each task; for the perplexity also a glob. */
   readonly data: readonly string[];
   readonly task?: readonly ('perplexity' | Task)[];
+  readonly textField: string;
   readonly samples: number;
   readonly seqLen: number;
   readonly stride: number;
@@ -26,13 +29,13 @@ export interface EvaluateOptions extends ServiceOptions {
 }
 
 export async function evaluate(options: EvaluateOptions): Promise<void> {
-  const { endpoint, model, data, quiet = false } = options;
+  const { endpoint, model, data, task = DEFAULT_TASKS, quiet = false } = options;
   const local: PathCheck[] = [
     { flag: '--model', path: model, expected: 'exists' },
-    ...data.map((path): PathCheck => ({ flag: '--data', path, expected: 'exists' })),
+    ...data.map((path, place): PathCheck => ({ flag: '--data', path, expected: task[place] === 'perplexity' ? 'is data' : 'exists' })),
   ];
   const spec = await checkRequest(toEvaluateSpec(options), endpoint === undefined ? local : []);
-  const roots = await localRoots(model, ...data);
+  const roots = await localRoots(model, data);
   const report = await withService(options, roots, async (client, signal) => {
     const id = await runJob(client, { jobId: '', spec, quiet, resumeHint: 'Run the same command again to measure anew.', signal });
     const answer = (await client.getReport(id)).report;
@@ -43,7 +46,8 @@ export async function evaluate(options: EvaluateOptions): Promise<void> {
 }
 
 /** The job a user asks for: each file belongs to the task at the same place. */
-function toEvaluateSpec({ model, data, task = ['perplexity'], samples, seqLen, stride, limit, compute, hiddenStates }: EvaluateOptions): JobSpec {
+function toEvaluateSpec(options: EvaluateOptions): JobSpec {
+  const { model, data, textField, task = DEFAULT_TASKS, samples, seqLen, stride, limit, compute, hiddenStates } = options;
   if (task.length !== data.length) {
     const description = `${data.length} for ${task.length} tasks; each task needs its own, in the same order`;
     throw new SecateurError('INVALID_REQUEST', 'Wrong options:', { violations: [{ field: '--data', description }] });
@@ -55,7 +59,7 @@ function toEvaluateSpec({ model, data, task = ['perplexity'], samples, seqLen, s
       $case: 'evaluate',
       value: {
         model: resolve(model),
-        data: windows && { path: windows.path, samples, sequenceLength: seqLen },
+        data: windows && { path: windows.path, textField, samples, sequenceLength: seqLen },
         stride,
         tasks: files.flatMap(({ name, path }) => (name === 'perplexity' ? [] : [{ task: name, path, limit }])),
         compute,

@@ -15,7 +15,7 @@ export interface PlanOptions extends PruneSettings {
 export async function plan(options: PlanOptions): Promise<void> {
   const { model, out } = options;
   const spec = await checkRequest(toPruneSpec(options), localPathChecks(options), { purpose: 'plan' });
-  const roots = await localRoots(model, ...dataFiles(options), ...(out === undefined ? [] : [resolve(out)]));
+  const roots = await localRoots(model, dataFiles(options), out === undefined ? [] : [resolve(out)]);
   const outline = await withService(options, roots, (client, signal) => client.planJob(spec, { signal }));
   writeResult(options.json, jobPlanToJson(outline), () => formatJobPlan(outline));
 }

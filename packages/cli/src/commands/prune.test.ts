@@ -30,7 +30,7 @@ describe('the spec of a command line', () => {
       options: { score: 1, allocation: 0, iterations: 10, learningRates: [], forbidNegativeLearningRates: false },
       layerBudget: 1,
       pattern: 1,
-      calibration: { path: resolve('text.txt'), samples: 0, sequenceLength: 0, seed: 0 },
+      calibration: { path: resolve('text.txt'), morePaths: [], samples: 0, sequenceLength: 0, seed: 0, sampling: 1, textField: 'text' },
       selection: undefined,
     });
   });
@@ -70,6 +70,14 @@ describe('the spec of a command line', () => {
       },
     ],
     [['--samples', '32', '--seq-len', '512', '--seed', '7'], { calibration: { samples: 32, sequenceLength: 512, seed: 7 } }],
+    [
+      ['--calibration', 'more/*.parquet', '--text-field', 'content', '--sampling', 'concatenated'],
+      { calibration: { path: resolve('text.txt'), morePaths: [resolve('more/*.parquet')], textField: 'content', sampling: 2 } },
+    ],
+    [
+      ['--eval', 'test/*.raw', '--eval-samples', '5', '--seq-len', '64', '--text-field', 'content'],
+      { evaluation: { path: resolve('test/*.raw'), morePaths: [], samples: 5, sequenceLength: 64, textField: 'content' } },
+    ],
   ])('%p', (flags, expected) => {
     expect(pruneValue(...flags)).toMatchObject(expected);
   });

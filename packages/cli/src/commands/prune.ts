@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
 import type { Allocation, Score } from '@secateur/proto/allocation';
-import { JobSpec, Pattern, type LayerBudget, type ProjectionSelection, type ProjectionTarget } from '@secateur/proto/job';
+import { JobSpec, Pattern, type LayerBudget, type ProjectionSelection, type ProjectionTarget, type Sampling } from '@secateur/proto/job';
 import type { Compute, HiddenStates } from '@secateur/proto/model';
 import { localRoots } from '../cluster/local-roots.js';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
@@ -20,10 +20,13 @@ export interface PruneSettings extends ServiceOptions {
   readonly out?: string;
   readonly sparsity: number;
   /** Not needed to plan. */
-  readonly calibration?: string;
+  readonly calibration?: readonly string[];
+  readonly sampling: Sampling;
   /** What the perplexity is measured with before and after. */
   readonly eval?: string;
   readonly evalSamples: number;
+  /** Of both. */
+  readonly textField: string;
   readonly samples: number;
   readonly seqLen: number;
   readonly seed: number;
@@ -48,7 +51,7 @@ export interface PruneSettings extends ServiceOptions {
 
 export interface PruneOptions extends PruneSettings {
   readonly out: string;
-  readonly calibration: string;
+  readonly calibration: readonly string[];
   readonly jobId?: string;
   readonly traceOut?: string;
   readonly json?: boolean;
@@ -59,7 +62,7 @@ export async function prune(options: PruneOptions): Promise<void> {
   const spec = await checkRequest(toPruneSpec(options), pathChecks(options), { jobId: options.jobId });
   const output = resolve(options.out);
   const unfinished = `${output}.partial`;
-  const roots = await localRoots(options.model, ...dataFiles(options), output);
+  const roots = await localRoots(options.model, dataFiles(options), [output]);
   const resumeHint = `Run the same command again to go on after the last finished layer (kept in ${unfinished}).`;
   try {
     const report = await withService(options, roots, async (client, signal) => {
@@ -101,7 +104,9 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         hiddenStates: options.hiddenStates,
         selection: toSelection(options),
         calibration: {
-          path: options.calibration === undefined ? '' : resolve(options.calibration),
+          ...absolutePaths(options.calibration ?? []),
+          textField: options.textField,
+          sampling: options.sampling,
           samples: options.samples,
           sequenceLength: options.seqLen,
           seed: options.seed,
@@ -110,7 +115,12 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         evaluation:
           options.eval === undefined
             ? undefined
-            : { path: resolve(options.eval), samples: options.evalSamples, sequenceLength: options.seqLen, seed: 0 },
+            : {
+                path: resolve(options.eval),
+                textField: options.textField,
+                samples: options.evalSamples,
+                sequenceLength: options.seqLen,
+              },
       },
     },
     recordTrace: options.traceOut !== undefined,
@@ -122,6 +132,12 @@ function toSelection({ only, skip, skipLayers, target }: PruneSettings): Project
   return { only: [...(only ?? [])], skip: [...(skip ?? [])], skipLayers: [...(skipLayers ?? [])], targets: [...(target ?? [])] };
 }
 
+/** Data files and globs as a source names them. */
+function absolutePaths(paths: readonly string[]): { path: string; morePaths: string[] } {
+  const [path = '', ...morePaths] = paths.map((given) => resolve(given));
+  return { path, morePaths };
+}
+
 /** The same command gives the same id, so it finds the job it began earlier on a service that is still running. */
 export function jobIdOf(spec: JobSpec): string {
   return `prune-${createHash('sha256').update(JobSpec.encode(spec).finish()).digest('hex').slice(0, 16)}`;
@@ -131,17 +147,21 @@ export function jobIdOf(spec: JobSpec): string {
 export function localPathChecks({ model, calibration, rowSparsities, eval: evaluation, out, endpoint }: PruneSettings): PathCheck[] {
   if (endpoint !== undefined) return [];
   const output: PathCheck[] = out === undefined ? [] : [{ flag: '--out', path: out, expected: 'is new' }];
-  const data = [
-    { flag: '--calibration', path: calibration },
-    { flag: '--eval', path: evaluation },
-    { flag: '--row-sparsities', path: rowSparsities },
-  ].flatMap(({ flag, path }): PathCheck[] => (path === undefined ? [] : [{ flag, path, expected: 'exists' }]));
-  return [{ flag: '--model', path: model, expected: 'exists' }, ...data, ...output];
+  const data = (flag: string, paths: readonly (string | undefined)[]): PathCheck[] =>
+    paths.flatMap((path): PathCheck[] => (path === undefined ? [] : [{ flag, path, expected: 'is data' }]));
+  const rows: PathCheck[] = rowSparsities === undefined ? [] : [{ flag: '--row-sparsities', path: rowSparsities, expected: 'exists' }];
+  return [
+    { flag: '--model', path: model, expected: 'exists' },
+    ...data('--calibration', calibration ?? []),
+    ...data('--eval', [evaluation]),
+    ...rows,
+    ...output,
+  ];
 }
 
-/** The files a job reads besides the checkpoint. */
-export function dataFiles({ calibration, eval: evaluation, rowSparsities }: PruneSettings): string[] {
-  return [calibration, evaluation, rowSparsities].filter((path) => path !== undefined);
+/** The files and globs a job reads besides the checkpoint. */
+export function dataFiles({ calibration = [], eval: evaluation, rowSparsities }: PruneSettings): string[] {
+  return [...calibration, evaluation, rowSparsities].filter((path) => path !== undefined);
 }
 
 /** The trace is always written by this machine. */

@@ -1,5 +1,6 @@
 import { access } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { expandDataPath } from '@secateur/checkpoint';
 import { resolveJobSpec, SecateurError, validateJobId, type FieldViolation } from '@secateur/core';
 import type { JobSpec } from '@secateur/proto/job';
 
@@ -29,7 +30,7 @@ const FLAGS: Readonly<Record<string, string>> = {
 export interface PathCheck {
   readonly flag: string;
   readonly path: string;
-  readonly expected: 'exists' | 'folder exists' | 'is new';
+  readonly expected: 'exists' | 'folder exists' | 'is data' | 'is new';
 }
 
 /** INVALID_REQUEST with every path that is not as expected. */
@@ -74,6 +75,11 @@ async function checkPath({ flag, path, expected }: PathCheck): Promise<FieldViol
   switch (expected) {
     case 'exists':
       return found ? [] : [{ field: flag, description: `${absolute} does not exist` }];
+    case 'is data':
+      return expandDataPath(absolute).then(
+        () => [],
+        () => [{ field: flag, description: `${absolute} does not exist` }],
+      );
     case 'is new':
       if (found) return [{ field: flag, description: `${absolute} exists already; choose another name or remove it` }];
       return checkPath({ flag, path, expected: 'folder exists' });

@@ -1,10 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { Allocation, AllocationOptions, Score } from '@secateur/proto/allocation';
-import { JobSpec, LayerBudget, Pattern, PruneSpec, Task, TokenSource, type EvaluateSpec } from '@secateur/proto/job';
+import { JobSpec, LayerBudget, Pattern, PruneSpec, Sampling, Task, TokenSource, type EvaluateSpec } from '@secateur/proto/job';
 import { SecateurError } from '../errors.js';
 import { parseArchitecture } from '../model/parse-architecture.js';
-import { resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';
+import { pathsOf, resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';
 
 function prune(change: Partial<PruneSpec> = {}): JobSpec {
   const value = PruneSpec.fromPartial({ model: 'in', output: 'out', sparsity: 0.7, calibration: { path: 'text.txt' } });
@@ -69,7 +69,22 @@ describe('defaults', () => {
   });
 
   test('leave samples and length to the data and the model', () => {
-    expect(resolvedPrune(prune()).calibration).toEqual({ path: 'text.txt', samples: 0, sequenceLength: 0, seed: 0 });
+    expect(resolvedPrune(prune()).calibration).toEqual({
+      path: 'text.txt',
+      morePaths: [],
+      samples: 0,
+      sequenceLength: 0,
+      seed: 0,
+      sampling: Sampling.DOCUMENTS,
+      textField: 'text',
+    });
+  });
+
+  test('take a source without a first path, and leave the sampling of what is measured alone', () => {
+    const data = TokenSource.fromPartial({ morePaths: ['a.txt', 'b*.txt'] });
+    const { kind } = resolveJobSpec(evaluate({ data }));
+    expect(kind?.value).toMatchObject({ data: { sampling: Sampling.UNSPECIFIED, textField: 'text' } });
+    expect(pathsOf(data)).toEqual(['a.txt', 'b*.txt']);
   });
 
   test('do not touch what is given', () => {
@@ -123,6 +138,11 @@ describe('violations', () => {
       'prune.calibration.sequence_length',
     ],
     ['one token', prune({ calibration: TokenSource.fromPartial({ path: 'a', sequenceLength: 1 }) }), 'prune.calibration.sequence_length'],
+    [
+      'unknown sampling',
+      prune({ calibration: TokenSource.fromPartial({ path: 'a', sampling: Sampling.UNRECOGNIZED }) }),
+      'prune.calibration.sampling',
+    ],
     ['unknown budget', prune({ layerBudget: LayerBudget.UNRECOGNIZED }), 'prune.layer_budget'],
     ['unknown pattern', prune({ pattern: Pattern.UNRECOGNIZED }), 'prune.pattern'],
     ['unknown score', withOptions({ score: Score.UNRECOGNIZED }), 'prune.options.score'],

@@ -1,6 +1,6 @@
 import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
 import { Compute, HiddenStates } from '@secateur/proto/model';
-import { LayerBudget, Pattern, type EvaluateSpec, type JobSpec, type PruneSpec, type TokenSource } from '@secateur/proto/job';
+import { LayerBudget, Pattern, Sampling, type EvaluateSpec, type JobSpec, type PruneSpec, TokenSource } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
 import { TASKS } from '../evaluation/tasks.js';
@@ -13,6 +13,7 @@ const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04]
 const DEFAULT_SEQUENCE_LENGTH = 2048;
 /** Samples of text that a job calibrates with where none were asked for. */
 export const DEFAULT_CALIBRATION_SAMPLES = 256;
+const DEFAULT_TEXT_FIELD = 'text';
 
 const MAXIMUM_SAMPLES = 65_536;
 const MAXIMUM_SEQUENCE_LENGTH = 131_072;
@@ -24,7 +25,7 @@ const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE,
 const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([Allocation.TRIM, Allocation.UNIFORM, Allocation.GIVEN]);
 
 /** Data of which only the default amounts are known. */
-const NO_SOURCE: TokenSource = { path: '', samples: 0, sequenceLength: 0, seed: 0 };
+const NO_SOURCE: TokenSource = TokenSource.fromPartial({});
 
 /** Collects everything that is wrong, so that callers can mend it at once. */
 class Violations {
@@ -63,6 +64,11 @@ export function resolveSequenceLength(requested: number, architecture: Architect
     );
   }
   return requested === 0 ? Math.min(DEFAULT_SEQUENCE_LENGTH, maximumPositions) : requested;
+}
+
+/** All files and globs of a source. */
+export function pathsOf({ path, morePaths }: TokenSource): string[] {
+  return [path, ...morePaths].filter((given) => given !== '');
 }
 
 /** Throws INVALID_REQUEST unless an id is 1-63 letters, digits, `-` or `_`. */
@@ -107,7 +113,7 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     compute: resolveCompute(spec.compute, 'prune.compute', violations),
     hiddenStates: resolveHiddenStates(spec.hiddenStates, 'prune.hidden_states', violations),
     options,
-    calibration: resolveSource(spec.calibration, 'prune.calibration', purpose === 'plan', violations),
+    calibration: resolveCalibration(spec.calibration, purpose === 'plan', violations),
     evaluation: spec.evaluation && resolveSource(spec.evaluation, 'prune.evaluation', false, violations),
   };
 }
@@ -178,6 +184,19 @@ function resolveHiddenStates(given: HiddenStates, field: string, violations: Vio
   return hiddenStates;
 }
 
+/** Text to measure with is never sampled, so only calibration data has a sampling. */
+function resolveCalibration(source: TokenSource | undefined, mayBeUnnamed: boolean, violations: Violations): TokenSource | undefined {
+  const resolved = resolveSource(source, 'prune.calibration', mayBeUnnamed, violations);
+  if (resolved === undefined) return undefined;
+  const sampling = resolved.sampling === Sampling.UNSPECIFIED ? Sampling.DOCUMENTS : resolved.sampling;
+  violations.require(
+    sampling === Sampling.DOCUMENTS || sampling === Sampling.CONCATENATED,
+    'prune.calibration.sampling',
+    'must be documents or concatenated',
+  );
+  return { ...resolved, sampling };
+}
+
 function resolveSource(
   given: TokenSource | undefined,
   field: string,
@@ -186,9 +205,9 @@ function resolveSource(
 ): TokenSource | undefined {
   const source = given ?? (mayBeUnnamed ? NO_SOURCE : undefined);
   violations.require(
-    mayBeUnnamed || (source !== undefined && source.path !== ''),
+    mayBeUnnamed || (source !== undefined && pathsOf(source).length > 0),
     `${field}.path`,
-    'must name a .txt, .raw, .jsonl or .safetensors file',
+    'must name a .txt, .raw, .jsonl, .parquet or .safetensors file',
   );
   if (source === undefined) return undefined;
   violations.require(source.samples <= MAXIMUM_SAMPLES, `${field}.samples`, `must be at most ${MAXIMUM_SAMPLES}, not ${source.samples}`);
@@ -197,7 +216,7 @@ function resolveSource(
     `${field}.sequence_length`,
     `must be from 2 to ${MAXIMUM_SEQUENCE_LENGTH}, not ${source.sequenceLength}`,
   );
-  return source;
+  return { ...source, textField: source.textField || DEFAULT_TEXT_FIELD };
 }
 
 /** What decides the rows when nobody says: row sparsities that are given, else TRIM's search, where it applies. */

@@ -22,7 +22,16 @@ const RUN: PruneReportJson = {
   output: '/out/a',
   sparsity: { target: 0.7, actual: 0.6875 },
   config: { score: 'wanda', allocation: 'trim', learningRates: [0.01] },
-  calibration: { samples: 8, seqLen: 16, tokens: 128, digest: '0123' },
+  calibration: {
+    samples: 8,
+    seqLen: 16,
+    tokens: 128,
+    digest: '0123',
+    sha256: 'ab',
+    files: ['/a.txt'],
+    sampling: 'documents',
+    documents: 1,
+  },
   projections: [
     projection('0.q', 0.5, 0.8),
     projection('0.down', 0.75, 0.6),

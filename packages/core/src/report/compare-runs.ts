@@ -90,8 +90,8 @@ function summarizeLayers({ projections, timings }: PruneReportJson): LayerSummar
 
 /** Everything a run was given, by the names it has in `secateur.json`. */
 function optionsOf({ model, sparsity, config, calibration }: PruneReportJson): Record<string, unknown> {
-  const { samples, seqLen, digest } = calibration;
-  return { model, sparsity: sparsity.target, ...config, samples, seqLen, calibrationDigest: digest };
+  const { samples, seqLen, sampling, digest } = calibration;
+  return { model, sparsity: sparsity.target, ...config, samples, seqLen, sampling, calibrationDigest: digest };
 }
 
 function findDifferences(a: Record<string, unknown>, b: Record<string, unknown>): RunComparison['options'] {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Pattern, Task } from '@secateur/proto/job';
+import { LayerBudget, Pattern, Sampling, Task, TokenSource } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { evaluateReportToJson, pruneReportToJson } from './report-json.js';
@@ -36,12 +36,21 @@ const REPORT = PruneReport.fromPartial({
     pattern: Pattern.UNSTRUCTURED,
     compute: Compute.BF16,
     hiddenStates: HiddenStates.BF16,
-    calibration: { path: '/data/text.txt', seed: 7 },
     selection: { skip: ['q_proj'] },
+    calibration: {
+      path: '/data/text.txt',
+      morePaths: ['/data/more/*.parquet'],
+      seed: 7,
+      sampling: Sampling.CONCATENATED,
+      textField: 'content',
+    },
   },
   samples: 16,
   sequenceLength: 256,
   calibrationDigest: '0123456789abcdef',
+  calibrationSha256: 'ab'.repeat(32),
+  calibrationFiles: ['/data/more/a.parquet', '/data/text.txt'],
+  calibrationDocuments: 5,
   projections: [
     {
       name: 'model.layers.0.self_attn.q_proj',
@@ -95,14 +104,24 @@ describe('secateur.json', () => {
         pattern: 'unstructured',
         compute: 'bf16',
         hiddenStates: 'bf16',
-        calibration: '/data/text.txt',
-        seed: 7,
         only: [],
         skip: ['q_proj'],
         skipLayers: [],
         targets: [],
+        calibration: ['/data/text.txt', '/data/more/*.parquet'],
+        seed: 7,
+        textField: 'content',
       },
-      calibration: { samples: 16, seqLen: 256, tokens: 4096, digest: '0123456789abcdef' },
+      calibration: {
+        samples: 16,
+        seqLen: 256,
+        tokens: 4096,
+        digest: '0123456789abcdef',
+        sha256: 'ab'.repeat(32),
+        files: ['/data/more/a.parquet', '/data/text.txt'],
+        sampling: 'concatenated',
+        documents: 5,
+      },
       skipped: [],
       projections: [
         {
@@ -148,6 +167,13 @@ describe('secateur.json', () => {
     expect(pruneReportToJson(received)).toEqual(pruneReportToJson(REPORT));
   });
 
+  test('names one path as it is, and no sampling of ids', () => {
+    const calibration = TokenSource.fromPartial({ path: '/data/ids.safetensors', sampling: Sampling.DOCUMENTS });
+    const json = pruneReportToJson({ ...REPORT, config: { ...REPORT.config!, calibration }, calibrationDocuments: 0 });
+    expect(json.config['calibration']).toBe('/data/ids.safetensors');
+    expect(json.calibration).toMatchObject({ sampling: null, documents: null });
+  });
+
   test('lists no negative rates that were forbidden', () => {
     const { config } = REPORT;
     const options = { ...config!.options!, forbidNegativeLearningRates: true };
@@ -182,7 +208,7 @@ test('an evaluation', () => {
 
 test('a prune job that measured the perplexity', () => {
   const { config } = REPORT;
-  const evaluation = { path: '/data/eval.txt', samples: 0, sequenceLength: 0, seed: 0 };
+  const evaluation = TokenSource.fromPartial({ path: '/data/eval.txt' });
   const report = { ...REPORT, config: { ...config!, evaluation }, perplexity: { dense: 10, pruned: 12 } };
   expect(pruneReportToJson(report)).toMatchObject({ perplexity: { dense: 10, pruned: 12 }, config: { evaluation: '/data/eval.txt' } });
 });

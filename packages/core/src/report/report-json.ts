@@ -2,8 +2,9 @@ import { allocationToJSON, scoreToJSON } from '@secateur/proto/allocation';
 import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
-import { layerBudgetToJSON, patternToJSON, type ProjectionReport } from '@secateur/proto/job';
+import { layerBudgetToJSON, patternToJSON, samplingToJSON, type ProjectionReport, type TokenSource } from '@secateur/proto/job';
 import { findTask } from '../evaluation/tasks.js';
+import { pathsOf } from '../jobs/resolve-spec.js';
 
 /** One projection in `secateur.json`. */
 export interface ProjectionReportJson {
@@ -24,13 +25,29 @@ export interface ProjectionReportJson {
   readonly seconds: number;
 }
 
+/** The data a model was pruned with. */
+interface CalibrationReportJson {
+  readonly samples: number;
+  readonly seqLen: number;
+  readonly tokens: number;
+  readonly digest: string;
+  /** SHA-256 of the ids as little-endian int32. */
+  readonly sha256: string;
+  /** In the order they were read. */
+  readonly files: readonly string[];
+  /** null for ids, which are used as they are. */
+  readonly sampling: string | null;
+  /** Documents that samples were taken from; null for ids. */
+  readonly documents: number | null;
+}
+
 /** Content of `secateur.json`. */
 export interface PruneReportJson {
   readonly model: string;
   readonly output: string;
   readonly sparsity: { readonly target: number; readonly actual: number };
   readonly config: Readonly<Record<string, unknown>>;
-  readonly calibration: { readonly samples: number; readonly seqLen: number; readonly tokens: number; readonly digest: string };
+  readonly calibration: CalibrationReportJson;
   readonly projections: readonly ProjectionReportJson[];
   /** Names of the projections that were left out. */
   readonly skipped: readonly string[];
@@ -97,19 +114,24 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
         : config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
       compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
       hiddenStates: config && lowerWord(hiddenStatesToJSON(config.hiddenStates), 'HIDDEN_STATES_'),
-      calibration: config?.calibration?.path,
-      seed: config?.calibration?.seed,
-      ...(config?.evaluation === undefined ? {} : { evaluation: config.evaluation.path }),
       only: config?.selection?.only ?? [],
       skip: config?.selection?.skip ?? [],
       skipLayers: config?.selection?.skipLayers ?? [],
       targets: config?.selection?.targets ?? [],
+      calibration: config?.calibration && givenPaths(config.calibration),
+      seed: config?.calibration?.seed,
+      textField: config?.calibration?.textField,
+      ...(config?.evaluation === undefined ? {} : { evaluation: givenPaths(config.evaluation) }),
     },
     calibration: {
       samples: report.samples,
       seqLen: report.sequenceLength,
       tokens: report.samples * report.sequenceLength,
       digest: report.calibrationDigest,
+      sha256: report.calibrationSha256,
+      files: report.calibrationFiles,
+      sampling: report.calibrationDocuments === 0 ? null : lowerWord(samplingToJSON(config?.calibration?.sampling ?? 0), 'SAMPLING_'),
+      documents: report.calibrationDocuments || null,
     },
     projections: report.projections.map(projectionToJson),
     skipped: report.skipped,
@@ -216,6 +238,12 @@ function projectionToJson({ name, rows, columns, target, actual, record, seconds
     varianceAfter: record?.varianceAfter ?? 0,
     seconds,
   };
+}
+
+/** One path as it is, several as a list. */
+function givenPaths(source: TokenSource): string | readonly string[] {
+  const paths = pathsOf(source);
+  return paths.length === 1 ? (paths[0] ?? '') : paths;
 }
 
 /** `SCORE_WANDA` → `wanda`. */

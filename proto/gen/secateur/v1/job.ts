@@ -302,9 +302,64 @@ export function jobStateToJSON(object: JobState): string {
   }
 }
 
-/** Text or ids that a job reads tokens from. */
+/** How calibration samples are taken from text. */
+export const Sampling = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** DOCUMENTS - For each sample a random document that is longer than a sample, and a random window in it. */
+  DOCUMENTS: 1,
+  /** CONCATENATED - Random windows of all documents joined to one text. */
+  CONCATENATED: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Sampling = typeof Sampling[keyof typeof Sampling];
+
+export namespace Sampling {
+  export type UNSPECIFIED = typeof Sampling.UNSPECIFIED;
+  export type DOCUMENTS = typeof Sampling.DOCUMENTS;
+  export type CONCATENATED = typeof Sampling.CONCATENATED;
+  export type UNRECOGNIZED = typeof Sampling.UNRECOGNIZED;
+}
+
+export function samplingFromJSON(object: any): Sampling {
+  switch (object) {
+    case 0:
+    case "SAMPLING_UNSPECIFIED":
+      return Sampling.UNSPECIFIED;
+    case 1:
+    case "SAMPLING_DOCUMENTS":
+      return Sampling.DOCUMENTS;
+    case 2:
+    case "SAMPLING_CONCATENATED":
+      return Sampling.CONCATENATED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Sampling.UNRECOGNIZED;
+  }
+}
+
+export function samplingToJSON(object: Sampling): string {
+  switch (object) {
+    case Sampling.UNSPECIFIED:
+      return "SAMPLING_UNSPECIFIED";
+    case Sampling.DOCUMENTS:
+      return "SAMPLING_DOCUMENTS";
+    case Sampling.CONCATENATED:
+      return "SAMPLING_CONCATENATED";
+    case Sampling.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** Text or ids that a job reads tokens from. All files together are one source; they are read in the order of their names. */
 export interface TokenSource {
-  /** File: .txt, .jsonl with a `text` field, or .safetensors with an integer tensor `input_ids` [samples, tokens]. */
+  /**
+   * File or glob: .txt (one document), .raw (the rows of WikiText), .jsonl (a document per line), .parquet (a document per row), each
+   * also with .gz or .zst, or one .safetensors with an integer tensor `input_ids` [samples, tokens].
+   */
   path: string;
   /** Number of samples; for prune 256 when 0, for evaluate all when 0. */
   samples: number;
@@ -312,6 +367,12 @@ export interface TokenSource {
   sequenceLength: number;
   /** Seed of the sampling. */
   seed: number;
+  /** More files and globs. */
+  morePaths: string[];
+  /** How samples are taken from text to prune with; documents when not set. To evaluate, text is cut into windows. */
+  sampling: Sampling;
+  /** Field of .jsonl or column of .parquet that holds the text; `text` when empty. */
+  textField: string;
 }
 
 /** The questions of a task. */
@@ -561,7 +622,7 @@ export interface JobEvent_NodeLost {
 }
 
 function createBaseTokenSource(): TokenSource {
-  return { path: "", samples: 0, sequenceLength: 0, seed: 0 };
+  return { path: "", samples: 0, sequenceLength: 0, seed: 0, morePaths: [], sampling: 0, textField: "" };
 }
 
 export const TokenSource: MessageFns<TokenSource> = {
@@ -577,6 +638,15 @@ export const TokenSource: MessageFns<TokenSource> = {
     }
     if (message.seed !== 0) {
       writer.uint32(32).uint64(message.seed);
+    }
+    for (const v of message.morePaths) {
+      writer.uint32(42).string(v!);
+    }
+    if (message.sampling !== 0) {
+      writer.uint32(48).int32(message.sampling);
+    }
+    if (message.textField !== "") {
+      writer.uint32(58).string(message.textField);
     }
     return writer;
   },
@@ -626,6 +696,30 @@ export const TokenSource: MessageFns<TokenSource> = {
             message.seed = longToNumber(reader.uint64());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.morePaths.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.sampling = reader.int32() as any;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.textField = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -648,6 +742,17 @@ export const TokenSource: MessageFns<TokenSource> = {
         ? globalThis.Number(object.sequence_length)
         : 0,
       seed: isSet(object.seed) ? globalThis.Number(object.seed) : 0,
+      morePaths: globalThis.Array.isArray(object?.morePaths)
+        ? object.morePaths.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.more_paths)
+        ? object.more_paths.map((e: any) => globalThis.String(e))
+        : [],
+      sampling: isSet(object.sampling) ? samplingFromJSON(object.sampling) : 0,
+      textField: isSet(object.textField)
+        ? globalThis.String(object.textField)
+        : isSet(object.text_field)
+        ? globalThis.String(object.text_field)
+        : "",
     };
   },
 
@@ -665,6 +770,15 @@ export const TokenSource: MessageFns<TokenSource> = {
     if (message.seed !== 0) {
       obj.seed = Math.round(message.seed);
     }
+    if (message.morePaths?.length) {
+      obj.morePaths = message.morePaths;
+    }
+    if (message.sampling !== 0) {
+      obj.sampling = samplingToJSON(message.sampling);
+    }
+    if (message.textField !== "") {
+      obj.textField = message.textField;
+    }
     return obj;
   },
 
@@ -677,6 +791,9 @@ export const TokenSource: MessageFns<TokenSource> = {
     message.samples = object.samples ?? 0;
     message.sequenceLength = object.sequenceLength ?? 0;
     message.seed = object.seed ?? 0;
+    message.morePaths = object.morePaths?.map((e) => e) || [];
+    message.sampling = object.sampling ?? 0;
+    message.textField = object.textField ?? "";
     return message;
   },
 };

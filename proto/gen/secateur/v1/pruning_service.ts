@@ -149,6 +149,12 @@ export interface PruneReport {
     | undefined;
   /** Names of the projections that were left out, whose bytes are those of the input. */
   skipped: string[];
+  /** Files that the calibration data was read from, in the order they were read. */
+  calibrationFiles: string[];
+  /** SHA-256 of the calibration ids as little-endian int32, 64 hex digits. */
+  calibrationSha256: string;
+  /** Documents that samples were taken from; 0 for ids. */
+  calibrationDocuments: number;
 }
 
 export interface PruneReport_SecondsEntry {
@@ -1363,6 +1369,9 @@ function createBasePruneReport(): PruneReport {
     resumedLayers: 0,
     perplexity: undefined,
     skipped: [],
+    calibrationFiles: [],
+    calibrationSha256: "",
+    calibrationDocuments: 0,
   };
 }
 
@@ -1416,6 +1425,15 @@ export const PruneReport: MessageFns<PruneReport> = {
     }
     for (const v of message.skipped) {
       writer.uint32(122).string(v!);
+    }
+    for (const v of message.calibrationFiles) {
+      writer.uint32(130).string(v!);
+    }
+    if (message.calibrationSha256 !== "") {
+      writer.uint32(138).string(message.calibrationSha256);
+    }
+    if (message.calibrationDocuments !== 0) {
+      writer.uint32(144).uint32(message.calibrationDocuments);
     }
     return writer;
   },
@@ -1566,6 +1584,30 @@ export const PruneReport: MessageFns<PruneReport> = {
             message.skipped.push(reader.string());
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.calibrationFiles.push(reader.string());
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.calibrationSha256 = reader.string();
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.calibrationDocuments = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1638,6 +1680,21 @@ export const PruneReport: MessageFns<PruneReport> = {
       skipped: globalThis.Array.isArray(object?.skipped)
         ? object.skipped.map((e: any) => globalThis.String(e))
         : [],
+      calibrationFiles: globalThis.Array.isArray(object?.calibrationFiles)
+        ? object.calibrationFiles.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.calibration_files)
+        ? object.calibration_files.map((e: any) => globalThis.String(e))
+        : [],
+      calibrationSha256: isSet(object.calibrationSha256)
+        ? globalThis.String(object.calibrationSha256)
+        : isSet(object.calibration_sha256)
+        ? globalThis.String(object.calibration_sha256)
+        : "",
+      calibrationDocuments: isSet(object.calibrationDocuments)
+        ? globalThis.Number(object.calibrationDocuments)
+        : isSet(object.calibration_documents)
+        ? globalThis.Number(object.calibration_documents)
+        : 0,
     };
   },
 
@@ -1694,6 +1751,15 @@ export const PruneReport: MessageFns<PruneReport> = {
     if (message.skipped?.length) {
       obj.skipped = message.skipped;
     }
+    if (message.calibrationFiles?.length) {
+      obj.calibrationFiles = message.calibrationFiles;
+    }
+    if (message.calibrationSha256 !== "") {
+      obj.calibrationSha256 = message.calibrationSha256;
+    }
+    if (message.calibrationDocuments !== 0) {
+      obj.calibrationDocuments = Math.round(message.calibrationDocuments);
+    }
     return obj;
   },
 
@@ -1729,6 +1795,9 @@ export const PruneReport: MessageFns<PruneReport> = {
       ? PerplexityChange.fromPartial(object.perplexity)
       : undefined;
     message.skipped = object.skipped?.map((e) => e) || [];
+    message.calibrationFiles = object.calibrationFiles?.map((e) => e) || [];
+    message.calibrationSha256 = object.calibrationSha256 ?? "";
+    message.calibrationDocuments = object.calibrationDocuments ?? 0;
     return message;
   },
 };

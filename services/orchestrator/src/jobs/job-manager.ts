@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import { stat } from 'node:fs/promises';
 import { resolveInsideRoots } from '@secateur/checkpoint';
-import { hasEnded, resolveJobSpec, SecateurError, validateJobId } from '@secateur/core';
+import { hasEnded, pathsOf, resolveJobSpec, SecateurError, validateJobId } from '@secateur/core';
 import { toStatusProto } from '@secateur/rpc';
 import { Attribute, SpanName, withSpan, type SpanRecorder } from '@secateur/telemetry';
-import { JobSpec, JobState, type Job } from '@secateur/proto/job';
+import { JobSpec, JobState, type Job, type TokenSource } from '@secateur/proto/job';
 import type { JobPlan } from '@secateur/proto/plan';
 import type { GetReportResponse } from '@secateur/proto/pruning_service';
 import type { Logger } from 'pino';
@@ -231,7 +231,7 @@ export class JobManager {
         const { value } = spec.kind;
         const model = await resolveInsideRoots(value.model, roots);
         const data = value.data && (await confineSource(value.data, roots));
-        const tasks = await Promise.all(value.tasks.map((task) => confineSource(task, roots)));
+        const tasks = await Promise.all(value.tasks.map(async (task) => ({ ...task, path: await resolveInsideRoots(task.path, roots) })));
         return { ...spec, kind: { $case: 'evaluate', value: { ...value, model, data, tasks } } };
       }
       case undefined:
@@ -263,9 +263,11 @@ export class JobManager {
   }
 }
 
-/** The same with a path that may be read. A job that is only planned may name no data. */
-async function confineSource<Source extends { path: string }>(source: Source, roots: readonly string[]): Promise<Source> {
-  return { ...source, path: source.path && (await resolveInsideRoots(source.path, roots)) };
+/** The source with absolute paths inside the roots. Of a glob, only the folder it begins in can be looked at before it is expanded.
+ * A job that is only planned may name no data. */
+async function confineSource(source: TokenSource, roots: readonly string[]): Promise<TokenSource> {
+  const [path = '', ...morePaths] = await Promise.all(pathsOf(source).map((given) => resolveInsideRoots(given, roots)));
+  return { ...source, path, morePaths };
 }
 
 async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> {

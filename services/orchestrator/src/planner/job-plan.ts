@@ -24,6 +24,7 @@ import { DataType, type Architecture, type ShardDescriptor } from '@secateur/pro
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { Resources } from '../api/resources.js';
 import { loadMeasurement, type Measurement, type MeasurementSource } from './measurement.js';
+import { readTokenSource } from './token-source.js';
 
 /** What of a job's input decides how much work and memory it takes. */
 export interface InputOutline {
@@ -102,7 +103,7 @@ export async function loadCalibration(
 ): Promise<Calibration> {
   const defaultSequenceLength = resolveSequenceLength(source.sequenceLength, architecture);
   const consumer = { directory, vocabularySize: architecture.vocabularySize, defaultSequenceLength, allowedRoots };
-  const tokens = await loadCalibrationTokens(source, consumer, { signal });
+  const tokens = await loadCalibrationTokens(readTokenSource(source), consumer, { signal });
   // Ids bring their own length, which must fit the model too.
   resolveSequenceLength(tokens.sequenceLength, architecture);
   return { tokens, groups: splitIntoGroups(tokens.ids, tokens.samples, tokens.sequenceLength) };

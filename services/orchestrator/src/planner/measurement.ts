@@ -13,6 +13,7 @@ import {
 import { loadEvaluationTokens, loadTask } from '@secateur/checkpoint';
 import type { TaskSource, TokenSource } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
+import { readTokenSource } from './token-source.js';
 
 /** What is to be measured. */
 export interface MeasurementSource {
@@ -61,7 +62,7 @@ export async function loadMeasurement(
   let windowLength = 0;
   if (data !== undefined) {
     const tokens = await loadEvaluationTokens(
-      data,
+      readTokenSource(data),
       { directory, vocabularySize, defaultSequenceLength: resolveSequenceLength(data.sequenceLength, architecture), allowedRoots },
       { signal, stride: requestedStride },
     );

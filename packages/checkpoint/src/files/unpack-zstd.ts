@@ -1,0 +1,167 @@
+import { SecateurError } from '@secateur/core';
+import { Decompress } from 'fzstd';
+import loadXxhash from 'xxhash-wasm';
+import type { InputFile } from './input-file.js';
+
+/** Frame format: RFC 8878. */
+const FRAME_MAGIC = 0xfd2fb528;
+const SKIPPABLE_MAGIC = 0x184d2a50;
+const MAXIMUM_HEADER_BYTES = 14;
+const MAXIMUM_BLOCK_BYTES = 1 << 17;
+/** What the reference decoder allows by default; a frame's window is held in memory. */
+const MAXIMUM_WINDOW_BYTES = 1 << 27;
+const RUN_BLOCK = 1;
+const CHECKSUM_BYTES = 4;
+const READ_BYTES = 1 << 20;
+
+interface FrameHeader {
+  readonly bytes: number;
+  readonly hasChecksum: boolean;
+}
+
+/**
+ * What a .zst file holds, block by block. fzstd decodes blocks, but takes a window of any size and checks no checksum; so frames are walked
+ * here and handed to it one block at a time.
+ */
+export async function* unpackZstd(file: InputFile, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  const reader = new ForwardReader(file, signal);
+  const xxhash = await loadXxhash();
+  if (file.bytes === 0) throw reader.fail('it is empty');
+  while (!reader.atEnd) {
+    const magic = (await reader.peek(4)).readUInt32LE();
+    // The last half byte of the magic number is free.
+    if (magic >>> 4 === SKIPPABLE_MAGIC >>> 4) {
+      await reader.take(4);
+      reader.skip((await reader.take(4)).readUInt32LE());
+      continue;
+    }
+    if (magic !== FRAME_MAGIC) throw reader.fail('there is no frame where one should begin');
+    const hash = xxhash.create64();
+    for await (const block of unpackFrame(reader)) {
+      if (block.checksum === undefined) {
+        hash.update(block.content);
+        yield block.content;
+      } else if (block.checksum !== Number(hash.digest() & 0xffffffffn)) {
+        throw reader.fail('the content does not match its checksum');
+      }
+    }
+  }
+}
+
+type FramePart = { readonly content: Uint8Array; readonly checksum?: undefined } | { readonly checksum: number };
+
+/** The blocks of a frame, then its checksum if it has one. */
+async function* unpackFrame(reader: ForwardReader): AsyncGenerator<FramePart> {
+  const header = readFrameHeader(await reader.peekAtMost(MAXIMUM_HEADER_BYTES + 4), reader);
+  const unpacked: Uint8Array[] = [];
+  const decoder = new Decompress((content) => unpacked.push(content));
+  // The decoder keeps what it is given until it has a whole block.
+  const decode = (bytes: Uint8Array, last: boolean): void => {
+    try {
+      decoder.push(bytes, last);
+    } catch (error) {
+      throw reader.fail(error instanceof Error ? error.message : String(error), error);
+    }
+  };
+  decode(Buffer.from(await reader.take(header.bytes)), false);
+  for (let last = false; !last;) {
+    const blockHeader = (await reader.peek(3)).readUIntLE(0, 3);
+    last = (blockHeader & 1) === 1;
+    const bytes = ((blockHeader >> 1) & 3) === RUN_BLOCK ? 1 : blockHeader >> 3;
+    if (bytes > MAXIMUM_BLOCK_BYTES) throw reader.fail(`a block of ${bytes} bytes is too large`);
+    const checksumBytes = last && header.hasChecksum ? CHECKSUM_BYTES : 0;
+    const block = Buffer.from(await reader.take(3 + bytes + checksumBytes));
+    decode(block, last);
+    for (const content of unpacked.splice(0)) yield { content };
+    if (checksumBytes > 0) yield { checksum: block.readUInt32LE(3 + bytes) };
+  }
+}
+
+function readFrameHeader(content: Buffer, reader: ForwardReader): FrameHeader {
+  const descriptor = content[4] ?? 0;
+  const isSingleSegment = (descriptor & 0x20) !== 0;
+  const dictionaryBytes = [0, 1, 2, 4][descriptor & 3] ?? 0;
+  const sizeBytes = [isSingleSegment ? 1 : 0, 2, 4, 8][descriptor >> 6] ?? 0;
+  const sizeAt = 5 + (isSingleSegment ? 0 : 1) + dictionaryBytes;
+  const bytes = sizeAt + sizeBytes;
+  if (content.byteLength < bytes) throw reader.fail('it ends inside a frame');
+  const windowBytes = isSingleSegment ? readContentSize(content, sizeAt, sizeBytes) : windowOf(content[5] ?? 0);
+  if (windowBytes > MAXIMUM_WINDOW_BYTES) {
+    throw reader.fail(
+      `a window of ${windowBytes} bytes is above the limit of ${MAXIMUM_WINDOW_BYTES}; compress it without --long or --ultra`,
+    );
+  }
+  if (content.subarray(sizeAt - dictionaryBytes, sizeAt).some((byte) => byte !== 0)) {
+    throw reader.fail('it needs a dictionary, which is not offered; compress it without one');
+  }
+  return { bytes, hasChecksum: (descriptor & 4) !== 0 };
+}
+
+function readContentSize(content: Buffer, position: number, bytes: number): number {
+  switch (bytes) {
+    case 1:
+      return content.readUInt8(position);
+    case 2:
+      return content.readUInt16LE(position) + 256;
+    case 4:
+      return content.readUInt32LE(position);
+    default:
+      return Number(content.readBigUInt64LE(position));
+  }
+}
+
+function windowOf(descriptor: number): number {
+  const base = 2 ** (10 + (descriptor >> 3));
+  return base + (base / 8) * (descriptor & 7);
+}
+
+/** Reads a file from its begin to its end through one buffer. */
+class ForwardReader {
+  private buffer = Buffer.alloc(0);
+  private position = 0;
+
+  constructor(
+    private readonly file: InputFile,
+    private readonly signal: AbortSignal | undefined,
+  ) {}
+
+  get atEnd(): boolean {
+    return this.position >= this.file.bytes && this.buffer.byteLength === 0;
+  }
+
+  /** The next bytes, which stay the next; valid until the next call. */
+  async peek(bytes: number): Promise<Buffer> {
+    const found = await this.peekAtMost(bytes);
+    if (found.byteLength < bytes) throw this.fail('it is cut');
+    return found;
+  }
+
+  /** The same, or what is left of the file. */
+  async peekAtMost(bytes: number): Promise<Buffer> {
+    const missing = Math.min(bytes - this.buffer.byteLength, this.file.bytes - this.position);
+    if (missing > 0) {
+      const more = Buffer.allocUnsafeSlow(Math.min(Math.max(READ_BYTES, missing), this.file.bytes - this.position));
+      await this.file.readInto(more, this.position, this.signal);
+      this.position += more.byteLength;
+      this.buffer = Buffer.concat([this.buffer, more]);
+    }
+    return this.buffer.subarray(0, bytes);
+  }
+
+  async take(bytes: number): Promise<Buffer> {
+    const taken = await this.peek(bytes);
+    this.buffer = this.buffer.subarray(bytes);
+    return taken;
+  }
+
+  skip(bytes: number): void {
+    const buffered = Math.min(bytes, this.buffer.byteLength);
+    this.buffer = this.buffer.subarray(buffered);
+    this.position += bytes - buffered;
+    if (this.position > this.file.bytes) throw this.fail('it is cut');
+  }
+
+  fail(what: string, cause?: unknown): SecateurError {
+    return new SecateurError('INVALID_DATA', `${this.file.path}: it is not a whole zstd file: ${what}.`, { cause });
+  }
+}
