@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Allocation } from '@secateur/proto/allocation';
+import { TokenSource } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { evaluate, evaluateSpec, prune, pruneSpec } from '../support/jobs.js';
 import { withTemporaryFolder } from '../support/paths.js';
@@ -82,7 +83,7 @@ describe.each(MODELS)('%s', (name, config) => {
       const path = join(folder, 'ids.safetensors');
       await writeTinyCheckpoint(model, config);
       const ids = await writeTinyTokens(path, SAMPLES, LENGTH, VOCABULARY);
-      const data = { path, samples: 0, sequenceLength: 0, seed: 0 };
+      const data = TokenSource.fromPartial({ path });
       const id = name.replaceAll(/[^a-zA-Z0-9]/g, '').slice(0, 40);
       const measure = async (directory: string, jobId: string): Promise<void> => {
         const spec = evaluateSpec('books-opt', directory);
@@ -125,7 +126,7 @@ test('a folder with nothing but a config.json is planned by it', () =>
       torch_dtype: 'bfloat16',
     };
     await writeFile(join(folder, 'config.json'), JSON.stringify(config));
-    const unnamed = { path: '', samples: 0, sequenceLength: 0, seed: 0 };
+    const unnamed = TokenSource.fromPartial({});
     const plan = await cluster.client.planJob(pruneSpec('books-opt', '', { model: folder, calibration: unnamed }));
     expect(plan).toMatchObject({ fromConfigAlone: true, parameters: 72_706_203_648, samples: 256, sequenceLength: 2048, groups: 32 });
     expect(plan.shards).toHaveLength(81);

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { TokenSource } from '@secateur/proto/job';
 import { HiddenStates } from '@secateur/proto/model';
 import type { JobPlan } from '@secateur/proto/plan';
 import { Cluster } from '../support/cluster.js';
@@ -18,12 +19,8 @@ const MOVED_WEIGHTS_TOLERANCE = 0.01;
 const BF16 = { hiddenStates: HiddenStates.BF16 };
 
 /** The first of the recorded ids: a share of them tells as much, sooner. */
-const idsOf = (model: ModelName, use: 'calibration' | 'eval') => ({
-  path: fixturePath('calibration', `${model}-${use}.safetensors`),
-  samples: 32,
-  sequenceLength: 0,
-  seed: 0,
-});
+const idsOf = (model: ModelName, use: 'calibration' | 'eval') =>
+  TokenSource.fromPartial({ path: fixturePath('calibration', `${model}-${use}.safetensors`), samples: 32 });
 
 let cluster: Cluster;
 beforeAll(async () => {

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
-import { ProjectionSelection } from '@secateur/proto/job';
+import { ProjectionSelection, TokenSource } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { prune, pruneSpec } from '../support/jobs.js';
 import { withTemporaryFolder } from '../support/paths.js';
@@ -47,7 +47,7 @@ test('projections that are left out keep their bytes, are in no mask and are lis
     const path = join(folder, 'ids.safetensors');
     await writeTinyCheckpoint(model, CONFIG);
     await writeTinyTokens(path, 12, 20, VOCABULARY);
-    const calibration = { path, samples: 0, sequenceLength: 0, seed: 0 };
+    const calibration = TokenSource.fromPartial({ path });
     const spec = (selection: ProjectionSelection, output: string) =>
       pruneSpec('books-llama', output, { model, sparsity: 0.5, calibration, selection });
 

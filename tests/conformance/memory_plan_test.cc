@@ -206,7 +206,7 @@ std::vector<double> tell_all(BackendSession& session, const Job& job, const Mode
   for (const std::uint32_t group : {0U, 1U, 3U, 4U, 5U}) session.propagate("next", group, context);
   session.release_shard("next");
   for (const std::uint32_t group : {4U, 0U, 1U, 5U, 3U}) {
-    tell(session.measure_loss("head", group, context));
+    tell(session.measure_loss("head", group, {}, context));
     tell(session.last_logits("head", group, context));
   }
   return told;

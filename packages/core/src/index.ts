@@ -20,7 +20,7 @@ export type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedT
 export { parseArchitecture } from './model/parse-architecture.js';
 export { parseStoredType } from './model/parse-stored-type.js';
 export { planModel, plannedTensors, planShapes, type StoredTensor } from './model/plan-model.js';
-export { meanTarget, projectionName, selectProjections, type ProjectionTargets } from './planning/select-projections.js';
+export { layerOfProjection, meanTarget, projectionName, selectProjections, type ProjectionTargets } from './planning/select-projections.js';
 export { assignGroups, CALIBRATION_GROUP_SAMPLES, groupSamples, splitIntoGroups } from './planning/groups.js';
 export { projectionCost } from './planning/projection-cost.js';
 export { allocateRowsByReference, type ReferenceOptions, type ReferenceRows } from './reference/allocate-rows.js';

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { formatBytes, formatFlops, formatSeconds, formatTimeLeft } from './format.js';
+import { formatBytes, formatFlops, formatLayerLine, formatSeconds, formatTimeLeft } from './format.js';
 
 test.each([
   [0.04, '0.0 s'],
@@ -10,6 +10,10 @@ test.each([
   [7380, '2 h 3 min'],
 ])('%d seconds are %s', (seconds, text) => {
   expect(formatSeconds(seconds)).toBe(text);
+});
+
+test('a layer of which nothing is pruned is told as left out', () => {
+  expect(formatLayerLine({ layer: 1, projections: [], seconds: 2 })).toBe('layer 2: left out, 2.0 s');
 });
 
 test('the time left follows the layers that are finished', () => {

@@ -42,7 +42,7 @@ export function formatCount(value: number): string {
   return value.toLocaleString('en-US');
 }
 
-/** What is left of a layer's projections when they are told in one line: sparsity over all weights, mean qualities. */
+/** What is left of a layer's projections, of which there is one at least, when they are told in one line: sparsity over their weights, mean qualities. */
 export function summarizeProjections(projections: readonly ProjectionReport[]): { sparsity: number; before: number; after: number } {
   const weights = projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const dropped = projections.reduce((sum, { record }) => sum + (record?.dropped ?? 0), 0);
@@ -61,6 +61,7 @@ export function formatPlan({ layers, resumedLayers, samples, sequenceLength, wei
 }
 
 export function formatLayerLine({ layer, projections, seconds }: JobEvent_LayerFinished): string {
+  if (projections.length === 0) return `layer ${layer + 1}: left out, ${formatSeconds(seconds)}`;
   const { sparsity, before, after } = summarizeProjections(projections);
   return `layer ${layer + 1}: ${formatShare(sparsity)} zero, quality ${before.toFixed(4)} -> ${after.toFixed(4)}, ${formatSeconds(seconds)}`;
 }

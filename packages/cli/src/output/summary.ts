@@ -1,4 +1,4 @@
-import { findTask } from '@secateur/core';
+import { findTask, layerOfProjection } from '@secateur/core';
 import type { Accuracy, EvaluateReport, PerplexityChange, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import type { ProjectionReport } from '@secateur/proto/job';
 import Table from 'cli-table3';
@@ -12,25 +12,17 @@ export function formatPruneReport(report: PruneReport): string {
     colAligns: ['right', 'right', 'right', 'right', 'right'],
     style: { head: [], border: [], compact: true },
   });
-  const layers = groupByLayer(report.projections, report.layerSeconds.length);
-  for (const [layer, projections] of layers.entries()) {
-    const { sparsity, before, after } = summarizeProjections(projections);
-    table.push([
-      String(layer + 1),
-      formatShare(sparsity),
-      before.toFixed(4),
-      after.toFixed(4),
-      formatSeconds(report.layerSeconds[layer] ?? 0),
-    ]);
+  for (const [layer, seconds] of report.layerSeconds.entries()) {
+    const projections = report.projections.filter(({ name }) => layerOfProjection(name) === layer);
+    table.push([String(layer + 1), ...layerCells(projections), formatSeconds(seconds)]);
   }
-  const weights = report.projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const improved = report.projections.filter(({ record }) => record?.learningRate !== undefined).length;
   const steps = Object.entries(report.seconds)
     .filter(([step]) => step !== 'total')
     .map(([step, seconds]) => `${step} ${formatSeconds(seconds)}`);
   const lines = [
     table.toString(),
-    `${pc.bold(formatShare(report.actualSparsity))} of ${formatCount(weights)} weights are zero (asked for: ${formatShare(report.targetSparsity)}).`,
+    formatSparsity(report),
     ...(report.perplexity === undefined ? [] : [formatPerplexity(report.perplexity)]),
     `Rows differ in ${improved} of ${report.projections.length} projections; in the others uniform rows were best.`,
     `${formatSeconds(report.seconds['total'] ?? 0)} on ${report.nodes.map(({ name, lost }) => (lost === '' ? name : `${name} (lost)`)).join(', ')}: ${steps.join(', ')}.`,
@@ -73,8 +65,16 @@ function formatPerplexity({ dense, pruned }: PerplexityChange): string {
   return `Perplexity ${dense.toFixed(4)} before, ${pc.bold(pruned.toFixed(4))} now.`;
 }
 
-/** Projections come in network order, the same number for each layer. */
-function groupByLayer(projections: readonly ProjectionReport[], layers: number): ProjectionReport[][] {
-  const perLayer = projections.length / layers;
-  return Array.from({ length: layers }, (_, layer) => projections.slice(layer * perLayer, (layer + 1) * perLayer));
+function layerCells(projections: readonly ProjectionReport[]): string[] {
+  if (projections.length === 0) return ['left out', '-', '-'];
+  const { sparsity, before, after } = summarizeProjections(projections);
+  return [formatShare(sparsity), before.toFixed(4), after.toFixed(4)];
+}
+
+/** Shares are of the weights of all projections, of which only those that were pruned are in the report. */
+function formatSparsity({ projections, skipped, actualSparsity, targetSparsity }: PruneReport): string {
+  const weights = projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
+  const all = skipped.length === 0 ? `${formatCount(weights)} weights` : 'the weights of all projections';
+  const leftOut = skipped.length === 0 ? '' : ` ${skipped.length} of ${projections.length + skipped.length} projections were left out.`;
+  return `${pc.bold(formatShare(actualSparsity))} of ${all} are zero (asked for: ${formatShare(targetSparsity)}).${leftOut}`;
 }

@@ -19,6 +19,11 @@ export function projectionName({ name }: Pick<PlannedProjection, 'name'>): strin
   return name.replace(/\.weight$/, '');
 }
 
+/** The block of a projection by its name: the first number in it, as in `model.layers.3.mlp.up_proj`. */
+export function layerOfProjection(name: string): number {
+  return Number(/(?:^|\.)(\d+)\./.exec(name)?.[1]);
+}
+
 /** What is wrong with a selection whatever the model. */
 export function findSelectionViolations({ only, skip, skipLayers, targets }: ProjectionSelection): FieldViolation[] {
   const violations: FieldViolation[] = [];

@@ -38,6 +38,7 @@ const RUN: PruneReportJson = {
     projection('1.q', 0.75, 0.9),
     projection('1.down', 0.75, 0.7),
   ],
+  skipped: [],
   timings: { seconds: { collect: 1, total: 3 }, layerSeconds: [1, 2], resumedLayers: 0 },
   nodes: [],
   engine: {},
@@ -70,6 +71,12 @@ describe('compareRuns', () => {
     expect(comparison.perplexity).toEqual({ a: { dense: 20, pruned: 30 }, b: null });
     expect(comparison.layers[1]?.b).toBeNull();
     expect(comparison.seconds).toEqual({ collect: { a: 1, b: null }, total: { a: 3, b: 2 }, evaluate: { a: null, b: 1 } });
+  });
+
+  test('has null for a layer that was left out', () => {
+    const { layers } = compareRuns(RUN, { ...RUN, projections: RUN.projections.slice(2) });
+    expect(layers[0]?.b).toBeNull();
+    expect(layers[1]?.b).toEqual(layers[1]?.a);
   });
 
   test('sums a layer up by the weights of its projections', () => {

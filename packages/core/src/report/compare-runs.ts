@@ -1,4 +1,5 @@
 import { SecateurError } from '../errors.js';
+import { layerOfProjection } from '../planning/select-projections.js';
 import type { ProjectionReportJson, PruneReportJson } from './report-json.js';
 
 /** Something of two runs; null where a run does not have it. */
@@ -62,7 +63,8 @@ export function requireRunReport(value: unknown, path: string): PruneReportJson 
   require(isRecord(config), 'config');
   require(isRecord(calibration), 'calibration');
   const numbers = ['rows', 'columns', 'actual', 'baselineQuality', 'bestQuality'];
-  const isProjection = (projection: unknown): boolean => isRecord(projection) && numbers.every((name) => isNumber(projection[name]));
+  const isProjection = (projection: unknown): boolean =>
+    isRecord(projection) && typeof projection['name'] === 'string' && numbers.every((name) => isNumber(projection[name]));
   require(Array.isArray(projections) && projections.every(isProjection), 'projections');
   const isTimed = isRecord(timings) && isRecord(timings.seconds) && Array.isArray(timings.layerSeconds);
   require(isTimed && timings.layerSeconds.every(isNumber) && Object.values(timings.seconds).every(isNumber), 'timings');
@@ -70,12 +72,11 @@ export function requireRunReport(value: unknown, path: string): PruneReportJson 
   return report;
 }
 
-/** Projections come in network order, the same number for each layer. */
-function summarizeLayers({ projections, timings }: PruneReportJson): LayerSummary[] {
-  const layers = timings.layerSeconds.length;
-  const perLayer = projections.length / layers;
+/** Of the projections that were pruned; undefined for a layer that was left out. */
+function summarizeLayers({ projections, timings }: PruneReportJson): (LayerSummary | undefined)[] {
   return timings.layerSeconds.map((seconds, layer) => {
-    const own = projections.slice(layer * perLayer, (layer + 1) * perLayer);
+    const own = projections.filter(({ name }) => layerOfProjection(name) === layer);
+    if (own.length === 0) return undefined;
     const weights = own.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
     const mean = (pick: (projection: ProjectionReportJson) => number): number =>
       own.reduce((sum, each) => sum + pick(each), 0) / own.length;

@@ -1,4 +1,12 @@
-import { meanTarget, plannedTensors, projectionName, SecateurError, type ModelPlan, type PlannedProjection, type PlannedShard } from '@secateur/core';
+import {
+  meanTarget,
+  plannedTensors,
+  projectionName,
+  SecateurError,
+  type ModelPlan,
+  type PlannedProjection,
+  type PlannedShard,
+} from '@secateur/core';
 import type { JobPlan, MemoryPlan, NodePlan, ShardPlan } from '@secateur/proto/plan';
 import type { JobSpec } from '@secateur/proto/job';
 import type { PoolNode } from '../scheduler/node-pool.js';
