@@ -2,9 +2,10 @@ import { DEFAULT_CALIBRATION_SAMPLES, SecateurError } from '@secateur/core';
 import { BackgroundTokenizer } from '../tokenizer/background-tokenizer.js';
 import { findDataFiles } from './data-files.js';
 import { dataFormatOf } from './data-format.js';
-import { openDocuments, type Documents } from './documents.js';
+import type { Documents } from './documents.js';
 import { drawFromJoined } from './draw-from-joined.js';
 import { drawWindows, suggestSequenceLength } from './draw-windows.js';
+import { openDocuments } from './open-documents.js';
 import { readTokenIds } from './token-id-file.js';
 import { makeTokenSet, MAXIMUM_TOKENS, type TokenConsumer, type TokenSet, type TokenSource } from './token-set.js';
 

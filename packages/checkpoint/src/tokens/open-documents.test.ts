@@ -12,9 +12,9 @@ import {
   type ParquetOptions,
 } from '../../test/data-files.js';
 import { expectFailure, withTemporaryFolder } from '../../test/support.js';
-import { openDocuments } from './documents.js';
 import { drawFromJoined } from './draw-from-joined.js';
 import { drawWindows } from './draw-windows.js';
+import { openDocuments } from './open-documents.js';
 
 const options = { textField: 'text' };
 const sentences = ['The whale rose again.', 'Fog – and the boats pulled away 🐳', '', 'Call me Ishmael. '.repeat(40), 'é\n\n"\\'];
