@@ -21,7 +21,7 @@ export default {
       comment: 'packages/core does no I/O: only the wire types and pure libraries.',
       severity: 'error',
       from: { path: '^packages/core/src', pathNot: inTests },
-      to: { pathNot: ['^packages/core/src', '^proto/', '^node_modules/(zod|xxhash-wasm)/'] },
+      to: { pathNot: ['^packages/core/src', '^proto/', '^node_modules/(zod|xxhash-wasm|re2js)/'] },
     },
     {
       name: 'only-rpc-knows-grpc',

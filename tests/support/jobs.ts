@@ -1,7 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PruningClient } from '@secateur/client';
 import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
-import { JobState, LayerBudget, Pattern, TokenSource, type EvaluateSpec, type JobEvent, type JobSpec, type PruneSpec } from '@secateur/proto/job';
+import {
+  JobState,
+  LayerBudget,
+  Pattern,
+  TokenSource,
+  type EvaluateSpec,
+  type JobEvent,
+  type JobSpec,
+  type PruneSpec,
+} from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import type { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { fixturePath, modelPath, type ModelName } from './paths.js';

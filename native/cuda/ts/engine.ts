@@ -174,7 +174,7 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface LoadOptions extends CallOptions {
+interface LoadOptions extends CallOptions {
   /** Of a block: keys that each query sees, its own the last; 0, or left out, for all. */
   readonly attentionWindow?: number;
 }

@@ -115,14 +115,13 @@ Napi::Value EngineObject::allocate_matrix(const Napi::CallbackInfo& info) {
     input.samples = statistics->samples;
     input.mean_squares = statistics->mean_squares;
     input.last_inputs = statistics->last_inputs;
-    return state().thread->submit(
-        info.Env(), nullptr, {info[0]},
-        [backend = state_->backend, statistics, input, options = to_allocation_options(info[5]),
-         row_sparsities = to_row_sparsities(info[5])](CallContext& context) mutable {
-          input.row_sparsities = row_sparsities;
-          auto rows = std::make_shared<AllocatedRows>(backend->allocate_matrix(input, options, context));
-          return EngineThread::MakeValue([rows](Napi::Env env) { return to_value(env, std::move(*rows)); });
-        });
+    return state().thread->submit(info.Env(), nullptr, {info[0]},
+                                  [backend = state_->backend, statistics, input, options = to_allocation_options(info[5]),
+                                   row_sparsities = to_row_sparsities(info[5])](CallContext& context) mutable {
+                                    input.row_sparsities = row_sparsities;
+                                    auto rows = std::make_shared<AllocatedRows>(backend->allocate_matrix(input, options, context));
+                                    return EngineThread::MakeValue([rows](Napi::Env env) { return to_value(env, std::move(*rows)); });
+                                  });
   });
 }
 

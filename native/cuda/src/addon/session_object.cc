@@ -141,19 +141,18 @@ Napi::Value SessionObject::last_logits(const Napi::CallbackInfo& info) {
 Napi::Value SessionObject::allocate_rows(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     auto statistics = std::make_shared<OwnedStatistics>(to_statistics(info[3]));
-    return submit(
-        info, {},
-        [shard = to_string(info[0], "shardId"), projection = to_projection(info[1]), target = to_number(info[2], "targetSparsity"),
-         statistics, options = to_allocation_options(info[4]),
-         row_sparsities = to_row_sparsities(info[4])](BackendSession& session, CallContext& context) {
-          AllocationInput input;
-          input.samples = statistics->samples;
-          input.mean_squares = statistics->mean_squares;
-          input.last_inputs = statistics->last_inputs;
-          input.target_sparsity = target;
-          input.row_sparsities = row_sparsities;
-          return hand_over(session.allocate_rows(shard, projection, input, options, context));
-        });
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), projection = to_projection(info[1]),
+                   target = to_number(info[2], "targetSparsity"), statistics, options = to_allocation_options(info[4]),
+                   row_sparsities = to_row_sparsities(info[4])](BackendSession& session, CallContext& context) {
+                    AllocationInput input;
+                    input.samples = statistics->samples;
+                    input.mean_squares = statistics->mean_squares;
+                    input.last_inputs = statistics->last_inputs;
+                    input.target_sparsity = target;
+                    input.row_sparsities = row_sparsities;
+                    return hand_over(session.allocate_rows(shard, projection, input, options, context));
+                  });
   });
 }
 

@@ -40,9 +40,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
   try {
     const { samples, sequenceLength } = plan.calibration.tokens;
     const rowSparsities =
-      spec.rowSparsities === ''
-        ? new Map<string, Uint8Array>()
-        : await loadRowSparsities(spec.rowSparsities, plan, run.roots);
+      spec.rowSparsities === '' ? new Map<string, Uint8Array>() : await loadRowSparsities(spec.rowSparsities, plan, run.roots);
     const resolved = { ...spec, calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength } };
     const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved, rowSparsities), run.resources);
     const resumedLayers = output.finished.length;

@@ -1,11 +1,4 @@
-import {
-  assignGroups,
-  SecateurError,
-  selectProjections,
-  type ModelPlan,
-  type PlannedBlock,
-  type ProjectionTargets,
-} from '@secateur/core';
+import { assignGroups, SecateurError, selectProjections, type ModelPlan, type PlannedBlock, type ProjectionTargets } from '@secateur/core';
 import { Allocation, Score } from '@secateur/proto/allocation';
 import type { JobSpec } from '@secateur/proto/job';
 import type { Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
