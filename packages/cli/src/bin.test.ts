@@ -19,7 +19,7 @@ describe('exit codes', () => {
     [
       'a value known elsewhere',
       [...PRUNE, '--score', 'sparsegpt'],
-      '--score sparsegpt: This is not offered by this version; choose wanda or magnitude.',
+      '--score sparsegpt: This is not offered by this version; choose wanda or magnitude or wanda-variant.',
     ],
     ['a missing argument', ['trace', '--out', 'trace.json'], "missing required argument 'job'"],
   ])('%s is wrong usage', async (_what, args, message) => {

@@ -378,9 +378,9 @@ test.each([
   [{ sequenceLength: 1 }, /1 tokens is too short/],
   [{ samples: 2 ** 20, sequenceLength: 2 ** 20 }, /above the limit/],
 ])('the options %p are refused', (options, message) =>
-  expectFailure(
-    () => loadCalibrationTokens({ ...defaults, paths: [join(repository, 'examples/data/moby-dick-calibration.txt')], ...options }, opt),
-    'INVALID_REQUEST',
-    message,
-  ),
+  withTemporaryFolder(async (folder) => {
+    const path = join(folder, 'text.txt');
+    await writeFile(path, 'Call me Ishmael.');
+    await expectFailure(() => loadCalibrationTokens({ ...defaults, paths: [path], ...options }, opt), 'INVALID_REQUEST', message);
+  }),
 );
