@@ -3,7 +3,8 @@ import { cp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { openCheckpoint } from '@secateur/checkpoint';
-import { JobState, TokenSource, type JobSpec } from '@secateur/proto/job';
+import { Allocation } from '@secateur/proto/allocation';
+import { JobState, PruneSpec, TokenSource, type JobSpec } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { pruneSpec } from '../support/jobs.js';
 import { modelPath, withTemporaryFolder } from '../support/paths.js';
@@ -115,10 +116,16 @@ describe('broken calibration data', () => {
   });
 });
 
-test('a path outside the allowed roots is refused', async () => {
+test.each([
+  ['model', { model: '/etc' }],
+  ['row sparsities', { rowSparsities: '/etc/hostname', options: { allocation: Allocation.GIVEN } }],
+])('a path of the %s outside the allowed roots is refused', async (_, change) => {
   const message = await errorAfter(
     () => Promise.resolve(),
-    (spec) => (spec.kind?.$case === 'prune' ? { ...spec, kind: { $case: 'prune', value: { ...spec.kind.value, model: '/etc' } } } : spec),
+    (spec) =>
+      spec.kind?.$case === 'prune'
+        ? { ...spec, kind: { $case: 'prune', value: PruneSpec.fromPartial({ ...spec.kind.value, ...change }) } }
+        : spec,
   );
-  expect(message).toMatch(/\/etc/);
+  expect(message).toMatch(/\/etc.*outside/);
 });

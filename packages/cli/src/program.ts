@@ -164,11 +164,14 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     )
     .addOption(offered('--layer-budget <name>', 'how layers get theirs: uniform', { uniform: LayerBudget.UNIFORM }, 'uniform'))
     .addOption(
-      new Option('--pattern <name>', 'which weights may be dropped: unstructured, or N:M, which drops N of every M neighbours, such as 2:4')
+      new Option(
+        '--pattern <name>',
+        'which weights may be dropped: unstructured, or N:M, which drops N of every M neighbours, such as 2:4 (CPUs only)',
+      )
         .argParser(groupPattern)
         .default(undefined, 'unstructured'),
     )
-    .option('--row-sparsities <file>', 'row_sparsities.safetensors of an earlier job: its rows are used instead of a search')
+    .option('--row-sparsities <file>', 'row_sparsities.safetensors of an earlier job: its rows are used instead of a search (CPUs only)')
     .option('--iterations <n>', 'search steps per learning rate', wholeNumber(1), 10)
     .addOption(
       new Option('--learning-rates <list>', 'learning rates tried in order')
@@ -382,7 +385,7 @@ function withJobOptions(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--hidden-states <type>',
-        'what hidden states are kept in between blocks: f32, or bf16 for half their memory',
+        'what hidden states are kept in between blocks: f32, or bf16 for half their memory (CPUs only)',
         { f32: HiddenStates.F32, bf16: HiddenStates.BF16 },
         'f32',
       ),

@@ -1,7 +1,17 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { Allocation, AllocationOptions, Score } from '@secateur/proto/allocation';
-import { JobSpec, LayerBudget, Pattern, PruneSpec, Sampling, Task, TokenSource, type EvaluateSpec } from '@secateur/proto/job';
+import {
+  JobSpec,
+  LayerBudget,
+  Pattern,
+  ProjectionSelection,
+  PruneSpec,
+  Sampling,
+  Task,
+  TokenSource,
+  type EvaluateSpec,
+} from '@secateur/proto/job';
 import { SecateurError } from '../errors.js';
 import { parseArchitecture } from '../model/parse-architecture.js';
 import { pathsOf, resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';
@@ -17,6 +27,10 @@ function withOptions(options: Parameters<typeof AllocationOptions.fromPartial>[0
 
 function grouped(dropped: number, group: number, sparsity: number): JobSpec {
   return prune({ sparsity, pattern: Pattern.GROUPED, options: AllocationOptions.fromPartial({ groupPattern: { dropped, group } }) });
+}
+
+function withTarget(change: Partial<PruneSpec>): JobSpec {
+  return prune({ ...change, selection: ProjectionSelection.fromPartial({ targets: [{ pattern: 'mlp', sparsity: 0.6 }] }) });
 }
 
 function evaluate(change: Partial<EvaluateSpec> = {}): JobSpec {
@@ -123,6 +137,16 @@ describe('violations', () => {
       withOptions({ score: Score.WANDA_VARIANT, allocation: Allocation.TRIM }),
       'prune.options.allocation',
     ],
+    [
+      'a target beside a pattern',
+      withTarget({
+        sparsity: 0.5,
+        pattern: Pattern.GROUPED,
+        options: AllocationOptions.fromPartial({ groupPattern: { dropped: 2, group: 4 } }),
+      }),
+      'prune.selection.targets',
+    ],
+    ['a target beside given rows', withTarget({ rowSparsities: 'rows.safetensors' }), 'prune.selection.targets'],
     ['given rows without a file', withOptions({ allocation: Allocation.GIVEN }), 'prune.row_sparsities'],
     [
       'a file of rows with a search',

@@ -106,6 +106,11 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     given ? 'can only be given with the allocation given' : 'must name a file with the allocation given',
   );
   if (spec.selection !== undefined) violations.add(findSelectionViolations(spec.selection));
+  violations.require(
+    spec.selection === undefined || spec.selection.targets.length === 0 || (!given && options.groupPattern === undefined),
+    'prune.selection.targets',
+    'must be empty where a pattern or given row sparsities decide what is dropped',
+  );
   return {
     ...spec,
     layerBudget,

@@ -225,7 +225,8 @@ export class JobManager {
         }
         const calibration = value.calibration && (await confineSource(value.calibration, roots));
         const evaluation = value.evaluation && (await confineSource(value.evaluation, roots));
-        return { ...spec, kind: { $case: 'prune', value: { ...value, model, output, calibration, evaluation } } };
+        const rowSparsities = value.rowSparsities && (await resolveInsideRoots(value.rowSparsities, roots));
+        return { ...spec, kind: { $case: 'prune', value: { ...value, model, output, calibration, evaluation, rowSparsities } } };
       }
       case 'evaluate': {
         const { value } = spec.kind;

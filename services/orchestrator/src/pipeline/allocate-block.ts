@@ -4,6 +4,7 @@ import type { AllocationOptions } from '@secateur/proto/allocation';
 import type { AllocatedRows } from '@secateur/proto/kernel_service';
 import type { Resources } from '../api/resources.js';
 import type { Crew } from '../scheduler/crew.js';
+import type { RowSparsities } from '../planner/row-sparsities.js';
 import type { NodeSession } from '../scheduler/node-session.js';
 
 /** How one projection was pruned. */
@@ -23,8 +24,7 @@ export interface AllocateBlockOptions {
   readonly statistics: readonly ReducedSite[];
   readonly samples: number;
   readonly options: AllocationOptions;
-  /** With the allocation `given`: float32 little-endian [rows] by the projection's name. */
-  readonly rowSparsities: ReadonlyMap<string, Uint8Array>;
+  readonly rowSparsities: RowSparsities;
   readonly crew: Crew;
   readonly resources: Resources;
   readonly prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>;

@@ -16,7 +16,6 @@ import {
   type JobPlan,
 } from '../planner/job-plan.js';
 import { measuringWith, workOf } from '../planner/workload.js';
-import { loadRowSparsities } from '../planner/row-sparsities.js';
 import type { Crew } from '../scheduler/crew.js';
 import type { NodeSession } from '../scheduler/node-session.js';
 import { allocateBlock, type AllocatedProjection } from './allocate-block.js';
@@ -39,10 +38,8 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
   );
   try {
     const { samples, sequenceLength } = plan.calibration.tokens;
-    const rowSparsities =
-      spec.rowSparsities === '' ? new Map<string, Uint8Array>() : await loadRowSparsities(spec.rowSparsities, plan, run.roots);
     const resolved = { ...spec, calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength } };
-    const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved, rowSparsities), run.resources);
+    const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved), run.resources);
     const resumedLayers = output.finished.length;
     const crew = gatherCrew(run, plan, pruning);
     try {
@@ -57,7 +54,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
       const dense = measurement && (await output.densePerplexity(measurement.digest, () => evaluate(describeDenseModel(plan))));
       await crew.turnTo(contextOf(run, plan, pruning));
       const layerSeconds = output.finished.map((layer) => layer.seconds);
-      layerSeconds.push(...(await new LayerPruner(run, spec, plan, rowSparsities, output, crew, clock).pruneFrom(resumedLayers)));
+      layerSeconds.push(...(await new LayerPruner(run, spec, plan, output, crew, clock).pruneFrom(resumedLayers)));
       const perplexity = dense === undefined ? undefined : { dense, pruned: await evaluate(describePrunedModel(plan, output)) };
       const seconds = { ...clock.seconds(), total: secondsSince(started) };
       const nodes = await crew.report();
@@ -85,7 +82,6 @@ class LayerPruner {
     private readonly run: JobRun,
     private readonly spec: PruneSpec,
     private readonly plan: PrunePlan,
-    private readonly rowSparsities: ReadonlyMap<string, Uint8Array>,
     private readonly output: PrunedOutput,
     private readonly crew: Crew,
     private readonly clock: StepClock,
@@ -171,7 +167,7 @@ class LayerPruner {
           statistics,
           samples: plan.calibration.tokens.samples,
           options: optionsOf(this.spec),
-          rowSparsities: this.rowSparsities,
+          rowSparsities: plan.rowSparsities,
           crew,
           resources: run.resources,
           prepare,
@@ -243,7 +239,7 @@ function describePrunedModel(plan: PrunePlan, output: PrunedOutput): MeasuredSha
 }
 
 /** Everything the result depends on. Two attempts with one identity make the same bytes; what is measured changes none of them. */
-function identityOf(plan: PrunePlan, spec: PruneSpec, rowSparsities: ReadonlyMap<string, Uint8Array>): string {
+function identityOf(plan: PrunePlan, spec: PruneSpec): string {
   const hash = createHash('sha256');
   // Files count by what is in them.
   const computed = { ...spec, model: '', output: '', calibration: undefined, evaluation: undefined, rowSparsities: '' };
@@ -252,7 +248,7 @@ function identityOf(plan: PrunePlan, spec: PruneSpec, rowSparsities: ReadonlyMap
   const scanned = [...plan.scanned].sort(([left], [right]) => (left < right ? -1 : 1));
   for (const [name, { digest }] of scanned) hash.update(`${name}=${digest}\n`);
   hash.update(plan.calibration.tokens.digest);
-  for (const [name, values] of rowSparsities) hash.update(name).update(values);
+  for (const [name, values] of plan.rowSparsities) hash.update(name).update(values);
   return hash.digest('hex');
 }
 

@@ -24,6 +24,7 @@ import { DataType, type Architecture, type ShardDescriptor } from '@secateur/pro
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { Resources } from '../api/resources.js';
 import { loadMeasurement, type Measurement, type MeasurementSource } from './measurement.js';
+import { loadRowSparsities, type RowSparsities } from './row-sparsities.js';
 import { readTokenSource } from './token-source.js';
 
 /** What of a job's input decides how much work and memory it takes. */
@@ -50,6 +51,8 @@ interface CalibrationOutline {
 interface JobInput extends InputOutline {
   readonly checkpoint: Checkpoint;
   readonly calibration: Calibration | undefined;
+  /** By the name of the projection's tensor, float32 little-endian [rows]; empty where none are given. */
+  readonly rowSparsities: RowSparsities;
 }
 
 export interface Calibration {
@@ -69,6 +72,8 @@ export interface InputRequest {
   readonly model: string;
   /** What is pruned of a model. */
   readonly select: (model: ModelPlan) => ProjectionTargets;
+  /** File of row sparsities; empty where none are given. */
+  readonly rowSparsities: string;
   readonly calibration: TokenSource | undefined;
   readonly measurement: MeasurementSource | undefined;
   /** Folders that files may really be in once symbolic links are followed. */
@@ -85,10 +90,11 @@ async function openJobInput(request: InputRequest, signal: AbortSignal): Promise
     const architecture = parseArchitecture(checkpoint.config);
     const model = planModel(architecture, checkpoint.floatTensors());
     const targets = request.select(model);
+    const rowSparsities = await loadRowSparsities(request.rowSparsities, { model, targets }, allowedRoots);
     const owner = { directory: checkpoint.directory, architecture, allowedRoots };
     const calibration = request.calibration && (await loadCalibration(request.calibration, owner, signal));
     const measurement = request.measurement && (await loadMeasurement(request.measurement, owner, signal));
-    return { checkpoint, model, targets, calibration, measurement };
+    return { checkpoint, model, targets, rowSparsities, calibration, measurement };
   } catch (error) {
     await checkpoint.close();
     throw error;

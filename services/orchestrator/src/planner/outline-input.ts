@@ -13,6 +13,7 @@ import type { Architecture } from '@secateur/proto/model';
 import type { TokenSource } from '@secateur/proto/job';
 import { loadCalibration, type InputOutline, type InputRequest } from './job-plan.js';
 import { loadMeasurement } from './measurement.js';
+import { loadRowSparsities } from './row-sparsities.js';
 
 interface OutlinedModel {
   /** Absolute path without symbolic links. */
@@ -33,6 +34,7 @@ export async function outlineInput(request: InputRequest, signal: AbortSignal): 
     : await outlineConfig(folder, allowedRoots);
   const { architecture } = model;
   const targets = request.select(model);
+  await loadRowSparsities(request.rowSparsities, { model, targets }, allowedRoots);
   const owner = { directory, architecture, allowedRoots };
   const calibration =
     request.calibration?.path === ''

@@ -13,7 +13,6 @@ import type { PoolNode } from '../scheduler/node-pool.js';
 import { countFlops } from './count-flops.js';
 import { describeLayout, sizeOf, type InputOutline } from './job-plan.js';
 import { outlineInput } from './outline-input.js';
-import { loadRowSparsities } from './row-sparsities.js';
 import { groupsOf, shareGroups, storedBytes, workloadOf, workOf, type JobWork } from './workload.js';
 
 const PLAN_TIMEOUT_MS = 30_000;
@@ -28,9 +27,6 @@ export async function outlineJob(
   const { input: request, works } = workOf(spec.kind);
   const input = await outlineInput({ ...request, allowedRoots }, signal);
   const { model } = input;
-  if (spec.kind?.$case === 'prune' && spec.kind.value.rowSparsities !== '') {
-    await loadRowSparsities(spec.kind.value.rowSparsities, input, allowedRoots);
-  }
   const shards = describeShards(input, works);
   return {
     architecture: model.architecture,

@@ -1,23 +1,25 @@
-import { meanTarget, SecateurError } from '@secateur/core';
+import { meanTarget, SecateurError, type ModelPlan, type ProjectionTargets } from '@secateur/core';
 import { readFloatTensors } from '@secateur/checkpoint';
-import { prunedProjections, type InputOutline } from './job-plan.js';
+
+/** Float32 little-endian [rows] by the name of the projection's tensor. */
+export type RowSparsities = ReadonlyMap<string, Uint8Array>;
 
 /** How far the given sparsities may be from the job's, for they are rounded and rows drop whole weights. */
 const TOLERANCE = 0.005;
 
 /**
- * A sparsity for each row of each projection that is pruned: float32 little-endian [rows] by the name of the projection's tensor, as a job writes them in
- * `row_sparsities.safetensors`. Throws INVALID_DATA naming what is missing, has another shape, is no share, or drops another share of the
- * model than the job asks for.
+ * A sparsity for each row of each projection that is pruned, as a job writes them in `row_sparsities.safetensors`; none without a path.
+ * Throws INVALID_DATA naming what is missing, has another shape, is no share, or drops another share of the model than the job asks for.
  */
 export async function loadRowSparsities(
   path: string,
-  input: InputOutline,
+  { model, targets }: { readonly model: ModelPlan; readonly targets: ProjectionTargets },
   allowedRoots: readonly string[],
-): Promise<ReadonlyMap<string, Uint8Array>> {
+): Promise<RowSparsities> {
+  if (path === '') return new Map();
   const fail = (what: string): SecateurError => new SecateurError('INVALID_DATA', `${path}: ${what}.`);
-  const projections = input.model.blocks.flatMap((block) => prunedProjections(input, block));
-  const sparsity = meanTarget(projections, input.targets);
+  const projections = model.blocks.flatMap((block) => block.projections).filter(({ name }) => targets.has(name));
+  const sparsity = meanTarget(projections, targets);
   const found = await readFloatTensors(
     path,
     projections.map(({ name, rows }) => ({ name, length: rows })),

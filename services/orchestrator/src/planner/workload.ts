@@ -23,18 +23,20 @@ export function measuringWith({ compute, hiddenStates }: Pick<JobWork, 'compute'
 export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputRequest, 'allowedRoots'>; readonly works: readonly JobWork[] } {
   switch (kind?.$case) {
     case 'prune': {
-      const { model, calibration, compute, hiddenStates, sparsity, options, selection, evaluation: data } = kind.value;
+      const { model, calibration, compute, hiddenStates, sparsity, options, selection, rowSparsities, evaluation: data } = kind.value;
       const select = (plan: ModelPlan): ProjectionTargets => selectProjections(plan, sparsity, selection);
       const { allocation, score } = options ?? { allocation: Allocation.TRIM, score: Score.WANDA };
       const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, allocation, score };
-      if (data === undefined) return { input: { model, select, calibration, measurement: undefined }, works: [pruning] };
+      const input = { model, select, rowSparsities, calibration };
+      if (data === undefined) return { input: { ...input, measurement: undefined }, works: [pruning] };
       const measurement = { data, stride: 0, tasks: [] };
-      return { input: { model, select, calibration, measurement }, works: [pruning, measuringWith(kind.value)] };
+      return { input: { ...input, measurement }, works: [pruning, measuringWith(kind.value)] };
     }
     case 'evaluate': {
       const { model, data, stride, tasks } = kind.value;
       const select = (): ProjectionTargets => new Map();
-      return { input: { model, select, calibration: undefined, measurement: { data, stride, tasks } }, works: [measuringWith(kind.value)] };
+      const measurement = { data, stride, tasks };
+      return { input: { model, select, rowSparsities: '', calibration: undefined, measurement }, works: [measuringWith(kind.value)] };
     }
     case undefined:
       throw new SecateurError('INVALID_REQUEST', 'The spec has no kind; set prune or evaluate.');

@@ -314,17 +314,19 @@ class RowAllocator {
 };
 
 std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, std::size_t threads) {
-  if (rule != Allocation::kTrim && rule != Allocation::kUniform) {
-    return std::max(rule_scratch_bytes(rows, columns, rule, threads), masked_quality_bytes(rows, columns, samples, threads));
-  }
+  const std::uint64_t by_rule =
+      std::max(rule_scratch_bytes(rows, columns, rule, threads), masked_quality_bytes(rows, columns, samples, threads));
+  if (rule != Allocation::kTrim && rule != Allocation::kUniform) return by_rule;
   // Sparsities and qualities of the uniform, the current and the best candidate; moves; counts; products; rows to sweep.
   constexpr std::uint64_t kSearchBytesPerRow =
       3 * (sizeof(float) + sizeof(double)) + sizeof(double) + 2 * sizeof(std::size_t) + sizeof(OutputProducts);
   const std::uint64_t of_rule = rule == Allocation::kTrim ? QualityCurves::scratch_bytes(rows, columns, samples) + rows * kSearchBytesPerRow
                                                           : rows * (sizeof(OutputProducts) + sizeof(double));
-  return of_rule + columns * sizeof(float) + AlignedArray<float>::bytes(rows * SweepInputs::stride_of(samples)) +
-         SweepInputs::scratch_bytes(columns, samples) + RowOrders::scratch_bytes(rows, columns) +
-         threads * Workspace::scratch_bytes(columns, samples);
+  const std::uint64_t by_counts = of_rule + columns * sizeof(float) + AlignedArray<float>::bytes(rows * SweepInputs::stride_of(samples)) +
+                                  SweepInputs::scratch_bytes(columns, samples) + RowOrders::scratch_bytes(rows, columns) +
+                                  threads * Workspace::scratch_bytes(columns, samples);
+  // Uniform rows may have a pattern, which drops by rule.
+  return rule == Allocation::kTrim ? by_counts : std::max(by_counts, by_rule);
 }
 
 }  // namespace

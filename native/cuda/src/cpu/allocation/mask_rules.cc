@@ -7,6 +7,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "checked_input.h"
 #include "row_order.h"
@@ -114,7 +115,7 @@ class MaskRule {
         const std::size_t dropped = group * pattern.dropped / pattern.group;
         const std::span<std::uint32_t> order = std::span(workspace.order).first(group);
         std::iota(order.begin(), order.end(), static_cast<std::uint32_t>(first));
-        std::ranges::stable_sort(order, {}, [&](std::uint32_t column) { return workspace.keys[column]; });
+        std::ranges::sort(order, {}, [&](std::uint32_t column) { return std::pair(workspace.keys[column], column); });
         for (const std::uint32_t column : order.first(dropped)) bits(row)[column / 8] |= static_cast<std::uint8_t>(1U << column % 8);
       }
       count(row);
