@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "secateur/call_context.h"
+#include "secateur/element_type.h"
 #include "secateur/memory_budget.h"
 #include "secateur/thread_pool.h"
 
@@ -38,11 +39,13 @@ struct RepairInput {
   std::span<const float> gram;
   // [rows, ceil(columns / 8)]: least significant bit first, 1 = dropped. kSparseGpt reads only how many weights each row drops.
   std::span<const std::uint8_t> mask;
+  // What the repaired weights are rounded to, to the nearest.
+  ElementType stored = ElementType::kF32;
 };
 
 struct RepairedRows {
-  // [rows, columns]: kept weights as they are now, dropped ones +0.
-  Buffer<float> weights;
+  // [rows, columns], little-endian of the type asked for: kept weights as they are now, dropped ones +0.
+  std::vector<std::uint8_t> weights;
   // As in the input.
   std::vector<std::uint8_t> mask;
   // [rows]
@@ -55,11 +58,11 @@ struct RepairedRows {
   double damping = 0;
 };
 
-// What repair_rows holds beside its input, at most.
+// What repair_rows holds beside its input and its result, at most.
 std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, std::size_t threads);
 
 // The result does not depend on the number of threads of the pool. Throws InvalidArgument for sizes that contradict each other, NonFinite for
-// a Gram matrix that cannot be used whatever the damping, and OutOfMemory.
+// a Gram matrix that cannot be used whatever the damping and for weights too large for their type, and OutOfMemory.
 RepairedRows repair_rows(const RepairInput& input, const RepairOptions& options, MemoryBudget& budget, ThreadPool& pool,
                          CallContext& context);
 

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include "cpu/element_type.h"
 #include "cuda/random_values.h"
 #include "reference.h"
 #include "secateur/error.h"
@@ -15,6 +16,12 @@ namespace secateur::test {
 namespace {
 
 constexpr std::size_t kSamples = 6;
+
+std::vector<float> values_of(const RepairedRows& repaired, ElementType stored = ElementType::kF32) {
+  std::vector<float> values(repaired.weights.size() / (stored == ElementType::kF32 ? 4 : 2));
+  cpu::widen(stored, repaired.weights.data(), values.size(), values.data());
+  return values;
+}
 
 struct Case {
   std::size_t rows;
@@ -112,6 +119,7 @@ TEST_CASE("a fit that goes on long enough is the least squares solution") {
     CAPTURE(columns);
     const Case given = make_case(rows, columns);
     const RepairedRows repaired = repair(given, {.method = Repair::kFit, .iterations = 400});
+    const std::vector<float> values = values_of(repaired);
     CHECK(repaired.mask == given.mask);
     CHECK(repaired.dropped_per_row == given.counts);
     const double damping = 0.01 * mean_diagonal(given);
@@ -119,7 +127,7 @@ TEST_CASE("a fit that goes on long enough is the least squares solution") {
     for (std::size_t row = 0; row < rows; ++row) {
       const std::vector<double> expected = exact_fit(given, row, damping);
       for (std::size_t column = 0; column < columns; ++column) {
-        const auto value = static_cast<double>(repaired.weights[row * columns + column]);
+        const auto value = static_cast<double>(values[row * columns + column]);
         close = close && std::abs(value - expected[column]) < 2e-3;
       }
     }
@@ -135,6 +143,7 @@ TEST_CASE("a fit never makes a row's output worse, and is the same on any number
       const Case given = make_case(70, 150, 9);
       const RepairOptions options{.method = Repair::kFit, .damping = damping, .iterations = iterations};
       const RepairedRows repaired = repair(given, options);
+      const std::vector<float> values = values_of(repaired);
       std::vector<float> masked = given.weights;
       double before = 0;
       double after = 0;
@@ -143,10 +152,10 @@ TEST_CASE("a fit never makes a row's output worse, and is the same on any number
         for (std::size_t column = 0; column < given.columns; ++column) {
           if (!given.is_dropped(given.mask, row, column)) continue;
           masked[row * given.columns + column] = 0;
-          CHECK(repaired.weights[row * given.columns + column] == 0.0F);
+          CHECK(values[row * given.columns + column] == 0.0F);
         }
         const double row_before = given.error_of(masked.data(), row);
-        const double row_after = given.error_of(repaired.weights.data(), row);
+        const double row_after = given.error_of(values.data(), row);
         CHECK(row_after <= row_before * (1 + 1e-5) + 1e-9);
         before += row_before;
         after += row_after;
@@ -155,7 +164,7 @@ TEST_CASE("a fit never makes a row's output worse, and is the same on any number
       CHECK(repaired.error_before == doctest::Approx(before / energy).epsilon(1e-4));
       CHECK(repaired.error_after == doctest::Approx(after / energy).epsilon(1e-4));
       const RepairedRows other = repair(given, options, 3);
-      CHECK(std::ranges::equal(other.weights.span(), repaired.weights.span()));
+      CHECK(other.weights == repaired.weights);
     }
   }
 }
@@ -166,6 +175,7 @@ TEST_CASE("SparseGPT drops and updates as its float64 reference does") {
     CAPTURE(columns);
     const Case given = make_case(rows, columns);
     const RepairedRows repaired = repair(given, {.method = Repair::kSparseGpt});
+    const std::vector<float> values = values_of(repaired);
     const PrunedMatrix expected = reference_sparsegpt(given.exact_gram, kSamples, rows, columns, given.weights, given.counts);
     CHECK(repaired.mask == expected.mask);
     CHECK(repaired.dropped_per_row == given.counts);
@@ -174,12 +184,12 @@ TEST_CASE("SparseGPT drops and updates as its float64 reference does") {
     for (const double weight : expected.weights) largest = std::max(largest, std::abs(weight));
     bool close = true;
     for (std::size_t i = 0; i < expected.weights.size(); ++i) {
-      close = close && std::abs(static_cast<double>(repaired.weights[i]) - expected.weights[i]) < 2e-4 * largest;
-      if (expected.weights[i] == 0) CHECK(repaired.weights[i] == 0);
+      close = close && std::abs(static_cast<double>(values[i]) - expected.weights[i]) < 2e-4 * largest;
+      if (expected.weights[i] == 0) CHECK(values[i] == 0);
     }
     CHECK(close);
     const RepairedRows other = repair(given, {.method = Repair::kSparseGpt}, 3);
-    CHECK(std::ranges::equal(other.weights.span(), repaired.weights.span()));
+    CHECK(other.weights == repaired.weights);
   }
 }
 
@@ -208,6 +218,35 @@ TEST_CASE("a Gram matrix that is not positive definite is damped more, and the r
   CHECK(repaired.damping < 1);
   given.gram[0] = std::nanf("");
   CHECK_THROWS_WITH_AS(repair(given, {.method = Repair::kSparseGpt}), doctest::Contains("Cholesky"), Error);
+}
+
+TEST_CASE("repaired weights are rounded to the stored type, and the error is theirs") {
+  const Case given = make_case(20, 90);
+  for (const ElementType stored : {ElementType::kBF16, ElementType::kF16}) {
+    MemoryBudget budget(std::uint64_t{1} << 30);
+    ThreadPool pool(1);
+    CallContext context;
+    RepairInput input = given.input();
+    input.stored = stored;
+    const RepairedRows repaired = repair_rows(input, {.method = Repair::kSparseGpt}, budget, pool, context);
+    const std::vector<float> values = values_of(repaired, stored);
+    REQUIRE(values.size() == given.weights.size());
+    double error = 0;
+    double energy = 0;
+    for (std::size_t row = 0; row < given.rows; ++row) {
+      error += given.error_of(values.data(), row);
+      energy += given.error_of(nullptr, row);
+    }
+    CHECK(repaired.error_after == doctest::Approx(error / energy).epsilon(1e-4));
+  }
+  Case large = make_case(2, 9);
+  for (float& weight : large.weights) weight *= 1e6F;
+  RepairInput input = large.input();
+  input.stored = ElementType::kF16;
+  MemoryBudget budget(std::uint64_t{1} << 20);
+  ThreadPool pool(1);
+  CallContext context;
+  CHECK_THROWS_WITH_AS(repair_rows(input, {.method = Repair::kFit}, budget, pool, context), doctest::Contains("too large"), Error);
 }
 
 TEST_CASE("a repair refuses what contradicts itself") {

@@ -8,7 +8,7 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Status } from "../../google/rpc/status.js";
-import { AllocationOptions, AllocationRecord } from "./allocation.js";
+import { AllocationOptions, AllocationRecord, RepairOptions, RepairRecord } from "./allocation.js";
 import {
   Compute,
   computeFromJSON,
@@ -442,7 +442,11 @@ export interface PruneSpec {
    */
   rowSparsities: string;
   /** Which projections are pruned; all of them, with the same sparsity, when absent. */
-  selection: ProjectionSelection | undefined;
+  selection:
+    | ProjectionSelection
+    | undefined;
+  /** How the kept weights make up for the dropped ones; they stay as they are when absent. */
+  repair: RepairOptions | undefined;
 }
 
 /** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
@@ -526,6 +530,8 @@ export interface ProjectionReport {
     | undefined;
   /** Seconds of computing. */
   seconds: number;
+  /** How it was repaired; absent where the kept weights stay as they are. */
+  repair: RepairRecord | undefined;
 }
 
 /** Something that happened in a job. */
@@ -1135,6 +1141,7 @@ function createBasePruneSpec(): PruneSpec {
     hiddenStates: 0,
     rowSparsities: "",
     selection: undefined,
+    repair: undefined,
   };
 }
 
@@ -1175,6 +1182,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.selection !== undefined) {
       ProjectionSelection.encode(message.selection, writer.uint32(90).fork()).join();
+    }
+    if (message.repair !== undefined) {
+      RepairOptions.encode(message.repair, writer.uint32(122).fork()).join();
     }
     return writer;
   },
@@ -1288,6 +1298,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.selection = ProjectionSelection.decode(reader, reader.uint32());
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.repair = RepairOptions.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1326,6 +1344,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         ? globalThis.String(object.row_sparsities)
         : "",
       selection: isSet(object.selection) ? ProjectionSelection.fromJSON(object.selection) : undefined,
+      repair: isSet(object.repair) ? RepairOptions.fromJSON(object.repair) : undefined,
     };
   },
 
@@ -1367,6 +1386,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.selection !== undefined) {
       obj.selection = ProjectionSelection.toJSON(message.selection);
     }
+    if (message.repair !== undefined) {
+      obj.repair = RepairOptions.toJSON(message.repair);
+    }
     return obj;
   },
 
@@ -1394,6 +1416,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     message.rowSparsities = object.rowSparsities ?? "";
     message.selection = (object.selection !== undefined && object.selection !== null)
       ? ProjectionSelection.fromPartial(object.selection)
+      : undefined;
+    message.repair = (object.repair !== undefined && object.repair !== null)
+      ? RepairOptions.fromPartial(object.repair)
       : undefined;
     return message;
   },
@@ -1925,7 +1950,7 @@ export const Job: MessageFns<Job> = {
 };
 
 function createBaseProjectionReport(): ProjectionReport {
-  return { name: "", rows: 0, columns: 0, target: 0, actual: 0, record: undefined, seconds: 0 };
+  return { name: "", rows: 0, columns: 0, target: 0, actual: 0, record: undefined, seconds: 0, repair: undefined };
 }
 
 export const ProjectionReport: MessageFns<ProjectionReport> = {
@@ -1950,6 +1975,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     }
     if (message.seconds !== 0) {
       writer.uint32(57).double(message.seconds);
+    }
+    if (message.repair !== undefined) {
+      RepairRecord.encode(message.repair, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -2023,6 +2051,14 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
             message.seconds = reader.double();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.repair = RepairRecord.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2044,6 +2080,7 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
       actual: isSet(object.actual) ? globalThis.Number(object.actual) : 0,
       record: isSet(object.record) ? AllocationRecord.fromJSON(object.record) : undefined,
       seconds: isSet(object.seconds) ? globalThis.Number(object.seconds) : 0,
+      repair: isSet(object.repair) ? RepairRecord.fromJSON(object.repair) : undefined,
     };
   },
 
@@ -2070,6 +2107,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     if (message.seconds !== 0) {
       obj.seconds = floatToJson(message.seconds);
     }
+    if (message.repair !== undefined) {
+      obj.repair = RepairRecord.toJSON(message.repair);
+    }
     return obj;
   },
 
@@ -2087,6 +2127,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
       ? AllocationRecord.fromPartial(object.record)
       : undefined;
     message.seconds = object.seconds ?? 0;
+    message.repair = (object.repair !== undefined && object.repair !== null)
+      ? RepairRecord.fromPartial(object.repair)
+      : undefined;
     return message;
   },
 };

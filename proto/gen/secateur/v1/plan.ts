@@ -6,7 +6,17 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import { Allocation, allocationFromJSON, allocationToJSON, Score, scoreFromJSON, scoreToJSON } from "./allocation.js";
+import {
+  Allocation,
+  allocationFromJSON,
+  allocationToJSON,
+  Repair,
+  repairFromJSON,
+  repairToJSON,
+  Score,
+  scoreFromJSON,
+  scoreToJSON,
+} from "./allocation.js";
 import { Architecture, ShardDescriptor } from "./model.js";
 
 export const protobufPackage = "secateur.v1";
@@ -43,6 +53,8 @@ export interface Workload {
   score: Score;
   /** Shares of the weights that projections drop, each once. */
   sparsities: number[];
+  /** How allocated projections will be repaired. */
+  repair: Repair;
 }
 
 /** A part of a memory plan. */
@@ -55,7 +67,7 @@ export interface MemoryItem {
 
 /** The most memory a session takes on a node. */
 export interface MemoryPlan {
-  /** The step that takes the most: `embed`, `collect`, `allocate`, `propagate` or `measure`. */
+  /** The step that takes the most: `embed`, `collect`, `allocate`, `repair`, `propagate` or `measure`. */
   step: string;
   /** What the engine holds then: on the device, where there is one. */
   engine: MemoryItem[];
@@ -157,6 +169,7 @@ function createBaseWorkload(): Workload {
     tokens: 0,
     score: 0,
     sparsities: [],
+    repair: 0,
   };
 }
 
@@ -198,6 +211,9 @@ export const Workload: MessageFns<Workload> = {
         writer.double(v);
       }
       writer.join();
+    }
+    if (message.repair !== 0) {
+      writer.uint32(128).int32(message.repair);
     }
     return writer;
   },
@@ -313,6 +329,14 @@ export const Workload: MessageFns<Workload> = {
 
             break;
           }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.repair = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -352,6 +376,7 @@ export const Workload: MessageFns<Workload> = {
       sparsities: globalThis.Array.isArray(object?.sparsities)
         ? object.sparsities.map((e: any) => globalThis.Number(e))
         : [],
+      repair: isSet(object.repair) ? repairFromJSON(object.repair) : 0,
     };
   },
 
@@ -390,6 +415,9 @@ export const Workload: MessageFns<Workload> = {
     if (message.sparsities?.length) {
       obj.sparsities = message.sparsities.map((e) => floatToJson(e));
     }
+    if (message.repair !== 0) {
+      obj.repair = repairToJSON(message.repair);
+    }
     return obj;
   },
 
@@ -415,6 +443,7 @@ export const Workload: MessageFns<Workload> = {
     message.tokens = object.tokens ?? 0;
     message.score = object.score ?? 0;
     message.sparsities = object.sparsities?.map((e) => e) || [];
+    message.repair = object.repair ?? 0;
     return message;
   },
 };

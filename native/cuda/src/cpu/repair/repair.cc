@@ -6,10 +6,12 @@
 #include <numeric>
 #include <string>
 
+#include "cpu/element_type.h"
 #include "cpu/repair/fit_weights.h"
 #include "cpu/repair/inverse_factor.h"
 #include "cpu/repair/output_error.h"
 #include "cpu/repair/sparsegpt.h"
+#include "cpu/vector_math.h"
 #include "secateur/error.h"
 
 namespace secateur {
@@ -38,28 +40,32 @@ class RowRepair {
   }
 
   RepairedRows run() && {
-    result_.weights = Buffer<float>(budget_, input_.weights.size(), "repaired weights");
+    values_ = Buffer<float>(budget_, input_.weights.size(), "repaired weights");
     result_.damping = options_.damping;
     result_.mask.assign(input_.mask.begin(), input_.mask.end());
     count_dropped();
     std::vector<double> energies(input_.rows);
     measure(nullptr, energies);
-    mask_weights(result_.weights.data());
+    mask_weights(values_.data());
     std::vector<double> before(input_.rows);
-    measure(result_.weights.data(), before);
+    measure(values_.data(), before);
     std::vector<double> after(input_.rows);
     if (options_.method == Repair::kFit) {
       fit();
-      measure(result_.weights.data(), after);
+      round_values();
+      measure(values_.data(), after);
       keep_better_rows(before, after);
     } else {
       prune_columns();
       count_dropped();
-      measure(result_.weights.data(), after);
+      round_values();
+      measure(values_.data(), after);
     }
     const double energy = sum_of(energies);
     result_.error_before = energy > 0 ? sum_of(before) / energy : 0;
     result_.error_after = energy > 0 ? sum_of(after) / energy : 0;
+    result_.weights.resize(input_.weights.size() * bytes_of(input_.stored));
+    cpu::narrow(input_.stored, values_.data(), values_.size(), result_.weights.data());
     return std::move(result_);
   }
 
@@ -103,7 +109,7 @@ class RowRepair {
   void fit() {
     const double damping = options_.damping * mean_diagonal();
     cpu::fit_weights(
-        {input_.rows, input_.columns, input_.weights, input_.gram, damping, result_.mask, options_.iterations, result_.weights.data()}, budget_,
+        {input_.rows, input_.columns, input_.weights, input_.gram, damping, result_.mask, options_.iterations, values_.data()}, budget_,
         pool_, context_);
   }
 
@@ -111,8 +117,21 @@ class RowRepair {
   void keep_better_rows(const std::vector<double>& before, std::vector<double>& after) {
     for (std::size_t row = 0; row < input_.rows; ++row) {
       if (after[row] <= before[row]) continue;
-      mask_row(row, result_.weights.data() + row * input_.columns);
+      mask_row(row, values_.data() + row * input_.columns);
       after[row] = before[row];
+    }
+  }
+
+  // To what is stored, whose output counts.
+  void round_values() {
+    std::vector<std::uint8_t> row_bytes(input_.columns * bytes_of(input_.stored));
+    for (std::size_t row = 0; row < input_.rows; ++row) {
+      float* const values = values_.data() + row * input_.columns;
+      cpu::narrow(input_.stored, values, input_.columns, row_bytes.data());
+      cpu::widen(input_.stored, row_bytes.data(), input_.columns, values);
+      if (!cpu::vector_math().all_finite(values, input_.columns)) {
+        throw Error(ErrorCode::kNonFinite, "The repaired weights of row " + std::to_string(row) + " are too large for their type.");
+      }
     }
   }
 
@@ -121,11 +140,11 @@ class RowRepair {
     // What an input that is always 0 is multiplied with costs nothing.
     for (std::size_t i = 0; i < input_.weights.size(); ++i) {
       const std::size_t column = i % input_.columns;
-      result_.weights[i] = input_.gram[column * input_.columns + column] == 0 ? 0.0F : input_.weights[i];
+      values_[i] = input_.gram[column * input_.columns + column] == 0 ? 0.0F : input_.weights[i];
     }
     std::ranges::fill(result_.mask, std::uint8_t{0});
     const std::vector<std::int32_t> counts = result_.dropped_per_row;
-    cpu::sparsegpt({input_.rows, input_.columns, factor.data(), counts, options_.across_rows, result_.weights.data(), result_.mask.data()},
+    cpu::sparsegpt({input_.rows, input_.columns, factor.data(), counts, options_.across_rows, values_.data(), result_.mask.data()},
                    budget_, pool_, context_);
   }
 
@@ -156,6 +175,8 @@ class RowRepair {
   MemoryBudget& budget_;
   ThreadPool& pool_;
   CallContext& context_;
+  // [rows, columns]
+  Buffer<float> values_;
   RepairedRows result_;
 };
 
