@@ -87,7 +87,7 @@ export interface EngineTensor extends EngineTensorLayout {
 }
 
 /** How the kept weights of a projection make up for the dropped ones. */
-export type Repair = 'none' | 'fit' | 'sparsegpt';
+export type Repair = 'none' | 'fit' | 'admm' | 'sparsegpt';
 
 /** What a job will ask of one session, known before anything is loaded. */
 export interface EngineWorkload {
@@ -227,7 +227,7 @@ export interface RepairInput {
   readonly samples: number;
   /** float32 [columns, columns], at an address that is a multiple of 4. */
   readonly gram: Uint8Array;
-  /** What is dropped, as in AllocatedRows; SparseGPT reads only how many weights each row drops. */
+  /** What is dropped, as in AllocatedRows; `admm` and `sparsegpt` read only how many weights each row drops. */
   readonly mask: Uint8Array;
   /** Type of the repaired weights. */
   readonly elementType: ElementType;
@@ -237,9 +237,9 @@ export interface RepairOptions {
   readonly method: Repair;
   /** Share of the mean diagonal that is added to the diagonal of the Gram matrix; above 0. */
   readonly damping: number;
-  /** Steps of `fit`. */
+  /** Steps of `fit` and `admm`. */
   readonly iterations: number;
-  /** `sparsegpt`: each block of columns drops the lowest of all rows together. */
+  /** `admm`, `sparsegpt`: the lowest are dropped whatever their row, as many as the rows drop together. */
   readonly acrossRows: boolean;
 }
 

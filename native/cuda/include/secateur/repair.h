@@ -13,17 +13,19 @@
 
 namespace secateur {
 
-// How the kept weights of a projection make up for the dropped ones: not at all; fitted to the dense output on the mask as it is; or as
-// SparseGPT does (arXiv 2301.00774), column by column, which chooses what every row drops too.
-enum class Repair { kNone, kFit, kSparseGpt };
+// How the kept weights of a projection make up for the dropped ones: not at all; fitted to the dense output on the mask as it is; on a mask that
+// is chosen while they are fitted (ADMM, arXiv 2401.02938), then fitted on it; or as SparseGPT does (arXiv 2301.00774), column by column,
+// which chooses what every row drops too.
+enum class Repair { kNone, kFit, kAdmm, kSparseGpt };
 
 struct RepairOptions {
   Repair method = Repair::kNone;
   // Share of the mean diagonal that is added to the diagonal of the Gram matrix.
   double damping = 0.01;
-  // kFit: steps of conjugate gradients.
+  // kFit, kAdmm: steps of conjugate gradients.
   int iterations = 20;
-  // kSparseGpt: each block of columns drops the lowest of all rows together, instead of its share of each row's own count.
+  // kAdmm, kSparseGpt: of the matrix, or of each block of its columns, the lowest are dropped whatever their row, as many as the rows' counts
+  // add up to.
   bool across_rows = false;
 };
 
@@ -37,7 +39,7 @@ struct RepairInput {
   std::span<const float> weights;
   // [columns, columns]: Σ xxᵀ over the input vectors of all tokens.
   std::span<const float> gram;
-  // [rows, ceil(columns / 8)]: least significant bit first, 1 = dropped. kSparseGpt reads only how many weights each row drops.
+  // [rows, ceil(columns / 8)]: least significant bit first, 1 = dropped. kAdmm and kSparseGpt read only how many weights each row drops.
   std::span<const std::uint8_t> mask;
   // What the repaired weights are rounded to, to the nearest.
   ElementType stored = ElementType::kF32;

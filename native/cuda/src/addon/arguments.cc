@@ -83,8 +83,8 @@ Allocation to_allocation(const Napi::Value& value) {
 
 Repair to_repair(const Napi::Value& value) {
   return to_word(value, "repair",
-                 std::array<std::pair<const char*, Repair>, 3>{
-                     {{"none", Repair::kNone}, {"fit", Repair::kFit}, {"sparsegpt", Repair::kSparseGpt}}});
+                 std::array<std::pair<const char*, Repair>, 4>{
+                     {{"none", Repair::kNone}, {"fit", Repair::kFit}, {"admm", Repair::kAdmm}, {"sparsegpt", Repair::kSparseGpt}}});
 }
 
 TensorLayout to_layout(const Napi::Object& object) {

@@ -208,6 +208,34 @@ TEST_CASE("across rows, SparseGPT drops the share of each block of columns") {
   CHECK(repaired.error_after < repaired.error_before);
 }
 
+TEST_CASE("ADMM drops as many as asked for and fits better than on the mask of the lowest magnitudes") {
+  for (const auto& [rows, columns] : kShapes) {
+    for (const bool across_rows : {false, true}) {
+      CAPTURE(rows);
+      CAPTURE(columns);
+      CAPTURE(across_rows);
+      const Case given = make_case(rows, columns);
+      const RepairOptions options{.method = Repair::kAdmm, .iterations = 30, .across_rows = across_rows};
+      const RepairedRows repaired = repair(given, options);
+      const auto dropped = std::accumulate(given.counts.begin(), given.counts.end(), std::uint64_t{0},
+                                           [](std::uint64_t sum, std::int32_t count) { return sum + static_cast<std::uint64_t>(count); });
+      CHECK(repaired.dropped == dropped);
+      if (!across_rows) CHECK(repaired.dropped_per_row == given.counts);
+      const std::vector<float> values = values_of(repaired);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (given.is_dropped(repaired.mask, i / columns, i % columns)) CHECK(values[i] == 0);
+      }
+      if (rows * columns > 100) {
+        const RepairedRows fitted = repair(given, {.method = Repair::kFit, .iterations = 30});
+        CHECK(repaired.error_after < fitted.error_after);
+      }
+      const RepairedRows other = repair(given, options, 3);
+      CHECK(other.weights == repaired.weights);
+      CHECK(other.mask == repaired.mask);
+    }
+  }
+}
+
 TEST_CASE("a Gram matrix that is not positive definite is damped more, and the record says so") {
   Case given = make_case(4, 40);
   // Rounding may leave a matrix slightly indefinite; this one is more so.

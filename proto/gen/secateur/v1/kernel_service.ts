@@ -245,8 +245,6 @@ export interface ReduceGramMatricesRequest {
 
 /** What a Gram matrix is made of. */
 export interface GramMatrix {
-  /** What TensorService of this node is to serve it as. */
-  resource: string;
   /** Number of columns. */
   columns: number;
   /** Sums to add up. */
@@ -255,6 +253,8 @@ export interface GramMatrix {
 
 /** The matrices can be pulled. */
 export interface ReduceGramMatricesResponse {
+  /** In the order they were asked for, without an endpoint. */
+  matrices: PeerResource[];
 }
 
 /** Allocates the rows of one projection. */
@@ -2663,19 +2663,16 @@ export const ReduceGramMatricesRequest: MessageFns<ReduceGramMatricesRequest> = 
 };
 
 function createBaseGramMatrix(): GramMatrix {
-  return { resource: "", columns: 0, sums: [] };
+  return { columns: 0, sums: [] };
 }
 
 export const GramMatrix: MessageFns<GramMatrix> = {
   encode(message: GramMatrix, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.resource !== "") {
-      writer.uint32(10).string(message.resource);
-    }
     if (message.columns !== 0) {
-      writer.uint32(16).uint32(message.columns);
+      writer.uint32(8).uint32(message.columns);
     }
     for (const v of message.sums) {
-      PeerResource.encode(v!, writer.uint32(26).fork()).join();
+      PeerResource.encode(v!, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -2694,23 +2691,15 @@ export const GramMatrix: MessageFns<GramMatrix> = {
         const tag = reader.uint32();
         switch (tag >>> 3) {
           case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.resource = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
+            if (tag !== 8) {
               break;
             }
 
             message.columns = reader.uint32();
             continue;
           }
-          case 3: {
-            if (tag !== 26) {
+          case 2: {
+            if (tag !== 18) {
               break;
             }
 
@@ -2731,7 +2720,6 @@ export const GramMatrix: MessageFns<GramMatrix> = {
 
   fromJSON(object: any): GramMatrix {
     return {
-      resource: isSet(object.resource) ? globalThis.String(object.resource) : "",
       columns: isSet(object.columns) ? globalThis.Number(object.columns) : 0,
       sums: globalThis.Array.isArray(object?.sums) ? object.sums.map((e: any) => PeerResource.fromJSON(e)) : [],
     };
@@ -2739,9 +2727,6 @@ export const GramMatrix: MessageFns<GramMatrix> = {
 
   toJSON(message: GramMatrix): unknown {
     const obj: any = {};
-    if (message.resource !== "") {
-      obj.resource = message.resource;
-    }
     if (message.columns !== 0) {
       obj.columns = Math.round(message.columns);
     }
@@ -2756,7 +2741,6 @@ export const GramMatrix: MessageFns<GramMatrix> = {
   },
   fromPartial(object: DeepPartial<GramMatrix>): GramMatrix {
     const message = createBaseGramMatrix();
-    message.resource = object.resource ?? "";
     message.columns = object.columns ?? 0;
     message.sums = object.sums?.map((e) => PeerResource.fromPartial(e)) || [];
     return message;
@@ -2764,11 +2748,14 @@ export const GramMatrix: MessageFns<GramMatrix> = {
 };
 
 function createBaseReduceGramMatricesResponse(): ReduceGramMatricesResponse {
-  return {};
+  return { matrices: [] };
 }
 
 export const ReduceGramMatricesResponse: MessageFns<ReduceGramMatricesResponse> = {
-  encode(_: ReduceGramMatricesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: ReduceGramMatricesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.matrices) {
+      PeerResource.encode(v!, writer.uint32(10).fork()).join();
+    }
     return writer;
   },
 
@@ -2785,6 +2772,14 @@ export const ReduceGramMatricesResponse: MessageFns<ReduceGramMatricesResponse> 
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.matrices.push(PeerResource.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2797,20 +2792,28 @@ export const ReduceGramMatricesResponse: MessageFns<ReduceGramMatricesResponse> 
     }
   },
 
-  fromJSON(_: any): ReduceGramMatricesResponse {
-    return {};
+  fromJSON(object: any): ReduceGramMatricesResponse {
+    return {
+      matrices: globalThis.Array.isArray(object?.matrices)
+        ? object.matrices.map((e: any) => PeerResource.fromJSON(e))
+        : [],
+    };
   },
 
-  toJSON(_: ReduceGramMatricesResponse): unknown {
+  toJSON(message: ReduceGramMatricesResponse): unknown {
     const obj: any = {};
+    if (message.matrices?.length) {
+      obj.matrices = message.matrices.map((e) => PeerResource.toJSON(e));
+    }
     return obj;
   },
 
   create(base?: DeepPartial<ReduceGramMatricesResponse>): ReduceGramMatricesResponse {
     return ReduceGramMatricesResponse.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<ReduceGramMatricesResponse>): ReduceGramMatricesResponse {
+  fromPartial(object: DeepPartial<ReduceGramMatricesResponse>): ReduceGramMatricesResponse {
     const message = createBaseReduceGramMatricesResponse();
+    message.matrices = object.matrices?.map((e) => PeerResource.fromPartial(e)) || [];
     return message;
   },
 };

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { loadHasher, SecateurError, type PlannedBlock } from '@secateur/core';
 import { applyMask, CheckpointWriter, maskEntries, publishDirectory, SafetensorsFileWriter } from '@secateur/checkpoint';
 import { DataType, type ShardDescriptor } from '@secateur/proto/model';
-import type { Resources } from '../api/resources.js';
+import type { Resources } from '@secateur/rpc';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
 import { describeShard, prunedProjections, type JobPlan } from '../planner/job-plan.js';
 import { Journal, type DenseMeasurement, type FinishedLayer } from './journal.js';

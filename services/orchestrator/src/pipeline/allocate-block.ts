@@ -2,7 +2,7 @@ import { projectionCost, type PlannedBlock, type PlannedProjection, type Project
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { AllocationOptions } from '@secateur/proto/allocation';
 import type { AllocatedRows } from '@secateur/proto/kernel_service';
-import type { Resources } from '../api/resources.js';
+import type { Resources } from '@secateur/rpc';
 import type { Crew } from '../scheduler/crew.js';
 import type { RowSparsities } from '../planner/row-sparsities.js';
 import type { NodeSession } from '../scheduler/node-session.js';

@@ -22,7 +22,7 @@ import {
 import type { TokenSource } from '@secateur/proto/job';
 import { DataType, type Architecture, type ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
-import type { Resources } from '../api/resources.js';
+import type { Resources } from '@secateur/rpc';
 import { loadMeasurement, type Measurement, type MeasurementSource } from './measurement.js';
 import { loadRowSparsities, type RowSparsities } from './row-sparsities.js';
 import { readTokenSource } from './token-source.js';

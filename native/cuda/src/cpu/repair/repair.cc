@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cpu/element_type.h"
+#include "cpu/repair/admm.h"
 #include "cpu/repair/fit_weights.h"
 #include "cpu/repair/inverse_factor.h"
 #include "cpu/repair/output_error.h"
@@ -50,17 +51,23 @@ class RowRepair {
     std::vector<double> before(input_.rows);
     measure(values_.data(), before);
     std::vector<double> after(input_.rows);
-    if (options_.method == Repair::kFit) {
-      fit();
-      round_values();
-      measure(values_.data(), after);
-      keep_better_rows(before, after);
-    } else {
-      prune_columns();
-      count_dropped();
-      round_values();
-      measure(values_.data(), after);
+    switch (options_.method) {
+      case Repair::kNone:
+        break;
+      case Repair::kFit:
+        fit();
+        break;
+      case Repair::kAdmm:
+        choose_and_fit();
+        break;
+      case Repair::kSparseGpt:
+        prune_columns();
+        break;
     }
+    count_dropped();
+    round_values();
+    measure(values_.data(), after);
+    if (options_.method == Repair::kFit) keep_better_rows(before, after);
     const double energy = sum_of(energies);
     result_.error_before = energy > 0 ? sum_of(before) / energy : 0;
     result_.error_after = energy > 0 ? sum_of(after) / energy : 0;
@@ -111,6 +118,14 @@ class RowRepair {
     cpu::fit_weights(
         {input_.rows, input_.columns, input_.weights, input_.gram, damping, result_.mask, options_.iterations, values_.data()}, budget_,
         pool_, context_);
+  }
+
+  void choose_and_fit() {
+    const std::vector<std::int32_t> counts = result_.dropped_per_row;
+    cpu::choose_by_admm({input_.rows, input_.columns, input_.weights, input_.gram, counts, options_.across_rows, values_.data(),
+                         result_.mask.data()},
+                        budget_, pool_, context_);
+    fit();
   }
 
   // The damping also counts changes that no output shows: a row that became worse for it keeps its weights.
@@ -184,8 +199,9 @@ class RowRepair {
 
 std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, std::size_t threads) {
   if (method == Repair::kNone) return 0;
-  const std::uint64_t own = method == Repair::kFit ? cpu::fit_bytes(columns, threads)
-                                                   : columns * columns * sizeof(float) + cpu::sparsegpt_bytes(rows, threads);
+  std::uint64_t own = cpu::fit_bytes(columns, threads);
+  if (method == Repair::kAdmm) own = std::max(own, cpu::admm_bytes(rows, columns, threads));
+  if (method == Repair::kSparseGpt) own = columns * columns * sizeof(float) + cpu::sparsegpt_bytes(rows, threads);
   return rows * columns * sizeof(float) + std::max(own, cpu::output_error_bytes(columns, threads));
 }
 
