@@ -350,11 +350,12 @@ export interface EngineSession {
   ): Promise<Timed<AllocatedRows>>;
   /** Sets dropped weights of a loaded block to +0. */
   applyMask(shardId: string, projection: Projection, mask: Uint8Array, options?: CallOptions): Promise<Timed<void>>;
-  /** As collectStatistics; the inputs of the sites are added to their Gram matrices too, unless those of the group were added already. */
+  /** As collectStatistics; the inputs of some of the sites are added to their Gram matrices too, unless those of the group were added already. */
   collectWithGram(
     shardId: string,
     groupIndex: number,
     sites: readonly InputSite[],
+    gramSites: readonly InputSite[],
     options?: CallOptions,
   ): Promise<Timed<readonly SiteStatistics[]>>;
   /** Hands over what was added to the Gram matrix of a site since the last time. */

@@ -45,7 +45,12 @@ export interface NativeSession {
     allocation: AllocationOptions,
   ): NativeCall<AllocatedRows>;
   applyMask(shardId: string, projection: Projection, mask: Uint8Array): NativeCall<void>;
-  collectWithGram(shardId: string, groupIndex: number, sites: readonly InputSite[]): NativeCall<readonly SiteStatistics[]>;
+  collectWithGram(
+    shardId: string,
+    groupIndex: number,
+    sites: readonly InputSite[],
+    gramSites: readonly InputSite[],
+  ): NativeCall<readonly SiteStatistics[]>;
   takeGramSums(shardId: string, site: InputSite): NativeCall<GramPart>;
   reduceGram(columns: number, sums: readonly Uint8Array[]): NativeCall<Float32Array>;
   repairRows(shardId: string, projection: Projection, input: RepairInput, repair: RepairOptions): NativeCall<RepairedRows>;

@@ -62,7 +62,8 @@ function wrapSession(native: NativeSession): EngineSession {
     allocateRows: (shardId, projection, target, statistics, allocation, options) =>
       run(() => native.allocateRows(shardId, projection, target, statistics, allocation), options),
     applyMask: (shardId, projection, mask, options) => run(() => native.applyMask(shardId, projection, mask), options),
-    collectWithGram: (shardId, groupIndex, sites, options) => run(() => native.collectWithGram(shardId, groupIndex, sites), options),
+    collectWithGram: (shardId, groupIndex, sites, gramSites, options) =>
+      run(() => native.collectWithGram(shardId, groupIndex, sites, gramSites), options),
     takeGramSums: (shardId, site, options) => run(() => native.takeGramSums(shardId, site), options),
     reduceGram: (columns, sums, options) => run(() => native.reduceGram(columns, sums), options),
     repairRows: (shardId, projection, input, repair, options) => run(() => native.repairRows(shardId, projection, input, repair), options),

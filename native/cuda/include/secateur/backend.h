@@ -266,9 +266,9 @@ class BackendSession {
 
   // What follows is FailedPrecondition on a backend that repairs nothing.
 
-  // As collect_statistics; the inputs of the sites are added to their Gram matrices too, unless those of the group were added already.
+  // As collect_statistics; the inputs of some of the sites are added to their Gram matrices too, unless those of the group were added already.
   virtual std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
-                                                        CallContext& context);
+                                                        InputSites gram_sites, CallContext& context);
   // Hands over what was added to the Gram matrix of a site of a block since the last time. No groups where that is nothing.
   virtual GramPart take_gram_sums(const std::string& shard, InputSite site);
   // The Gram matrix float32 [columns, columns] that sums add up to, the same in whatever order.

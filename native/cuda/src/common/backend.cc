@@ -10,7 +10,8 @@ namespace {
 
 }  // namespace
 
-std::vector<SiteStatistics> BackendSession::collect_with_gram(const std::string&, std::uint32_t, InputSites, CallContext&) {
+std::vector<SiteStatistics> BackendSession::collect_with_gram(const std::string&, std::uint32_t, InputSites, InputSites,
+                                                              CallContext&) {
   refuse_repair();
 }
 

@@ -111,7 +111,7 @@ void CpuSession::apply_mask(const std::string& shard, TensorRole projection, std
 void CpuSession::release_group(std::uint32_t group) { groups_.erase(group); }
 
 std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
-                                                          CallContext& context) {
+                                                          InputSites gram_sites, CallContext& context) {
   check_sites(sites);
   const Shard& block = find_shard(shard, ShardKind::kBlock);
   const Group& states = find_group(group);
@@ -120,7 +120,7 @@ std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& sha
   GramTargets targets = {};
   for (std::size_t index = 0; index < targets.size(); ++index) {
     const auto site = static_cast<InputSite>(index);
-    if (!sites.contains(site)) continue;
+    if (!sites.contains(site) || !gram_sites.contains(site)) continue;
     auto found = grams.find(site);
     if (found == grams.end()) {
       GramSums sums(budget_, input_width(architecture_, site), pool_.size(), "the Gram matrix of the " + std::string(secateur::name_of(site)));

@@ -35,7 +35,7 @@ class CpuSession final : public BackendSession {
                               CallContext& context) override;
   void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) override;
   void release_group(std::uint32_t group) override;
-  std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
+  std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, InputSites gram_sites,
                                                 CallContext& context) override;
   GramPart take_gram_sums(const std::string& shard, InputSite site) override;
   std::vector<float> reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums, CallContext& context) override;

@@ -6,6 +6,7 @@ import {
   LayerBudget,
   Pattern,
   ProjectionSelection,
+  Propagation,
   PruneSpec,
   Sampling,
   Task,
@@ -63,6 +64,7 @@ describe('defaults', () => {
     expect(resolved).toMatchObject({
       layerBudget: LayerBudget.UNIFORM,
       pattern: Pattern.UNSTRUCTURED,
+      propagation: Propagation.DENSE_BLOCK,
       options: {
         score: Score.WANDA,
         allocation: Allocation.TRIM,
@@ -168,6 +170,7 @@ describe('violations', () => {
       'prune.calibration.sampling',
     ],
     ['unknown budget', prune({ layerBudget: LayerBudget.UNRECOGNIZED }), 'prune.layer_budget'],
+    ['unknown propagation', prune({ propagation: Propagation.UNRECOGNIZED }), 'prune.propagation'],
     ['unknown pattern', prune({ pattern: Pattern.UNRECOGNIZED }), 'prune.pattern'],
     ['unknown score', withOptions({ score: Score.UNRECOGNIZED }), 'prune.options.score'],
     ['unknown allocation', withOptions({ allocation: Allocation.UNRECOGNIZED }), 'prune.options.allocation'],

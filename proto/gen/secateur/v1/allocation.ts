@@ -147,6 +147,11 @@ export const Repair = {
   NONE: 1,
   /** FIT - They are fitted to the dense output of all calibration tokens. */
   FIT: 2,
+  /**
+   * ADMM - What is dropped is chosen while the kept weights are fitted (ADMM, arXiv 2401.02938): as many as the allocation says of each row, of the whole matrix
+   * with uniform allocation.
+   */
+  ADMM: 3,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -156,6 +161,7 @@ export namespace Repair {
   export type UNSPECIFIED = typeof Repair.UNSPECIFIED;
   export type NONE = typeof Repair.NONE;
   export type FIT = typeof Repair.FIT;
+  export type ADMM = typeof Repair.ADMM;
   export type UNRECOGNIZED = typeof Repair.UNRECOGNIZED;
 }
 
@@ -170,6 +176,9 @@ export function repairFromJSON(object: any): Repair {
     case 2:
     case "REPAIR_FIT":
       return Repair.FIT;
+    case 3:
+    case "REPAIR_ADMM":
+      return Repair.ADMM;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -185,6 +194,8 @@ export function repairToJSON(object: Repair): string {
       return "REPAIR_NONE";
     case Repair.FIT:
       return "REPAIR_FIT";
+    case Repair.ADMM:
+      return "REPAIR_ADMM";
     case Repair.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";

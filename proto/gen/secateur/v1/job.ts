@@ -118,6 +118,66 @@ export function patternToJSON(object: Pattern): string {
   }
 }
 
+/** What inputs the projections of a block are pruned by. Those of all blocks come through the pruned blocks before. */
+export const Propagation = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** DENSE_BLOCK - Those of the block as it was: all of its projections are pruned at once. */
+  DENSE_BLOCK: 1,
+  /** RECALCULATED_INPUTS - Scores by the inputs of the block as it was, rows by the last inputs that come through the projections of the block pruned before. */
+  RECALCULATED_INPUTS: 2,
+  /** STAGED - Scores and rows by the inputs that come through the projections of the block pruned before. */
+  STAGED: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Propagation = typeof Propagation[keyof typeof Propagation];
+
+export namespace Propagation {
+  export type UNSPECIFIED = typeof Propagation.UNSPECIFIED;
+  export type DENSE_BLOCK = typeof Propagation.DENSE_BLOCK;
+  export type RECALCULATED_INPUTS = typeof Propagation.RECALCULATED_INPUTS;
+  export type STAGED = typeof Propagation.STAGED;
+  export type UNRECOGNIZED = typeof Propagation.UNRECOGNIZED;
+}
+
+export function propagationFromJSON(object: any): Propagation {
+  switch (object) {
+    case 0:
+    case "PROPAGATION_UNSPECIFIED":
+      return Propagation.UNSPECIFIED;
+    case 1:
+    case "PROPAGATION_DENSE_BLOCK":
+      return Propagation.DENSE_BLOCK;
+    case 2:
+    case "PROPAGATION_RECALCULATED_INPUTS":
+      return Propagation.RECALCULATED_INPUTS;
+    case 3:
+    case "PROPAGATION_STAGED":
+      return Propagation.STAGED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Propagation.UNRECOGNIZED;
+  }
+}
+
+export function propagationToJSON(object: Propagation): string {
+  switch (object) {
+    case Propagation.UNSPECIFIED:
+      return "PROPAGATION_UNSPECIFIED";
+    case Propagation.DENSE_BLOCK:
+      return "PROPAGATION_DENSE_BLOCK";
+    case Propagation.RECALCULATED_INPUTS:
+      return "PROPAGATION_RECALCULATED_INPUTS";
+    case Propagation.STAGED:
+      return "PROPAGATION_STAGED";
+    case Propagation.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** Questions with answers to choose from, asked without examples. */
 export const Task = {
   /** UNSPECIFIED - Not set. */
@@ -445,6 +505,8 @@ export interface PruneSpec {
   selection:
     | ProjectionSelection
     | undefined;
+  /** What inputs the projections of a block are pruned by; those of the block as it was when not set. */
+  propagation: Propagation;
   /** How the kept weights make up for the dropped ones; they stay as they are when absent. */
   repair: RepairOptions | undefined;
 }
@@ -1141,6 +1203,7 @@ function createBasePruneSpec(): PruneSpec {
     hiddenStates: 0,
     rowSparsities: "",
     selection: undefined,
+    propagation: 0,
     repair: undefined,
   };
 }
@@ -1182,6 +1245,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.selection !== undefined) {
       ProjectionSelection.encode(message.selection, writer.uint32(90).fork()).join();
+    }
+    if (message.propagation !== 0) {
+      writer.uint32(112).int32(message.propagation);
     }
     if (message.repair !== undefined) {
       RepairOptions.encode(message.repair, writer.uint32(122).fork()).join();
@@ -1298,6 +1364,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.selection = ProjectionSelection.decode(reader, reader.uint32());
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.propagation = reader.int32() as any;
+            continue;
+          }
           case 15: {
             if (tag !== 122) {
               break;
@@ -1344,6 +1418,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         ? globalThis.String(object.row_sparsities)
         : "",
       selection: isSet(object.selection) ? ProjectionSelection.fromJSON(object.selection) : undefined,
+      propagation: isSet(object.propagation) ? propagationFromJSON(object.propagation) : 0,
       repair: isSet(object.repair) ? RepairOptions.fromJSON(object.repair) : undefined,
     };
   },
@@ -1386,6 +1461,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.selection !== undefined) {
       obj.selection = ProjectionSelection.toJSON(message.selection);
     }
+    if (message.propagation !== 0) {
+      obj.propagation = propagationToJSON(message.propagation);
+    }
     if (message.repair !== undefined) {
       obj.repair = RepairOptions.toJSON(message.repair);
     }
@@ -1417,6 +1495,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     message.selection = (object.selection !== undefined && object.selection !== null)
       ? ProjectionSelection.fromPartial(object.selection)
       : undefined;
+    message.propagation = object.propagation ?? 0;
     message.repair = (object.repair !== undefined && object.repair !== null)
       ? RepairOptions.fromPartial(object.repair)
       : undefined;

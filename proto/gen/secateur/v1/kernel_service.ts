@@ -169,15 +169,17 @@ export interface CollectStatisticsRequest {
   shardId: string;
   /** Groups on this node, in the order to compute them. */
   groupIndices: number[];
-  /** Also add the inputs to Gram matrices, which PublishGramSums hands over. */
-  addGram: boolean;
+  /** What statistics are wanted of; all sites when empty. */
+  sites: InputSite[];
+  /** Of these the inputs are added to Gram matrices too, which PublishGramSums hands over. */
+  gramSites: InputSite[];
 }
 
 /** Statistics of one site of one group. */
 export interface CollectStatisticsResponse {
   /** The group. */
   groupIndex: number;
-  /** One site; the sites of a group come one after the other. */
+  /** One site; the sites of a group come one after the other, in network order. */
   statistics:
     | SiteStatistics
     | undefined;
@@ -1755,7 +1757,7 @@ export const EmbedResponse: MessageFns<EmbedResponse> = {
 };
 
 function createBaseCollectStatisticsRequest(): CollectStatisticsRequest {
-  return { sessionId: "", shardId: "", groupIndices: [], addGram: false };
+  return { sessionId: "", shardId: "", groupIndices: [], sites: [], gramSites: [] };
 }
 
 export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
@@ -1773,8 +1775,19 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
       }
       writer.join();
     }
-    if (message.addGram !== false) {
-      writer.uint32(48).bool(message.addGram);
+    if (message.sites.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.sites) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    if (message.gramSites.length !== 0) {
+      writer.uint32(50).fork();
+      for (const v of message.gramSites) {
+        writer.int32(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -1826,13 +1839,41 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
 
             break;
           }
-          case 6: {
-            if (tag !== 48) {
-              break;
+          case 4: {
+            if (tag === 32) {
+              message.sites.push(reader.int32() as any);
+
+              continue;
             }
 
-            message.addGram = reader.bool();
-            continue;
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.sites.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 6: {
+            if (tag === 48) {
+              message.gramSites.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 50) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.gramSites.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {
@@ -1863,11 +1904,12 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
         : globalThis.Array.isArray(object?.group_indices)
         ? object.group_indices.map((e: any) => globalThis.Number(e))
         : [],
-      addGram: isSet(object.addGram)
-        ? globalThis.Boolean(object.addGram)
-        : isSet(object.add_gram)
-        ? globalThis.Boolean(object.add_gram)
-        : false,
+      sites: globalThis.Array.isArray(object?.sites) ? object.sites.map((e: any) => inputSiteFromJSON(e)) : [],
+      gramSites: globalThis.Array.isArray(object?.gramSites)
+        ? object.gramSites.map((e: any) => inputSiteFromJSON(e))
+        : globalThis.Array.isArray(object?.gram_sites)
+        ? object.gram_sites.map((e: any) => inputSiteFromJSON(e))
+        : [],
     };
   },
 
@@ -1882,8 +1924,11 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
     if (message.groupIndices?.length) {
       obj.groupIndices = message.groupIndices.map((e) => Math.round(e));
     }
-    if (message.addGram !== false) {
-      obj.addGram = message.addGram;
+    if (message.sites?.length) {
+      obj.sites = message.sites.map((e) => inputSiteToJSON(e));
+    }
+    if (message.gramSites?.length) {
+      obj.gramSites = message.gramSites.map((e) => inputSiteToJSON(e));
     }
     return obj;
   },
@@ -1896,7 +1941,8 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
     message.sessionId = object.sessionId ?? "";
     message.shardId = object.shardId ?? "";
     message.groupIndices = object.groupIndices?.map((e) => e) || [];
-    message.addGram = object.addGram ?? false;
+    message.sites = object.sites?.map((e) => e) || [];
+    message.gramSites = object.gramSites?.map((e) => e) || [];
     return message;
   },
 };
@@ -4330,7 +4376,10 @@ export const KernelServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Runs a block on groups without changing their hidden states and streams the statistics of each group as it is done. */
+    /**
+     * Runs a block on groups, as far as the last of the sites, without changing their hidden states and streams the statistics of each group
+     * as it is done.
+     */
     collectStatistics: {
       name: "CollectStatistics",
       requestType: CollectStatisticsRequest as typeof CollectStatisticsRequest,

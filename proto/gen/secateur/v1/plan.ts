@@ -53,6 +53,8 @@ export interface Workload {
   score: Score;
   /** Shares of the weights that projections drop, each once. */
   sparsities: number[];
+  /** Projections are masked while statistics of those after them are still to be collected. */
+  maskedInStages: boolean;
   /** How allocated projections will be repaired. */
   repair: Repair;
 }
@@ -169,6 +171,7 @@ function createBaseWorkload(): Workload {
     tokens: 0,
     score: 0,
     sparsities: [],
+    maskedInStages: false,
     repair: 0,
   };
 }
@@ -211,6 +214,9 @@ export const Workload: MessageFns<Workload> = {
         writer.double(v);
       }
       writer.join();
+    }
+    if (message.maskedInStages !== false) {
+      writer.uint32(120).bool(message.maskedInStages);
     }
     if (message.repair !== 0) {
       writer.uint32(128).int32(message.repair);
@@ -329,6 +335,14 @@ export const Workload: MessageFns<Workload> = {
 
             break;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.maskedInStages = reader.bool();
+            continue;
+          }
           case 16: {
             if (tag !== 128) {
               break;
@@ -376,6 +390,11 @@ export const Workload: MessageFns<Workload> = {
       sparsities: globalThis.Array.isArray(object?.sparsities)
         ? object.sparsities.map((e: any) => globalThis.Number(e))
         : [],
+      maskedInStages: isSet(object.maskedInStages)
+        ? globalThis.Boolean(object.maskedInStages)
+        : isSet(object.masked_in_stages)
+        ? globalThis.Boolean(object.masked_in_stages)
+        : false,
       repair: isSet(object.repair) ? repairFromJSON(object.repair) : 0,
     };
   },
@@ -415,6 +434,9 @@ export const Workload: MessageFns<Workload> = {
     if (message.sparsities?.length) {
       obj.sparsities = message.sparsities.map((e) => floatToJson(e));
     }
+    if (message.maskedInStages !== false) {
+      obj.maskedInStages = message.maskedInStages;
+    }
     if (message.repair !== 0) {
       obj.repair = repairToJSON(message.repair);
     }
@@ -443,6 +465,7 @@ export const Workload: MessageFns<Workload> = {
     message.tokens = object.tokens ?? 0;
     message.score = object.score ?? 0;
     message.sparsities = object.sparsities?.map((e) => e) || [];
+    message.maskedInStages = object.maskedInStages ?? false;
     message.repair = object.repair ?? 0;
     return message;
   },

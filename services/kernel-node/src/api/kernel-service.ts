@@ -3,7 +3,7 @@ import type { TokenRange } from '@secateur/native';
 import type { ServiceImplementation } from '@secateur/rpc';
 import type { EngineDescription, KernelServiceDefinition, MeasureLossRequest } from '@secateur/proto/kernel_service';
 import { recordSearchSteps } from '../engine/record-search-steps.js';
-import { toWireSite } from '../engine/wire-types.js';
+import { toEngineSite, toEngineSites, toWireSite } from '../engine/wire-types.js';
 import { planMemory, type NodeMemory } from '../session/plan-memory.js';
 import type { SessionRegistry } from '../session/session-registry.js';
 
@@ -59,8 +59,9 @@ export function createKernelService({
 
     collectStatistics: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
+        const wanted = { sites: toEngineSites(request.sites), gramSites: request.gramSites.map(toEngineSite) };
         for (const groupIndex of request.groupIndices) {
-          const sites = await session.collectStatistics(request.shardId, groupIndex, signal);
+          const sites = await session.collectStatistics(request.shardId, groupIndex, wanted, signal);
           for (const [position, statistics] of sites.entries()) {
             yield {
               groupIndex,

@@ -227,7 +227,9 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     allocationSamples: workload.allocationSamples,
     // A job that allocates nothing says nothing.
     allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
+    repair: toEngineRepair(workload.score, workload.repair),
     sparsity,
+    maskedInStages: workload.maskedInStages,
   };
 }
 
@@ -257,6 +259,11 @@ export function toEngineElementType(dataType: DataType): ElementType {
 export function toEngineRepair(score: Score, repair: WireRepair): Repair {
   const method = translate(REPAIRS, repair, 'repair.method');
   return score === Score.SPARSEGPT ? 'sparsegpt' : method;
+}
+
+/** Those that are named; all when none is. */
+export function toEngineSites(sites: readonly WireSite[]): InputSite[] {
+  return sites.length === 0 ? [...ENGINE_SITES.values()] : sites.map(toEngineSite);
 }
 
 /** What uniform allocation means depends on the score. */

@@ -1,4 +1,4 @@
-import type { AllocatedRows, EngineSession, RepairedRows, SiteStatistics, TokenRange } from '@secateur/native';
+import type { AllocatedRows, EngineSession, InputSite, RepairedRows, SiteStatistics, TokenRange } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
 import { fetchResource, type Channel, type ResourceDescriptor, type Resources } from '@secateur/rpc';
 import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
@@ -121,9 +121,18 @@ export class KernelSession {
     }
   }
 
-  async collectStatistics(shardId: string, groupIndex: number, signal: AbortSignal): Promise<readonly SiteStatistics[]> {
+  async collectStatistics(
+    shardId: string,
+    groupIndex: number,
+    { sites, gramSites }: { readonly sites: readonly InputSite[]; readonly gramSites: readonly InputSite[] },
+    signal: AbortSignal,
+  ): Promise<readonly SiteStatistics[]> {
     await this.requireShard(shardId);
-    return traceEngineCall(() => this.engine.collectStatistics(shardId, groupIndex, { signal }));
+    return traceEngineCall(() =>
+      gramSites.length === 0
+        ? this.engine.collectStatistics(shardId, groupIndex, sites, { signal })
+        : this.engine.collectWithGram(shardId, groupIndex, sites, gramSites, { signal }),
+    );
   }
 
   async propagate(shardId: string, groupIndex: number, signal: AbortSignal): Promise<void> {

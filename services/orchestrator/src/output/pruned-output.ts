@@ -75,9 +75,9 @@ export class PrunedOutput {
   async writeBlock(block: PlannedBlock, allocated: readonly AllocatedProjection[]): Promise<Readonly<Record<string, string>>> {
     const hasher = await loadHasher();
     const digests: Record<string, string> = {};
-    for (const { projection, rows, mask } of allocated) {
+    for (const { projection, rows, mask, weights } of allocated) {
       const { name, rows: rowCount, columns } = projection;
-      const bytes = await this.plan.checkpoint.readTensor(name);
+      const bytes = weights ?? (await this.plan.checkpoint.readTensor(name));
       const elementBytes = this.elementBytes(name);
       const droppedPerRow = await applyMask(name, bytes, { rows: rowCount, columns, elementBytes }, mask);
       const dropped = sumDropped(name, droppedPerRow, rows.droppedPerRow);

@@ -1,6 +1,6 @@
 import { assignGroups, SecateurError, selectProjections, type ModelPlan, type PlannedBlock, type ProjectionTargets } from '@secateur/core';
-import { Allocation, Score } from '@secateur/proto/allocation';
-import type { JobSpec } from '@secateur/proto/job';
+import { Allocation, Repair, Score } from '@secateur/proto/allocation';
+import { Propagation, type JobSpec } from '@secateur/proto/job';
 import type { Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
 import type { Workload } from '@secateur/proto/plan';
 import { describeLayout, type GroupOutline, type InputOutline, type InputRequest } from './job-plan.js';
@@ -12,21 +12,26 @@ export interface JobWork {
   readonly hiddenStates: HiddenStates;
   readonly allocation: Allocation;
   readonly score: Score;
+  readonly propagation: Propagation;
+  readonly repair: Repair;
 }
 
 /** Measuring with the numbers of a job. */
 export function measuringWith({ compute, hiddenStates }: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
-  return { use: 'measure', compute, hiddenStates, allocation: Allocation.UNSPECIFIED, score: Score.UNSPECIFIED };
+  const nothing = { allocation: Allocation.UNSPECIFIED, score: Score.UNSPECIFIED, propagation: Propagation.UNSPECIFIED, repair: Repair.NONE };
+  return { use: 'measure', compute, hiddenStates, ...nothing };
 }
 
 /** What a job reads, and the kinds of work it consists of. Its defaults are filled in. */
 export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputRequest, 'allowedRoots'>; readonly works: readonly JobWork[] } {
   switch (kind?.$case) {
     case 'prune': {
-      const { model, calibration, compute, hiddenStates, sparsity, options, selection, rowSparsities, evaluation: data } = kind.value;
+      const { model, calibration, compute, hiddenStates, sparsity, options, selection, rowSparsities, propagation } = kind.value;
+      const { evaluation: data } = kind.value;
       const select = (plan: ModelPlan): ProjectionTargets => selectProjections(plan, sparsity, selection);
       const { allocation, score } = options ?? { allocation: Allocation.TRIM, score: Score.WANDA };
-      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, allocation, score };
+      const repair = kind.value.repair?.method ?? Repair.NONE;
+      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, allocation, score, propagation, repair };
       const input = { model, select, rowSparsities, calibration };
       if (data === undefined) return { input: { ...input, measurement: undefined }, works: [pruning] };
       const measurement = { data, stride: 0, tasks: [] };
@@ -60,7 +65,7 @@ export function shareGroups(groups: readonly GroupOutline[], nodes: number): Gro
 /** What a node that keeps these of the groups will be asked to do. */
 export function workloadOf(input: InputOutline, work: JobWork, kept: readonly GroupOutline[]): Workload {
   const { model, targets, calibration } = input;
-  const { use, allocation, score } = work;
+  const { use, allocation, score, propagation, repair } = work;
   const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
@@ -75,8 +80,10 @@ export function workloadOf(input: InputOutline, work: JobWork, kept: readonly Gr
     allocationSamples: use === 'calibrate' ? (calibration?.tokens.samples ?? 0) : 0,
     allocation,
     score,
+    repair,
     // Nothing is dropped while a model is measured.
     sparsities: use === 'calibrate' ? [...new Set(targets.values())] : [],
+    maskedInStages: use === 'calibrate' && propagation !== Propagation.DENSE_BLOCK,
   };
 }
 

@@ -69,7 +69,7 @@ export class Crew {
           await work(member, linked);
         } catch (error) {
           if (isNodeLoss(error) && !linked.aborted) {
-            this.lose(member, error);
+            this.loseCulprit(member, error);
           } else {
             failures.push(error);
             stop.abort(error);
@@ -139,6 +139,13 @@ export class Crew {
       }
       if (known?.lost !== '') this.events.onJoined(node);
     }
+  }
+
+  /** A member that pulled from another names it when that failed; who is lost already is not lost again, and the work is tried anew. */
+  private loseCulprit(member: NodeSession, error: unknown): void {
+    const peer = error instanceof SecateurError ? error.metadata['peer'] : undefined;
+    const culprit = peer === undefined ? member : [...this.members].find(({ node }) => node.address === peer);
+    if (culprit !== undefined) this.lose(culprit, error);
   }
 
   private lose(member: NodeSession, error: unknown): void {
