@@ -45,6 +45,7 @@ export function pruneSpec(
         hiddenStates: HiddenStates.F32,
         rowSparsities: '',
         propagation: Propagation.DENSE_BLOCK,
+        repair: undefined,
         calibration: TokenSource.fromPartial({
           path: fixturePath('calibration', `${model}-calibration.safetensors`),
           samples: 128,
