@@ -2,7 +2,16 @@ import { spawnSync } from 'node:child_process';
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import type { AllocationOptions, Engine, EngineDescription, EngineError, EngineSession, InputSite, Precision, ReducedStatistics } from './engine.js';
+import type {
+  AllocationOptions,
+  Engine,
+  EngineDescription,
+  EngineError,
+  EngineSession,
+  InputSite,
+  Precision,
+  ReducedStatistics,
+} from './engine.js';
 import { openEngine } from './open-engine.js';
 import { loadSampleModel, readTensors, SAMPLE_BLOCKS, SAMPLE_MODELS, toFloats, toInts } from './testing/sample-models.js';
 

@@ -32,7 +32,8 @@ void require_offered(Precision precision, const Workload& workload) {
                 "The CUDA backend keeps hidden states in float32 only; what does not fit the device is kept on the host.");
   }
   if (workload.repair != Repair::kNone) {
-    throw Error(ErrorCode::kFailedPrecondition, "The CUDA backend repairs no weights; use --backend cpu for --repair and --score sparsegpt.");
+    throw Error(ErrorCode::kFailedPrecondition,
+                "The CUDA backend repairs no weights; use --backend cpu for --repair and --score sparsegpt.");
   }
 }
 

@@ -1,6 +1,15 @@
 import { Allocation, Repair, Score, type AllocationOptions, type RepairOptions } from '@secateur/proto/allocation';
 import { Compute, HiddenStates } from '@secateur/proto/model';
-import { LayerBudget, Pattern, Propagation, Sampling, type EvaluateSpec, type JobSpec, type PruneSpec, TokenSource } from '@secateur/proto/job';
+import {
+  LayerBudget,
+  Pattern,
+  Propagation,
+  Sampling,
+  type EvaluateSpec,
+  type JobSpec,
+  type PruneSpec,
+  TokenSource,
+} from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
 import { TASKS } from '../evaluation/tasks.js';

@@ -2,7 +2,14 @@ import { allocationToJSON, repairToJSON, scoreToJSON } from '@secateur/proto/all
 import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
-import { layerBudgetToJSON, patternToJSON, propagationToJSON, samplingToJSON, type ProjectionReport, type TokenSource } from '@secateur/proto/job';
+import {
+  layerBudgetToJSON,
+  patternToJSON,
+  propagationToJSON,
+  samplingToJSON,
+  type ProjectionReport,
+  type TokenSource,
+} from '@secateur/proto/job';
 import { findTask } from '../evaluation/tasks.js';
 import { needsGramMatrices, pathsOf } from '../jobs/resolve-spec.js';
 

@@ -12,13 +12,7 @@ import type {
 } from '@secateur/proto/kernel_service';
 import type { ShardDescriptor, TensorDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
-import {
-  toEngineAllocation,
-  toEngineElementType,
-  toEngineLayout,
-  toEngineProjection,
-  toEngineRepair,
-} from '../engine/wire-types.js';
+import { toEngineAllocation, toEngineElementType, toEngineLayout, toEngineProjection, toEngineRepair } from '../engine/wire-types.js';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
 import { FETCH_OPTIONS, pullTensors } from './pull-tensors.js';
 import { GramExchange } from './gram-exchange.js';
@@ -151,7 +145,10 @@ export class KernelSession {
   }
 
   /** The allocation of a projection and, where kept weights change, its repair. */
-  async allocateRows(request: AllocateRowsRequest, signal: AbortSignal): Promise<{ rows: AllocatedRows; repaired: RepairedRows | undefined }> {
+  async allocateRows(
+    request: AllocateRowsRequest,
+    signal: AbortSignal,
+  ): Promise<{ rows: AllocatedRows; repaired: RepairedRows | undefined }> {
     const shard = await this.requireShard(request.shardId);
     if (request.statistics === undefined || request.options === undefined) {
       throw new SecateurError('INVALID_REQUEST', 'AllocateRows needs statistics and options.');

@@ -41,7 +41,13 @@ export async function collectStatistics(
           { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } },
           async () => {
             let answered: SiteStatistics[] = [];
-            for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(shardId, sites, gramSites, groupIndices, linked)) {
+            for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(
+              shardId,
+              sites,
+              gramSites,
+              groupIndices,
+              linked,
+            )) {
               if (statistics !== undefined) answered.push(statistics);
               if (!groupDone) continue;
               byGroup.set(groupIndex, answered);

@@ -10,8 +10,11 @@ export function countFlops(input: InputOutline, works: readonly JobWork[]): Reco
   const { model, calibration, measurement } = input;
   const perToken = (projections: readonly PlannedProjection[]): number =>
     projections.reduce((sum, { rows, columns }) => sum + 2 * rows * columns, 0);
-  const overBlocks = (tokens: number, blocks: readonly PlannedBlock[], used: (block: PlannedBlock) => readonly PlannedProjection[]): number =>
-    tokens * blocks.reduce((sum, block) => sum + perToken(used(block)), 0);
+  const overBlocks = (
+    tokens: number,
+    blocks: readonly PlannedBlock[],
+    used: (block: PlannedBlock) => readonly PlannedProjection[],
+  ): number => tokens * blocks.reduce((sum, block) => sum + perToken(used(block)), 0);
   const whole = ({ projections }: PlannedBlock): readonly PlannedProjection[] => projections;
   const measuring = (): { propagate: number; measure: number } => {
     const { vocabularySize, hiddenSize, embeddingSize } = model.architecture;

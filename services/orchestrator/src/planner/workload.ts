@@ -18,7 +18,12 @@ export interface JobWork {
 
 /** Measuring with the numbers of a job. */
 export function measuringWith({ compute, hiddenStates }: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
-  const nothing = { allocation: Allocation.UNSPECIFIED, score: Score.UNSPECIFIED, propagation: Propagation.UNSPECIFIED, repair: Repair.NONE };
+  const nothing = {
+    allocation: Allocation.UNSPECIFIED,
+    score: Score.UNSPECIFIED,
+    propagation: Propagation.UNSPECIFIED,
+    repair: Repair.NONE,
+  };
   return { use: 'measure', compute, hiddenStates, ...nothing };
 }
 
