@@ -104,6 +104,11 @@ export interface EngineWorkload {
   readonly allocation: AllocationOptions['allocation'];
   /** Share of the weights that are dropped. */
   readonly sparsity: number;
+  /**
+   * What is measured of every dense block before anything is pruned: `outliers` of its scores, after a pass of the hidden states through the
+   * dense model, or the `spectrum` of its weights, for which only the block is used.
+   */
+  readonly metric: 'none' | 'outliers' | 'spectrum';
 }
 
 export interface MemoryItem {
@@ -113,7 +118,7 @@ export interface MemoryItem {
 
 /** The most memory a session takes. */
 export interface EngineMemoryPlan {
-  /** The step that takes the most: `embed`, `collect`, `allocate`, `propagate` or `measure`. */
+  /** The step that takes the most: `embed`, `collect`, `budget`, `allocate`, `propagate` or `measure`. */
   readonly step: string;
   /** Held then, counted by the budget. */
   readonly items: readonly MemoryItem[];
@@ -150,7 +155,7 @@ export interface SiteStatistics {
 
 /** One timed part of a call. Phases of one name may occur several times and may overlap when threads work side by side. */
 export interface PhaseTiming {
-  /** `gemm`, `attention`, `normalization`, `activation`, `statistics`, `convert`, `scores`, `sort`, `curves`, `search`, `mask`, `embed`, `loss`. */
+  /** `gemm`, `attention`, `normalization`, `activation`, `statistics`, `convert`, `scores`, `sort`, `curves`, `search`, `mask`, `embed`, `loss`, `spectrum`. */
   readonly phase: string;
   /** Nanoseconds from the start of the call to the first start of this phase. */
   readonly startNanoseconds: number;
@@ -205,6 +210,20 @@ export interface ReducedStatistics {
   readonly meanSquares: Uint8Array;
   /** float32 [samples, columns]. Little-endian bytes, any alignment. */
   readonly lastInputs: Uint8Array;
+}
+
+/** The mean squares of what a projection takes in. */
+export interface ProjectionInputSquares {
+  readonly projection: Projection;
+  /** float32 [columns]. Little-endian bytes, any alignment. */
+  readonly meanSquares: Uint8Array;
+}
+
+/** How many scores of a block stand out. */
+export interface OutlierCount {
+  readonly weights: number;
+  readonly outliers: number;
+  readonly meanScore: number;
 }
 
 /** One step of the search, in the order tried. Step 0 of rate 0 is the uniform baseline. */
@@ -290,6 +309,15 @@ export interface EngineSession {
     allocation: AllocationOptions,
     options?: CallOptions,
   ): Promise<Timed<AllocatedRows>>;
+  /** Of the projections of a loaded block together: scores |W| · √meanSquares above `threshold` times their mean. */
+  countOutliers(
+    shardId: string,
+    projections: readonly ProjectionInputSquares[],
+    threshold: number,
+    options?: CallOptions,
+  ): Promise<Timed<OutlierCount>>;
+  /** [min(rows, columns)]: eigenvalues of W·Wᵀ, or of WᵀW where that is smaller, ascending. */
+  eigenvalues(shardId: string, projection: Projection, options?: CallOptions): Promise<Timed<Float64Array>>;
   /** Sets dropped weights of a loaded block to +0. */
   applyMask(shardId: string, projection: Projection, mask: Uint8Array, options?: CallOptions): Promise<Timed<void>>;
   releaseGroup(groupIndex: number): Promise<void>;

@@ -7,9 +7,11 @@ import type {
   EngineMemoryPlan,
   EngineTensor,
   EngineWorkload,
+  OutlierCount,
   Placement,
   Precision,
   Projection,
+  ProjectionInputSquares,
   ReducedStatistics,
   SiteStatistics,
   Timed,
@@ -38,6 +40,8 @@ export interface NativeSession {
     statistics: ReducedStatistics,
     allocation: AllocationOptions,
   ): NativeCall<AllocatedRows>;
+  countOutliers(shardId: string, projections: readonly ProjectionInputSquares[], threshold: number): NativeCall<OutlierCount>;
+  eigenvalues(shardId: string, projection: Projection): NativeCall<Float64Array>;
   applyMask(shardId: string, projection: Projection, mask: Uint8Array): NativeCall<void>;
   releaseGroup(groupIndex: number): NativeCall<void>;
   close(): NativeCall<void>;

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Sampling, Task } from '@secateur/proto/job';
+import { AlphaMetric, BudgetGranularity, LayerBudget, Sampling, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
@@ -11,8 +11,10 @@ import {
   cpuList,
   groupPattern,
   hostPort,
+  layerBudget,
   layerList,
   numbers,
+  positiveNumber,
   projectionTarget,
   repeatable,
   share,
@@ -162,7 +164,42 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
         .argParser(choice({ trim: Allocation.TRIM, uniform: Allocation.UNIFORM, given: Allocation.GIVEN }))
         .default(Allocation.UNSPECIFIED, 'trim; uniform with a pattern or wanda-variant; given with --row-sparsities'),
     )
-    .addOption(offered('--layer-budget <name>', 'how layers get theirs: uniform', { uniform: LayerBudget.UNIFORM }, 'uniform'))
+    .addOption(
+      new Option(
+        '--layer-budget <name|file>',
+        'how layers get theirs: uniform, owl or alpha (both CPUs only), or a file of ratios: layer_budget.json of an earlier job, or .json or .npy with one for each block or projection',
+      )
+        .argParser(layerBudget)
+        .default({ budget: LayerBudget.UNIFORM, file: '' }, 'uniform'),
+    )
+    .addOption(
+      new Option('--owl-lambda <n>', 'half of the difference between the largest and the smallest share of a layer')
+        .argParser(positiveNumber)
+        .default(undefined, '0.05'),
+    )
+    .addOption(
+      new Option('--owl-threshold <n>', 'scores above so many times the mean of their layer are outliers, whose layers keep more')
+        .argParser(positiveNumber)
+        .default(undefined, '7'),
+    )
+    .addOption(
+      new Option(
+        '--alpha-metric <name>',
+        'where the tail of a spectrum begins that alpha fits a power law to: peak (near the peak of the logarithms), mid (the median)',
+      )
+        .argParser(choice({ peak: AlphaMetric.PEAK, mid: AlphaMetric.MID }))
+        .default(undefined, 'peak'),
+    )
+    .addOption(
+      new Option('--alpha-epsilon <n>', 'shares of layers are from 1 - n to 1 + n of each other')
+        .argParser(share)
+        .default(undefined, '0.3; 0.1 for Qwen models'),
+    )
+    .addOption(
+      new Option('--alpha-per <name>', 'what has a share of its own: block, projection')
+        .argParser(choice({ block: BudgetGranularity.BLOCK, projection: BudgetGranularity.PROJECTION }))
+        .default(undefined, 'block'),
+    )
     .addOption(
       new Option(
         '--pattern <name>',

@@ -33,6 +33,10 @@ void require_float32_states(Precision precision) {
   }
 }
 
+void require_no_metric(const Workload& workload) {
+  if (workload.metric != BlockMetric::kNone) refuse_block_metrics();
+}
+
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(std::uint64_t memory_budget_bytes) : products_(stream_.get()), budget_(usable_bytes(memory_budget_bytes)) {
@@ -51,10 +55,12 @@ class CudaBackend final : public Backend {
   std::uint64_t memory_peak_bytes() const override { return in_use_.peak_bytes(); }
   MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload) const override {
     require_float32_states(precision);
+    require_no_metric(workload);
     return gpu::plan_session(architecture, precision.compute, workload, left_bytes()).memory;
   }
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
     require_float32_states(precision);
+    require_no_metric(workload);
     std::optional<SessionPlan> plan;
     if (!workload.empty()) {
       plan = gpu::plan_session(architecture, precision.compute, workload, left_bytes());

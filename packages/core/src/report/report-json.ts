@@ -2,7 +2,17 @@ import { allocationToJSON, scoreToJSON } from '@secateur/proto/allocation';
 import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
-import { layerBudgetToJSON, patternToJSON, samplingToJSON, type ProjectionReport, type TokenSource } from '@secateur/proto/job';
+import {
+  alphaMetricToJSON,
+  budgetGranularityToJSON,
+  LayerBudget,
+  layerBudgetToJSON,
+  patternToJSON,
+  samplingToJSON,
+  type LayerBudgetOptions,
+  type ProjectionReport,
+  type TokenSource,
+} from '@secateur/proto/job';
 import { findTask } from '../evaluation/tasks.js';
 import { pathsOf } from '../jobs/resolve-spec.js';
 
@@ -109,6 +119,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       learningRates: options?.learningRates,
       negativeLearningRates: options?.forbidNegativeLearningRates ? [] : options?.negativeLearningRates,
       layerBudget: config && lowerWord(layerBudgetToJSON(config.layerBudget), 'LAYER_BUDGET_'),
+      ...(config?.layerBudgetOptions && { layerBudgetOptions: budgetOptionsToJson(config.layerBudgetOptions) }),
       pattern: options?.groupPattern
         ? `${options.groupPattern.dropped}:${options.groupPattern.group}`
         : config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
@@ -182,10 +193,14 @@ export interface JobPlanJson {
   readonly flops: Readonly<Record<string, number>>;
   /** The folder has no weights: tensors are those that config.json asks for. */
   readonly fromConfigAlone: boolean;
+  /** How the sparsity is split over the layers; null in a plan that prunes nothing. */
+  readonly layerBudget: string | null;
+  /** False where the targets are computed from the model when the job runs; those of `shards` are then what they are on average. */
+  readonly targetsKnown: boolean;
 }
 
 export function jobPlanToJson(plan: JobPlan): JobPlanJson {
-  const { parameters, weights, samples, sequenceLength, groups, shards, nodes, flops, fromConfigAlone } = plan;
+  const { parameters, weights, samples, sequenceLength, groups, shards, nodes, flops, fromConfigAlone, layerBudget } = plan;
   return {
     parameters,
     weights,
@@ -196,6 +211,8 @@ export function jobPlanToJson(plan: JobPlan): JobPlanJson {
     nodes: nodes.map(({ reason, memory, ...node }) => ({ ...node, reason: reason === '' ? null : reason, memory: memory ?? null })),
     flops,
     fromConfigAlone,
+    layerBudget: layerBudget === LayerBudget.UNSPECIFIED ? null : lowerWord(layerBudgetToJSON(layerBudget), 'LAYER_BUDGET_'),
+    targetsKnown: layerBudget !== LayerBudget.OWL && layerBudget !== LayerBudget.ALPHA,
   };
 }
 
@@ -237,6 +254,16 @@ function projectionToJson({ name, rows, columns, target, actual, record, seconds
     varianceBefore: record?.varianceBefore ?? 0,
     varianceAfter: record?.varianceAfter ?? 0,
     seconds,
+  };
+}
+
+function budgetOptionsToJson({ owl, alpha, file }: LayerBudgetOptions): Readonly<Record<string, unknown>> {
+  if (owl !== undefined) return { lambda: owl.lambda, threshold: owl.threshold };
+  if (alpha === undefined) return { file };
+  return {
+    metric: lowerWord(alphaMetricToJSON(alpha.metric), 'ALPHA_METRIC_'),
+    epsilon: alpha.epsilon,
+    per: lowerWord(budgetGranularityToJSON(alpha.granularity), 'BUDGET_GRANULARITY_'),
   };
 }
 

@@ -106,6 +106,15 @@ export function createKernelService({
         }
       }),
 
+    countOutliers: (request, { signal }) => sessions.use(request.sessionId, (session) => session.countOutliers(request, signal)),
+
+    findEigenvalues: ({ sessionId, shardId, projections }, { signal }) =>
+      sessions.stream(sessionId, async function* (session) {
+        for (const projection of projections) {
+          yield { projection, eigenvalues: viewBytes(await session.findEigenvalues(shardId, projection, signal)) };
+        }
+      }),
+
     applyMasks: async (request, { signal }) => {
       await sessions.use(request.sessionId, (session) => session.applyMasks(request.shardId, request.masks, signal));
       return {};

@@ -32,7 +32,7 @@ import {
   type ShardDescriptor,
   type TensorDescriptor,
 } from '@secateur/proto/model';
-import type { Workload } from '@secateur/proto/plan';
+import { BlockMetric, type Workload } from '@secateur/proto/plan';
 import { InputSite as WireSite } from '@secateur/proto/statistics';
 
 /** Wire value → engine word. A value without a word is refused by name. */
@@ -145,6 +145,12 @@ const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
   [Allocation.GIVEN, 'given'],
 ]);
 
+const BLOCK_METRICS = new Map<number, EngineWorkload['metric']>([
+  [BlockMetric.UNSPECIFIED, 'none'],
+  [BlockMetric.OUTLIERS, 'outliers'],
+  [BlockMetric.SPECTRUM, 'spectrum'],
+]);
+
 export function toEngineArchitecture(architecture: Architecture): EngineArchitecture {
   return {
     hiddenSize: architecture.hiddenSize,
@@ -216,6 +222,7 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     // A job that allocates nothing says nothing.
     allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
     sparsity,
+    metric: translate(BLOCK_METRICS, workload.metric, 'workload.metric'),
   };
 }
 

@@ -20,14 +20,28 @@ export function countFlops(input: InputOutline): Record<string, number> {
   };
   if (calibration === undefined) return measuring();
   const tokens = countTokens(calibration.groups);
+  const prunedBlocks = model.blocks.filter((block) => prunedProjections(input, block).length > 0);
+  const budgetFlops = (): Record<string, number> => {
+    switch (input.computedBudget?.rule) {
+      case 'owl':
+        return {
+          budget: overBlocks(tokens, prunedBlocks, false) + overBlocks(tokens, model.blocks.slice(0, lastPrunedBlock(input)), true),
+        };
+      case 'alpha':
+        return {
+          budget: prunedBlocks
+            .flatMap((block) => prunedProjections(input, block))
+            .reduce((sum, { rows, columns }) => sum + spectrumFlops(rows, columns), 0),
+        };
+      case undefined:
+        return {};
+    }
+  };
   const { propagate, measure } = measuring();
   return {
+    ...budgetFlops(),
     // Statistics do not need the last projection of a block, and no block of which nothing is pruned.
-    collect: overBlocks(
-      tokens,
-      model.blocks.filter((block) => prunedProjections(input, block).length > 0),
-      false,
-    ),
+    collect: overBlocks(tokens, prunedBlocks, false),
     allocate: overBlocks(
       calibration.tokens.samples,
       model.blocks.map((block) => ({ ...block, projections: prunedProjections(input, block) })),
@@ -37,4 +51,10 @@ export function countFlops(input: InputOutline): Record<string, number> {
     // Before and after.
     ...(measurement === undefined ? {} : { evaluate: 2 * (propagate + measure) }),
   };
+}
+
+/** Half of the product of a weight with itself, and its reduction to a tridiagonal matrix. */
+function spectrumFlops(rows: number, columns: number): number {
+  const size = Math.min(rows, columns);
+  return size * size * Math.max(rows, columns) + (4 / 3) * size ** 3;
 }

@@ -4,10 +4,12 @@ import type {
   AllocatedRows,
   AllocateRowsRequest,
   CollectStatisticsResponse,
+  CountOutliersResponse,
   MaskDescriptor,
   MeasuredTokens,
+  ProjectionInputSquares,
 } from '@secateur/proto/kernel_service';
-import type { Architecture, Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
+import type { Architecture, Compute, HiddenStates, ShardDescriptor, TensorRole } from '@secateur/proto/model';
 import type { Workload } from '@secateur/proto/plan';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { PoolNode } from './node-pool.js';
@@ -118,6 +120,29 @@ export class NodeSession {
       throw this.wrongAnswer(request.projectionName, `${filled} bytes of mask instead of ${maskBytes}`);
     }
     return { rows, mask };
+  }
+
+  countOutliers(
+    shardId: string,
+    projections: readonly ProjectionInputSquares[],
+    threshold: number,
+    signal: AbortSignal,
+  ): Promise<CountOutliersResponse> {
+    const request = { sessionId: this.sessionId, shardId, projections: [...projections], threshold };
+    return this.node.kernel.countOutliers(request, this.step(signal));
+  }
+
+  async findEigenvalues(
+    shardId: string,
+    projections: readonly TensorRole[],
+    onProjection: (projection: TensorRole, eigenvalues: Float64Array) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const request = { sessionId: this.sessionId, shardId, projections: [...projections] };
+    for await (const { projection, eigenvalues } of this.node.kernel.findEigenvalues(request, this.step(signal))) {
+      // Bytes of a message may be unaligned.
+      onProjection(projection, new Float64Array(Uint8Array.from(eigenvalues).buffer));
+    }
   }
 
   async applyMasks(shardId: string, masks: readonly MaskDescriptor[], signal: AbortSignal): Promise<void> {
