@@ -22,7 +22,7 @@ const layer = (index: number): FinishedLayer => ({
 });
 
 const DENSE = { digest: '0123456789abcdef', perplexity: 12.5 };
-const NEW = { identity: 'identity', dense: undefined, layers: [] };
+const NEW = { identity: 'identity', dense: undefined, targets: undefined, layers: [] };
 
 describe('Journal', () => {
   let folder: string;
