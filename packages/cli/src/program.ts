@@ -166,39 +166,32 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     )
     .addOption(
       new Option(
-        '--layer-budget <name|file>',
+        '--layer-budget <name-or-file>',
         'how layers get theirs: uniform, owl or alpha (both CPUs only), or a file of ratios: layer_budget.json of an earlier job, or .json or .npy with one for each block or projection',
       )
         .argParser(layerBudget)
         .default({ budget: LayerBudget.UNIFORM, file: '' }, 'uniform'),
     )
-    .addOption(
-      new Option('--owl-lambda <n>', 'half of the difference between the largest and the smallest share of a layer')
-        .argParser(positiveNumber)
-        .default(undefined, '0.05'),
+    .option(
+      '--owl-lambda <n>',
+      'half of the difference between the largest and the smallest share of a layer (default: 0.05)',
+      positiveNumber,
     )
-    .addOption(
-      new Option('--owl-threshold <n>', 'scores above so many times the mean of their layer are outliers, whose layers keep more')
-        .argParser(positiveNumber)
-        .default(undefined, '7'),
+    .option(
+      '--owl-threshold <n>',
+      'scores above so many times the mean of their layer are outliers, whose layers keep more (default: 7)',
+      positiveNumber,
     )
-    .addOption(
-      new Option(
-        '--alpha-metric <name>',
-        'where the tail of a spectrum begins that alpha fits a power law to: peak (near the peak of the logarithms), mid (the median)',
-      )
-        .argParser(choice({ peak: AlphaMetric.PEAK, mid: AlphaMetric.MID }))
-        .default(undefined, 'peak'),
+    .option(
+      '--alpha-metric <name>',
+      'where the tail of a spectrum begins that alpha fits a power law to: peak (near the peak of the logarithms), mid (the median) (default: peak)',
+      choice({ peak: AlphaMetric.PEAK, mid: AlphaMetric.MID }),
     )
-    .addOption(
-      new Option('--alpha-epsilon <n>', 'shares of layers are from 1 - n to 1 + n of each other')
-        .argParser(share)
-        .default(undefined, '0.3; 0.1 for Qwen models'),
-    )
-    .addOption(
-      new Option('--alpha-per <name>', 'what has a share of its own: block, projection')
-        .argParser(choice({ block: BudgetGranularity.BLOCK, projection: BudgetGranularity.PROJECTION }))
-        .default(undefined, 'block'),
+    .option('--alpha-epsilon <n>', 'shares of layers are from 1 - n to 1 + n of each other (default: 0.3; 0.1 for Qwen models)', share)
+    .option(
+      '--alpha-per <name>',
+      'what has a share of its own: block, projection (default: block)',
+      choice({ block: BudgetGranularity.BLOCK, projection: BudgetGranularity.PROJECTION }),
     )
     .addOption(
       new Option(

@@ -177,9 +177,8 @@ function resolveLayerBudget(
 }
 
 function resolveOwl(owl: OwlOptions | undefined, field: string, violations: Violations): OwlOptions {
-  // Zero means that nothing was given.
-  const lambda = owl?.lambda || DEFAULT_OWL_LAMBDA;
-  const threshold = owl?.threshold || DEFAULT_OWL_THRESHOLD;
+  const lambda = givenOr(DEFAULT_OWL_LAMBDA, owl?.lambda);
+  const threshold = givenOr(DEFAULT_OWL_THRESHOLD, owl?.threshold);
   violations.require(lambda > 0 && lambda < 0.5, `${field}.lambda`, `must be above 0 and below 0.5, not ${lambda}`);
   violations.require(
     threshold > 0 && threshold <= MAXIMUM_THRESHOLD,
@@ -187,6 +186,11 @@ function resolveOwl(owl: OwlOptions | undefined, field: string, violations: Viol
     `must be above 0 and at most ${MAXIMUM_THRESHOLD}, not ${threshold}`,
   );
   return { lambda, threshold };
+}
+
+/** Zero means that nothing was given. */
+function givenOr(fallback: number, value = 0): number {
+  return value === 0 ? fallback : value;
 }
 
 /** An epsilon of 0 stays, for its default depends on the model. */
