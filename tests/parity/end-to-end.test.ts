@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { readFloatTensors } from '@secateur/checkpoint';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { AlphaMetric, BudgetGranularity, LayerBudget, type ProjectionReport } from '@secateur/proto/job';
+import { AlphaMetric, BudgetGranularity, LayerBudget, Propagation, type ProjectionReport } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { evaluate, evaluateSpec, prune, pruneSpec } from '../support/jobs.js';
 import { fixturePath, MODELS, modelPath, withTemporaryFolder, type ModelName } from '../support/paths.js';
@@ -135,12 +135,17 @@ describe.each(MODELS)('%s', (model) => {
       await expect(prune(cluster.client, `${model}-wrong`, wrong)).rejects.toThrow(/its rows drop 70\.00 % of the weights/);
     }));
 
-  test.each([0.5, 0.7, 0.8])('TRIM at %d takes the published decisions', (sparsity) =>
+  test.each([
+    ['trim-50', { sparsity: 0.5 }],
+    ['trim-70', { sparsity: 0.7 }],
+    ['trim-80', { sparsity: 0.8 }],
+    ['recalc-trim-70', { sparsity: 0.7, propagation: Propagation.RECALCULATED_INPUTS }],
+  ])('%s takes the published decisions', (run, options) =>
     withTemporaryFolder(async (folder) => {
-      const name = `${model}-trim-${sparsity * 100}`;
-      const published = await readRun(model, `trim-${Math.round(sparsity * 100)}`);
+      const name = `${model}-${run}`;
+      const published = await readRun(model, run);
       const output = join(folder, 'pruned');
-      const report = await prune(cluster.client, name, pruneSpec(model, output, { sparsity }));
+      const report = await prune(cluster.client, name, pruneSpec(model, output, options));
       const same = report.projections.filter(
         ({ name: projection, record }) =>
           (record?.learningRate ?? null) === (published.layers[shortName(projection)]?.learning_rate ?? null),

@@ -5,6 +5,7 @@ import {
   JobState,
   LayerBudget,
   Pattern,
+  Propagation,
   TokenSource,
   type EvaluateSpec,
   type JobEvent,
@@ -44,6 +45,8 @@ export function pruneSpec(
         compute: Compute.F32,
         hiddenStates: HiddenStates.F32,
         rowSparsities: '',
+        propagation: Propagation.DENSE_BLOCK,
+        repair: undefined,
         calibration: TokenSource.fromPartial({
           path: fixturePath('calibration', `${model}-calibration.safetensors`),
           samples: 128,

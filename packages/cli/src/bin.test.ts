@@ -15,6 +15,7 @@ describe('exit codes', () => {
     ['an unknown command', ['frobnicate'], 'unknown command'],
     ['no command', [], 'Usage: secateur'],
     ['an unknown option', [...PRUNE, '--fast'], "unknown option '--fast'"],
+    ['two ways to propagate', [...PRUNE, '--input-recalc', '--propagation', 'staged'], 'cannot be used with'],
     ['options that exclude each other', [...PRUNE, '--endpoint', '127.0.0.1:1', '--nodes', '2'], 'cannot be used with'],
     [
       'a value known elsewhere',

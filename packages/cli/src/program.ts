@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
-import { Allocation, Score } from '@secateur/proto/allocation';
-import { AlphaMetric, BudgetGranularity, LayerBudget, Sampling, Task } from '@secateur/proto/job';
+import { Allocation, Repair, Score } from '@secateur/proto/allocation';
+import { AlphaMetric, BudgetGranularity, LayerBudget, Propagation, Sampling, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
@@ -154,8 +154,8 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--score <name>',
-        'how weights are ranked: wanda, magnitude (of the whole matrix with --allocation uniform), wanda-variant',
-        { wanda: Score.WANDA, magnitude: Score.MAGNITUDE, 'wanda-variant': Score.WANDA_VARIANT },
+        'how weights are ranked: wanda, magnitude (of the whole matrix with --allocation uniform), wanda-variant, sparsegpt (which also changes kept weights; CPUs only)',
+        { wanda: Score.WANDA, magnitude: Score.MAGNITUDE, 'wanda-variant': Score.WANDA_VARIANT, sparsegpt: Score.SPARSEGPT },
         'wanda',
       ),
     )
@@ -201,7 +201,31 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
         .argParser(groupPattern)
         .default(undefined, 'unstructured'),
     )
+    .addOption(
+      offered(
+        '--propagation <name>',
+        'what inputs the projections of a block are pruned by: published (those of the block as it was), staged (those that come through its projections pruned before)',
+        { published: Propagation.DENSE_BLOCK, staged: Propagation.STAGED },
+        'published',
+      ),
+    )
+    .addOption(
+      new Option(
+        '--input-recalc',
+        'rank weights by the inputs of the block as it was, and split the sparsity over rows by inputs that come through its projections pruned before',
+      ).conflicts('propagation'),
+    )
     .option('--row-sparsities <file>', 'row_sparsities.safetensors of an earlier job: its rows are used instead of a search (CPUs only)')
+    .addOption(
+      offered(
+        '--repair <name>',
+        'how kept weights make up for the dropped ones: none, fit (to the dense output), admm (the mask is chosen while they are fitted) (CPUs only)',
+        { none: Repair.NONE, fit: Repair.FIT, admm: Repair.ADMM },
+        'none',
+      ),
+    )
+    .option('--repair-damping <share>', 'share of the mean diagonal added to that of the Gram matrix of the inputs', share, 0.01)
+    .option('--repair-iterations <n>', 'steps of the fit', wholeNumber(1), 20)
     .option('--iterations <n>', 'search steps per learning rate', wholeNumber(1), 10)
     .addOption(
       new Option('--learning-rates <list>', 'learning rates tried in order')

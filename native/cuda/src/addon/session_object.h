@@ -30,6 +30,11 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   Napi::Value count_outliers(const Napi::CallbackInfo& info);
   Napi::Value eigenvalues(const Napi::CallbackInfo& info);
   Napi::Value apply_mask(const Napi::CallbackInfo& info);
+  Napi::Value collect_with_gram(const Napi::CallbackInfo& info);
+  Napi::Value take_gram_sums(const Napi::CallbackInfo& info);
+  Napi::Value reduce_gram(const Napi::CallbackInfo& info);
+  Napi::Value repair_rows(const Napi::CallbackInfo& info);
+  Napi::Value replace_weights(const Napi::CallbackInfo& info);
   Napi::Value release_group(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 

@@ -190,11 +190,15 @@ bool is_multiplied(TensorRole role) {
   }
 }
 
+std::size_t input_width(const Architecture& architecture, InputSite site) {
+  if (site == InputSite::kAttentionOutput) return architecture.query_width();
+  return site == InputSite::kFeedForwardHidden ? architecture.intermediate_size : architecture.hidden_size;
+}
+
 std::size_t elements_of(const TensorLayout& tensor) {
   return std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::size_t{1}, std::multiplies<>());
 }
 
-std::size_t bytes_of(ElementType type) { return type == ElementType::kF32 ? 4 : 2; }
 
 ShardKind check_layout(const std::string& name, std::span<const TensorLayout> tensors, const Architecture& architecture) {
   const ShardKind kind = kind_of(name, tensors);
@@ -320,6 +324,10 @@ std::vector<TokenRange> measured_ranges(const GroupTokens& tokens, std::span<con
                     " cannot be measured; they must be some of the tokens from 1 to before " + std::to_string(length) + ".");
   }
   return {ranges.begin(), ranges.end()};
+}
+
+void check_sites(InputSites sites) {
+  if (sites.empty()) throw Error(ErrorCode::kInvalidArgument, "sites is empty; name at least one.");
 }
 
 void check_mask(TensorRole projection, std::size_t rows, std::size_t columns, std::size_t mask_bytes) {

@@ -145,10 +145,12 @@ void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContex
   }
 }
 
-std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) {
+std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
+                                                            CallContext& context) {
+  check_sites(sites);
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
   const DeviceGroup states = groups_.find(group);
-  return guarded([&] { return blocks_.collect(block, states, context); });
+  return guarded([&] { return blocks_.collect(block, states, sites, context); });
 }
 
 void CudaSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {

@@ -46,7 +46,9 @@ class CudaSession final : public BackendSession {
                   CallContext& context) override;
   void release_shard(const std::string& shard) override;
   void embed(const std::string& shard, GroupTokens tokens, CallContext& context) override;
-  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) override;
+  using BackendSession::collect_statistics;
+  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
+                                                 CallContext& context) override;
   void propagate(const std::string& shard, std::uint32_t group, CallContext& context) override;
   std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
                                    CallContext& context) override;

@@ -30,6 +30,7 @@ describe('the spec of a command line', () => {
       options: { score: 1, allocation: 0, iterations: 10, learningRates: [], forbidNegativeLearningRates: false },
       layerBudget: 1,
       pattern: 1,
+      propagation: 1,
       calibration: { path: resolve('text.txt'), morePaths: [], samples: 0, sequenceLength: 0, seed: 0, sampling: 1, textField: 'text' },
       selection: undefined,
     });
@@ -51,6 +52,8 @@ describe('the spec of a command line', () => {
       ['--layer-budget', 'ratios.npy'],
       { layerBudget: 4, layerBudgetOptions: { owl: undefined, alpha: undefined, file: resolve('ratios.npy') } },
     ],
+    [['--input-recalc'], { propagation: 2 }],
+    [['--propagation', 'staged'], { propagation: 3 }],
     [
       ['--iterations', '3', '--learning-rates', '0.1,0.2', '--no-negative-rates'],
       { options: { iterations: 3, learningRates: [0.1, 0.2], forbidNegativeLearningRates: true } },

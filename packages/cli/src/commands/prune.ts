@@ -2,10 +2,11 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
-import type { Allocation, Score } from '@secateur/proto/allocation';
+import type { Allocation, Repair, Score } from '@secateur/proto/allocation';
 import {
   JobSpec,
   Pattern,
+  Propagation,
   type AlphaMetric,
   type BudgetGranularity,
   type LayerBudget,
@@ -52,7 +53,13 @@ export interface PruneSettings extends ServiceOptions {
   readonly alphaPer?: BudgetGranularity;
   /** Absent when any weight may be dropped. */
   readonly pattern?: { readonly dropped: number; readonly group: number };
+  readonly propagation: Propagation;
+  /** Another propagation. */
+  readonly inputRecalc?: boolean;
   readonly rowSparsities?: string;
+  readonly repair: Repair;
+  readonly repairDamping: number;
+  readonly repairIterations: number;
   readonly compute: Compute;
   readonly hiddenStates: HiddenStates;
   readonly iterations: number;
@@ -117,7 +124,9 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         layerBudget: options.layerBudget.budget,
         layerBudgetOptions: toBudgetOptions(options),
         pattern: options.pattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,
+        propagation: options.inputRecalc === true ? Propagation.RECALCULATED_INPUTS : options.propagation,
         rowSparsities: options.rowSparsities === undefined ? '' : resolve(options.rowSparsities),
+        repair: { method: options.repair, damping: options.repairDamping, iterations: options.repairIterations },
         compute: options.compute,
         hiddenStates: options.hiddenStates,
         selection: toSelection(options),

@@ -9,6 +9,7 @@ import {
   LayerBudgetOptions,
   Pattern,
   ProjectionSelection,
+  Propagation,
   PruneSpec,
   Sampling,
   Task,
@@ -91,6 +92,7 @@ describe('defaults', () => {
     expect(resolved).toMatchObject({
       layerBudget: LayerBudget.UNIFORM,
       pattern: Pattern.UNSTRUCTURED,
+      propagation: Propagation.DENSE_BLOCK,
       options: {
         score: Score.WANDA,
         allocation: Allocation.TRIM,
@@ -232,6 +234,7 @@ describe('violations', () => {
       }),
       'prune.layer_budget',
     ],
+    ['unknown propagation', prune({ propagation: Propagation.UNRECOGNIZED }), 'prune.propagation'],
     ['unknown pattern', prune({ pattern: Pattern.UNRECOGNIZED }), 'prune.pattern'],
     ['unknown score', withOptions({ score: Score.UNRECOGNIZED }), 'prune.options.score'],
     ['unknown allocation', withOptions({ allocation: Allocation.UNRECOGNIZED }), 'prune.options.allocation'],

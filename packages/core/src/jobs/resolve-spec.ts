@@ -1,4 +1,4 @@
-import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
+import { Allocation, Repair, Score, type AllocationOptions, type RepairOptions } from '@secateur/proto/allocation';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import {
   AlphaMetric,
@@ -7,6 +7,7 @@ import {
   LayerBudget,
   OwlOptions,
   Pattern,
+  Propagation,
   Sampling,
   TokenSource,
   type EvaluateSpec,
@@ -33,12 +34,20 @@ const DEFAULT_TEXT_FIELD = 'text';
 const MAXIMUM_SAMPLES = 65_536;
 const MAXIMUM_SEQUENCE_LENGTH = 131_072;
 const MAXIMUM_ITERATIONS = 1000;
+const DEFAULT_DAMPING = 0.01;
+const DEFAULT_FIT_ITERATIONS = 20;
 const MAXIMUM_LEARNING_RATES = 100;
 const MAXIMUM_GROUP = 1024;
 /** Far above any score, so that what is no threshold is told. */
 const MAXIMUM_THRESHOLD = 1e6;
 
-const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE, Score.WANDA_VARIANT]);
+const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE, Score.WANDA_VARIANT, Score.SPARSEGPT]);
+const PROPAGATIONS: ReadonlySet<Propagation> = new Set<Propagation>([
+  Propagation.DENSE_BLOCK,
+  Propagation.RECALCULATED_INPUTS,
+  Propagation.STAGED,
+]);
+const REPAIRS: ReadonlySet<Repair> = new Set<Repair>([Repair.NONE, Repair.FIT, Repair.ADMM]);
 const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([Allocation.TRIM, Allocation.UNIFORM, Allocation.GIVEN]);
 
 const LAYER_BUDGETS: ReadonlySet<LayerBudget> = new Set<LayerBudget>([
@@ -123,6 +132,12 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
   const layerBudget = spec.layerBudget || (spec.layerBudgetOptions?.file ? LayerBudget.GIVEN : LayerBudget.UNIFORM);
   const layerBudgetOptions = resolveLayerBudget(layerBudget, spec.layerBudgetOptions, violations);
   const pattern = spec.pattern === Pattern.UNSPECIFIED ? Pattern.UNSTRUCTURED : spec.pattern;
+  const propagation = spec.propagation || Propagation.DENSE_BLOCK;
+  violations.require(
+    PROPAGATIONS.has(propagation),
+    'prune.propagation',
+    `must be dense-block, recalculated-inputs or staged, not ${propagation}`,
+  );
   const given = spec.rowSparsities !== '';
   const options = resolveOptions(spec.options, { given }, violations);
   checkPattern(spec, pattern, options, violations);
@@ -136,6 +151,7 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     'prune.layer_budget',
     'must be uniform where a pattern, given row sparsities or targets of the selection decide how much each projection drops',
   );
+  const repair = resolveRepair(spec.repair, options, violations);
   if (spec.selection !== undefined) violations.add(findSelectionViolations(spec.selection));
   violations.require(
     spec.selection === undefined || spec.selection.targets.length === 0 || (!given && options.groupPattern === undefined),
@@ -147,9 +163,11 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     layerBudget,
     layerBudgetOptions,
     pattern,
+    propagation,
     compute: resolveCompute(spec.compute, 'prune.compute', violations),
     hiddenStates: resolveHiddenStates(spec.hiddenStates, 'prune.hidden_states', violations),
     options,
+    repair,
     calibration: resolveCalibration(spec.calibration, purpose === 'plan', violations),
     evaluation: spec.evaluation && resolveSource(spec.evaluation, 'prune.evaluation', false, violations),
   };
@@ -227,7 +245,40 @@ function checkPattern(
     `must be ${share} with the pattern ${name}, not ${spec.sparsity}`,
   );
   violations.require(allocation === Allocation.UNIFORM, 'prune.options.allocation', `must be uniform with the pattern ${name}`);
-  violations.require(score !== Score.WANDA_VARIANT, 'prune.options.score', `must be wanda or magnitude with the pattern ${name}`);
+  violations.require(
+    score === Score.WANDA || score === Score.MAGNITUDE,
+    'prune.options.score',
+    `must be wanda or magnitude with the pattern ${name}`,
+  );
+}
+
+/** Whether projections are repaired by the Gram matrices of their inputs. */
+export function needsGramMatrices({ options, repair }: Pick<PruneSpec, 'options' | 'repair'>): boolean {
+  return options?.score === Score.SPARSEGPT || (repair !== undefined && repair.method !== Repair.NONE);
+}
+
+function resolveRepair(given: RepairOptions | undefined, options: AllocationOptions, violations: Violations): RepairOptions {
+  const method = given?.method || Repair.NONE;
+  const damping = given?.damping || DEFAULT_DAMPING;
+  const iterations = given?.iterations || DEFAULT_FIT_ITERATIONS;
+  violations.require(REPAIRS.has(method), 'prune.repair.method', 'must be none, fit or admm');
+  violations.require(damping > 0 && damping <= 10, 'prune.repair.damping', `must be above 0 and up to 10, not ${damping}`);
+  violations.require(
+    iterations <= MAXIMUM_ITERATIONS,
+    'prune.repair.iterations',
+    `must be at most ${MAXIMUM_ITERATIONS}, not ${iterations}`,
+  );
+  violations.require(
+    method === Repair.NONE || options.score !== Score.SPARSEGPT,
+    'prune.repair.method',
+    'must be none with the score sparsegpt, which repairs by itself',
+  );
+  violations.require(
+    method !== Repair.ADMM || options.groupPattern === undefined,
+    'prune.repair.method',
+    'must be none or fit with a pattern; admm chooses itself what is dropped',
+  );
+  return { method, damping, iterations };
 }
 
 function resolveEvaluate(spec: EvaluateSpec, violations: Violations): EvaluateSpec {
@@ -324,7 +375,7 @@ function resolveOptions(
     ? options.negativeLearningRates
     : [...DEFAULT_NEGATIVE_LEARNING_RATES];
   const field = 'prune.options';
-  violations.require(SCORES.has(score), `${field}.score`, 'must be wanda, magnitude or wanda-variant');
+  violations.require(SCORES.has(score), `${field}.score`, 'must be wanda, magnitude, wanda-variant or sparsegpt');
   violations.require(ALLOCATIONS.has(allocation), `${field}.allocation`, 'must be trim, uniform or given');
   violations.require(
     score !== Score.WANDA_VARIANT || allocation === Allocation.UNIFORM,

@@ -1,6 +1,16 @@
 import { describe, expect, test } from '@jest/globals';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { AlphaMetric, BudgetGranularity, LayerBudget, LayerBudgetOptions, Pattern, Sampling, Task, TokenSource } from '@secateur/proto/job';
+import {
+  AlphaMetric,
+  BudgetGranularity,
+  LayerBudget,
+  LayerBudgetOptions,
+  Pattern,
+  Propagation,
+  Sampling,
+  Task,
+  TokenSource,
+} from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { evaluateReportToJson, pruneReportToJson } from './report-json.js';
@@ -34,6 +44,7 @@ const REPORT = PruneReport.fromPartial({
     },
     layerBudget: LayerBudget.UNIFORM,
     pattern: Pattern.UNSTRUCTURED,
+    propagation: Propagation.RECALCULATED_INPUTS,
     compute: Compute.BF16,
     hiddenStates: HiddenStates.BF16,
     selection: { skip: ['q_proj'] },
@@ -116,6 +127,7 @@ describe('secateur.json', () => {
         negativeLearningRates: [-0.01],
         layerBudget: 'uniform',
         pattern: 'unstructured',
+        propagation: 'recalculated_inputs',
         compute: 'bf16',
         hiddenStates: 'bf16',
         only: [],

@@ -1,4 +1,4 @@
-import { allocationToJSON, scoreToJSON } from '@secateur/proto/allocation';
+import { allocationToJSON, repairToJSON, scoreToJSON } from '@secateur/proto/allocation';
 import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
@@ -8,13 +8,14 @@ import {
   LayerBudget,
   layerBudgetToJSON,
   patternToJSON,
+  propagationToJSON,
   samplingToJSON,
   type LayerBudgetOptions,
   type ProjectionReport,
   type TokenSource,
 } from '@secateur/proto/job';
 import { findTask } from '../evaluation/tasks.js';
-import { pathsOf } from '../jobs/resolve-spec.js';
+import { needsGramMatrices, pathsOf } from '../jobs/resolve-spec.js';
 
 /** One projection in `secateur.json`. */
 export interface ProjectionReportJson {
@@ -33,6 +34,8 @@ export interface ProjectionReportJson {
   readonly varianceBefore: number;
   readonly varianceAfter: number;
   readonly seconds: number;
+  /** How kept weights changed; only there when they did. Errors are squared, of the output over all calibration tokens, as a share of it. */
+  readonly repair?: { readonly errorBefore: number; readonly errorAfter: number; readonly damping: number };
 }
 
 /** The data a model was pruned with. */
@@ -123,6 +126,11 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       pattern: options?.groupPattern
         ? `${options.groupPattern.dropped}:${options.groupPattern.group}`
         : config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
+      propagation: config && lowerWord(propagationToJSON(config.propagation), 'PROPAGATION_'),
+      repair: config?.repair && lowerWord(repairToJSON(config.repair.method), 'REPAIR_'),
+      ...(config !== undefined && needsGramMatrices(config)
+        ? { repairDamping: config.repair?.damping, repairIterations: config.repair?.iterations }
+        : {}),
       compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
       hiddenStates: config && lowerWord(hiddenStatesToJSON(config.hiddenStates), 'HIDDEN_STATES_'),
       only: config?.selection?.only ?? [],
@@ -240,7 +248,7 @@ function taskToJson({ task, questions, accuracy, normalizedAccuracy }: TaskRepor
 
 const NO_ACCURACY: Accuracy = { value: 0, standardError: 0 };
 
-function projectionToJson({ name, rows, columns, target, actual, record, seconds }: ProjectionReport): ProjectionReportJson {
+function projectionToJson({ name, rows, columns, target, actual, record, seconds, repair }: ProjectionReport): ProjectionReportJson {
   return {
     name,
     rows,
@@ -254,6 +262,7 @@ function projectionToJson({ name, rows, columns, target, actual, record, seconds
     varianceBefore: record?.varianceBefore ?? 0,
     varianceAfter: record?.varianceAfter ?? 0,
     seconds,
+    ...(repair === undefined ? {} : { repair }),
   };
 }
 

@@ -8,7 +8,7 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Status } from "../../google/rpc/status.js";
-import { AllocationOptions, AllocationRecord } from "./allocation.js";
+import { AllocationOptions, AllocationRecord, RepairOptions, RepairRecord } from "./allocation.js";
 import {
   Compute,
   computeFromJSON,
@@ -241,6 +241,66 @@ export function patternToJSON(object: Pattern): string {
     case Pattern.GROUPED:
       return "PATTERN_GROUPED";
     case Pattern.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** What inputs the projections of a block are pruned by. Those of all blocks come through the pruned blocks before. */
+export const Propagation = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** DENSE_BLOCK - Those of the block as it was: all of its projections are pruned at once. */
+  DENSE_BLOCK: 1,
+  /** RECALCULATED_INPUTS - Scores by the inputs of the block as it was, rows by the last inputs that come through the projections of the block pruned before. */
+  RECALCULATED_INPUTS: 2,
+  /** STAGED - Scores and rows by the inputs that come through the projections of the block pruned before. */
+  STAGED: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Propagation = typeof Propagation[keyof typeof Propagation];
+
+export namespace Propagation {
+  export type UNSPECIFIED = typeof Propagation.UNSPECIFIED;
+  export type DENSE_BLOCK = typeof Propagation.DENSE_BLOCK;
+  export type RECALCULATED_INPUTS = typeof Propagation.RECALCULATED_INPUTS;
+  export type STAGED = typeof Propagation.STAGED;
+  export type UNRECOGNIZED = typeof Propagation.UNRECOGNIZED;
+}
+
+export function propagationFromJSON(object: any): Propagation {
+  switch (object) {
+    case 0:
+    case "PROPAGATION_UNSPECIFIED":
+      return Propagation.UNSPECIFIED;
+    case 1:
+    case "PROPAGATION_DENSE_BLOCK":
+      return Propagation.DENSE_BLOCK;
+    case 2:
+    case "PROPAGATION_RECALCULATED_INPUTS":
+      return Propagation.RECALCULATED_INPUTS;
+    case 3:
+    case "PROPAGATION_STAGED":
+      return Propagation.STAGED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Propagation.UNRECOGNIZED;
+  }
+}
+
+export function propagationToJSON(object: Propagation): string {
+  switch (object) {
+    case Propagation.UNSPECIFIED:
+      return "PROPAGATION_UNSPECIFIED";
+    case Propagation.DENSE_BLOCK:
+      return "PROPAGATION_DENSE_BLOCK";
+    case Propagation.RECALCULATED_INPUTS:
+      return "PROPAGATION_RECALCULATED_INPUTS";
+    case Propagation.STAGED:
+      return "PROPAGATION_STAGED";
+    case Propagation.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
   }
@@ -613,7 +673,13 @@ export interface PruneSpec {
    * Settings of the layer budget; those of the published code when absent. Layer budgets other than `uniform` leave no room for patterns,
    * given row sparsities and `selection.targets`.
    */
-  layerBudgetOptions: LayerBudgetOptions | undefined;
+  layerBudgetOptions:
+    | LayerBudgetOptions
+    | undefined;
+  /** What inputs the projections of a block are pruned by; those of the block as it was when not set. */
+  propagation: Propagation;
+  /** How the kept weights make up for the dropped ones; they stay as they are when absent. */
+  repair: RepairOptions | undefined;
 }
 
 /** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
@@ -697,6 +763,8 @@ export interface ProjectionReport {
     | undefined;
   /** Seconds of computing. */
   seconds: number;
+  /** How it was repaired; absent where the kept weights stay as they are. */
+  repair: RepairRecord | undefined;
 }
 
 /** Something that happened in a job. */
@@ -1599,6 +1667,8 @@ function createBasePruneSpec(): PruneSpec {
     rowSparsities: "",
     selection: undefined,
     layerBudgetOptions: undefined,
+    propagation: 0,
+    repair: undefined,
   };
 }
 
@@ -1642,6 +1712,12 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.layerBudgetOptions !== undefined) {
       LayerBudgetOptions.encode(message.layerBudgetOptions, writer.uint32(106).fork()).join();
+    }
+    if (message.propagation !== 0) {
+      writer.uint32(112).int32(message.propagation);
+    }
+    if (message.repair !== undefined) {
+      RepairOptions.encode(message.repair, writer.uint32(122).fork()).join();
     }
     return writer;
   },
@@ -1763,6 +1839,22 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.layerBudgetOptions = LayerBudgetOptions.decode(reader, reader.uint32());
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.propagation = reader.int32() as any;
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.repair = RepairOptions.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1806,6 +1898,8 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         : isSet(object.layer_budget_options)
         ? LayerBudgetOptions.fromJSON(object.layer_budget_options)
         : undefined,
+      propagation: isSet(object.propagation) ? propagationFromJSON(object.propagation) : 0,
+      repair: isSet(object.repair) ? RepairOptions.fromJSON(object.repair) : undefined,
     };
   },
 
@@ -1850,6 +1944,12 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.layerBudgetOptions !== undefined) {
       obj.layerBudgetOptions = LayerBudgetOptions.toJSON(message.layerBudgetOptions);
     }
+    if (message.propagation !== 0) {
+      obj.propagation = propagationToJSON(message.propagation);
+    }
+    if (message.repair !== undefined) {
+      obj.repair = RepairOptions.toJSON(message.repair);
+    }
     return obj;
   },
 
@@ -1880,6 +1980,10 @@ export const PruneSpec: MessageFns<PruneSpec> = {
       : undefined;
     message.layerBudgetOptions = (object.layerBudgetOptions !== undefined && object.layerBudgetOptions !== null)
       ? LayerBudgetOptions.fromPartial(object.layerBudgetOptions)
+      : undefined;
+    message.propagation = object.propagation ?? 0;
+    message.repair = (object.repair !== undefined && object.repair !== null)
+      ? RepairOptions.fromPartial(object.repair)
       : undefined;
     return message;
   },
@@ -2411,7 +2515,7 @@ export const Job: MessageFns<Job> = {
 };
 
 function createBaseProjectionReport(): ProjectionReport {
-  return { name: "", rows: 0, columns: 0, target: 0, actual: 0, record: undefined, seconds: 0 };
+  return { name: "", rows: 0, columns: 0, target: 0, actual: 0, record: undefined, seconds: 0, repair: undefined };
 }
 
 export const ProjectionReport: MessageFns<ProjectionReport> = {
@@ -2436,6 +2540,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     }
     if (message.seconds !== 0) {
       writer.uint32(57).double(message.seconds);
+    }
+    if (message.repair !== undefined) {
+      RepairRecord.encode(message.repair, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -2509,6 +2616,14 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
             message.seconds = reader.double();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.repair = RepairRecord.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2530,6 +2645,7 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
       actual: isSet(object.actual) ? globalThis.Number(object.actual) : 0,
       record: isSet(object.record) ? AllocationRecord.fromJSON(object.record) : undefined,
       seconds: isSet(object.seconds) ? globalThis.Number(object.seconds) : 0,
+      repair: isSet(object.repair) ? RepairRecord.fromJSON(object.repair) : undefined,
     };
   },
 
@@ -2556,6 +2672,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     if (message.seconds !== 0) {
       obj.seconds = floatToJson(message.seconds);
     }
+    if (message.repair !== undefined) {
+      obj.repair = RepairRecord.toJSON(message.repair);
+    }
     return obj;
   },
 
@@ -2573,6 +2692,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
       ? AllocationRecord.fromPartial(object.record)
       : undefined;
     message.seconds = object.seconds ?? 0;
+    message.repair = (object.repair !== undefined && object.repair !== null)
+      ? RepairRecord.fromPartial(object.repair)
+      : undefined;
     return message;
   },
 };

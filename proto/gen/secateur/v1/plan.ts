@@ -6,7 +6,17 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import { Allocation, allocationFromJSON, allocationToJSON, Score, scoreFromJSON, scoreToJSON } from "./allocation.js";
+import {
+  Allocation,
+  allocationFromJSON,
+  allocationToJSON,
+  Repair,
+  repairFromJSON,
+  repairToJSON,
+  Score,
+  scoreFromJSON,
+  scoreToJSON,
+} from "./allocation.js";
 import { LayerBudget, layerBudgetFromJSON, layerBudgetToJSON } from "./job.js";
 import { Architecture, ShardDescriptor } from "./model.js";
 
@@ -98,6 +108,10 @@ export interface Workload {
   sparsities: number[];
   /** What is measured of dense blocks; nothing is pruned then. */
   metric: BlockMetric;
+  /** Projections are masked while statistics of those after them are still to be collected. */
+  maskedInStages: boolean;
+  /** How allocated projections will be repaired. */
+  repair: Repair;
 }
 
 /** A part of a memory plan. */
@@ -110,7 +124,7 @@ export interface MemoryItem {
 
 /** The most memory a session takes on a node. */
 export interface MemoryPlan {
-  /** The step that takes the most: `embed`, `collect`, `budget`, `allocate`, `propagate` or `measure`. */
+  /** The step that takes the most: `embed`, `collect`, `budget`, `allocate`, `repair`, `propagate` or `measure`. */
   step: string;
   /** What the engine holds then: on the device, where there is one. */
   engine: MemoryItem[];
@@ -221,6 +235,8 @@ function createBaseWorkload(): Workload {
     score: 0,
     sparsities: [],
     metric: 0,
+    maskedInStages: false,
+    repair: 0,
   };
 }
 
@@ -265,6 +281,12 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.metric !== 0) {
       writer.uint32(112).int32(message.metric);
+    }
+    if (message.maskedInStages !== false) {
+      writer.uint32(120).bool(message.maskedInStages);
+    }
+    if (message.repair !== 0) {
+      writer.uint32(128).int32(message.repair);
     }
     return writer;
   },
@@ -388,6 +410,22 @@ export const Workload: MessageFns<Workload> = {
             message.metric = reader.int32() as any;
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.maskedInStages = reader.bool();
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.repair = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -428,6 +466,12 @@ export const Workload: MessageFns<Workload> = {
         ? object.sparsities.map((e: any) => globalThis.Number(e))
         : [],
       metric: isSet(object.metric) ? blockMetricFromJSON(object.metric) : 0,
+      maskedInStages: isSet(object.maskedInStages)
+        ? globalThis.Boolean(object.maskedInStages)
+        : isSet(object.masked_in_stages)
+        ? globalThis.Boolean(object.masked_in_stages)
+        : false,
+      repair: isSet(object.repair) ? repairFromJSON(object.repair) : 0,
     };
   },
 
@@ -469,6 +513,12 @@ export const Workload: MessageFns<Workload> = {
     if (message.metric !== 0) {
       obj.metric = blockMetricToJSON(message.metric);
     }
+    if (message.maskedInStages !== false) {
+      obj.maskedInStages = message.maskedInStages;
+    }
+    if (message.repair !== 0) {
+      obj.repair = repairToJSON(message.repair);
+    }
     return obj;
   },
 
@@ -495,6 +545,8 @@ export const Workload: MessageFns<Workload> = {
     message.score = object.score ?? 0;
     message.sparsities = object.sparsities?.map((e) => e) || [];
     message.metric = object.metric ?? 0;
+    message.maskedInStages = object.maskedInStages ?? false;
+    message.repair = object.repair ?? 0;
     return message;
   },
 };

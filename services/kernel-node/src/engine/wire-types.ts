@@ -11,12 +11,13 @@ import type {
   Placement,
   Precision,
   Projection,
+  Repair,
   TensorRole,
   ElementType,
 } from '@secateur/native';
 import { EngineError } from '@secateur/native';
 import { formatCpuList, SecateurError, type ErrorReason } from '@secateur/core';
-import { Allocation, Score, type AllocationOptions as WireAllocationOptions } from '@secateur/proto/allocation';
+import { Allocation, Repair as WireRepair, Score, type AllocationOptions as WireAllocationOptions } from '@secateur/proto/allocation';
 import type { EngineDescription as WireEngine } from '@secateur/proto/kernel_service';
 import {
   Compute,
@@ -121,6 +122,15 @@ const SITES: Readonly<Record<InputSite, WireSite>> = {
   'feed-forward-hidden': WireSite.FEED_FORWARD_HIDDEN,
 };
 
+const ENGINE_SITES = new Map<number, InputSite>(Object.entries(SITES).map(([site, wire]) => [wire, site as InputSite]));
+
+const REPAIRS = new Map<number, Repair>([
+  [WireRepair.UNSPECIFIED, 'none'],
+  [WireRepair.NONE, 'none'],
+  [WireRepair.FIT, 'fit'],
+  [WireRepair.ADMM, 'admm'],
+]);
+
 const COMPUTES = new Map<number, EngineCompute>([
   [Compute.F32, 'f32'],
   [Compute.BF16, 'bf16'],
@@ -137,6 +147,8 @@ const SCORES = new Map<number, AllocationOptions['score']>([
   [Score.WANDA, 'wanda'],
   [Score.MAGNITUDE, 'magnitude'],
   [Score.WANDA_VARIANT, 'wanda'],
+  // Rows are judged by Wanda's; what they drop is SparseGPT's to choose.
+  [Score.SPARSEGPT, 'wanda'],
 ]);
 
 const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
@@ -221,8 +233,10 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     allocationSamples: workload.allocationSamples,
     // A job that allocates nothing says nothing.
     allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
+    repair: toEngineRepair(workload.score, workload.repair),
     sparsity,
     metric: translate(BLOCK_METRICS, workload.metric, 'workload.metric'),
+    maskedInStages: workload.maskedInStages,
   };
 }
 
@@ -238,6 +252,25 @@ export function toWireEngine(engine: EngineDescription, placement: Placement | u
 
 export function toWireSite(site: InputSite): WireSite {
   return SITES[site];
+}
+
+export function toEngineSite(site: WireSite): InputSite {
+  return translate(ENGINE_SITES, site, 'site');
+}
+
+export function toEngineElementType(dataType: DataType): ElementType {
+  return translate(ELEMENT_TYPES, dataType, 'data_type');
+}
+
+/** SparseGPT is a score, for it chooses what is dropped, and a repair. */
+export function toEngineRepair(score: Score, repair: WireRepair): Repair {
+  const method = translate(REPAIRS, repair, 'repair.method');
+  return score === Score.SPARSEGPT ? 'sparsegpt' : method;
+}
+
+/** Those that are named; all when none is. */
+export function toEngineSites(sites: readonly WireSite[]): InputSite[] {
+  return sites.length === 0 ? [...ENGINE_SITES.values()] : sites.map(toEngineSite);
 }
 
 /** What uniform allocation means depends on the score. */

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { loadHasher, projectionName, SecateurError, type PlannedBlock, type ProjectionTargets } from '@secateur/core';
 import { applyMask, CheckpointWriter, maskEntries, publishDirectory, SafetensorsFileWriter } from '@secateur/checkpoint';
 import { DataType, type ShardDescriptor } from '@secateur/proto/model';
-import type { Resources } from '../api/resources.js';
+import type { Resources } from '@secateur/rpc';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
 import { describeShard, prunedProjections, type JobPlan } from '../planner/job-plan.js';
 import { Journal, type DenseMeasurement, type FinishedLayer } from './journal.js';
@@ -86,9 +86,9 @@ export class PrunedOutput {
   async writeBlock(block: PlannedBlock, allocated: readonly AllocatedProjection[]): Promise<Readonly<Record<string, string>>> {
     const hasher = await loadHasher();
     const digests: Record<string, string> = {};
-    for (const { projection, rows, mask } of allocated) {
+    for (const { projection, rows, mask, weights } of allocated) {
       const { name, rows: rowCount, columns } = projection;
-      const bytes = await this.plan.checkpoint.readTensor(name);
+      const bytes = weights ?? (await this.plan.checkpoint.readTensor(name));
       const elementBytes = this.elementBytes(name);
       const droppedPerRow = await applyMask(name, bytes, { rows: rowCount, columns, elementBytes }, mask);
       const dropped = sumDropped(name, droppedPerRow, rows.droppedPerRow);

@@ -41,8 +41,10 @@ export async function countOutliers(run: JobRun, plan: PrunePlan, threshold: num
     };
     const attributes = { [Attribute.JOB_ID]: run.jobId, [Attribute.LAYER_INDEX]: block.index };
     await withSpan(SpanName.LAYER, { attributes }, async () => {
-      if (prunedProjections(plan, block).length > 0) {
-        const statistics = await collectStatistics(hiddenStates, block.index, id, prepare, () => progress.advance(), run.signal);
+      const sites = [...new Set(prunedProjections(plan, block).map(({ site }) => site))];
+      if (sites.length > 0) {
+        const pass = { layer: block.index, shardId: id, sites, gramSites: [], prepare, onGroup: () => progress.advance() };
+        const statistics = await collectStatistics(hiddenStates, pass, run.signal);
         shares.push(await countInBlock(run, plan, { block, statistics, threshold, crew, prepare }));
       }
       if (block.index < last) {

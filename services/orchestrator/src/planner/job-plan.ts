@@ -21,7 +21,7 @@ import {
 import type { TokenSource } from '@secateur/proto/job';
 import { DataType, type Architecture, type ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
-import type { Resources } from '../api/resources.js';
+import type { Resources } from '@secateur/rpc';
 import { loadMeasurement, type Measurement, type MeasurementSource } from './measurement.js';
 import { resolveTargets, type TargetRequest, type Targets } from './targets.js';
 import { readTokenSource } from './token-source.js';

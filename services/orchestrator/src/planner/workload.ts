@@ -8,8 +8,8 @@ import {
   type PlannedBlock,
   type ProjectionTargets,
 } from '@secateur/core';
-import { Allocation, Score } from '@secateur/proto/allocation';
-import { LayerBudget, type JobSpec, type PruneSpec } from '@secateur/proto/job';
+import { Allocation, Repair, Score } from '@secateur/proto/allocation';
+import { LayerBudget, Propagation, type JobSpec, type PruneSpec } from '@secateur/proto/job';
 import type { Architecture, Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
 import { BlockMetric, type Workload } from '@secateur/proto/plan';
 import { describeLayout, type GroupOutline, type InputOutline, type InputRequest } from './job-plan.js';
@@ -25,6 +25,8 @@ export interface JobWork {
   readonly hiddenStates: HiddenStates;
   readonly allocation: Allocation;
   readonly score: Score;
+  readonly propagation: Propagation;
+  readonly repair: Repair;
 }
 
 /** Measuring with the numbers of a job. */
@@ -39,7 +41,13 @@ export function budgetingWith(spec: PruneSpec): JobWork | undefined {
 }
 
 function withoutAllocation(use: JobWork['use'], { compute, hiddenStates }: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
-  return { use, compute, hiddenStates, allocation: Allocation.UNSPECIFIED, score: Score.UNSPECIFIED };
+  const nothing = {
+    allocation: Allocation.UNSPECIFIED,
+    score: Score.UNSPECIFIED,
+    propagation: Propagation.UNSPECIFIED,
+    repair: Repair.NONE,
+  };
+  return { use, compute, hiddenStates, ...nothing };
 }
 
 /** What a job reads, and the kinds of work it consists of, what its kind says first. Its defaults are filled in. */
@@ -47,10 +55,12 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
   switch (kind?.$case) {
     case 'prune': {
       const spec = kind.value;
-      const { model, calibration, compute, hiddenStates, sparsity, options, selection, rowSparsities, evaluation: data } = spec;
+      const { model, calibration, compute, hiddenStates, sparsity, options, selection, rowSparsities, propagation } = spec;
+      const { evaluation: data } = spec;
       const select = (plan: ModelPlan): ProjectionTargets => selectProjections(plan, sparsity, selection);
       const { allocation, score } = options ?? { allocation: Allocation.TRIM, score: Score.WANDA };
-      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, allocation, score };
+      const repair = spec.repair?.method ?? Repair.NONE;
+      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, allocation, score, propagation, repair };
       const file = spec.layerBudgetOptions?.file ?? '';
       const input = {
         model,
@@ -100,7 +110,7 @@ export function shareGroups(groups: readonly GroupOutline[], nodes: number): Gro
 /** What a node that keeps these of the groups will be asked to do. */
 export function workloadOf(input: InputOutline, work: JobWork, kept: readonly GroupOutline[]): Workload {
   const { model, calibration } = input;
-  const { use, allocation, score } = work;
+  const { use, allocation, score, propagation, repair } = work;
   const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
@@ -115,9 +125,11 @@ export function workloadOf(input: InputOutline, work: JobWork, kept: readonly Gr
     allocationSamples: use === 'calibrate' ? (calibration?.tokens.samples ?? 0) : 0,
     allocation,
     score,
+    repair,
     // Nothing is dropped while a model is measured.
     sparsities: use === 'calibrate' ? sparsitiesOf(input) : [],
     metric: METRICS[use],
+    maskedInStages: use === 'calibrate' && propagation !== Propagation.DENSE_BLOCK,
   };
 }
 
