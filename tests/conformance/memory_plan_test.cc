@@ -24,6 +24,8 @@ struct Job {
   // 0: the loss is measured, nothing is pruned.
   double sparsity;
   std::size_t length;
+  // Where one is computed nothing else is.
+  BlockMetric metric = BlockMetric::kNone;
 };
 
 const Architecture kGated = {
@@ -52,6 +54,10 @@ const Job kJobs[] = {
     {"projected, sparse", projected(), Compute::kF32, 0.8, 96},
     {"projected, measured", projected(), Compute::kF32, 0, 96},
     {"projected, measured in bf16", projected(), Compute::kBF16, 0, 96},
+    {"gated, outliers counted", kGated, Compute::kF32, 0, 20, BlockMetric::kOutliers},
+    {"projected, outliers counted", projected(), Compute::kF32, 0, 96, BlockMetric::kOutliers},
+    {"gated, eigenvalues", kGated, Compute::kF32, 0, 20, BlockMetric::kSpectrum},
+    {"plain, eigenvalues in bf16", kPlain, Compute::kBF16, 0, 20, BlockMetric::kSpectrum},
 };
 
 using Tensors = std::map<TensorRole, std::vector<float>>;
@@ -114,9 +120,11 @@ struct Model {
 
 Workload workload_of(const Job& job, const Model& model) {
   Workload workload;
-  workload.embedding = model.embedding.layouts();
   workload.block = model.block.layouts();
-  if (job.sparsity == 0) workload.head = model.head.layouts();
+  workload.metric = job.metric;
+  if (job.metric == BlockMetric::kSpectrum) return workload;
+  workload.embedding = model.embedding.layouts();
+  if (job.sparsity == 0 && job.metric == BlockMetric::kNone) workload.head = model.head.layouts();
   workload.groups = kGroups;
   workload.samples_per_group = kSamples;
   workload.sequence_length = job.length;
@@ -149,8 +157,31 @@ void prune_block(BackendSession& session, const Job& job, const Model& model, Ca
   for (const auto& [role, mask] : masks) session.apply_mask("block", role, mask, context);
 }
 
+void count_outliers(BackendSession& session, const Model& model, CallContext& context) {
+  std::map<TensorRole, std::vector<float>> squares;
+  std::vector<ProjectionInputSquares> inputs;
+  for (const TensorView& tensor : model.block.views) {
+    if (!is_projection(tensor.role)) continue;
+    squares[tensor.role].assign(tensor.shape[1], 1.0F);
+    inputs.push_back({tensor.role, squares[tensor.role]});
+  }
+  for (std::uint32_t group = 0; group < kGroups; ++group) session.collect_statistics("block", group, context);
+  session.count_outliers("block", inputs, 5, context);
+}
+
+void find_eigenvalues(BackendSession& session, const Model& model, CallContext& context) {
+  session.load_shard("block", model.block.views, context);
+  for (const TensorView& tensor : model.block.views) {
+    if (is_projection(tensor.role)) session.eigenvalues("block", tensor.role, context);
+  }
+}
+
 void run(BackendSession& session, const Job& job, const Model& model) {
   CallContext context;
+  if (job.metric == BlockMetric::kSpectrum) {
+    find_eigenvalues(session, model, context);
+    return;
+  }
   session.load_shard("embedding", model.embedding.views, context);
   for (std::uint32_t group = 0; group < kGroups; ++group) {
     session.embed("embedding", {group, kSamples, job.length, std::vector<std::int32_t>(kSamples * job.length, 5)}, context);
@@ -159,9 +190,10 @@ void run(BackendSession& session, const Job& job, const Model& model) {
   session.load_shard("block", model.block.views, context);
   session.load_shard("next", model.block.views, context);
   if (job.sparsity > 0) prune_block(session, job, model, context);
+  if (job.metric == BlockMetric::kOutliers) count_outliers(session, model, context);
   for (std::uint32_t group = 0; group < kGroups; ++group) session.propagate("block", group, context);
   session.release_shard("block");
-  if (job.sparsity > 0) return;
+  if (job.sparsity > 0 || job.metric == BlockMetric::kOutliers) return;
   session.load_shard("head", model.head.views, context);
   for (std::uint32_t group = 0; group < kGroups; ++group) session.propagate("next", group, context);
   session.release_shard("next");
@@ -225,7 +257,7 @@ TEST_CASE("a job takes no more memory than planned, and nearly as much") {
   for (const Job& job : kJobs) {
     CAPTURE(job.name);
     if (job.precision.compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
-    if (job.precision.hidden_states == HiddenStates::kBF16 && !test::is_cpu()) continue;
+    if ((job.precision.hidden_states == HiddenStates::kBF16 || job.metric != BlockMetric::kNone) && !test::is_cpu()) continue;
     const Model model(job.architecture);
     const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
     const std::uint64_t before = backend->memory_used_bytes();

@@ -40,6 +40,7 @@ export function pruneSpec(
           groupPattern,
         },
         layerBudget: LayerBudget.UNIFORM,
+        layerBudgetOptions: undefined,
         pattern: groupPattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,
         compute: Compute.F32,
         hiddenStates: HiddenStates.F32,

@@ -109,6 +109,11 @@ export interface EngineWorkload {
   readonly repair: Repair;
   /** Share of the weights that are dropped. */
   readonly sparsity: number;
+  /**
+   * What is measured of every dense block before anything is pruned: `outliers` of its scores, after a pass of the hidden states through the
+   * dense model, or the `spectrum` of its weights, for which only the block is used.
+   */
+  readonly metric: 'none' | 'outliers' | 'spectrum';
   /** Projections are masked while statistics of those after them are still to be collected. */
   readonly maskedInStages: boolean;
 }
@@ -120,7 +125,7 @@ export interface MemoryItem {
 
 /** The most memory a session takes. */
 export interface EngineMemoryPlan {
-  /** The step that takes the most: `embed`, `collect`, `allocate`, `repair`, `propagate` or `measure`. */
+  /** The step that takes the most: `embed`, `collect`, `budget`, `allocate`, `repair`, `propagate` or `measure`. */
   readonly step: string;
   /** Held then, counted by the budget. */
   readonly items: readonly MemoryItem[];
@@ -157,7 +162,7 @@ export interface SiteStatistics {
 
 /** One timed part of a call. Phases of one name may occur several times and may overlap when threads work side by side. */
 export interface PhaseTiming {
-  /** `gemm`, `attention`, `normalization`, `activation`, `statistics`, `convert`, `scores`, `sort`, `curves`, `search`, `mask`, `gram`, `factor`, `repair`, `embed`, `loss`. */
+  /** `gemm`, `attention`, `normalization`, `activation`, `statistics`, `convert`, `scores`, `sort`, `curves`, `search`, `mask`, `gram`, `factor`, `repair`, `embed`, `loss`, `spectrum`. */
   readonly phase: string;
   /** Nanoseconds from the start of the call to the first start of this phase. */
   readonly startNanoseconds: number;
@@ -212,6 +217,20 @@ export interface ReducedStatistics {
   readonly meanSquares: Uint8Array;
   /** float32 [samples, columns]. Little-endian bytes, any alignment. */
   readonly lastInputs: Uint8Array;
+}
+
+/** The mean squares of what a projection takes in. */
+export interface ProjectionInputSquares {
+  readonly projection: Projection;
+  /** float32 [columns]. Little-endian bytes, any alignment. */
+  readonly meanSquares: Uint8Array;
+}
+
+/** How many scores of a block stand out. */
+export interface OutlierCount {
+  readonly weights: number;
+  readonly outliers: number;
+  readonly meanScore: number;
 }
 
 /** What some groups add to the Gram matrix of an input site. */
@@ -348,6 +367,15 @@ export interface EngineSession {
     allocation: AllocationOptions,
     options?: CallOptions,
   ): Promise<Timed<AllocatedRows>>;
+  /** Of the projections of a loaded block together: scores |W| · √meanSquares above `threshold` times their mean. */
+  countOutliers(
+    shardId: string,
+    projections: readonly ProjectionInputSquares[],
+    threshold: number,
+    options?: CallOptions,
+  ): Promise<Timed<OutlierCount>>;
+  /** [min(rows, columns)]: eigenvalues of W·Wᵀ, or of WᵀW where that is smaller, ascending. */
+  eigenvalues(shardId: string, projection: Projection, options?: CallOptions): Promise<Timed<Float64Array>>;
   /** Sets dropped weights of a loaded block to +0. */
   applyMask(shardId: string, projection: Projection, mask: Uint8Array, options?: CallOptions): Promise<Timed<void>>;
   /** As collectStatistics; the inputs of some of the sites are added to their Gram matrices too, unless those of the group were added already. */

@@ -10,9 +10,11 @@ import type {
   EngineTensor,
   EngineWorkload,
   InputSite,
+  OutlierCount,
   Placement,
   Precision,
   Projection,
+  ProjectionInputSquares,
   RepairedRows,
   RepairInput,
   RepairOptions,
@@ -44,6 +46,8 @@ export interface NativeSession {
     statistics: ReducedStatistics,
     allocation: AllocationOptions,
   ): NativeCall<AllocatedRows>;
+  countOutliers(shardId: string, projections: readonly ProjectionInputSquares[], threshold: number): NativeCall<OutlierCount>;
+  eigenvalues(shardId: string, projection: Projection): NativeCall<Float64Array>;
   applyMask(shardId: string, projection: Projection, mask: Uint8Array): NativeCall<void>;
   collectWithGram(
     shardId: string,

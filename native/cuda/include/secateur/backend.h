@@ -146,9 +146,14 @@ struct TensorView : TensorLayout {
   std::span<const std::uint8_t> bytes;
 };
 
+// What is measured of every dense block before anything is pruned, to split the sparsity of a model over its blocks. kOutliers: scores that
+// stand out, after a pass of the hidden states through the dense model. kSpectrum: eigenvalues of the weights, which needs no hidden states.
+enum class BlockMetric { kNone, kOutliers, kSpectrum };
+
 // What a job will ask of one session, known before anything is loaded.
 struct Workload {
-  // Of each kind of shard the one that takes the most; the head is empty where no loss is measured.
+  // Of each kind of shard the one that takes the most; the head is empty where no loss is measured. With the metric kSpectrum only the block
+  // is used.
   std::vector<TensorLayout> embedding;
   std::vector<TensorLayout> block;
   std::vector<TensorLayout> head;
@@ -165,11 +170,12 @@ struct Workload {
   Repair repair = Repair::kNone;
   // Share of the weights that are dropped.
   double sparsity = 0;
+  BlockMetric metric = BlockMetric::kNone;
   // Projections are masked while statistics of those after them are still to be collected.
   bool masked_in_stages = false;
 
   // Nothing is known: no plan can be made.
-  bool empty() const noexcept { return groups == 0; }
+  bool empty() const noexcept { return block.empty(); }
   // Tokens whose hidden states this session will keep.
   std::size_t kept_tokens() const noexcept { return tokens != 0 ? tokens : groups * samples_per_group * sequence_length; }
 };
@@ -209,6 +215,20 @@ struct SiteStatistics {
   std::vector<double> sums_of_squares;
   // [samples, columns]: input of the last token of each sample.
   std::vector<float> last_inputs;
+};
+
+// The mean squares of what a projection of a block takes in.
+struct ProjectionInputSquares {
+  TensorRole projection = TensorRole::kQueryWeight;
+  // [columns]
+  std::span<const float> mean_squares;
+};
+
+// How many scores of a block stand out.
+struct OutlierCount {
+  std::uint64_t weights = 0;
+  std::uint64_t outliers = 0;
+  double mean_score = 0;
 };
 
 // What some groups add to the Gram matrix of an input site.
@@ -261,6 +281,11 @@ class BackendSession {
   // `input.weights`, `rows` and `columns` are taken from the loaded projection.
   virtual AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input,
                                       const AllocationOptions& options, CallContext& context) = 0;
+  // Of the projections of a dense block together: scores |W| · √mean_squares above `threshold` times their mean.
+  virtual OutlierCount count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
+                                      CallContext& context) = 0;
+  // Eigenvalues of W·Wᵀ, or of WᵀW where that is smaller, ascending.
+  virtual std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) = 0;
   virtual void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) = 0;
   virtual void release_group(std::uint32_t group) = 0;
 

@@ -203,15 +203,19 @@ Workload to_workload(const Napi::Value& value) {
   workload.block = to_layouts(object["block"], "block");
   workload.head = to_layouts(object["head"], "head");
   workload.groups = to_size(object["groups"], "groups");
-  if (workload.groups == 0) refuse("groups", "above 0");
   workload.samples_per_group = to_size(object["samplesPerGroup"], "samplesPerGroup");
   workload.sequence_length = to_size(object["sequenceLength"], "sequenceLength");
   workload.tokens = to_size(object["tokens"], "tokens");
   workload.allocation_samples = to_size(object["allocationSamples"], "allocationSamples");
   workload.allocation = to_allocation(object["allocation"]);
   workload.sparsity = to_number(object["sparsity"], "sparsity");
+  workload.metric = to_word(object["metric"], "metric",
+                            std::array<std::pair<const char*, BlockMetric>, 3>{{{"none", BlockMetric::kNone},
+                                                                                {"outliers", BlockMetric::kOutliers},
+                                                                                {"spectrum", BlockMetric::kSpectrum}}});
   workload.repair = to_repair(object["repair"]);
   workload.masked_in_stages = to_flag(object["maskedInStages"], "maskedInStages");
+  if (workload.empty()) refuse("block", "the tensors of a block");
   return workload;
 }
 
@@ -331,6 +335,24 @@ std::vector<float> to_row_sparsities(const Napi::Value& value) {
   if (bytes.IsNull()) return {};
   const std::span<const std::uint8_t> given = to_bytes(bytes, "rowSparsities");
   return to_floats(given, given.size() / sizeof(float), "rowSparsities");
+}
+
+std::vector<ProjectionInputSquares> OwnedInputSquares::views() const {
+  std::vector<ProjectionInputSquares> inputs;
+  for (std::size_t i = 0; i < projections.size(); ++i) inputs.push_back({projections[i], mean_squares[i]});
+  return inputs;
+}
+
+OwnedInputSquares to_input_squares(const Napi::Value& value) {
+  OwnedInputSquares inputs;
+  const Napi::Array array = to_array(value, "projections");
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Object input = to_object(array[i], "projections");
+    inputs.projections.push_back(to_projection(input["projection"]));
+    const std::span<const std::uint8_t> bytes = to_bytes(input["meanSquares"], "meanSquares");
+    inputs.mean_squares.push_back(to_floats(bytes, bytes.size() / sizeof(float), "meanSquares"));
+  }
+  return inputs;
 }
 
 OwnedStatistics to_statistics(const Napi::Value& value) {

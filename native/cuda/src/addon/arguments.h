@@ -27,6 +27,14 @@ Placement to_placement(const Napi::Value& value);
 std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::Value>& kept);
 // Empty when undefined.
 Workload to_workload(const Napi::Value& value);
+// Mean squares of what projections take in, copied out of bytes of any alignment.
+struct OwnedInputSquares {
+  std::vector<TensorRole> projections;
+  std::vector<std::vector<float>> mean_squares;
+
+  std::vector<ProjectionInputSquares> views() const;
+};
+OwnedInputSquares to_input_squares(const Napi::Value& value);
 // None when undefined.
 std::vector<TokenRange> to_token_ranges(const Napi::Value& value);
 InputSites to_input_sites(const Napi::Value& value);

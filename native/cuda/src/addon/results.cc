@@ -63,6 +63,14 @@ Napi::Value to_value(Napi::Env env, std::vector<SiteStatistics> sites) {
   return result;
 }
 
+Napi::Value to_value(Napi::Env env, const OutlierCount& count) {
+  Napi::Object result = Napi::Object::New(env);
+  result["weights"] = Napi::Number::New(env, static_cast<double>(count.weights));
+  result["outliers"] = Napi::Number::New(env, static_cast<double>(count.outliers));
+  result["meanScore"] = Napi::Number::New(env, count.mean_score);
+  return result;
+}
+
 Napi::Value to_value(Napi::Env env, AllocatedRows rows) {
   Napi::Object result = Napi::Object::New(env);
   result["baselineQuality"] = Napi::Number::New(env, rows.baseline_quality);

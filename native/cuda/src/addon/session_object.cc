@@ -35,6 +35,8 @@ Napi::Function SessionObject::define(Napi::Env env) {
                          InstanceMethod<&SessionObject::measure_loss>("measureLoss"),
                          InstanceMethod<&SessionObject::last_logits>("lastLogits"),
                          InstanceMethod<&SessionObject::allocate_rows>("allocateRows"),
+                         InstanceMethod<&SessionObject::count_outliers>("countOutliers"),
+                         InstanceMethod<&SessionObject::eigenvalues>("eigenvalues"),
                          InstanceMethod<&SessionObject::apply_mask>("applyMask"),
                          InstanceMethod<&SessionObject::collect_with_gram>("collectWithGram"),
                          InstanceMethod<&SessionObject::take_gram_sums>("takeGramSums"),
@@ -158,6 +160,27 @@ Napi::Value SessionObject::allocate_rows(const Napi::CallbackInfo& info) {
                     input.row_sparsities = row_sparsities;
                     return hand_over(session.allocate_rows(shard, projection, input, options, context));
                   });
+  });
+}
+
+Napi::Value SessionObject::count_outliers(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    auto inputs = std::make_shared<OwnedInputSquares>(to_input_squares(info[1]));
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), inputs, threshold = to_number(info[2], "threshold")](
+                      BackendSession& session, CallContext& context) {
+                    return hand_over(session.count_outliers(shard, inputs->views(), threshold, context));
+                  });
+  });
+}
+
+Napi::Value SessionObject::eigenvalues(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(
+        info, {},
+        [shard = to_string(info[0], "shardId"), projection = to_projection(info[1])](BackendSession& session, CallContext& context) {
+          return hand_over(session.eigenvalues(shard, projection, context));
+        });
   });
 }
 

@@ -235,8 +235,10 @@ void check_workload(const Workload& workload, const Architecture& architecture) 
     if (kind == expected) return;
     throw Error(ErrorCode::kInvalidArgument, "The " + std::string(name) + " of the workload is " + name_of(kind) + ".");
   };
-  require_kind("embedding", workload.embedding, ShardKind::kEmbedding);
   require_kind("block", workload.block, ShardKind::kBlock);
+  // Nothing but the weights of blocks is asked for.
+  if (workload.metric == BlockMetric::kSpectrum) return;
+  require_kind("embedding", workload.embedding, ShardKind::kEmbedding);
   if (!workload.head.empty()) require_kind("head", workload.head, ShardKind::kHead);
   check_size(workload.groups, "groups");
   check_size(workload.samples_per_group, "samplesPerGroup");

@@ -11,8 +11,10 @@
 #include "cpu/block.h"
 #include "cpu/embedding.h"
 #include "cpu/loss.h"
+#include "cpu/outliers.h"
 #include "cpu/projection.h"
 #include "cpu/repair/gram_sums.h"
+#include "cpu/spectrum.h"
 
 namespace secateur::cpu {
 
@@ -63,6 +65,24 @@ MemoryItem largest_allocation(const Workload& workload, std::size_t threads) {
   return largest;
 }
 
+MemoryItem largest_spectrum(const Workload& workload, std::size_t threads) {
+  MemoryItem largest;
+  for (const TensorLayout& tensor : workload.block) {
+    if (!is_multiplied(tensor.role)) continue;
+    const std::uint64_t bytes = spectrum_scratch_bytes(tensor.shape[0], tensor.shape[1], threads);
+    if (bytes > largest.bytes) largest = {"eigenvalues of " + std::string(name_of(tensor.role)), bytes};
+  }
+  return largest;
+}
+
+MemoryItem scores_of_block(const Workload& workload) {
+  std::uint64_t bytes = 0;
+  for (const TensorLayout& tensor : workload.block) {
+    if (is_multiplied(tensor.role)) bytes += outlier_scratch_bytes(tensor.shape[0], tensor.shape[1]);
+  }
+  return {"scores of a block", bytes};
+}
+
 // With the Gram matrix it works from.
 MemoryItem largest_repair(const Workload& workload, std::size_t threads) {
   MemoryItem largest;
@@ -110,9 +130,18 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
   const MemoryItem next_block = {"weights of the next block", dense_block};
 
   PeakStep peak;
+  if (workload.metric == BlockMetric::kSpectrum) {
+    peak.consider("budget", {{"weights of a block", dense_block}, largest_spectrum(workload, threads)});
+    return std::move(peak).take();
+  }
   const std::uint64_t embedding_work = embedding_work_bytes(architecture, forms_of(workload.embedding, compute), length, threads);
   peak.consider("embed",
                 {{"embedding", shard_bytes(workload.embedding, compute)}, states, {"work space of the embedding", embedding_work}});
+  if (workload.metric == BlockMetric::kOutliers) {
+    const MemoryItem block = {"weights of a block", dense_block};
+    peak.consider("collect", {block, next_block, states, rotary, work({}, true)});
+    peak.consider("budget", {block, next_block, states, rotary, scores_of_block(workload)});
+  }
   if (workload.allocation_samples > 0) {
     const auto consider_block = [&](Dropped dropped) {
       const MemoryItem block = {"weights of a block", shard_bytes(workload.block, compute, dropped)};

@@ -8,6 +8,8 @@
 #include "common/shard_layout.h"
 #include "cpu/embedding.h"
 #include "cpu/loss.h"
+#include "cpu/outliers.h"
+#include "cpu/spectrum.h"
 
 namespace secateur::cpu {
 
@@ -99,6 +101,22 @@ AllocatedRows CpuSession::allocate_rows(const std::string& shard, TensorRole pro
   const Reservation scratch(budget_, allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, pool_.size()),
                             "the allocation of " + std::string(secateur::name_of(projection)));
   return secateur::allocate_rows(input, options, pool_, context);
+}
+
+OutlierCount CpuSession::count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
+                                        CallContext& context) {
+  const Shard& block = find_shard(shard, ShardKind::kBlock);
+  std::vector<ScoredWeight> weights;
+  for (const ProjectionInputSquares& input : projections)
+    weights.push_back({&block.projection(input.projection).dense(), input.mean_squares});
+  blocks_.release_work_space();
+  return cpu::count_outliers(weights, threshold, budget_, pool_, context);
+}
+
+std::vector<double> CpuSession::eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) {
+  const Matrix& weight = find_shard(shard, ShardKind::kBlock).projection(projection).dense();
+  blocks_.release_work_space();
+  return squared_singular_values(weight, budget_, pool_, context);
 }
 
 void CpuSession::apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) {

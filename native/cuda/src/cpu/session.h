@@ -33,6 +33,9 @@ class CpuSession final : public BackendSession {
   std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) override;
   AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input, const AllocationOptions& options,
                               CallContext& context) override;
+  OutlierCount count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
+                              CallContext& context) override;
+  std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) override;
   void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) override;
   void release_group(std::uint32_t group) override;
   std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, InputSites gram_sites,

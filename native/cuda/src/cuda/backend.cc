@@ -35,6 +35,7 @@ void require_offered(Precision precision, const Workload& workload) {
     throw Error(ErrorCode::kFailedPrecondition,
                 "The CUDA backend repairs no weights; use --backend cpu for --repair and --score sparsegpt.");
   }
+  if (workload.metric != BlockMetric::kNone) refuse_block_metrics();
 }
 
 class CudaBackend final : public Backend {

@@ -2,8 +2,11 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { Allocation, AllocationOptions, Score } from '@secateur/proto/allocation';
 import {
+  AlphaMetric,
+  BudgetGranularity,
   JobSpec,
   LayerBudget,
+  LayerBudgetOptions,
   Pattern,
   ProjectionSelection,
   Propagation,
@@ -34,6 +37,15 @@ function withTarget(change: Partial<PruneSpec>): JobSpec {
   return prune({ ...change, selection: ProjectionSelection.fromPartial({ targets: [{ pattern: 'mlp', sparsity: 0.6 }] }) });
 }
 
+function withBudget(
+  budget: LayerBudget,
+  options?: Parameters<typeof LayerBudgetOptions.fromPartial>[0],
+  change: Partial<PruneSpec> = {},
+): JobSpec {
+  const layerBudgetOptions = options && LayerBudgetOptions.fromPartial(options);
+  return prune({ ...change, layerBudget: budget, ...(layerBudgetOptions && { layerBudgetOptions }) });
+}
+
 function evaluate(change: Partial<EvaluateSpec> = {}): JobSpec {
   return JobSpec.fromPartial({
     kind: { $case: 'evaluate', value: { model: 'in', data: TokenSource.fromPartial({ path: 'a.txt' }), ...change } },
@@ -59,6 +71,22 @@ function violatedFields(act: () => unknown): string[] {
 }
 
 describe('defaults', () => {
+  test('of layer budgets are those of the published code, but for what depends on the model', () => {
+    expect(resolvedPrune(prune()).layerBudgetOptions).toBeUndefined();
+    expect(resolvedPrune(withBudget(LayerBudget.OWL)).layerBudgetOptions).toEqual({
+      owl: { lambda: 0.05, threshold: 7 },
+      alpha: undefined,
+      file: '',
+    });
+    expect(resolvedPrune(withBudget(LayerBudget.ALPHA)).layerBudgetOptions).toEqual({
+      owl: undefined,
+      alpha: { metric: AlphaMetric.PEAK, epsilon: 0, granularity: BudgetGranularity.BLOCK },
+      file: '',
+    });
+    // A file says by itself that ratios are given.
+    expect(resolvedPrune(withBudget(LayerBudget.UNSPECIFIED, { file: 'a.npy' })).layerBudget).toBe(LayerBudget.GIVEN);
+  });
+
   test('of a prune job are those of the published code', () => {
     const resolved = resolvedPrune(prune());
     expect(resolved).toMatchObject({
@@ -170,6 +198,42 @@ describe('violations', () => {
       'prune.calibration.sampling',
     ],
     ['unknown budget', prune({ layerBudget: LayerBudget.UNRECOGNIZED }), 'prune.layer_budget'],
+    ['a λ that leaves no room', withBudget(LayerBudget.OWL, { owl: { lambda: 0.5 } }), 'prune.layer_budget_options.owl.lambda'],
+    ['a λ that is no number', withBudget(LayerBudget.OWL, { owl: { lambda: NaN } }), 'prune.layer_budget_options.owl.lambda'],
+    ['a negative threshold', withBudget(LayerBudget.OWL, { owl: { threshold: -1 } }), 'prune.layer_budget_options.owl.threshold'],
+    ['an ε of 1', withBudget(LayerBudget.ALPHA, { alpha: { epsilon: 1 } }), 'prune.layer_budget_options.alpha.epsilon'],
+    ['an ε that is no number', withBudget(LayerBudget.ALPHA, { alpha: { epsilon: NaN } }), 'prune.layer_budget_options.alpha.epsilon'],
+    [
+      'an unknown metric',
+      withBudget(LayerBudget.ALPHA, { alpha: { metric: AlphaMetric.UNRECOGNIZED } }),
+      'prune.layer_budget_options.alpha.metric',
+    ],
+    [
+      'an unknown granularity',
+      withBudget(LayerBudget.ALPHA, { alpha: { granularity: BudgetGranularity.UNRECOGNIZED } }),
+      'prune.layer_budget_options.alpha.granularity',
+    ],
+    ['given ratios without a file', withBudget(LayerBudget.GIVEN), 'prune.layer_budget_options.file'],
+    ['a file beside owl', withBudget(LayerBudget.OWL, { file: 'a.json' }), 'prune.layer_budget_options.file'],
+    ['settings of another budget', withBudget(LayerBudget.OWL, { alpha: {} }), 'prune.layer_budget_options.alpha'],
+    ['settings of none', withBudget(LayerBudget.UNIFORM, { owl: {} }), 'prune.layer_budget_options.owl'],
+    [
+      'a budget beside a pattern',
+      withBudget(LayerBudget.OWL, undefined, {
+        sparsity: 0.5,
+        pattern: Pattern.GROUPED,
+        options: AllocationOptions.fromPartial({ groupPattern: { dropped: 2, group: 4 } }),
+      }),
+      'prune.layer_budget',
+    ],
+    ['a budget beside row sparsities', withBudget(LayerBudget.GIVEN, { file: 'a' }, { rowSparsities: 'b' }), 'prune.layer_budget'],
+    [
+      'a budget beside targets',
+      withBudget(LayerBudget.ALPHA, undefined, {
+        selection: ProjectionSelection.fromPartial({ targets: [{ pattern: 'mlp', sparsity: 0.6 }] }),
+      }),
+      'prune.layer_budget',
+    ],
     ['unknown propagation', prune({ propagation: Propagation.UNRECOGNIZED }), 'prune.propagation'],
     ['unknown pattern', prune({ pattern: Pattern.UNRECOGNIZED }), 'prune.pattern'],
     ['unknown score', withOptions({ score: Score.UNRECOGNIZED }), 'prune.options.score'],

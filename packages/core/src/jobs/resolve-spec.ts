@@ -1,14 +1,19 @@
 import { Allocation, Repair, Score, type AllocationOptions, type RepairOptions } from '@secateur/proto/allocation';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import {
+  AlphaMetric,
+  AlphaOptions,
+  BudgetGranularity,
   LayerBudget,
+  OwlOptions,
   Pattern,
   Propagation,
   Sampling,
+  TokenSource,
   type EvaluateSpec,
   type JobSpec,
+  type LayerBudgetOptions,
   type PruneSpec,
-  TokenSource,
 } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
@@ -19,6 +24,8 @@ import { findSelectionViolations } from '../planning/select-projections.js';
 const DEFAULT_ITERATIONS = 10;
 const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12, 0.16];
 const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
+const DEFAULT_OWL_LAMBDA = 0.05;
+const DEFAULT_OWL_THRESHOLD = 7;
 const DEFAULT_SEQUENCE_LENGTH = 2048;
 /** Samples of text that a job calibrates with where none were asked for. */
 export const DEFAULT_CALIBRATION_SAMPLES = 256;
@@ -31,6 +38,8 @@ const DEFAULT_DAMPING = 0.01;
 const DEFAULT_FIT_ITERATIONS = 20;
 const MAXIMUM_LEARNING_RATES = 100;
 const MAXIMUM_GROUP = 1024;
+/** Far above any score, so that what is no threshold is told. */
+const MAXIMUM_THRESHOLD = 1e6;
 
 const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE, Score.WANDA_VARIANT, Score.SPARSEGPT]);
 const PROPAGATIONS: ReadonlySet<Propagation> = new Set<Propagation>([
@@ -40,6 +49,15 @@ const PROPAGATIONS: ReadonlySet<Propagation> = new Set<Propagation>([
 ]);
 const REPAIRS: ReadonlySet<Repair> = new Set<Repair>([Repair.NONE, Repair.FIT, Repair.ADMM]);
 const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([Allocation.TRIM, Allocation.UNIFORM, Allocation.GIVEN]);
+
+const LAYER_BUDGETS: ReadonlySet<LayerBudget> = new Set<LayerBudget>([
+  LayerBudget.UNIFORM,
+  LayerBudget.OWL,
+  LayerBudget.ALPHA,
+  LayerBudget.GIVEN,
+]);
+const ALPHA_METRICS: ReadonlySet<AlphaMetric> = new Set<AlphaMetric>([AlphaMetric.PEAK, AlphaMetric.MID]);
+const GRANULARITIES: ReadonlySet<BudgetGranularity> = new Set<BudgetGranularity>([BudgetGranularity.BLOCK, BudgetGranularity.PROJECTION]);
 
 /** Data of which only the default amounts are known. */
 const NO_SOURCE: TokenSource = TokenSource.fromPartial({});
@@ -111,8 +129,8 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
   violations.require(spec.model !== '', 'prune.model', 'must name the folder of a checkpoint');
   violations.require(spec.output !== '' || purpose === 'plan', 'prune.output', 'must name the folder to write');
   violations.require(spec.sparsity > 0 && spec.sparsity < 1, 'prune.sparsity', `must be above 0 and below 1, not ${spec.sparsity}`);
-  const layerBudget = spec.layerBudget === LayerBudget.UNSPECIFIED ? LayerBudget.UNIFORM : spec.layerBudget;
-  violations.require(layerBudget === LayerBudget.UNIFORM, 'prune.layer_budget', 'must be uniform; this version offers no other');
+  const layerBudget = spec.layerBudget || (spec.layerBudgetOptions?.file ? LayerBudget.GIVEN : LayerBudget.UNIFORM);
+  const layerBudgetOptions = resolveLayerBudget(layerBudget, spec.layerBudgetOptions, violations);
   const pattern = spec.pattern === Pattern.UNSPECIFIED ? Pattern.UNSTRUCTURED : spec.pattern;
   const propagation = spec.propagation || Propagation.DENSE_BLOCK;
   violations.require(
@@ -128,6 +146,11 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     'prune.row_sparsities',
     given ? 'can only be given with the allocation given' : 'must name a file with the allocation given',
   );
+  violations.require(
+    layerBudget === LayerBudget.UNIFORM || (!given && options.groupPattern === undefined && !spec.selection?.targets.length),
+    'prune.layer_budget',
+    'must be uniform where a pattern, given row sparsities or targets of the selection decide how much each projection drops',
+  );
   const repair = resolveRepair(spec.repair, options, violations);
   if (spec.selection !== undefined) violations.add(findSelectionViolations(spec.selection));
   violations.require(
@@ -138,6 +161,7 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
   return {
     ...spec,
     layerBudget,
+    layerBudgetOptions,
     pattern,
     propagation,
     compute: resolveCompute(spec.compute, 'prune.compute', violations),
@@ -147,6 +171,54 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     calibration: resolveCalibration(spec.calibration, purpose === 'plan', violations),
     evaluation: spec.evaluation && resolveSource(spec.evaluation, 'prune.evaluation', false, violations),
   };
+}
+
+/** The settings of the budget that was chosen; settings of others are refused, for they would do nothing. */
+function resolveLayerBudget(
+  budget: LayerBudget,
+  options: LayerBudgetOptions | undefined,
+  violations: Violations,
+): LayerBudgetOptions | undefined {
+  const { owl, alpha, file = '' } = options ?? {};
+  const field = 'prune.layer_budget_options';
+  violations.require(LAYER_BUDGETS.has(budget), 'prune.layer_budget', 'must be uniform, owl, alpha or given');
+  violations.require(owl === undefined || budget === LayerBudget.OWL, `${field}.owl`, 'can only be set with the layer budget owl');
+  violations.require(alpha === undefined || budget === LayerBudget.ALPHA, `${field}.alpha`, 'can only be set with the layer budget alpha');
+  violations.require(
+    (file !== '') === (budget === LayerBudget.GIVEN),
+    `${field}.file`,
+    file === '' ? 'must name a file with the layer budget given' : 'can only be set with the layer budget given',
+  );
+  if (budget === LayerBudget.OWL) return { owl: resolveOwl(owl, `${field}.owl`, violations), alpha: undefined, file: '' };
+  if (budget === LayerBudget.ALPHA) return { owl: undefined, alpha: resolveAlpha(alpha, `${field}.alpha`, violations), file: '' };
+  return budget === LayerBudget.GIVEN ? { owl: undefined, alpha: undefined, file } : undefined;
+}
+
+function resolveOwl(owl: OwlOptions | undefined, field: string, violations: Violations): OwlOptions {
+  const lambda = givenOr(DEFAULT_OWL_LAMBDA, owl?.lambda);
+  const threshold = givenOr(DEFAULT_OWL_THRESHOLD, owl?.threshold);
+  violations.require(lambda > 0 && lambda < 0.5, `${field}.lambda`, `must be above 0 and below 0.5, not ${lambda}`);
+  violations.require(
+    threshold > 0 && threshold <= MAXIMUM_THRESHOLD,
+    `${field}.threshold`,
+    `must be above 0 and at most ${MAXIMUM_THRESHOLD}, not ${threshold}`,
+  );
+  return { lambda, threshold };
+}
+
+/** Zero means that nothing was given. */
+function givenOr(fallback: number, value = 0): number {
+  return value === 0 ? fallback : value;
+}
+
+/** An epsilon of 0 stays, for its default depends on the model. */
+function resolveAlpha(alpha: AlphaOptions | undefined, field: string, violations: Violations): AlphaOptions {
+  const { metric, epsilon, granularity } = alpha ?? AlphaOptions.fromPartial({});
+  const resolved = { metric: metric || AlphaMetric.PEAK, epsilon, granularity: granularity || BudgetGranularity.BLOCK };
+  violations.require(ALPHA_METRICS.has(resolved.metric), `${field}.metric`, 'must be peak or mid');
+  violations.require(GRANULARITIES.has(resolved.granularity), `${field}.granularity`, 'must be block or projection');
+  violations.require(epsilon >= 0 && epsilon < 1, `${field}.epsilon`, `must be above 0 and below 1, not ${epsilon}`);
+  return resolved;
 }
 
 /** A pattern of groups decides everything but the scores. */

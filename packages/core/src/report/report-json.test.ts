@@ -1,6 +1,16 @@
 import { describe, expect, test } from '@jest/globals';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Pattern, Propagation, Sampling, Task, TokenSource } from '@secateur/proto/job';
+import {
+  AlphaMetric,
+  BudgetGranularity,
+  LayerBudget,
+  LayerBudgetOptions,
+  Pattern,
+  Propagation,
+  Sampling,
+  Task,
+  TokenSource,
+} from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { evaluateReportToJson, pruneReportToJson } from './report-json.js';
@@ -90,6 +100,20 @@ const REPORT = PruneReport.fromPartial({
 });
 
 describe('secateur.json', () => {
+  test.each([
+    [LayerBudget.OWL, { owl: { lambda: 0.08, threshold: 5 } }, 'owl', { lambda: 0.08, threshold: 5 }],
+    [
+      LayerBudget.ALPHA,
+      { alpha: { metric: AlphaMetric.MID, epsilon: 0.1, granularity: BudgetGranularity.PROJECTION } },
+      'alpha',
+      { metric: 'mid', epsilon: 0.1, per: 'projection' },
+    ],
+    [LayerBudget.GIVEN, { file: '/data/ratios.npy' }, 'given', { file: '/data/ratios.npy' }],
+  ])('names layer budget %d and its settings', (layerBudget, options, name, settings) => {
+    const config = { ...REPORT.config!, layerBudget, layerBudgetOptions: LayerBudgetOptions.fromPartial(options) };
+    expect(pruneReportToJson({ ...REPORT, config }).config).toMatchObject({ layerBudget: name, layerBudgetOptions: settings });
+  });
+
   test('holds all of a report under the contracted names', () => {
     expect(JSON.parse(JSON.stringify(pruneReportToJson(REPORT)))).toEqual({
       model: '/models/in',

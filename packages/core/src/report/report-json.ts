@@ -3,10 +3,14 @@ import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateu
 import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
 import {
+  alphaMetricToJSON,
+  budgetGranularityToJSON,
+  LayerBudget,
   layerBudgetToJSON,
   patternToJSON,
   propagationToJSON,
   samplingToJSON,
+  type LayerBudgetOptions,
   type ProjectionReport,
   type TokenSource,
 } from '@secateur/proto/job';
@@ -118,6 +122,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       learningRates: options?.learningRates,
       negativeLearningRates: options?.forbidNegativeLearningRates ? [] : options?.negativeLearningRates,
       layerBudget: config && lowerWord(layerBudgetToJSON(config.layerBudget), 'LAYER_BUDGET_'),
+      ...(config?.layerBudgetOptions && { layerBudgetOptions: budgetOptionsToJson(config.layerBudgetOptions) }),
       pattern: options?.groupPattern
         ? `${options.groupPattern.dropped}:${options.groupPattern.group}`
         : config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
@@ -196,10 +201,14 @@ export interface JobPlanJson {
   readonly flops: Readonly<Record<string, number>>;
   /** The folder has no weights: tensors are those that config.json asks for. */
   readonly fromConfigAlone: boolean;
+  /** How the sparsity is split over the layers; null in a plan that prunes nothing. */
+  readonly layerBudget: string | null;
+  /** False where the targets are computed from the model when the job runs; those of `shards` are then what they are on average. */
+  readonly targetsKnown: boolean;
 }
 
 export function jobPlanToJson(plan: JobPlan): JobPlanJson {
-  const { parameters, weights, samples, sequenceLength, groups, shards, nodes, flops, fromConfigAlone } = plan;
+  const { parameters, weights, samples, sequenceLength, groups, shards, nodes, flops, fromConfigAlone, layerBudget } = plan;
   return {
     parameters,
     weights,
@@ -210,6 +219,8 @@ export function jobPlanToJson(plan: JobPlan): JobPlanJson {
     nodes: nodes.map(({ reason, memory, ...node }) => ({ ...node, reason: reason === '' ? null : reason, memory: memory ?? null })),
     flops,
     fromConfigAlone,
+    layerBudget: layerBudget === LayerBudget.UNSPECIFIED ? null : lowerWord(layerBudgetToJSON(layerBudget), 'LAYER_BUDGET_'),
+    targetsKnown: layerBudget !== LayerBudget.OWL && layerBudget !== LayerBudget.ALPHA,
   };
 }
 
@@ -252,6 +263,16 @@ function projectionToJson({ name, rows, columns, target, actual, record, seconds
     varianceAfter: record?.varianceAfter ?? 0,
     seconds,
     ...(repair === undefined ? {} : { repair }),
+  };
+}
+
+function budgetOptionsToJson({ owl, alpha, file }: LayerBudgetOptions): Readonly<Record<string, unknown>> {
+  if (owl !== undefined) return { lambda: owl.lambda, threshold: owl.threshold };
+  if (alpha === undefined) return { file };
+  return {
+    metric: lowerWord(alphaMetricToJSON(alpha.metric), 'ALPHA_METRIC_'),
+    epsilon: alpha.epsilon,
+    per: lowerWord(budgetGranularityToJSON(alpha.granularity), 'BUDGET_GRANULARITY_'),
   };
 }
 

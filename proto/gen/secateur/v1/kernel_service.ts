@@ -317,6 +317,56 @@ export interface AllocatedRows {
   repair: RepairRecord | undefined;
 }
 
+/** The mean squares of what a projection takes in, to be pulled. */
+export interface ProjectionInputSquares {
+  /** The projection. */
+  projection: TensorRole;
+  /** Number of input columns. */
+  columns: number;
+  /** Resource: float32 [columns], sum of squares over all tokens divided by the number of samples. */
+  meanSquaresResource: string;
+}
+
+/** Counts outliers. */
+export interface CountOutliersRequest {
+  /** The session. */
+  sessionId: string;
+  /** A loaded block shard. */
+  shardId: string;
+  /** The projections whose scores count, all together. */
+  projections: ProjectionInputSquares[];
+  /** Scores above so many times their mean are outliers. */
+  threshold: number;
+}
+
+/** What was counted. */
+export interface CountOutliersResponse {
+  /** Scores in all. */
+  weights: number;
+  /** Those that are outliers. */
+  outliers: number;
+  /** Mean of all scores. */
+  meanScore: number;
+}
+
+/** Finds eigenvalues. */
+export interface FindEigenvaluesRequest {
+  /** The session. */
+  sessionId: string;
+  /** A loaded block shard. */
+  shardId: string;
+  /** The projections. */
+  projections: TensorRole[];
+}
+
+/** The spectrum of one projection. */
+export interface FindEigenvaluesResponse {
+  /** The projection. */
+  projection: TensorRole;
+  /** Squared singular values of its weight, ascending: float64 little-endian [min(rows, columns)]. */
+  eigenvalues: Uint8Array;
+}
+
 /** A mask to pull. */
 export interface MaskDescriptor {
   /** The projection. */
@@ -3370,6 +3420,553 @@ export const AllocatedRows: MessageFns<AllocatedRows> = {
   },
 };
 
+function createBaseProjectionInputSquares(): ProjectionInputSquares {
+  return { projection: 0, columns: 0, meanSquaresResource: "" };
+}
+
+export const ProjectionInputSquares: MessageFns<ProjectionInputSquares> = {
+  encode(message: ProjectionInputSquares, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.projection !== 0) {
+      writer.uint32(8).int32(message.projection);
+    }
+    if (message.columns !== 0) {
+      writer.uint32(16).uint32(message.columns);
+    }
+    if (message.meanSquaresResource !== "") {
+      writer.uint32(26).string(message.meanSquaresResource);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProjectionInputSquares {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProjectionInputSquares();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.projection = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.columns = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.meanSquaresResource = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ProjectionInputSquares {
+    return {
+      projection: isSet(object.projection) ? tensorRoleFromJSON(object.projection) : 0,
+      columns: isSet(object.columns) ? globalThis.Number(object.columns) : 0,
+      meanSquaresResource: isSet(object.meanSquaresResource)
+        ? globalThis.String(object.meanSquaresResource)
+        : isSet(object.mean_squares_resource)
+        ? globalThis.String(object.mean_squares_resource)
+        : "",
+    };
+  },
+
+  toJSON(message: ProjectionInputSquares): unknown {
+    const obj: any = {};
+    if (message.projection !== 0) {
+      obj.projection = tensorRoleToJSON(message.projection);
+    }
+    if (message.columns !== 0) {
+      obj.columns = Math.round(message.columns);
+    }
+    if (message.meanSquaresResource !== "") {
+      obj.meanSquaresResource = message.meanSquaresResource;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ProjectionInputSquares>): ProjectionInputSquares {
+    return ProjectionInputSquares.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ProjectionInputSquares>): ProjectionInputSquares {
+    const message = createBaseProjectionInputSquares();
+    message.projection = object.projection ?? 0;
+    message.columns = object.columns ?? 0;
+    message.meanSquaresResource = object.meanSquaresResource ?? "";
+    return message;
+  },
+};
+
+function createBaseCountOutliersRequest(): CountOutliersRequest {
+  return { sessionId: "", shardId: "", projections: [], threshold: 0 };
+}
+
+export const CountOutliersRequest: MessageFns<CountOutliersRequest> = {
+  encode(message: CountOutliersRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.shardId !== "") {
+      writer.uint32(18).string(message.shardId);
+    }
+    for (const v of message.projections) {
+      ProjectionInputSquares.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.threshold !== 0) {
+      writer.uint32(33).double(message.threshold);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CountOutliersRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCountOutliersRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.shardId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.projections.push(ProjectionInputSquares.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.threshold = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CountOutliersRequest {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      shardId: isSet(object.shardId)
+        ? globalThis.String(object.shardId)
+        : isSet(object.shard_id)
+        ? globalThis.String(object.shard_id)
+        : "",
+      projections: globalThis.Array.isArray(object?.projections)
+        ? object.projections.map((e: any) => ProjectionInputSquares.fromJSON(e))
+        : [],
+      threshold: isSet(object.threshold) ? globalThis.Number(object.threshold) : 0,
+    };
+  },
+
+  toJSON(message: CountOutliersRequest): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.shardId !== "") {
+      obj.shardId = message.shardId;
+    }
+    if (message.projections?.length) {
+      obj.projections = message.projections.map((e) => ProjectionInputSquares.toJSON(e));
+    }
+    if (message.threshold !== 0) {
+      obj.threshold = floatToJson(message.threshold);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CountOutliersRequest>): CountOutliersRequest {
+    return CountOutliersRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CountOutliersRequest>): CountOutliersRequest {
+    const message = createBaseCountOutliersRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.shardId = object.shardId ?? "";
+    message.projections = object.projections?.map((e) => ProjectionInputSquares.fromPartial(e)) || [];
+    message.threshold = object.threshold ?? 0;
+    return message;
+  },
+};
+
+function createBaseCountOutliersResponse(): CountOutliersResponse {
+  return { weights: 0, outliers: 0, meanScore: 0 };
+}
+
+export const CountOutliersResponse: MessageFns<CountOutliersResponse> = {
+  encode(message: CountOutliersResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.weights !== 0) {
+      writer.uint32(8).uint64(message.weights);
+    }
+    if (message.outliers !== 0) {
+      writer.uint32(16).uint64(message.outliers);
+    }
+    if (message.meanScore !== 0) {
+      writer.uint32(25).double(message.meanScore);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CountOutliersResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCountOutliersResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.weights = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.outliers = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.meanScore = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CountOutliersResponse {
+    return {
+      weights: isSet(object.weights) ? globalThis.Number(object.weights) : 0,
+      outliers: isSet(object.outliers) ? globalThis.Number(object.outliers) : 0,
+      meanScore: isSet(object.meanScore)
+        ? globalThis.Number(object.meanScore)
+        : isSet(object.mean_score)
+        ? globalThis.Number(object.mean_score)
+        : 0,
+    };
+  },
+
+  toJSON(message: CountOutliersResponse): unknown {
+    const obj: any = {};
+    if (message.weights !== 0) {
+      obj.weights = Math.round(message.weights);
+    }
+    if (message.outliers !== 0) {
+      obj.outliers = Math.round(message.outliers);
+    }
+    if (message.meanScore !== 0) {
+      obj.meanScore = floatToJson(message.meanScore);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CountOutliersResponse>): CountOutliersResponse {
+    return CountOutliersResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CountOutliersResponse>): CountOutliersResponse {
+    const message = createBaseCountOutliersResponse();
+    message.weights = object.weights ?? 0;
+    message.outliers = object.outliers ?? 0;
+    message.meanScore = object.meanScore ?? 0;
+    return message;
+  },
+};
+
+function createBaseFindEigenvaluesRequest(): FindEigenvaluesRequest {
+  return { sessionId: "", shardId: "", projections: [] };
+}
+
+export const FindEigenvaluesRequest: MessageFns<FindEigenvaluesRequest> = {
+  encode(message: FindEigenvaluesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.shardId !== "") {
+      writer.uint32(18).string(message.shardId);
+    }
+    if (message.projections.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.projections) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FindEigenvaluesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFindEigenvaluesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.shardId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.projections.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.projections.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FindEigenvaluesRequest {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      shardId: isSet(object.shardId)
+        ? globalThis.String(object.shardId)
+        : isSet(object.shard_id)
+        ? globalThis.String(object.shard_id)
+        : "",
+      projections: globalThis.Array.isArray(object?.projections)
+        ? object.projections.map((e: any) => tensorRoleFromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: FindEigenvaluesRequest): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.shardId !== "") {
+      obj.shardId = message.shardId;
+    }
+    if (message.projections?.length) {
+      obj.projections = message.projections.map((e) => tensorRoleToJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FindEigenvaluesRequest>): FindEigenvaluesRequest {
+    return FindEigenvaluesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FindEigenvaluesRequest>): FindEigenvaluesRequest {
+    const message = createBaseFindEigenvaluesRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.shardId = object.shardId ?? "";
+    message.projections = object.projections?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseFindEigenvaluesResponse(): FindEigenvaluesResponse {
+  return { projection: 0, eigenvalues: new Uint8Array(0) };
+}
+
+export const FindEigenvaluesResponse: MessageFns<FindEigenvaluesResponse> = {
+  encode(message: FindEigenvaluesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.projection !== 0) {
+      writer.uint32(8).int32(message.projection);
+    }
+    if (message.eigenvalues.length !== 0) {
+      writer.uint32(18).bytes(message.eigenvalues);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FindEigenvaluesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFindEigenvaluesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.projection = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.eigenvalues = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FindEigenvaluesResponse {
+    return {
+      projection: isSet(object.projection) ? tensorRoleFromJSON(object.projection) : 0,
+      eigenvalues: isSet(object.eigenvalues) ? bytesFromBase64(object.eigenvalues) : new Uint8Array(0),
+    };
+  },
+
+  toJSON(message: FindEigenvaluesResponse): unknown {
+    const obj: any = {};
+    if (message.projection !== 0) {
+      obj.projection = tensorRoleToJSON(message.projection);
+    }
+    if (message.eigenvalues.length !== 0) {
+      obj.eigenvalues = base64FromBytes(message.eigenvalues);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FindEigenvaluesResponse>): FindEigenvaluesResponse {
+    return FindEigenvaluesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FindEigenvaluesResponse>): FindEigenvaluesResponse {
+    const message = createBaseFindEigenvaluesResponse();
+    message.projection = object.projection ?? 0;
+    message.eigenvalues = object.eigenvalues ?? new Uint8Array(0);
+    return message;
+  },
+};
+
 function createBaseMaskDescriptor(): MaskDescriptor {
   return { projection: 0, resource: "", repaired: false };
 }
@@ -4394,6 +4991,24 @@ export const KernelServiceDefinition = {
       requestType: AllocateRowsRequest as typeof AllocateRowsRequest,
       requestStream: false,
       responseType: AllocateRowsResponse as typeof AllocateRowsResponse,
+      responseStream: true,
+      options: {},
+    },
+    /** Counts the scores of a loaded dense block that are far above their mean. */
+    countOutliers: {
+      name: "CountOutliers",
+      requestType: CountOutliersRequest as typeof CountOutliersRequest,
+      requestStream: false,
+      responseType: CountOutliersResponse as typeof CountOutliersResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Finds the eigenvalues of weights of a loaded block, one answer per projection. */
+    findEigenvalues: {
+      name: "FindEigenvalues",
+      requestType: FindEigenvaluesRequest as typeof FindEigenvaluesRequest,
+      requestStream: false,
+      responseType: FindEigenvaluesResponse as typeof FindEigenvaluesResponse,
       responseStream: true,
       options: {},
     },

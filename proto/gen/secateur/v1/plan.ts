@@ -17,11 +17,64 @@ import {
   scoreFromJSON,
   scoreToJSON,
 } from "./allocation.js";
+import { LayerBudget, layerBudgetFromJSON, layerBudgetToJSON } from "./job.js";
 import { Architecture, ShardDescriptor } from "./model.js";
 
 export const protobufPackage = "secateur.v1";
 
 export const protobufFileName = "secateur/v1/plan.proto";
+
+/** What is measured of every dense block before anything is pruned, to split the sparsity of a model over its layers. */
+export const BlockMetric = {
+  /** UNSPECIFIED - Nothing. */
+  UNSPECIFIED: 0,
+  /** OUTLIERS - Outliers among its scores, with statistics of the dense model. */
+  OUTLIERS: 1,
+  /** SPECTRUM - Eigenvalues of its weights. Only the block of the workload is used. */
+  SPECTRUM: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type BlockMetric = typeof BlockMetric[keyof typeof BlockMetric];
+
+export namespace BlockMetric {
+  export type UNSPECIFIED = typeof BlockMetric.UNSPECIFIED;
+  export type OUTLIERS = typeof BlockMetric.OUTLIERS;
+  export type SPECTRUM = typeof BlockMetric.SPECTRUM;
+  export type UNRECOGNIZED = typeof BlockMetric.UNRECOGNIZED;
+}
+
+export function blockMetricFromJSON(object: any): BlockMetric {
+  switch (object) {
+    case 0:
+    case "BLOCK_METRIC_UNSPECIFIED":
+      return BlockMetric.UNSPECIFIED;
+    case 1:
+    case "BLOCK_METRIC_OUTLIERS":
+      return BlockMetric.OUTLIERS;
+    case 2:
+    case "BLOCK_METRIC_SPECTRUM":
+      return BlockMetric.SPECTRUM;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return BlockMetric.UNRECOGNIZED;
+  }
+}
+
+export function blockMetricToJSON(object: BlockMetric): string {
+  switch (object) {
+    case BlockMetric.UNSPECIFIED:
+      return "BLOCK_METRIC_UNSPECIFIED";
+    case BlockMetric.OUTLIERS:
+      return "BLOCK_METRIC_OUTLIERS";
+    case BlockMetric.SPECTRUM:
+      return "BLOCK_METRIC_SPECTRUM";
+    case BlockMetric.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
 
 /** What a job will ask of one node. Shards need roles, types and shapes only. */
 export interface Workload {
@@ -53,6 +106,8 @@ export interface Workload {
   score: Score;
   /** Shares of the weights that projections drop, each once. */
   sparsities: number[];
+  /** What is measured of dense blocks; nothing is pruned then. */
+  metric: BlockMetric;
   /** Projections are masked while statistics of those after them are still to be collected. */
   maskedInStages: boolean;
   /** How allocated projections will be repaired. */
@@ -69,7 +124,7 @@ export interface MemoryItem {
 
 /** The most memory a session takes on a node. */
 export interface MemoryPlan {
-  /** The step that takes the most: `embed`, `collect`, `allocate`, `repair`, `propagate` or `measure`. */
+  /** The step that takes the most: `embed`, `collect`, `budget`, `allocate`, `repair`, `propagate` or `measure`. */
   step: string;
   /** What the engine holds then: on the device, where there is one. */
   engine: MemoryItem[];
@@ -101,12 +156,20 @@ export interface JobPlan {
   shards: ShardPlan[];
   /** What each node does. */
   nodes: NodePlan[];
-  /** Floating-point operations of the dense products per step: `collect`, `allocate`, `propagate`, `measure`, `evaluate`. */
+  /**
+   * Floating-point operations of the dense products per step: `budget`, `collect`, `allocate`, `propagate`, `measure`,
+   * `evaluate`.
+   */
   flops: { [key: string]: number };
   /** Parameters of the model; a head that is the token embedding counts once. */
   parameters: number;
   /** True when the folder has no weights: tensors are those that config.json asks for. */
   fromConfigAlone: boolean;
+  /**
+   * How the sparsity is split over the layers. With `owl` and `alpha` the shares are computed from the model when the job runs; those of the
+   * shards are then what they are on average.
+   */
+  layerBudget: LayerBudget;
 }
 
 export interface JobPlan_FlopsEntry {
@@ -171,6 +234,7 @@ function createBaseWorkload(): Workload {
     tokens: 0,
     score: 0,
     sparsities: [],
+    metric: 0,
     maskedInStages: false,
     repair: 0,
   };
@@ -214,6 +278,9 @@ export const Workload: MessageFns<Workload> = {
         writer.double(v);
       }
       writer.join();
+    }
+    if (message.metric !== 0) {
+      writer.uint32(112).int32(message.metric);
     }
     if (message.maskedInStages !== false) {
       writer.uint32(120).bool(message.maskedInStages);
@@ -335,6 +402,14 @@ export const Workload: MessageFns<Workload> = {
 
             break;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.metric = reader.int32() as any;
+            continue;
+          }
           case 15: {
             if (tag !== 120) {
               break;
@@ -390,6 +465,7 @@ export const Workload: MessageFns<Workload> = {
       sparsities: globalThis.Array.isArray(object?.sparsities)
         ? object.sparsities.map((e: any) => globalThis.Number(e))
         : [],
+      metric: isSet(object.metric) ? blockMetricFromJSON(object.metric) : 0,
       maskedInStages: isSet(object.maskedInStages)
         ? globalThis.Boolean(object.maskedInStages)
         : isSet(object.masked_in_stages)
@@ -434,6 +510,9 @@ export const Workload: MessageFns<Workload> = {
     if (message.sparsities?.length) {
       obj.sparsities = message.sparsities.map((e) => floatToJson(e));
     }
+    if (message.metric !== 0) {
+      obj.metric = blockMetricToJSON(message.metric);
+    }
     if (message.maskedInStages !== false) {
       obj.maskedInStages = message.maskedInStages;
     }
@@ -465,6 +544,7 @@ export const Workload: MessageFns<Workload> = {
     message.tokens = object.tokens ?? 0;
     message.score = object.score ?? 0;
     message.sparsities = object.sparsities?.map((e) => e) || [];
+    message.metric = object.metric ?? 0;
     message.maskedInStages = object.maskedInStages ?? false;
     message.repair = object.repair ?? 0;
     return message;
@@ -729,6 +809,7 @@ function createBaseJobPlan(): JobPlan {
     flops: {},
     parameters: 0,
     fromConfigAlone: false,
+    layerBudget: 0,
   };
 }
 
@@ -763,6 +844,9 @@ export const JobPlan: MessageFns<JobPlan> = {
     }
     if (message.fromConfigAlone !== false) {
       writer.uint32(80).bool(message.fromConfigAlone);
+    }
+    if (message.layerBudget !== 0) {
+      writer.uint32(88).int32(message.layerBudget);
     }
     return writer;
   },
@@ -863,6 +947,14 @@ export const JobPlan: MessageFns<JobPlan> = {
             message.fromConfigAlone = reader.bool();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.layerBudget = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -908,6 +1000,11 @@ export const JobPlan: MessageFns<JobPlan> = {
         : isSet(object.from_config_alone)
         ? globalThis.Boolean(object.from_config_alone)
         : false,
+      layerBudget: isSet(object.layerBudget)
+        ? layerBudgetFromJSON(object.layerBudget)
+        : isSet(object.layer_budget)
+        ? layerBudgetFromJSON(object.layer_budget)
+        : 0,
     };
   },
 
@@ -949,6 +1046,9 @@ export const JobPlan: MessageFns<JobPlan> = {
     if (message.fromConfigAlone !== false) {
       obj.fromConfigAlone = message.fromConfigAlone;
     }
+    if (message.layerBudget !== 0) {
+      obj.layerBudget = layerBudgetToJSON(message.layerBudget);
+    }
     return obj;
   },
 
@@ -977,6 +1077,7 @@ export const JobPlan: MessageFns<JobPlan> = {
     );
     message.parameters = object.parameters ?? 0;
     message.fromConfigAlone = object.fromConfigAlone ?? false;
+    message.layerBudget = object.layerBudget ?? 0;
     return message;
   },
 };

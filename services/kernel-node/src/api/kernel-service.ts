@@ -108,6 +108,15 @@ export function createKernelService({
         for (const chunk of chunksOf(repaired?.weights)) yield { part: { $case: 'weights' as const, value: chunk } };
       }),
 
+    countOutliers: (request, { signal }) => sessions.use(request.sessionId, (session) => session.countOutliers(request, signal)),
+
+    findEigenvalues: ({ sessionId, shardId, projections }, { signal }) =>
+      sessions.stream(sessionId, async function* (session) {
+        for (const projection of projections) {
+          yield { projection, eigenvalues: viewBytes(await session.findEigenvalues(shardId, projection, signal)) };
+        }
+      }),
+
     publishGramSums: (request) =>
       sessions.use(request.sessionId, async (session) => ({ sums: await session.grams.publishSums(request.shardId, request.sites) })),
 

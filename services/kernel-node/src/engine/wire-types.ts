@@ -33,7 +33,7 @@ import {
   type ShardDescriptor,
   type TensorDescriptor,
 } from '@secateur/proto/model';
-import type { Workload } from '@secateur/proto/plan';
+import { BlockMetric, type Workload } from '@secateur/proto/plan';
 import { InputSite as WireSite } from '@secateur/proto/statistics';
 
 /** Wire value → engine word. A value without a word is refused by name. */
@@ -157,6 +157,12 @@ const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
   [Allocation.GIVEN, 'given'],
 ]);
 
+const BLOCK_METRICS = new Map<number, EngineWorkload['metric']>([
+  [BlockMetric.UNSPECIFIED, 'none'],
+  [BlockMetric.OUTLIERS, 'outliers'],
+  [BlockMetric.SPECTRUM, 'spectrum'],
+]);
+
 export function toEngineArchitecture(architecture: Architecture): EngineArchitecture {
   return {
     hiddenSize: architecture.hiddenSize,
@@ -229,6 +235,7 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
     repair: toEngineRepair(workload.score, workload.repair),
     sparsity,
+    metric: translate(BLOCK_METRICS, workload.metric, 'workload.metric'),
     maskedInStages: workload.maskedInStages,
   };
 }

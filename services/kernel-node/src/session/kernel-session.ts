@@ -1,16 +1,17 @@
-import type { AllocatedRows, EngineSession, InputSite, RepairedRows, SiteStatistics, TokenRange } from '@secateur/native';
+import type { AllocatedRows, EngineSession, InputSite, OutlierCount, RepairedRows, SiteStatistics, TokenRange } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
 import { fetchResource, type Channel, type ResourceDescriptor, type Resources } from '@secateur/rpc';
 import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
 import { Allocation, Repair } from '@secateur/proto/allocation';
 import type {
   AllocateRowsRequest,
+  CountOutliersRequest,
   LoadShardResponse,
   MaskDescriptor,
   OpenSessionRequest,
   ReducedStatistics,
 } from '@secateur/proto/kernel_service';
-import type { ShardDescriptor, TensorDescriptor } from '@secateur/proto/model';
+import type { ShardDescriptor, TensorDescriptor, TensorRole } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import { toEngineAllocation, toEngineElementType, toEngineLayout, toEngineProjection, toEngineRepair } from '../engine/wire-types.js';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
@@ -182,21 +183,42 @@ export class KernelSession {
 
   private async pullStatistics(statistics: ReducedStatistics, signal: AbortSignal) {
     const { samples, columns } = statistics;
-    const pull = (resource: string, bytes: number): Promise<Buffer> => {
-      let pulled = this.statistics.get(resource);
-      if (pulled === undefined) {
-        pulled = this.fetch({ resource, bytes }, signal);
-        this.statistics.set(resource, pulled);
-        pulled.catch(() => this.statistics.delete(resource));
-      }
-      return pulled;
-    };
     const [meanSquares, lastInputs] = await withSpan(
       SpanName.FETCH,
       { attributes: { [Attribute.BYTES]: 4 * columns * (samples + 1) } },
-      () => Promise.all([pull(statistics.meanSquaresResource, 4 * columns), pull(statistics.lastInputsResource, 4 * columns * samples)]),
+      () =>
+        Promise.all([
+          this.pullOnce(statistics.meanSquaresResource, 4 * columns, signal),
+          this.pullOnce(statistics.lastInputsResource, 4 * columns * samples, signal),
+        ]),
     );
     return { samples, columns, meanSquares, lastInputs };
+  }
+
+  private pullOnce(resource: string, bytes: number, signal: AbortSignal): Promise<Buffer> {
+    let pulled = this.statistics.get(resource);
+    if (pulled === undefined) {
+      pulled = this.fetch({ resource, bytes }, signal);
+      this.statistics.set(resource, pulled);
+      pulled.catch(() => this.statistics.delete(resource));
+    }
+    return pulled;
+  }
+
+  async countOutliers({ shardId, projections, threshold }: CountOutliersRequest, signal: AbortSignal): Promise<OutlierCount> {
+    await this.requireShard(shardId);
+    const inputs = await Promise.all(
+      projections.map(async ({ projection, columns, meanSquaresResource }) => ({
+        projection: toEngineProjection(projection),
+        meanSquares: await this.pullOnce(meanSquaresResource, 4 * columns, signal),
+      })),
+    );
+    return traceEngineCall(() => this.engine.countOutliers(shardId, inputs, threshold, { signal }));
+  }
+
+  async findEigenvalues(shardId: string, projection: TensorRole, signal: AbortSignal): Promise<Float64Array> {
+    await this.requireShard(shardId);
+    return traceEngineCall(() => this.engine.eigenvalues(shardId, toEngineProjection(projection), { signal }));
   }
 
   async applyMasks(shardId: string, masks: readonly MaskDescriptor[], signal: AbortSignal): Promise<void> {

@@ -48,15 +48,14 @@ export interface AllocateBlockOptions {
 }
 
 /**
- * Allocates the rows of projections of a block. The costliest go first and each node takes the next when it is free, so faster
- * nodes do more; what a lost node had begun is taken by another. In network order.
+ * Allocates the rows of projections of a block, which are dealt out to the nodes, the costliest first. In network order.
  */
 export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSignal): Promise<AllocatedProjection[]> {
   const { block, projections, targets, crew, resources, prepare, onProjection } = work;
   const prefix = `jobs/${work.jobId}/statistics/${block.index}/`;
   const statistics = publishStatistics(work, prefix);
   const cost = ({ rows, columns }: PlannedProjection): number => projectionCost(rows, columns, work.samples);
-  const waiting = [...projections].sort((left, right) => cost(right) - cost(left));
+  const costliestFirst = [...projections].sort((left, right) => cost(right) - cost(left));
   const allocated = new Map<string, AllocatedProjection>();
 
   const allocate = async (member: NodeSession, projection: PlannedProjection, linked: AbortSignal): Promise<void> => {
@@ -79,22 +78,16 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
   };
 
   try {
-    while (allocated.size < projections.length) {
-      await work.grams?.ensure(signal);
-      await crew.each(async (member, linked) => {
+    await crew.deal(
+      costliestFirst,
+      async (member, projection, linked) => {
         await prepare(member, linked);
-        for (let projection = waiting.shift(); projection !== undefined; projection = waiting.shift()) {
-          const taken = projection;
-          const attributes = { [Attribute.NODE]: member.node.name, [Attribute.PROJECTION]: taken.name };
-          try {
-            await withSpan(SpanName.ALLOCATE, { attributes }, () => allocate(member, taken, linked));
-          } catch (error) {
-            waiting.unshift(taken);
-            throw error;
-          }
-        }
-      }, signal);
-    }
+        const attributes = { [Attribute.NODE]: member.node.name, [Attribute.PROJECTION]: projection.name };
+        await withSpan(SpanName.ALLOCATE, { attributes }, () => allocate(member, projection, linked));
+      },
+      signal,
+      work.grams && ((ending) => work.grams!.ensure(ending)),
+    );
   } finally {
     resources.withdraw(prefix);
   }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  completeBudgetOptions,
   meanTarget,
   needsGramMatrices,
   planStages,
@@ -12,7 +13,7 @@ import {
 } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { NodeReport, PerplexityChange, PruneReport } from '@secateur/proto/pruning_service';
-import { PruneSpec, type ProjectionReport } from '@secateur/proto/job';
+import { LayerBudget, PruneSpec, type ProjectionReport } from '@secateur/proto/job';
 import { Architecture } from '@secateur/proto/model';
 import type { InputSite } from '@secateur/proto/statistics';
 import type { Link } from '@opentelemetry/api';
@@ -23,8 +24,8 @@ import {
   planJob,
   prunedProjections,
   publishDenseTensors,
-  type Calibration,
   type JobPlan,
+  type PrunePlan,
 } from '../planner/job-plan.js';
 import { measuringWith, workOf } from '../planner/workload.js';
 import type { Crew } from '../scheduler/crew.js';
@@ -32,6 +33,7 @@ import { allocateBlock, type AllocatedProjection } from './allocate-block.js';
 import { BlockWeights } from './block-weights.js';
 import { collectStatistics } from './collect-statistics.js';
 import { GramMatrices } from './gram-matrices.js';
+import { withLayerBudget } from './layer-budget.js';
 import { HiddenStates } from './hidden-states.js';
 import { describeDenseModel, measuredPerplexity } from './evaluate.js';
 import { announcePlan, contextOf, gatherCrew, StepProgress, type JobRun } from './job-run.js';
@@ -45,25 +47,30 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
   const clock = new StepClock();
   const { input, works } = workOf({ $case: 'prune', value: spec });
   const pruning = works[0]!;
-  const plan = await withSpan(SpanName.PLAN, {}, () =>
+  const planned = await withSpan(SpanName.PLAN, {}, () =>
     clock.measure('plan', async () => withCalibration(await planJob(run.jobId, { ...input, allowedRoots: run.roots }, run.signal))),
   );
   try {
-    const { samples, sequenceLength } = plan.calibration.tokens;
-    const resolved = { ...spec, calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength } };
-    const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved), run.resources);
+    const { samples, sequenceLength } = planned.calibration.tokens;
+    const resolved = {
+      ...spec,
+      calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength },
+      layerBudgetOptions: completeBudgetOptions(spec, planned.model.architecture),
+    };
+    const output = await PrunedOutput.open(planned, spec.output, identityOf(planned, resolved), run.resources);
     const resumedLayers = output.finished.length;
-    const crew = gatherCrew(run, plan, pruning);
+    const crew = gatherCrew(run, planned, pruning);
     try {
-      publishDenseTensors(plan, run.resources);
-      announcePlan(run, plan, resumedLayers);
+      publishDenseTensors(planned, run.resources);
+      announcePlan(run, planned, resumedLayers);
       const evaluate = (shards: MeasuredShards): Promise<number> =>
         clock.measure('evaluate', async () => {
-          await crew.turnTo(contextOf(run, plan, measuringWith(spec)));
-          return measurePerplexity(run, plan, shards, crew);
+          await crew.turnTo(contextOf(run, planned, measuringWith(spec)));
+          return measurePerplexity(run, planned, shards, crew);
         });
-      const { measurement } = plan;
-      const dense = measurement && (await output.densePerplexity(measurement.digest, () => evaluate(describeDenseModel(plan))));
+      const { measurement } = planned;
+      const dense = measurement && (await output.densePerplexity(measurement.digest, () => evaluate(describeDenseModel(planned))));
+      const plan = await withLayerBudget(planned, { run, spec, output, crew, clock });
       await crew.turnTo(contextOf(run, plan, pruning));
       const layerSeconds = output.finished.map((layer) => layer.seconds);
       layerSeconds.push(...(await new LayerPruner(run, spec, plan, output, crew, clock).pruneFrom(resumedLayers)));
@@ -71,7 +78,8 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
       const seconds = { ...clock.seconds(), total: secondsSince(started) };
       const nodes = await crew.report();
       const report = makeReport({ spec: resolved, plan, output, nodes, resumedLayers, seconds, layerSeconds, perplexity });
-      await withSpan(SpanName.WRITE, {}, () => output.publish(pruneReportToJson(report), run.signal));
+      const layerBudget = spec.layerBudget === LayerBudget.UNIFORM ? undefined : plan.targets;
+      await withSpan(SpanName.WRITE, {}, () => output.publish(pruneReportToJson(report), layerBudget, run.signal));
       return report;
     } finally {
       await crew.close();
@@ -79,7 +87,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
     }
   } finally {
     run.resources.withdraw(`jobs/${run.jobId}/`);
-    await plan.checkpoint.close();
+    await planned.checkpoint.close();
   }
 }
 
@@ -247,9 +255,6 @@ class LayerPruner {
   }
 }
 
-/** A plan whose model is to be pruned. */
-type PrunePlan = JobPlan & { readonly calibration: Calibration };
-
 function withCalibration(plan: JobPlan): PrunePlan {
   const { calibration } = plan;
   if (calibration === undefined) throw new SecateurError('INVALID_REQUEST', 'prune.calibration is missing.');
@@ -273,13 +278,15 @@ function describePrunedModel(plan: PrunePlan, output: PrunedOutput): MeasuredSha
 function identityOf(plan: PrunePlan, spec: PruneSpec): string {
   const hash = createHash('sha256');
   // Files count by what is in them.
-  const computed = { ...spec, model: '', output: '', calibration: undefined, evaluation: undefined, rowSparsities: '' };
+  const layerBudgetOptions = spec.layerBudgetOptions && { ...spec.layerBudgetOptions, file: '' };
+  const computed = { ...spec, model: '', output: '', calibration: undefined, evaluation: undefined, rowSparsities: '', layerBudgetOptions };
   hash.update(JSON.stringify({ format: 1, spec: PruneSpec.toJSON(computed) }));
   hash.update(JSON.stringify(Architecture.toJSON(plan.model.architecture)));
   const scanned = [...plan.scanned].sort(([left], [right]) => (left < right ? -1 : 1));
   for (const [name, { digest }] of scanned) hash.update(`${name}=${digest}\n`);
   hash.update(plan.calibration.tokens.digest);
   for (const [name, values] of plan.rowSparsities) hash.update(name).update(values);
+  if (spec.layerBudget === LayerBudget.GIVEN) hash.update(JSON.stringify([...plan.targets]));
   return hash.digest('hex');
 }
 

@@ -1,4 +1,5 @@
 import { planStages, projectionsRun, type PlannedBlock, type PlannedProjection } from '@secateur/core';
+import { Propagation } from '@secateur/proto/job';
 import { lastPrunedBlock, prunedProjections, type InputOutline } from './job-plan.js';
 import { countTokens, type JobWork } from './workload.js';
 
@@ -27,14 +28,32 @@ export function countFlops(input: InputOutline, works: readonly JobWork[]): Reco
   if (calibration === undefined || pruning === undefined) return measuring();
   const pruned = (block: PlannedBlock): PlannedProjection[] => prunedProjections(input, block);
   const tokens = countTokens(calibration.groups);
+  const collected = (propagation: Propagation) => (block: PlannedBlock) =>
+    planStages(pruned(block), propagation).flatMap((stage) => projectionsRun(block, stage));
+  const propagated = overBlocks(tokens, model.blocks.slice(0, lastPrunedBlock(input)), whole);
+  const budgetFlops = (): Record<string, number> => {
+    switch (input.computedBudget?.rule) {
+      case 'owl':
+        return { budget: overBlocks(tokens, model.blocks, collected(Propagation.DENSE_BLOCK)) + propagated };
+      case 'alpha':
+        return { budget: model.blocks.flatMap(pruned).reduce((sum, { rows, columns }) => sum + spectrumFlops(rows, columns), 0) };
+      case undefined:
+        return {};
+    }
+  };
   const { propagate, measure } = measuring();
   return {
-    collect: overBlocks(tokens, model.blocks, (block) =>
-      planStages(pruned(block), pruning.propagation).flatMap((stage) => projectionsRun(block, stage)),
-    ),
+    ...budgetFlops(),
+    collect: overBlocks(tokens, model.blocks, collected(pruning.propagation)),
     allocate: overBlocks(calibration.tokens.samples, model.blocks, pruned),
-    propagate: overBlocks(tokens, model.blocks.slice(0, lastPrunedBlock(input)), whole),
+    propagate: propagated,
     // Before and after.
     ...(measurement === undefined ? {} : { evaluate: 2 * (propagate + measure) }),
   };
+}
+
+/** Half of the product of a weight with itself, and its reduction to a tridiagonal matrix. */
+function spectrumFlops(rows: number, columns: number): number {
+  const size = Math.min(rows, columns);
+  return size * size * Math.max(rows, columns) + (4 / 3) * size ** 3;
 }

@@ -81,6 +81,35 @@ export class Crew {
     if (failures.length > 0) throw failures[0];
   }
 
+  /**
+   * Deals parts of a work out: each member takes the next one when it is free, so faster nodes do more; what a lost node had begun is taken
+   * by another. `begin` comes before the first, and again whenever nodes were lost.
+   */
+  async deal<Part>(
+    parts: readonly Part[],
+    work: (member: NodeSession, part: Part, signal: AbortSignal) => Promise<void>,
+    signal: AbortSignal,
+    begin?: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const waiting = [...parts.entries()];
+    const done = new Set<number>();
+    while (done.size < parts.length) {
+      await begin?.(signal);
+      await this.each(async (member, linked) => {
+        for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+          const [index, part] = next;
+          try {
+            await work(member, part, linked);
+            done.add(index);
+          } catch (error) {
+            waiting.unshift(next);
+            throw error;
+          }
+        }
+      }, signal);
+    }
+  }
+
   /** The nodes that took part, with the memory they took so far. */
   async report(): Promise<NodeReport[]> {
     await Promise.all(

@@ -4,13 +4,15 @@ import type {
   AllocatedRows,
   AllocateRowsRequest,
   CollectStatisticsResponse,
+  CountOutliersResponse,
   GramMatrix,
   GramSums,
   MaskDescriptor,
   MeasuredTokens,
   PeerResource,
+  ProjectionInputSquares,
 } from '@secateur/proto/kernel_service';
-import type { Architecture, Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
+import type { Architecture, Compute, HiddenStates, ShardDescriptor, TensorRole } from '@secateur/proto/model';
 import type { Workload } from '@secateur/proto/plan';
 import type { CalibrationGroup, InputSite } from '@secateur/proto/statistics';
 import type { PoolNode } from './node-pool.js';
@@ -146,6 +148,29 @@ export class NodeSession {
       }
     }
     return { rows, mask: parts.mask.bytes, weights: expected.weightsBytes === 0 ? undefined : parts.weights.bytes };
+  }
+
+  countOutliers(
+    shardId: string,
+    projections: readonly ProjectionInputSquares[],
+    threshold: number,
+    signal: AbortSignal,
+  ): Promise<CountOutliersResponse> {
+    const request = { sessionId: this.sessionId, shardId, projections: [...projections], threshold };
+    return this.node.kernel.countOutliers(request, this.step(signal));
+  }
+
+  async findEigenvalues(
+    shardId: string,
+    projections: readonly TensorRole[],
+    onProjection: (projection: TensorRole, eigenvalues: Float64Array) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const request = { sessionId: this.sessionId, shardId, projections: [...projections] };
+    for await (const { projection, eigenvalues } of this.node.kernel.findEigenvalues(request, this.step(signal))) {
+      // Bytes of a message may be unaligned.
+      onProjection(projection, new Float64Array(Uint8Array.from(eigenvalues).buffer));
+    }
   }
 
   async applyMasks(shardId: string, masks: readonly MaskDescriptor[], signal: AbortSignal): Promise<void> {
