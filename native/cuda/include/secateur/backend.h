@@ -159,6 +159,8 @@ struct Workload {
   // Samples of all sessions of the job, whose last inputs an allocation reads; 0 where nothing is allocated.
   std::size_t allocation_samples = 0;
   Allocation allocation = Allocation::kTrim;
+  LayerQuality layer_quality = LayerQuality::kCosimFlat;
+  RowQuality row_quality = RowQuality::kCosim;
   // Share of the weights that are dropped.
   double sparsity = 0;
 

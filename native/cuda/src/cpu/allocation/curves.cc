@@ -12,11 +12,12 @@ constexpr std::size_t kFloat64Samples = 128;
 
 }  // namespace
 
-SweepInputs::SweepInputs(std::size_t columns, std::size_t samples, SweepFunctions functions)
+SweepInputs::SweepInputs(std::size_t columns, std::size_t samples, SweepPrecision precision, SweepFunctions functions)
     : columns_(columns),
       samples_(samples),
+      precision_(precision),
       stride_(stride_of(samples)),
-      panel_samples_(functions.panel_samples(precision())),
+      panel_samples_(functions.panel_samples(precision)),
       values_(columns * stride_),
       squared_norms_(columns) {}
 
@@ -28,8 +29,8 @@ SweepPrecision SweepInputs::precision_of(std::size_t samples) {
   return samples > kFloat64Samples ? SweepPrecision::kFloat32 : SweepPrecision::kFloat64;
 }
 
-std::size_t SweepInputs::sum_bytes(std::size_t samples) {
-  return stride_of(samples) * (precision_of(samples) == SweepPrecision::kFloat32 ? sizeof(float) : sizeof(double));
+std::size_t SweepInputs::sum_bytes(std::size_t samples, SweepPrecision precision) {
+  return stride_of(samples) * (precision == SweepPrecision::kFloat32 ? sizeof(float) : sizeof(double));
 }
 
 std::size_t SweepInputs::fill(std::span<const float> inputs, std::size_t begin, std::size_t end) {
@@ -90,27 +91,34 @@ SweepBatch::SweepBatch(const SweepInputs& inputs, SweepFunctions functions)
   tasks_.reserve(kRows);
 }
 
-std::uint64_t SweepBatch::scratch_bytes(std::size_t columns, std::size_t samples) {
+std::uint64_t SweepBatch::scratch_bytes(std::size_t columns, std::size_t samples, SweepPrecision precision) {
   return kRows * sizeof(SweepTask) + capacity(columns) * (sizeof(std::uint32_t) + sizeof(float) + sizeof(Alignment)) +
-         AlignedArray<std::byte>::bytes(kRows * SweepInputs::sum_bytes(samples));
+         AlignedArray<std::byte>::bytes(kRows * SweepInputs::sum_bytes(samples, precision));
 }
 
 void SweepBatch::add_up(std::size_t steps, std::span<const float> weights, const float* dense) {
   std::byte* const sum = sums_.data() + tasks_.size() * inputs_.sum_bytes();
   std::fill_n(sum, inputs_.sum_bytes(), std::byte{0});
-  add(steps, weights, 1, dense, sum, nullptr);
+  add(steps, weights, 1, sum).dense = dense;
 }
 
 void SweepBatch::add_sweep(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum) {
-  add(steps, weights, sign, dense, sum, alignments_.data() + used_);
+  Alignment* const alignments = alignments_.data() + used_;
+  SweepTask& task = add(steps, weights, sign, sum);
+  task.dense = dense;
+  task.alignments = alignments;
 }
 
-void SweepBatch::add(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum, Alignment* alignments) {
+void SweepBatch::add_exactly(std::size_t steps, std::span<const float> weights, float sign, double rounder, double* sum) {
+  add(steps, weights, sign, sum).rounder = rounder;
+}
+
+SweepTask& SweepBatch::add(std::size_t steps, std::span<const float> weights, float sign, void* sum) {
   const std::uint32_t* const columns = columns_.data() + used_;
   float* const swept_weights = weights_.data() + used_;
   for (std::size_t j = 0; j < steps; ++j) swept_weights[j] = sign * weights[columns[j]];
-  tasks_.push_back({.dense = dense, .columns = columns, .weights = swept_weights, .count = steps, .sum = sum, .alignments = alignments});
   used_ += steps;
+  return tasks_.emplace_back(SweepTask{.columns = columns, .weights = swept_weights, .count = steps, .sum = sum});
 }
 
 void SweepBatch::run() { functions_.sweep(inputs_.panels(), tasks_.data(), tasks_.size()); }
@@ -137,7 +145,7 @@ QualityCurves::QualityCurves(std::size_t rows, const SweepInputs& inputs, const 
 
 std::uint64_t QualityCurves::scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
   return rows * ((columns + 1) * sizeof(CurvePoint) + sizeof(double) + sizeof(Range) + SweepPaths::kPaths * sizeof(SweepProgress)) +
-         AlignedArray<std::byte>::bytes(rows * SweepPaths::kPaths * SweepInputs::sum_bytes(samples));
+         AlignedArray<std::byte>::bytes(rows * SweepPaths::kPaths * SweepInputs::sum_bytes(samples, SweepInputs::precision_of(samples)));
 }
 
 void QualityCurves::start_row(std::size_t row, const void* sum, const SumProducts& products) {

@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "quality.h"
+#include "metrics.h"
 #include "sweep.h"
 
 namespace secateur::allocation {
@@ -36,7 +36,7 @@ class AlignedArray {
 // The inputs transposed for the sweep: the samples of a column lie together, panel by panel, padded with zeros.
 class SweepInputs {
  public:
-  SweepInputs(std::size_t columns, std::size_t samples, SweepFunctions functions);
+  SweepInputs(std::size_t columns, std::size_t samples, SweepPrecision precision, SweepFunctions functions);
   static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples);
 
   // inputs: [samples, columns]. Fills columns [begin, end); returns the first of them with a NaN or infinite input, end when none has.
@@ -46,17 +46,19 @@ class SweepInputs {
   std::size_t samples() const { return samples_; }
   SweepPanels panels() const { return {.precision = precision(), .inputs = values_.data(), .columns = columns_, .stride = stride_}; }
   std::size_t stride() const { return stride_; }
-  SweepPrecision precision() const { return precision_of(samples_); }
+  SweepPrecision precision() const { return precision_; }
   // Of the running sum of one sweep.
-  std::size_t sum_bytes() const { return sum_bytes(samples_); }
+  std::size_t sum_bytes() const { return sum_bytes(samples_, precision_); }
   static std::size_t stride_of(std::size_t samples) { return (samples + kSampleAlignment - 1) / kSampleAlignment * kSampleAlignment; }
+  // Of quality curves.
   static SweepPrecision precision_of(std::size_t samples);
-  static std::size_t sum_bytes(std::size_t samples);
+  static std::size_t sum_bytes(std::size_t samples, SweepPrecision precision);
   double squared_norm(std::size_t column) const { return squared_norms_[column]; }
 
  private:
   std::size_t columns_;
   std::size_t samples_;
+  SweepPrecision precision_;
   std::size_t stride_;
   std::size_t panel_samples_;
   AlignedArray<float> values_;
@@ -117,6 +119,12 @@ inline SweepProgress progress_at(const SumProducts& products) {
   return {.steps = 0, .a = products.with_dense * inverse_unit, .b = products.squared_norm * inverse_unit};
 }
 
+// Squared norm of the dense less the pruned output: of what is lost along the dense output, and of what is orthogonal to it.
+inline double squared_error_at(CurvePoint point, double dense_squared_norm) {
+  const double lost = (dense_squared_norm > 0 ? 1.0 : 0.0) - static_cast<double>(point.aligned);
+  return point_unit(dense_squared_norm) * (lost * lost + static_cast<double>(point.residual));
+}
+
 // The point of a side's sum, whose inner products are those of SweepProgress. What is dropped and what is kept add up to the dense output,
 // so their parts orthogonal to it have the same norm.
 inline CurvePoint point_at(CurveSide side, double a, double b, double dense_squared_norm) {
@@ -129,7 +137,7 @@ inline CurvePoint point_at(CurveSide side, double a, double b, double dense_squa
 class SweepBatch {
  public:
   SweepBatch(const SweepInputs& inputs, SweepFunctions functions);
-  static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples);
+  static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples, SweepPrecision precision);
 
   // Whether a sweep of that many steps can be added; one always can to an empty batch.
   bool has_room(std::size_t steps) const { return tasks_.size() < kRows && used_ + steps <= columns_.size(); }
@@ -141,6 +149,8 @@ class SweepBatch {
   void add_up(std::size_t steps, std::span<const float> weights, const float* dense);
   // Sweeps the next columns of a row, with alignments, on from `sum`, taking weights away where `sign` is -1.
   void add_sweep(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum);
+  // Adds the next columns of a row to `sum`, [inputs.stride()] in float64, with products rounded as SweepTask has it.
+  void add_exactly(std::size_t steps, std::span<const float> weights, float sign, double rounder, double* sum);
 
   void run();
   // After run, by the order in which the sweeps were added.
@@ -154,7 +164,7 @@ class SweepBatch {
   // Steps swept together, but for a single row with more.
   static constexpr std::size_t kSteps = 16384;
   static std::size_t capacity(std::size_t columns) { return std::max(columns, kSteps); }
-  void add(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum, Alignment* alignments);
+  SweepTask& add(std::size_t steps, std::span<const float> weights, float sign, void* sum);
 
   const SweepInputs& inputs_;
   SweepFunctions functions_;
@@ -184,9 +194,13 @@ class QualityCurves {
   bool is_swept(std::size_t row, std::size_t count) const {
     return (count >= swept_[row].first && count <= swept_[row].last) || is_swept_elsewhere(row, count);
   }
-  // `count` must be swept.
-  OutputProducts at(std::size_t row, std::size_t count) const {
-    return products_at(points_[row * (columns_ + 1) + count], dense_squared_norms_[row]);
+  // `count` must be swept. peak_square: the largest square of the row's dense output.
+  OutputSums at(std::size_t row, std::size_t count, double peak_square) const {
+    const CurvePoint point = points_[row * (columns_ + 1) + count];
+    const double dense_squared_norm = dense_squared_norms_[row];
+    return {.products = products_at(point, dense_squared_norm),
+            .squared_error = squared_error_at(point, dense_squared_norm),
+            .peak_square = peak_square};
   }
 
  private:
