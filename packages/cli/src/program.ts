@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { Allocation, Score } from '@secateur/proto/allocation';
+import { Allocation, LayerQuality, RowQuality, Score } from '@secateur/proto/allocation';
 import { LayerBudget, Sampling, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
@@ -46,6 +46,20 @@ const MEASUREMENTS = {
   arc_challenge: Task.ARC_CHALLENGE,
   openbookqa: Task.OPENBOOKQA,
   piqa: Task.PIQA,
+} as const;
+
+const LAYER_QUALITIES = {
+  'cosim-flat': LayerQuality.COSIM_FLAT,
+  'cosim-dim': LayerQuality.COSIM_DIM,
+  'cosim-sample': LayerQuality.COSIM_SAMPLE,
+  mse: LayerQuality.MSE,
+  'mse-dim': LayerQuality.MSE_DIM,
+  mae: LayerQuality.MAE,
+  snr: LayerQuality.SNR,
+  'psnr-flat': LayerQuality.PSNR_FLAT,
+  'psnr-dim': LayerQuality.PSNR_DIM,
+  'psnr-sample': LayerQuality.PSNR_SAMPLE,
+  pass: LayerQuality.PASS,
 } as const;
 
 /** The command line. What a command needs is loaded when it runs, so that --help answers at once. */
@@ -172,6 +186,22 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
         .default(undefined, 'unstructured'),
     )
     .option('--row-sparsities <file>', 'row_sparsities.safetensors of an earlier job: its rows are used instead of a search (CPUs only)')
+    .addOption(
+      offered(
+        '--layer-quality <name>',
+        `by what trim tells which sparsities are best: ${Object.keys(LAYER_QUALITIES).join(', ')} (others than the default: CPUs only)`,
+        LAYER_QUALITIES,
+        'cosim-flat',
+      ),
+    )
+    .addOption(
+      offered(
+        '--row-quality <name>',
+        'by what trim tells which rows can lose more: cosim, mse, psnr (others than the default: CPUs only)',
+        { cosim: RowQuality.COSIM, mse: RowQuality.MSE, psnr: RowQuality.PSNR },
+        'cosim',
+      ),
+    )
     .option('--iterations <n>', 'search steps per learning rate', wholeNumber(1), 10)
     .addOption(
       new Option('--learning-rates <list>', 'learning rates tried in order')

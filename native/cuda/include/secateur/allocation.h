@@ -95,7 +95,7 @@ struct AllocatedRows {
 
 // Bytes of scratch memory allocate_rows needs beside its input and result.
 std::uint64_t allocation_scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation allocation,
-                                       LayerQuality layer_quality, std::size_t threads);
+                                       LayerQuality layer_quality, RowQuality row_quality, std::size_t threads);
 
 // The result does not depend on the number of threads of the pool.
 AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context);

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
-import type { Allocation, Score } from '@secateur/proto/allocation';
+import type { Allocation, LayerQuality, RowQuality, Score } from '@secateur/proto/allocation';
 import { JobSpec, Pattern, type LayerBudget, type ProjectionSelection, type ProjectionTarget, type Sampling } from '@secateur/proto/job';
 import type { Compute, HiddenStates } from '@secateur/proto/model';
 import { localRoots } from '../cluster/local-roots.js';
@@ -32,6 +32,8 @@ export interface PruneSettings extends ServiceOptions {
   readonly seed: number;
   readonly score: Score;
   readonly allocation: Allocation;
+  readonly layerQuality: LayerQuality;
+  readonly rowQuality: RowQuality;
   readonly layerBudget: LayerBudget;
   /** Absent when any weight may be dropped. */
   readonly pattern?: { readonly dropped: number; readonly group: number };
@@ -92,6 +94,8 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         options: {
           score: options.score,
           allocation: options.allocation,
+          layerQuality: options.layerQuality,
+          rowQuality: options.rowQuality,
           iterations: options.iterations,
           learningRates: [...options.learningRates],
           forbidNegativeLearningRates: !options.negativeRates,

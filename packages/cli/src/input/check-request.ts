@@ -14,6 +14,8 @@ const FLAGS: Readonly<Record<string, string>> = {
   'prune.evaluation.samples': '--eval-samples',
   'prune.options.allocation': '--allocation',
   'prune.options.score': '--score',
+  'prune.options.layer_quality': '--layer-quality',
+  'prune.options.row_quality': '--row-quality',
   'prune.pattern': '--pattern',
   'prune.row_sparsities': '--row-sparsities',
   'prune.sparsity': '--sparsity',

@@ -1,4 +1,4 @@
-import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
+import { Allocation, LayerQuality, RowQuality, Score, type AllocationOptions } from '@secateur/proto/allocation';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { LayerBudget, Pattern, Sampling, type EvaluateSpec, type JobSpec, type PruneSpec, TokenSource } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
@@ -23,6 +23,21 @@ const MAXIMUM_GROUP = 1024;
 
 const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE, Score.WANDA_VARIANT]);
 const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([Allocation.TRIM, Allocation.UNIFORM, Allocation.GIVEN]);
+
+const LAYER_QUALITIES: ReadonlySet<LayerQuality> = new Set<LayerQuality>([
+  LayerQuality.COSIM_FLAT,
+  LayerQuality.COSIM_DIM,
+  LayerQuality.COSIM_SAMPLE,
+  LayerQuality.MSE,
+  LayerQuality.MSE_DIM,
+  LayerQuality.MAE,
+  LayerQuality.SNR,
+  LayerQuality.PSNR_FLAT,
+  LayerQuality.PSNR_DIM,
+  LayerQuality.PSNR_SAMPLE,
+  LayerQuality.PASS,
+]);
+const ROW_QUALITIES: ReadonlySet<RowQuality> = new Set<RowQuality>([RowQuality.COSIM, RowQuality.MSE, RowQuality.PSNR]);
 
 /** Data of which only the default amounts are known. */
 const NO_SOURCE: TokenSource = TokenSource.fromPartial({});
@@ -252,6 +267,25 @@ function resolveOptions(
     'must be uniform when the score is wanda-variant, which decides itself what every row drops',
   );
   violations.require(iterations <= MAXIMUM_ITERATIONS, `${field}.iterations`, `must be at most ${MAXIMUM_ITERATIONS}, not ${iterations}`);
+  const layerQuality = options?.layerQuality || LayerQuality.COSIM_FLAT;
+  const rowQuality = options?.rowQuality || RowQuality.COSIM;
+  const searches = allocation === Allocation.TRIM;
+  violations.require(
+    LAYER_QUALITIES.has(layerQuality),
+    `${field}.layer_quality`,
+    'must be cosim-flat, cosim-dim, cosim-sample, mse, mse-dim, mae, snr, psnr-flat, psnr-dim, psnr-sample or pass',
+  );
+  violations.require(
+    searches || layerQuality === LayerQuality.COSIM_FLAT,
+    `${field}.layer_quality`,
+    'must be left out unless the allocation is trim, which alone searches by it',
+  );
+  violations.require(ROW_QUALITIES.has(rowQuality), `${field}.row_quality`, 'must be cosim, mse or psnr');
+  violations.require(
+    searches || rowQuality === RowQuality.COSIM,
+    `${field}.row_quality`,
+    'must be left out unless the allocation is trim, which alone searches by it',
+  );
   const inRange = (rates: readonly number[], sign: 1 | -1): boolean =>
     rates.length <= MAXIMUM_LEARNING_RATES && rates.every((rate) => rate * sign > 0 && Math.abs(rate) <= 1);
   violations.require(
@@ -272,5 +306,7 @@ function resolveOptions(
     negativeLearningRates,
     forbidNegativeLearningRates: options?.forbidNegativeLearningRates ?? false,
     groupPattern: options?.groupPattern,
+    layerQuality,
+    rowQuality,
   };
 }

@@ -6,7 +6,20 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import { Allocation, allocationFromJSON, allocationToJSON, Score, scoreFromJSON, scoreToJSON } from "./allocation.js";
+import {
+  Allocation,
+  allocationFromJSON,
+  allocationToJSON,
+  LayerQuality,
+  layerQualityFromJSON,
+  layerQualityToJSON,
+  RowQuality,
+  rowQualityFromJSON,
+  rowQualityToJSON,
+  Score,
+  scoreFromJSON,
+  scoreToJSON,
+} from "./allocation.js";
 import { Architecture, ShardDescriptor } from "./model.js";
 
 export const protobufPackage = "secateur.v1";
@@ -41,6 +54,9 @@ export interface Workload {
   tokens: number;
   /** How weights will be ranked; not set where nothing is allocated. */
   score: Score;
+  /** How the search tells which sparsities are best, and how good rows are; not set where nothing is allocated. */
+  layerQuality: LayerQuality;
+  rowQuality: RowQuality;
   /** Shares of the weights that projections drop, each once. */
   sparsities: number[];
 }
@@ -156,6 +172,8 @@ function createBaseWorkload(): Workload {
     allocation: 0,
     tokens: 0,
     score: 0,
+    layerQuality: 0,
+    rowQuality: 0,
     sparsities: [],
   };
 }
@@ -191,6 +209,12 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.score !== 0) {
       writer.uint32(104).int32(message.score);
+    }
+    if (message.layerQuality !== 0) {
+      writer.uint32(112).int32(message.layerQuality);
+    }
+    if (message.rowQuality !== 0) {
+      writer.uint32(120).int32(message.rowQuality);
     }
     if (message.sparsities.length !== 0) {
       writer.uint32(90).fork();
@@ -295,6 +319,22 @@ export const Workload: MessageFns<Workload> = {
             message.score = reader.int32() as any;
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.layerQuality = reader.int32() as any;
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.rowQuality = reader.int32() as any;
+            continue;
+          }
           case 11: {
             if (tag === 89) {
               message.sparsities.push(reader.double());
@@ -349,6 +389,16 @@ export const Workload: MessageFns<Workload> = {
       allocation: isSet(object.allocation) ? allocationFromJSON(object.allocation) : 0,
       tokens: isSet(object.tokens) ? globalThis.Number(object.tokens) : 0,
       score: isSet(object.score) ? scoreFromJSON(object.score) : 0,
+      layerQuality: isSet(object.layerQuality)
+        ? layerQualityFromJSON(object.layerQuality)
+        : isSet(object.layer_quality)
+        ? layerQualityFromJSON(object.layer_quality)
+        : 0,
+      rowQuality: isSet(object.rowQuality)
+        ? rowQualityFromJSON(object.rowQuality)
+        : isSet(object.row_quality)
+        ? rowQualityFromJSON(object.row_quality)
+        : 0,
       sparsities: globalThis.Array.isArray(object?.sparsities)
         ? object.sparsities.map((e: any) => globalThis.Number(e))
         : [],
@@ -387,6 +437,12 @@ export const Workload: MessageFns<Workload> = {
     if (message.score !== 0) {
       obj.score = scoreToJSON(message.score);
     }
+    if (message.layerQuality !== 0) {
+      obj.layerQuality = layerQualityToJSON(message.layerQuality);
+    }
+    if (message.rowQuality !== 0) {
+      obj.rowQuality = rowQualityToJSON(message.rowQuality);
+    }
     if (message.sparsities?.length) {
       obj.sparsities = message.sparsities.map((e) => floatToJson(e));
     }
@@ -414,6 +470,8 @@ export const Workload: MessageFns<Workload> = {
     message.allocation = object.allocation ?? 0;
     message.tokens = object.tokens ?? 0;
     message.score = object.score ?? 0;
+    message.layerQuality = object.layerQuality ?? 0;
+    message.rowQuality = object.rowQuality ?? 0;
     message.sparsities = object.sparsities?.map((e) => e) || [];
     return message;
   },

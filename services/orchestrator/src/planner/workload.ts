@@ -1,5 +1,5 @@
 import { assignGroups, SecateurError, selectProjections, type ModelPlan, type PlannedBlock, type ProjectionTargets } from '@secateur/core';
-import { Allocation, Score } from '@secateur/proto/allocation';
+import { Allocation, LayerQuality, RowQuality, Score } from '@secateur/proto/allocation';
 import type { JobSpec } from '@secateur/proto/job';
 import type { Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
 import type { Workload } from '@secateur/proto/plan';
@@ -12,11 +12,20 @@ export interface JobWork {
   readonly hiddenStates: HiddenStates;
   readonly allocation: Allocation;
   readonly score: Score;
+  readonly layerQuality: LayerQuality;
+  readonly rowQuality: RowQuality;
 }
+
+const NOTHING_ALLOCATED = {
+  allocation: Allocation.UNSPECIFIED,
+  score: Score.UNSPECIFIED,
+  layerQuality: LayerQuality.UNSPECIFIED,
+  rowQuality: RowQuality.UNSPECIFIED,
+};
 
 /** Measuring with the numbers of a job. */
 export function measuringWith({ compute, hiddenStates }: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
-  return { use: 'measure', compute, hiddenStates, allocation: Allocation.UNSPECIFIED, score: Score.UNSPECIFIED };
+  return { use: 'measure', compute, hiddenStates, ...NOTHING_ALLOCATED };
 }
 
 /** What a job reads, and the kinds of work it consists of. Its defaults are filled in. */
@@ -25,8 +34,8 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
     case 'prune': {
       const { model, calibration, compute, hiddenStates, sparsity, options, selection, rowSparsities, evaluation: data } = kind.value;
       const select = (plan: ModelPlan): ProjectionTargets => selectProjections(plan, sparsity, selection);
-      const { allocation, score } = options ?? { allocation: Allocation.TRIM, score: Score.WANDA };
-      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, allocation, score };
+      const { allocation, score, layerQuality, rowQuality } = options ?? NOTHING_ALLOCATED;
+      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, allocation, score, layerQuality, rowQuality };
       const input = { model, select, rowSparsities, calibration };
       if (data === undefined) return { input: { ...input, measurement: undefined }, works: [pruning] };
       const measurement = { data, stride: 0, tasks: [] };
@@ -60,7 +69,7 @@ export function shareGroups(groups: readonly GroupOutline[], nodes: number): Gro
 /** What a node that keeps these of the groups will be asked to do. */
 export function workloadOf(input: InputOutline, work: JobWork, kept: readonly GroupOutline[]): Workload {
   const { model, targets, calibration } = input;
-  const { use, allocation, score } = work;
+  const { use, allocation, score, layerQuality, rowQuality } = work;
   const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
@@ -75,6 +84,8 @@ export function workloadOf(input: InputOutline, work: JobWork, kept: readonly Gr
     allocationSamples: use === 'calibrate' ? (calibration?.tokens.samples ?? 0) : 0,
     allocation,
     score,
+    layerQuality,
+    rowQuality,
     // Nothing is dropped while a model is measured.
     sparsities: use === 'calibrate' ? [...new Set(targets.values())] : [],
   };

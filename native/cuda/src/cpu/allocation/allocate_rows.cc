@@ -64,11 +64,9 @@ struct Workspace {
   SweepBatch batch;
 };
 
-// Whether rows are compared by their outputs and not by quality curves.
-bool compares_outputs(Allocation rule, LayerQuality metric) { return rule == Allocation::kTrim && needs_outputs(metric); }
-
-SweepPrecision precision_of(Allocation rule, LayerQuality metric, std::size_t samples) {
-  return compares_outputs(rule, metric) ? SweepPrecision::kFloat64 : SweepInputs::precision_of(samples);
+// Where rows are compared by their outputs, and not by quality curves, these are exact.
+SweepPrecision precision_of(const Metrics& metrics, std::size_t samples) {
+  return metrics.need_outputs() ? SweepPrecision::kFloat64 : SweepInputs::precision_of(samples);
 }
 
 double peak_square(std::span<const float> outputs) {
@@ -88,10 +86,11 @@ class RowAllocator {
         target_(target_of(input)),
         scales_(score_scales(input, options.score)),
         sweep_functions_(sweep_functions(instruction_set)),
-        inputs_(input.columns, input.samples, precision_of(options.allocation, options.layer_quality, input.samples), sweep_functions_),
-        paths_(input.columns, dropped_count(input.columns, target_)),
+        metrics_{.layer = options.layer_quality, .row = options.row_quality},
+        inputs_(input.columns, input.samples, precision_of(metrics_, input.samples), sweep_functions_),
+        paths_(input.columns, metrics_.need_errors() ? 0 : dropped_count(input.columns, target_)),
         orders_(input.rows, input.columns, row_scan_functions(instruction_set)),
-        outputs_(compares_outputs(options.allocation, options.layer_quality) ? 0 : input.rows * inputs_.stride()),
+        outputs_(metrics_.need_outputs() ? 0 : input.rows * inputs_.stride()),
         workspaces_(pool.size()) {}
 
   AllocatedRows run() && {
@@ -111,14 +110,13 @@ class RowAllocator {
   }
 
   AllocatedRows allocate() {
-    if (compares_outputs(options_.allocation, options_.layer_quality)) return search_by_outputs();
+    if (metrics_.need_outputs()) return search_by_outputs();
     multiply();
     return options_.allocation == Allocation::kTrim ? search_by_curves() : spread_uniformly();
   }
 
   AllocatedRows search(const CompareOutputs& compare) {
-    const Metrics metrics{.layer = options_.layer_quality, .row = options_.row_quality};
-    HostRuns runs(input_.rows, input_.columns, input_.samples, compare, metrics, target_, context_);
+    HostRuns runs(input_.rows, input_.columns, input_.samples, compare, metrics_, target_, context_);
     return search_rows(runs, target_, options_);
   }
 
@@ -281,7 +279,7 @@ class RowAllocator {
   }
 
   AllocatedRows search_by_curves() {
-    QualityCurves curves(input_.rows, inputs_, paths_);
+    QualityCurves curves(input_.rows, inputs_, paths_, metrics_.need_errors());
     std::vector<double> peak_squares(input_.rows);
     start_rows([&](std::size_t row, const void* sum, const SumProducts& products) {
       curves.start_row(row, sum, products);
@@ -384,7 +382,7 @@ class RowAllocator {
     });
 
     Candidate uniform{.sparsities = std::vector<float>(input_.rows, target_), .row_qualities = {}};
-    measure(uniform, outputs, {});
+    measure(uniform, outputs, metrics_);
     return keep_uniform(std::move(uniform));
   }
 
@@ -414,34 +412,37 @@ class RowAllocator {
   float target_;
   std::vector<float> scales_;
   SweepFunctions sweep_functions_;
+  // Others than the default ones only with a search.
+  Metrics metrics_;
   SweepInputs inputs_;
+  // Where errors are needed sweeps only add up, from both ends: taking away would leave nothing of a small error, which decibels show.
   SweepPaths paths_;
   RowOrders orders_;
-  // [rows, inputs_.stride()]: dense outputs.
+  // [rows, inputs_.stride()]: dense outputs; nothing where a search keeps them itself.
   AlignedArray<float> outputs_;
   // One per thread that ever got a tile.
   std::vector<std::unique_ptr<Workspace>> workspaces_;
 };
 
 // What holds the outputs, or what is known of them, and the search.
-std::uint64_t search_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, LayerQuality metric) {
+std::uint64_t search_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, const Metrics& metrics) {
   const std::uint64_t dense_outputs = AlignedArray<float>::bytes(rows * SweepInputs::stride_of(samples));
   if (rule != Allocation::kTrim) return dense_outputs + OutputComparison::bytes(rows, samples) + rows * sizeof(double);
   // Beside the runs' own: counts that move.
   const std::uint64_t runs = HostRuns::scratch_bytes(rows, samples) + rows * sizeof(std::size_t);
-  if (compares_outputs(rule, metric)) return runs + PrunedOutputs::scratch_bytes(rows, columns, samples);
+  if (metrics.need_outputs()) return runs + PrunedOutputs::scratch_bytes(rows, columns, samples);
   const std::uint64_t peak_squares = rows * sizeof(double);
-  return runs + dense_outputs + peak_squares + QualityCurves::scratch_bytes(rows, columns, samples);
+  return runs + dense_outputs + peak_squares + QualityCurves::scratch_bytes(rows, columns, samples, metrics.need_errors());
 }
 
-std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, LayerQuality metric,
+std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, const Metrics& metrics,
                             std::size_t threads) {
   const std::uint64_t by_rule =
       std::max(rule_scratch_bytes(rows, columns, rule, threads), masked_quality_bytes(rows, columns, samples, threads));
   if (rule != Allocation::kTrim && rule != Allocation::kUniform) return by_rule;
-  const std::uint64_t by_counts = search_bytes(rows, columns, samples, rule, metric) + columns * sizeof(float) +
+  const std::uint64_t by_counts = search_bytes(rows, columns, samples, rule, metrics) + columns * sizeof(float) +
                                   SweepInputs::scratch_bytes(columns, samples) + RowOrders::scratch_bytes(rows, columns) +
-                                  threads * Workspace::scratch_bytes(columns, samples, precision_of(rule, metric, samples));
+                                  threads * Workspace::scratch_bytes(columns, samples, precision_of(metrics, samples));
   // Uniform rows may have a pattern, which drops by rule.
   return rule == Allocation::kTrim ? by_counts : std::max(by_counts, by_rule);
 }
@@ -462,9 +463,9 @@ AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOption
 
 namespace secateur {
 
-std::uint64_t allocation_scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, LayerQuality metric,
-                                       std::size_t threads) {
-  return allocation::scratch_bytes(rows, columns, samples, rule, metric, threads);
+std::uint64_t allocation_scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule,
+                                       LayerQuality layer_quality, RowQuality row_quality, std::size_t threads) {
+  return allocation::scratch_bytes(rows, columns, samples, rule, {.layer = layer_quality, .row = row_quality}, threads);
 }
 
 AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context) {

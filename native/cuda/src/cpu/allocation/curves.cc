@@ -132,19 +132,21 @@ void SweepBatch::clear() {
   used_ = 0;
 }
 
-QualityCurves::QualityCurves(std::size_t rows, const SweepInputs& inputs, const SweepPaths& paths)
+QualityCurves::QualityCurves(std::size_t rows, const SweepInputs& inputs, const SweepPaths& paths, bool keeps_errors)
     : inputs_(inputs),
       paths_(paths),
       columns_(inputs.columns()),
       sum_bytes_(inputs.sum_bytes()),
       points_(std::make_unique_for_overwrite<CurvePoint[]>(rows * (columns_ + 1))),
+      errors_(keeps_errors ? std::make_unique_for_overwrite<float[]>(rows * (columns_ + 1)) : nullptr),
       dense_squared_norms_(rows),
       swept_(rows),
       progress_(rows * SweepPaths::kPaths),
       sums_(rows * SweepPaths::kPaths * sum_bytes_) {}
 
-std::uint64_t QualityCurves::scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
-  return rows * ((columns + 1) * sizeof(CurvePoint) + sizeof(double) + sizeof(Range) + SweepPaths::kPaths * sizeof(SweepProgress)) +
+std::uint64_t QualityCurves::scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, bool keeps_errors) {
+  const std::uint64_t point_bytes = sizeof(CurvePoint) + (keeps_errors ? sizeof(float) : 0);
+  return rows * ((columns + 1) * point_bytes + sizeof(double) + sizeof(Range) + SweepPaths::kPaths * sizeof(SweepProgress)) +
          AlignedArray<std::byte>::bytes(rows * SweepPaths::kPaths * SweepInputs::sum_bytes(samples, SweepInputs::precision_of(samples)));
 }
 
@@ -153,9 +155,10 @@ void QualityCurves::start_row(std::size_t row, const void* sum, const SumProduct
   dense_squared_norms_[row] = dense_squared_norm;
   swept_[row] = {.first = paths_.start(), .last = paths_.start()};
   const SweepProgress start = progress_at(products);
-  points(row)[paths_.start()] = point_at(paths_.start_side(), start.a, start.b, dense_squared_norm);
-  points(row).front() = {.aligned = dense_squared_norm > 0 ? 1.0F : 0.0F, .residual = 0};
-  points(row).back() = {.aligned = 0, .residual = 0};
+  set_point(row, paths_.start(), paths_.start_side(), start.a, start.b);
+  // Nothing is dropped, nothing is kept.
+  set_point(row, 0, CurveSide::kDropped, 0, 0);
+  set_point(row, columns_, CurveSide::kKept, 0, 0);
   for (std::size_t path = 0; path < SweepPaths::kPaths; ++path) {
     std::byte* const path_sum = static_cast<std::byte*>(this->sum(row, path));
     if (paths_[path].side == paths_.start_side()) {
@@ -176,18 +179,16 @@ void QualityCurves::add_sweep(std::size_t row, std::size_t path, std::size_t ste
 void QualityCurves::take_sweep(std::size_t row, std::size_t path_index, const SweepTask& swept) {
   const SweepPath& path = paths_[path_index];
   SweepProgress& progress = progress_[row * SweepPaths::kPaths + path_index];
-  const double dense_squared_norm = dense_squared_norms_[row];
-  const double inverse_unit = 1 / point_unit(dense_squared_norm);
+  const double inverse_unit = 1 / point_unit(dense_squared_norms_[row]);
   double a = progress.a;
   double b = progress.b;
-  const std::ptrdiff_t step = path.upwards() ? 1 : -1;
-  CurvePoint* point = &points(row)[path.first] + step * static_cast<std::ptrdiff_t>(progress.steps);
+  std::size_t count = path.upwards() ? path.first + progress.steps : path.first - progress.steps;
   for (std::size_t j = 0; j < swept.count; ++j) {
     const double weight = static_cast<double>(swept.weights[j]);
     a += weight * swept.alignments[j].with_dense * inverse_unit;
     b += weight * (2 * swept.alignments[j].with_sum + weight * inputs_.squared_norm(swept.columns[j])) * inverse_unit;
-    point += step;
-    *point = point_at(path.side, a, b, dense_squared_norm);
+    count += path.upwards() ? 1 : std::size_t{0} - 1;
+    set_point(row, count, path.side, a, b);
   }
   progress = {.steps = progress.steps + swept.count, .a = a, .b = b};
   if (path.side != paths_.start_side()) return;

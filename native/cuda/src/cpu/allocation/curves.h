@@ -119,18 +119,18 @@ inline SweepProgress progress_at(const SumProducts& products) {
   return {.steps = 0, .a = products.with_dense * inverse_unit, .b = products.squared_norm * inverse_unit};
 }
 
-// Squared norm of the dense less the pruned output: of what is lost along the dense output, and of what is orthogonal to it.
-inline double squared_error_at(CurvePoint point, double dense_squared_norm) {
-  const double lost = (dense_squared_norm > 0 ? 1.0 : 0.0) - static_cast<double>(point.aligned);
-  return point_unit(dense_squared_norm) * (lost * lost + static_cast<double>(point.residual));
-}
-
 // The point of a side's sum, whose inner products are those of SweepProgress. What is dropped and what is kept add up to the dense output,
 // so their parts orthogonal to it have the same norm.
 inline CurvePoint point_at(CurveSide side, double a, double b, double dense_squared_norm) {
   const auto residual = static_cast<float>(std::max(0.0, b - a * a));
   if (side == CurveSide::kKept) return {.aligned = static_cast<float>(a), .residual = residual};
   return {.aligned = static_cast<float>(dense_squared_norm == 0 ? 0.0 : 1 - a), .residual = residual};
+}
+
+// Squared norm of the dense less the pruned output, which is what is dropped, from the same inner products and in the same units.
+inline float error_at(CurveSide side, double a, double b, double dense_squared_norm) {
+  const double error = side == CurveSide::kDropped ? b : (dense_squared_norm > 0 ? 1 : 0) - 2 * a + b;
+  return static_cast<float>(std::max(0.0, error));
 }
 
 // Sweeps of several rows that are done together, panel by panel: what one reads of the inputs is in the cache for the next. One per thread.
@@ -180,8 +180,8 @@ class SweepBatch {
 // Curves of all rows of a projection.
 class QualityCurves {
  public:
-  QualityCurves(std::size_t rows, const SweepInputs& inputs, const SweepPaths& paths);
-  static std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples);
+  QualityCurves(std::size_t rows, const SweepInputs& inputs, const SweepPaths& paths, bool keeps_errors);
+  static std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, bool keeps_errors);
 
   // sum: of the start's side at the start, with its inner products. Sets the points of the start and of both ends.
   void start_row(std::size_t row, const void* sum, const SumProducts& products);
@@ -194,12 +194,12 @@ class QualityCurves {
   bool is_swept(std::size_t row, std::size_t count) const {
     return (count >= swept_[row].first && count <= swept_[row].last) || is_swept_elsewhere(row, count);
   }
-  // `count` must be swept. peak_square: the largest square of the row's dense output.
+  // `count` must be swept. peak_square: the largest square of the row's dense output. The squared error is 0 where none are kept.
   OutputSums at(std::size_t row, std::size_t count, double peak_square) const {
-    const CurvePoint point = points_[row * (columns_ + 1) + count];
+    const std::size_t place = row * (columns_ + 1) + count;
     const double dense_squared_norm = dense_squared_norms_[row];
-    return {.products = products_at(point, dense_squared_norm),
-            .squared_error = squared_error_at(point, dense_squared_norm),
+    return {.products = products_at(points_[place], dense_squared_norm),
+            .squared_error = errors_ ? point_unit(dense_squared_norm) * static_cast<double>(errors_[place]) : 0,
             .peak_square = peak_square};
   }
 
@@ -211,8 +211,11 @@ class QualityCurves {
   };
 
   bool is_swept_elsewhere(std::size_t row, std::size_t count) const;
-  // [columns + 1]
-  std::span<CurvePoint> points(std::size_t row) { return {&points_[row * (columns_ + 1)], columns_ + 1}; }
+  void set_point(std::size_t row, std::size_t count, CurveSide side, double a, double b) {
+    const std::size_t place = row * (columns_ + 1) + count;
+    points_[place] = point_at(side, a, b, dense_squared_norms_[row]);
+    if (errors_) errors_[place] = error_at(side, a, b, dense_squared_norms_[row]);
+  }
   void* sum(std::size_t row, std::size_t path) { return sums_.data() + (row * SweepPaths::kPaths + path) * sum_bytes_; }
 
   const SweepInputs& inputs_;
@@ -221,6 +224,8 @@ class QualityCurves {
   std::size_t sum_bytes_;
   // [rows, columns + 1]
   std::unique_ptr<CurvePoint[]> points_;
+  // The same, or nothing.
+  std::unique_ptr<float[]> errors_;
   std::vector<double> dense_squared_norms_;
   std::vector<Range> swept_;
   // [rows, paths]

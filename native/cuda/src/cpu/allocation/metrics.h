@@ -13,12 +13,17 @@ namespace secateur::allocation {
 struct Metrics {
   LayerQuality layer = LayerQuality::kCosimFlat;
   RowQuality row = RowQuality::kCosim;
-};
 
-// Whether a metric is made of values of the pruned output itself, not only of the sums over each row that quality curves give.
-constexpr bool needs_outputs(LayerQuality metric) {
-  return metric == LayerQuality::kCosimSample || metric == LayerQuality::kPsnrSample || metric == LayerQuality::kMae;
-}
+  // Whether one of them is made of squared errors.
+  constexpr bool need_errors() const {
+    const bool layer_needs = layer != LayerQuality::kCosimFlat && layer != LayerQuality::kCosimDim && layer != LayerQuality::kPass;
+    return layer_needs || row != RowQuality::kCosim;
+  }
+  // Whether the layer's is made of values of the pruned output itself, not only of the sums over each row that quality curves give.
+  constexpr bool need_outputs() const {
+    return layer == LayerQuality::kCosimSample || layer == LayerQuality::kPsnrSample || layer == LayerQuality::kMae;
+  }
+};
 
 // Sums over some values y of the dense output and ŷ of the pruned one that most metrics are made of.
 struct OutputSums {
@@ -51,7 +56,7 @@ struct OutputComparison {
   }
 
   std::vector<OutputSums> rows;
-  // Only set for a metric that needs outputs, as is what follows.
+  // Only set for metrics that need outputs, as is what follows.
   std::vector<OutputSums> samples;
   // Σ |y − ŷ| of each sample.
   std::vector<double> absolute_errors;
