@@ -168,6 +168,8 @@ struct Workload {
   Allocation allocation = Allocation::kTrim;
   // How allocated projections are repaired.
   Repair repair = Repair::kNone;
+  LayerQuality layer_quality = LayerQuality::kCosimFlat;
+  RowQuality row_quality = RowQuality::kCosim;
   // Share of the weights that are dropped.
   double sparsity = 0;
   BlockMetric metric = BlockMetric::kNone;

@@ -98,7 +98,9 @@ AllocatedRows CpuSession::allocate_rows(const std::string& shard, TensorRole pro
   input.weights = weight.values.span();
   blocks_.release_work_space();
   freed_memory_kept_ = true;
-  const Reservation scratch(budget_, allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, pool_.size()),
+  const Reservation scratch(budget_,
+                            allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, options.layer_quality,
+                                                     options.row_quality, pool_.size()),
                             "the allocation of " + std::string(secateur::name_of(projection)));
   return secateur::allocate_rows(input, options, pool_, context);
 }

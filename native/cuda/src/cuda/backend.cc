@@ -36,6 +36,7 @@ void require_offered(Precision precision, const Workload& workload) {
                 "The CUDA backend repairs no weights; use --backend cpu for --repair and --score sparsegpt.");
   }
   if (workload.metric != BlockMetric::kNone) refuse_block_metrics();
+  require_known_metrics(workload.layer_quality, workload.row_quality);
 }
 
 class CudaBackend final : public Backend {

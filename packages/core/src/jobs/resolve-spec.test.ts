@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { Allocation, AllocationOptions, Repair, RepairOptions, Score } from '@secateur/proto/allocation';
+import { Allocation, AllocationOptions, LayerQuality, Repair, RepairOptions, RowQuality, Score } from '@secateur/proto/allocation';
 import {
   AlphaMetric,
   BudgetGranularity,
@@ -110,6 +110,8 @@ describe('defaults', () => {
         learningRates: [0.01, 0.02, 0.04, 0.08, 0.12, 0.16],
         negativeLearningRates: [-0.01, -0.02, -0.04],
         forbidNegativeLearningRates: false,
+        layerQuality: LayerQuality.COSIM_FLAT,
+        rowQuality: RowQuality.COSIM,
       },
     });
   });
@@ -149,6 +151,8 @@ describe('defaults', () => {
       learningRates: [0.5, 0.25],
       negativeLearningRates: [-1],
       forbidNegativeLearningRates: true,
+      layerQuality: LayerQuality.PSNR_SAMPLE,
+      rowQuality: RowQuality.MSE,
     };
     const spec = JobSpec.fromPartial({ ...withOptions(options), recordTrace: true, maximumNodes: 3 });
     expect(resolvedPrune(spec).options).toEqual(options);
@@ -248,6 +252,18 @@ describe('violations', () => {
     ['unknown pattern', prune({ pattern: Pattern.UNRECOGNIZED }), 'prune.pattern'],
     ['unknown score', withOptions({ score: Score.UNRECOGNIZED }), 'prune.options.score'],
     ['unknown allocation', withOptions({ allocation: Allocation.UNRECOGNIZED }), 'prune.options.allocation'],
+    ['unknown layer quality', withOptions({ layerQuality: LayerQuality.UNRECOGNIZED }), 'prune.options.layer_quality'],
+    ['unknown row quality', withOptions({ rowQuality: RowQuality.UNRECOGNIZED }), 'prune.options.row_quality'],
+    [
+      'a layer quality without a search',
+      withOptions({ allocation: Allocation.UNIFORM, layerQuality: LayerQuality.MSE }),
+      'prune.options.layer_quality',
+    ],
+    [
+      'a row quality beside given rows',
+      prune({ rowSparsities: 'rows.safetensors', options: AllocationOptions.fromPartial({ rowQuality: RowQuality.PSNR }) }),
+      'prune.options.row_quality',
+    ],
     ['too many iterations', withOptions({ iterations: 1001 }), 'prune.options.iterations'],
     ['a rate of 0', withOptions({ learningRates: [0.01, 0] }), 'prune.options.learning_rates'],
     ['a rate that is no number', withOptions({ learningRates: [NaN] }), 'prune.options.learning_rates'],
