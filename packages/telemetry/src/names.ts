@@ -15,7 +15,7 @@ export const SPANS = {
   },
   EMBED: { name: 'secateur.embed', description: 'Makes the hidden states of calibration groups on one node from their tokens.' },
   FETCH: { name: 'secateur.fetch', description: 'A node pulls bytes: a shard or reduced statistics.' },
-  COLLECT: { name: 'secateur.collect', description: 'One node runs a block on its groups and sends their statistics.' },
+  COLLECT: { name: 'secateur.collect', description: 'One node runs a block, or its first part, on its groups and sends their statistics.' },
   ALLOCATE: { name: 'secateur.allocate', description: 'The sparsity of one projection is split over its rows.' },
   APPLY: { name: 'secateur.apply', description: 'A node pulls the masks of a block and sets the dropped weights to zero.' },
   PROPAGATE: { name: 'secateur.propagate', description: 'One node runs the pruned block on its groups to get the next hidden states.' },
