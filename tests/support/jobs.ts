@@ -20,9 +20,17 @@ import { fixturePath, modelPath, type ModelName } from './paths.js';
 export function pruneSpec(
   model: ModelName,
   output: string,
-  changes: Partial<PruneSpec> & Partial<Pick<AllocationOptions, 'allocation' | 'score' | 'groupPattern' | 'layerQuality' | 'rowQuality'>> = {},
+  changes: Partial<PruneSpec> &
+    Partial<Pick<AllocationOptions, 'allocation' | 'score' | 'groupPattern' | 'layerQuality' | 'rowQuality'>> = {},
 ): JobSpec {
-  const { allocation = Allocation.TRIM, score = Score.WANDA, groupPattern, layerQuality = LayerQuality.UNSPECIFIED, rowQuality = RowQuality.UNSPECIFIED, ...rest } = changes;
+  const {
+    allocation = Allocation.TRIM,
+    score = Score.WANDA,
+    groupPattern,
+    layerQuality = LayerQuality.UNSPECIFIED,
+    rowQuality = RowQuality.UNSPECIFIED,
+    ...rest
+  } = changes;
   return {
     kind: {
       $case: 'prune',

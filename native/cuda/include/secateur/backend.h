@@ -147,13 +147,14 @@ struct TensorView : TensorLayout {
 };
 
 // What is measured of every dense block before anything is pruned, to split the sparsity of a model over its blocks. kOutliers: scores that
-// stand out, after a pass of the hidden states through the dense model. kSpectrum: eigenvalues of the weights, which needs no hidden states.
+// stand out, after a pass of the hidden states through the dense model. kSpectrum: eigenvalues of the weights, which needs no hidden
+// states.
 enum class BlockMetric { kNone, kOutliers, kSpectrum };
 
 // What a job will ask of one session, known before anything is loaded.
 struct Workload {
-  // Of each kind of shard the one that takes the most; the head is empty where no loss is measured. With the metric kSpectrum only the block
-  // is used.
+  // Of each kind of shard the one that takes the most; the head is empty where no loss is measured. With the metric kSpectrum only the
+  // block is used.
   std::vector<TensorLayout> embedding;
   std::vector<TensorLayout> block;
   std::vector<TensorLayout> head;

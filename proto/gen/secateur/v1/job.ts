@@ -829,7 +829,7 @@ export interface JobEvent_Progress {
    * job: `evaluate`, `budget`.
    */
   step: string;
-  /** Parts done. */
+  /** Parts done. A block that is pruned in stages is collected and allocated anew in each, from 0. */
   done: number;
   /** Parts in all. */
   total: number;
