@@ -110,8 +110,9 @@ export interface Workload {
   tokens: number;
   /** How weights will be ranked; not set where nothing is allocated. */
   score: Score;
-  /** How the search tells which sparsities are best, and how good rows are; not set where nothing is allocated. */
+  /** How the search tells which sparsities are best; not set where nothing is allocated. */
   layerQuality: LayerQuality;
+  /** How good a row is; not set where nothing is allocated. */
   rowQuality: RowQuality;
   /** Shares of the weights that projections drop, each once. */
   sparsities: number[];
