@@ -209,10 +209,10 @@ Workload to_workload(const Napi::Value& value) {
   workload.allocation_samples = to_size(object["allocationSamples"], "allocationSamples");
   workload.allocation = to_allocation(object["allocation"]);
   workload.sparsity = to_number(object["sparsity"], "sparsity");
-  workload.metric = to_word(object["metric"], "metric",
-                            std::array<std::pair<const char*, BlockMetric>, 3>{{{"none", BlockMetric::kNone},
-                                                                                {"outliers", BlockMetric::kOutliers},
-                                                                                {"spectrum", BlockMetric::kSpectrum}}});
+  workload.metric =
+      to_word(object["metric"], "metric",
+              std::array<std::pair<const char*, BlockMetric>, 3>{
+                  {{"none", BlockMetric::kNone}, {"outliers", BlockMetric::kOutliers}, {"spectrum", BlockMetric::kSpectrum}}});
   workload.repair = to_repair(object["repair"]);
   workload.masked_in_stages = to_flag(object["maskedInStages"], "maskedInStages");
   if (workload.empty()) refuse("block", "the tensors of a block");

@@ -168,8 +168,8 @@ Napi::Value SessionObject::count_outliers(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     auto inputs = std::make_shared<OwnedInputSquares>(to_input_squares(info[1]));
     return submit(info, {},
-                  [shard = to_string(info[0], "shardId"), inputs, threshold = to_number(info[2], "threshold")](
-                      BackendSession& session, CallContext& context) {
+                  [shard = to_string(info[0], "shardId"), inputs, threshold = to_number(info[2], "threshold")](BackendSession& session,
+                                                                                                               CallContext& context) {
                     return hand_over(session.count_outliers(shard, inputs->views(), threshold, context));
                   });
   });

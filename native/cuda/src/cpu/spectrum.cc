@@ -41,7 +41,10 @@ struct GramSpace {
   static constexpr std::size_t kValues = 2 * kPanel + kTileValues + kPanel * sizeof(float) / sizeof(double);
 
   explicit GramSpace(double* memory)
-      : left(memory), right(memory + kPanel), sums(memory + 2 * kPanel), narrow(reinterpret_cast<float*>(memory + 2 * kPanel + kTileValues)) {}
+      : left(memory),
+        right(memory + kPanel),
+        sums(memory + 2 * kPanel),
+        narrow(reinterpret_cast<float*>(memory + 2 * kPanel + kTileValues)) {}
 
   // [kTerms, kGramTile]
   double* left;
@@ -104,7 +107,8 @@ void fill_gram(const Matrix& weight, Triangle& gram, MemoryBudget& budget, Threa
     const std::size_t row = tile_row * kGramTile;
     const std::size_t column = (item - triangle_size(tile_row)) * kGramTile;
     const auto terms = static_cast<double>(vectors.terms());
-    const PhaseScope scope(context, "spectrum", 2.0 * static_cast<double>(kTileValues) * terms, 8.0 * static_cast<double>(kGramTile) * terms);
+    const PhaseScope scope(context, "spectrum", 2.0 * static_cast<double>(kTileValues) * terms,
+                           8.0 * static_cast<double>(kGramTile) * terms);
     const GramSpace space(memory.data() + worker * GramSpace::kValues);
     multiply_tile(vectors, row, column, space, context);
     for (std::size_t i = 0; i < std::min(kGramTile, size - row); ++i) {

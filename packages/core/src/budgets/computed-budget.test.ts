@@ -5,7 +5,7 @@ import { ModelFamily } from '@secateur/proto/model';
 import { computedBudgetOf, possibleTargets, type ComputedBudget } from './computed-budget.js';
 import { splitByExponents, splitByOutliers } from './split-sparsity.js';
 
-const alpha = (options: Partial<AlphaOptions>, family = ModelFamily.LLAMA): ComputedBudget | undefined =>
+const alpha = (options: Partial<AlphaOptions>, family: ModelFamily = ModelFamily.LLAMA): ComputedBudget | undefined =>
   computedBudgetOf(
     {
       layerBudget: LayerBudget.ALPHA,

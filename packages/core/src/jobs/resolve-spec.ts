@@ -5,7 +5,6 @@ import {
   AlphaOptions,
   BudgetGranularity,
   LayerBudget,
-  OwlOptions,
   Pattern,
   Propagation,
   Sampling,
@@ -13,6 +12,7 @@ import {
   type EvaluateSpec,
   type JobSpec,
   type LayerBudgetOptions,
+  type OwlOptions,
   type PruneSpec,
 } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
