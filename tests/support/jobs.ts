@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PruningClient } from '@secateur/client';
-import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
+import { Allocation, LayerQuality, RowQuality, Score, type AllocationOptions } from '@secateur/proto/allocation';
 import {
   JobState,
   LayerBudget,
@@ -20,9 +20,9 @@ import { fixturePath, modelPath, type ModelName } from './paths.js';
 export function pruneSpec(
   model: ModelName,
   output: string,
-  changes: Partial<PruneSpec> & Partial<Pick<AllocationOptions, 'allocation' | 'score' | 'groupPattern'>> = {},
+  changes: Partial<PruneSpec> & Partial<Pick<AllocationOptions, 'allocation' | 'score' | 'groupPattern' | 'layerQuality' | 'rowQuality'>> = {},
 ): JobSpec {
-  const { allocation = Allocation.TRIM, score = Score.WANDA, groupPattern, ...rest } = changes;
+  const { allocation = Allocation.TRIM, score = Score.WANDA, groupPattern, layerQuality = LayerQuality.UNSPECIFIED, rowQuality = RowQuality.UNSPECIFIED, ...rest } = changes;
   return {
     kind: {
       $case: 'prune',
@@ -38,6 +38,8 @@ export function pruneSpec(
           negativeLearningRates: [],
           forbidNegativeLearningRates: false,
           groupPattern,
+          layerQuality,
+          rowQuality,
         },
         layerBudget: LayerBudget.UNIFORM,
         layerBudgetOptions: undefined,

@@ -107,6 +107,8 @@ export interface EngineWorkload {
   readonly allocation: AllocationOptions['allocation'];
   /** How allocated projections are repaired. */
   readonly repair: Repair;
+  readonly layerQuality: AllocationOptions['layerQuality'];
+  readonly rowQuality: AllocationOptions['rowQuality'];
   /** Share of the weights that are dropped. */
   readonly sparsity: number;
   /**
@@ -198,6 +200,11 @@ export interface AllocationOptions {
    * scores that make the same share of the row's sum.
    */
   readonly allocation: 'trim' | 'uniform' | 'given' | 'matrix' | 'score-share';
+  /** By what the search tells which sparsities are best; others than `cosim-flat` only with `trim`. */
+  readonly layerQuality:
+    'cosim-flat' | 'cosim-dim' | 'cosim-sample' | 'mse' | 'mse-dim' | 'mae' | 'snr' | 'psnr-flat' | 'psnr-dim' | 'psnr-sample' | 'pass';
+  /** By what rows get more or less sparsity; others than `cosim` only with `trim`. */
+  readonly rowQuality: 'cosim' | 'mse' | 'psnr';
   /** Drops so many of every group of neighbouring inputs; only with `uniform`. */
   readonly pattern: { readonly dropped: number; readonly group: number } | null;
   /** float32 [rows], with `given`. Little-endian bytes, any alignment. */
@@ -284,12 +291,14 @@ export interface SearchStep {
 }
 
 export interface AllocatedRows {
+  /** Qualities are in the metric of the layer; bigger is better. Infinity with `snr` where nearly nothing is lost. */
   readonly baselineQuality: number;
   readonly bestQuality: number;
   /** null when uniform won. */
   readonly learningRate: number | null;
   /** null when uniform won. */
   readonly bestStep: number | null;
+  /** Of the row cosines, whatever metric steers the search. */
   readonly varianceBefore: number;
   readonly varianceAfter: number;
   readonly dropped: number;

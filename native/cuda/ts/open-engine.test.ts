@@ -26,6 +26,8 @@ const TRIM: AllocationOptions = {
   iterations: 10,
   learningRates: [0.01, 0.02, 0.04, 0.08, 0.12, 0.16],
   negativeLearningRates: [-0.01, -0.02, -0.04],
+  layerQuality: 'cosim-flat',
+  rowQuality: 'cosim',
   pattern: null,
   rowSparsities: null,
 };
@@ -269,7 +271,7 @@ describe('a process', () => {
   const busy = `${open}
     const n = 512, weights = new Float32Array(n * n).map((_, i) => Math.sin(i)), inputs = new Uint8Array(new Float32Array(64 * n).map((_, i) => Math.cos(i)).buffer);
     const statistics = { samples: 64, columns: n, meanSquares: new Uint8Array(new Float32Array(n).fill(1).buffer), lastInputs: inputs };
-    const options = { score: 'wanda', allocation: 'trim', iterations: 10, learningRates: [0.01, 0.02], negativeLearningRates: [], pattern: null, rowSparsities: null };
+    const options = { score: 'wanda', allocation: 'trim', iterations: 10, learningRates: [0.01, 0.02], negativeLearningRates: [], layerQuality: 'cosim-flat', rowQuality: 'cosim', pattern: null, rowSparsities: null };
     const call = () => engine.allocateMatrix(weights, n, n, 0.7, statistics, options);`;
 
   test('with an idle engine ends by itself', () => {

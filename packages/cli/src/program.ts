@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { Allocation, Repair, Score } from '@secateur/proto/allocation';
+import { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secateur/proto/allocation';
 import { AlphaMetric, BudgetGranularity, LayerBudget, Propagation, Sampling, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
@@ -48,6 +48,20 @@ const MEASUREMENTS = {
   arc_challenge: Task.ARC_CHALLENGE,
   openbookqa: Task.OPENBOOKQA,
   piqa: Task.PIQA,
+} as const;
+
+const LAYER_QUALITIES = {
+  'cosim-flat': LayerQuality.COSIM_FLAT,
+  'cosim-dim': LayerQuality.COSIM_DIM,
+  'cosim-sample': LayerQuality.COSIM_SAMPLE,
+  mse: LayerQuality.MSE,
+  'mse-dim': LayerQuality.MSE_DIM,
+  mae: LayerQuality.MAE,
+  snr: LayerQuality.SNR,
+  'psnr-flat': LayerQuality.PSNR_FLAT,
+  'psnr-dim': LayerQuality.PSNR_DIM,
+  'psnr-sample': LayerQuality.PSNR_SAMPLE,
+  pass: LayerQuality.PASS,
 } as const;
 
 /** The command line. What a command needs is loaded when it runs, so that --help answers at once. */
@@ -226,6 +240,22 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     )
     .option('--repair-damping <share>', 'share of the mean diagonal added to that of the Gram matrix of the inputs', share, 0.01)
     .option('--repair-iterations <n>', 'steps of the fit', wholeNumber(1), 20)
+    .addOption(
+      offered(
+        '--layer-quality <name>',
+        `by what trim tells which sparsities are best: ${Object.keys(LAYER_QUALITIES).join(', ')} (others than the default: CPUs only)`,
+        LAYER_QUALITIES,
+        'cosim-flat',
+      ),
+    )
+    .addOption(
+      offered(
+        '--row-quality <name>',
+        'by what trim tells which rows can lose more: cosim, mse, psnr (others than the default: CPUs only)',
+        { cosim: RowQuality.COSIM, mse: RowQuality.MSE, psnr: RowQuality.PSNR },
+        'cosim',
+      ),
+    )
     .option('--iterations <n>', 'search steps per learning rate', wholeNumber(1), 10)
     .addOption(
       new Option('--learning-rates <list>', 'learning rates tried in order')

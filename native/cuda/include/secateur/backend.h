@@ -168,6 +168,8 @@ struct Workload {
   Allocation allocation = Allocation::kTrim;
   // How allocated projections are repaired.
   Repair repair = Repair::kNone;
+  LayerQuality layer_quality = LayerQuality::kCosimFlat;
+  RowQuality row_quality = RowQuality::kCosim;
   // Share of the weights that are dropped.
   double sparsity = 0;
   BlockMetric metric = BlockMetric::kNone;
@@ -291,7 +293,8 @@ class BackendSession {
 
   // What follows is FailedPrecondition on a backend that repairs nothing.
 
-  // As collect_statistics; the inputs of some of the sites are added to their Gram matrices too, unless those of the group were added already.
+  // As collect_statistics; the inputs of some of the sites are added to their Gram matrices too, unless those of the group were added
+  // already.
   virtual std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
                                                         InputSites gram_sites, CallContext& context);
   // Hands over what was added to the Gram matrix of a site of a block since the last time. No groups where that is nothing.

@@ -13,9 +13,9 @@
 
 namespace secateur {
 
-// How the kept weights of a projection make up for the dropped ones: not at all; fitted to the dense output on the mask as it is; on a mask that
-// is chosen while they are fitted (ADMM, arXiv 2401.02938), then fitted on it; or as SparseGPT does (arXiv 2301.00774), column by column,
-// which chooses what every row drops too.
+// How the kept weights of a projection make up for the dropped ones: not at all; fitted to the dense output on the mask as it is; on a mask
+// that is chosen while they are fitted (ADMM, arXiv 2401.02938), then fitted on it; or as SparseGPT does (arXiv 2301.00774), column by
+// column, which chooses what every row drops too.
 enum class Repair { kNone, kFit, kAdmm, kSparseGpt };
 
 struct RepairOptions {
@@ -24,8 +24,8 @@ struct RepairOptions {
   double damping = 0.01;
   // kFit, kAdmm: steps of conjugate gradients.
   int iterations = 20;
-  // kAdmm, kSparseGpt: of the matrix, or of each block of its columns, the lowest are dropped whatever their row, as many as the rows' counts
-  // add up to.
+  // kAdmm, kSparseGpt: of the matrix, or of each block of its columns, the lowest are dropped whatever their row, as many as the rows'
+  // counts add up to.
   bool across_rows = false;
 };
 
@@ -63,8 +63,8 @@ struct RepairedRows {
 // What repair_rows holds beside its input and its result, at most.
 std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, std::size_t threads);
 
-// The result does not depend on the number of threads of the pool. Throws InvalidArgument for sizes that contradict each other, NonFinite for
-// a Gram matrix that cannot be used whatever the damping and for weights too large for their type, and OutOfMemory.
+// The result does not depend on the number of threads of the pool. Throws InvalidArgument for sizes that contradict each other, NonFinite
+// for a Gram matrix that cannot be used whatever the damping and for weights too large for their type, and OutOfMemory.
 RepairedRows repair_rows(const RepairInput& input, const RepairOptions& options, MemoryBudget& budget, ThreadPool& pool,
                          CallContext& context);
 

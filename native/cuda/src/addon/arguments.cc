@@ -87,6 +87,27 @@ Repair to_repair(const Napi::Value& value) {
                      {{"none", Repair::kNone}, {"fit", Repair::kFit}, {"admm", Repair::kAdmm}, {"sparsegpt", Repair::kSparseGpt}}});
 }
 
+LayerQuality to_layer_quality(const Napi::Value& value) {
+  return to_word(value, "layerQuality",
+                 std::array<std::pair<const char*, LayerQuality>, 11>{{{"cosim-flat", LayerQuality::kCosimFlat},
+                                                                       {"cosim-dim", LayerQuality::kCosimDim},
+                                                                       {"cosim-sample", LayerQuality::kCosimSample},
+                                                                       {"mse", LayerQuality::kMse},
+                                                                       {"mse-dim", LayerQuality::kMseDim},
+                                                                       {"mae", LayerQuality::kMae},
+                                                                       {"snr", LayerQuality::kSnr},
+                                                                       {"psnr-flat", LayerQuality::kPsnrFlat},
+                                                                       {"psnr-dim", LayerQuality::kPsnrDim},
+                                                                       {"psnr-sample", LayerQuality::kPsnrSample},
+                                                                       {"pass", LayerQuality::kPass}}});
+}
+
+RowQuality to_row_quality(const Napi::Value& value) {
+  return to_word(value, "rowQuality",
+                 std::array<std::pair<const char*, RowQuality>, 3>{
+                     {{"cosim", RowQuality::kCosim}, {"mse", RowQuality::kMse}, {"psnr", RowQuality::kPsnr}}});
+}
+
 TensorLayout to_layout(const Napi::Object& object) {
   TensorLayout tensor;
   tensor.role = to_role(to_string(object["role"], "role"));
@@ -208,6 +229,8 @@ Workload to_workload(const Napi::Value& value) {
   workload.tokens = to_size(object["tokens"], "tokens");
   workload.allocation_samples = to_size(object["allocationSamples"], "allocationSamples");
   workload.allocation = to_allocation(object["allocation"]);
+  workload.layer_quality = to_layer_quality(object["layerQuality"]);
+  workload.row_quality = to_row_quality(object["rowQuality"]);
   workload.sparsity = to_number(object["sparsity"], "sparsity");
   workload.metric =
       to_word(object["metric"], "metric",
@@ -316,6 +339,8 @@ AllocationOptions to_allocation_options(const Napi::Value& value) {
   options.score = to_word(object["score"], "score",
                           std::array<std::pair<const char*, Score>, 2>{{{"wanda", Score::kWanda}, {"magnitude", Score::kMagnitude}}});
   options.allocation = to_allocation(object["allocation"]);
+  options.layer_quality = to_layer_quality(object["layerQuality"]);
+  options.row_quality = to_row_quality(object["rowQuality"]);
   const std::size_t iterations = to_size(object["iterations"], "iterations");
   if (iterations == 0 || iterations > 1'000'000) refuse("iterations", "from 1 to 1000000");
   options.iterations = static_cast<int>(iterations);

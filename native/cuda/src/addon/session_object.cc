@@ -110,11 +110,10 @@ Napi::Value SessionObject::embed(const Napi::CallbackInfo& info) {
 
 Napi::Value SessionObject::collect_statistics(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    return submit(info, {},
-                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sites = to_input_sites(info[2])](
-                      BackendSession& session, CallContext& context) {
-                    return hand_over(session.collect_statistics(shard, group, sites, context));
-                  });
+    return submit(
+        info, {},
+        [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sites = to_input_sites(info[2])](
+            BackendSession& session, CallContext& context) { return hand_over(session.collect_statistics(shard, group, sites, context)); });
   });
 }
 
@@ -208,10 +207,9 @@ Napi::Value SessionObject::collect_with_gram(const Napi::CallbackInfo& info) {
 
 Napi::Value SessionObject::take_gram_sums(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    return submit(info, {},
-                  [shard = to_string(info[0], "shardId"), site = to_input_site(info[1])](BackendSession& session, CallContext&) {
-                    return hand_over(session.take_gram_sums(shard, site));
-                  });
+    return submit(info, {}, [shard = to_string(info[0], "shardId"), site = to_input_site(info[1])](BackendSession& session, CallContext&) {
+      return hand_over(session.take_gram_sums(shard, site));
+    });
   });
 }
 
@@ -231,8 +229,8 @@ Napi::Value SessionObject::repair_rows(const Napi::CallbackInfo& info) {
     std::vector<Napi::Value> kept;
     const RepairInput input = to_repair_input(info[2], kept);
     return submit(info, std::move(kept),
-                  [shard = to_string(info[0], "shardId"), projection = to_projection(info[1]), input,
-                   options = to_repair_options(info[3])](BackendSession& session, CallContext& context) {
+                  [shard = to_string(info[0], "shardId"), projection = to_projection(info[1]), input, options = to_repair_options(info[3])](
+                      BackendSession& session, CallContext& context) {
                     return hand_over(session.repair_rows(shard, projection, input, options, context));
                   });
   });

@@ -4,14 +4,11 @@ namespace secateur {
 
 namespace {
 
-[[noreturn]] void refuse_repair() {
-  throw Error(ErrorCode::kFailedPrecondition, "This backend repairs no weights; use one on the CPU.");
-}
+[[noreturn]] void refuse_repair() { throw Error(ErrorCode::kFailedPrecondition, "This backend repairs no weights; use one on the CPU."); }
 
 }  // namespace
 
-std::vector<SiteStatistics> BackendSession::collect_with_gram(const std::string&, std::uint32_t, InputSites, InputSites,
-                                                              CallContext&) {
+std::vector<SiteStatistics> BackendSession::collect_with_gram(const std::string&, std::uint32_t, InputSites, InputSites, CallContext&) {
   refuse_repair();
 }
 

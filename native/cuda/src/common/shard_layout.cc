@@ -199,7 +199,6 @@ std::size_t elements_of(const TensorLayout& tensor) {
   return std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::size_t{1}, std::multiplies<>());
 }
 
-
 ShardKind check_layout(const std::string& name, std::span<const TensorLayout> tensors, const Architecture& architecture) {
   const ShardKind kind = kind_of(name, tensors);
   const std::vector<TensorRole> required = required_roles(kind, architecture);

@@ -61,7 +61,8 @@ struct WorkSpace {
   // Per site [tokens, width], where they are added to a Gram matrix.
   float* gram_inputs[kSites] = {};
 
-  WorkSpace(const Architecture& a, const WorkSizes& sizes, std::size_t threads, bool collecting, InputSites gram_sites, std::uint8_t* memory)
+  WorkSpace(const Architecture& a, const WorkSizes& sizes, std::size_t threads, bool collecting, InputSites gram_sites,
+            std::uint8_t* memory)
       : queries(take<float>(memory, sizes.tokens * a.query_width())),
         keys(take<float>(memory, sizes.tokens * a.key_width())),
         values(take<float>(memory, sizes.tokens * a.key_width())),

@@ -58,8 +58,8 @@ MemoryItem largest_allocation(const Workload& workload, std::size_t threads) {
   MemoryItem largest;
   for (const TensorLayout& tensor : workload.block) {
     if (!is_multiplied(tensor.role)) continue;
-    const std::uint64_t bytes =
-        allocation_scratch_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples, workload.allocation, threads);
+    const std::uint64_t bytes = allocation_scratch_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples, workload.allocation,
+                                                         workload.layer_quality, workload.row_quality, threads);
     if (bytes > largest.bytes) largest = {"allocation of " + std::string(name_of(tensor.role)), bytes};
   }
   return largest;

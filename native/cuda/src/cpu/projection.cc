@@ -153,8 +153,8 @@ void Projection::replace(ElementType stored, std::span<const std::uint8_t> bytes
                          CallContext& context) {
   const std::size_t row_bytes = dense_.columns * bytes_of(stored);
   if (bytes.size() != dense_.rows * row_bytes) {
-    throw Error(ErrorCode::kInvalidArgument, "The values of " + name_ + " take " + std::to_string(dense_.rows * row_bytes) + " bytes, not " +
-                                                 std::to_string(bytes.size()) + ".");
+    throw Error(ErrorCode::kInvalidArgument, "The values of " + name_ + " take " + std::to_string(dense_.rows * row_bytes) +
+                                                 " bytes, not " + std::to_string(bytes.size()) + ".");
   }
   pool.parallel_for((dense_.rows + kMaskRows - 1) / kMaskRows, [&](std::size_t item, std::size_t) {
     context.check();

@@ -98,7 +98,9 @@ AllocatedRows CpuSession::allocate_rows(const std::string& shard, TensorRole pro
   input.weights = weight.values.span();
   blocks_.release_work_space();
   freed_memory_kept_ = true;
-  const Reservation scratch(budget_, allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, pool_.size()),
+  const Reservation scratch(budget_,
+                            allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, options.layer_quality,
+                                                     options.row_quality, pool_.size()),
                             "the allocation of " + std::string(secateur::name_of(projection)));
   return secateur::allocate_rows(input, options, pool_, context);
 }
@@ -141,7 +143,8 @@ std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& sha
     if (!sites.contains(site) || !gram_sites.contains(site)) continue;
     auto found = grams.find(site);
     if (found == grams.end()) {
-      GramSums sums(budget_, input_width(architecture_, site), pool_.size(), "the Gram matrix of the " + std::string(secateur::name_of(site)));
+      GramSums sums(budget_, input_width(architecture_, site), pool_.size(),
+                    "the Gram matrix of the " + std::string(secateur::name_of(site)));
       found = grams.emplace(site, GramState{std::move(sums), {}}).first;
     }
     if (std::ranges::find(found->second.groups, group) == found->second.groups.end()) targets[index] = &found->second.sums;
@@ -170,8 +173,7 @@ GramPart CpuSession::take_gram_sums(const std::string& shard, InputSite site) {
   return part;
 }
 
-std::vector<float> CpuSession::reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums,
-                                           CallContext& context) {
+std::vector<float> CpuSession::reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums, CallContext& context) {
   blocks_.release_work_space();
   GramSums total(budget_, columns, pool_.size(), "a Gram matrix");
   for (const std::span<const std::uint8_t> part : sums) total.add(part, pool_, context);

@@ -32,9 +32,11 @@ void require_offered(Precision precision, const Workload& workload) {
                 "The CUDA backend keeps hidden states in float32 only; what does not fit the device is kept on the host.");
   }
   if (workload.repair != Repair::kNone) {
-    throw Error(ErrorCode::kFailedPrecondition, "The CUDA backend repairs no weights; use --backend cpu for --repair and --score sparsegpt.");
+    throw Error(ErrorCode::kFailedPrecondition,
+                "The CUDA backend repairs no weights; use --backend cpu for --repair and --score sparsegpt.");
   }
   if (workload.metric != BlockMetric::kNone) refuse_block_metrics();
+  require_known_metrics(workload.layer_quality, workload.row_quality);
 }
 
 class CudaBackend final : public Backend {

@@ -40,7 +40,8 @@ TEST_CASE("the factor of an inverse, of sizes around those of tiles, on any numb
     Matrix product(size * size);
     for (std::size_t i = 0; i < size; ++i) {
       for (std::size_t j = 0; j < size; ++j) {
-        for (std::size_t t = i; t < size; ++t) product[i * size + j] += static_cast<double>(factor[i * size + t]) * static_cast<double>(matrix[t * size + j]);
+        for (std::size_t t = i; t < size; ++t)
+          product[i * size + j] += static_cast<double>(factor[i * size + t]) * static_cast<double>(matrix[t * size + j]);
       }
     }
     bool close = true;

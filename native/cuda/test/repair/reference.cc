@@ -28,7 +28,7 @@ Matrix inverse_of(Matrix matrix, std::size_t size) {
 }
 
 PrunedMatrix reference_sparsegpt(const Matrix& gram, std::size_t samples, std::size_t rows, std::size_t columns,
-                             const std::vector<float>& weights, const std::vector<std::int32_t>& counts) {
+                                 const std::vector<float>& weights, const std::vector<std::int32_t>& counts) {
   Matrix hessian = gram;
   PrunedMatrix expected{.weights = Matrix(weights.begin(), weights.end()), .mask = std::vector<std::uint8_t>(rows * ((columns + 7) / 8))};
   double trace = 0;

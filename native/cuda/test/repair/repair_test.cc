@@ -93,7 +93,8 @@ std::vector<double> exact_fit(const Case& given, std::size_t row, double damping
   std::vector<double> right(kept.size());
   for (std::size_t i = 0; i < kept.size(); ++i) {
     for (std::size_t j = 0; j < kept.size(); ++j) matrix[i * kept.size() + j] = hessian(kept[i], kept[j]);
-    for (std::size_t j = 0; j < given.columns; ++j) right[i] += hessian(kept[i], j) * static_cast<double>(given.weights[row * given.columns + j]);
+    for (std::size_t j = 0; j < given.columns; ++j)
+      right[i] += hessian(kept[i], j) * static_cast<double>(given.weights[row * given.columns + j]);
   }
   const Matrix inverse = inverse_of(matrix, kept.size());
   std::vector<double> fitted(given.columns);

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
-import type { Allocation, Repair, Score } from '@secateur/proto/allocation';
+import type { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secateur/proto/allocation';
 import {
   JobSpec,
   Pattern,
@@ -43,6 +43,8 @@ export interface PruneSettings extends ServiceOptions {
   readonly seed: number;
   readonly score: Score;
   readonly allocation: Allocation;
+  readonly layerQuality: LayerQuality;
+  readonly rowQuality: RowQuality;
   /** `file` is empty where no ratios are given. */
   readonly layerBudget: { readonly budget: LayerBudget; readonly file: string };
   /** Settings of budgets; undefined where not given. */
@@ -116,6 +118,8 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         options: {
           score: options.score,
           allocation: options.allocation,
+          layerQuality: options.layerQuality,
+          rowQuality: options.rowQuality,
           iterations: options.iterations,
           learningRates: [...options.learningRates],
           forbidNegativeLearningRates: !options.negativeRates,

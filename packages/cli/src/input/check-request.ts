@@ -21,6 +21,8 @@ const FLAGS: Readonly<Record<string, string>> = {
   'prune.layer_budget_options.owl.threshold': '--owl-threshold',
   'prune.options.allocation': '--allocation',
   'prune.options.score': '--score',
+  'prune.options.layer_quality': '--layer-quality',
+  'prune.options.row_quality': '--row-quality',
   'prune.pattern': '--pattern',
   'prune.propagation': '--propagation',
   'prune.repair.method': '--repair',

@@ -3,7 +3,7 @@ import type { Accuracy, EvaluateReport, PerplexityChange, PruneReport, TaskRepor
 import { LayerBudget, type ProjectionReport } from '@secateur/proto/job';
 import Table from 'cli-table3';
 import pc from 'picocolors';
-import { formatCount, formatSeconds, formatShare, summarizeProjections } from './format.js';
+import { formatCount, formatQuality, formatSeconds, formatShare, summarizeProjections } from './format.js';
 
 /** What a prune job did, for people. */
 export function formatPruneReport(report: PruneReport): string {
@@ -70,7 +70,7 @@ function formatPerplexity({ dense, pruned }: PerplexityChange): string {
 function layerCells(projections: readonly ProjectionReport[]): string[] {
   if (projections.length === 0) return ['left out', '-', '-'];
   const { sparsity, before, after } = summarizeProjections(projections);
-  return [formatShare(sparsity), before.toFixed(4), after.toFixed(4)];
+  return [formatShare(sparsity), formatQuality(before), formatQuality(after)];
 }
 
 /** Shares are of the weights of all projections, of which only those that were pruned are in the report. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { Allocation, AllocationOptions, Score } from '@secateur/proto/allocation';
+import { Allocation, AllocationOptions, LayerQuality, Repair, RepairOptions, RowQuality, Score } from '@secateur/proto/allocation';
 import {
   AlphaMetric,
   BudgetGranularity,
@@ -18,7 +18,7 @@ import {
 } from '@secateur/proto/job';
 import { SecateurError } from '../errors.js';
 import { parseArchitecture } from '../model/parse-architecture.js';
-import { pathsOf, resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';
+import { needsGramMatrices, pathsOf, resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';
 
 function prune(change: Partial<PruneSpec> = {}): JobSpec {
   const value = PruneSpec.fromPartial({ model: 'in', output: 'out', sparsity: 0.7, calibration: { path: 'text.txt' } });
@@ -31,6 +31,16 @@ function withOptions(options: Parameters<typeof AllocationOptions.fromPartial>[0
 
 function grouped(dropped: number, group: number, sparsity: number): JobSpec {
   return prune({ sparsity, pattern: Pattern.GROUPED, options: AllocationOptions.fromPartial({ groupPattern: { dropped, group } }) });
+}
+
+const inGroups: Partial<PruneSpec> = {
+  sparsity: 0.5,
+  pattern: Pattern.GROUPED,
+  options: AllocationOptions.fromPartial({ groupPattern: { dropped: 2, group: 4 } }),
+};
+
+function withRepair(repair: Parameters<typeof RepairOptions.fromPartial>[0], change: Partial<PruneSpec> = {}): JobSpec {
+  return prune({ ...change, repair: RepairOptions.fromPartial(repair) });
 }
 
 function withTarget(change: Partial<PruneSpec>): JobSpec {
@@ -100,6 +110,8 @@ describe('defaults', () => {
         learningRates: [0.01, 0.02, 0.04, 0.08, 0.12, 0.16],
         negativeLearningRates: [-0.01, -0.02, -0.04],
         forbidNegativeLearningRates: false,
+        layerQuality: LayerQuality.COSIM_FLAT,
+        rowQuality: RowQuality.COSIM,
       },
     });
   });
@@ -139,6 +151,8 @@ describe('defaults', () => {
       learningRates: [0.5, 0.25],
       negativeLearningRates: [-1],
       forbidNegativeLearningRates: true,
+      layerQuality: LayerQuality.PSNR_SAMPLE,
+      rowQuality: RowQuality.MSE,
     };
     const spec = JobSpec.fromPartial({ ...withOptions(options), recordTrace: true, maximumNodes: 3 });
     expect(resolvedPrune(spec).options).toEqual(options);
@@ -238,6 +252,18 @@ describe('violations', () => {
     ['unknown pattern', prune({ pattern: Pattern.UNRECOGNIZED }), 'prune.pattern'],
     ['unknown score', withOptions({ score: Score.UNRECOGNIZED }), 'prune.options.score'],
     ['unknown allocation', withOptions({ allocation: Allocation.UNRECOGNIZED }), 'prune.options.allocation'],
+    ['unknown layer quality', withOptions({ layerQuality: LayerQuality.UNRECOGNIZED }), 'prune.options.layer_quality'],
+    ['unknown row quality', withOptions({ rowQuality: RowQuality.UNRECOGNIZED }), 'prune.options.row_quality'],
+    [
+      'a layer quality without a search',
+      withOptions({ allocation: Allocation.UNIFORM, layerQuality: LayerQuality.MSE }),
+      'prune.options.layer_quality',
+    ],
+    [
+      'a row quality beside given rows',
+      prune({ rowSparsities: 'rows.safetensors', options: AllocationOptions.fromPartial({ rowQuality: RowQuality.PSNR }) }),
+      'prune.options.row_quality',
+    ],
     ['too many iterations', withOptions({ iterations: 1001 }), 'prune.options.iterations'],
     ['a rate of 0', withOptions({ learningRates: [0.01, 0] }), 'prune.options.learning_rates'],
     ['a rate that is no number', withOptions({ learningRates: [NaN] }), 'prune.options.learning_rates'],
@@ -263,6 +289,16 @@ describe('violations', () => {
       evaluate({ stride: 9, data: undefined, tasks: [{ task: Task.RTE, path: 'a', limit: 0 }] }),
       'evaluate.stride',
     ],
+    ['a repair that is not known', withRepair({ method: 9 as Repair }), 'prune.repair.method'],
+    ['a repair with too much damping', withRepair({ method: Repair.FIT, damping: 11 }), 'prune.repair.damping'],
+    ['a repair with negative damping', withRepair({ method: Repair.FIT, damping: -1 }), 'prune.repair.damping'],
+    ['a repair that takes for ever', withRepair({ method: Repair.FIT, iterations: 1001 }), 'prune.repair.iterations'],
+    [
+      'a repair of what SparseGPT repairs',
+      withRepair({ method: Repair.FIT }, { options: AllocationOptions.fromPartial({ score: Score.SPARSEGPT }) }),
+      'prune.repair.method',
+    ],
+    ['a mask of groups that ADMM would choose', withRepair({ method: Repair.ADMM }, inGroups), 'prune.repair.method'],
     ['an unnamed evaluation', prune({ evaluation: TokenSource.fromPartial({}) }), 'prune.evaluation.path'],
   ])('%s', (_, spec, field) => {
     expect(violatedFields(() => resolveJobSpec(spec))).toEqual([field]);
@@ -290,6 +326,23 @@ describe('violations', () => {
         expect(accepted).toBe(sparsity > 0 && sparsity < 1);
       }),
     );
+  });
+});
+
+describe('repair', () => {
+  test('is none unless asked for, and has defaults', () => {
+    const spec = resolvedPrune(prune());
+    expect(spec.repair).toEqual({ method: Repair.NONE, damping: 0.01, iterations: 20 });
+    expect(needsGramMatrices(spec)).toBe(false);
+  });
+
+  test('needs Gram matrices, and so does SparseGPT', () => {
+    expect(needsGramMatrices(resolvedPrune(withRepair({ method: Repair.FIT })))).toBe(true);
+    expect(needsGramMatrices(resolvedPrune(withOptions({ score: Score.SPARSEGPT })))).toBe(true);
+  });
+
+  test('of a mask of groups can be a fit', () => {
+    expect(resolvedPrune(withRepair({ method: Repair.FIT }, inGroups)).repair?.method).toBe(Repair.FIT);
   });
 });
 

@@ -1,4 +1,12 @@
-import { Allocation, Repair, Score, type AllocationOptions, type RepairOptions } from '@secateur/proto/allocation';
+import {
+  Allocation,
+  type AllocationOptions,
+  LayerQuality,
+  Repair,
+  type RepairOptions,
+  RowQuality,
+  Score,
+} from '@secateur/proto/allocation';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import {
   AlphaMetric,
@@ -58,6 +66,20 @@ const LAYER_BUDGETS: ReadonlySet<LayerBudget> = new Set<LayerBudget>([
 ]);
 const ALPHA_METRICS: ReadonlySet<AlphaMetric> = new Set<AlphaMetric>([AlphaMetric.PEAK, AlphaMetric.MID]);
 const GRANULARITIES: ReadonlySet<BudgetGranularity> = new Set<BudgetGranularity>([BudgetGranularity.BLOCK, BudgetGranularity.PROJECTION]);
+const LAYER_QUALITIES: ReadonlySet<LayerQuality> = new Set<LayerQuality>([
+  LayerQuality.COSIM_FLAT,
+  LayerQuality.COSIM_DIM,
+  LayerQuality.COSIM_SAMPLE,
+  LayerQuality.MSE,
+  LayerQuality.MSE_DIM,
+  LayerQuality.MAE,
+  LayerQuality.SNR,
+  LayerQuality.PSNR_FLAT,
+  LayerQuality.PSNR_DIM,
+  LayerQuality.PSNR_SAMPLE,
+  LayerQuality.PASS,
+]);
+const ROW_QUALITIES: ReadonlySet<RowQuality> = new Set<RowQuality>([RowQuality.COSIM, RowQuality.MSE, RowQuality.PSNR]);
 
 /** Data of which only the default amounts are known. */
 const NO_SOURCE: TokenSource = TokenSource.fromPartial({});
@@ -383,6 +405,25 @@ function resolveOptions(
     'must be uniform when the score is wanda-variant, which decides itself what every row drops',
   );
   violations.require(iterations <= MAXIMUM_ITERATIONS, `${field}.iterations`, `must be at most ${MAXIMUM_ITERATIONS}, not ${iterations}`);
+  const layerQuality = options?.layerQuality || LayerQuality.COSIM_FLAT;
+  const rowQuality = options?.rowQuality || RowQuality.COSIM;
+  const searches = allocation === Allocation.TRIM;
+  violations.require(
+    LAYER_QUALITIES.has(layerQuality),
+    `${field}.layer_quality`,
+    'must be cosim-flat, cosim-dim, cosim-sample, mse, mse-dim, mae, snr, psnr-flat, psnr-dim, psnr-sample or pass',
+  );
+  violations.require(
+    searches || layerQuality === LayerQuality.COSIM_FLAT,
+    `${field}.layer_quality`,
+    'must be left out unless the allocation is trim, which alone searches by it',
+  );
+  violations.require(ROW_QUALITIES.has(rowQuality), `${field}.row_quality`, 'must be cosim, mse or psnr');
+  violations.require(
+    searches || rowQuality === RowQuality.COSIM,
+    `${field}.row_quality`,
+    'must be left out unless the allocation is trim, which alone searches by it',
+  );
   const inRange = (rates: readonly number[], sign: 1 | -1): boolean =>
     rates.length <= MAXIMUM_LEARNING_RATES && rates.every((rate) => rate * sign > 0 && Math.abs(rate) <= 1);
   violations.require(
@@ -403,5 +444,7 @@ function resolveOptions(
     negativeLearningRates,
     forbidNegativeLearningRates: options?.forbidNegativeLearningRates ?? false,
     groupPattern: options?.groupPattern,
+    layerQuality,
+    rowQuality,
   };
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { Allocation, Score } from '@secateur/proto/allocation';
+import { Allocation, AllocationRecord, LayerQuality, RowQuality, Score } from '@secateur/proto/allocation';
 import {
   AlphaMetric,
   BudgetGranularity,
@@ -38,6 +38,8 @@ const REPORT = PruneReport.fromPartial({
     options: {
       score: Score.WANDA,
       allocation: Allocation.TRIM,
+      layerQuality: LayerQuality.PSNR_DIM,
+      rowQuality: RowQuality.COSIM,
       iterations: 10,
       learningRates: [0.01, 0.02],
       negativeLearningRates: [-0.01],
@@ -114,6 +116,13 @@ describe('secateur.json', () => {
     expect(pruneReportToJson({ ...REPORT, config }).config).toMatchObject({ layerBudget: name, layerBudgetOptions: settings });
   });
 
+  test('has null for a quality that is infinite', () => {
+    const [first] = REPORT.projections;
+    const record = AllocationRecord.fromPartial({ baselineQuality: 80.5, bestQuality: Infinity });
+    const { projections } = pruneReportToJson({ ...REPORT, projections: [{ ...first!, record }] });
+    expect(projections).toMatchObject([{ baselineQuality: 80.5, bestQuality: null }]);
+  });
+
   test('holds all of a report under the contracted names', () => {
     expect(JSON.parse(JSON.stringify(pruneReportToJson(REPORT)))).toEqual({
       model: '/models/in',
@@ -122,6 +131,8 @@ describe('secateur.json', () => {
       config: {
         score: 'wanda',
         allocation: 'trim',
+        layerQuality: 'psnr_dim',
+        rowQuality: 'cosim',
         iterations: 10,
         learningRates: [0.01, 0.02],
         negativeLearningRates: [-0.01],

@@ -1,4 +1,4 @@
-import { allocationToJSON, repairToJSON, scoreToJSON } from '@secateur/proto/allocation';
+import { allocationToJSON, layerQualityToJSON, repairToJSON, rowQualityToJSON, scoreToJSON } from '@secateur/proto/allocation';
 import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
@@ -25,8 +25,9 @@ export interface ProjectionReportJson {
   readonly columns: number;
   readonly target: number;
   readonly actual: number;
-  readonly baselineQuality: number;
-  readonly bestQuality: number;
+  /** In `config.layerQuality`; bigger is better. null when infinite: `snr` where nearly nothing is lost. */
+  readonly baselineQuality: number | null;
+  readonly bestQuality: number | null;
   /** null when uniform won. */
   readonly learningRate: number | null;
   /** null when uniform won. */
@@ -118,6 +119,8 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
     config: {
       score: options && lowerWord(scoreToJSON(options.score), 'SCORE_'),
       allocation: options && lowerWord(allocationToJSON(options.allocation), 'ALLOCATION_'),
+      layerQuality: options && lowerWord(layerQualityToJSON(options.layerQuality), 'LAYER_QUALITY_'),
+      rowQuality: options && lowerWord(rowQualityToJSON(options.rowQuality), 'ROW_QUALITY_'),
       iterations: options?.iterations,
       learningRates: options?.learningRates,
       negativeLearningRates: options?.forbidNegativeLearningRates ? [] : options?.negativeLearningRates,
@@ -255,8 +258,8 @@ function projectionToJson({ name, rows, columns, target, actual, record, seconds
     columns,
     target,
     actual,
-    baselineQuality: record?.baselineQuality ?? 0,
-    bestQuality: record?.bestQuality ?? 0,
+    baselineQuality: finiteOrNull(record?.baselineQuality ?? 0),
+    bestQuality: finiteOrNull(record?.bestQuality ?? 0),
     learningRate: record?.learningRate ?? null,
     bestStep: record?.bestStep ?? null,
     varianceBefore: record?.varianceBefore ?? 0,
@@ -274,6 +277,11 @@ function budgetOptionsToJson({ owl, alpha, file }: LayerBudgetOptions): Readonly
     epsilon: alpha.epsilon,
     per: lowerWord(budgetGranularityToJSON(alpha.granularity), 'BUDGET_GRANULARITY_'),
   };
+}
+
+/** JSON has no infinity. */
+function finiteOrNull(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
 }
 
 /** One path as it is, several as a list. */

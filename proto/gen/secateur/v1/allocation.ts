@@ -139,6 +139,193 @@ export function allocationToJSON(object: Allocation): string {
   }
 }
 
+/**
+ * How the search tells which sparsities are best: by the whole output, by the mean over its rows (dim) or over the samples. Bigger is
+ * better, so errors count as negative numbers.
+ */
+export const LayerQuality = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** COSIM_FLAT - Cosine of the dense and the pruned output. */
+  COSIM_FLAT: 1,
+  /** COSIM_DIM - The same, mean over the rows. */
+  COSIM_DIM: 2,
+  /** COSIM_SAMPLE - The same, mean over the samples. */
+  COSIM_SAMPLE: 3,
+  /** MSE - Mean squared error, negative. */
+  MSE: 4,
+  /** MSE_DIM - The same, mean over the rows. */
+  MSE_DIM: 5,
+  /** MAE - Mean absolute error, negative. */
+  MAE: 6,
+  /** SNR - Decibels of the mean square over the mean squared error; infinite where that is below 1e-10. */
+  SNR: 7,
+  /** PSNR_FLAT - Decibels of the largest square over the mean squared error. */
+  PSNR_FLAT: 8,
+  /** PSNR_DIM - The same, mean over the rows. */
+  PSNR_DIM: 9,
+  /** PSNR_SAMPLE - The same, mean over the samples. */
+  PSNR_SAMPLE: 10,
+  /** PASS - 1 whatever is dropped, so that uniform rows stay. */
+  PASS: 11,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type LayerQuality = typeof LayerQuality[keyof typeof LayerQuality];
+
+export namespace LayerQuality {
+  export type UNSPECIFIED = typeof LayerQuality.UNSPECIFIED;
+  export type COSIM_FLAT = typeof LayerQuality.COSIM_FLAT;
+  export type COSIM_DIM = typeof LayerQuality.COSIM_DIM;
+  export type COSIM_SAMPLE = typeof LayerQuality.COSIM_SAMPLE;
+  export type MSE = typeof LayerQuality.MSE;
+  export type MSE_DIM = typeof LayerQuality.MSE_DIM;
+  export type MAE = typeof LayerQuality.MAE;
+  export type SNR = typeof LayerQuality.SNR;
+  export type PSNR_FLAT = typeof LayerQuality.PSNR_FLAT;
+  export type PSNR_DIM = typeof LayerQuality.PSNR_DIM;
+  export type PSNR_SAMPLE = typeof LayerQuality.PSNR_SAMPLE;
+  export type PASS = typeof LayerQuality.PASS;
+  export type UNRECOGNIZED = typeof LayerQuality.UNRECOGNIZED;
+}
+
+export function layerQualityFromJSON(object: any): LayerQuality {
+  switch (object) {
+    case 0:
+    case "LAYER_QUALITY_UNSPECIFIED":
+      return LayerQuality.UNSPECIFIED;
+    case 1:
+    case "LAYER_QUALITY_COSIM_FLAT":
+      return LayerQuality.COSIM_FLAT;
+    case 2:
+    case "LAYER_QUALITY_COSIM_DIM":
+      return LayerQuality.COSIM_DIM;
+    case 3:
+    case "LAYER_QUALITY_COSIM_SAMPLE":
+      return LayerQuality.COSIM_SAMPLE;
+    case 4:
+    case "LAYER_QUALITY_MSE":
+      return LayerQuality.MSE;
+    case 5:
+    case "LAYER_QUALITY_MSE_DIM":
+      return LayerQuality.MSE_DIM;
+    case 6:
+    case "LAYER_QUALITY_MAE":
+      return LayerQuality.MAE;
+    case 7:
+    case "LAYER_QUALITY_SNR":
+      return LayerQuality.SNR;
+    case 8:
+    case "LAYER_QUALITY_PSNR_FLAT":
+      return LayerQuality.PSNR_FLAT;
+    case 9:
+    case "LAYER_QUALITY_PSNR_DIM":
+      return LayerQuality.PSNR_DIM;
+    case 10:
+    case "LAYER_QUALITY_PSNR_SAMPLE":
+      return LayerQuality.PSNR_SAMPLE;
+    case 11:
+    case "LAYER_QUALITY_PASS":
+      return LayerQuality.PASS;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return LayerQuality.UNRECOGNIZED;
+  }
+}
+
+export function layerQualityToJSON(object: LayerQuality): string {
+  switch (object) {
+    case LayerQuality.UNSPECIFIED:
+      return "LAYER_QUALITY_UNSPECIFIED";
+    case LayerQuality.COSIM_FLAT:
+      return "LAYER_QUALITY_COSIM_FLAT";
+    case LayerQuality.COSIM_DIM:
+      return "LAYER_QUALITY_COSIM_DIM";
+    case LayerQuality.COSIM_SAMPLE:
+      return "LAYER_QUALITY_COSIM_SAMPLE";
+    case LayerQuality.MSE:
+      return "LAYER_QUALITY_MSE";
+    case LayerQuality.MSE_DIM:
+      return "LAYER_QUALITY_MSE_DIM";
+    case LayerQuality.MAE:
+      return "LAYER_QUALITY_MAE";
+    case LayerQuality.SNR:
+      return "LAYER_QUALITY_SNR";
+    case LayerQuality.PSNR_FLAT:
+      return "LAYER_QUALITY_PSNR_FLAT";
+    case LayerQuality.PSNR_DIM:
+      return "LAYER_QUALITY_PSNR_DIM";
+    case LayerQuality.PSNR_SAMPLE:
+      return "LAYER_QUALITY_PSNR_SAMPLE";
+    case LayerQuality.PASS:
+      return "LAYER_QUALITY_PASS";
+    case LayerQuality.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** How good a row of the output is. Rows that keep more of it get more sparsity, or less at a negative learning rate. */
+export const RowQuality = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** COSIM - Cosine of the dense and the pruned row. */
+  COSIM: 1,
+  /** MSE - Mean squared error, negative. */
+  MSE: 2,
+  /** PSNR - Decibels of the largest square over the mean squared error. */
+  PSNR: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type RowQuality = typeof RowQuality[keyof typeof RowQuality];
+
+export namespace RowQuality {
+  export type UNSPECIFIED = typeof RowQuality.UNSPECIFIED;
+  export type COSIM = typeof RowQuality.COSIM;
+  export type MSE = typeof RowQuality.MSE;
+  export type PSNR = typeof RowQuality.PSNR;
+  export type UNRECOGNIZED = typeof RowQuality.UNRECOGNIZED;
+}
+
+export function rowQualityFromJSON(object: any): RowQuality {
+  switch (object) {
+    case 0:
+    case "ROW_QUALITY_UNSPECIFIED":
+      return RowQuality.UNSPECIFIED;
+    case 1:
+    case "ROW_QUALITY_COSIM":
+      return RowQuality.COSIM;
+    case 2:
+    case "ROW_QUALITY_MSE":
+      return RowQuality.MSE;
+    case 3:
+    case "ROW_QUALITY_PSNR":
+      return RowQuality.PSNR;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return RowQuality.UNRECOGNIZED;
+  }
+}
+
+export function rowQualityToJSON(object: RowQuality): string {
+  switch (object) {
+    case RowQuality.UNSPECIFIED:
+      return "ROW_QUALITY_UNSPECIFIED";
+    case RowQuality.COSIM:
+      return "ROW_QUALITY_COSIM";
+    case RowQuality.MSE:
+      return "ROW_QUALITY_MSE";
+    case RowQuality.PSNR:
+      return "ROW_QUALITY_PSNR";
+    case RowQuality.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** How the kept weights of a projection make up for the dropped ones. */
 export const Repair = {
   /** UNSPECIFIED - Not set. */
@@ -228,7 +415,13 @@ export interface AllocationOptions {
   /** Never try negative learning rates. */
   forbidNegativeLearningRates: boolean;
   /** Absent when any weight may be dropped. Only with uniform allocation. */
-  groupPattern: GroupPattern | undefined;
+  groupPattern:
+    | GroupPattern
+    | undefined;
+  /** How the search tells which sparsities are best; cosim_flat when not set. Others only with TRIM's search, on CPUs. */
+  layerQuality: LayerQuality;
+  /** How good a row is; cosim when not set. Others only with TRIM's search, on CPUs. */
+  rowQuality: RowQuality;
 }
 
 /** Settings of a repair. */
@@ -253,9 +446,9 @@ export interface RepairRecord {
 
 /** What the search found for one projection. */
 export interface AllocationRecord {
-  /** Layer quality with the same sparsity in every row. */
+  /** Layer quality with the same sparsity in every row, in the metric of the options. Infinite with snr where nearly nothing is lost. */
   baselineQuality: number;
-  /** Layer quality of the sparsities that won. */
+  /** Layer quality of the sparsities that won, in the same way. */
   bestQuality: number;
   /** Learning rate that won; absent when uniform won. */
   learningRate?:
@@ -265,9 +458,9 @@ export interface AllocationRecord {
   bestStep?:
     | number
     | undefined;
-  /** Variance of the row qualities at uniform sparsity (unbiased). */
+  /** Variance of the row cosines at uniform sparsity (unbiased), whatever metric steers the search. */
   varianceBefore: number;
-  /** Variance of the row qualities of the sparsities that won (unbiased). */
+  /** The same of the sparsities that won. */
   varianceAfter: number;
   /** Weights dropped in the whole projection. */
   dropped: number;
@@ -367,6 +560,8 @@ function createBaseAllocationOptions(): AllocationOptions {
     negativeLearningRates: [],
     forbidNegativeLearningRates: false,
     groupPattern: undefined,
+    layerQuality: 0,
+    rowQuality: 0,
   };
 }
 
@@ -400,6 +595,12 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
     }
     if (message.groupPattern !== undefined) {
       GroupPattern.encode(message.groupPattern, writer.uint32(58).fork()).join();
+    }
+    if (message.layerQuality !== 0) {
+      writer.uint32(64).int32(message.layerQuality);
+    }
+    if (message.rowQuality !== 0) {
+      writer.uint32(72).int32(message.rowQuality);
     }
     return writer;
   },
@@ -493,6 +694,22 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
             message.groupPattern = GroupPattern.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.layerQuality = reader.int32() as any;
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.rowQuality = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -530,6 +747,16 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
         : isSet(object.group_pattern)
         ? GroupPattern.fromJSON(object.group_pattern)
         : undefined,
+      layerQuality: isSet(object.layerQuality)
+        ? layerQualityFromJSON(object.layerQuality)
+        : isSet(object.layer_quality)
+        ? layerQualityFromJSON(object.layer_quality)
+        : 0,
+      rowQuality: isSet(object.rowQuality)
+        ? rowQualityFromJSON(object.rowQuality)
+        : isSet(object.row_quality)
+        ? rowQualityFromJSON(object.row_quality)
+        : 0,
     };
   },
 
@@ -556,6 +783,12 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
     if (message.groupPattern !== undefined) {
       obj.groupPattern = GroupPattern.toJSON(message.groupPattern);
     }
+    if (message.layerQuality !== 0) {
+      obj.layerQuality = layerQualityToJSON(message.layerQuality);
+    }
+    if (message.rowQuality !== 0) {
+      obj.rowQuality = rowQualityToJSON(message.rowQuality);
+    }
     return obj;
   },
 
@@ -573,6 +806,8 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
     message.groupPattern = (object.groupPattern !== undefined && object.groupPattern !== null)
       ? GroupPattern.fromPartial(object.groupPattern)
       : undefined;
+    message.layerQuality = object.layerQuality ?? 0;
+    message.rowQuality = object.rowQuality ?? 0;
     return message;
   },
 };

@@ -10,9 +10,15 @@ import {
   Allocation,
   allocationFromJSON,
   allocationToJSON,
+  LayerQuality,
+  layerQualityFromJSON,
+  layerQualityToJSON,
   Repair,
   repairFromJSON,
   repairToJSON,
+  RowQuality,
+  rowQualityFromJSON,
+  rowQualityToJSON,
   Score,
   scoreFromJSON,
   scoreToJSON,
@@ -104,6 +110,9 @@ export interface Workload {
   tokens: number;
   /** How weights will be ranked; not set where nothing is allocated. */
   score: Score;
+  /** How the search tells which sparsities are best, and how good rows are; not set where nothing is allocated. */
+  layerQuality: LayerQuality;
+  rowQuality: RowQuality;
   /** Shares of the weights that projections drop, each once. */
   sparsities: number[];
   /** What is measured of dense blocks; nothing is pruned then. */
@@ -233,6 +242,8 @@ function createBaseWorkload(): Workload {
     allocation: 0,
     tokens: 0,
     score: 0,
+    layerQuality: 0,
+    rowQuality: 0,
     sparsities: [],
     metric: 0,
     maskedInStages: false,
@@ -271,6 +282,12 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.score !== 0) {
       writer.uint32(104).int32(message.score);
+    }
+    if (message.layerQuality !== 0) {
+      writer.uint32(136).int32(message.layerQuality);
+    }
+    if (message.rowQuality !== 0) {
+      writer.uint32(144).int32(message.rowQuality);
     }
     if (message.sparsities.length !== 0) {
       writer.uint32(90).fork();
@@ -384,6 +401,22 @@ export const Workload: MessageFns<Workload> = {
             message.score = reader.int32() as any;
             continue;
           }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.layerQuality = reader.int32() as any;
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.rowQuality = reader.int32() as any;
+            continue;
+          }
           case 11: {
             if (tag === 89) {
               message.sparsities.push(reader.double());
@@ -462,6 +495,16 @@ export const Workload: MessageFns<Workload> = {
       allocation: isSet(object.allocation) ? allocationFromJSON(object.allocation) : 0,
       tokens: isSet(object.tokens) ? globalThis.Number(object.tokens) : 0,
       score: isSet(object.score) ? scoreFromJSON(object.score) : 0,
+      layerQuality: isSet(object.layerQuality)
+        ? layerQualityFromJSON(object.layerQuality)
+        : isSet(object.layer_quality)
+        ? layerQualityFromJSON(object.layer_quality)
+        : 0,
+      rowQuality: isSet(object.rowQuality)
+        ? rowQualityFromJSON(object.rowQuality)
+        : isSet(object.row_quality)
+        ? rowQualityFromJSON(object.row_quality)
+        : 0,
       sparsities: globalThis.Array.isArray(object?.sparsities)
         ? object.sparsities.map((e: any) => globalThis.Number(e))
         : [],
@@ -507,6 +550,12 @@ export const Workload: MessageFns<Workload> = {
     if (message.score !== 0) {
       obj.score = scoreToJSON(message.score);
     }
+    if (message.layerQuality !== 0) {
+      obj.layerQuality = layerQualityToJSON(message.layerQuality);
+    }
+    if (message.rowQuality !== 0) {
+      obj.rowQuality = rowQualityToJSON(message.rowQuality);
+    }
     if (message.sparsities?.length) {
       obj.sparsities = message.sparsities.map((e) => floatToJson(e));
     }
@@ -543,6 +592,8 @@ export const Workload: MessageFns<Workload> = {
     message.allocation = object.allocation ?? 0;
     message.tokens = object.tokens ?? 0;
     message.score = object.score ?? 0;
+    message.layerQuality = object.layerQuality ?? 0;
+    message.rowQuality = object.rowQuality ?? 0;
     message.sparsities = object.sparsities?.map((e) => e) || [];
     message.metric = object.metric ?? 0;
     message.maskedInStages = object.maskedInStages ?? false;

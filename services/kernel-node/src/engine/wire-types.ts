@@ -17,7 +17,14 @@ import type {
 } from '@secateur/native';
 import { EngineError } from '@secateur/native';
 import { formatCpuList, SecateurError, type ErrorReason } from '@secateur/core';
-import { Allocation, Repair as WireRepair, Score, type AllocationOptions as WireAllocationOptions } from '@secateur/proto/allocation';
+import {
+  Allocation,
+  LayerQuality,
+  Repair as WireRepair,
+  RowQuality,
+  Score,
+  type AllocationOptions as WireAllocationOptions,
+} from '@secateur/proto/allocation';
 import type { EngineDescription as WireEngine } from '@secateur/proto/kernel_service';
 import {
   Compute,
@@ -151,6 +158,26 @@ const SCORES = new Map<number, AllocationOptions['score']>([
   [Score.SPARSEGPT, 'wanda'],
 ]);
 
+const LAYER_QUALITIES = new Map<number, AllocationOptions['layerQuality']>([
+  [LayerQuality.COSIM_FLAT, 'cosim-flat'],
+  [LayerQuality.COSIM_DIM, 'cosim-dim'],
+  [LayerQuality.COSIM_SAMPLE, 'cosim-sample'],
+  [LayerQuality.MSE, 'mse'],
+  [LayerQuality.MSE_DIM, 'mse-dim'],
+  [LayerQuality.MAE, 'mae'],
+  [LayerQuality.SNR, 'snr'],
+  [LayerQuality.PSNR_FLAT, 'psnr-flat'],
+  [LayerQuality.PSNR_DIM, 'psnr-dim'],
+  [LayerQuality.PSNR_SAMPLE, 'psnr-sample'],
+  [LayerQuality.PASS, 'pass'],
+]);
+
+const ROW_QUALITIES = new Map<number, AllocationOptions['rowQuality']>([
+  [RowQuality.COSIM, 'cosim'],
+  [RowQuality.MSE, 'mse'],
+  [RowQuality.PSNR, 'psnr'],
+]);
+
 const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
   [Allocation.TRIM, 'trim'],
   [Allocation.UNIFORM, 'uniform'],
@@ -234,6 +261,7 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     // A job that allocates nothing says nothing.
     allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
     repair: toEngineRepair(workload.score, workload.repair),
+    ...toEngineQualities(workload, 'workload'),
     sparsity,
     metric: translate(BLOCK_METRICS, workload.metric, 'workload.metric'),
     maskedInStages: workload.maskedInStages,
@@ -281,12 +309,25 @@ function toEngineRule(score: Score, allocation: Allocation, field: string, group
   return score === Score.WANDA_VARIANT ? 'score-share' : 'uniform';
 }
 
+/** Those of the published code where none are set. */
+function toEngineQualities(
+  { layerQuality, rowQuality }: Pick<WireAllocationOptions, 'layerQuality' | 'rowQuality'>,
+  field: string,
+): Pick<AllocationOptions, 'layerQuality' | 'rowQuality'> {
+  return {
+    layerQuality:
+      layerQuality === LayerQuality.UNSPECIFIED ? 'cosim-flat' : translate(LAYER_QUALITIES, layerQuality, `${field}.layer_quality`),
+    rowQuality: rowQuality === RowQuality.UNSPECIFIED ? 'cosim' : translate(ROW_QUALITIES, rowQuality, `${field}.row_quality`),
+  };
+}
+
 /** `rowSparsities`: float32 little-endian, empty when none are given. */
 export function toEngineAllocation(options: WireAllocationOptions, rowSparsities: Uint8Array): AllocationOptions {
   const { groupPattern } = options;
   return {
     score: translate(SCORES, options.score, 'options.score'),
     allocation: toEngineRule(options.score, options.allocation, 'options', groupPattern !== undefined),
+    ...toEngineQualities(options, 'options'),
     pattern: groupPattern ?? null,
     rowSparsities: rowSparsities.byteLength === 0 ? null : rowSparsities,
     iterations: options.iterations,

@@ -39,6 +39,15 @@ describe('Journal', () => {
     expect(await Journal.read(folder)).toEqual({ ...NEW, layers: [layer(0), layer(1)] });
   });
 
+  test('keeps qualities that are infinite', async () => {
+    const [projection] = layer(0).projections;
+    const infinite = { ...projection!, record: { ...projection!.record!, baselineQuality: 31.5, bestQuality: Infinity } };
+    const journal = await Journal.begin(folder, NEW);
+    await journal.appendLayer({ ...layer(0), projections: [infinite] });
+    await journal.close();
+    expect((await Journal.read(folder))?.layers[0]?.projections).toEqual([infinite]);
+  });
+
   test('cut at any byte it holds a prefix of the finished layers and goes on from there', async () => {
     const journal = await Journal.begin(folder, NEW);
     await journal.appendDense(DENSE);

@@ -8,7 +8,7 @@ import {
   type PlannedBlock,
   type ProjectionTargets,
 } from '@secateur/core';
-import { Allocation, Repair, Score } from '@secateur/proto/allocation';
+import { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secateur/proto/allocation';
 import { LayerBudget, Propagation, type JobSpec, type PruneSpec } from '@secateur/proto/job';
 import type { Architecture, Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
 import { BlockMetric, type Workload } from '@secateur/proto/plan';
@@ -27,7 +27,18 @@ export interface JobWork {
   readonly score: Score;
   readonly propagation: Propagation;
   readonly repair: Repair;
+  readonly layerQuality: LayerQuality;
+  readonly rowQuality: RowQuality;
 }
+
+const NOTHING_ALLOCATED = {
+  allocation: Allocation.UNSPECIFIED,
+  score: Score.UNSPECIFIED,
+  layerQuality: LayerQuality.UNSPECIFIED,
+  rowQuality: RowQuality.UNSPECIFIED,
+  propagation: Propagation.UNSPECIFIED,
+  repair: Repair.NONE,
+};
 
 /** Measuring with the numbers of a job. */
 export function measuringWith(numbers: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
@@ -41,13 +52,7 @@ export function budgetingWith(spec: PruneSpec): JobWork | undefined {
 }
 
 function withoutAllocation(use: JobWork['use'], { compute, hiddenStates }: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
-  const nothing = {
-    allocation: Allocation.UNSPECIFIED,
-    score: Score.UNSPECIFIED,
-    propagation: Propagation.UNSPECIFIED,
-    repair: Repair.NONE,
-  };
-  return { use, compute, hiddenStates, ...nothing };
+  return { use, compute, hiddenStates, ...NOTHING_ALLOCATED };
 }
 
 /** What a job reads, and the kinds of work it consists of, what its kind says first. Its defaults are filled in. */
@@ -58,9 +63,10 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
       const { model, calibration, compute, hiddenStates, sparsity, options, selection, rowSparsities, propagation } = spec;
       const { evaluation: data } = spec;
       const select = (plan: ModelPlan): ProjectionTargets => selectProjections(plan, sparsity, selection);
-      const { allocation, score } = options ?? { allocation: Allocation.TRIM, score: Score.WANDA };
+      const { allocation, score, layerQuality, rowQuality } = options ?? NOTHING_ALLOCATED;
       const repair = spec.repair?.method ?? Repair.NONE;
-      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, allocation, score, propagation, repair };
+      const allocating = { allocation, score, layerQuality, rowQuality, propagation, repair };
+      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, ...allocating };
       const file = spec.layerBudgetOptions?.file ?? '';
       const input = {
         model,
@@ -110,7 +116,7 @@ export function shareGroups(groups: readonly GroupOutline[], nodes: number): Gro
 /** What a node that keeps these of the groups will be asked to do. */
 export function workloadOf(input: InputOutline, work: JobWork, kept: readonly GroupOutline[]): Workload {
   const { model, calibration } = input;
-  const { use, allocation, score, propagation, repair } = work;
+  const { use, allocation, score, layerQuality, rowQuality, propagation, repair } = work;
   const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
@@ -126,6 +132,8 @@ export function workloadOf(input: InputOutline, work: JobWork, kept: readonly Gr
     allocation,
     score,
     repair,
+    layerQuality,
+    rowQuality,
     // Nothing is dropped while a model is measured.
     sparsities: use === 'calibrate' ? sparsitiesOf(input) : [],
     metric: METRICS[use],

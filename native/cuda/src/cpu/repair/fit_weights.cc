@@ -74,7 +74,8 @@ class Panel {
 
   // product = direction · (C + λI)
   void multiply_by_gram() {
-    multiply(rows_, task_.columns, task_.columns, 1.0F, direction_, task_.columns, task_.gram.data(), task_.columns, product_, task_.columns);
+    multiply(rows_, task_.columns, task_.columns, 1.0F, direction_, task_.columns, task_.gram.data(), task_.columns, product_,
+             task_.columns);
     const auto damping = static_cast<float>(task_.damping);
     for (std::size_t i = 0; i < size_; ++i) product_[i] += damping * direction_[i];
   }

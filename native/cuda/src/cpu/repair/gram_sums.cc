@@ -81,8 +81,8 @@ void GramSums::add(const float* inputs, std::size_t samples, std::size_t tokens,
     for (std::size_t sample = 0; sample < samples; ++sample) {
       context.check();
       const float* const x = inputs + sample * tokens * columns_;
-      multiply_left_transposed(tile.rows, tile.columns, tokens, 1.0F, x + tile.first_row, columns_, x + tile.first_column, columns_, products,
-                               tile.columns);
+      multiply_left_transposed(tile.rows, tile.columns, tokens, 1.0F, x + tile.first_row, columns_, x + tile.first_column, columns_,
+                               products, tile.columns);
       for (std::size_t i = 0; i < tile.size(); ++i) add_to(high[i], low[i], static_cast<double>(products[i]));
     }
   });

@@ -12,9 +12,9 @@
 
 namespace secateur::cpu {
 
-// Σ xxᵀ over input vectors x of float32 [columns]. The products of each sample are summed in float32, alike wherever the sample is computed; samples
-// are added up in pairs of float64 that lose about 2^-100 of the sum. Rounded to float32, a matrix is therefore the same in whatever order,
-// and on however many machines, its samples were added.
+// Σ xxᵀ over input vectors x of float32 [columns]. The products of each sample are summed in float32, alike wherever the sample is
+// computed; samples are added up in pairs of float64 that lose about 2^-100 of the sum. Rounded to float32, a matrix is therefore the same
+// in whatever order, and on however many machines, its samples were added.
 class GramSums {
  public:
   // All zero. Throws OutOfMemory naming `purpose`.

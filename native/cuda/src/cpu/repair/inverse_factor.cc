@@ -14,8 +14,8 @@ constexpr std::size_t kTile = 128;
 constexpr std::size_t kStrip = 256;
 constexpr double kLargestPivot = 1e30;
 
-// With W lower triangular and WᵀW = matrix, found from the last tile upwards, U is the inverse of Wᵀ: W takes the lower half and U the upper one,
-// and the tiles of the diagonal hold those of U, for W's are not needed again.
+// With W lower triangular and WᵀW = matrix, found from the last tile upwards, U is the inverse of Wᵀ: W takes the lower half and U the
+// upper one, and the tiles of the diagonal hold those of U, for W's are not needed again.
 class InverseFactor {
  public:
   InverseFactor(float* matrix, std::size_t size, ThreadPool& pool, CallContext& context)
@@ -65,7 +65,8 @@ class InverseFactor {
         for (std::size_t t = r; t < column; ++t) sum += w[column * count + t] * u[t];
         u[column] = -sum / w[column * count + column];
       }
-      for (std::size_t column = 0; column < count; ++column) *at(first + r, first + column) = column < r ? 0.0F : static_cast<float>(u[column]);
+      for (std::size_t column = 0; column < count; ++column)
+        *at(first + r, first + column) = column < r ? 0.0F : static_cast<float>(u[column]);
     }
     return true;
   }

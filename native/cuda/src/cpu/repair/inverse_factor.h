@@ -9,8 +9,9 @@
 namespace secateur::cpu {
 
 // matrix [size, size]: symmetric and positive definite, of which the lower half and the diagonal are read. Its upper half and diagonal
-// become U with UᵀU = matrix⁻¹, diagonal positive; what is below the diagonal is scratch afterwards. Tiles of the diagonal in float64, products in
-// float32, in an order that depends on the size alone. False when a pivot is not a positive number; the matrix is then meaningless.
+// become U with UᵀU = matrix⁻¹, diagonal positive; what is below the diagonal is scratch afterwards. Tiles of the diagonal in float64,
+// products in float32, in an order that depends on the size alone. False when a pivot is not a positive number; the matrix is then
+// meaningless.
 bool inverse_factor(float* matrix, std::size_t size, ThreadPool& pool, CallContext& context);
 
 }  // namespace secateur::cpu

@@ -19,7 +19,8 @@ std::vector<std::size_t> count_digits(std::span<const float> values, ThreadPool&
   pool.parallel_for((values.size() + kChunk - 1) / kChunk, [&](std::size_t chunk, std::size_t worker) {
     std::vector<std::size_t>& own = counts[worker];
     own.resize(kHalf + 1);
-    for (const float value : values.subspan(chunk * kChunk, std::min(kChunk, values.size() - chunk * kChunk))) ++own[digit_of(magnitude_bits(value))];
+    for (const float value : values.subspan(chunk * kChunk, std::min(kChunk, values.size() - chunk * kChunk)))
+      ++own[digit_of(magnitude_bits(value))];
   });
   std::vector<std::size_t> total(kHalf + 1);
   for (const std::vector<std::size_t>& own : counts) {

@@ -30,7 +30,8 @@ void measure_output_error(std::span<const float> weights, const float* pruned, s
     multiply(count, columns, columns, 1.0F, difference, columns, gram.data(), columns, product, columns);
     for (std::size_t row = 0; row < count; ++row) {
       double sum = 0;
-      for (std::size_t i = row * columns; i < (row + 1) * columns; ++i) sum += static_cast<double>(difference[i]) * static_cast<double>(product[i]);
+      for (std::size_t i = row * columns; i < (row + 1) * columns; ++i)
+        sum += static_cast<double>(difference[i]) * static_cast<double>(product[i]);
       errors[first + row] = std::max(sum, 0.0);
     }
   });

@@ -109,22 +109,22 @@ class RowRepair {
 
   double mean_diagonal() const {
     double sum = 0;
-    for (std::size_t column = 0; column < input_.columns; ++column) sum += static_cast<double>(input_.gram[column * input_.columns + column]);
+    for (std::size_t column = 0; column < input_.columns; ++column)
+      sum += static_cast<double>(input_.gram[column * input_.columns + column]);
     return sum / static_cast<double>(input_.columns);
   }
 
   void fit() {
     const double damping = options_.damping * mean_diagonal();
-    cpu::fit_weights(
-        {input_.rows, input_.columns, input_.weights, input_.gram, damping, result_.mask, options_.iterations, values_.data()}, budget_,
-        pool_, context_);
+    cpu::fit_weights({input_.rows, input_.columns, input_.weights, input_.gram, damping, result_.mask, options_.iterations, values_.data()},
+                     budget_, pool_, context_);
   }
 
   void choose_and_fit() {
     const std::vector<std::int32_t> counts = result_.dropped_per_row;
-    cpu::choose_by_admm({input_.rows, input_.columns, input_.weights, input_.gram, counts, options_.across_rows, values_.data(),
-                         result_.mask.data()},
-                        budget_, pool_, context_);
+    cpu::choose_by_admm(
+        {input_.rows, input_.columns, input_.weights, input_.gram, counts, options_.across_rows, values_.data(), result_.mask.data()},
+        budget_, pool_, context_);
     fit();
   }
 
@@ -159,8 +159,8 @@ class RowRepair {
     }
     std::ranges::fill(result_.mask, std::uint8_t{0});
     const std::vector<std::int32_t> counts = result_.dropped_per_row;
-    cpu::sparsegpt({input_.rows, input_.columns, factor.data(), counts, options_.across_rows, values_.data(), result_.mask.data()},
-                   budget_, pool_, context_);
+    cpu::sparsegpt({input_.rows, input_.columns, factor.data(), counts, options_.across_rows, values_.data(), result_.mask.data()}, budget_,
+                   pool_, context_);
   }
 
   // Of the damped Gram matrix, whose dead columns get the diagonal that the published code gives them.
@@ -181,8 +181,8 @@ class RowRepair {
       result_.damping = damping;
       if (cpu::inverse_factor(factor.data(), columns, pool_, context_)) return factor;
     }
-    throw Error(ErrorCode::kNonFinite, "The Gram matrix of the inputs has no Cholesky factor, even with " + std::to_string(result_.damping) +
-                                           " of its mean diagonal added.");
+    throw Error(ErrorCode::kNonFinite, "The Gram matrix of the inputs has no Cholesky factor, even with " +
+                                           std::to_string(result_.damping) + " of its mean diagonal added.");
   }
 
   const RepairInput& input_;

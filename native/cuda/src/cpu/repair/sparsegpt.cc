@@ -80,7 +80,8 @@ class SparseGpt {
       const float scaled = weights(row)[column] / factor(column, column);
       candidates[i] = {scaled * scaled, static_cast<std::uint32_t>(row * block.columns + i)};
     }
-    if (!task_.across_rows) drop_lowest(block, candidates, block.columns, share(block, static_cast<std::size_t>(task_.dropped_per_row[row])));
+    if (!task_.across_rows)
+      drop_lowest(block, candidates, block.columns, share(block, static_cast<std::size_t>(task_.dropped_per_row[row])));
   }
 
   void choose_across_rows(const Block& block) {
@@ -117,8 +118,8 @@ class SparseGpt {
       }
     }
     if (right == 0) return;
-    multiply(rows, right, block.columns, -1.0F, errors, block.columns, task_.factor + block.first * task_.columns + block.end(), task_.columns,
-             weights(first) + block.end(), task_.columns, true);
+    multiply(rows, right, block.columns, -1.0F, errors, block.columns, task_.factor + block.first * task_.columns + block.end(),
+             task_.columns, weights(first) + block.end(), task_.columns, true);
   }
 
   const SparseGptTask& task_;
