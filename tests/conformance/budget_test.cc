@@ -20,7 +20,7 @@ namespace {
 // Weights with more rows than columns, fewer and as many, none of whose sizes is a multiple of a tile.
 const Architecture kArchitecture = {
     150, 210, 5, 1, 30, 20, 64, Normalization::kRms, 1e-6, PositionEncoding::kRotary, 10000.0, 0, FeedForward::kGatedSilu};
-constexpr TensorRole kProjections[] = {TensorRole::kQueryWeight, TensorRole::kKeyWeight, TensorRole::kValueWeight,
+constexpr TensorRole kProjections[] = {TensorRole::kQueryWeight,  TensorRole::kKeyWeight,  TensorRole::kValueWeight,
                                        TensorRole::kOutputWeight, TensorRole::kGateWeight, TensorRole::kUpWeight,
                                        TensorRole::kDownWeight};
 
@@ -141,7 +141,8 @@ TEST_CASE("scores of a block that stand out are counted as in float64") {
     const std::vector<std::size_t> shape = test::shape_of(role, kArchitecture);
     std::vector<float>& mean_squares = squares[role];
     // Some inputs are dead, a few far larger than the others.
-    for (std::size_t i = 0; i < shape[1]; ++i) mean_squares.push_back(i % 17 == 0 ? 0.0F : i % 29 == 3 ? 900.0F : static_cast<float>(i % 7));
+    for (std::size_t i = 0; i < shape[1]; ++i)
+      mean_squares.push_back(i % 17 == 0 ? 0.0F : i % 29 == 3 ? 900.0F : static_cast<float>(i % 7));
     inputs.push_back({role, mean_squares});
     const std::vector<float>& weight = tensors.at(role);
     for (std::size_t i = 0; i < weight.size(); ++i) {
@@ -157,7 +158,8 @@ TEST_CASE("scores of a block that stand out are counted as in float64") {
     const OutlierCount count = session->count_outliers("block", inputs, threshold, context);
     CHECK(count.weights == scores.size());
     CHECK(std::abs(count.mean_score / mean - 1) < 1e-12);
-    CHECK(count.outliers == static_cast<std::uint64_t>(std::ranges::count_if(scores, [&](double score) { return score > threshold * mean; })));
+    CHECK(count.outliers ==
+          static_cast<std::uint64_t>(std::ranges::count_if(scores, [&](double score) { return score > threshold * mean; })));
   }
   // Only what is asked for.
   CHECK(session->count_outliers("block", std::span(inputs).first(1), 5, context).weights == 150 * 150);
@@ -192,7 +194,8 @@ TEST_CASE("what cannot be measured of a block is named, and a cancelled measurem
     session->count_outliers("block", inputs, threshold, context);
   };
   check_error(ErrorCode::kFailedPrecondition, "No shard other", [&] { session->eigenvalues("other", TensorRole::kUpWeight, context); });
-  check_error(ErrorCode::kInvalidArgument, "norm-weight", [&] { session->eigenvalues("block", TensorRole::kAttentionNormWeight, context); });
+  check_error(ErrorCode::kInvalidArgument, "norm-weight",
+              [&] { session->eigenvalues("block", TensorRole::kAttentionNormWeight, context); });
   check_error(ErrorCode::kInvalidArgument, "threshold", [&] { count({{TensorRole::kUpWeight, squares}}, 0); });
   check_error(ErrorCode::kInvalidArgument, "meanSquares", [&] { count({{TensorRole::kDownWeight, squares}}, 5); });
   check_error(ErrorCode::kInvalidArgument, "no weights", [&] { count({}, 5); });

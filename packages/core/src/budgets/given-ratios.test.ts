@@ -53,8 +53,12 @@ describe('given ratios', () => {
   test.each<[string, Readonly<Record<string, number>> | readonly number[], RegExp]>([
     ['missing', { 0: 0.5, 2: 0.5 }, /no ratio for model\.decoder\.layers\.1\..*, nor for its block/],
     ['of a block that is not there', { 0: 0.4, 1: 0.5, 2: 0.6, 3: 0.5 }, /no block and no projection 3; it has model\.decoder\.layers\.0/],
-    ['of a projection that is not there', { ...PER_BLOCK, 'layers.0.q': 0.5 }, /no block and no projection layers\.0\.q/],
-    ['given twice', { ...PER_BLOCK, 'model.decoder.layers.2': 0.6 }, /block 2 has two ratios/],
+    [
+      'of a projection that is not there',
+      { ...Object.fromEntries(PER_BLOCK.entries()), 'layers.0.q': 0.5 },
+      /no block and no projection layers\.0\.q/,
+    ],
+    ['given twice', { ...Object.fromEntries(PER_BLOCK.entries()), 'model.decoder.layers.2': 0.6 }, /block 2 has two ratios/],
     ['0', { 0: 0, 1: 0.5, 2: 0.6 }, /0 has 0; ratios are above 0 and below 1/],
     ['above 1', [0.4, 0.5, 1.5], /2 has 1\.5/],
     ['no number', [0.4, Number.NaN, 0.5], /1 has NaN/],

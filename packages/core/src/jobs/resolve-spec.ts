@@ -13,7 +13,6 @@ import {
   AlphaOptions,
   BudgetGranularity,
   LayerBudget,
-  OwlOptions,
   Pattern,
   Propagation,
   Sampling,
@@ -21,6 +20,7 @@ import {
   type EvaluateSpec,
   type JobSpec,
   type LayerBudgetOptions,
+  type OwlOptions,
   type PruneSpec,
 } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
