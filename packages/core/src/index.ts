@@ -42,6 +42,7 @@ export { layerOfProjection, meanTarget, projectionName, selectProjections, type 
 export { assignGroups, CALIBRATION_GROUP_SAMPLES, groupSamples, splitIntoGroups } from './planning/groups.js';
 export { projectionCost } from './planning/projection-cost.js';
 export { planStages, projectionsRun, type PruningStage } from './planning/stages.js';
+export { sparsitiesOfCounts } from './planning/row-sparsities.js';
 export { allocateRowsByReference, type ReferenceOptions, type ReferenceRows } from './reference/allocate-rows.js';
 export type { ReferenceProjection } from './reference/projection.js';
 export type { LayerMetric, RowMetric } from './reference/quality.js';

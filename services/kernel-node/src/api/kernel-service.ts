@@ -82,8 +82,7 @@ export function createKernelService({
         const { rows, repaired } = await session.allocateRows(request, signal);
         const seconds = (performance.now() - started) / 1000;
         recordSearchSteps(rows.steps);
-        const { learningRate, bestStep } = rows;
-        const { dropped, droppedPerRow, mask } = repaired ?? rows;
+        const { learningRate, bestStep, mask } = rows;
         yield {
           part: {
             $case: 'rows' as const,
@@ -95,10 +94,10 @@ export function createKernelService({
                 ...(bestStep === null ? {} : { bestStep }),
                 varianceBefore: rows.varianceBefore,
                 varianceAfter: rows.varianceAfter,
-                dropped,
+                dropped: rows.dropped,
               },
               rowSparsities: viewBytes(rows.rowSparsities),
-              droppedPerRow: viewBytes(droppedPerRow),
+              droppedPerRow: viewBytes(rows.droppedPerRow),
               seconds,
               repair: repaired && { errorBefore: repaired.errorBefore, errorAfter: repaired.errorAfter, damping: repaired.damping },
             },

@@ -1,5 +1,5 @@
 import type { AllocatedRows, EngineSession, InputSite, OutlierCount, RepairedRows, SiteStatistics, TokenRange } from '@secateur/native';
-import { SecateurError } from '@secateur/core';
+import { SecateurError, sparsitiesOfCounts } from '@secateur/core';
 import { fetchResource, type Channel, type ResourceDescriptor, type Resources } from '@secateur/rpc';
 import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
 import { Allocation, Repair } from '@secateur/proto/allocation';
@@ -178,7 +178,10 @@ export class KernelSession {
     const acrossRows = request.options.allocation === Allocation.UNIFORM;
     const repair = { method, damping, iterations, acrossRows };
     const repaired = await traceEngineCall(() => this.engine.repairRows(request.shardId, projection, input, repair, { signal }));
-    return { rows, repaired };
+    const { mask, dropped, droppedPerRow } = repaired;
+    // A repair may drop other counts than the allocation; their sum stays.
+    const rowSparsities = sparsitiesOfCounts(droppedPerRow, statistics.columns);
+    return { rows: { ...rows, mask, dropped, droppedPerRow, rowSparsities }, repaired };
   }
 
   private async pullStatistics(statistics: ReducedStatistics, signal: AbortSignal) {
