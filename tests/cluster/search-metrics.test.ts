@@ -25,7 +25,7 @@ describe('a search by the mean absolute error, with rows by their squared error'
           pruneSpec(MODEL, output, {
             layerQuality: LayerQuality.MAE,
             rowQuality: RowQuality.MSE,
-            calibration: TokenSource.fromPartial({ path: CALIBRATION, samples: 24, sequenceLength: 64 }),
+            calibration: TokenSource.fromPartial({ path: CALIBRATION, samples: 24, sequenceLength: 256 }),
           }),
         );
         return { report, hashes: await hashOutput(output), output };
