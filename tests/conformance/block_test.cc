@@ -431,6 +431,41 @@ TEST_CASE("hidden states kept in bf16 are the same bits on any number of threads
   }
 }
 
+TEST_CASE("statistics of some sites are the same bits as those of all") {
+  for (const Case& test_case : kCases) {
+    // What is emulated takes its time.
+    if (!test::is_cpu() && test_case.tokens > 130) continue;
+    CAPTURE(test_case.name);
+    for (const bool pruned : {false, true}) {
+      if (pruned && !test::is_cpu()) continue;
+      CAPTURE(pruned);
+      Fixture fixture(test_case, 2);
+      if (pruned) prune(fixture, test_case.architecture);
+      const auto collect = [&](InputSites sites) { return fixture.session->collect_statistics("block", 4, sites, fixture.context); };
+      const std::vector<SiteStatistics> all = collect(InputSites::all());
+      const auto check_same = [&](const std::vector<SiteStatistics>& some, const std::vector<std::size_t>& places) {
+        REQUIRE(some.size() == places.size());
+        for (std::size_t i = 0; i < places.size(); ++i) {
+          CHECK(some[i].site == all[places[i]].site);
+          CHECK(some[i].sums_of_squares == all[places[i]].sums_of_squares);
+          CHECK(some[i].last_inputs == all[places[i]].last_inputs);
+        }
+      };
+      for (std::size_t place = 0; place < all.size(); ++place) check_same(collect({all[place].site}), {place});
+      check_same(collect({InputSite::kFeedForwardInput, InputSite::kAttentionInput}), {0, 2});
+      check_same(collect(InputSites::all()), {0, 1, 2, 3});
+    }
+  }
+  Fixture fixture(kCases[0], 1);
+  try {
+    fixture.session->collect_statistics("block", 4, InputSites{}, fixture.context);
+    FAIL("no error");
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::kInvalidArgument);
+    CHECK(std::string(error.what()).find("sites") != std::string::npos);
+  }
+}
+
 TEST_CASE("infinite hidden states are an error that names the group") {
   Fixture fixture(kCases[1], 1);
   std::vector<float> huge = fixture.table;

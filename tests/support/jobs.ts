@@ -5,6 +5,7 @@ import {
   JobState,
   LayerBudget,
   Pattern,
+  Propagation,
   TokenSource,
   type EvaluateSpec,
   type JobEvent,
@@ -19,9 +20,17 @@ import { fixturePath, modelPath, type ModelName } from './paths.js';
 export function pruneSpec(
   model: ModelName,
   output: string,
-  changes: Partial<PruneSpec> & Partial<Pick<AllocationOptions, 'allocation' | 'score' | 'groupPattern' | 'layerQuality' | 'rowQuality'>> = {},
+  changes: Partial<PruneSpec> &
+    Partial<Pick<AllocationOptions, 'allocation' | 'score' | 'groupPattern' | 'layerQuality' | 'rowQuality'>> = {},
 ): JobSpec {
-  const { allocation = Allocation.TRIM, score = Score.WANDA, groupPattern, layerQuality = LayerQuality.UNSPECIFIED, rowQuality = RowQuality.UNSPECIFIED, ...rest } = changes;
+  const {
+    allocation = Allocation.TRIM,
+    score = Score.WANDA,
+    groupPattern,
+    layerQuality = LayerQuality.UNSPECIFIED,
+    rowQuality = RowQuality.UNSPECIFIED,
+    ...rest
+  } = changes;
   return {
     kind: {
       $case: 'prune',
@@ -41,10 +50,13 @@ export function pruneSpec(
           rowQuality,
         },
         layerBudget: LayerBudget.UNIFORM,
+        layerBudgetOptions: undefined,
         pattern: groupPattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,
         compute: Compute.F32,
         hiddenStates: HiddenStates.F32,
         rowSparsities: '',
+        propagation: Propagation.DENSE_BLOCK,
+        repair: undefined,
         calibration: TokenSource.fromPartial({
           path: fixturePath('calibration', `${model}-calibration.safetensors`),
           samples: 128,

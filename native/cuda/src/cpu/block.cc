@@ -58,8 +58,11 @@ struct WorkSpace {
   std::uint8_t* copies;
   // Per site [samples, tiles, width]: sums of squares of each tile, to be added in order.
   double* tile_sums[kSites] = {};
+  // Per site [tokens, width], where they are added to a Gram matrix.
+  float* gram_inputs[kSites] = {};
 
-  WorkSpace(const Architecture& a, const WorkSizes& sizes, std::size_t threads, bool collecting, std::uint8_t* memory)
+  WorkSpace(const Architecture& a, const WorkSizes& sizes, std::size_t threads, bool collecting, InputSites gram_sites,
+            std::uint8_t* memory)
       : queries(take<float>(memory, sizes.tokens * a.query_width())),
         keys(take<float>(memory, sizes.tokens * a.key_width())),
         values(take<float>(memory, sizes.tokens * a.key_width())),
@@ -69,6 +72,7 @@ struct WorkSpace {
     if (!collecting) return;
     for (std::size_t site = 0; site < kSites; ++site) {
       tile_sums[site] = take<double>(memory, sizes.samples * sizes.tiles * sizes.widths[site]);
+      if (gram_sites.contains(static_cast<InputSite>(site))) gram_inputs[site] = take<float>(memory, sizes.tokens * sizes.widths[site]);
     }
   }
 
@@ -85,9 +89,9 @@ struct WorkSpace {
 }  // namespace
 
 std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
-                               std::size_t sequence_length, std::size_t threads, bool collecting) {
+                               std::size_t sequence_length, std::size_t threads, bool collecting, InputSites gram_sites) {
   const WorkSizes sizes(architecture, projections, samples, sequence_length);
-  return WorkSpace(architecture, sizes, threads, collecting, nullptr).bytes;
+  return WorkSpace(architecture, sizes, threads, collecting, gram_sites, nullptr).bytes;
 }
 
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length) {
@@ -114,8 +118,12 @@ struct BlockRunner::Pass {
   CallContext& context;
   // Set when the block's output is wanted; may be the group's own hidden states.
   StateBuffer* output = nullptr;
-  // Set when statistics are wanted.
-  std::vector<SiteStatistics>* statistics = nullptr;
+  // Statistics are wanted of these; without an output the block runs to the last of them.
+  InputSites sites = {};
+  // What the inputs of wanted sites are added to.
+  GramTargets grams = {};
+  // Of each wanted site.
+  std::vector<SiteStatistics> statistics = {};
 
   std::size_t samples() const { return group.tokens.samples; }
   std::size_t length() const { return group.tokens.sequence_length; }
@@ -124,15 +132,15 @@ struct BlockRunner::Pass {
 BlockRunner::BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool)
     : architecture_(architecture), budget_(budget), pool_(pool) {}
 
-std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, const Group& group, CallContext& context) {
-  std::vector<SiteStatistics> statistics;
-  Pass pass{block, group, context, nullptr, &statistics};
+std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, const Group& group, InputSites sites, const GramTargets& grams,
+                                                 CallContext& context) {
+  Pass pass{block, group, context, nullptr, sites, grams};
   run(pass);
-  return statistics;
+  return std::move(pass.statistics);
 }
 
 void BlockRunner::propagate(const Shard& block, Group& group, CallContext& context) {
-  Pass pass{block, group, context, &group.hidden, nullptr};
+  Pass pass{block, group, context, &group.hidden};
   run(pass);
 }
 
@@ -157,7 +165,11 @@ void BlockRunner::run(Pass& pass) {
   const std::size_t samples = pass.samples();
   const std::size_t length = pass.length();
   const bool gated = a.feed_forward == FeedForward::kGatedSilu;
-  const bool collecting = pass.statistics != nullptr;
+  const bool collecting = !pass.sites.empty();
+  InputSites gram_sites = {};
+  for (std::size_t site = 0; site < kSites; ++site) {
+    if (pass.grams[site] != nullptr) gram_sites.add(static_cast<InputSite>(site));
+  }
   make_rotary_tables(length);
 
   const Projection& query = block.projection(TensorRole::kQueryWeight);
@@ -174,28 +186,28 @@ void BlockRunner::run(Pass& pass) {
   const std::size_t scratch_size = sizes.scratch;
   const std::size_t copies_size = sizes.copies;
 
-  const std::size_t needed = WorkSpace(a, sizes, pool_.size(), collecting, nullptr).bytes;
+  const std::size_t needed = WorkSpace(a, sizes, pool_.size(), collecting, gram_sites, nullptr).bytes;
   if (work_space_.size() < needed) {
     // The smaller one goes first.
     work_space_ = {};
     work_space_ = Buffer<std::uint8_t>(budget_, needed, "the work space of a group");
   }
-  const WorkSpace work(a, sizes, pool_.size(), collecting, work_space_.data());
+  const WorkSpace work(a, sizes, pool_.size(), collecting, gram_sites, work_space_.data());
   const auto workspace_of = [&](std::size_t worker) {
     return ProjectionWorkspace(work.copies + worker * copies_size, projections, tile_tokens);
   };
 
-  if (collecting) {
-    for (std::size_t site = 0; site < kSites; ++site) {
-      SiteStatistics statistics;
-      statistics.site = static_cast<InputSite>(site);
-      statistics.sums_of_squares.assign(sizes.widths[site], 0.0);
-      statistics.last_inputs.resize(samples * sizes.widths[site]);
-      pass.statistics->push_back(std::move(statistics));
-    }
+  float* last_inputs[kSites] = {};
+  for (std::size_t index = 0; index < kSites; ++index) {
+    const auto site = static_cast<InputSite>(index);
+    if (!pass.sites.contains(site)) continue;
+    pass.statistics.push_back({site, std::vector<double>(sizes.widths[index]), std::vector<float>(samples * sizes.widths[index])});
+    last_inputs[index] = pass.statistics.back().last_inputs.data();
   }
+  // Whether nothing behind the site is wanted.
+  const auto ends_at = [&](InputSite site) { return pass.output == nullptr && pass.sites.end_at(site); };
   const auto observe = [&](InputSite site, std::size_t sample, std::size_t tile, const float* x, std::size_t count) {
-    if (!collecting) return;
+    if (!pass.sites.contains(site)) return;
     const auto index = static_cast<std::size_t>(site);
     const std::size_t width = sizes.widths[index];
     const PhaseScope scope(context, "statistics", 2.0 * static_cast<double>(count * width),
@@ -204,7 +216,30 @@ void BlockRunner::run(Pass& pass) {
     std::fill(sums, sums + width, 0.0);
     for (std::size_t token = 0; token < count; ++token) vector_math().add_squares(x + token * width, width, sums);
     if (tile + 1 == tiles) {
-      std::memcpy((*pass.statistics)[index].last_inputs.data() + sample * width, x + (count - 1) * width, width * sizeof(float));
+      std::memcpy(last_inputs[index] + sample * width, x + (count - 1) * width, width * sizeof(float));
+    }
+    if (float* const inputs = work.gram_inputs[index]; inputs != nullptr) {
+      std::copy_n(x, count * width, inputs + (sample * length + tile * kTokenTile) * width);
+    }
+  };
+  // Adds the sums of the tiles, in order.
+  const auto add_up = [&] {
+    if (!collecting) return;
+    const PhaseScope scope(context, "statistics");
+    for (SiteStatistics& statistics : pass.statistics) {
+      const auto index = static_cast<std::size_t>(statistics.site);
+      std::vector<double>& sums = statistics.sums_of_squares;
+      for (std::size_t part = 0; part < samples * tiles; ++part) {
+        const double* partial = work.tile_sums[index] + part * sizes.widths[index];
+        for (std::size_t column = 0; column < sizes.widths[index]; ++column) sums[column] += partial[column];
+      }
+      for (const double sum : sums) {
+        if (!std::isfinite(sum)) {
+          throw Error(ErrorCode::kNonFinite, "The " + std::string(name_of(statistics.site)) + " has NaN or infinity in group " +
+                                                 std::to_string(pass.group.tokens.index) + ".");
+        }
+      }
+      if (pass.grams[index] != nullptr) pass.grams[index]->add(work.gram_inputs[index], samples, length, pool_, context);
     }
   };
 
@@ -238,6 +273,7 @@ void BlockRunner::run(Pass& pass) {
       x = normed;
     }
     observe(InputSite::kAttentionInput, sample, tile, x, count);
+    if (ends_at(InputSite::kAttentionInput)) return;
     float* q = work.queries + first * query_width;
     float* k = work.keys + first * key_width;
     const ProjectionWorkspace workspace = workspace_of(worker);
@@ -261,6 +297,8 @@ void BlockRunner::run(Pass& pass) {
       }
     }
   });
+
+  if (ends_at(InputSite::kAttentionInput)) return add_up();
 
   // Stage 2, per sample and head: attention.
   const std::size_t heads_per_key = a.attention_heads / a.key_value_heads;
@@ -293,6 +331,7 @@ void BlockRunner::run(Pass& pass) {
 
     const float* mixed = work.attended + first * query_width;
     observe(InputSite::kAttentionOutput, sample, tile, mixed, count);
+    if (ends_at(InputSite::kAttentionOutput)) return;
     const ProjectionWorkspace workspace = workspace_of(worker);
     output.multiply(workspace.prepare(mixed, count, query_width, {&output}), block.find(TensorRole::kOutputBias), workspace, residual,
                     context);
@@ -303,6 +342,7 @@ void BlockRunner::run(Pass& pass) {
       normalize_tile(residual, TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, count, normed);
     }
     observe(InputSite::kFeedForwardInput, sample, tile, normed, count);
+    if (ends_at(InputSite::kFeedForwardInput)) return;
     const ProjectionInput raising = workspace.prepare(normed, count, hidden, {gate, &up});
     up.multiply(raising, block.find(TensorRole::kUpBias), workspace, raised, context);
     if (gated) gate->multiply(raising, block.find(TensorRole::kGateBias), workspace, activated, context);
@@ -316,7 +356,7 @@ void BlockRunner::run(Pass& pass) {
       }
     }
     observe(InputSite::kFeedForwardHidden, sample, tile, activated, count);
-    if (pass.output == nullptr) return;
+    if (ends_at(InputSite::kFeedForwardHidden)) return;
     // What the half began with is added: the normalised sum where normalisation comes after.
     float* const result = a.post_normalization ? residual : normed;
     down.multiply(workspace.prepare(activated, count, intermediate, {&down}), block.find(TensorRole::kDownBias), workspace, result,
@@ -331,22 +371,7 @@ void BlockRunner::run(Pass& pass) {
     }
     pass.output->write(first * hidden, count * hidden, result);
   });
-
-  if (!collecting) return;
-  const PhaseScope scope(context, "statistics");
-  for (std::size_t site = 0; site < kSites; ++site) {
-    std::vector<double>& sums = (*pass.statistics)[site].sums_of_squares;
-    for (std::size_t part = 0; part < samples * tiles; ++part) {
-      const double* partial = work.tile_sums[site] + part * sizes.widths[site];
-      for (std::size_t column = 0; column < sizes.widths[site]; ++column) sums[column] += partial[column];
-    }
-    for (const double sum : sums) {
-      if (!std::isfinite(sum)) {
-        throw Error(ErrorCode::kNonFinite, "The " + std::string(name_of(static_cast<InputSite>(site))) + " has NaN or infinity in group " +
-                                               std::to_string(pass.group.tokens.index) + ".");
-      }
-    }
-  }
+  add_up();
 }
 
 }  // namespace secateur::cpu

@@ -1,11 +1,14 @@
 // One transformer block over the samples of a calibration group.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <vector>
 
+#include "cpu/repair/gram_sums.h"
 #include "cpu/shard.h"
 #include "cpu/state_buffer.h"
 #include "secateur/backend.h"
@@ -19,13 +22,17 @@ struct Group {
   StateBuffer hidden;
 };
 
+// By site: sums that its inputs are added to, or null.
+using GramTargets = std::array<GramSums*, std::size(kInputSiteNames)>;
+
 // Runs blocks. Work is cut into tiles of tokens that never span samples and have a fixed size, so results do not depend on the threads.
 class BlockRunner {
  public:
   BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool);
 
-  // Statistics of the four input sites; the hidden states stay as they are.
-  std::vector<SiteStatistics> collect(const Shard& block, const Group& group, CallContext& context);
+  // Statistics of those input sites, of which there is one at least; the hidden states stay as they are.
+  std::vector<SiteStatistics> collect(const Shard& block, const Group& group, InputSites sites, const GramTargets& grams,
+                                      CallContext& context);
   // Replaces the hidden states by the block's output.
   void propagate(const Shard& block, Group& group, CallContext& context);
   // Work space is kept from run to run until then: fresh memory costs time, page by page.
@@ -46,9 +53,10 @@ class BlockRunner {
   Buffer<std::uint8_t> work_space_;
 };
 
-// Memory of a run of a block whose projections have those forms, besides weights and hidden states.
+// Memory of a run of a block whose projections have those forms, besides weights and hidden states. `gram_sites`: of which inputs are added
+// to Gram matrices.
 std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
-                               std::size_t sequence_length, std::size_t threads, bool collecting);
+                               std::size_t sequence_length, std::size_t threads, bool collecting, InputSites gram_sites = {});
 // Of the tables of the rotation, which a session keeps.
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length);
 

@@ -31,6 +31,9 @@ std::uint64_t embedding_bytes(const Architecture& architecture, std::size_t samp
 //
 // Shards are uploaded on a stream of their own, beside whatever is computed; every call that gives a result waits for the device once, at
 // its end.
+// Throws FailedPrecondition: what splits a budget over blocks is computed by the CPU backend only.
+[[noreturn]] void refuse_block_metrics();
+
 class CudaSession final : public BackendSession {
  public:
   // Throws InvalidArgument when the architecture contradicts itself, and OutOfMemory when the device has less than the plan takes. What is
@@ -43,13 +46,18 @@ class CudaSession final : public BackendSession {
                   CallContext& context) override;
   void release_shard(const std::string& shard) override;
   void embed(const std::string& shard, GroupTokens tokens, CallContext& context) override;
-  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) override;
+  using BackendSession::collect_statistics;
+  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
+                                                 CallContext& context) override;
   void propagate(const std::string& shard, std::uint32_t group, CallContext& context) override;
   std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
                                    CallContext& context) override;
   std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) override;
   AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input, const AllocationOptions& options,
                               CallContext& context) override;
+  OutlierCount count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
+                              CallContext& context) override;
+  std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) override;
   void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) override;
   void release_group(std::uint32_t group) override;
 

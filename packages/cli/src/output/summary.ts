@@ -1,6 +1,6 @@
 import { findTask, layerOfProjection } from '@secateur/core';
 import type { Accuracy, EvaluateReport, PerplexityChange, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
-import type { ProjectionReport } from '@secateur/proto/job';
+import { LayerBudget, type ProjectionReport } from '@secateur/proto/job';
 import Table from 'cli-table3';
 import pc from 'picocolors';
 import { formatCount, formatQuality, formatSeconds, formatShare, summarizeProjections } from './format.js';
@@ -20,13 +20,15 @@ export function formatPruneReport(report: PruneReport): string {
   const steps = Object.entries(report.seconds)
     .filter(([step]) => step !== 'total')
     .map(([step, seconds]) => `${step} ${formatSeconds(seconds)}`);
+  const isUniform = (report.config?.layerBudget ?? LayerBudget.UNIFORM) === LayerBudget.UNIFORM;
+  const layerBudget = isUniform ? '' : ', layer_budget.json';
   const lines = [
     table.toString(),
     formatSparsity(report),
     ...(report.perplexity === undefined ? [] : [formatPerplexity(report.perplexity)]),
     `Rows differ in ${improved} of ${report.projections.length} projections; in the others uniform rows were best.`,
     `${formatSeconds(report.seconds['total'] ?? 0)} on ${report.nodes.map(({ name, lost }) => (lost === '' ? name : `${name} (lost)`)).join(', ')}: ${steps.join(', ')}.`,
-    `Written to ${pc.bold(report.output)}: the checkpoint, secateur.json, masks.safetensors, row_sparsities.safetensors.`,
+    `Written to ${pc.bold(report.output)}: the checkpoint, secateur.json, masks.safetensors, row_sparsities.safetensors${layerBudget}.`,
   ];
   return `${lines.join('\n')}\n`;
 }

@@ -1,6 +1,16 @@
 import { describe, expect, test } from '@jest/globals';
 import { Allocation, AllocationRecord, LayerQuality, RowQuality, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Pattern, Sampling, Task, TokenSource } from '@secateur/proto/job';
+import {
+  AlphaMetric,
+  BudgetGranularity,
+  LayerBudget,
+  LayerBudgetOptions,
+  Pattern,
+  Propagation,
+  Sampling,
+  Task,
+  TokenSource,
+} from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { evaluateReportToJson, pruneReportToJson } from './report-json.js';
@@ -36,6 +46,7 @@ const REPORT = PruneReport.fromPartial({
     },
     layerBudget: LayerBudget.UNIFORM,
     pattern: Pattern.UNSTRUCTURED,
+    propagation: Propagation.RECALCULATED_INPUTS,
     compute: Compute.BF16,
     hiddenStates: HiddenStates.BF16,
     selection: { skip: ['q_proj'] },
@@ -91,6 +102,20 @@ const REPORT = PruneReport.fromPartial({
 });
 
 describe('secateur.json', () => {
+  test.each([
+    [LayerBudget.OWL, { owl: { lambda: 0.08, threshold: 5 } }, 'owl', { lambda: 0.08, threshold: 5 }],
+    [
+      LayerBudget.ALPHA,
+      { alpha: { metric: AlphaMetric.MID, epsilon: 0.1, granularity: BudgetGranularity.PROJECTION } },
+      'alpha',
+      { metric: 'mid', epsilon: 0.1, per: 'projection' },
+    ],
+    [LayerBudget.GIVEN, { file: '/data/ratios.npy' }, 'given', { file: '/data/ratios.npy' }],
+  ])('names layer budget %d and its settings', (layerBudget, options, name, settings) => {
+    const config = { ...REPORT.config!, layerBudget, layerBudgetOptions: LayerBudgetOptions.fromPartial(options) };
+    expect(pruneReportToJson({ ...REPORT, config }).config).toMatchObject({ layerBudget: name, layerBudgetOptions: settings });
+  });
+
   test('has null for a quality that is infinite', () => {
     const [first] = REPORT.projections;
     const record = AllocationRecord.fromPartial({ baselineQuality: 80.5, bestQuality: Infinity });
@@ -113,6 +138,7 @@ describe('secateur.json', () => {
         negativeLearningRates: [-0.01],
         layerBudget: 'uniform',
         pattern: 'unstructured',
+        propagation: 'recalculated_inputs',
         compute: 'bf16',
         hiddenStates: 'bf16',
         only: [],

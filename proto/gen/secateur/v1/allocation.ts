@@ -21,6 +21,8 @@ export const Score = {
   MAGNITUDE: 2,
   /** WANDA_VARIANT - As Wanda's; from every row the lowest that together make the same share of the row's sum. Only with uniform allocation. */
   WANDA_VARIANT: 3,
+  /** SPARSEGPT - As SparseGPT does (arXiv 2301.00774): by what dropping a weight costs once those to its right make up for it. Kept weights change. */
+  SPARSEGPT: 4,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -31,6 +33,7 @@ export namespace Score {
   export type WANDA = typeof Score.WANDA;
   export type MAGNITUDE = typeof Score.MAGNITUDE;
   export type WANDA_VARIANT = typeof Score.WANDA_VARIANT;
+  export type SPARSEGPT = typeof Score.SPARSEGPT;
   export type UNRECOGNIZED = typeof Score.UNRECOGNIZED;
 }
 
@@ -48,6 +51,9 @@ export function scoreFromJSON(object: any): Score {
     case 3:
     case "SCORE_WANDA_VARIANT":
       return Score.WANDA_VARIANT;
+    case 4:
+    case "SCORE_SPARSEGPT":
+      return Score.SPARSEGPT;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -65,6 +71,8 @@ export function scoreToJSON(object: Score): string {
       return "SCORE_MAGNITUDE";
     case Score.WANDA_VARIANT:
       return "SCORE_WANDA_VARIANT";
+    case Score.SPARSEGPT:
+      return "SCORE_SPARSEGPT";
     case Score.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -318,6 +326,69 @@ export function rowQualityToJSON(object: RowQuality): string {
   }
 }
 
+/** How the kept weights of a projection make up for the dropped ones. */
+export const Repair = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** NONE - They stay as they are. */
+  NONE: 1,
+  /** FIT - They are fitted to the dense output of all calibration tokens. */
+  FIT: 2,
+  /**
+   * ADMM - What is dropped is chosen while the kept weights are fitted (ADMM, arXiv 2401.02938): as many as the allocation says of each row, of the whole matrix
+   * with uniform allocation.
+   */
+  ADMM: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Repair = typeof Repair[keyof typeof Repair];
+
+export namespace Repair {
+  export type UNSPECIFIED = typeof Repair.UNSPECIFIED;
+  export type NONE = typeof Repair.NONE;
+  export type FIT = typeof Repair.FIT;
+  export type ADMM = typeof Repair.ADMM;
+  export type UNRECOGNIZED = typeof Repair.UNRECOGNIZED;
+}
+
+export function repairFromJSON(object: any): Repair {
+  switch (object) {
+    case 0:
+    case "REPAIR_UNSPECIFIED":
+      return Repair.UNSPECIFIED;
+    case 1:
+    case "REPAIR_NONE":
+      return Repair.NONE;
+    case 2:
+    case "REPAIR_FIT":
+      return Repair.FIT;
+    case 3:
+    case "REPAIR_ADMM":
+      return Repair.ADMM;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Repair.UNRECOGNIZED;
+  }
+}
+
+export function repairToJSON(object: Repair): string {
+  switch (object) {
+    case Repair.UNSPECIFIED:
+      return "REPAIR_UNSPECIFIED";
+    case Repair.NONE:
+      return "REPAIR_NONE";
+    case Repair.FIT:
+      return "REPAIR_FIT";
+    case Repair.ADMM:
+      return "REPAIR_ADMM";
+    case Repair.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /**
  * In every group of neighbouring inputs of a row the same number of weights is dropped, those with the lowest scores. A last group that is
  * shorter loses the same share, rounded down.
@@ -351,6 +422,26 @@ export interface AllocationOptions {
   layerQuality: LayerQuality;
   /** How good a row is; cosim when not set. Others only with TRIM's search, on CPUs. */
   rowQuality: RowQuality;
+}
+
+/** Settings of a repair. */
+export interface RepairOptions {
+  /** How; none when not set. */
+  method: Repair;
+  /** Share of the mean diagonal that is added to the diagonal of the Gram matrix of the inputs; 0.01 when 0. Also used by the score `sparsegpt`. */
+  damping: number;
+  /** Steps of the fit; 20 when 0. */
+  iterations: number;
+}
+
+/** How a projection was repaired. */
+export interface RepairRecord {
+  /** Squared error of the output over all calibration tokens, as a share of the squared output, with the mask alone. */
+  errorBefore: number;
+  /** The same with the repaired weights. */
+  errorAfter: number;
+  /** Share of the mean diagonal that was added; more than was asked for where the Gram matrix could not be used otherwise. */
+  damping: number;
 }
 
 /** What the search found for one projection. */
@@ -717,6 +808,216 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
       : undefined;
     message.layerQuality = object.layerQuality ?? 0;
     message.rowQuality = object.rowQuality ?? 0;
+    return message;
+  },
+};
+
+function createBaseRepairOptions(): RepairOptions {
+  return { method: 0, damping: 0, iterations: 0 };
+}
+
+export const RepairOptions: MessageFns<RepairOptions> = {
+  encode(message: RepairOptions, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.method !== 0) {
+      writer.uint32(8).int32(message.method);
+    }
+    if (message.damping !== 0) {
+      writer.uint32(17).double(message.damping);
+    }
+    if (message.iterations !== 0) {
+      writer.uint32(24).uint32(message.iterations);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepairOptions {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepairOptions();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.method = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.damping = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.iterations = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepairOptions {
+    return {
+      method: isSet(object.method) ? repairFromJSON(object.method) : 0,
+      damping: isSet(object.damping) ? globalThis.Number(object.damping) : 0,
+      iterations: isSet(object.iterations) ? globalThis.Number(object.iterations) : 0,
+    };
+  },
+
+  toJSON(message: RepairOptions): unknown {
+    const obj: any = {};
+    if (message.method !== 0) {
+      obj.method = repairToJSON(message.method);
+    }
+    if (message.damping !== 0) {
+      obj.damping = floatToJson(message.damping);
+    }
+    if (message.iterations !== 0) {
+      obj.iterations = Math.round(message.iterations);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepairOptions>): RepairOptions {
+    return RepairOptions.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RepairOptions>): RepairOptions {
+    const message = createBaseRepairOptions();
+    message.method = object.method ?? 0;
+    message.damping = object.damping ?? 0;
+    message.iterations = object.iterations ?? 0;
+    return message;
+  },
+};
+
+function createBaseRepairRecord(): RepairRecord {
+  return { errorBefore: 0, errorAfter: 0, damping: 0 };
+}
+
+export const RepairRecord: MessageFns<RepairRecord> = {
+  encode(message: RepairRecord, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.errorBefore !== 0) {
+      writer.uint32(9).double(message.errorBefore);
+    }
+    if (message.errorAfter !== 0) {
+      writer.uint32(17).double(message.errorAfter);
+    }
+    if (message.damping !== 0) {
+      writer.uint32(25).double(message.damping);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepairRecord {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepairRecord();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.errorBefore = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.errorAfter = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.damping = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepairRecord {
+    return {
+      errorBefore: isSet(object.errorBefore)
+        ? globalThis.Number(object.errorBefore)
+        : isSet(object.error_before)
+        ? globalThis.Number(object.error_before)
+        : 0,
+      errorAfter: isSet(object.errorAfter)
+        ? globalThis.Number(object.errorAfter)
+        : isSet(object.error_after)
+        ? globalThis.Number(object.error_after)
+        : 0,
+      damping: isSet(object.damping) ? globalThis.Number(object.damping) : 0,
+    };
+  },
+
+  toJSON(message: RepairRecord): unknown {
+    const obj: any = {};
+    if (message.errorBefore !== 0) {
+      obj.errorBefore = floatToJson(message.errorBefore);
+    }
+    if (message.errorAfter !== 0) {
+      obj.errorAfter = floatToJson(message.errorAfter);
+    }
+    if (message.damping !== 0) {
+      obj.damping = floatToJson(message.damping);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepairRecord>): RepairRecord {
+    return RepairRecord.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RepairRecord>): RepairRecord {
+    const message = createBaseRepairRecord();
+    message.errorBefore = object.errorBefore ?? 0;
+    message.errorAfter = object.errorAfter ?? 0;
+    message.damping = object.damping ?? 0;
     return message;
   },
 };

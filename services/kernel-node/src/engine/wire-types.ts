@@ -11,12 +11,20 @@ import type {
   Placement,
   Precision,
   Projection,
+  Repair,
   TensorRole,
   ElementType,
 } from '@secateur/native';
 import { EngineError } from '@secateur/native';
 import { formatCpuList, SecateurError, type ErrorReason } from '@secateur/core';
-import { Allocation, LayerQuality, RowQuality, Score, type AllocationOptions as WireAllocationOptions } from '@secateur/proto/allocation';
+import {
+  Allocation,
+  LayerQuality,
+  Repair as WireRepair,
+  RowQuality,
+  Score,
+  type AllocationOptions as WireAllocationOptions,
+} from '@secateur/proto/allocation';
 import type { EngineDescription as WireEngine } from '@secateur/proto/kernel_service';
 import {
   Compute,
@@ -32,7 +40,7 @@ import {
   type ShardDescriptor,
   type TensorDescriptor,
 } from '@secateur/proto/model';
-import type { Workload } from '@secateur/proto/plan';
+import { BlockMetric, type Workload } from '@secateur/proto/plan';
 import { InputSite as WireSite } from '@secateur/proto/statistics';
 
 /** Wire value → engine word. A value without a word is refused by name. */
@@ -121,6 +129,15 @@ const SITES: Readonly<Record<InputSite, WireSite>> = {
   'feed-forward-hidden': WireSite.FEED_FORWARD_HIDDEN,
 };
 
+const ENGINE_SITES = new Map<number, InputSite>(Object.entries(SITES).map(([site, wire]) => [wire, site as InputSite]));
+
+const REPAIRS = new Map<number, Repair>([
+  [WireRepair.UNSPECIFIED, 'none'],
+  [WireRepair.NONE, 'none'],
+  [WireRepair.FIT, 'fit'],
+  [WireRepair.ADMM, 'admm'],
+]);
+
 const COMPUTES = new Map<number, EngineCompute>([
   [Compute.F32, 'f32'],
   [Compute.BF16, 'bf16'],
@@ -137,6 +154,8 @@ const SCORES = new Map<number, AllocationOptions['score']>([
   [Score.WANDA, 'wanda'],
   [Score.MAGNITUDE, 'magnitude'],
   [Score.WANDA_VARIANT, 'wanda'],
+  // Rows are judged by Wanda's; what they drop is SparseGPT's to choose.
+  [Score.SPARSEGPT, 'wanda'],
 ]);
 
 const LAYER_QUALITIES = new Map<number, AllocationOptions['layerQuality']>([
@@ -163,6 +182,12 @@ const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
   [Allocation.TRIM, 'trim'],
   [Allocation.UNIFORM, 'uniform'],
   [Allocation.GIVEN, 'given'],
+]);
+
+const BLOCK_METRICS = new Map<number, EngineWorkload['metric']>([
+  [BlockMetric.UNSPECIFIED, 'none'],
+  [BlockMetric.OUTLIERS, 'outliers'],
+  [BlockMetric.SPECTRUM, 'spectrum'],
 ]);
 
 export function toEngineArchitecture(architecture: Architecture): EngineArchitecture {
@@ -235,8 +260,11 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     allocationSamples: workload.allocationSamples,
     // A job that allocates nothing says nothing.
     allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
+    repair: toEngineRepair(workload.score, workload.repair),
     ...toEngineQualities(workload, 'workload'),
     sparsity,
+    metric: translate(BLOCK_METRICS, workload.metric, 'workload.metric'),
+    maskedInStages: workload.maskedInStages,
   };
 }
 
@@ -252,6 +280,25 @@ export function toWireEngine(engine: EngineDescription, placement: Placement | u
 
 export function toWireSite(site: InputSite): WireSite {
   return SITES[site];
+}
+
+export function toEngineSite(site: WireSite): InputSite {
+  return translate(ENGINE_SITES, site, 'site');
+}
+
+export function toEngineElementType(dataType: DataType): ElementType {
+  return translate(ELEMENT_TYPES, dataType, 'data_type');
+}
+
+/** SparseGPT is a score, for it chooses what is dropped, and a repair. */
+export function toEngineRepair(score: Score, repair: WireRepair): Repair {
+  const method = translate(REPAIRS, repair, 'repair.method');
+  return score === Score.SPARSEGPT ? 'sparsegpt' : method;
+}
+
+/** Those that are named; all when none is. */
+export function toEngineSites(sites: readonly WireSite[]): InputSite[] {
+  return sites.length === 0 ? [...ENGINE_SITES.values()] : sites.map(toEngineSite);
 }
 
 /** What uniform allocation means depends on the score. */

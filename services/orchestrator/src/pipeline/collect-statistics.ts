@@ -1,8 +1,23 @@
 import { reduceStatistics, type ReducedSite } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
-import type { SiteStatistics } from '@secateur/proto/statistics';
+import type { InputSite, SiteStatistics } from '@secateur/proto/statistics';
 import type { NodeSession } from '../scheduler/node-session.js';
 import type { HiddenStates } from './hidden-states.js';
+
+/** A pass through a block that leaves the hidden states as they are. */
+export interface CollectingPass {
+  readonly layer: number;
+  readonly shardId: string;
+  /** Whose statistics are wanted; the pass ends at the last of them. */
+  readonly sites: readonly InputSite[];
+  /** Of these the inputs are added to Gram matrices too. */
+  readonly gramSites: readonly InputSite[];
+  /** Without it, all groups are run. */
+  readonly groups?: ReadonlySet<number>;
+  /** Makes a member ready for the pass. */
+  readonly prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>;
+  readonly onGroup: () => void;
+}
 
 /**
  * Runs a block on every group and reduces the statistics in group order, so that the result does not depend on which node computed
@@ -10,10 +25,7 @@ import type { HiddenStates } from './hidden-states.js';
  */
 export async function collectStatistics(
   hiddenStates: HiddenStates,
-  layer: number,
-  shardId: string,
-  prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>,
-  onGroup: () => void,
+  { layer, shardId, sites, gramSites, groups, prepare, onGroup }: CollectingPass,
   signal: AbortSignal,
 ): Promise<readonly ReducedSite[]> {
   const byGroup = new Map<number, readonly SiteStatistics[]>();
@@ -21,18 +33,25 @@ export async function collectStatistics(
     layer,
     {
       prepare,
+      groups,
       advances: false,
       step: (member, groupIndices, onDone, linked) =>
         withSpan(
           SpanName.COLLECT,
           { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } },
           async () => {
-            let sites: SiteStatistics[] = [];
-            for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(shardId, groupIndices, linked)) {
-              if (statistics !== undefined) sites.push(statistics);
+            let answered: SiteStatistics[] = [];
+            for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(
+              shardId,
+              sites,
+              gramSites,
+              groupIndices,
+              linked,
+            )) {
+              if (statistics !== undefined) answered.push(statistics);
               if (!groupDone) continue;
-              byGroup.set(groupIndex, sites);
-              sites = [];
+              byGroup.set(groupIndex, answered);
+              answered = [];
               onDone(groupIndex);
               onGroup();
             }
