@@ -96,10 +96,8 @@ export class KernelSession {
     const shard = this.shards.get(shardId);
     if (shard === undefined) return;
     this.shards.delete(shardId);
-    if (isBlock(shardId)) {
-      this.statistics.clear();
-      this.grams.clear();
-    }
+    if (isBlock(shardId)) this.statistics.clear();
+    this.grams.release(shardId);
     shard.abort.abort();
     await shard.loaded.then(
       () => this.engine.releaseShard(shardId),
@@ -169,7 +167,7 @@ export class KernelSession {
     }
     const input = {
       samples: statistics.samples,
-      gram: await this.grams.matrix(gram, signal),
+      gram: await this.grams.matrix(request.shardId, gram, signal),
       mask: rows.mask,
       elementType: toEngineElementType(dataType),
     };
