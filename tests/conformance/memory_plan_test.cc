@@ -29,6 +29,12 @@ struct Job {
   BlockMetric metric = BlockMetric::kNone;
   // Projections are masked before those after them are allocated.
   bool in_stages = false;
+  // Others than these on CPUs only.
+  LayerQuality layer_quality = LayerQuality::kCosimFlat;
+  RowQuality row_quality = RowQuality::kCosim;
+
+  bool has_default_metrics() const { return layer_quality == LayerQuality::kCosimFlat && row_quality == RowQuality::kCosim; }
+  AllocationOptions allocation() const { return {.layer_quality = layer_quality, .row_quality = row_quality}; }
 };
 
 const Architecture kGated = {
@@ -63,6 +69,9 @@ const Job kJobs[] = {
     {"plain, eigenvalues in bf16", kPlain, Compute::kBF16, 0, 20, BlockMetric::kSpectrum},
     {"gated, sparse, in stages", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, true},
     {"plain, sparse, long, in stages", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true},
+    {"gated, by absolute errors", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, LayerQuality::kMae, RowQuality::kCosim},
+    {"gated, rows by squared errors", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, LayerQuality::kCosimFlat,
+     RowQuality::kMse},
 };
 
 using Tensors = std::map<TensorRole, std::vector<float>>;
@@ -134,6 +143,8 @@ Workload workload_of(const Job& job, const Model& model) {
   workload.samples_per_group = kSamples;
   workload.sequence_length = job.length;
   workload.allocation_samples = job.sparsity == 0 ? 0 : kGroups * kSamples;
+  workload.layer_quality = job.layer_quality;
+  workload.row_quality = job.row_quality;
   workload.sparsity = job.sparsity;
   workload.masked_in_stages = job.in_stages;
   return workload;
@@ -176,7 +187,7 @@ void prune_stage(BackendSession& session, const Job& job, const Model& model, co
     for (std::size_t i = 0; i < last_inputs.size(); ++i) last_inputs[i] = static_cast<float>(i % 7) - 3.0F;
     input.mean_squares = mean_squares;
     input.last_inputs = last_inputs;
-    masks.emplace_back(tensor.role, session.allocate_rows("block", tensor.role, input, {}, context).mask);
+    masks.emplace_back(tensor.role, session.allocate_rows("block", tensor.role, input, job.allocation(), context).mask);
   }
   for (const auto& [role, mask] : masks) session.apply_mask("block", role, mask, context);
 }
@@ -284,6 +295,7 @@ TEST_CASE("a job takes no more memory than planned, and nearly as much") {
     CAPTURE(job.name);
     if (job.precision.compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
     if ((job.precision.hidden_states == HiddenStates::kBF16 || job.metric != BlockMetric::kNone) && !test::is_cpu()) continue;
+    if (!job.has_default_metrics() && !test::is_cpu()) continue;
     const Model model(job.architecture);
     const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
     const std::uint64_t before = backend->memory_used_bytes();
@@ -295,6 +307,18 @@ TEST_CASE("a job takes no more memory than planned, and nearly as much") {
     const std::uint64_t taken = backend->memory_peak_bytes() - before;
     CHECK(taken <= plan.bytes());
     CHECK(taken >= plan.bytes() * 9 / 10);
+  }
+}
+
+TEST_CASE("metrics that only CPUs search by are refused before work begins") {
+  if (test::is_cpu()) return;
+  for (const Job& job : kJobs) {
+    if (job.has_default_metrics()) continue;
+    const Model model(job.architecture);
+    const std::unique_ptr<Backend> backend = test::open_backend(1, kPlenty);
+    const Workload workload = workload_of(job, model);
+    CHECK_THROWS_WITH_AS(backend->plan_session(job.architecture, job.precision, workload), doctest::Contains("--backend cpu"), Error);
+    CHECK_THROWS_WITH_AS(backend->open_session(job.architecture, job.precision, workload), doctest::Contains("--backend cpu"), Error);
   }
 }
 
