@@ -15,9 +15,9 @@ class ThreadPool;
 
 enum class Score { kWanda, kMagnitude };
 // How a projection's budget is split: by TRIM's search; the same share in every row; by the sparsities that are given for each row; what
-// has the lowest scores of the whole matrix; or from every row the lowest scores that together make the same share of the row's sum, as the
-// variant of Wanda does.
-enum class Allocation { kTrim, kUniform, kGiven, kMatrix, kScoreShare };
+// has the lowest scores of the whole matrix; from every row the lowest scores that together make the same share of the row's sum, as the
+// variant of Wanda does; or so that the squared error of the output is the least.
+enum class Allocation { kTrim, kUniform, kGiven, kMatrix, kScoreShare, kOptimal };
 
 // N:M: in every group of `group` neighbouring inputs the `dropped` lowest scores go, in a shorter last group as many as its share allows. A
 // group of 0 means any weight may go.
@@ -65,7 +65,7 @@ struct SearchStep {
 struct AllocatedRows {
   double baseline_quality = 0;
   double best_quality = 0;
-  // Empty when uniform won.
+  // Empty when uniform won, or nothing was searched.
   std::optional<double> learning_rate;
   std::optional<int> best_step;
   // Unbiased variance of the row qualities.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "host_runs.h"
 #include "mask_rules.h"
 #include "masked_quality.h"
+#include "optimal_split.h"
 #include "row_order.h"
 #include "search.h"
 #include "search_arithmetic.h"
@@ -62,6 +64,29 @@ struct Workspace {
   SweepBatch batch;
 };
 
+// Errors as far as rows are swept.
+class SweptErrors final : public ErrorCurves {
+ public:
+  // Keeps the reference.
+  SweptErrors(const QualityCurves& curves, std::size_t rows) : curves_(curves), first_known_(rows) {}
+
+  // When the row was swept farther.
+  void update(std::size_t row) { first_known_[row] = curves_.swept_down_to(row); }
+
+  std::size_t first_known(std::size_t row) const override { return first_known_[row]; }
+  double at(std::size_t row, std::size_t count) const override {
+    return count < first_known_[row] ? 0 : curves_.squared_error(row, count);
+  }
+  void load(std::size_t row, std::size_t first, std::span<double> errors) const override {
+    for (std::size_t i = 0; i < errors.size(); ++i) errors[i] = curves_.squared_error(row, first + i);
+  }
+
+ private:
+  const QualityCurves& curves_;
+  // [rows]
+  std::vector<std::size_t> first_known_;
+};
+
 class RowAllocator {
  public:
   RowAllocator(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,
@@ -74,7 +99,8 @@ class RowAllocator {
         scales_(score_scales(input, options.score)),
         sweep_functions_(sweep_functions(instruction_set)),
         inputs_(input.columns, input.samples, sweep_functions_),
-        paths_(input.columns, dropped_count(input.columns, target_)),
+        paths_(options.allocation == Allocation::kOptimal ? SweepPaths::from_all_dropped(input.columns)
+                                                         : SweepPaths(input.columns, dropped_count(input.columns, target_))),
         orders_(input.rows, input.columns, row_scan_functions(instruction_set)),
         outputs_(input.rows * inputs_.stride()),
         workspaces_(pool.size()) {}
@@ -82,12 +108,24 @@ class RowAllocator {
   AllocatedRows run() && {
     transpose_inputs();
     multiply();
-    AllocatedRows result = options_.allocation == Allocation::kTrim ? search() : spread_uniformly();
+    AllocatedRows result = choose_sparsities();
     make_mask(result);
     return result;
   }
 
  private:
+  AllocatedRows choose_sparsities() {
+    switch (options_.allocation) {
+      case Allocation::kTrim:
+        return search();
+      case Allocation::kOptimal:
+        return split();
+      default:
+        return spread_uniformly();
+    }
+  }
+
+  double rows() const { return static_cast<double>(input_.rows); }
   double columns() const { return static_cast<double>(input_.columns); }
   double samples() const { return static_cast<double>(input_.samples); }
   std::span<const float> weights(std::size_t row) const { return input_.weights.subspan(row * input_.columns, input_.columns); }
@@ -265,6 +303,67 @@ class RowAllocator {
     return search_rows(runs, target_, options_);
   }
 
+  // Sweeps rows from all weights dropped down to counts: on the first side, then on the other.
+  void sweep_down(QualityCurves& curves, std::span<const std::size_t> counts) {
+    std::vector<std::size_t> farthest(input_.rows);
+    for (const std::size_t end : {last_dropped_count(input_.columns) + 1, std::size_t{1}}) {
+      std::ranges::transform(counts, farthest.begin(), [&](std::size_t count) { return std::max(count, end); });
+      ensure_swept(curves, farthest);
+    }
+  }
+
+  // Rows are swept down from where all is dropped, no farther than it takes to know the best split.
+  AllocatedRows split() {
+    QualityCurves curves(input_.rows, inputs_, paths_);
+    start_rows([&](std::size_t row, const void* sum, const SumProducts& products) { curves.start_row(row, sum, products); });
+    const std::size_t uniform_count = dropped_count(input_.columns, target_);
+    const std::size_t highest = std::max(dropped_count(input_.columns, kHighestSparsity), uniform_count);
+    SweptErrors errors(curves, input_.rows);
+    OptimalSplit optimal(input_.rows, highest, errors, pool_, context_);
+
+    std::vector<std::size_t> lowest(input_.rows, uniform_count * 3 / 4);
+    std::vector<std::size_t> swept(input_.rows);
+    std::iota(swept.begin(), swept.end(), std::size_t{0});
+    while (!swept.empty()) {
+      sweep_down(curves, lowest);
+      for (const std::size_t row : swept) errors.update(row);
+      optimal.update(swept);
+      swept.clear();
+      for (const OptimalSplit::Unknown& unknown : optimal.split(input_.rows * uniform_count)) {
+        swept.push_back(unknown.row);
+        lowest[unknown.row] = unknown.lowest;
+      }
+    }
+    return choose(curves, optimal.counts(), uniform_count);
+  }
+
+  // Uniform rows unless the counts have less error.
+  AllocatedRows choose(const QualityCurves& curves, const std::vector<std::size_t>& counts, std::size_t uniform_count) {
+    const PhaseScope phase(context_, "search", 60 * rows(), 2 * rows() * sizeof(OutputProducts));
+    const std::vector<std::size_t> uniform_counts(input_.rows, uniform_count);
+    const auto error_of = [&](const std::vector<std::size_t>& dropped) {
+      double sum = 0;
+      for (std::size_t row = 0; row < input_.rows; ++row) sum += curves.squared_error(row, dropped[row]);
+      return sum;
+    };
+    const auto candidate_of = [&](const std::vector<std::size_t>& dropped, std::vector<float> sparsities) {
+      std::vector<OutputProducts> products(input_.rows);
+      for (std::size_t row = 0; row < input_.rows; ++row) products[row] = curves.at(row, dropped[row]);
+      Candidate candidate{.sparsities = std::move(sparsities), .row_qualities = {}};
+      measure(candidate, products);
+      return candidate;
+    };
+    AllocatedRows result = keep_uniform(candidate_of(uniform_counts, std::vector<float>(input_.rows, target_)));
+    if (!(error_of(counts) < error_of(uniform_counts))) return result;
+    std::vector<float> sparsities(input_.rows);
+    std::ranges::transform(counts, sparsities.begin(), [&](std::size_t count) { return sparsity_dropping(input_.columns, count); });
+    Candidate best = candidate_of(counts, std::move(sparsities));
+    result.best_quality = best.quality;
+    result.variance_after = variance(best.row_qualities);
+    result.row_sparsities = std::move(best.sparsities);
+    return result;
+  }
+
   AllocatedRows spread_uniformly() {
     std::vector<OutputProducts> products(input_.rows);
     start_rows([&](std::size_t row, const void*, const SumProducts& start) {
@@ -316,17 +415,22 @@ class RowAllocator {
 std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, std::size_t threads) {
   const std::uint64_t by_rule =
       std::max(rule_scratch_bytes(rows, columns, rule, threads), masked_quality_bytes(rows, columns, samples, threads));
-  if (rule != Allocation::kTrim && rule != Allocation::kUniform) return by_rule;
-  // Sparsities and qualities of the uniform, the current and the best candidate; moves; counts; products; rows to sweep.
-  constexpr std::uint64_t kSearchBytesPerRow =
-      3 * (sizeof(float) + sizeof(double)) + sizeof(double) + 2 * sizeof(std::size_t) + sizeof(OutputProducts);
-  const std::uint64_t of_rule = rule == Allocation::kTrim ? QualityCurves::scratch_bytes(rows, columns, samples) + rows * kSearchBytesPerRow
-                                                          : rows * (sizeof(OutputProducts) + sizeof(double));
+  if (is_rule(rule)) return by_rule;
+  constexpr std::uint64_t kCandidateBytes = sizeof(float) + sizeof(double);
+  // The uniform, the current and the best candidate; moves; counts; products; rows to sweep.
+  constexpr std::uint64_t kSearchBytes = 3 * kCandidateBytes + sizeof(double) + 2 * sizeof(std::size_t) + sizeof(OutputProducts);
+  // The uniform and the best candidate; counts and how far rows are swept; products; rows to sweep.
+  constexpr std::uint64_t kSplitBytes = 2 * kCandidateBytes + 6 * sizeof(std::size_t) + sizeof(OutputProducts);
+  std::uint64_t of_rule = rows * (sizeof(OutputProducts) + sizeof(double));
+  if (rule == Allocation::kTrim) of_rule = QualityCurves::scratch_bytes(rows, columns, samples) + rows * kSearchBytes;
+  if (rule == Allocation::kOptimal) {
+    of_rule = QualityCurves::scratch_bytes(rows, columns, samples) + rows * kSplitBytes + OptimalSplit::scratch_bytes(rows, columns, threads);
+  }
   const std::uint64_t by_counts = of_rule + columns * sizeof(float) + AlignedArray<float>::bytes(rows * SweepInputs::stride_of(samples)) +
                                   SweepInputs::scratch_bytes(columns, samples) + RowOrders::scratch_bytes(rows, columns) +
                                   threads * Workspace::scratch_bytes(columns, samples);
   // Uniform rows may have a pattern, which drops by rule.
-  return rule == Allocation::kTrim ? by_counts : std::max(by_counts, by_rule);
+  return rule == Allocation::kUniform ? std::max(by_counts, by_rule) : by_counts;
 }
 
 }  // namespace
