@@ -1,6 +1,7 @@
 // What a job takes is what was planned for it.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,6 +25,12 @@ struct Job {
   // 0: the loss is measured, nothing is pruned.
   double sparsity;
   std::size_t length;
+  Allocation allocation = Allocation::kTrim;
+  std::size_t sketches = 0;
+
+  bool is_for_cpus() const {
+    return precision.hidden_states == HiddenStates::kBF16 || allocation == Allocation::kOptimal || sketches > 0;
+  }
 };
 
 const Architecture kGated = {
@@ -52,6 +59,9 @@ const Job kJobs[] = {
     {"projected, sparse", projected(), Compute::kF32, 0.8, 96},
     {"projected, measured", projected(), Compute::kF32, 0, 96},
     {"projected, measured in bf16", projected(), Compute::kBF16, 0, 96},
+    {"gated, split for the least error", kGated, Compute::kF32, 0.5, 20, Allocation::kOptimal},
+    {"gated, judged on sketches", kGated, Compute::kF32, 0.5, 20, Allocation::kTrim, kMostSketches},
+    {"plain, long, split for the least error of sketches", kPlain, Compute::kF32, 0.8, 96, Allocation::kOptimal, 3},
 };
 
 using Tensors = std::map<TensorRole, std::vector<float>>;
@@ -112,6 +122,8 @@ struct Model {
   Shard head;
 };
 
+std::size_t quality_inputs_of(const Job& job) { return kGroups * kSamples * std::max<std::size_t>(1, job.sketches); }
+
 Workload workload_of(const Job& job, const Model& model) {
   Workload workload;
   workload.embedding = model.embedding.layouts();
@@ -120,7 +132,9 @@ Workload workload_of(const Job& job, const Model& model) {
   workload.groups = kGroups;
   workload.samples_per_group = kSamples;
   workload.sequence_length = job.length;
-  workload.allocation_samples = job.sparsity == 0 ? 0 : kGroups * kSamples;
+  workload.allocation_samples = job.sparsity == 0 ? 0 : quality_inputs_of(job);
+  workload.allocation = job.allocation;
+  workload.sketches = job.sketches;
   workload.sparsity = job.sparsity;
   return workload;
 }
@@ -132,19 +146,21 @@ bool is_projection(TensorRole role) {
 
 void prune_block(BackendSession& session, const Job& job, const Model& model, CallContext& context) {
   std::vector<SiteStatistics> statistics;
-  for (std::uint32_t group = 0; group < kGroups; ++group) statistics = session.collect_statistics("block", group, context);
+  for (std::uint32_t group = 0; group < kGroups; ++group) {
+    statistics = session.collect_statistics("block", group, job.sketches, context);
+  }
   std::vector<std::pair<TensorRole, std::vector<std::uint8_t>>> masks;
   for (const TensorView& tensor : model.block.views) {
     if (!is_projection(tensor.role)) continue;
     AllocationInput input;
-    input.samples = kGroups * kSamples;
+    input.samples = quality_inputs_of(job);
     input.target_sparsity = job.sparsity;
     const std::vector<float> mean_squares(tensor.shape[1], 1.0F);
-    std::vector<float> last_inputs(input.samples * tensor.shape[1]);
-    for (std::size_t i = 0; i < last_inputs.size(); ++i) last_inputs[i] = static_cast<float>(i % 7) - 3.0F;
+    std::vector<float> quality_inputs(input.samples * tensor.shape[1]);
+    for (std::size_t i = 0; i < quality_inputs.size(); ++i) quality_inputs[i] = static_cast<float>(i % 7) - 3.0F;
     input.mean_squares = mean_squares;
-    input.last_inputs = last_inputs;
-    masks.emplace_back(tensor.role, session.allocate_rows("block", tensor.role, input, {}, context).mask);
+    input.quality_inputs = quality_inputs;
+    masks.emplace_back(tensor.role, session.allocate_rows("block", tensor.role, input, {.allocation = job.allocation}, context).mask);
   }
   for (const auto& [role, mask] : masks) session.apply_mask("block", role, mask, context);
 }
@@ -196,7 +212,7 @@ std::vector<double> tell_all(BackendSession& session, const Job& job, const Mode
   for (std::uint32_t group = 0; group <= kManyGroups; ++group) {
     for (const SiteStatistics& site : session.collect_statistics("block", group, context)) {
       tell(site.sums_of_squares);
-      tell(site.last_inputs);
+      tell(site.quality_inputs);
     }
   }
   for (std::uint32_t group = 0; group <= kManyGroups; ++group) session.propagate("block", kManyGroups - group, context);
@@ -225,7 +241,7 @@ TEST_CASE("a job takes no more memory than planned, and nearly as much") {
   for (const Job& job : kJobs) {
     CAPTURE(job.name);
     if (job.precision.compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
-    if (job.precision.hidden_states == HiddenStates::kBF16 && !test::is_cpu()) continue;
+    if (job.is_for_cpus() && !test::is_cpu()) continue;
     const Model model(job.architecture);
     const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
     const std::uint64_t before = backend->memory_used_bytes();
@@ -237,6 +253,63 @@ TEST_CASE("a job takes no more memory than planned, and nearly as much") {
     const std::uint64_t taken = backend->memory_peak_bytes() - before;
     CHECK(taken <= plan.bytes());
     CHECK(taken >= plan.bytes() * 9 / 10);
+  }
+}
+
+TEST_CASE("collecting sketches takes the memory that is planned for it") {
+  if (!test::is_cpu()) return;
+  const Model model(kPlain);
+  constexpr std::size_t kGroupSamples = 8;
+  constexpr std::size_t kLength = 96;
+  Workload workload;
+  workload.embedding = model.embedding.layouts();
+  workload.block = model.block.layouts();
+  workload.groups = 1;
+  workload.samples_per_group = kGroupSamples;
+  workload.sequence_length = kLength;
+  workload.allocation_samples = kGroupSamples;
+  workload.allocation = Allocation::kUniform;
+  std::uint64_t without = 0;
+  for (const std::size_t sketches : {std::size_t{0}, kMostSketches}) {
+    CAPTURE(sketches);
+    workload.sketches = sketches;
+    const std::unique_ptr<Backend> backend = test::open_backend(1, kPlenty);
+    const MemoryPlan plan = backend->plan_session(kPlain, Compute::kF32, workload);
+    CHECK(plan.step == "collect");
+    const std::unique_ptr<BackendSession> session = backend->open_session(kPlain, Compute::kF32, workload);
+    CallContext context;
+    session->load_shard("embedding", model.embedding.views, context);
+    session->embed("embedding", {0, kGroupSamples, kLength, std::vector<std::int32_t>(kGroupSamples * kLength, 5)}, context);
+    session->release_shard("embedding");
+    session->load_shard("block", model.block.views, context);
+    session->load_shard("next", model.block.views, context);
+    session->collect_statistics("block", 0, sketches, context);
+    CHECK(backend->memory_peak_bytes() <= plan.bytes());
+    CHECK(backend->memory_peak_bytes() >= plan.bytes() * 99 / 100);
+    if (sketches == 0) without = plan.bytes();
+    if (sketches > 0) CHECK(plan.bytes() - without >= kGroupSamples * kMostSketches * (3 * 96 + 160) * sizeof(float));
+  }
+}
+
+TEST_CASE("a job that a device cannot do is refused before it begins") {
+  if (test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(1, kPlenty);
+  for (const Job& job : kJobs) {
+    if (!job.is_for_cpus()) continue;
+    CAPTURE(job.name);
+    const Workload workload = workload_of(job, Model(job.architecture));
+    for (const bool opening : {false, true}) {
+      try {
+        if (opening) {
+          backend->open_session(job.architecture, job.precision, workload);
+        } else {
+          backend->plan_session(job.architecture, job.precision, workload);
+        }
+        FAIL("no error");
+      } catch (const Error& error) {
+        CHECK(error.code() == ErrorCode::kFailedPrecondition);
+      }
+    }
   }
 }
 

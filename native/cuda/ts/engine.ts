@@ -99,8 +99,10 @@ export interface EngineWorkload {
   readonly sequenceLength: number;
   /** Tokens of those groups together where they differ in length; 0 where all are as large as the largest. */
   readonly tokens: number;
-  /** Samples of the whole job, whose last inputs an allocation reads; 0 where nothing is allocated. */
+  /** Quality inputs of the whole job, which an allocation reads; 0 where nothing is allocated. */
   readonly allocationSamples: number;
+  /** As collectStatistics takes them. */
+  readonly sketches: number;
   readonly allocation: AllocationOptions['allocation'];
   /** Share of the weights that are dropped. */
   readonly sparsity: number;
@@ -144,8 +146,8 @@ export interface SiteStatistics {
   readonly site: InputSite;
   /** [columns] over all tokens of the group, added in sample order. */
   readonly sumsOfSquares: Float64Array;
-  /** [samples, columns]: input vector of the last token of each sample. */
-  readonly lastInputs: Float32Array;
+  /** What rows are judged on. [samples, columns]: the input of the last token of each sample; or its sketches [samples, sketches, columns]. */
+  readonly qualityInputs: Float32Array;
 }
 
 /** One timed part of a call. Phases of one name may occur several times and may overlap when threads work side by side. */
@@ -179,13 +181,18 @@ interface LoadOptions extends CallOptions {
   readonly attentionWindow?: number;
 }
 
+interface CollectOptions extends CallOptions {
+  /** Random-sign sums over the tokens of each sample, up to 8; 0, or left out, for the inputs of the last tokens. */
+  readonly sketches?: number;
+}
+
 export interface AllocationOptions {
   readonly score: 'wanda' | 'magnitude';
   /**
-   * `given`: the row sparsities that are given; `matrix`: the lowest scores of the whole matrix; `score-share`: from every row the lowest
+   * `optimal`: the split with the least squared error; `given`: the row sparsities that are given; `matrix`: the lowest scores of the whole matrix; `score-share`: from every row the lowest
    * scores that make the same share of the row's sum.
    */
-  readonly allocation: 'trim' | 'uniform' | 'given' | 'matrix' | 'score-share';
+  readonly allocation: 'trim' | 'uniform' | 'optimal' | 'given' | 'matrix' | 'score-share';
   /** Drops so many of every group of neighbouring inputs; only with `uniform`. */
   readonly pattern: { readonly dropped: number; readonly group: number } | null;
   /** float32 [rows], with `given`. Little-endian bytes, any alignment. */
@@ -199,12 +206,13 @@ export interface AllocationOptions {
 
 /** Statistics of a projection's input, reduced over all groups. */
 export interface ReducedStatistics {
+  /** Of the quality inputs. */
   readonly samples: number;
   readonly columns: number;
-  /** float32 [columns]: sum of squares over all tokens / samples. Little-endian bytes, any alignment. */
+  /** float32 [columns]: sum of squares over all tokens / calibration samples. Little-endian bytes, any alignment. */
   readonly meanSquares: Uint8Array;
   /** float32 [samples, columns]. Little-endian bytes, any alignment. */
-  readonly lastInputs: Uint8Array;
+  readonly qualityInputs: Uint8Array;
 }
 
 /** One step of the search, in the order tried. Step 0 of rate 0 is the uniform baseline. */
@@ -217,9 +225,9 @@ export interface SearchStep {
 export interface AllocatedRows {
   readonly baselineQuality: number;
   readonly bestQuality: number;
-  /** null when uniform won. */
+  /** null when uniform won, or nothing was searched. */
   readonly learningRate: number | null;
-  /** null when uniform won. */
+  /** null when uniform won, or nothing was searched. */
   readonly bestStep: number | null;
   readonly varianceBefore: number;
   readonly varianceAfter: number;
@@ -271,7 +279,7 @@ export interface EngineSession {
   /** Makes hidden states [samples, sequenceLength, hidden] of a group from token ids (int32 [samples, sequenceLength]); replaces earlier ones. */
   embed(shardId: string, group: EngineGroup, options?: CallOptions): Promise<Timed<void>>;
   /** Runs a block on a group, leaving its hidden states as they are. NaN or infinity in the result is NON_FINITE. */
-  collectStatistics(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<readonly SiteStatistics[]>>;
+  collectStatistics(shardId: string, groupIndex: number, options?: CollectOptions): Promise<Timed<readonly SiteStatistics[]>>;
   /** Replaces the hidden states of a group by the block's output. */
   propagate(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<void>>;
   /**

@@ -27,7 +27,7 @@ export interface NativeSession {
   loadShard(shardId: string, tensors: readonly EngineTensor[], attentionWindow: number): NativeCall<void>;
   releaseShard(shardId: string): NativeCall<void>;
   embed(shardId: string, group: EngineGroup): NativeCall<void>;
-  collectStatistics(shardId: string, groupIndex: number): NativeCall<readonly SiteStatistics[]>;
+  collectStatistics(shardId: string, groupIndex: number, sketches: number): NativeCall<readonly SiteStatistics[]>;
   propagate(shardId: string, groupIndex: number): NativeCall<void>;
   measureLoss(shardId: string, groupIndex: number, ranges: readonly TokenRange[] | undefined): NativeCall<Float64Array>;
   lastLogits(shardId: string, groupIndex: number): NativeCall<Float32Array>;

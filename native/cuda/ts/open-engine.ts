@@ -55,7 +55,8 @@ function wrapSession(native: NativeSession): EngineSession {
       await run(() => native.releaseShard(shardId));
     },
     embed: (shardId, group, options) => run(() => native.embed(shardId, group), options),
-    collectStatistics: (shardId, groupIndex, options) => run(() => native.collectStatistics(shardId, groupIndex), options),
+    collectStatistics: (shardId, groupIndex, options) =>
+      run(() => native.collectStatistics(shardId, groupIndex, options?.sketches ?? 0), options),
     propagate: (shardId, groupIndex, options) => run(() => native.propagate(shardId, groupIndex), options),
     measureLoss: (shardId, groupIndex, ranges, options) => run(() => native.measureLoss(shardId, groupIndex, ranges), options),
     lastLogits: (shardId, groupIndex, options) => run(() => native.lastLogits(shardId, groupIndex), options),

@@ -30,7 +30,7 @@ export const ENGINE_SPANS = {
   ATTENTION: { name: 'engine.attention', description: 'Attention between positions.' },
   NORMALIZATION: { name: 'engine.normalization', description: 'RMS or layer normalisation.' },
   ACTIVATION: { name: 'engine.activation', description: 'Activation of the feed-forward part.' },
-  STATISTICS: { name: 'engine.statistics', description: 'Sums of squares and last inputs of the projections.' },
+  STATISTICS: { name: 'engine.statistics', description: 'Sums of squares and quality inputs of the projections.' },
   CONVERT: { name: 'engine.convert', description: 'Conversion between stored and computed element types.' },
   SCORES: { name: 'engine.scores', description: 'Scores of the weights.' },
   SORT: { name: 'engine.sort', description: 'Weights of each row sorted by score.' },

@@ -44,13 +44,14 @@ struct AllocationOptions {
 struct AllocationInput {
   std::size_t rows = 0;
   std::size_t columns = 0;
+  // Of the quality inputs.
   std::size_t samples = 0;
   // [rows, columns]
   std::span<const float> weights;
-  // [columns]: sum of squares of the inputs over all tokens / samples.
+  // [columns]: sum of squares of the inputs over all tokens / calibration samples.
   std::span<const float> mean_squares;
-  // [samples, columns]: input of the last token of each sample.
-  std::span<const float> last_inputs;
+  // [samples, columns]: inputs for which the dense and the pruned output are compared.
+  std::span<const float> quality_inputs;
   double target_sparsity = 0;
   // [rows], with the allocation kGiven; else empty.
   std::span<const float> row_sparsities = {};

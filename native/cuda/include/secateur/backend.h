@@ -156,8 +156,10 @@ struct Workload {
   std::size_t sequence_length = 0;
   // Tokens of those groups together where they differ in length; 0 where all are as large as the largest.
   std::size_t tokens = 0;
-  // Samples of all sessions of the job, whose last inputs an allocation reads; 0 where nothing is allocated.
+  // Quality inputs of all sessions of the job, which an allocation reads; 0 where nothing is allocated.
   std::size_t allocation_samples = 0;
+  // As collect_statistics takes them.
+  std::size_t sketches = 0;
   Allocation allocation = Allocation::kTrim;
   // Share of the weights that are dropped.
   double sparsity = 0;
@@ -179,9 +181,13 @@ struct SiteStatistics {
   InputSite site = InputSite::kAttentionInput;
   // [columns] over all tokens of the group.
   std::vector<double> sums_of_squares;
-  // [samples, columns]: input of the last token of each sample.
-  std::vector<float> last_inputs;
+  // [samples, columns]: input of the last token of each sample. With sketches, [samples, sketches, columns]: Σ ±input / √tokens over the
+  // tokens of each sample, each with signs of its own (common/sketch_signs.h).
+  std::vector<float> quality_inputs;
 };
+
+// An answer with the statistics of a group has to fit a message.
+inline constexpr std::size_t kMostSketches = 8;
 
 // Token ids [samples, sequence_length] of one calibration group.
 struct GroupTokens {
@@ -211,7 +217,12 @@ class BackendSession {
   }
   virtual void release_shard(const std::string& shard) = 0;
   virtual void embed(const std::string& shard, GroupTokens tokens, CallContext& context) = 0;
-  virtual std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
+  // sketches: up to kMostSketches; 0 for the inputs of the last tokens. FailedPrecondition where the device makes none.
+  virtual std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, std::size_t sketches,
+                                                         CallContext& context) = 0;
+  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) {
+    return collect_statistics(shard, group, 0, context);
+  }
   virtual void propagate(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
   // Mean negative log-likelihood of the tokens in the range of each sample; of tokens 1 … T-1 where no ranges are given.
   virtual std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,

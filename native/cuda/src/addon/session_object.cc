@@ -104,8 +104,9 @@ Napi::Value SessionObject::embed(const Napi::CallbackInfo& info) {
 Napi::Value SessionObject::collect_statistics(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     return submit(info, {},
-                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1])](BackendSession& session, CallContext& context) {
-                    return hand_over(session.collect_statistics(shard, group, context));
+                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sketches = to_size(info[2], "sketches")](
+                      BackendSession& session, CallContext& context) {
+                    return hand_over(session.collect_statistics(shard, group, sketches, context));
                   });
   });
 }
@@ -148,7 +149,7 @@ Napi::Value SessionObject::allocate_rows(const Napi::CallbackInfo& info) {
                     AllocationInput input;
                     input.samples = statistics->samples;
                     input.mean_squares = statistics->mean_squares;
-                    input.last_inputs = statistics->last_inputs;
+                    input.quality_inputs = statistics->quality_inputs;
                     input.target_sparsity = target;
                     input.row_sparsities = row_sparsities;
                     return hand_over(session.allocate_rows(shard, projection, input, options, context));

@@ -3,8 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
+#include <span>
+#include <vector>
 
 #include "common/rotary_tables.h"
+#include "common/sketch_signs.h"
 #include "cpu/attention.h"
 #include "cpu/vector_math.h"
 
@@ -58,17 +62,22 @@ struct WorkSpace {
   std::uint8_t* copies;
   // Per site [samples, tiles, width]: sums of squares of each tile, to be added in order.
   double* tile_sums[kSites] = {};
+  // Per site [samples, tiles, sketches, width]: random-sign sums of each tile, to be added in order.
+  float* tile_sketches[kSites] = {};
 
-  WorkSpace(const Architecture& a, const WorkSizes& sizes, std::size_t threads, bool collecting, std::uint8_t* memory)
+  // sketches: of a run that collects.
+  WorkSpace(const Architecture& a, const WorkSizes& sizes, std::size_t threads, std::optional<std::size_t> sketches, std::uint8_t* memory)
       : queries(take<float>(memory, sizes.tokens * a.query_width())),
         keys(take<float>(memory, sizes.tokens * a.key_width())),
         values(take<float>(memory, sizes.tokens * a.key_width())),
         attended(take<float>(memory, sizes.tokens * a.query_width())),
         scratch(take<float>(memory, threads * sizes.scratch)),
         copies(take<std::uint8_t>(memory, threads * sizes.copies)) {
-    if (!collecting) return;
+    if (!sketches) return;
     for (std::size_t site = 0; site < kSites; ++site) {
-      tile_sums[site] = take<double>(memory, sizes.samples * sizes.tiles * sizes.widths[site]);
+      const std::size_t sums = sizes.samples * sizes.tiles * sizes.widths[site];
+      tile_sums[site] = take<double>(memory, sums);
+      tile_sketches[site] = take<float>(memory, sums * *sketches);
     }
   }
 
@@ -82,12 +91,44 @@ struct WorkSpace {
   }
 };
 
+// 1 or -1 for tokens from a position on, which begins a word of signs.
+void fill_signs(const SketchPlace& place, std::size_t first, std::span<float> signs) {
+  for (std::size_t token = 0; token < signs.size(); token += kSignsTogether) {
+    const std::uint64_t negative = sketch_signs(place, (first + token) / kSignsTogether);
+    for (std::size_t i = token; i < std::min(token + kSignsTogether, signs.size()); ++i) {
+      signs[i] = (negative >> (i - token) & 1U) != 0 ? -1.0F : 1.0F;
+    }
+  }
+}
+
+struct SketchShape {
+  std::size_t samples;
+  std::size_t tiles;
+  std::size_t sketches;
+  std::size_t width;
+};
+
+// Adds the sums of the tiles of each sample in order and divides by the root of its tokens: sketches are then about as large as one input.
+// sums: [samples, tiles, sketches, width]; result: [samples, sketches, width].
+void add_sketches(const float* sums, const SketchShape& shape, std::size_t tokens, std::vector<float>& result) {
+  const std::size_t values = shape.sketches * shape.width;
+  const double scale = 1 / std::sqrt(static_cast<double>(tokens));
+  for (std::size_t sample = 0; sample < shape.samples; ++sample) {
+    const float* const of_sample = sums + sample * shape.tiles * values;
+    for (std::size_t i = 0; i < values; ++i) {
+      double sum = 0;
+      for (std::size_t tile = 0; tile < shape.tiles; ++tile) sum += static_cast<double>(of_sample[tile * values + i]);
+      result[sample * values + i] = static_cast<float>(sum * scale);
+    }
+  }
+}
+
 }  // namespace
 
 std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
-                               std::size_t sequence_length, std::size_t threads, bool collecting) {
+                               std::size_t sequence_length, std::size_t threads, std::optional<std::size_t> sketches) {
   const WorkSizes sizes(architecture, projections, samples, sequence_length);
-  return WorkSpace(architecture, sizes, threads, collecting, nullptr).bytes;
+  return WorkSpace(architecture, sizes, threads, sketches, nullptr).bytes;
 }
 
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length) {
@@ -114,8 +155,9 @@ struct BlockRunner::Pass {
   CallContext& context;
   // Set when the block's output is wanted; may be the group's own hidden states.
   StateBuffer* output = nullptr;
-  // Set when statistics are wanted.
+  // Set when statistics are wanted, with so many sketches of each sample.
   std::vector<SiteStatistics>* statistics = nullptr;
+  std::size_t sketches = 0;
 
   std::size_t samples() const { return group.tokens.samples; }
   std::size_t length() const { return group.tokens.sequence_length; }
@@ -124,9 +166,9 @@ struct BlockRunner::Pass {
 BlockRunner::BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool)
     : architecture_(architecture), budget_(budget), pool_(pool) {}
 
-std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, const Group& group, CallContext& context) {
+std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, const Group& group, std::size_t sketches, CallContext& context) {
   std::vector<SiteStatistics> statistics;
-  Pass pass{block, group, context, nullptr, &statistics};
+  Pass pass{block, group, context, nullptr, &statistics, sketches};
   run(pass);
   return statistics;
 }
@@ -174,13 +216,15 @@ void BlockRunner::run(Pass& pass) {
   const std::size_t scratch_size = sizes.scratch;
   const std::size_t copies_size = sizes.copies;
 
-  const std::size_t needed = WorkSpace(a, sizes, pool_.size(), collecting, nullptr).bytes;
+  const std::size_t sketches = pass.sketches;
+  const std::optional<std::size_t> collected = collecting ? std::optional(sketches) : std::nullopt;
+  const std::size_t needed = WorkSpace(a, sizes, pool_.size(), collected, nullptr).bytes;
   if (work_space_.size() < needed) {
     // The smaller one goes first.
     work_space_ = {};
     work_space_ = Buffer<std::uint8_t>(budget_, needed, "the work space of a group");
   }
-  const WorkSpace work(a, sizes, pool_.size(), collecting, work_space_.data());
+  const WorkSpace work(a, sizes, pool_.size(), collected, work_space_.data());
   const auto workspace_of = [&](std::size_t worker) {
     return ProjectionWorkspace(work.copies + worker * copies_size, projections, tile_tokens);
   };
@@ -190,7 +234,7 @@ void BlockRunner::run(Pass& pass) {
       SiteStatistics statistics;
       statistics.site = static_cast<InputSite>(site);
       statistics.sums_of_squares.assign(sizes.widths[site], 0.0);
-      statistics.last_inputs.resize(samples * sizes.widths[site]);
+      statistics.quality_inputs.resize(samples * std::max<std::size_t>(1, sketches) * sizes.widths[site]);
       pass.statistics->push_back(std::move(statistics));
     }
   }
@@ -198,13 +242,21 @@ void BlockRunner::run(Pass& pass) {
     if (!collecting) return;
     const auto index = static_cast<std::size_t>(site);
     const std::size_t width = sizes.widths[index];
-    const PhaseScope scope(context, "statistics", 2.0 * static_cast<double>(count * width),
-                           sizeof(float) * static_cast<double>(count * width));
+    const auto values = static_cast<double>(count * width);
+    const PhaseScope scope(context, "statistics", 2 * values * static_cast<double>(1 + sketches), sizeof(float) * values);
     double* sums = work.tile_sums[index] + (sample * tiles + tile) * width;
     std::fill(sums, sums + width, 0.0);
     for (std::size_t token = 0; token < count; ++token) vector_math().add_squares(x + token * width, width, sums);
-    if (tile + 1 == tiles) {
-      std::memcpy((*pass.statistics)[index].last_inputs.data() + sample * width, x + (count - 1) * width, width * sizeof(float));
+    if (sketches > 0) {
+      float signs[kMostSketches * kTokenTile];
+      for (std::size_t sketch = 0; sketch < sketches; ++sketch) {
+        fill_signs({.group = pass.group.tokens.index, .sample = sample, .sketch = sketch}, tile * kTokenTile, {signs + sketch * count, count});
+      }
+      float* const part = work.tile_sketches[index] + (sample * tiles + tile) * sketches * width;
+      std::fill(part, part + sketches * width, 0.0F);
+      vector_math().add_signed(x, count, width, signs, sketches, part);
+    } else if (tile + 1 == tiles) {
+      std::memcpy((*pass.statistics)[index].quality_inputs.data() + sample * width, x + (count - 1) * width, width * sizeof(float));
     }
   };
 
@@ -335,6 +387,8 @@ void BlockRunner::run(Pass& pass) {
   if (!collecting) return;
   const PhaseScope scope(context, "statistics");
   for (std::size_t site = 0; site < kSites; ++site) {
+    add_sketches(work.tile_sketches[site], {.samples = samples, .tiles = tiles, .sketches = sketches, .width = sizes.widths[site]}, length,
+                 (*pass.statistics)[site].quality_inputs);
     std::vector<double>& sums = (*pass.statistics)[site].sums_of_squares;
     for (std::size_t part = 0; part < samples * tiles; ++part) {
       const double* partial = work.tile_sums[site] + part * sizes.widths[site];

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,8 +25,8 @@ class BlockRunner {
  public:
   BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool);
 
-  // Statistics of the four input sites; the hidden states stay as they are.
-  std::vector<SiteStatistics> collect(const Shard& block, const Group& group, CallContext& context);
+  // Statistics of the four input sites, with sketches or the last inputs; the hidden states stay as they are.
+  std::vector<SiteStatistics> collect(const Shard& block, const Group& group, std::size_t sketches, CallContext& context);
   // Replaces the hidden states by the block's output.
   void propagate(const Shard& block, Group& group, CallContext& context);
   // Work space is kept from run to run until then: fresh memory costs time, page by page.
@@ -46,9 +47,9 @@ class BlockRunner {
   Buffer<std::uint8_t> work_space_;
 };
 
-// Memory of a run of a block whose projections have those forms, besides weights and hidden states.
+// Memory of a run of a block whose projections have those forms, besides weights and hidden states. sketches: of a run that collects.
 std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
-                               std::size_t sequence_length, std::size_t threads, bool collecting);
+                               std::size_t sequence_length, std::size_t threads, std::optional<std::size_t> sketches);
 // Of the tables of the rotation, which a session keeps.
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -64,9 +65,9 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
   const MemoryItem states = {"hidden states",
                              StateBuffer::bytes(precision.hidden_states, workload.kept_tokens() * architecture.hidden_size)};
   const MemoryItem rotary = {"tables of positions", rotary_table_bytes(architecture, length)};
-  const auto work = [&](double sparsity, bool collecting) -> MemoryItem {
+  const auto work = [&](double sparsity, std::optional<std::size_t> sketches) -> MemoryItem {
     const std::vector<ProjectionForm> forms = forms_of(workload.block, compute, sparsity);
-    return {"work space of a block", block_work_bytes(architecture, forms, samples, length, threads, collecting)};
+    return {"work space of a block", block_work_bytes(architecture, forms, samples, length, threads, sketches)};
   };
   const MemoryItem next_block = {"weights of the next block", dense_block};
 
@@ -76,13 +77,13 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
                 {{"embedding", shard_bytes(workload.embedding, compute, 0)}, states, {"work space of the embedding", embedding_work}});
   if (workload.allocation_samples > 0) {
     const MemoryItem block = {"weights of a block", dense_block};
-    peak.consider("collect", {block, next_block, states, rotary, work(0, true)});
+    peak.consider("collect", {block, next_block, states, rotary, work(0, workload.sketches)});
     peak.consider("allocate", {block, next_block, states, rotary, largest_allocation(workload, threads)});
   }
-  peak.consider("propagate", {{"weights of a block", masked_block}, next_block, states, rotary, work(workload.sparsity, false)});
+  peak.consider("propagate", {{"weights of a block", masked_block}, next_block, states, rotary, work(workload.sparsity, std::nullopt)});
   if (!workload.head.empty()) {
     const MemoryItem head = {"head", shard_bytes(workload.head, compute, 0)};
-    peak.consider("propagate", {{"weights of a block", masked_block}, head, states, rotary, work(workload.sparsity, false)});
+    peak.consider("propagate", {{"weights of a block", masked_block}, head, states, rotary, work(workload.sparsity, std::nullopt)});
     std::vector<TensorLayout> tensors = workload.head;
     // As head_forms has them: the head's weight comes first.
     std::ranges::partition(tensors, [](const TensorLayout& tensor) { return tensor.role == TensorRole::kHeadWeight; });

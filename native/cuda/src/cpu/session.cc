@@ -36,8 +36,10 @@ void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext
   groups_.emplace(index, Group{std::move(tokens), std::move(states)});
 }
 
-std::vector<SiteStatistics> CpuSession::collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) {
-  return blocks_.collect(find_shard(shard, ShardKind::kBlock), find_group(group), context);
+std::vector<SiteStatistics> CpuSession::collect_statistics(const std::string& shard, std::uint32_t group, std::size_t sketches,
+                                                           CallContext& context) {
+  check_sketches(sketches);
+  return blocks_.collect(find_shard(shard, ShardKind::kBlock), find_group(group), sketches, context);
 }
 
 void CpuSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {

@@ -17,12 +17,14 @@ class CpuSession final : public BackendSession {
   // Throws InvalidArgument when the architecture contradicts itself. The budget and the pool outlive the session.
   CpuSession(const Architecture& architecture, Precision precision, MemoryBudget& budget, ThreadPool& pool);
 
+  using BackendSession::collect_statistics;
   using BackendSession::load_shard;
   void load_shard(const std::string& shard, std::span<const TensorView> tensors, std::size_t attention_window,
                   CallContext& context) override;
   void release_shard(const std::string& shard) override;
   void embed(const std::string& shard, GroupTokens tokens, CallContext& context) override;
-  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) override;
+  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, std::size_t sketches,
+                                                 CallContext& context) override;
   void propagate(const std::string& shard, std::uint32_t group, CallContext& context) override;
   std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
                                    CallContext& context) override;

@@ -281,7 +281,7 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
     SiteStatistics& of_site = statistics[site];
     of_site.site = static_cast<InputSite>(site);
     of_site.sums_of_squares.assign(widths[site], 0.0);
-    of_site.last_inputs.assign(last_on_host[site].data(), last_on_host[site].data() + last_on_host[site].size());
+    of_site.quality_inputs.assign(last_on_host[site].data(), last_on_host[site].data() + last_on_host[site].size());
     for (std::size_t sample = 0; sample < samples; ++sample) {
       for (std::size_t column = 0; column < widths[site]; ++column) {
         of_site.sums_of_squares[column] += sums_on_host[site].data()[sample * widths[site] + column];

@@ -9,6 +9,9 @@
 
 namespace secateur::gpu {
 
+// Throws FailedPrecondition when sketches are wanted.
+void require_last_inputs(std::size_t sketches);
+
 struct SessionPlan {
   std::uint64_t pinned_bytes() const noexcept;
 
@@ -19,7 +22,7 @@ struct SessionPlan {
 };
 
 // For a device that has so many bytes left: where the hidden states of all groups do not fit, as many stay on it as do. Throws
-// InvalidArgument as check_workload does.
+// InvalidArgument as check_workload does, FailedPrecondition naming what the workload asks for and this backend does not do.
 SessionPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::uint64_t available_bytes);
 
 }  // namespace secateur::gpu

@@ -139,7 +139,9 @@ void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContex
   }
 }
 
-std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) {
+std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& shard, std::uint32_t group, std::size_t sketches,
+                                                            CallContext& context) {
+  require_last_inputs(sketches);
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
   const DeviceGroup states = groups_.find(group);
   return guarded([&] { return blocks_.collect(block, states, context); });

@@ -20,7 +20,7 @@ namespace {
 struct Problem {
   std::vector<float> weights;
   std::vector<float> mean_squares;
-  std::vector<float> last_inputs;
+  std::vector<float> quality_inputs;
 };
 
 // An eighth of the rows can lose nearly everything; shifting more sparsity to them helps more and more, so the search tries every rate.
@@ -42,7 +42,7 @@ Problem make_problem(std::size_t rows, std::size_t columns, std::size_t samples)
   for (std::size_t sample = 0; sample < samples; ++sample) {
     for (std::size_t column = 0; column < columns; ++column) {
       const float value = scales[column] * normal(random);
-      problem.last_inputs.push_back(value);
+      problem.quality_inputs.push_back(value);
       problem.mean_squares[column] += value * value / static_cast<float>(samples);
     }
   }
@@ -114,7 +114,7 @@ class MaskedProduct {
 
  private:
   void multiply(const float* weights, std::vector<float>& output) {
-    cpu::multiply_transposed(input_.rows, input_.samples, input_.columns, 1.0F, weights, input_.columns, input_.last_inputs.data(),
+    cpu::multiply_transposed(input_.rows, input_.samples, input_.columns, 1.0F, weights, input_.columns, input_.quality_inputs.data(),
                              input_.columns, output.data(), input_.samples);
   }
 
@@ -146,7 +146,7 @@ void run(std::size_t rows, std::size_t columns, std::size_t samples, int repeats
                               .samples = samples,
                               .weights = problem.weights,
                               .mean_squares = problem.mean_squares,
-                              .last_inputs = problem.last_inputs,
+                              .quality_inputs = problem.quality_inputs,
                               .target_sparsity = 0.7};
   const AllocationOptions options;
   ThreadPool pool(1);

@@ -42,7 +42,7 @@ struct Problem {
             .samples = samples,
             .weights = weights,
             .mean_squares = mean_squares,
-            .last_inputs = inputs,
+            .quality_inputs = inputs,
             .target_sparsity = target};
   }
 };

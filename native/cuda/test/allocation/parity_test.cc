@@ -16,7 +16,7 @@ AllocationInput input_of(const TrimCase& one) {
           .samples = one.samples,
           .weights = one.weights,
           .mean_squares = one.mean_squares,
-          .last_inputs = one.last_inputs,
+          .quality_inputs = one.quality_inputs,
           .target_sparsity = one.target};
 }
 

@@ -3,7 +3,15 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
 import type { Allocation, Score } from '@secateur/proto/allocation';
-import { JobSpec, Pattern, type LayerBudget, type ProjectionSelection, type ProjectionTarget, type Sampling } from '@secateur/proto/job';
+import {
+  JobSpec,
+  Pattern,
+  type LayerBudget,
+  type ProjectionSelection,
+  type ProjectionTarget,
+  type QualityInputs,
+  type Sampling,
+} from '@secateur/proto/job';
 import type { Compute, HiddenStates } from '@secateur/proto/model';
 import { localRoots } from '../cluster/local-roots.js';
 import { withService, type ServiceOptions } from '../cluster/with-service.js';
@@ -32,6 +40,8 @@ export interface PruneSettings extends ServiceOptions {
   readonly seed: number;
   readonly score: Score;
   readonly allocation: Allocation;
+  readonly qualityInputs: QualityInputs;
+  readonly sketches: number;
   readonly layerBudget: LayerBudget;
   /** Absent when any weight may be dropped. */
   readonly pattern?: { readonly dropped: number; readonly group: number };
@@ -97,6 +107,8 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
           forbidNegativeLearningRates: !options.negativeRates,
           ...(options.pattern === undefined ? {} : { groupPattern: options.pattern }),
         },
+        qualityInputs: options.qualityInputs,
+        sketches: options.sketches,
         layerBudget: options.layerBudget,
         pattern: options.pattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,
         rowSparsities: options.rowSparsities === undefined ? '' : resolve(options.rowSparsities),

@@ -1,6 +1,15 @@
 import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
 import { Compute, HiddenStates } from '@secateur/proto/model';
-import { LayerBudget, Pattern, Sampling, type EvaluateSpec, type JobSpec, type PruneSpec, TokenSource } from '@secateur/proto/job';
+import {
+  LayerBudget,
+  Pattern,
+  QualityInputs,
+  Sampling,
+  type EvaluateSpec,
+  type JobSpec,
+  type PruneSpec,
+  TokenSource,
+} from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
 import { TASKS } from '../evaluation/tasks.js';
@@ -11,6 +20,7 @@ const DEFAULT_ITERATIONS = 10;
 const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12, 0.16];
 const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
 const DEFAULT_SEQUENCE_LENGTH = 2048;
+const DEFAULT_SKETCHES = 4;
 /** Samples of text that a job calibrates with where none were asked for. */
 export const DEFAULT_CALIBRATION_SAMPLES = 256;
 const DEFAULT_TEXT_FIELD = 'text';
@@ -20,9 +30,16 @@ const MAXIMUM_SEQUENCE_LENGTH = 131_072;
 const MAXIMUM_ITERATIONS = 1000;
 const MAXIMUM_LEARNING_RATES = 100;
 const MAXIMUM_GROUP = 1024;
+/** The engine's. */
+const MAXIMUM_SKETCHES = 8;
 
 const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE, Score.WANDA_VARIANT]);
-const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([Allocation.TRIM, Allocation.UNIFORM, Allocation.GIVEN]);
+const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([
+  Allocation.TRIM,
+  Allocation.UNIFORM,
+  Allocation.GIVEN,
+  Allocation.OPTIMAL,
+]);
 
 /** Data of which only the default amounts are known. */
 const NO_SOURCE: TokenSource = TokenSource.fromPartial({});
@@ -105,6 +122,7 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     'prune.row_sparsities',
     given ? 'can only be given with the allocation given' : 'must name a file with the allocation given',
   );
+  const qualityInputs = spec.qualityInputs === QualityInputs.UNSPECIFIED ? QualityInputs.LAST : spec.qualityInputs;
   if (spec.selection !== undefined) violations.add(findSelectionViolations(spec.selection));
   violations.require(
     spec.selection === undefined || spec.selection.targets.length === 0 || (!given && options.groupPattern === undefined),
@@ -118,9 +136,25 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     compute: resolveCompute(spec.compute, 'prune.compute', violations),
     hiddenStates: resolveHiddenStates(spec.hiddenStates, 'prune.hidden_states', violations),
     options,
+    qualityInputs,
+    sketches: resolveSketches(spec.sketches, qualityInputs, violations),
     calibration: resolveCalibration(spec.calibration, purpose === 'plan', violations),
     evaluation: spec.evaluation && resolveSource(spec.evaluation, 'prune.evaluation', false, violations),
   };
+}
+
+function resolveSketches(given: number, qualityInputs: QualityInputs, violations: Violations): number {
+  switch (qualityInputs) {
+    case QualityInputs.LAST:
+      violations.require(given === 0, 'prune.sketches', 'can only be given with the quality inputs all');
+      return 0;
+    case QualityInputs.ALL:
+      violations.require(given <= MAXIMUM_SKETCHES, 'prune.sketches', `must be at most ${MAXIMUM_SKETCHES}, not ${given}`);
+      return given || DEFAULT_SKETCHES;
+    default:
+      violations.require(false, 'prune.quality_inputs', 'must be last or all');
+      return given;
+  }
 }
 
 /** A pattern of groups decides everything but the scores. */
@@ -245,7 +279,7 @@ function resolveOptions(
     : [...DEFAULT_NEGATIVE_LEARNING_RATES];
   const field = 'prune.options';
   violations.require(SCORES.has(score), `${field}.score`, 'must be wanda, magnitude or wanda-variant');
-  violations.require(ALLOCATIONS.has(allocation), `${field}.allocation`, 'must be trim, uniform or given');
+  violations.require(ALLOCATIONS.has(allocation), `${field}.allocation`, 'must be trim, uniform, optimal or given');
   violations.require(
     score !== Score.WANDA_VARIANT || allocation === Allocation.UNIFORM,
     `${field}.allocation`,

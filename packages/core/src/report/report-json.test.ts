@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Pattern, Sampling, Task, TokenSource } from '@secateur/proto/job';
+import { LayerBudget, Pattern, QualityInputs, Sampling, Task, TokenSource } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { evaluateReportToJson, pruneReportToJson } from './report-json.js';
@@ -36,6 +36,8 @@ const REPORT = PruneReport.fromPartial({
     pattern: Pattern.UNSTRUCTURED,
     compute: Compute.BF16,
     hiddenStates: HiddenStates.BF16,
+    qualityInputs: QualityInputs.ALL,
+    sketches: 2,
     selection: { skip: ['q_proj'] },
     calibration: {
       path: '/data/text.txt',
@@ -104,6 +106,8 @@ describe('secateur.json', () => {
         pattern: 'unstructured',
         compute: 'bf16',
         hiddenStates: 'bf16',
+        qualityInputs: 'all',
+        sketches: 2,
         only: [],
         skip: ['q_proj'],
         skipLayers: [],

@@ -2,7 +2,14 @@ import { allocationToJSON, scoreToJSON } from '@secateur/proto/allocation';
 import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
-import { layerBudgetToJSON, patternToJSON, samplingToJSON, type ProjectionReport, type TokenSource } from '@secateur/proto/job';
+import {
+  layerBudgetToJSON,
+  patternToJSON,
+  qualityInputsToJSON,
+  samplingToJSON,
+  type ProjectionReport,
+  type TokenSource,
+} from '@secateur/proto/job';
 import { findTask } from '../evaluation/tasks.js';
 import { pathsOf } from '../jobs/resolve-spec.js';
 
@@ -16,9 +23,9 @@ export interface ProjectionReportJson {
   readonly actual: number;
   readonly baselineQuality: number;
   readonly bestQuality: number;
-  /** null when uniform won. */
+  /** null when uniform won, or nothing was searched. */
   readonly learningRate: number | null;
-  /** null when uniform won. */
+  /** null when uniform won, or nothing was searched. */
   readonly bestStep: number | null;
   readonly varianceBefore: number;
   readonly varianceAfter: number;
@@ -114,6 +121,8 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
         : config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
       compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
       hiddenStates: config && lowerWord(hiddenStatesToJSON(config.hiddenStates), 'HIDDEN_STATES_'),
+      qualityInputs: config && lowerWord(qualityInputsToJSON(config.qualityInputs), 'QUALITY_INPUTS_'),
+      sketches: config?.sketches || null,
       only: config?.selection?.only ?? [],
       skip: config?.selection?.skip ?? [],
       skipLayers: config?.selection?.skipLayers ?? [],

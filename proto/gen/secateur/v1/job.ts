@@ -118,6 +118,58 @@ export function patternToJSON(object: Pattern): string {
   }
 }
 
+/** Inputs of projections on which the quality of their rows is judged. */
+export const QualityInputs = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** LAST - Those of the last token of each calibration sample, as published. */
+  LAST: 1,
+  /** ALL - Those of all tokens, as random-sign sums over the tokens of each sample. */
+  ALL: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type QualityInputs = typeof QualityInputs[keyof typeof QualityInputs];
+
+export namespace QualityInputs {
+  export type UNSPECIFIED = typeof QualityInputs.UNSPECIFIED;
+  export type LAST = typeof QualityInputs.LAST;
+  export type ALL = typeof QualityInputs.ALL;
+  export type UNRECOGNIZED = typeof QualityInputs.UNRECOGNIZED;
+}
+
+export function qualityInputsFromJSON(object: any): QualityInputs {
+  switch (object) {
+    case 0:
+    case "QUALITY_INPUTS_UNSPECIFIED":
+      return QualityInputs.UNSPECIFIED;
+    case 1:
+    case "QUALITY_INPUTS_LAST":
+      return QualityInputs.LAST;
+    case 2:
+    case "QUALITY_INPUTS_ALL":
+      return QualityInputs.ALL;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return QualityInputs.UNRECOGNIZED;
+  }
+}
+
+export function qualityInputsToJSON(object: QualityInputs): string {
+  switch (object) {
+    case QualityInputs.UNSPECIFIED:
+      return "QUALITY_INPUTS_UNSPECIFIED";
+    case QualityInputs.LAST:
+      return "QUALITY_INPUTS_LAST";
+    case QualityInputs.ALL:
+      return "QUALITY_INPUTS_ALL";
+    case QualityInputs.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** Questions with answers to choose from, asked without examples. */
 export const Task = {
   /** UNSPECIFIED - Not set. */
@@ -442,7 +494,13 @@ export interface PruneSpec {
    */
   rowSparsities: string;
   /** Which projections are pruned; all of them, with the same sparsity, when absent. */
-  selection: ProjectionSelection | undefined;
+  selection:
+    | ProjectionSelection
+    | undefined;
+  /** What rows are judged on; the last tokens when not set. */
+  qualityInputs: QualityInputs;
+  /** With the inputs of all tokens: sums of each sample, each with signs of its own, up to 8; 4 when 0. */
+  sketches: number;
 }
 
 /** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
@@ -1135,6 +1193,8 @@ function createBasePruneSpec(): PruneSpec {
     hiddenStates: 0,
     rowSparsities: "",
     selection: undefined,
+    qualityInputs: 0,
+    sketches: 0,
   };
 }
 
@@ -1175,6 +1235,12 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.selection !== undefined) {
       ProjectionSelection.encode(message.selection, writer.uint32(90).fork()).join();
+    }
+    if (message.qualityInputs !== 0) {
+      writer.uint32(128).int32(message.qualityInputs);
+    }
+    if (message.sketches !== 0) {
+      writer.uint32(144).uint32(message.sketches);
     }
     return writer;
   },
@@ -1288,6 +1354,22 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.selection = ProjectionSelection.decode(reader, reader.uint32());
             continue;
           }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.qualityInputs = reader.int32() as any;
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.sketches = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1326,6 +1408,12 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         ? globalThis.String(object.row_sparsities)
         : "",
       selection: isSet(object.selection) ? ProjectionSelection.fromJSON(object.selection) : undefined,
+      qualityInputs: isSet(object.qualityInputs)
+        ? qualityInputsFromJSON(object.qualityInputs)
+        : isSet(object.quality_inputs)
+        ? qualityInputsFromJSON(object.quality_inputs)
+        : 0,
+      sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
 
@@ -1367,6 +1455,12 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.selection !== undefined) {
       obj.selection = ProjectionSelection.toJSON(message.selection);
     }
+    if (message.qualityInputs !== 0) {
+      obj.qualityInputs = qualityInputsToJSON(message.qualityInputs);
+    }
+    if (message.sketches !== 0) {
+      obj.sketches = Math.round(message.sketches);
+    }
     return obj;
   },
 
@@ -1395,6 +1489,8 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     message.selection = (object.selection !== undefined && object.selection !== null)
       ? ProjectionSelection.fromPartial(object.selection)
       : undefined;
+    message.qualityInputs = object.qualityInputs ?? 0;
+    message.sketches = object.sketches ?? 0;
     return message;
   },
 };

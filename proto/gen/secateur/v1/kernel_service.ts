@@ -169,6 +169,8 @@ export interface CollectStatisticsRequest {
   shardId: string;
   /** Groups on this node, in the order to compute them. */
   groupIndices: number[];
+  /** Random-sign sums over the tokens of each sample that are the quality inputs, up to 8; 0 for the inputs of the last token instead. */
+  sketches: number;
 }
 
 /** Statistics of one site of one group. */
@@ -185,14 +187,14 @@ export interface CollectStatisticsResponse {
 
 /** Reduced statistics of an input site, to be pulled. */
 export interface ReducedStatistics {
-  /** Number of samples. */
+  /** Number of quality inputs: of the samples, times their sketches. */
   samples: number;
   /** Number of input columns. */
   columns: number;
-  /** Resource: float32 [columns], sum of squares over all tokens divided by the number of samples. */
+  /** Resource: float32 [columns], sum of squares over all tokens divided by the number of calibration samples. */
   meanSquaresResource: string;
-  /** Resource: float32 [samples, columns], input vectors of the last token of each sample. */
-  lastInputsResource: string;
+  /** Resource: float32 [samples, columns], the input vectors that rows are judged on. */
+  qualityInputsResource: string;
 }
 
 /** Allocates the rows of one projection. */
@@ -1684,7 +1686,7 @@ export const EmbedResponse: MessageFns<EmbedResponse> = {
 };
 
 function createBaseCollectStatisticsRequest(): CollectStatisticsRequest {
-  return { sessionId: "", shardId: "", groupIndices: [] };
+  return { sessionId: "", shardId: "", groupIndices: [], sketches: 0 };
 }
 
 export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
@@ -1701,6 +1703,9 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
         writer.uint32(v);
       }
       writer.join();
+    }
+    if (message.sketches !== 0) {
+      writer.uint32(32).uint32(message.sketches);
     }
     return writer;
   },
@@ -1752,6 +1757,14 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
 
             break;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.sketches = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1781,6 +1794,7 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
         : globalThis.Array.isArray(object?.group_indices)
         ? object.group_indices.map((e: any) => globalThis.Number(e))
         : [],
+      sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
 
@@ -1795,6 +1809,9 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
     if (message.groupIndices?.length) {
       obj.groupIndices = message.groupIndices.map((e) => Math.round(e));
     }
+    if (message.sketches !== 0) {
+      obj.sketches = Math.round(message.sketches);
+    }
     return obj;
   },
 
@@ -1806,6 +1823,7 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
     message.sessionId = object.sessionId ?? "";
     message.shardId = object.shardId ?? "";
     message.groupIndices = object.groupIndices?.map((e) => e) || [];
+    message.sketches = object.sketches ?? 0;
     return message;
   },
 };
@@ -1922,7 +1940,7 @@ export const CollectStatisticsResponse: MessageFns<CollectStatisticsResponse> = 
 };
 
 function createBaseReducedStatistics(): ReducedStatistics {
-  return { samples: 0, columns: 0, meanSquaresResource: "", lastInputsResource: "" };
+  return { samples: 0, columns: 0, meanSquaresResource: "", qualityInputsResource: "" };
 }
 
 export const ReducedStatistics: MessageFns<ReducedStatistics> = {
@@ -1936,8 +1954,8 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     if (message.meanSquaresResource !== "") {
       writer.uint32(26).string(message.meanSquaresResource);
     }
-    if (message.lastInputsResource !== "") {
-      writer.uint32(34).string(message.lastInputsResource);
+    if (message.qualityInputsResource !== "") {
+      writer.uint32(34).string(message.qualityInputsResource);
     }
     return writer;
   },
@@ -1984,7 +2002,7 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
               break;
             }
 
-            message.lastInputsResource = reader.string();
+            message.qualityInputsResource = reader.string();
             continue;
           }
         }
@@ -2008,10 +2026,10 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
         : isSet(object.mean_squares_resource)
         ? globalThis.String(object.mean_squares_resource)
         : "",
-      lastInputsResource: isSet(object.lastInputsResource)
-        ? globalThis.String(object.lastInputsResource)
-        : isSet(object.last_inputs_resource)
-        ? globalThis.String(object.last_inputs_resource)
+      qualityInputsResource: isSet(object.qualityInputsResource)
+        ? globalThis.String(object.qualityInputsResource)
+        : isSet(object.quality_inputs_resource)
+        ? globalThis.String(object.quality_inputs_resource)
         : "",
     };
   },
@@ -2027,8 +2045,8 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     if (message.meanSquaresResource !== "") {
       obj.meanSquaresResource = message.meanSquaresResource;
     }
-    if (message.lastInputsResource !== "") {
-      obj.lastInputsResource = message.lastInputsResource;
+    if (message.qualityInputsResource !== "") {
+      obj.qualityInputsResource = message.qualityInputsResource;
     }
     return obj;
   },
@@ -2041,7 +2059,7 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     message.samples = object.samples ?? 0;
     message.columns = object.columns ?? 0;
     message.meanSquaresResource = object.meanSquaresResource ?? "";
-    message.lastInputsResource = object.lastInputsResource ?? "";
+    message.qualityInputsResource = object.qualityInputsResource ?? "";
     return message;
   },
 };

@@ -33,7 +33,7 @@ export interface Workload {
   samplesPerGroup: number;
   /** Tokens of each sample. */
   sequenceLength: number;
-  /** Samples of the whole job, whose last inputs an allocation reads; 0 where nothing is allocated. */
+  /** Quality inputs of the whole job, which an allocation reads; 0 where nothing is allocated. */
   allocationSamples: number;
   /** How rows get their sparsity. */
   allocation: Allocation;
@@ -43,6 +43,8 @@ export interface Workload {
   score: Score;
   /** Shares of the weights that projections drop, each once. */
   sparsities: number[];
+  /** Sketches of each sample that are collected; 0 for the inputs of the last token. */
+  sketches: number;
 }
 
 /** A part of a memory plan. */
@@ -157,6 +159,7 @@ function createBaseWorkload(): Workload {
     tokens: 0,
     score: 0,
     sparsities: [],
+    sketches: 0,
   };
 }
 
@@ -198,6 +201,9 @@ export const Workload: MessageFns<Workload> = {
         writer.double(v);
       }
       writer.join();
+    }
+    if (message.sketches !== 0) {
+      writer.uint32(144).uint32(message.sketches);
     }
     return writer;
   },
@@ -313,6 +319,14 @@ export const Workload: MessageFns<Workload> = {
 
             break;
           }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.sketches = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -352,6 +366,7 @@ export const Workload: MessageFns<Workload> = {
       sparsities: globalThis.Array.isArray(object?.sparsities)
         ? object.sparsities.map((e: any) => globalThis.Number(e))
         : [],
+      sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
 
@@ -390,6 +405,9 @@ export const Workload: MessageFns<Workload> = {
     if (message.sparsities?.length) {
       obj.sparsities = message.sparsities.map((e) => floatToJson(e));
     }
+    if (message.sketches !== 0) {
+      obj.sketches = Math.round(message.sketches);
+    }
     return obj;
   },
 
@@ -415,6 +433,7 @@ export const Workload: MessageFns<Workload> = {
     message.tokens = object.tokens ?? 0;
     message.score = object.score ?? 0;
     message.sparsities = object.sparsities?.map((e) => e) || [];
+    message.sketches = object.sketches ?? 0;
     return message;
   },
 };

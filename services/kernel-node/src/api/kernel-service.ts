@@ -60,14 +60,14 @@ export function createKernelService({
     collectStatistics: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
         for (const groupIndex of request.groupIndices) {
-          const sites = await session.collectStatistics(request.shardId, groupIndex, signal);
+          const sites = await session.collectStatistics(request.shardId, groupIndex, request.sketches, signal);
           for (const [position, statistics] of sites.entries()) {
             yield {
               groupIndex,
               statistics: {
                 site: toWireSite(statistics.site),
                 sumsOfSquares: viewBytes(statistics.sumsOfSquares),
-                lastInputs: viewBytes(statistics.lastInputs),
+                qualityInputs: viewBytes(statistics.qualityInputs),
               },
               groupDone: position === sites.length - 1,
             };

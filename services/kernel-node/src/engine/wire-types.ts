@@ -143,6 +143,7 @@ const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
   [Allocation.TRIM, 'trim'],
   [Allocation.UNIFORM, 'uniform'],
   [Allocation.GIVEN, 'given'],
+  [Allocation.OPTIMAL, 'optimal'],
 ]);
 
 export function toEngineArchitecture(architecture: Architecture): EngineArchitecture {
@@ -213,6 +214,7 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     sequenceLength: workload.sequenceLength,
     tokens: workload.tokens,
     allocationSamples: workload.allocationSamples,
+    sketches: workload.sketches,
     // A job that allocates nothing says nothing.
     allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
     sparsity,

@@ -106,9 +106,14 @@ export class KernelSession {
     }
   }
 
-  async collectStatistics(shardId: string, groupIndex: number, signal: AbortSignal): Promise<readonly SiteStatistics[]> {
+  async collectStatistics(
+    shardId: string,
+    groupIndex: number,
+    sketches: number,
+    signal: AbortSignal,
+  ): Promise<readonly SiteStatistics[]> {
     await this.requireShard(shardId);
-    return traceEngineCall(() => this.engine.collectStatistics(shardId, groupIndex, { signal }));
+    return traceEngineCall(() => this.engine.collectStatistics(shardId, groupIndex, { sketches, signal }));
   }
 
   async propagate(shardId: string, groupIndex: number, signal: AbortSignal): Promise<void> {
@@ -150,12 +155,12 @@ export class KernelSession {
       }
       return pulled;
     };
-    const [meanSquares, lastInputs] = await withSpan(
+    const [meanSquares, qualityInputs] = await withSpan(
       SpanName.FETCH,
       { attributes: { [Attribute.BYTES]: 4 * columns * (samples + 1) } },
-      () => Promise.all([pull(statistics.meanSquaresResource, 4 * columns), pull(statistics.lastInputsResource, 4 * columns * samples)]),
+      () => Promise.all([pull(statistics.meanSquaresResource, 4 * columns), pull(statistics.qualityInputsResource, 4 * columns * samples)]),
     );
-    return { samples, columns, meanSquares, lastInputs };
+    return { samples, columns, meanSquares, qualityInputs };
   }
 
   async applyMasks(shardId: string, masks: readonly MaskDescriptor[], signal: AbortSignal): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Engine } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
-import type { Compute, HiddenStates, ShardDescriptor, Architecture } from '@secateur/proto/model';
+import { TensorRole, type Compute, type HiddenStates, type ShardDescriptor, type Architecture } from '@secateur/proto/model';
 import type { MemoryItem, MemoryPlan, Workload } from '@secateur/proto/plan';
 import { toEngineArchitecture, toEnginePrecision, toEngineWorkload, withServiceErrors } from '../engine/wire-types.js';
 
@@ -36,6 +36,7 @@ export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory,
   const process: MemoryItem[] = [
     { purpose: 'Node.js and the service', bytes: idleBytes + WORKING_HEAP_BYTES },
     { purpose: 'shards being received', bytes: receivedBytes(workload) },
+    { purpose: 'quality inputs of a block', bytes: qualityInputBytes(workload) },
     ...plan.pinned.map(({ purpose, bytes }) => ({ purpose, bytes })),
   ];
   const engineBytes = sumBytes(engineItems);
@@ -74,6 +75,13 @@ export function largestSession(
 function receivedBytes({ embedding, block, head }: Workload): number {
   const largest = Math.max(...[embedding, block, head].map(storedBytes));
   return largest + Math.min(2 * largest, UNCOLLECTED_BYTES);
+}
+
+/** Those of each input site, pulled once, and the copy that an allocation reads. */
+function qualityInputBytes({ block, allocationSamples }: Workload): number {
+  const roles = [TensorRole.QUERY_WEIGHT, TensorRole.OUTPUT_WEIGHT, TensorRole.UP_WEIGHT, TensorRole.DOWN_WEIGHT];
+  const columns = roles.map((wanted) => block?.tensors.find(({ role }) => role === wanted)?.shape[1] ?? 0);
+  return 4 * allocationSamples * columns.reduce((sum, width) => sum + width, Math.max(...columns));
 }
 
 function storedBytes(shard: ShardDescriptor | undefined): number {

@@ -22,7 +22,6 @@ export interface AllocateBlockOptions {
   readonly projections: readonly PlannedProjection[];
   readonly targets: ProjectionTargets;
   readonly statistics: readonly ReducedSite[];
-  readonly samples: number;
   readonly options: AllocationOptions;
   readonly rowSparsities: RowSparsities;
   readonly crew: Crew;
@@ -38,11 +37,12 @@ export interface AllocateBlockOptions {
 export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSignal): Promise<AllocatedProjection[]> {
   const { block, projections, targets, crew, resources, prepare, onProjection } = work;
   const prefix = `jobs/${work.jobId}/statistics/${block.index}/`;
-  for (const { site, meanSquares, lastInputs } of work.statistics) {
+  const samplesOf = new Map(work.statistics.map(({ site, samples }) => [site, samples]));
+  for (const { site, meanSquares, qualityInputs } of work.statistics) {
     resources.publishBytes(`${prefix}${site}/mean-squares`, meanSquares);
-    resources.publishBytes(`${prefix}${site}/last-inputs`, lastInputs);
+    resources.publishBytes(`${prefix}${site}/quality-inputs`, qualityInputs);
   }
-  const cost = ({ rows, columns }: PlannedProjection): number => projectionCost(rows, columns, work.samples);
+  const cost = ({ rows, columns, site }: PlannedProjection): number => projectionCost(rows, columns, samplesOf.get(site)!);
   const waiting = [...projections].sort((left, right) => cost(right) - cost(left));
   const allocated = new Map<string, AllocatedProjection>();
 
@@ -56,10 +56,10 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
       options: work.options,
       rowSparsities: work.rowSparsities.get(name) ?? new Uint8Array(0),
       statistics: {
-        samples: work.samples,
+        samples: samplesOf.get(site)!,
         columns,
         meanSquaresResource: `${prefix}${site}/mean-squares`,
-        lastInputsResource: `${prefix}${site}/last-inputs`,
+        qualityInputsResource: `${prefix}${site}/quality-inputs`,
       },
     };
     const answer = await member.allocateRows(request, rows * Math.ceil(columns / 8), linked);

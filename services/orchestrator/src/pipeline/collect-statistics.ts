@@ -6,12 +6,13 @@ import type { HiddenStates } from './hidden-states.js';
 
 /**
  * Runs a block on every group and reduces the statistics in group order, so that the result does not depend on which node computed
- * which group or in what order they answered (docs/algorithms.md, order of summation).
+ * which group or in what order they answered (docs/algorithms.md, order of summation). `sketches`: of each sample; 0 for its last inputs.
  */
 export async function collectStatistics(
   hiddenStates: HiddenStates,
   layer: number,
   shardId: string,
+  sketches: number,
   prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>,
   onGroup: () => void,
   signal: AbortSignal,
@@ -28,7 +29,7 @@ export async function collectStatistics(
           { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } },
           async () => {
             let sites: SiteStatistics[] = [];
-            for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(shardId, groupIndices, linked)) {
+            for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(shardId, groupIndices, sketches, linked)) {
               if (statistics !== undefined) sites.push(statistics);
               if (!groupDone) continue;
               byGroup.set(groupIndex, sites);
@@ -41,5 +42,5 @@ export async function collectStatistics(
     },
     signal,
   );
-  return reduceStatistics(byGroup);
+  return reduceStatistics(byGroup, sketches);
 }

@@ -154,7 +154,15 @@ class LayerPruner {
     if (projections.length === 0) return [];
     const collecting = new StepProgress(run, block.index, 'collect', this.hiddenStates.groupCount);
     const statistics = await clock.measure('collect', () =>
-      collectStatistics(this.hiddenStates, block.index, shardId, prepare, () => collecting.advance(), run.signal),
+      collectStatistics(
+        this.hiddenStates,
+        block.index,
+        shardId,
+        this.spec.sketches,
+        prepare,
+        () => collecting.advance(),
+        run.signal,
+      ),
     );
     const allocating = new StepProgress(run, block.index, 'allocate', projections.length);
     return clock.measure('allocate', () =>
@@ -165,7 +173,6 @@ class LayerPruner {
           projections,
           targets: plan.targets,
           statistics,
-          samples: plan.calibration.tokens.samples,
           options: optionsOf(this.spec),
           rowSparsities: plan.rowSparsities,
           crew,

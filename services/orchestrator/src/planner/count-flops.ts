@@ -2,8 +2,11 @@ import { TensorRole } from '@secateur/proto/model';
 import { lastPrunedBlock, prunedProjections, type InputOutline } from './job-plan.js';
 import { countTokens } from './workload.js';
 
-/** Floating-point operations of the dense matrix products of each step; attention and everything else come on top. */
-export function countFlops(input: InputOutline): Record<string, number> {
+/**
+ * Floating-point operations of the dense matrix products of each step; attention and everything else come on top. `sketches`: of each
+ * calibration sample; 0 for its last inputs.
+ */
+export function countFlops(input: InputOutline, sketches: number): Record<string, number> {
   const { model, calibration, measurement } = input;
   const perToken = (block: (typeof model.blocks)[number], withDown: boolean): number =>
     block.projections
@@ -29,7 +32,7 @@ export function countFlops(input: InputOutline): Record<string, number> {
       false,
     ),
     allocate: overBlocks(
-      calibration.tokens.samples,
+      calibration.tokens.samples * Math.max(1, sketches),
       model.blocks.map((block) => ({ ...block, projections: prunedProjections(input, block) })),
       true,
     ),

@@ -35,7 +35,7 @@ export async function outlineJob(
     groups: groupsOf(input, works[0]!).length,
     shards,
     nodes: await Promise.all(nodes.map((node, slot) => planNode(node, input, works, { slot, slots: nodes.length }, signal))),
-    flops: countFlops(input),
+    flops: countFlops(input, works[0]!.sketches),
     parameters: countParameters(model),
     fromConfigAlone: !input.hasWeights,
   };

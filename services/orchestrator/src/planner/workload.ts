@@ -12,22 +12,25 @@ export interface JobWork {
   readonly hiddenStates: HiddenStates;
   readonly allocation: Allocation;
   readonly score: Score;
+  /** Of each calibration sample, to judge rows on; 0 for the inputs of its last token. */
+  readonly sketches: number;
 }
 
 /** Measuring with the numbers of a job. */
 export function measuringWith({ compute, hiddenStates }: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
-  return { use: 'measure', compute, hiddenStates, allocation: Allocation.UNSPECIFIED, score: Score.UNSPECIFIED };
+  return { use: 'measure', compute, hiddenStates, allocation: Allocation.UNSPECIFIED, score: Score.UNSPECIFIED, sketches: 0 };
 }
 
 /** What a job reads, and the kinds of work it consists of. Its defaults are filled in. */
 export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputRequest, 'allowedRoots'>; readonly works: readonly JobWork[] } {
   switch (kind?.$case) {
     case 'prune': {
-      const { model, calibration, compute, hiddenStates, sparsity, options, selection, rowSparsities, evaluation: data } = kind.value;
+      const { model, calibration, compute, hiddenStates, sparsity, options, selection, rowSparsities, sketches } = kind.value;
       const select = (plan: ModelPlan): ProjectionTargets => selectProjections(plan, sparsity, selection);
       const { allocation, score } = options ?? { allocation: Allocation.TRIM, score: Score.WANDA };
-      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, allocation, score };
+      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, allocation, score, sketches };
       const input = { model, select, rowSparsities, calibration };
+      const { evaluation: data } = kind.value;
       if (data === undefined) return { input: { ...input, measurement: undefined }, works: [pruning] };
       const measurement = { data, stride: 0, tasks: [] };
       return { input: { ...input, measurement }, works: [pruning, measuringWith(kind.value)] };
@@ -60,7 +63,7 @@ export function shareGroups(groups: readonly GroupOutline[], nodes: number): Gro
 /** What a node that keeps these of the groups will be asked to do. */
 export function workloadOf(input: InputOutline, work: JobWork, kept: readonly GroupOutline[]): Workload {
   const { model, targets, calibration } = input;
-  const { use, allocation, score } = work;
+  const { use, allocation, score, sketches } = work;
   const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
@@ -72,7 +75,8 @@ export function workloadOf(input: InputOutline, work: JobWork, kept: readonly Gr
     samplesPerGroup: largestOf(all, ({ samples }) => samples),
     sequenceLength: largestOf(all, ({ sequenceLength }) => sequenceLength),
     tokens: countTokens(kept),
-    allocationSamples: use === 'calibrate' ? (calibration?.tokens.samples ?? 0) : 0,
+    allocationSamples: use === 'calibrate' ? (calibration?.tokens.samples ?? 0) * Math.max(1, sketches) : 0,
+    sketches,
     allocation,
     score,
     // Nothing is dropped while a model is measured.

@@ -92,8 +92,14 @@ export class NodeSession {
     }
   }
 
-  collectStatistics(shardId: string, groupIndices: readonly number[], signal: AbortSignal): AsyncIterable<CollectStatisticsResponse> {
-    return this.node.kernel.collectStatistics({ sessionId: this.sessionId, shardId, groupIndices: [...groupIndices] }, this.step(signal));
+  collectStatistics(
+    shardId: string,
+    groupIndices: readonly number[],
+    sketches: number,
+    signal: AbortSignal,
+  ): AsyncIterable<CollectStatisticsResponse> {
+    const request = { sessionId: this.sessionId, shardId, groupIndices: [...groupIndices], sketches };
+    return this.node.kernel.collectStatistics(request, this.step(signal));
   }
 
   /** The record of the search and the whole packed mask. */

@@ -156,7 +156,7 @@ class RowAllocator {
     for_tiles(input_.columns, kTileColumns, [&](std::size_t begin, std::size_t end, std::size_t) {
       const double values = static_cast<double>(end - begin) * samples();
       const PhaseScope phase(context_, "curves", 2 * values, 2 * sizeof(float) * values);
-      const std::size_t column = inputs_.fill(input_.last_inputs, begin, end);
+      const std::size_t column = inputs_.fill(input_.quality_inputs, begin, end);
       if (column != end) throw Error(ErrorCode::kNonFinite, "Input column " + std::to_string(column) + " has a value that is not finite.");
     });
   }
@@ -168,7 +168,7 @@ class RowAllocator {
       const PhaseScope phase(context_, "gemm", 2 * rows * columns() * samples(),
                              sizeof(float) * (rows * columns() + columns() * samples() + rows * samples()));
       cpu::multiply_transposed(end - begin, input_.samples, input_.columns, 1.0F, weights(begin).data(), input_.columns,
-                               input_.last_inputs.data(), input_.columns, output(begin), inputs_.stride());
+                               input_.quality_inputs.data(), input_.columns, output(begin), inputs_.stride());
       for (std::size_t row = begin; row < end; ++row) std::fill(output(row) + input_.samples, output(row) + inputs_.stride(), 0.0F);
     });
   }
