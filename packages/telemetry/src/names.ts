@@ -35,7 +35,7 @@ export const ENGINE_SPANS = {
   SCORES: { name: 'engine.scores', description: 'Scores of the weights.' },
   SORT: { name: 'engine.sort', description: 'Weights of each row sorted by score.' },
   CURVES: { name: 'engine.curves', description: 'Quality of each row at every sparsity.' },
-  SEARCH: { name: 'engine.search', description: 'The search over learning rates.' },
+  SEARCH: { name: 'engine.search', description: 'The search over learning rates, or for the optimal split.' },
   MASK: { name: 'engine.mask', description: 'Masks packed or applied.' },
   EMBED: { name: 'engine.embed', description: 'Token and position embedding.' },
   LOSS: { name: 'engine.loss', description: 'Logits and cross-entropy.' },
