@@ -55,6 +55,30 @@ describe('the cuda backend, emulated on the host', () => {
   );
 });
 
+test('budgets that the cuda backend does not compute are refused by name before any work', () =>
+  withTemporaryFolder(async (folder) => {
+    const args = [
+      '--model',
+      modelPath('books-opt'),
+      '--sparsity',
+      '0.7',
+      '--calibration',
+      await textIn(folder),
+      ...SMALL,
+      '--backend',
+      'cuda',
+    ];
+    const variables = { SECATEUR_CUDA_LIBRARY: EMULATED_CUDA };
+    for (const name of ['owl', 'alpha']) {
+      const reason = /The CUDA backend does not compute what splits the sparsity over layers; .*--backend cpu/;
+      const planned = await runCommand(['plan', ...args, '--layer-budget', name], undefined, variables);
+      expect(planned.stdout).toMatch(reason);
+      const pruned = await runCommand(['prune', ...args, '--out', join(folder, 'out'), '--layer-budget', name], undefined, variables);
+      expect(pruned).toMatchObject({ exitCode: 1 });
+      expect(pruned.stderr).toMatch(reason);
+    }
+  }));
+
 test('bf16 products change decisions little, or are refused by name', () =>
   withTemporaryFolder(async (folder) => {
     const args = ['eval', '--model', modelPath('books-qwen2'), '--data', await textIn(folder)];

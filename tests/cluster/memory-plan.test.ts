@@ -1,7 +1,7 @@
 /** Memory that was planned before a job, and what its nodes really took. */
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { Allocation, Score } from '@secateur/proto/allocation';
+import { Allocation, AllocationOptions, Score } from '@secateur/proto/allocation';
 import { JobState } from '@secateur/proto/job';
 import type { JobPlan, NodePlan } from '@secateur/proto/plan';
 import { Cluster, ServiceProcess } from '../support/cluster.js';
@@ -13,15 +13,7 @@ import { fixturePath, modelPath, withTemporaryFolder } from '../support/paths.js
 const TOLERANCE = 0.2;
 
 /** A search that takes long enough for things to happen meanwhile. */
-const SLOW = {
-  score: Score.WANDA,
-  allocation: Allocation.TRIM,
-  iterations: 1000,
-  learningRates: [],
-  negativeLearningRates: [],
-  forbidNegativeLearningRates: false,
-  groupPattern: undefined,
-};
+const SLOW = AllocationOptions.fromPartial({ score: Score.WANDA, allocation: Allocation.TRIM, iterations: 1000 });
 
 const memoryOf = ({ memory }: NodePlan): NonNullable<NodePlan['memory']> => {
   if (memory === undefined) throw new Error('no plan of memory');

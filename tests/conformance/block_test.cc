@@ -276,7 +276,7 @@ TEST_CASE("sketches are sums of the inputs of all tokens with random signs, and 
     const Architecture& a = test_case.architecture;
     Fixture fixture(test_case, 2);
     const std::vector<SiteStatistics> plain = fixture.session->collect_statistics("block", 4, fixture.context);
-    const std::vector<SiteStatistics> sketched = fixture.session->collect_statistics("block", 4, kSketches, fixture.context);
+    const std::vector<SiteStatistics> sketched = fixture.session->collect_statistics("block", 4, InputSites::all(), kSketches, fixture.context);
     for (std::size_t sample = 0; sample < kSamples; ++sample) {
       const test::ReferenceResult expected =
           test::run_reference_block(a, fixture.block, fixture.hidden(a, sample), fixture.tokens, test_case.window);
@@ -310,10 +310,10 @@ TEST_CASE("sketches are the same bits on any number of threads, and those of ano
     std::vector<std::vector<SiteStatistics>> results;
     for (const std::size_t threads : {1U, 3U}) {
       Fixture fixture(test_case, threads);
-      results.push_back(fixture.session->collect_statistics("block", 4, 2, fixture.context));
+      results.push_back(fixture.session->collect_statistics("block", 4, InputSites::all(), 2, fixture.context));
       if (threads == 1) continue;
       fixture.session->embed("embedding", {5, kSamples, fixture.tokens, fixture.ids}, fixture.context);
-      const std::vector<SiteStatistics> other = fixture.session->collect_statistics("block", 5, 2, fixture.context);
+      const std::vector<SiteStatistics> other = fixture.session->collect_statistics("block", 5, InputSites::all(), 2, fixture.context);
       CHECK(other[0].sums_of_squares == results[0][0].sums_of_squares);
       CHECK(other[0].quality_inputs != results[0][0].quality_inputs);
     }
@@ -325,7 +325,7 @@ TEST_CASE("too many sketches, and any on a device that makes none, are refused")
   Fixture fixture(kCases[1], 1);
   const auto refused = [&](std::size_t sketches) {
     try {
-      fixture.session->collect_statistics("block", 4, sketches, fixture.context);
+      fixture.session->collect_statistics("block", 4, InputSites::all(), sketches, fixture.context);
     } catch (const Error& error) {
       return error.code();
     }
@@ -333,7 +333,7 @@ TEST_CASE("too many sketches, and any on a device that makes none, are refused")
   };
   if (test::is_cpu()) {
     CHECK(refused(kMostSketches + 1) == ErrorCode::kInvalidArgument);
-    CHECK(fixture.session->collect_statistics("block", 4, kMostSketches, fixture.context).size() == 4);
+    CHECK(fixture.session->collect_statistics("block", 4, InputSites::all(), kMostSketches, fixture.context).size() == 4);
   } else {
     CHECK(refused(1) == ErrorCode::kFailedPrecondition);
   }
@@ -500,6 +500,41 @@ TEST_CASE("hidden states kept in bf16 are the same bits on any number of threads
       logits.push_back(logits_of(fixture, test_case.architecture, nullptr));
     }
     CHECK(logits[0] == logits[1]);
+  }
+}
+
+TEST_CASE("statistics of some sites are the same bits as those of all") {
+  for (const Case& test_case : kCases) {
+    // What is emulated takes its time.
+    if (!test::is_cpu() && test_case.tokens > 130) continue;
+    CAPTURE(test_case.name);
+    for (const bool pruned : {false, true}) {
+      if (pruned && !test::is_cpu()) continue;
+      CAPTURE(pruned);
+      Fixture fixture(test_case, 2);
+      if (pruned) prune(fixture, test_case.architecture);
+      const auto collect = [&](InputSites sites) { return fixture.session->collect_statistics("block", 4, sites, fixture.context); };
+      const std::vector<SiteStatistics> all = collect(InputSites::all());
+      const auto check_same = [&](const std::vector<SiteStatistics>& some, const std::vector<std::size_t>& places) {
+        REQUIRE(some.size() == places.size());
+        for (std::size_t i = 0; i < places.size(); ++i) {
+          CHECK(some[i].site == all[places[i]].site);
+          CHECK(some[i].sums_of_squares == all[places[i]].sums_of_squares);
+          CHECK(some[i].quality_inputs == all[places[i]].quality_inputs);
+        }
+      };
+      for (std::size_t place = 0; place < all.size(); ++place) check_same(collect({all[place].site}), {place});
+      check_same(collect({InputSite::kFeedForwardInput, InputSite::kAttentionInput}), {0, 2});
+      check_same(collect(InputSites::all()), {0, 1, 2, 3});
+    }
+  }
+  Fixture fixture(kCases[0], 1);
+  try {
+    fixture.session->collect_statistics("block", 4, InputSites{}, fixture.context);
+    FAIL("no error");
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::kInvalidArgument);
+    CHECK(std::string(error.what()).find("sites") != std::string::npos);
   }
 }
 

@@ -25,11 +25,16 @@ struct Job {
   // 0: the loss is measured, nothing is pruned.
   double sparsity;
   std::size_t length;
+  // Where one is computed nothing else is.
+  BlockMetric metric = BlockMetric::kNone;
+  // Projections are masked before those after them are allocated.
+  bool in_stages = false;
   Allocation allocation = Allocation::kTrim;
   std::size_t sketches = 0;
 
   bool is_for_cpus() const {
-    return precision.hidden_states == HiddenStates::kBF16 || allocation == Allocation::kOptimal || sketches > 0;
+    return precision.hidden_states == HiddenStates::kBF16 || metric != BlockMetric::kNone || allocation == Allocation::kOptimal ||
+           sketches > 0;
   }
 };
 
@@ -59,9 +64,15 @@ const Job kJobs[] = {
     {"projected, sparse", projected(), Compute::kF32, 0.8, 96},
     {"projected, measured", projected(), Compute::kF32, 0, 96},
     {"projected, measured in bf16", projected(), Compute::kBF16, 0, 96},
-    {"gated, split for the least error", kGated, Compute::kF32, 0.5, 20, Allocation::kOptimal},
-    {"gated, judged on sketches", kGated, Compute::kF32, 0.5, 20, Allocation::kTrim, kMostSketches},
-    {"plain, long, split for the least error of sketches", kPlain, Compute::kF32, 0.8, 96, Allocation::kOptimal, 3},
+    {"gated, outliers counted", kGated, Compute::kF32, 0, 20, BlockMetric::kOutliers},
+    {"projected, outliers counted", projected(), Compute::kF32, 0, 96, BlockMetric::kOutliers},
+    {"gated, eigenvalues", kGated, Compute::kF32, 0, 20, BlockMetric::kSpectrum},
+    {"plain, eigenvalues in bf16", kPlain, Compute::kBF16, 0, 20, BlockMetric::kSpectrum},
+    {"gated, sparse, in stages", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, true},
+    {"plain, sparse, long, in stages", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true},
+    {"gated, split for the least error", kGated, Compute::kF32, 0.5, 20, BlockMetric::kNone, false, Allocation::kOptimal},
+    {"gated, judged on sketches", kGated, Compute::kF32, 0.5, 20, BlockMetric::kNone, false, Allocation::kTrim, kMostSketches},
+    {"plain, long, in stages, split for the least error of sketches", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true, Allocation::kOptimal, 3},
 };
 
 using Tensors = std::map<TensorRole, std::vector<float>>;
@@ -126,9 +137,11 @@ std::size_t quality_inputs_of(const Job& job) { return kGroups * kSamples * std:
 
 Workload workload_of(const Job& job, const Model& model) {
   Workload workload;
-  workload.embedding = model.embedding.layouts();
   workload.block = model.block.layouts();
-  if (job.sparsity == 0) workload.head = model.head.layouts();
+  workload.metric = job.metric;
+  if (job.metric == BlockMetric::kSpectrum) return workload;
+  workload.embedding = model.embedding.layouts();
+  if (job.sparsity == 0 && job.metric == BlockMetric::kNone) workload.head = model.head.layouts();
   workload.groups = kGroups;
   workload.samples_per_group = kSamples;
   workload.sequence_length = job.length;
@@ -136,6 +149,7 @@ Workload workload_of(const Job& job, const Model& model) {
   workload.allocation = job.allocation;
   workload.sketches = job.sketches;
   workload.sparsity = job.sparsity;
+  workload.masked_in_stages = job.in_stages;
   return workload;
 }
 
@@ -144,14 +158,30 @@ bool is_projection(TensorRole role) {
          std::string(name_of(role)).find("norm") == std::string::npos;
 }
 
-void prune_block(BackendSession& session, const Job& job, const Model& model, CallContext& context) {
-  std::vector<SiteStatistics> statistics;
-  for (std::uint32_t group = 0; group < kGroups; ++group) {
-    statistics = session.collect_statistics("block", group, job.sketches, context);
+struct Stage {
+  InputSites sites;
+  std::vector<TensorRole> allocates;
+};
+
+std::vector<Stage> stages_of(const Job& job, const Model& model) {
+  std::vector<TensorRole> all;
+  for (const TensorView& tensor : model.block.views) {
+    if (is_projection(tensor.role)) all.push_back(tensor.role);
   }
+  if (!job.in_stages) return {{InputSites::all(), all}};
+  std::vector<TensorRole> raise = {TensorRole::kUpWeight};
+  if (job.architecture.feed_forward == FeedForward::kGatedSilu) raise.push_back(TensorRole::kGateWeight);
+  return {{{InputSite::kAttentionInput}, {TensorRole::kQueryWeight, TensorRole::kKeyWeight, TensorRole::kValueWeight}},
+          {{InputSite::kAttentionOutput}, {TensorRole::kOutputWeight}},
+          {{InputSite::kFeedForwardInput}, raise},
+          {{InputSite::kFeedForwardHidden}, {TensorRole::kDownWeight}}};
+}
+
+void prune_stage(BackendSession& session, const Job& job, const Model& model, const Stage& stage, CallContext& context) {
+  for (std::uint32_t group = 0; group < kGroups; ++group) session.collect_statistics("block", group, stage.sites, job.sketches, context);
   std::vector<std::pair<TensorRole, std::vector<std::uint8_t>>> masks;
   for (const TensorView& tensor : model.block.views) {
-    if (!is_projection(tensor.role)) continue;
+    if (std::ranges::find(stage.allocates, tensor.role) == stage.allocates.end()) continue;
     AllocationInput input;
     input.samples = quality_inputs_of(job);
     input.target_sparsity = job.sparsity;
@@ -165,8 +195,31 @@ void prune_block(BackendSession& session, const Job& job, const Model& model, Ca
   for (const auto& [role, mask] : masks) session.apply_mask("block", role, mask, context);
 }
 
+void count_outliers(BackendSession& session, const Model& model, CallContext& context) {
+  std::map<TensorRole, std::vector<float>> squares;
+  std::vector<ProjectionInputSquares> inputs;
+  for (const TensorView& tensor : model.block.views) {
+    if (!is_projection(tensor.role)) continue;
+    squares[tensor.role].assign(tensor.shape[1], 1.0F);
+    inputs.push_back({tensor.role, squares[tensor.role]});
+  }
+  for (std::uint32_t group = 0; group < kGroups; ++group) session.collect_statistics("block", group, context);
+  session.count_outliers("block", inputs, 5, context);
+}
+
+void find_eigenvalues(BackendSession& session, const Model& model, CallContext& context) {
+  session.load_shard("block", model.block.views, context);
+  for (const TensorView& tensor : model.block.views) {
+    if (is_projection(tensor.role)) session.eigenvalues("block", tensor.role, context);
+  }
+}
+
 void run(BackendSession& session, const Job& job, const Model& model) {
   CallContext context;
+  if (job.metric == BlockMetric::kSpectrum) {
+    find_eigenvalues(session, model, context);
+    return;
+  }
   session.load_shard("embedding", model.embedding.views, context);
   for (std::uint32_t group = 0; group < kGroups; ++group) {
     session.embed("embedding", {group, kSamples, job.length, std::vector<std::int32_t>(kSamples * job.length, 5)}, context);
@@ -174,10 +227,13 @@ void run(BackendSession& session, const Job& job, const Model& model) {
   session.release_shard("embedding");
   session.load_shard("block", model.block.views, context);
   session.load_shard("next", model.block.views, context);
-  if (job.sparsity > 0) prune_block(session, job, model, context);
+  if (job.sparsity > 0) {
+    for (const Stage& stage : stages_of(job, model)) prune_stage(session, job, model, stage, context);
+  }
+  if (job.metric == BlockMetric::kOutliers) count_outliers(session, model, context);
   for (std::uint32_t group = 0; group < kGroups; ++group) session.propagate("block", group, context);
   session.release_shard("block");
-  if (job.sparsity > 0) return;
+  if (job.sparsity > 0 || job.metric == BlockMetric::kOutliers) return;
   session.load_shard("head", model.head.views, context);
   for (std::uint32_t group = 0; group < kGroups; ++group) session.propagate("next", group, context);
   session.release_shard("next");
@@ -256,6 +312,50 @@ TEST_CASE("a job takes no more memory than planned, and nearly as much") {
   }
 }
 
+// Every fifth weight is kept.
+std::vector<std::uint8_t> mask_of(const TensorView& tensor) {
+  const std::size_t row_bytes = (tensor.shape[1] + 7) / 8;
+  std::vector<std::uint8_t> mask(tensor.shape[0] * row_bytes);
+  for (std::size_t row = 0; row < tensor.shape[0]; ++row) {
+    for (std::size_t column = 0; column < tensor.shape[1]; ++column) {
+      std::uint8_t& bits = mask[row * row_bytes + column / 8];
+      if ((row + column) % 5 != 0) bits = static_cast<std::uint8_t>(bits | (1U << (column % 8)));
+    }
+  }
+  return mask;
+}
+
+TEST_CASE("a node that collects and masks, and leaves the allocation to others, takes no more than planned") {
+  // Masks take no memory of a device.
+  if (!test::is_cpu()) return;
+  // Many short samples, whose statistics take more than the copies that sparse products read.
+  constexpr std::size_t kManySamples = 96;
+  const Job job = {"gated, sparse, short", kGated, Compute::kF32, 0.8, 4};
+  const Model model(job.architecture);
+  const std::unique_ptr<Backend> backend = test::open_backend(1, kPlenty);
+  Workload workload = workload_of(job, model);
+  workload.samples_per_group = kManySamples;
+  workload.allocation_samples = 1;
+  workload.allocation = Allocation::kScoreShare;
+  const MemoryPlan plan = backend->plan_session(job.architecture, job.precision, workload);
+  const std::unique_ptr<BackendSession> session = backend->open_session(job.architecture, job.precision, workload);
+  CallContext context;
+  session->load_shard("embedding", model.embedding.views, context);
+  for (std::uint32_t group = 0; group < kGroups; ++group) {
+    session->embed("embedding", {group, kManySamples, job.length, std::vector<std::int32_t>(kManySamples * job.length, 5)}, context);
+  }
+  session->release_shard("embedding");
+  session->load_shard("block", model.block.views, context);
+  session->load_shard("next", model.block.views, context);
+  session->collect_statistics("block", 0, context);
+  for (const TensorView& tensor : model.block.views) {
+    if (is_projection(tensor.role)) session->apply_mask("block", tensor.role, mask_of(tensor), context);
+  }
+  session->propagate("block", 0, context);
+  CAPTURE(plan.step);
+  CHECK(backend->memory_peak_bytes() <= plan.bytes());
+}
+
 TEST_CASE("collecting sketches takes the memory that is planned for it") {
   if (!test::is_cpu()) return;
   const Model model(kPlain);
@@ -283,7 +383,7 @@ TEST_CASE("collecting sketches takes the memory that is planned for it") {
     session->release_shard("embedding");
     session->load_shard("block", model.block.views, context);
     session->load_shard("next", model.block.views, context);
-    session->collect_statistics("block", 0, sketches, context);
+    session->collect_statistics("block", 0, InputSites::all(), sketches, context);
     CHECK(backend->memory_peak_bytes() <= plan.bytes());
     CHECK(backend->memory_peak_bytes() >= plan.bytes() * 99 / 100);
     if (sketches == 0) without = plan.bytes();

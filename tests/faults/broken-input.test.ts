@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { openCheckpoint } from '@secateur/checkpoint';
 import { Allocation } from '@secateur/proto/allocation';
-import { JobState, PruneSpec, TokenSource, type JobSpec } from '@secateur/proto/job';
+import { JobState, LayerBudget, PruneSpec, TokenSource, type JobSpec } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { pruneSpec } from '../support/jobs.js';
 import { modelPath, withTemporaryFolder } from '../support/paths.js';
@@ -116,8 +116,44 @@ describe('broken calibration data', () => {
   });
 });
 
+describe('a broken file of ratios', () => {
+  const NAMES = [0, 1, 2, 3].map((block) => `model.decoder.layers.${block}`);
+  const ratios = (values: readonly number[]): string =>
+    JSON.stringify(Object.fromEntries(values.map((value, index) => [NAMES[index], value])));
+
+  test.each([
+    ['that is not there', undefined, /nowhere\.json/],
+    ['that is no JSON', '{"0": 0.7,', /ratios\.json: it is not valid JSON/],
+    ['with a block missing', ratios([0.7, 0.7, 0.7]), /ratios\.json: there is no ratio for model\.decoder\.layers\.3\.self_attn\.q_proj/],
+    [
+      'with a block too many',
+      JSON.stringify({ 0: 0.7, 1: 0.7, 2: 0.7, 3: 0.7, 4: 0.7 }),
+      /ratios\.json: the model has no block and no projection 4/,
+    ],
+    [
+      'with a ratio out of range',
+      ratios([0.7, 0.7, 0.7, 1.2]),
+      /ratios\.json: model\.decoder\.layers\.3 has 1\.2; ratios are above 0 and below 1/,
+    ],
+    ['of another sparsity', ratios([0.6, 0.6, 0.6, 0.6]), /ratios\.json: its ratios drop 60\.00 % of the weights/],
+  ])('%s', async (_, content, message) => {
+    const file = content === undefined ? 'nowhere.json' : 'ratios.json';
+    const found = await errorAfter(
+      (model) => (content === undefined ? Promise.resolve() : writeFile(join(model, file), content)),
+      (spec, folder) => {
+        if (spec.kind?.$case !== 'prune') throw new Error('not a prune spec');
+        const layerBudgetOptions = { owl: undefined, alpha: undefined, file: join(folder, 'model', file) };
+        const value = { ...spec.kind.value, layerBudget: LayerBudget.GIVEN, layerBudgetOptions };
+        return { ...spec, kind: { $case: 'prune', value } };
+      },
+    );
+    expect(found).toMatch(message);
+  });
+});
+
 test.each([
   ['model', { model: '/etc' }],
+  ['ratios', { layerBudget: LayerBudget.GIVEN, layerBudgetOptions: { file: '/etc/hostname' } }],
   ['row sparsities', { rowSparsities: '/etc/hostname', options: { allocation: Allocation.GIVEN } }],
 ])('a path of the %s outside the allowed roots is refused', async (_, change) => {
   const message = await errorAfter(

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PruningClient } from '@secateur/client';
-import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
+import { Allocation, LayerQuality, RowQuality, Score, type AllocationOptions } from '@secateur/proto/allocation';
 import {
   JobState,
   LayerBudget,
   Pattern,
+  Propagation,
   QualityInputs,
   TokenSource,
   type EvaluateSpec,
@@ -20,9 +21,17 @@ import { fixturePath, modelPath, type ModelName } from './paths.js';
 export function pruneSpec(
   model: ModelName,
   output: string,
-  changes: Partial<PruneSpec> & Partial<Pick<AllocationOptions, 'allocation' | 'score' | 'groupPattern'>> = {},
+  changes: Partial<PruneSpec> &
+    Partial<Pick<AllocationOptions, 'allocation' | 'score' | 'groupPattern' | 'layerQuality' | 'rowQuality'>> = {},
 ): JobSpec {
-  const { allocation = Allocation.TRIM, score = Score.WANDA, groupPattern, ...rest } = changes;
+  const {
+    allocation = Allocation.TRIM,
+    score = Score.WANDA,
+    groupPattern,
+    layerQuality = LayerQuality.UNSPECIFIED,
+    rowQuality = RowQuality.UNSPECIFIED,
+    ...rest
+  } = changes;
   return {
     kind: {
       $case: 'prune',
@@ -38,14 +47,19 @@ export function pruneSpec(
           negativeLearningRates: [],
           forbidNegativeLearningRates: false,
           groupPattern,
+          layerQuality,
+          rowQuality,
         },
         layerBudget: LayerBudget.UNIFORM,
         qualityInputs: QualityInputs.LAST,
         sketches: 0,
+        layerBudgetOptions: undefined,
         pattern: groupPattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,
         compute: Compute.F32,
         hiddenStates: HiddenStates.F32,
         rowSparsities: '',
+        propagation: Propagation.DENSE_BLOCK,
+        repair: undefined,
         calibration: TokenSource.fromPartial({
           path: fixturePath('calibration', `${model}-calibration.safetensors`),
           samples: 128,

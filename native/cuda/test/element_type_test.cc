@@ -50,3 +50,31 @@ TEST_CASE("every bf16 value is the upper half of a float32") {
   const std::vector<float> values = widen_all(ElementType::kBF16);
   for (std::uint32_t bits = 0; bits < values.size(); ++bits) REQUIRE(std::bit_cast<std::uint32_t>(values[bits]) == bits << 16);
 }
+
+TEST_CASE("narrowing gives the nearest stored value, of two the even one") {
+  for (const ElementType type : {ElementType::kF16, ElementType::kBF16}) {
+    CAPTURE(static_cast<int>(type));
+    const std::vector<float> values = widen_all(type);
+    const auto narrowed = [&](float value) {
+      std::uint8_t bytes[3];
+      secateur::cpu::narrow(type, &value, 1, bytes + 1);
+      std::uint16_t bits = 0;
+      std::memcpy(&bits, bytes + 1, sizeof(bits));
+      return bits;
+    };
+    const std::uint32_t infinity = type == ElementType::kF16 ? 0x7c00 : 0x7f80;
+    for (std::uint32_t bits = 0; bits < infinity; ++bits) {
+      REQUIRE(narrowed(values[bits]) == bits);
+      REQUIRE(narrowed(-values[bits]) == (bits | 0x8000U));
+      // Half way to the next, which is 2^16 or 2^128 after the largest.
+      const double next = bits + 1 == infinity ? 2 * static_cast<double>(values[bits]) - static_cast<double>(values[bits - 1])
+                                               : static_cast<double>(values[bits + 1]);
+      const auto middle = static_cast<float>((static_cast<double>(values[bits]) + next) / 2);
+      REQUIRE(narrowed(middle) == bits + bits % 2);
+      REQUIRE(narrowed(std::nextafter(middle, 0.0F)) == bits);
+      if (std::isfinite(std::nextafter(middle, INFINITY))) REQUIRE(narrowed(std::nextafter(middle, INFINITY)) == bits + 1);
+    }
+    REQUIRE(narrowed(INFINITY) == infinity);
+    REQUIRE(std::isnan(values[narrowed(NAN)]));
+  }
+}

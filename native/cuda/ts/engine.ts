@@ -86,6 +86,9 @@ export interface EngineTensor extends EngineTensorLayout {
   readonly bytes: Uint8Array;
 }
 
+/** How the kept weights of a projection make up for the dropped ones. */
+export type Repair = 'none' | 'fit' | 'admm' | 'sparsegpt';
+
 /** What a job will ask of one session, known before anything is loaded. */
 export interface EngineWorkload {
   readonly embedding: readonly EngineTensorLayout[];
@@ -104,8 +107,19 @@ export interface EngineWorkload {
   /** As collectStatistics takes them. */
   readonly sketches: number;
   readonly allocation: AllocationOptions['allocation'];
+  /** How allocated projections are repaired. */
+  readonly repair: Repair;
+  readonly layerQuality: AllocationOptions['layerQuality'];
+  readonly rowQuality: AllocationOptions['rowQuality'];
   /** Share of the weights that are dropped. */
   readonly sparsity: number;
+  /**
+   * What is measured of every dense block before anything is pruned: `outliers` of its scores, after a pass of the hidden states through the
+   * dense model, or the `spectrum` of its weights, for which only the block is used.
+   */
+  readonly metric: 'none' | 'outliers' | 'spectrum';
+  /** Projections are masked while statistics of those after them are still to be collected. */
+  readonly maskedInStages: boolean;
 }
 
 export interface MemoryItem {
@@ -115,7 +129,7 @@ export interface MemoryItem {
 
 /** The most memory a session takes. */
 export interface EngineMemoryPlan {
-  /** The step that takes the most: `embed`, `collect`, `allocate`, `propagate` or `measure`. */
+  /** The step that takes the most: `embed`, `collect`, `budget`, `allocate`, `repair`, `propagate` or `measure`. */
   readonly step: string;
   /** Held then, counted by the budget. */
   readonly items: readonly MemoryItem[];
@@ -152,7 +166,7 @@ export interface SiteStatistics {
 
 /** One timed part of a call. Phases of one name may occur several times and may overlap when threads work side by side. */
 export interface PhaseTiming {
-  /** `gemm`, `attention`, `normalization`, `activation`, `statistics`, `convert`, `scores`, `sort`, `curves`, `search`, `mask`, `embed`, `loss`. */
+  /** `gemm`, `attention`, `normalization`, `activation`, `statistics`, `convert`, `scores`, `sort`, `curves`, `search`, `mask`, `gram`, `factor`, `repair`, `embed`, `loss`, `spectrum`. */
   readonly phase: string;
   /** Nanoseconds from the start of the call to the first start of this phase. */
   readonly startNanoseconds: number;
@@ -189,10 +203,15 @@ interface CollectOptions extends CallOptions {
 export interface AllocationOptions {
   readonly score: 'wanda' | 'magnitude';
   /**
-   * `optimal`: the split with the least squared error; `given`: the row sparsities that are given; `matrix`: the lowest scores of the whole matrix; `score-share`: from every row the lowest
-   * scores that make the same share of the row's sum.
+   * `optimal`: the split with the least squared error; `given`: the row sparsities that are given; `matrix`: the lowest scores of the
+   * whole matrix; `score-share`: from every row the lowest scores that make the same share of the row's sum.
    */
   readonly allocation: 'trim' | 'uniform' | 'optimal' | 'given' | 'matrix' | 'score-share';
+  /** By what the search tells which sparsities are best; others than `cosim-flat` only with `trim`. */
+  readonly layerQuality:
+    'cosim-flat' | 'cosim-dim' | 'cosim-sample' | 'mse' | 'mse-dim' | 'mae' | 'snr' | 'psnr-flat' | 'psnr-dim' | 'psnr-sample' | 'pass';
+  /** By what rows get more or less sparsity; others than `cosim` only with `trim`. */
+  readonly rowQuality: 'cosim' | 'mse' | 'psnr';
   /** Drops so many of every group of neighbouring inputs; only with `uniform`. */
   readonly pattern: { readonly dropped: number; readonly group: number } | null;
   /** float32 [rows], with `given`. Little-endian bytes, any alignment. */
@@ -215,6 +234,63 @@ export interface ReducedStatistics {
   readonly qualityInputs: Uint8Array;
 }
 
+/** The mean squares of what a projection takes in. */
+export interface ProjectionInputSquares {
+  readonly projection: Projection;
+  /** float32 [columns]. Little-endian bytes, any alignment. */
+  readonly meanSquares: Uint8Array;
+}
+
+/** How many scores of a block stand out. */
+export interface OutlierCount {
+  readonly weights: number;
+  readonly outliers: number;
+  readonly meanScore: number;
+}
+
+/** What some groups add to the Gram matrix of an input site. */
+export interface GramPart {
+  readonly groups: Uint32Array;
+  /** For `reduceGram` of an engine of the same version. */
+  readonly sums: Uint8Array;
+}
+
+/** What a repair works from. */
+export interface RepairInput {
+  /** Calibration samples behind the Gram matrix. */
+  readonly samples: number;
+  /** float32 [columns, columns], at an address that is a multiple of 4. */
+  readonly gram: Uint8Array;
+  /** What is dropped, as in AllocatedRows; `admm` and `sparsegpt` read only how many weights each row drops. */
+  readonly mask: Uint8Array;
+  /** Type of the repaired weights. */
+  readonly elementType: ElementType;
+}
+
+export interface RepairOptions {
+  readonly method: Repair;
+  /** Share of the mean diagonal that is added to the diagonal of the Gram matrix; above 0. */
+  readonly damping: number;
+  /** Steps of `fit` and `admm`. */
+  readonly iterations: number;
+  /** `admm`, `sparsegpt`: the lowest are dropped whatever their row, as many as the rows drop together. */
+  readonly acrossRows: boolean;
+}
+
+export interface RepairedRows {
+  /** [rows, columns], little-endian: kept weights as they are now, dropped ones +0. */
+  readonly weights: Uint8Array;
+  readonly mask: Uint8Array;
+  /** [rows] */
+  readonly droppedPerRow: Int32Array;
+  readonly dropped: number;
+  /** Squared error of the output over all calibration tokens, of the squared output: with the given mask alone, and repaired. */
+  readonly errorBefore: number;
+  readonly errorAfter: number;
+  /** Share of the mean diagonal that was added; more than was asked for where the Gram matrix needed it. */
+  readonly damping: number;
+}
+
 /** One step of the search, in the order tried. Step 0 of rate 0 is the uniform baseline. */
 export interface SearchStep {
   readonly learningRate: number;
@@ -223,12 +299,14 @@ export interface SearchStep {
 }
 
 export interface AllocatedRows {
+  /** Qualities are in the metric of the layer; bigger is better. Infinity with `snr` where nearly nothing is lost. */
   readonly baselineQuality: number;
   readonly bestQuality: number;
   /** null when uniform won, or nothing was searched. */
   readonly learningRate: number | null;
   /** null when uniform won, or nothing was searched. */
   readonly bestStep: number | null;
+  /** Of the row cosines, whatever metric steers the search. */
   readonly varianceBefore: number;
   readonly varianceAfter: number;
   readonly dropped: number;
@@ -278,8 +356,16 @@ export interface EngineSession {
   releaseShard(shardId: string): Promise<void>;
   /** Makes hidden states [samples, sequenceLength, hidden] of a group from token ids (int32 [samples, sequenceLength]); replaces earlier ones. */
   embed(shardId: string, group: EngineGroup, options?: CallOptions): Promise<Timed<void>>;
-  /** Runs a block on a group, leaving its hidden states as they are. NaN or infinity in the result is NON_FINITE. */
-  collectStatistics(shardId: string, groupIndex: number, options?: CollectOptions): Promise<Timed<readonly SiteStatistics[]>>;
+  /**
+   * Runs a block on a group as far as the last of some sites, leaving its hidden states as they are. The statistics come in network order.
+   * NaN or infinity in them is NON_FINITE.
+   */
+  collectStatistics(
+    shardId: string,
+    groupIndex: number,
+    sites: readonly InputSite[],
+    options?: CollectOptions,
+  ): Promise<Timed<readonly SiteStatistics[]>>;
   /** Replaces the hidden states of a group by the block's output. */
   propagate(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<void>>;
   /**
@@ -298,8 +384,45 @@ export interface EngineSession {
     allocation: AllocationOptions,
     options?: CallOptions,
   ): Promise<Timed<AllocatedRows>>;
+  /** Of the projections of a loaded block together: scores |W| · √meanSquares above `threshold` times their mean. */
+  countOutliers(
+    shardId: string,
+    projections: readonly ProjectionInputSquares[],
+    threshold: number,
+    options?: CallOptions,
+  ): Promise<Timed<OutlierCount>>;
+  /** [min(rows, columns)]: eigenvalues of W·Wᵀ, or of WᵀW where that is smaller, ascending. */
+  eigenvalues(shardId: string, projection: Projection, options?: CallOptions): Promise<Timed<Float64Array>>;
   /** Sets dropped weights of a loaded block to +0. */
   applyMask(shardId: string, projection: Projection, mask: Uint8Array, options?: CallOptions): Promise<Timed<void>>;
+  /** As collectStatistics; the inputs of some of the sites are added to their Gram matrices too, unless those of the group were added already. */
+  collectWithGram(
+    shardId: string,
+    groupIndex: number,
+    sites: readonly InputSite[],
+    gramSites: readonly InputSite[],
+    options?: CollectOptions,
+  ): Promise<Timed<readonly SiteStatistics[]>>;
+  /** Hands over what was added to the Gram matrix of a site since the last time. */
+  takeGramSums(shardId: string, site: InputSite, options?: CallOptions): Promise<Timed<GramPart>>;
+  /** The Gram matrix float32 [columns, columns] that sums add up to, the same in whatever order. */
+  reduceGram(columns: number, sums: readonly Uint8Array[], options?: CallOptions): Promise<Timed<Float32Array>>;
+  /** Kept weights of one projection of a loaded block that make up for the dropped ones; the loaded block stays as it is. */
+  repairRows(
+    shardId: string,
+    projection: Projection,
+    input: RepairInput,
+    repair: RepairOptions,
+    options?: CallOptions,
+  ): Promise<Timed<RepairedRows>>;
+  /** The values of a projection of a loaded block become those stored, little-endian. */
+  replaceWeights(
+    shardId: string,
+    projection: Projection,
+    elementType: ElementType,
+    bytes: Uint8Array,
+    options?: CallOptions,
+  ): Promise<Timed<void>>;
   releaseGroup(groupIndex: number): Promise<void>;
   /** Frees everything; calls still running are cancelled first. */
   close(): Promise<void>;

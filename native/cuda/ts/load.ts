@@ -2,14 +2,22 @@ import { createRequire } from 'node:module';
 import type {
   AllocatedRows,
   AllocationOptions,
+  ElementType,
   EngineArchitecture,
   EngineGroup,
+  GramPart,
   EngineMemoryPlan,
   EngineTensor,
   EngineWorkload,
+  InputSite,
+  OutlierCount,
   Placement,
   Precision,
   Projection,
+  ProjectionInputSquares,
+  RepairedRows,
+  RepairInput,
+  RepairOptions,
   ReducedStatistics,
   SiteStatistics,
   Timed,
@@ -27,7 +35,12 @@ export interface NativeSession {
   loadShard(shardId: string, tensors: readonly EngineTensor[], attentionWindow: number): NativeCall<void>;
   releaseShard(shardId: string): NativeCall<void>;
   embed(shardId: string, group: EngineGroup): NativeCall<void>;
-  collectStatistics(shardId: string, groupIndex: number, sketches: number): NativeCall<readonly SiteStatistics[]>;
+  collectStatistics(
+    shardId: string,
+    groupIndex: number,
+    sites: readonly InputSite[],
+    sketches: number,
+  ): NativeCall<readonly SiteStatistics[]>;
   propagate(shardId: string, groupIndex: number): NativeCall<void>;
   measureLoss(shardId: string, groupIndex: number, ranges: readonly TokenRange[] | undefined): NativeCall<Float64Array>;
   lastLogits(shardId: string, groupIndex: number): NativeCall<Float32Array>;
@@ -38,7 +51,20 @@ export interface NativeSession {
     statistics: ReducedStatistics,
     allocation: AllocationOptions,
   ): NativeCall<AllocatedRows>;
+  countOutliers(shardId: string, projections: readonly ProjectionInputSquares[], threshold: number): NativeCall<OutlierCount>;
+  eigenvalues(shardId: string, projection: Projection): NativeCall<Float64Array>;
   applyMask(shardId: string, projection: Projection, mask: Uint8Array): NativeCall<void>;
+  collectWithGram(
+    shardId: string,
+    groupIndex: number,
+    sites: readonly InputSite[],
+    gramSites: readonly InputSite[],
+    sketches: number,
+  ): NativeCall<readonly SiteStatistics[]>;
+  takeGramSums(shardId: string, site: InputSite): NativeCall<GramPart>;
+  reduceGram(columns: number, sums: readonly Uint8Array[]): NativeCall<Float32Array>;
+  repairRows(shardId: string, projection: Projection, input: RepairInput, repair: RepairOptions): NativeCall<RepairedRows>;
+  replaceWeights(shardId: string, projection: Projection, elementType: ElementType, bytes: Uint8Array): NativeCall<void>;
   releaseGroup(groupIndex: number): NativeCall<void>;
   close(): NativeCall<void>;
 }

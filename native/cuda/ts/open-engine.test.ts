@@ -2,13 +2,23 @@ import { spawnSync } from 'node:child_process';
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import type { AllocationOptions, Engine, EngineDescription, EngineError, EngineSession, Precision, ReducedStatistics } from './engine.js';
+import type {
+  AllocationOptions,
+  Engine,
+  EngineDescription,
+  EngineError,
+  EngineSession,
+  InputSite,
+  Precision,
+  ReducedStatistics,
+} from './engine.js';
 import { openEngine } from './open-engine.js';
 import { loadSampleModel, readTensors, SAMPLE_BLOCKS, SAMPLE_MODELS, toFloats, toInts } from './testing/sample-models.js';
 
 const GIBIBYTE = 2 ** 30;
 const F32: Precision = { compute: 'f32', hiddenStates: 'f32' };
 const WINDOW = 256;
+const SITES: readonly InputSite[] = ['attention-input', 'attention-output', 'feed-forward-input', 'feed-forward-hidden'];
 const MODEL = SAMPLE_MODELS[1]!;
 const TRIM: AllocationOptions = {
   score: 'wanda',
@@ -16,6 +26,8 @@ const TRIM: AllocationOptions = {
   iterations: 10,
   learningRates: [0.01, 0.02, 0.04, 0.08, 0.12, 0.16],
   negativeLearningRates: [-0.01, -0.02, -0.04],
+  layerQuality: 'cosim-flat',
+  rowQuality: 'cosim',
   pattern: null,
   rowSparsities: null,
 };
@@ -74,7 +86,7 @@ describe('a session', () => {
       const session = engine.openSession(MODEL.architecture, F32);
       await loadSampleModel(session, MODEL);
       await session.embed('embedding', group);
-      const statistics = (await session.collectStatistics('block/0', 0)).value;
+      const statistics = (await session.collectStatistics('block/0', 0, SITES)).value;
       await session.propagate('block/0', 0);
       results.push({ statistics, losses: (await session.measureLoss('head', 0)).value });
       await engine.close();
@@ -87,7 +99,7 @@ describe('a session', () => {
     const session = engine.openSession(MODEL.architecture, F32);
     await loadSampleModel(session, MODEL);
     await session.embed('embedding', group);
-    const { timings, queuedNanoseconds } = await session.collectStatistics('block/0', 0);
+    const { timings, queuedNanoseconds } = await session.collectStatistics('block/0', 0, SITES);
     expect(queuedNanoseconds).toBeGreaterThanOrEqual(0);
     expect(timings.map(({ phase }) => phase)).toEqual(
       expect.arrayContaining(['gemm', 'attention', 'normalization', 'activation', 'statistics']),
@@ -100,6 +112,26 @@ describe('a session', () => {
     await engine.close();
   });
 
+  test.each([
+    ['attention-input', 0, 0],
+    ['attention-output', 3, 0],
+    ['feed-forward-input', 4, 0],
+    ['feed-forward-hidden', 4, 1],
+  ] as const)('collects %s alone with no more products than it takes', async (site, squares, raises) => {
+    const engine = openWith(1);
+    const session = engine.openSession(MODEL.architecture, F32);
+    await loadSampleModel(session, MODEL);
+    await session.embed('embedding', group);
+    const { value, timings } = await session.collectStatistics('block/0', 0, [site]);
+    expect(value.map((statistics) => statistics.site)).toEqual([site]);
+    const { hiddenSize, intermediateSize } = MODEL.architecture;
+    const flops = 2 * 8 * WINDOW * hiddenSize * (squares * hiddenSize + raises * intermediateSize);
+    expect(timings.find(({ phase }) => phase === 'gemm')?.flops ?? 0).toBe(flops);
+    expect(timings.some(({ phase }) => phase === 'attention')).toBe(squares > 0);
+    await expect(session.collectStatistics('block/0', 0, [])).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await engine.close();
+  });
+
   test('stops a call when its signal aborts', async () => {
     const engine = openWith(1);
     const session = engine.openSession(MODEL.architecture, F32);
@@ -107,14 +139,14 @@ describe('a session', () => {
     await session.embed('embedding', group);
     const abort = new AbortController();
     setMaxListeners(0, abort.signal);
-    const calls = Array.from({ length: 200 }, () => session.collectStatistics('block/0', 0, { signal: abort.signal }));
+    const calls = Array.from({ length: 200 }, () => session.collectStatistics('block/0', 0, SITES, { signal: abort.signal }));
     abort.abort();
     const started = performance.now();
     const outcomes = await Promise.allSettled(calls);
     expect(performance.now() - started).toBeLessThan(1000);
     for (const outcome of outcomes)
       expect(outcome).toMatchObject({ status: 'rejected', reason: { name: 'EngineError', code: 'CANCELLED' } });
-    await expect(session.collectStatistics('block/0', 0, { signal: abort.signal })).rejects.toMatchObject({ code: 'CANCELLED' });
+    await expect(session.collectStatistics('block/0', 0, SITES, { signal: abort.signal })).rejects.toMatchObject({ code: 'CANCELLED' });
     await engine.close();
   });
 
@@ -262,7 +294,7 @@ describe('a process', () => {
   const busy = `${open}
     const n = 512, weights = new Float32Array(n * n).map((_, i) => Math.sin(i)), inputs = new Uint8Array(new Float32Array(64 * n).map((_, i) => Math.cos(i)).buffer);
     const statistics = { samples: 64, columns: n, meanSquares: new Uint8Array(new Float32Array(n).fill(1).buffer), qualityInputs: inputs };
-    const options = { score: 'wanda', allocation: 'trim', iterations: 10, learningRates: [0.01, 0.02], negativeLearningRates: [], pattern: null, rowSparsities: null };
+    const options = { score: 'wanda', allocation: 'trim', iterations: 10, learningRates: [0.01, 0.02], negativeLearningRates: [], layerQuality: 'cosim-flat', rowQuality: 'cosim', pattern: null, rowSparsities: null };
     const call = () => engine.allocateMatrix(weights, n, n, 0.7, statistics, options);`;
 
   test('with an idle engine ends by itself', () => {

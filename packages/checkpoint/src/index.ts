@@ -18,6 +18,7 @@ export { applyMasks, type AppliedMasks } from './masks/apply-masks.js';
 export { compareMasks, type MaskComparison, type MaskOverlap } from './masks/compare-masks.js';
 export { exportMasks, type ExportedMasks, type MaskSummary } from './masks/export-masks.js';
 export { maskEntries } from './masks/packed-mask.js';
+export { readRatios } from './ratios/read-ratios.js';
 export type { SafetensorsLayout, TensorLayout } from './safetensors/header.js';
 export { readFloatTensors } from './safetensors/read-float-tensors.js';
 export { SafetensorsFileWriter, type SafetensorsEntry } from './safetensors/safetensors-file-writer.js';

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
-import { Allocation, Score } from '@secateur/proto/allocation';
-import { LayerBudget, QualityInputs, Sampling, Task } from '@secateur/proto/job';
+import { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secateur/proto/allocation';
+import { AlphaMetric, BudgetGranularity, LayerBudget, Propagation, QualityInputs, Sampling, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
@@ -11,8 +11,10 @@ import {
   cpuList,
   groupPattern,
   hostPort,
+  layerBudget,
   layerList,
   numbers,
+  positiveNumber,
   projectionTarget,
   repeatable,
   share,
@@ -46,6 +48,20 @@ const MEASUREMENTS = {
   arc_challenge: Task.ARC_CHALLENGE,
   openbookqa: Task.OPENBOOKQA,
   piqa: Task.PIQA,
+} as const;
+
+const LAYER_QUALITIES = {
+  'cosim-flat': LayerQuality.COSIM_FLAT,
+  'cosim-dim': LayerQuality.COSIM_DIM,
+  'cosim-sample': LayerQuality.COSIM_SAMPLE,
+  mse: LayerQuality.MSE,
+  'mse-dim': LayerQuality.MSE_DIM,
+  mae: LayerQuality.MAE,
+  snr: LayerQuality.SNR,
+  'psnr-flat': LayerQuality.PSNR_FLAT,
+  'psnr-dim': LayerQuality.PSNR_DIM,
+  'psnr-sample': LayerQuality.PSNR_SAMPLE,
+  pass: LayerQuality.PASS,
 } as const;
 
 /** The command line. What a command needs is loaded when it runs, so that --help answers at once. */
@@ -152,8 +168,8 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--score <name>',
-        'how weights are ranked: wanda, magnitude (of the whole matrix with --allocation uniform), wanda-variant',
-        { wanda: Score.WANDA, magnitude: Score.MAGNITUDE, 'wanda-variant': Score.WANDA_VARIANT },
+        'how weights are ranked: wanda, magnitude (of the whole matrix with --allocation uniform), wanda-variant, sparsegpt (which also changes kept weights; CPUs only)',
+        { wanda: Score.WANDA, magnitude: Score.MAGNITUDE, 'wanda-variant': Score.WANDA_VARIANT, sparsegpt: Score.SPARSEGPT },
         'wanda',
       ),
     )
@@ -171,7 +187,35 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
       ),
     )
     .option('--sketches <n>', 'with --quality-inputs all: random-sign sums of each sample, up to 8; 0 = 4', wholeNumber(0), 0)
-    .addOption(offered('--layer-budget <name>', 'how layers get theirs: uniform', { uniform: LayerBudget.UNIFORM }, 'uniform'))
+    .addOption(
+      new Option(
+        '--layer-budget <name-or-file>',
+        'how layers get theirs: uniform, owl or alpha (both CPUs only), or a file of ratios: layer_budget.json of an earlier job, or .json or .npy with one for each block or projection',
+      )
+        .argParser(layerBudget)
+        .default({ budget: LayerBudget.UNIFORM, file: '' }, 'uniform'),
+    )
+    .option(
+      '--owl-lambda <n>',
+      'half of the difference between the largest and the smallest share of a layer (default: 0.05)',
+      positiveNumber,
+    )
+    .option(
+      '--owl-threshold <n>',
+      'scores above so many times the mean of their layer are outliers, whose layers keep more (default: 7)',
+      positiveNumber,
+    )
+    .option(
+      '--alpha-metric <name>',
+      'where the tail of a spectrum begins that alpha fits a power law to: peak (near the peak of the logarithms), mid (the median) (default: peak)',
+      choice({ peak: AlphaMetric.PEAK, mid: AlphaMetric.MID }),
+    )
+    .option('--alpha-epsilon <n>', 'shares of layers are from 1 - n to 1 + n of each other (default: 0.3; 0.1 for Qwen models)', share)
+    .option(
+      '--alpha-per <name>',
+      'what has a share of its own: block, projection (default: block)',
+      choice({ block: BudgetGranularity.BLOCK, projection: BudgetGranularity.PROJECTION }),
+    )
     .addOption(
       new Option(
         '--pattern <name>',
@@ -180,7 +224,47 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
         .argParser(groupPattern)
         .default(undefined, 'unstructured'),
     )
+    .addOption(
+      offered(
+        '--propagation <name>',
+        'what inputs the projections of a block are pruned by: published (those of the block as it was), staged (those that come through its projections pruned before)',
+        { published: Propagation.DENSE_BLOCK, staged: Propagation.STAGED },
+        'published',
+      ),
+    )
+    .addOption(
+      new Option(
+        '--input-recalc',
+        'rank weights by the inputs of the block as it was, and split the sparsity over rows by inputs that come through its projections pruned before',
+      ).conflicts('propagation'),
+    )
     .option('--row-sparsities <file>', 'row_sparsities.safetensors of an earlier job: its rows are used instead of a search (CPUs only)')
+    .addOption(
+      offered(
+        '--repair <name>',
+        'how kept weights make up for the dropped ones: none, fit (to the dense output), admm (the mask is chosen while they are fitted) (CPUs only)',
+        { none: Repair.NONE, fit: Repair.FIT, admm: Repair.ADMM },
+        'none',
+      ),
+    )
+    .option('--repair-damping <share>', 'share of the mean diagonal added to that of the Gram matrix of the inputs', share, 0.01)
+    .option('--repair-iterations <n>', 'steps of the fit', wholeNumber(1), 20)
+    .addOption(
+      offered(
+        '--layer-quality <name>',
+        `by what trim tells which sparsities are best: ${Object.keys(LAYER_QUALITIES).join(', ')} (others than the default: CPUs only)`,
+        LAYER_QUALITIES,
+        'cosim-flat',
+      ),
+    )
+    .addOption(
+      offered(
+        '--row-quality <name>',
+        'by what trim tells which rows can lose more: cosim, mse, psnr (others than the default: CPUs only)',
+        { cosim: RowQuality.COSIM, mse: RowQuality.MSE, psnr: RowQuality.PSNR },
+        'cosim',
+      ),
+    )
     .option('--iterations <n>', 'search steps per learning rate', wholeNumber(1), 10)
     .addOption(
       new Option('--learning-rates <list>', 'learning rates tried in order')

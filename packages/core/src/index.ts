@@ -1,3 +1,14 @@
+export {
+  completeBudgetOptions,
+  computedBudgetOf,
+  possibleTargets,
+  type AlphaBudget,
+  type ComputedBudget,
+  type OwlBudget,
+} from './budgets/computed-budget.js';
+export { blockNameOf, targetsOfRatios, type GivenRatios } from './budgets/given-ratios.js';
+export { fitPowerLaw } from './budgets/power-law.js';
+export { splitByExponents, splitByOutliers } from './budgets/split-sparsity.js';
 export { CHECKSUM_BYTES, CHUNK_BYTES, loadHasher, type ChunkDigest, type Hasher } from './digest.js';
 export {
   ERROR_CATALOGUE,
@@ -14,7 +25,14 @@ export { accuracyOf, normalizedAccuracyOf } from './evaluation/score-answers.js'
 export { perplexityOf, sequenceOf, sequencesOfWindows, type ScoredSequence } from './evaluation/scored-sequence.js';
 export { findTask, readQuestion, TASKS, type TaskDefinition } from './evaluation/tasks.js';
 export { applyJobEvent, hasEnded } from './jobs/job-state.js';
-export { DEFAULT_CALIBRATION_SAMPLES, pathsOf, resolveJobSpec, resolveSequenceLength, validateJobId } from './jobs/resolve-spec.js';
+export {
+  DEFAULT_CALIBRATION_SAMPLES,
+  needsGramMatrices,
+  pathsOf,
+  resolveJobSpec,
+  resolveSequenceLength,
+  validateJobId,
+} from './jobs/resolve-spec.js';
 export { formatCpuList, parseCpuList } from './machine/cpu-list.js';
 export type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedTensor } from './model/model-plan.js';
 export { parseArchitecture } from './model/parse-architecture.js';
@@ -23,6 +41,8 @@ export { planModel, plannedTensors, planShapes, type StoredTensor } from './mode
 export { layerOfProjection, meanTarget, projectionName, selectProjections, type ProjectionTargets } from './planning/select-projections.js';
 export { assignGroups, CALIBRATION_GROUP_SAMPLES, groupSamples, splitIntoGroups } from './planning/groups.js';
 export { projectionCost } from './planning/projection-cost.js';
+export { planStages, projectionsRun, type PruningStage } from './planning/stages.js';
+export { sparsitiesOfCounts } from './planning/row-sparsities.js';
 export { allocateRowsByReference, type ReferenceOptions, type ReferenceRows } from './reference/allocate-rows.js';
 export type { ReferenceProjection } from './reference/projection.js';
 export type { LayerMetric, RowMetric } from './reference/quality.js';
@@ -38,5 +58,6 @@ export {
   type TaskReportJson,
 } from './report/report-json.js';
 export { compareRuns, requireRunReport, type LayerSummary, type RunComparison, type SideBySide } from './report/compare-runs.js';
+export { meanSquaresOfPasses } from './statistics/mean-squares-of-passes.js';
 export { reduceStatistics, type ReducedSite } from './statistics/reduce-statistics.js';
 export { VERSION } from './version.js';

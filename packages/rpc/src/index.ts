@@ -13,6 +13,7 @@ export { fetchResource, fetchResourceInto, type FetchOptions, type ResourceDescr
 export { checkHealth, watchHealth } from './health.js';
 export { parseHostPort, type HostPort } from './host-port.js';
 export type { RpcLogger } from './logger.js';
+export { Resources } from './resources.js';
 export { RpcServer, type RpcServerOptions } from './rpc-server.js';
 export { serveFetch, type ByteSource } from './serve-fetch.js';
 export { fromStatusProto, toStatusProto } from './status.js';

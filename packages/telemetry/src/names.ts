@@ -15,12 +15,21 @@ export const SPANS = {
   },
   EMBED: { name: 'secateur.embed', description: 'Makes the hidden states of calibration groups on one node from their tokens.' },
   FETCH: { name: 'secateur.fetch', description: 'A node pulls bytes: a shard or reduced statistics.' },
-  COLLECT: { name: 'secateur.collect', description: 'One node runs a block on its groups and sends their statistics.' },
+  COLLECT: { name: 'secateur.collect', description: 'One node runs a block, or its first part, on its groups and sends their statistics.' },
   ALLOCATE: { name: 'secateur.allocate', description: 'The sparsity of one projection is split over its rows.' },
   APPLY: { name: 'secateur.apply', description: 'A node pulls the masks of a block and sets the dropped weights to zero.' },
   PROPAGATE: { name: 'secateur.propagate', description: 'One node runs the pruned block on its groups to get the next hidden states.' },
   WRITE: { name: 'secateur.write', description: 'The pruned block, or the finished checkpoint, is written.' },
   MEASURE: { name: 'secateur.measure', description: 'One node runs the head on its groups and measures their loss.' },
+  BUDGET: {
+    name: 'secateur.budget',
+    description: 'The sparsity of the model is split over its layers by what is measured of the dense model.',
+  },
+  COUNT_OUTLIERS: {
+    name: 'secateur.count_outliers',
+    description: 'One node counts the scores of a dense block that are far above their mean.',
+  },
+  FIND_EIGENVALUES: { name: 'secateur.find_eigenvalues', description: 'One node finds the eigenvalues of the weights of a block.' },
   REPLAY: { name: 'secateur.replay', description: 'Hidden states that a lost node held are recomputed through one pruned block.' },
 } as const satisfies Record<string, RegisteredName>;
 
@@ -39,6 +48,7 @@ export const ENGINE_SPANS = {
   MASK: { name: 'engine.mask', description: 'Masks packed or applied.' },
   EMBED: { name: 'engine.embed', description: 'Token and position embedding.' },
   LOSS: { name: 'engine.loss', description: 'Logits and cross-entropy.' },
+  SPECTRUM: { name: 'engine.spectrum', description: 'Eigenvalues of weights.' },
 } as const satisfies Record<string, RegisteredName>;
 
 export const ATTRIBUTES = {

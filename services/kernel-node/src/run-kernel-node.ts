@@ -1,9 +1,10 @@
 import { hostname, totalmem } from 'node:os';
 import { SecateurError, VERSION } from '@secateur/core';
 import { openEngine, type Placement } from '@secateur/native';
-import { RpcServer } from '@secateur/rpc';
+import { Resources, RpcServer, serveFetch } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
 import { KernelServiceDefinition } from '@secateur/proto/kernel_service';
+import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { TraceServiceDefinition } from '@secateur/proto/trace_service';
 import { pino } from 'pino';
 import { createKernelService } from './api/kernel-service.js';
@@ -43,10 +44,15 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   const memoryBudgetBytes = options.memoryBytes ?? defaultMemoryBytes();
   const engine = withServiceErrors(() => openEngine({ backend: options.backend, threads: options.threads, memoryBudgetBytes, placement }));
   const description = toWireEngine(engine.description, placement);
-  const sessions = new SessionRegistry(engine, (sessionId) => logger.warn({ sessionId }, 'closed an abandoned session'));
+  const resources = new Resources();
+  const sessions = new SessionRegistry(engine, resources, (sessionId) => logger.warn({ sessionId }, 'closed an abandoned session'));
   const server = new RpcServer({ logger });
   const memory = { engine, memoryBudgetBytes, idleBytes: process.memoryUsage.rss() };
   server.addService(KernelServiceDefinition, createKernelService({ name, description, sessions, memory }));
+  server.addService(
+    TensorServiceDefinition,
+    serveFetch((resource) => resources.find(resource)),
+  );
   server.addService(TraceServiceDefinition, createTraceService(telemetry.recorder));
   try {
     const { host, port } = await server.listen(options.listen);

@@ -1,12 +1,11 @@
 import { hostname } from 'node:os';
 import { SecateurError, VERSION } from '@secateur/core';
-import { RpcServer, serveFetch } from '@secateur/rpc';
+import { Resources, RpcServer, serveFetch } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
 import { PruningServiceDefinition } from '@secateur/proto/pruning_service';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { pino } from 'pino';
 import { createPruningService } from './api/pruning-service.js';
-import { Resources } from './api/resources.js';
 import { JobManager } from './jobs/job-manager.js';
 import { NodePool } from './scheduler/node-pool.js';
 

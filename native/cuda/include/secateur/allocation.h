@@ -19,6 +19,13 @@ enum class Score { kWanda, kMagnitude };
 // variant of Wanda does; or so that the squared error of the output is the least.
 enum class Allocation { kTrim, kUniform, kGiven, kMatrix, kScoreShare, kOptimal };
 
+// How the search tells which sparsities are best. Formulas: docs/algorithms.md. Those named after a dimension (an output row) or a sample
+// are the means of theirs; kPass finds all equally good.
+enum class LayerQuality { kCosimFlat, kCosimDim, kCosimSample, kMse, kMseDim, kMae, kSnr, kPsnrFlat, kPsnrDim, kPsnrSample, kPass };
+
+// How good a row is, which steers the search.
+enum class RowQuality { kCosim, kMse, kPsnr };
+
 // N:M: in every group of `group` neighbouring inputs the `dropped` lowest scores go, in a shorter last group as many as its share allows. A
 // group of 0 means any weight may go.
 struct Pattern {
@@ -33,6 +40,9 @@ struct AllocationOptions {
   Allocation allocation = Allocation::kTrim;
   // Only with the allocation kUniform; the target is then the pattern's own share.
   Pattern pattern = {};
+  // Others than these only with the allocation kTrim.
+  LayerQuality layer_quality = LayerQuality::kCosimFlat;
+  RowQuality row_quality = RowQuality::kCosim;
   // Steps per learning rate.
   int iterations = 10;
   std::vector<double> learning_rates = {0.01, 0.02, 0.04, 0.08, 0.12, 0.16};
@@ -64,12 +74,14 @@ struct SearchStep {
 };
 
 struct AllocatedRows {
+  // Layer qualities, with the same sparsity in every row and with those that won: bigger is better. Infinite where the metric is kSnr and
+  // the mean squared error is below 1e-10.
   double baseline_quality = 0;
   double best_quality = 0;
   // Empty when uniform won, or nothing was searched.
   std::optional<double> learning_rate;
   std::optional<int> best_step;
-  // Unbiased variance of the row qualities.
+  // Unbiased variance of the row cosines, whatever metric steers the search.
   double variance_before = 0;
   double variance_after = 0;
   std::uint64_t dropped = 0;
@@ -84,7 +96,7 @@ struct AllocatedRows {
 
 // Bytes of scratch memory allocate_rows needs beside its input and result.
 std::uint64_t allocation_scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation allocation,
-                                       std::size_t threads);
+                                       LayerQuality layer_quality, RowQuality row_quality, std::size_t threads);
 
 // The result does not depend on the number of threads of the pool.
 AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -10,13 +11,14 @@
 
 #include "secateur/allocation.h"
 #include "secateur/call_context.h"
+#include "secateur/element_type.h"
 #include "secateur/memory_budget.h"
 #include "secateur/memory_plan.h"
 #include "secateur/placement.h"
+#include "secateur/repair.h"
 
 namespace secateur {
 
-enum class ElementType { kF32, kF16, kBF16 };
 // What the products of activations with weights take in; their sums, and everything else, are float32.
 enum class Compute { kF32, kBF16 };
 // What hidden states are kept in between blocks. bfloat16 takes half the memory; a block then begins with values rounded to the nearest.
@@ -144,9 +146,15 @@ struct TensorView : TensorLayout {
   std::span<const std::uint8_t> bytes;
 };
 
+// What is measured of every dense block before anything is pruned, to split the sparsity of a model over its blocks. kOutliers: scores that
+// stand out, after a pass of the hidden states through the dense model. kSpectrum: eigenvalues of the weights, which needs no hidden
+// states.
+enum class BlockMetric { kNone, kOutliers, kSpectrum };
+
 // What a job will ask of one session, known before anything is loaded.
 struct Workload {
-  // Of each kind of shard the one that takes the most; the head is empty where no loss is measured.
+  // Of each kind of shard the one that takes the most; the head is empty where no loss is measured. With the metric kSpectrum only the
+  // block is used.
   std::vector<TensorLayout> embedding;
   std::vector<TensorLayout> block;
   std::vector<TensorLayout> head;
@@ -161,21 +169,50 @@ struct Workload {
   // As collect_statistics takes them.
   std::size_t sketches = 0;
   Allocation allocation = Allocation::kTrim;
+  // How allocated projections are repaired.
+  Repair repair = Repair::kNone;
+  LayerQuality layer_quality = LayerQuality::kCosimFlat;
+  RowQuality row_quality = RowQuality::kCosim;
   // Share of the weights that are dropped.
   double sparsity = 0;
+  BlockMetric metric = BlockMetric::kNone;
+  // Projections are masked while statistics of those after them are still to be collected.
+  bool masked_in_stages = false;
 
   // Nothing is known: no plan can be made.
-  bool empty() const noexcept { return groups == 0; }
+  bool empty() const noexcept { return block.empty(); }
   // Tokens whose hidden states this session will keep.
   std::size_t kept_tokens() const noexcept { return tokens != 0 ? tokens : groups * samples_per_group * sequence_length; }
 };
 
-// A place in a block whose values feed one or more projections.
+// A place in a block whose values feed one or more projections; in network order.
 enum class InputSite { kAttentionInput, kAttentionOutput, kFeedForwardInput, kFeedForwardHidden };
 
 inline constexpr const char* kInputSiteNames[] = {"attention-input", "attention-output", "feed-forward-input", "feed-forward-hidden"};
 
 inline const char* name_of(InputSite site) { return kInputSiteNames[static_cast<std::size_t>(site)]; }
+
+// Some of the sites of a block.
+class InputSites {
+ public:
+  constexpr InputSites(std::initializer_list<InputSite> sites) {
+    for (const InputSite site : sites) add(site);
+  }
+  static constexpr InputSites all() {
+    return {InputSite::kAttentionInput, InputSite::kAttentionOutput, InputSite::kFeedForwardInput, InputSite::kFeedForwardHidden};
+  }
+
+  constexpr void add(InputSite site) { bits_ |= bit(site); }
+  constexpr bool empty() const { return bits_ == 0; }
+  constexpr bool contains(InputSite site) const { return (bits_ & bit(site)) != 0; }
+  // Whether no site after this one is among them.
+  constexpr bool end_at(InputSite site) const { return bits_ < 2 * bit(site); }
+
+ private:
+  static constexpr unsigned bit(InputSite site) { return 1U << static_cast<unsigned>(site); }
+
+  unsigned bits_ = 0;
+};
 
 struct SiteStatistics {
   InputSite site = InputSite::kAttentionInput;
@@ -188,6 +225,27 @@ struct SiteStatistics {
 
 // An answer with the statistics of a group has to fit a message.
 inline constexpr std::size_t kMostSketches = 8;
+
+// The mean squares of what a projection of a block takes in.
+struct ProjectionInputSquares {
+  TensorRole projection = TensorRole::kQueryWeight;
+  // [columns]
+  std::span<const float> mean_squares;
+};
+
+// How many scores of a block stand out.
+struct OutlierCount {
+  std::uint64_t weights = 0;
+  std::uint64_t outliers = 0;
+  double mean_score = 0;
+};
+
+// What some groups add to the Gram matrix of an input site.
+struct GramPart {
+  std::vector<std::uint32_t> groups;
+  // Sums that reduce_gram takes, in a form of this version of the engine.
+  std::vector<std::uint8_t> sums;
+};
 
 // Token ids [samples, sequence_length] of one calibration group.
 struct GroupTokens {
@@ -217,11 +275,15 @@ class BackendSession {
   }
   virtual void release_shard(const std::string& shard) = 0;
   virtual void embed(const std::string& shard, GroupTokens tokens, CallContext& context) = 0;
+  // Statistics of those sites in network order. The block runs no further than to the last of them. InvalidArgument when there is none.
   // sketches: up to kMostSketches; 0 for the inputs of the last tokens. FailedPrecondition where the device makes none.
-  virtual std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, std::size_t sketches,
-                                                         CallContext& context) = 0;
+  virtual std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
+                                                         std::size_t sketches, CallContext& context) = 0;
+  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites, CallContext& context) {
+    return collect_statistics(shard, group, sites, 0, context);
+  }
   std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) {
-    return collect_statistics(shard, group, 0, context);
+    return collect_statistics(shard, group, InputSites::all(), context);
   }
   virtual void propagate(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
   // Mean negative log-likelihood of the tokens in the range of each sample; of tokens 1 … T-1 where no ranges are given.
@@ -232,8 +294,34 @@ class BackendSession {
   // `input.weights`, `rows` and `columns` are taken from the loaded projection.
   virtual AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input,
                                       const AllocationOptions& options, CallContext& context) = 0;
+  // Of the projections of a dense block together: scores |W| · √mean_squares above `threshold` times their mean.
+  virtual OutlierCount count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
+                                      CallContext& context) = 0;
+  // Eigenvalues of W·Wᵀ, or of WᵀW where that is smaller, ascending.
+  virtual std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) = 0;
   virtual void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) = 0;
   virtual void release_group(std::uint32_t group) = 0;
+
+  // What follows is FailedPrecondition on a backend that repairs nothing.
+
+  // As collect_statistics; the inputs of some of the sites are added to their Gram matrices too, unless those of the group were added
+  // already.
+  virtual std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
+                                                        InputSites gram_sites, std::size_t sketches, CallContext& context);
+  std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, InputSites gram_sites,
+                                                CallContext& context) {
+    return collect_with_gram(shard, group, sites, gram_sites, 0, context);
+  }
+  // Hands over what was added to the Gram matrix of a site of a block since the last time. No groups where that is nothing.
+  virtual GramPart take_gram_sums(const std::string& shard, InputSite site);
+  // The Gram matrix float32 [columns, columns] that sums add up to, the same in whatever order.
+  virtual std::vector<float> reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums, CallContext& context);
+  // `input.weights`, `rows` and `columns` are taken from the loaded projection, which stays as it is.
+  virtual RepairedRows repair_rows(const std::string& shard, TensorRole projection, RepairInput input, const RepairOptions& options,
+                                   CallContext& context);
+  // The projection's values become those stored, little-endian, of any alignment.
+  virtual void replace_weights(const std::string& shard, TensorRole projection, ElementType stored, std::span<const std::uint8_t> bytes,
+                               CallContext& context);
 };
 
 struct BackendDescription {

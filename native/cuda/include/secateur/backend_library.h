@@ -8,7 +8,7 @@
 #include "secateur/backend.h"
 
 // Changes with every change of backend.h or of what it includes.
-#define SECATEUR_BACKEND_MARK "secateur-backend-3"
+#define SECATEUR_BACKEND_MARK "secateur-backend-4"
 
 #if defined(__GNUC__)
 #define SECATEUR_BACKEND_EXPORT __attribute__((visibility("default")))

@@ -82,12 +82,37 @@ Allocation to_allocation(const Napi::Value& value) {
                                                                     {"score-share", Allocation::kScoreShare}}});
 }
 
+Repair to_repair(const Napi::Value& value) {
+  return to_word(value, "repair",
+                 std::array<std::pair<const char*, Repair>, 4>{
+                     {{"none", Repair::kNone}, {"fit", Repair::kFit}, {"admm", Repair::kAdmm}, {"sparsegpt", Repair::kSparseGpt}}});
+}
+
+LayerQuality to_layer_quality(const Napi::Value& value) {
+  return to_word(value, "layerQuality",
+                 std::array<std::pair<const char*, LayerQuality>, 11>{{{"cosim-flat", LayerQuality::kCosimFlat},
+                                                                       {"cosim-dim", LayerQuality::kCosimDim},
+                                                                       {"cosim-sample", LayerQuality::kCosimSample},
+                                                                       {"mse", LayerQuality::kMse},
+                                                                       {"mse-dim", LayerQuality::kMseDim},
+                                                                       {"mae", LayerQuality::kMae},
+                                                                       {"snr", LayerQuality::kSnr},
+                                                                       {"psnr-flat", LayerQuality::kPsnrFlat},
+                                                                       {"psnr-dim", LayerQuality::kPsnrDim},
+                                                                       {"psnr-sample", LayerQuality::kPsnrSample},
+                                                                       {"pass", LayerQuality::kPass}}});
+}
+
+RowQuality to_row_quality(const Napi::Value& value) {
+  return to_word(value, "rowQuality",
+                 std::array<std::pair<const char*, RowQuality>, 3>{
+                     {{"cosim", RowQuality::kCosim}, {"mse", RowQuality::kMse}, {"psnr", RowQuality::kPsnr}}});
+}
+
 TensorLayout to_layout(const Napi::Object& object) {
   TensorLayout tensor;
   tensor.role = to_role(to_string(object["role"], "role"));
-  tensor.element_type = to_word(object["elementType"], "elementType",
-                                std::array<std::pair<const char*, ElementType>, 3>{
-                                    {{"F32", ElementType::kF32}, {"F16", ElementType::kF16}, {"BF16", ElementType::kBF16}}});
+  tensor.element_type = to_element_type(object["elementType"]);
   const Napi::Array sizes = to_array(object["shape"], "shape");
   for (std::uint32_t axis = 0; axis < sizes.Length(); ++axis) tensor.shape.push_back(to_size(sizes[axis], "shape"));
   return tensor;
@@ -200,14 +225,22 @@ Workload to_workload(const Napi::Value& value) {
   workload.block = to_layouts(object["block"], "block");
   workload.head = to_layouts(object["head"], "head");
   workload.groups = to_size(object["groups"], "groups");
-  if (workload.groups == 0) refuse("groups", "above 0");
   workload.samples_per_group = to_size(object["samplesPerGroup"], "samplesPerGroup");
   workload.sequence_length = to_size(object["sequenceLength"], "sequenceLength");
   workload.tokens = to_size(object["tokens"], "tokens");
   workload.allocation_samples = to_size(object["allocationSamples"], "allocationSamples");
   workload.sketches = to_size(object["sketches"], "sketches");
   workload.allocation = to_allocation(object["allocation"]);
+  workload.layer_quality = to_layer_quality(object["layerQuality"]);
+  workload.row_quality = to_row_quality(object["rowQuality"]);
   workload.sparsity = to_number(object["sparsity"], "sparsity");
+  workload.metric =
+      to_word(object["metric"], "metric",
+              std::array<std::pair<const char*, BlockMetric>, 3>{
+                  {{"none", BlockMetric::kNone}, {"outliers", BlockMetric::kOutliers}, {"spectrum", BlockMetric::kSpectrum}}});
+  workload.repair = to_repair(object["repair"]);
+  workload.masked_in_stages = to_flag(object["maskedInStages"], "maskedInStages");
+  if (workload.empty()) refuse("block", "the tensors of a block");
   return workload;
 }
 
@@ -220,6 +253,15 @@ std::vector<TokenRange> to_token_ranges(const Napi::Value& value) {
     ranges.push_back({to_size(range["first"], "first"), to_size(range["end"], "end")});
   }
   return ranges;
+}
+
+InputSites to_input_sites(const Napi::Value& value) {
+  const Napi::Array array = to_array(value, "sites");
+  InputSites sites = {};
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    sites.add(to_input_site(array[i]));
+  }
+  return sites;
 }
 
 GroupTokens to_group_tokens(const Napi::Value& value) {
@@ -239,12 +281,68 @@ GroupTokens to_group_tokens(const Napi::Value& value) {
 
 TensorRole to_projection(const Napi::Value& value) { return to_role(to_string(value, "projection") + "-weight"); }
 
+InputSite to_input_site(const Napi::Value& value) {
+  const std::string name = to_string(value, "site");
+  const auto found = std::ranges::find(kInputSiteNames, name);
+  if (found == std::end(kInputSiteNames)) refuse("site", "the name of an input site, not " + name);
+  return static_cast<InputSite>(found - std::begin(kInputSiteNames));
+}
+
+ElementType to_element_type(const Napi::Value& value) {
+  return to_word(value, "elementType",
+                 std::array<std::pair<const char*, ElementType>, 3>{
+                     {{"F32", ElementType::kF32}, {"F16", ElementType::kF16}, {"BF16", ElementType::kBF16}}});
+}
+
+std::vector<std::span<const std::uint8_t>> to_byte_arrays(const Napi::Value& value, const char* field, std::vector<Napi::Value>& kept) {
+  const Napi::Array array = to_array(value, field);
+  std::vector<std::span<const std::uint8_t>> spans(array.Length());
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value bytes = array[i];
+    spans[i] = to_bytes(bytes, field);
+    kept.push_back(bytes);
+  }
+  return spans;
+}
+
+RepairInput to_repair_input(const Napi::Value& value, std::vector<Napi::Value>& kept) {
+  const Napi::Object object = to_object(value, "input");
+  const Napi::Value gram = object["gram"];
+  const Napi::Value mask = object["mask"];
+  const std::span<const std::uint8_t> bytes = to_bytes(gram, "gram");
+  if (bytes.size() % sizeof(float) != 0 || reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(float) != 0) {
+    refuse("gram", "float32 values at an address that is a multiple of 4");
+  }
+  RepairInput input;
+  input.samples = to_size(object["samples"], "samples");
+  input.gram = {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+  input.mask = to_bytes(mask, "mask");
+  input.stored = to_element_type(object["elementType"]);
+  kept.push_back(gram);
+  kept.push_back(mask);
+  return input;
+}
+
+RepairOptions to_repair_options(const Napi::Value& value) {
+  const Napi::Object object = to_object(value, "repair");
+  RepairOptions options;
+  options.method = to_repair(object["method"]);
+  options.damping = to_number(object["damping"], "damping");
+  const std::size_t iterations = to_size(object["iterations"], "iterations");
+  if (iterations > 10'000) refuse("iterations", "at most 10000");
+  options.iterations = static_cast<int>(iterations);
+  options.across_rows = to_flag(object["acrossRows"], "acrossRows");
+  return options;
+}
+
 AllocationOptions to_allocation_options(const Napi::Value& value) {
   const Napi::Object object = to_object(value, "allocation");
   AllocationOptions options;
   options.score = to_word(object["score"], "score",
                           std::array<std::pair<const char*, Score>, 2>{{{"wanda", Score::kWanda}, {"magnitude", Score::kMagnitude}}});
   options.allocation = to_allocation(object["allocation"]);
+  options.layer_quality = to_layer_quality(object["layerQuality"]);
+  options.row_quality = to_row_quality(object["rowQuality"]);
   const std::size_t iterations = to_size(object["iterations"], "iterations");
   if (iterations == 0 || iterations > 1'000'000) refuse("iterations", "from 1 to 1000000");
   options.iterations = static_cast<int>(iterations);
@@ -264,6 +362,24 @@ std::vector<float> to_row_sparsities(const Napi::Value& value) {
   if (bytes.IsNull()) return {};
   const std::span<const std::uint8_t> given = to_bytes(bytes, "rowSparsities");
   return to_floats(given, given.size() / sizeof(float), "rowSparsities");
+}
+
+std::vector<ProjectionInputSquares> OwnedInputSquares::views() const {
+  std::vector<ProjectionInputSquares> inputs;
+  for (std::size_t i = 0; i < projections.size(); ++i) inputs.push_back({projections[i], mean_squares[i]});
+  return inputs;
+}
+
+OwnedInputSquares to_input_squares(const Napi::Value& value) {
+  OwnedInputSquares inputs;
+  const Napi::Array array = to_array(value, "projections");
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Object input = to_object(array[i], "projections");
+    inputs.projections.push_back(to_projection(input["projection"]));
+    const std::span<const std::uint8_t> bytes = to_bytes(input["meanSquares"], "meanSquares");
+    inputs.mean_squares.push_back(to_floats(bytes, bytes.size() / sizeof(float), "meanSquares"));
+  }
+  return inputs;
 }
 
 OwnedStatistics to_statistics(const Napi::Value& value) {

@@ -27,11 +27,27 @@ Placement to_placement(const Napi::Value& value);
 std::vector<TensorView> to_tensors(const Napi::Value& value, std::vector<Napi::Value>& kept);
 // Empty when undefined.
 Workload to_workload(const Napi::Value& value);
+// Mean squares of what projections take in, copied out of bytes of any alignment.
+struct OwnedInputSquares {
+  std::vector<TensorRole> projections;
+  std::vector<std::vector<float>> mean_squares;
+
+  std::vector<ProjectionInputSquares> views() const;
+};
+OwnedInputSquares to_input_squares(const Napi::Value& value);
 // None when undefined.
 std::vector<TokenRange> to_token_ranges(const Napi::Value& value);
+InputSites to_input_sites(const Napi::Value& value);
 GroupTokens to_group_tokens(const Napi::Value& value);
 // The role of the weight of a projection named as in TypeScript.
 TensorRole to_projection(const Napi::Value& value);
+InputSite to_input_site(const Napi::Value& value);
+ElementType to_element_type(const Napi::Value& value);
+// `kept` receives the arrays.
+std::vector<std::span<const std::uint8_t>> to_byte_arrays(const Napi::Value& value, const char* field, std::vector<Napi::Value>& kept);
+// `kept` receives the arrays whose values it points to.
+RepairInput to_repair_input(const Napi::Value& value, std::vector<Napi::Value>& kept);
+RepairOptions to_repair_options(const Napi::Value& value);
 AllocationOptions to_allocation_options(const Napi::Value& value);
 // Those of the same object; empty when it has none.
 std::vector<float> to_row_sparsities(const Napi::Value& value);

@@ -63,6 +63,14 @@ Napi::Value to_value(Napi::Env env, std::vector<SiteStatistics> sites) {
   return result;
 }
 
+Napi::Value to_value(Napi::Env env, const OutlierCount& count) {
+  Napi::Object result = Napi::Object::New(env);
+  result["weights"] = Napi::Number::New(env, static_cast<double>(count.weights));
+  result["outliers"] = Napi::Number::New(env, static_cast<double>(count.outliers));
+  result["meanScore"] = Napi::Number::New(env, count.mean_score);
+  return result;
+}
+
 Napi::Value to_value(Napi::Env env, AllocatedRows rows) {
   Napi::Object result = Napi::Object::New(env);
   result["baselineQuality"] = Napi::Number::New(env, rows.baseline_quality);
@@ -84,6 +92,25 @@ Napi::Value to_value(Napi::Env env, AllocatedRows rows) {
     steps[i] = step;
   }
   result["steps"] = steps;
+  return result;
+}
+
+Napi::Value to_value(Napi::Env env, GramPart part) {
+  Napi::Object result = Napi::Object::New(env);
+  result["groups"] = hand_over<Napi::Uint32Array>(env, std::move(part.groups));
+  result["sums"] = hand_over<Napi::Uint8Array>(env, std::move(part.sums));
+  return result;
+}
+
+Napi::Value to_value(Napi::Env env, RepairedRows rows) {
+  Napi::Object result = Napi::Object::New(env);
+  result["weights"] = hand_over<Napi::Uint8Array>(env, std::move(rows.weights));
+  result["mask"] = hand_over<Napi::Uint8Array>(env, std::move(rows.mask));
+  result["droppedPerRow"] = hand_over<Napi::Int32Array>(env, std::move(rows.dropped_per_row));
+  result["dropped"] = Napi::Number::New(env, static_cast<double>(rows.dropped));
+  result["errorBefore"] = Napi::Number::New(env, rows.error_before);
+  result["errorAfter"] = Napi::Number::New(env, rows.error_after);
+  result["damping"] = Napi::Number::New(env, rows.damping);
   return result;
 }
 

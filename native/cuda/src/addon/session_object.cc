@@ -35,7 +35,14 @@ Napi::Function SessionObject::define(Napi::Env env) {
                          InstanceMethod<&SessionObject::measure_loss>("measureLoss"),
                          InstanceMethod<&SessionObject::last_logits>("lastLogits"),
                          InstanceMethod<&SessionObject::allocate_rows>("allocateRows"),
+                         InstanceMethod<&SessionObject::count_outliers>("countOutliers"),
+                         InstanceMethod<&SessionObject::eigenvalues>("eigenvalues"),
                          InstanceMethod<&SessionObject::apply_mask>("applyMask"),
+                         InstanceMethod<&SessionObject::collect_with_gram>("collectWithGram"),
+                         InstanceMethod<&SessionObject::take_gram_sums>("takeGramSums"),
+                         InstanceMethod<&SessionObject::reduce_gram>("reduceGram"),
+                         InstanceMethod<&SessionObject::repair_rows>("repairRows"),
+                         InstanceMethod<&SessionObject::replace_weights>("replaceWeights"),
                          InstanceMethod<&SessionObject::release_group>("releaseGroup"),
                          InstanceMethod<&SessionObject::close>("close"),
                      });
@@ -104,9 +111,9 @@ Napi::Value SessionObject::embed(const Napi::CallbackInfo& info) {
 Napi::Value SessionObject::collect_statistics(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     return submit(info, {},
-                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sketches = to_size(info[2], "sketches")](
-                      BackendSession& session, CallContext& context) {
-                    return hand_over(session.collect_statistics(shard, group, sketches, context));
+                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sites = to_input_sites(info[2]),
+                   sketches = to_size(info[3], "sketches")](BackendSession& session, CallContext& context) {
+                    return hand_over(session.collect_statistics(shard, group, sites, sketches, context));
                   });
   });
 }
@@ -157,12 +164,86 @@ Napi::Value SessionObject::allocate_rows(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value SessionObject::count_outliers(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    auto inputs = std::make_shared<OwnedInputSquares>(to_input_squares(info[1]));
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), inputs, threshold = to_number(info[2], "threshold")](BackendSession& session,
+                                                                                                               CallContext& context) {
+                    return hand_over(session.count_outliers(shard, inputs->views(), threshold, context));
+                  });
+  });
+}
+
+Napi::Value SessionObject::eigenvalues(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(
+        info, {},
+        [shard = to_string(info[0], "shardId"), projection = to_projection(info[1])](BackendSession& session, CallContext& context) {
+          return hand_over(session.eigenvalues(shard, projection, context));
+        });
+  });
+}
+
 Napi::Value SessionObject::apply_mask(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     return submit(info, {info[2]},
                   [shard = to_string(info[0], "shardId"), projection = to_projection(info[1]), mask = to_bytes(info[2], "mask")](
                       BackendSession& session, CallContext& context) {
                     session.apply_mask(shard, projection, mask, context);
+                    return EngineThread::MakeValue();
+                  });
+  });
+}
+
+Napi::Value SessionObject::collect_with_gram(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sites = to_input_sites(info[2]),
+                   gram_sites = to_input_sites(info[3]), sketches = to_size(info[4], "sketches")](BackendSession& session,
+                                                                                                  CallContext& context) {
+                    return hand_over(session.collect_with_gram(shard, group, sites, gram_sites, sketches, context));
+                  });
+  });
+}
+
+Napi::Value SessionObject::take_gram_sums(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {}, [shard = to_string(info[0], "shardId"), site = to_input_site(info[1])](BackendSession& session, CallContext&) {
+      return hand_over(session.take_gram_sums(shard, site));
+    });
+  });
+}
+
+Napi::Value SessionObject::reduce_gram(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    std::vector<Napi::Value> kept;
+    std::vector<std::span<const std::uint8_t>> sums = to_byte_arrays(info[1], "sums", kept);
+    return submit(info, std::move(kept),
+                  [columns = to_size(info[0], "columns"), sums = std::move(sums)](BackendSession& session, CallContext& context) {
+                    return hand_over(session.reduce_gram(columns, sums, context));
+                  });
+  });
+}
+
+Napi::Value SessionObject::repair_rows(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    std::vector<Napi::Value> kept;
+    const RepairInput input = to_repair_input(info[2], kept);
+    return submit(info, std::move(kept),
+                  [shard = to_string(info[0], "shardId"), projection = to_projection(info[1]), input, options = to_repair_options(info[3])](
+                      BackendSession& session, CallContext& context) {
+                    return hand_over(session.repair_rows(shard, projection, input, options, context));
+                  });
+  });
+}
+
+Napi::Value SessionObject::replace_weights(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {info[3]},
+                  [shard = to_string(info[0], "shardId"), projection = to_projection(info[1]), stored = to_element_type(info[2]),
+                   bytes = to_bytes(info[3], "bytes")](BackendSession& session, CallContext& context) {
+                    session.replace_weights(shard, projection, stored, bytes, context);
                     return EngineThread::MakeValue();
                   });
   });

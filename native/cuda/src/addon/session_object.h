@@ -27,7 +27,14 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   Napi::Value measure_loss(const Napi::CallbackInfo& info);
   Napi::Value last_logits(const Napi::CallbackInfo& info);
   Napi::Value allocate_rows(const Napi::CallbackInfo& info);
+  Napi::Value count_outliers(const Napi::CallbackInfo& info);
+  Napi::Value eigenvalues(const Napi::CallbackInfo& info);
   Napi::Value apply_mask(const Napi::CallbackInfo& info);
+  Napi::Value collect_with_gram(const Napi::CallbackInfo& info);
+  Napi::Value take_gram_sums(const Napi::CallbackInfo& info);
+  Napi::Value reduce_gram(const Napi::CallbackInfo& info);
+  Napi::Value repair_rows(const Napi::CallbackInfo& info);
+  Napi::Value replace_weights(const Napi::CallbackInfo& info);
   Napi::Value release_group(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 

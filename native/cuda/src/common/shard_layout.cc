@@ -190,11 +190,14 @@ bool is_multiplied(TensorRole role) {
   }
 }
 
+std::size_t input_width(const Architecture& architecture, InputSite site) {
+  if (site == InputSite::kAttentionOutput) return architecture.query_width();
+  return site == InputSite::kFeedForwardHidden ? architecture.intermediate_size : architecture.hidden_size;
+}
+
 std::size_t elements_of(const TensorLayout& tensor) {
   return std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::size_t{1}, std::multiplies<>());
 }
-
-std::size_t bytes_of(ElementType type) { return type == ElementType::kF32 ? 4 : 2; }
 
 ShardKind check_layout(const std::string& name, std::span<const TensorLayout> tensors, const Architecture& architecture) {
   const ShardKind kind = kind_of(name, tensors);
@@ -238,8 +241,10 @@ void check_workload(const Workload& workload, const Architecture& architecture) 
     if (kind == expected) return;
     throw Error(ErrorCode::kInvalidArgument, "The " + std::string(name) + " of the workload is " + name_of(kind) + ".");
   };
-  require_kind("embedding", workload.embedding, ShardKind::kEmbedding);
   require_kind("block", workload.block, ShardKind::kBlock);
+  // Nothing but the weights of blocks is asked for.
+  if (workload.metric == BlockMetric::kSpectrum) return;
+  require_kind("embedding", workload.embedding, ShardKind::kEmbedding);
   if (!workload.head.empty()) require_kind("head", workload.head, ShardKind::kHead);
   check_size(workload.groups, "groups");
   check_size(workload.samples_per_group, "samplesPerGroup");
@@ -325,6 +330,10 @@ std::vector<TokenRange> measured_ranges(const GroupTokens& tokens, std::span<con
                     " cannot be measured; they must be some of the tokens from 1 to before " + std::to_string(length) + ".");
   }
   return {ranges.begin(), ranges.end()};
+}
+
+void check_sites(InputSites sites) {
+  if (sites.empty()) throw Error(ErrorCode::kInvalidArgument, "sites is empty; name at least one.");
 }
 
 void check_mask(TensorRole projection, std::size_t rows, std::size_t columns, std::size_t mask_bytes) {

@@ -22,8 +22,9 @@ ShardKind check_shard(const std::string& name, std::span<const TensorView> tenso
 // Whether activations are multiplied with it: projections of a block, and the head's weight.
 bool is_multiplied(TensorRole role);
 
-std::size_t bytes_of(ElementType type);
 std::size_t elements_of(const TensorLayout& tensor);
+// Of the inputs of a site.
+std::size_t input_width(const Architecture& architecture, InputSite site);
 
 // Throws InvalidArgument when the architecture or a shard of the workload contradicts itself or the other.
 void check_workload(const Workload& workload, const Architecture& architecture);
@@ -40,6 +41,9 @@ void check_tokens(const GroupTokens& tokens, const Architecture& architecture);
 // The ranges of a group's samples whose loss is measured: those given, or all tokens but the first of each sample where none are given.
 // Throws InvalidArgument unless there is one for each sample that holds at least one token, and not the first, which nothing predicts.
 std::vector<TokenRange> measured_ranges(const GroupTokens& tokens, std::span<const TokenRange> ranges);
+
+// Throws InvalidArgument when there is none.
+void check_sites(InputSites sites);
 
 // Throws InvalidArgument when a projection's mask has another size than its shape asks for.
 void check_mask(TensorRole projection, std::size_t rows, std::size_t columns, std::size_t mask_bytes);

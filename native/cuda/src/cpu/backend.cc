@@ -33,7 +33,9 @@ class CpuBackend final : public Backend {
     return std::make_unique<cpu::CpuSession>(architecture, precision, budget_, pool_);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
-    const Reservation scratch(budget_, allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, pool_.size()),
+    const Reservation scratch(budget_,
+                              allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, options.layer_quality,
+                                                       options.row_quality, pool_.size()),
                               "the allocation");
     return allocate_rows(input, options, pool_, context);
   }

@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <optional>
-#include <span>
-#include <vector>
 
 #include "common/rotary_tables.h"
 #include "common/sketch_signs.h"
@@ -64,20 +61,24 @@ struct WorkSpace {
   double* tile_sums[kSites] = {};
   // Per site [samples, tiles, sketches, width]: random-sign sums of each tile, to be added in order.
   float* tile_sketches[kSites] = {};
+  // Per site [tokens, width], where they are added to a Gram matrix.
+  float* gram_inputs[kSites] = {};
 
-  // sketches: of a run that collects.
-  WorkSpace(const Architecture& a, const WorkSizes& sizes, std::size_t threads, std::optional<std::size_t> sketches, std::uint8_t* memory)
+  WorkSpace(const Architecture& a, const WorkSizes& sizes, std::size_t threads, const std::optional<Collected>& collected,
+            std::uint8_t* memory)
       : queries(take<float>(memory, sizes.tokens * a.query_width())),
         keys(take<float>(memory, sizes.tokens * a.key_width())),
         values(take<float>(memory, sizes.tokens * a.key_width())),
         attended(take<float>(memory, sizes.tokens * a.query_width())),
         scratch(take<float>(memory, threads * sizes.scratch)),
         copies(take<std::uint8_t>(memory, threads * sizes.copies)) {
-    if (!sketches) return;
+    if (!collected) return;
     for (std::size_t site = 0; site < kSites; ++site) {
-      const std::size_t sums = sizes.samples * sizes.tiles * sizes.widths[site];
+      const std::size_t width = sizes.widths[site];
+      const std::size_t sums = sizes.samples * sizes.tiles * width;
       tile_sums[site] = take<double>(memory, sums);
-      tile_sketches[site] = take<float>(memory, sums * *sketches);
+      tile_sketches[site] = take<float>(memory, sums * collected->sketches);
+      if (collected->gram_sites.contains(static_cast<InputSite>(site))) gram_inputs[site] = take<float>(memory, sizes.tokens * width);
     }
   }
 
@@ -126,9 +127,9 @@ void add_sketches(const float* sums, const SketchShape& shape, std::size_t token
 }  // namespace
 
 std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
-                               std::size_t sequence_length, std::size_t threads, std::optional<std::size_t> sketches) {
+                               std::size_t sequence_length, std::size_t threads, const std::optional<Collected>& collected) {
   const WorkSizes sizes(architecture, projections, samples, sequence_length);
-  return WorkSpace(architecture, sizes, threads, sketches, nullptr).bytes;
+  return WorkSpace(architecture, sizes, threads, collected, nullptr).bytes;
 }
 
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length) {
@@ -155,9 +156,14 @@ struct BlockRunner::Pass {
   CallContext& context;
   // Set when the block's output is wanted; may be the group's own hidden states.
   StateBuffer* output = nullptr;
-  // Set when statistics are wanted, with so many sketches of each sample.
-  std::vector<SiteStatistics>* statistics = nullptr;
+  // Statistics are wanted of these; without an output the block runs to the last of them.
+  InputSites sites = {};
+  // What the inputs of wanted sites are added to.
+  GramTargets grams = {};
+  // Of each sample; 0 for its last inputs.
   std::size_t sketches = 0;
+  // Of each wanted site.
+  std::vector<SiteStatistics> statistics = {};
 
   std::size_t samples() const { return group.tokens.samples; }
   std::size_t length() const { return group.tokens.sequence_length; }
@@ -166,15 +172,15 @@ struct BlockRunner::Pass {
 BlockRunner::BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool)
     : architecture_(architecture), budget_(budget), pool_(pool) {}
 
-std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, const Group& group, std::size_t sketches, CallContext& context) {
-  std::vector<SiteStatistics> statistics;
-  Pass pass{block, group, context, nullptr, &statistics, sketches};
+std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, const Group& group, InputSites sites, const GramTargets& grams,
+                                                 std::size_t sketches, CallContext& context) {
+  Pass pass{block, group, context, nullptr, sites, grams, sketches};
   run(pass);
-  return statistics;
+  return std::move(pass.statistics);
 }
 
 void BlockRunner::propagate(const Shard& block, Group& group, CallContext& context) {
-  Pass pass{block, group, context, &group.hidden, nullptr};
+  Pass pass{block, group, context, &group.hidden};
   run(pass);
 }
 
@@ -199,7 +205,15 @@ void BlockRunner::run(Pass& pass) {
   const std::size_t samples = pass.samples();
   const std::size_t length = pass.length();
   const bool gated = a.feed_forward == FeedForward::kGatedSilu;
-  const bool collecting = pass.statistics != nullptr;
+  const std::size_t sketches = pass.sketches;
+  std::optional<Collected> collected;
+  if (!pass.sites.empty()) {
+    collected.emplace();
+    collected->sketches = sketches;
+    for (std::size_t site = 0; site < kSites; ++site) {
+      if (pass.grams[site] != nullptr) collected->gram_sites.add(static_cast<InputSite>(site));
+    }
+  }
   make_rotary_tables(length);
 
   const Projection& query = block.projection(TensorRole::kQueryWeight);
@@ -216,8 +230,6 @@ void BlockRunner::run(Pass& pass) {
   const std::size_t scratch_size = sizes.scratch;
   const std::size_t copies_size = sizes.copies;
 
-  const std::size_t sketches = pass.sketches;
-  const std::optional<std::size_t> collected = collecting ? std::optional(sketches) : std::nullopt;
   const std::size_t needed = WorkSpace(a, sizes, pool_.size(), collected, nullptr).bytes;
   if (work_space_.size() < needed) {
     // The smaller one goes first.
@@ -229,17 +241,18 @@ void BlockRunner::run(Pass& pass) {
     return ProjectionWorkspace(work.copies + worker * copies_size, projections, tile_tokens);
   };
 
-  if (collecting) {
-    for (std::size_t site = 0; site < kSites; ++site) {
-      SiteStatistics statistics;
-      statistics.site = static_cast<InputSite>(site);
-      statistics.sums_of_squares.assign(sizes.widths[site], 0.0);
-      statistics.quality_inputs.resize(samples * std::max<std::size_t>(1, sketches) * sizes.widths[site]);
-      pass.statistics->push_back(std::move(statistics));
-    }
+  float* quality_inputs[kSites] = {};
+  for (std::size_t index = 0; index < kSites; ++index) {
+    const auto site = static_cast<InputSite>(index);
+    if (!pass.sites.contains(site)) continue;
+    const std::size_t values = samples * std::max<std::size_t>(1, sketches) * sizes.widths[index];
+    pass.statistics.push_back({site, std::vector<double>(sizes.widths[index]), std::vector<float>(values)});
+    quality_inputs[index] = pass.statistics.back().quality_inputs.data();
   }
+  // Whether nothing behind the site is wanted.
+  const auto ends_at = [&](InputSite site) { return pass.output == nullptr && pass.sites.end_at(site); };
   const auto observe = [&](InputSite site, std::size_t sample, std::size_t tile, const float* x, std::size_t count) {
-    if (!collecting) return;
+    if (!pass.sites.contains(site)) return;
     const auto index = static_cast<std::size_t>(site);
     const std::size_t width = sizes.widths[index];
     const auto values = static_cast<double>(count * width);
@@ -256,7 +269,32 @@ void BlockRunner::run(Pass& pass) {
       std::fill(part, part + sketches * width, 0.0F);
       vector_math().add_signed(x, count, width, signs, sketches, part);
     } else if (tile + 1 == tiles) {
-      std::memcpy((*pass.statistics)[index].quality_inputs.data() + sample * width, x + (count - 1) * width, width * sizeof(float));
+      std::memcpy(quality_inputs[index] + sample * width, x + (count - 1) * width, width * sizeof(float));
+    }
+    if (float* const inputs = work.gram_inputs[index]; inputs != nullptr) {
+      std::copy_n(x, count * width, inputs + (sample * length + tile * kTokenTile) * width);
+    }
+  };
+  // Adds the sums of the tiles, in order.
+  const auto add_up = [&] {
+    if (!collected) return;
+    const PhaseScope scope(context, "statistics");
+    for (SiteStatistics& statistics : pass.statistics) {
+      const auto index = static_cast<std::size_t>(statistics.site);
+      add_sketches(work.tile_sketches[index], {.samples = samples, .tiles = tiles, .sketches = sketches, .width = sizes.widths[index]},
+                   length, statistics.quality_inputs);
+      std::vector<double>& sums = statistics.sums_of_squares;
+      for (std::size_t part = 0; part < samples * tiles; ++part) {
+        const double* partial = work.tile_sums[index] + part * sizes.widths[index];
+        for (std::size_t column = 0; column < sizes.widths[index]; ++column) sums[column] += partial[column];
+      }
+      for (const double sum : sums) {
+        if (!std::isfinite(sum)) {
+          throw Error(ErrorCode::kNonFinite, "The " + std::string(name_of(statistics.site)) + " has NaN or infinity in group " +
+                                                 std::to_string(pass.group.tokens.index) + ".");
+        }
+      }
+      if (pass.grams[index] != nullptr) pass.grams[index]->add(work.gram_inputs[index], samples, length, pool_, context);
     }
   };
 
@@ -290,6 +328,7 @@ void BlockRunner::run(Pass& pass) {
       x = normed;
     }
     observe(InputSite::kAttentionInput, sample, tile, x, count);
+    if (ends_at(InputSite::kAttentionInput)) return;
     float* q = work.queries + first * query_width;
     float* k = work.keys + first * key_width;
     const ProjectionWorkspace workspace = workspace_of(worker);
@@ -313,6 +352,8 @@ void BlockRunner::run(Pass& pass) {
       }
     }
   });
+
+  if (ends_at(InputSite::kAttentionInput)) return add_up();
 
   // Stage 2, per sample and head: attention.
   const std::size_t heads_per_key = a.attention_heads / a.key_value_heads;
@@ -345,6 +386,7 @@ void BlockRunner::run(Pass& pass) {
 
     const float* mixed = work.attended + first * query_width;
     observe(InputSite::kAttentionOutput, sample, tile, mixed, count);
+    if (ends_at(InputSite::kAttentionOutput)) return;
     const ProjectionWorkspace workspace = workspace_of(worker);
     output.multiply(workspace.prepare(mixed, count, query_width, {&output}), block.find(TensorRole::kOutputBias), workspace, residual,
                     context);
@@ -355,6 +397,7 @@ void BlockRunner::run(Pass& pass) {
       normalize_tile(residual, TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, count, normed);
     }
     observe(InputSite::kFeedForwardInput, sample, tile, normed, count);
+    if (ends_at(InputSite::kFeedForwardInput)) return;
     const ProjectionInput raising = workspace.prepare(normed, count, hidden, {gate, &up});
     up.multiply(raising, block.find(TensorRole::kUpBias), workspace, raised, context);
     if (gated) gate->multiply(raising, block.find(TensorRole::kGateBias), workspace, activated, context);
@@ -368,7 +411,7 @@ void BlockRunner::run(Pass& pass) {
       }
     }
     observe(InputSite::kFeedForwardHidden, sample, tile, activated, count);
-    if (pass.output == nullptr) return;
+    if (ends_at(InputSite::kFeedForwardHidden)) return;
     // What the half began with is added: the normalised sum where normalisation comes after.
     float* const result = a.post_normalization ? residual : normed;
     down.multiply(workspace.prepare(activated, count, intermediate, {&down}), block.find(TensorRole::kDownBias), workspace, result,
@@ -383,24 +426,7 @@ void BlockRunner::run(Pass& pass) {
     }
     pass.output->write(first * hidden, count * hidden, result);
   });
-
-  if (!collecting) return;
-  const PhaseScope scope(context, "statistics");
-  for (std::size_t site = 0; site < kSites; ++site) {
-    add_sketches(work.tile_sketches[site], {.samples = samples, .tiles = tiles, .sketches = sketches, .width = sizes.widths[site]}, length,
-                 (*pass.statistics)[site].quality_inputs);
-    std::vector<double>& sums = (*pass.statistics)[site].sums_of_squares;
-    for (std::size_t part = 0; part < samples * tiles; ++part) {
-      const double* partial = work.tile_sums[site] + part * sizes.widths[site];
-      for (std::size_t column = 0; column < sizes.widths[site]; ++column) sums[column] += partial[column];
-    }
-    for (const double sum : sums) {
-      if (!std::isfinite(sum)) {
-        throw Error(ErrorCode::kNonFinite, "The " + std::string(name_of(static_cast<InputSite>(site))) + " has NaN or infinity in group " +
-                                               std::to_string(pass.group.tokens.index) + ".");
-      }
-    }
-  }
+  add_up();
 }
 
 }  // namespace secateur::cpu

@@ -1,12 +1,15 @@
 // One transformer block over the samples of a calibration group.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "cpu/repair/gram_sums.h"
 #include "cpu/shard.h"
 #include "cpu/state_buffer.h"
 #include "secateur/backend.h"
@@ -20,13 +23,17 @@ struct Group {
   StateBuffer hidden;
 };
 
+// By site: sums that its inputs are added to, or null.
+using GramTargets = std::array<GramSums*, std::size(kInputSiteNames)>;
+
 // Runs blocks. Work is cut into tiles of tokens that never span samples and have a fixed size, so results do not depend on the threads.
 class BlockRunner {
  public:
   BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool);
 
-  // Statistics of the four input sites, with sketches or the last inputs; the hidden states stay as they are.
-  std::vector<SiteStatistics> collect(const Shard& block, const Group& group, std::size_t sketches, CallContext& context);
+  // Statistics of those input sites, of which there is one at least, with sketches or the last inputs; the hidden states stay as they are.
+  std::vector<SiteStatistics> collect(const Shard& block, const Group& group, InputSites sites, const GramTargets& grams,
+                                      std::size_t sketches, CallContext& context);
   // Replaces the hidden states by the block's output.
   void propagate(const Shard& block, Group& group, CallContext& context);
   // Work space is kept from run to run until then: fresh memory costs time, page by page.
@@ -47,9 +54,16 @@ class BlockRunner {
   Buffer<std::uint8_t> work_space_;
 };
 
-// Memory of a run of a block whose projections have those forms, besides weights and hidden states. sketches: of a run that collects.
+// What a run of a block collects besides sums of squares.
+struct Collected {
+  std::size_t sketches = 0;
+  // Of which inputs are added to Gram matrices.
+  InputSites gram_sites = {};
+};
+
+// Memory of a run of a block whose projections have those forms, besides weights and hidden states. `collected`: of a run that collects.
 std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
-                               std::size_t sequence_length, std::size_t threads, std::optional<std::size_t> sketches);
+                               std::size_t sequence_length, std::size_t threads, const std::optional<Collected>& collected);
 // Of the tables of the rotation, which a session keeps.
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length);
 

@@ -23,9 +23,14 @@ std::string why_no_bf16();
 void multiply_transposed(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride,
                          const float* right, std::size_t right_stride, float* result, std::size_t result_stride, bool accumulate = false);
 
-// result[m, n] = left[m, k] · right[k, n].
-void multiply(std::size_t m, std::size_t n, std::size_t k, const float* left, std::size_t left_stride, const float* right,
-              std::size_t right_stride, float* result, std::size_t result_stride);
+// result[m, n] = scale · left[k, m]ᵀ · right[k, n] (+ result when `accumulate`).
+void multiply_left_transposed(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride,
+                              const float* right, std::size_t right_stride, float* result, std::size_t result_stride,
+                              bool accumulate = false);
+
+// result[m, n] = scale · left[m, k] · right[k, n] (+ result when `accumulate`).
+void multiply(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride, const float* right,
+              std::size_t right_stride, float* result, std::size_t result_stride, bool accumulate = false);
 
 // A matrix [rows, columns] as bfloat16 in the library's own layout, to be multiplied many times. Threads may multiply side by side.
 class PackedMatrix {

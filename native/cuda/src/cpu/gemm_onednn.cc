@@ -79,11 +79,19 @@ void multiply_transposed(std::size_t m, std::size_t n, std::size_t k, float scal
         "dnnl_sgemm");
 }
 
-void multiply(std::size_t m, std::size_t n, std::size_t k, const float* left, std::size_t left_stride, const float* right,
-              std::size_t right_stride, float* result, std::size_t result_stride) {
+void multiply_left_transposed(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride,
+                              const float* right, std::size_t right_stride, float* result, std::size_t result_stride, bool accumulate) {
   use_one_thread();
-  check(dnnl_sgemm('N', 'N', to_dim(m), to_dim(n), to_dim(k), 1.0F, left, to_dim(left_stride), right, to_dim(right_stride), 0.0F, result,
-                   to_dim(result_stride)),
+  check(dnnl_sgemm('T', 'N', to_dim(m), to_dim(n), to_dim(k), scale, left, to_dim(left_stride), right, to_dim(right_stride),
+                   accumulate ? 1.0F : 0.0F, result, to_dim(result_stride)),
+        "dnnl_sgemm");
+}
+
+void multiply(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride, const float* right,
+              std::size_t right_stride, float* result, std::size_t result_stride, bool accumulate) {
+  use_one_thread();
+  check(dnnl_sgemm('N', 'N', to_dim(m), to_dim(n), to_dim(k), scale, left, to_dim(left_stride), right, to_dim(right_stride),
+                   accumulate ? 1.0F : 0.0F, result, to_dim(result_stride)),
         "dnnl_sgemm");
 }
 

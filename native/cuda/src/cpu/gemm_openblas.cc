@@ -25,10 +25,16 @@ void multiply_transposed(std::size_t m, std::size_t n, std::size_t k, float scal
               to_blas(right_stride), accumulate ? 1.0F : 0.0F, result, to_blas(result_stride));
 }
 
-void multiply(std::size_t m, std::size_t n, std::size_t k, const float* left, std::size_t left_stride, const float* right,
-              std::size_t right_stride, float* result, std::size_t result_stride) {
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, to_blas(m), to_blas(n), to_blas(k), 1.0F, left, to_blas(left_stride), right,
-              to_blas(right_stride), 0.0F, result, to_blas(result_stride));
+void multiply_left_transposed(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride,
+                              const float* right, std::size_t right_stride, float* result, std::size_t result_stride, bool accumulate) {
+  cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, to_blas(m), to_blas(n), to_blas(k), scale, left, to_blas(left_stride), right,
+              to_blas(right_stride), accumulate ? 1.0F : 0.0F, result, to_blas(result_stride));
+}
+
+void multiply(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride, const float* right,
+              std::size_t right_stride, float* result, std::size_t result_stride, bool accumulate) {
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, to_blas(m), to_blas(n), to_blas(k), scale, left, to_blas(left_stride), right,
+              to_blas(right_stride), accumulate ? 1.0F : 0.0F, result, to_blas(result_stride));
 }
 
 struct PackedMatrix::State {};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <utility>
@@ -11,30 +12,42 @@
 #include "cpu/block.h"
 #include "cpu/embedding.h"
 #include "cpu/loss.h"
+#include "cpu/outliers.h"
 #include "cpu/projection.h"
+#include "cpu/repair/gram_sums.h"
+#include "cpu/spectrum.h"
 
 namespace secateur::cpu {
 
 namespace {
 
-ProjectionForm form_of(const TensorLayout& tensor, Compute compute, double sparsity) {
-  return Projection::planned_form(tensor.role, tensor.shape[0], tensor.shape[1], compute, sparsity);
+// What projections have lost.
+struct Dropped {
+  double share = 0;
+  // The block's last projection has lost nothing yet.
+  bool but_for_the_last = false;
+
+  double of(TensorRole role) const { return but_for_the_last && role == TensorRole::kDownWeight ? 0 : share; }
+};
+
+ProjectionForm form_of(const TensorLayout& tensor, Compute compute, Dropped dropped) {
+  return Projection::planned_form(tensor.role, tensor.shape[0], tensor.shape[1], compute, dropped.of(tensor.role));
 }
 
-std::vector<ProjectionForm> forms_of(const std::vector<TensorLayout>& shard, Compute compute, double sparsity) {
+std::vector<ProjectionForm> forms_of(const std::vector<TensorLayout>& shard, Compute compute, Dropped dropped = {}) {
   std::vector<ProjectionForm> forms;
   for (const TensorLayout& tensor : shard) {
-    if (is_multiplied(tensor.role)) forms.push_back(form_of(tensor, compute, sparsity));
+    if (is_multiplied(tensor.role)) forms.push_back(form_of(tensor, compute, dropped));
   }
   return forms;
 }
 
 // As Shard keeps them.
-std::uint64_t shard_bytes(const std::vector<TensorLayout>& shard, Compute compute, double sparsity) {
+std::uint64_t shard_bytes(const std::vector<TensorLayout>& shard, Compute compute, Dropped dropped = {}) {
   std::uint64_t bytes = 0;
   for (const TensorLayout& tensor : shard) {
     if (is_multiplied(tensor.role)) {
-      bytes += Projection::bytes(form_of(tensor, compute, sparsity), sparsity);
+      bytes += Projection::bytes(form_of(tensor, compute, dropped), dropped.of(tensor.role));
     } else {
       bytes += elements_of(tensor) * (tensor.role == TensorRole::kTokenEmbedding ? bytes_of(tensor.element_type) : sizeof(float));
     }
@@ -46,11 +59,56 @@ MemoryItem largest_allocation(const Workload& workload, std::size_t threads) {
   MemoryItem largest;
   for (const TensorLayout& tensor : workload.block) {
     if (!is_multiplied(tensor.role)) continue;
-    const std::uint64_t bytes =
-        allocation_scratch_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples, workload.allocation, threads);
+    const std::uint64_t bytes = allocation_scratch_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples, workload.allocation,
+                                                         workload.layer_quality, workload.row_quality, threads);
     if (bytes > largest.bytes) largest = {"allocation of " + std::string(name_of(tensor.role)), bytes};
   }
   return largest;
+}
+
+MemoryItem largest_spectrum(const Workload& workload, std::size_t threads) {
+  MemoryItem largest;
+  for (const TensorLayout& tensor : workload.block) {
+    if (!is_multiplied(tensor.role)) continue;
+    const std::uint64_t bytes = spectrum_scratch_bytes(tensor.shape[0], tensor.shape[1], threads);
+    if (bytes > largest.bytes) largest = {"eigenvalues of " + std::string(name_of(tensor.role)), bytes};
+  }
+  return largest;
+}
+
+MemoryItem scores_of_block(const Workload& workload) {
+  std::uint64_t bytes = 0;
+  for (const TensorLayout& tensor : workload.block) {
+    if (is_multiplied(tensor.role)) bytes += outlier_scratch_bytes(tensor.shape[0], tensor.shape[1]);
+  }
+  return {"scores of a block", bytes};
+}
+
+// With the Gram matrix it works from.
+MemoryItem largest_repair(const Workload& workload, std::size_t threads) {
+  MemoryItem largest;
+  for (const TensorLayout& tensor : workload.block) {
+    if (!is_multiplied(tensor.role)) continue;
+    const std::uint64_t bytes =
+        repair_bytes(tensor.shape[0], tensor.shape[1], workload.repair, threads) + tensor.shape[1] * tensor.shape[1] * sizeof(float);
+    if (bytes > largest.bytes) largest = {"repair of " + std::string(name_of(tensor.role)), bytes};
+  }
+  return largest;
+}
+
+// Sites whose Gram matrices are summed up at a time: of a block that is pruned in stages one, otherwise all.
+std::vector<InputSites> gram_passes(const Workload& workload) {
+  if (!workload.masked_in_stages) return {InputSites::all()};
+  return {{InputSite::kAttentionInput}, {InputSite::kAttentionOutput}, {InputSite::kFeedForwardInput}, {InputSite::kFeedForwardHidden}};
+}
+
+std::uint64_t gram_bytes(const Architecture& architecture, InputSites sites, std::size_t threads) {
+  std::uint64_t bytes = 0;
+  for (std::size_t index = 0; index < std::size(kInputSiteNames); ++index) {
+    const auto site = static_cast<InputSite>(index);
+    if (sites.contains(site)) bytes += GramSums::bytes(input_width(architecture, site), threads);
+  }
+  return bytes;
 }
 
 }  // namespace
@@ -60,34 +118,54 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
   const Compute compute = precision.compute;
   const std::size_t samples = workload.samples_per_group;
   const std::size_t length = workload.sequence_length;
-  const std::uint64_t dense_block = shard_bytes(workload.block, compute, 0);
-  const std::uint64_t masked_block = shard_bytes(workload.block, compute, workload.sparsity);
+  const std::uint64_t dense_block = shard_bytes(workload.block, compute);
+  const Dropped masked{workload.sparsity};
+  const std::uint64_t masked_block = shard_bytes(workload.block, compute, masked);
   const MemoryItem states = {"hidden states",
                              StateBuffer::bytes(precision.hidden_states, workload.kept_tokens() * architecture.hidden_size)};
   const MemoryItem rotary = {"tables of positions", rotary_table_bytes(architecture, length)};
-  const auto work = [&](double sparsity, std::optional<std::size_t> sketches) -> MemoryItem {
-    const std::vector<ProjectionForm> forms = forms_of(workload.block, compute, sparsity);
-    return {"work space of a block", block_work_bytes(architecture, forms, samples, length, threads, sketches)};
+  const auto work = [&](Dropped dropped, const std::optional<Collected>& collected) -> MemoryItem {
+    const std::vector<ProjectionForm> forms = forms_of(workload.block, compute, dropped);
+    return {"work space of a block", block_work_bytes(architecture, forms, samples, length, threads, collected)};
   };
   const MemoryItem next_block = {"weights of the next block", dense_block};
 
   PeakStep peak;
-  const std::uint64_t embedding_work = embedding_work_bytes(architecture, forms_of(workload.embedding, compute, 0), length, threads);
-  peak.consider("embed",
-                {{"embedding", shard_bytes(workload.embedding, compute, 0)}, states, {"work space of the embedding", embedding_work}});
-  if (workload.allocation_samples > 0) {
-    const MemoryItem block = {"weights of a block", dense_block};
-    peak.consider("collect", {block, next_block, states, rotary, work(0, workload.sketches)});
-    peak.consider("allocate", {block, next_block, states, rotary, largest_allocation(workload, threads)});
+  if (workload.metric == BlockMetric::kSpectrum) {
+    peak.consider("budget", {{"weights of a block", dense_block}, largest_spectrum(workload, threads)});
+    return std::move(peak).take();
   }
-  peak.consider("propagate", {{"weights of a block", masked_block}, next_block, states, rotary, work(workload.sparsity, std::nullopt)});
+  const std::uint64_t embedding_work = embedding_work_bytes(architecture, forms_of(workload.embedding, compute), length, threads);
+  peak.consider("embed",
+                {{"embedding", shard_bytes(workload.embedding, compute)}, states, {"work space of the embedding", embedding_work}});
+  if (workload.metric == BlockMetric::kOutliers) {
+    const MemoryItem block = {"weights of a block", dense_block};
+    peak.consider("collect", {block, next_block, states, rotary, work({}, Collected{})});
+    peak.consider("budget", {block, next_block, states, rotary, scores_of_block(workload)});
+  }
+  if (workload.allocation_samples > 0) {
+    const auto consider_block = [&](Dropped dropped) {
+      const MemoryItem block = {"weights of a block", shard_bytes(workload.block, compute, dropped)};
+      peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, {}})});
+      peak.consider("allocate", {block, next_block, states, rotary, largest_allocation(workload, threads)});
+      if (workload.repair == Repair::kNone) return;
+      for (const InputSites sites : gram_passes(workload)) {
+        const MemoryItem grams = {"Gram matrices", gram_bytes(architecture, sites, threads)};
+        peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, sites}), grams});
+      }
+      peak.consider("repair", {block, next_block, states, rotary, largest_repair(workload, threads)});
+    };
+    consider_block({});
+    if (workload.masked_in_stages) consider_block({workload.sparsity, true});
+  }
+  peak.consider("propagate", {{"weights of a block", masked_block}, next_block, states, rotary, work(masked, std::nullopt)});
   if (!workload.head.empty()) {
-    const MemoryItem head = {"head", shard_bytes(workload.head, compute, 0)};
-    peak.consider("propagate", {{"weights of a block", masked_block}, head, states, rotary, work(workload.sparsity, std::nullopt)});
+    const MemoryItem head = {"head", shard_bytes(workload.head, compute)};
+    peak.consider("propagate", {{"weights of a block", masked_block}, head, states, rotary, work(masked, std::nullopt)});
     std::vector<TensorLayout> tensors = workload.head;
     // As head_forms has them: the head's weight comes first.
     std::ranges::partition(tensors, [](const TensorLayout& tensor) { return tensor.role == TensorRole::kHeadWeight; });
-    const std::vector<ProjectionForm> forms = forms_of(tensors, compute, 0);
+    const std::vector<ProjectionForm> forms = forms_of(tensors, compute);
     peak.consider("measure",
                   {head, states, rotary, {"work space of the loss", loss_work_bytes(architecture, forms, samples, length, threads)}});
   }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/shard_layout.h"
+#include "cpu/element_type.h"
 #include "cpu/vector_math.h"
 
 namespace secateur::cpu {
@@ -145,6 +146,27 @@ void Projection::apply_mask(std::span<const std::uint8_t> mask, MemoryBudget& bu
       }
     }
   });
+  renew_form(budget, pool, context);
+}
+
+void Projection::replace(ElementType stored, std::span<const std::uint8_t> bytes, MemoryBudget& budget, ThreadPool& pool,
+                         CallContext& context) {
+  const std::size_t row_bytes = dense_.columns * bytes_of(stored);
+  if (bytes.size() != dense_.rows * row_bytes) {
+    throw Error(ErrorCode::kInvalidArgument, "The values of " + name_ + " take " + std::to_string(dense_.rows * row_bytes) +
+                                                 " bytes, not " + std::to_string(bytes.size()) + ".");
+  }
+  pool.parallel_for((dense_.rows + kMaskRows - 1) / kMaskRows, [&](std::size_t item, std::size_t) {
+    context.check();
+    const std::size_t first = item * kMaskRows;
+    const std::size_t rows = std::min(kMaskRows, dense_.rows - first);
+    const PhaseScope scope(context, "convert", 0, static_cast<double>(rows * (row_bytes + dense_.columns * sizeof(float))));
+    widen(stored, bytes.data() + first * row_bytes, rows * dense_.columns, dense_.values.data() + first * dense_.columns);
+  });
+  renew_form(budget, pool, context);
+}
+
+void Projection::renew_form(MemoryBudget& budget, ThreadPool& pool, CallContext& context) {
   if (packed_) {
     pack(pool, context);
     return;

@@ -83,6 +83,9 @@ class Projection {
   // has another size.
   void apply_mask(std::span<const std::uint8_t> mask, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
 
+  // The weight's values become those stored, little-endian, of any alignment. Throws InvalidArgument when there are more or fewer.
+  void replace(ElementType stored, std::span<const std::uint8_t> bytes, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
+
   // result[tokens, rows] = input · weightᵀ + bias (when not null). Threads may multiply side by side. The head's weight takes one token.
   void multiply(const ProjectionInput& input, const float* bias, const ProjectionWorkspace& workspace, float* result,
                 CallContext& context) const;
@@ -93,6 +96,8 @@ class Projection {
   void multiply_part(const ProjectionInput& input, std::size_t first, std::size_t count, float* result) const;
 
  private:
+  // Makes the form that is multiplied with from values that changed.
+  void renew_form(MemoryBudget& budget, ThreadPool& pool, CallContext& context);
   void pack(ThreadPool& pool, CallContext& context);
   std::size_t count_zeros(ThreadPool& pool, CallContext& context) const;
   // Makes the sparse form where so many zeros make it worthwhile.

@@ -8,6 +8,8 @@
 #include "common/shard_layout.h"
 #include "cpu/embedding.h"
 #include "cpu/loss.h"
+#include "cpu/outliers.h"
+#include "cpu/spectrum.h"
 
 namespace secateur::cpu {
 
@@ -23,7 +25,10 @@ void CpuSession::load_shard(const std::string& shard, std::span<const TensorView
                   std::make_unique<Shard>(shard, tensors, attention_window, architecture_, precision_.compute, budget_, pool_, context));
 }
 
-void CpuSession::release_shard(const std::string& shard) { shards_.erase(shard); }
+void CpuSession::release_shard(const std::string& shard) {
+  shards_.erase(shard);
+  gram_states_.erase(shard);
+}
 
 void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext& context) {
   const Shard& embedding = find_shard(shard, ShardKind::kEmbedding);
@@ -36,17 +41,20 @@ void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext
   groups_.emplace(index, Group{std::move(tokens), std::move(states)});
 }
 
-std::vector<SiteStatistics> CpuSession::collect_statistics(const std::string& shard, std::uint32_t group, std::size_t sketches,
-                                                           CallContext& context) {
+std::vector<SiteStatistics> CpuSession::collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
+                                                           std::size_t sketches, CallContext& context) {
+  check_sites(sites);
   check_sketches(sketches);
-  return blocks_.collect(find_shard(shard, ShardKind::kBlock), find_group(group), sketches, context);
+  const Shard& block = find_shard(shard, ShardKind::kBlock);
+  const Group& states = find_group(group);
+  prepare_block_run();
+  return blocks_.collect(block, states, sites, {}, sketches, context);
 }
 
 void CpuSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
   const Shard& block = find_shard(shard, ShardKind::kBlock);
   Group& states = find_group(group);
-  // Allocations work in memory of other sizes than blocks do; both kept would be more than was planned.
-  if (std::exchange(freed_memory_kept_, false)) trim_freed_memory();
+  prepare_block_run();
   try {
     blocks_.propagate(block, states, context);
   } catch (const OutOfMemory&) {
@@ -91,16 +99,112 @@ AllocatedRows CpuSession::allocate_rows(const std::string& shard, TensorRole pro
   input.weights = weight.values.span();
   blocks_.release_work_space();
   freed_memory_kept_ = true;
-  const Reservation scratch(budget_, allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, pool_.size()),
+  const Reservation scratch(budget_,
+                            allocation_scratch_bytes(input.rows, input.columns, input.samples, options.allocation, options.layer_quality,
+                                                     options.row_quality, pool_.size()),
                             "the allocation of " + std::string(secateur::name_of(projection)));
   return secateur::allocate_rows(input, options, pool_, context);
 }
 
+OutlierCount CpuSession::count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
+                                        CallContext& context) {
+  const Shard& block = find_shard(shard, ShardKind::kBlock);
+  std::vector<ScoredWeight> weights;
+  for (const ProjectionInputSquares& input : projections)
+    weights.push_back({&block.projection(input.projection).dense(), input.mean_squares});
+  blocks_.release_work_space();
+  return cpu::count_outliers(weights, threshold, budget_, pool_, context);
+}
+
+std::vector<double> CpuSession::eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) {
+  const Matrix& weight = find_shard(shard, ShardKind::kBlock).projection(projection).dense();
+  blocks_.release_work_space();
+  return squared_singular_values(weight, budget_, pool_, context);
+}
+
 void CpuSession::apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) {
-  find_shard(shard, ShardKind::kBlock).projection(projection).apply_mask(mask, budget_, pool_, context);
+  Projection& weight = find_shard(shard, ShardKind::kBlock).projection(projection);
+  // The plan of a masked block has no room for what a pass over the dense one took.
+  blocks_.release_work_space();
+  weight.apply_mask(mask, budget_, pool_, context);
 }
 
 void CpuSession::release_group(std::uint32_t group) { groups_.erase(group); }
+
+std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
+                                                          InputSites gram_sites, std::size_t sketches, CallContext& context) {
+  check_sites(sites);
+  check_sketches(sketches);
+  const Shard& block = find_shard(shard, ShardKind::kBlock);
+  const Group& states = find_group(group);
+  prepare_block_run();
+  std::map<InputSite, GramState>& grams = gram_states_[shard];
+  GramTargets targets = {};
+  for (std::size_t index = 0; index < targets.size(); ++index) {
+    const auto site = static_cast<InputSite>(index);
+    if (!sites.contains(site) || !gram_sites.contains(site)) continue;
+    auto found = grams.find(site);
+    if (found == grams.end()) {
+      GramSums sums(budget_, input_width(architecture_, site), pool_.size(),
+                    "the Gram matrix of the " + std::string(secateur::name_of(site)));
+      found = grams.emplace(site, GramState{std::move(sums), {}}).first;
+    }
+    if (std::ranges::find(found->second.groups, group) == found->second.groups.end()) targets[index] = &found->second.sums;
+  }
+  try {
+    std::vector<SiteStatistics> statistics = blocks_.collect(block, states, sites, targets, sketches, context);
+    for (std::size_t index = 0; index < targets.size(); ++index) {
+      if (targets[index] != nullptr) grams.at(static_cast<InputSite>(index)).groups.push_back(group);
+    }
+    return statistics;
+  } catch (...) {
+    // Part of the group may have been added.
+    gram_states_.erase(shard);
+    throw;
+  }
+}
+
+GramPart CpuSession::take_gram_sums(const std::string& shard, InputSite site) {
+  find_shard(shard, ShardKind::kBlock);
+  std::map<InputSite, GramState>& states = gram_states_[shard];
+  const auto found = states.find(site);
+  if (found == states.end()) return {};
+  const std::span<const std::uint8_t> content = found->second.sums.content();
+  GramPart part{std::move(found->second.groups), {content.begin(), content.end()}};
+  states.erase(found);
+  return part;
+}
+
+std::vector<float> CpuSession::reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums, CallContext& context) {
+  blocks_.release_work_space();
+  GramSums total(budget_, columns, pool_.size(), "a Gram matrix");
+  for (const std::span<const std::uint8_t> part : sums) total.add(part, pool_, context);
+  std::vector<float> matrix(columns * columns);
+  total.round_to(matrix.data(), pool_, context);
+  return matrix;
+}
+
+RepairedRows CpuSession::repair_rows(const std::string& shard, TensorRole projection, RepairInput input, const RepairOptions& options,
+                                     CallContext& context) {
+  const Matrix& weight = find_shard(shard, ShardKind::kBlock).projection(projection).dense();
+  input.rows = weight.rows;
+  input.columns = weight.columns;
+  input.weights = weight.values.span();
+  blocks_.release_work_space();
+  // The caller's, but as large as what it is worked on with.
+  const Reservation gram(budget_, input.gram.size_bytes(), "the Gram matrix of " + std::string(secateur::name_of(projection)));
+  return secateur::repair_rows(input, options, budget_, pool_, context);
+}
+
+void CpuSession::replace_weights(const std::string& shard, TensorRole projection, ElementType stored, std::span<const std::uint8_t> bytes,
+                                 CallContext& context) {
+  find_shard(shard, ShardKind::kBlock).projection(projection).replace(stored, bytes, budget_, pool_, context);
+}
+
+// Allocations work in memory of other sizes than blocks do; both kept would be more than was planned.
+void CpuSession::prepare_block_run() {
+  if (std::exchange(freed_memory_kept_, false)) trim_freed_memory();
+}
 
 Shard& CpuSession::find_shard(const std::string& name, ShardKind kind) {
   const auto found = shards_.find(name);

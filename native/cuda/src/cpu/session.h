@@ -5,8 +5,10 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "cpu/block.h"
+#include "cpu/repair/gram_sums.h"
 #include "cpu/shard.h"
 #include "secateur/backend.h"
 
@@ -17,13 +19,13 @@ class CpuSession final : public BackendSession {
   // Throws InvalidArgument when the architecture contradicts itself. The budget and the pool outlive the session.
   CpuSession(const Architecture& architecture, Precision precision, MemoryBudget& budget, ThreadPool& pool);
 
-  using BackendSession::collect_statistics;
   using BackendSession::load_shard;
   void load_shard(const std::string& shard, std::span<const TensorView> tensors, std::size_t attention_window,
                   CallContext& context) override;
   void release_shard(const std::string& shard) override;
   void embed(const std::string& shard, GroupTokens tokens, CallContext& context) override;
-  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, std::size_t sketches,
+  using BackendSession::collect_statistics;
+  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites, std::size_t sketches,
                                                  CallContext& context) override;
   void propagate(const std::string& shard, std::uint32_t group, CallContext& context) override;
   std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
@@ -31,12 +33,31 @@ class CpuSession final : public BackendSession {
   std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) override;
   AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input, const AllocationOptions& options,
                               CallContext& context) override;
+  OutlierCount count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
+                              CallContext& context) override;
+  std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) override;
   void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) override;
   void release_group(std::uint32_t group) override;
+  using BackendSession::collect_with_gram;
+  std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, InputSites gram_sites,
+                                                std::size_t sketches, CallContext& context) override;
+  GramPart take_gram_sums(const std::string& shard, InputSite site) override;
+  std::vector<float> reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums, CallContext& context) override;
+  RepairedRows repair_rows(const std::string& shard, TensorRole projection, RepairInput input, const RepairOptions& options,
+                           CallContext& context) override;
+  void replace_weights(const std::string& shard, TensorRole projection, ElementType stored, std::span<const std::uint8_t> bytes,
+                       CallContext& context) override;
 
  private:
+  void prepare_block_run();
   Shard& find_shard(const std::string& name, ShardKind kind);
   Group& find_group(std::uint32_t index);
+
+  // What groups add to a Gram matrix.
+  struct GramState {
+    GramSums sums;
+    std::vector<std::uint32_t> groups;
+  };
 
   Architecture architecture_;
   Precision precision_;
@@ -45,6 +66,8 @@ class CpuSession final : public BackendSession {
   BlockRunner blocks_;
   std::map<std::string, std::unique_ptr<Shard>> shards_;
   std::map<std::uint32_t, Group> groups_;
+  // By block and site.
+  std::map<std::string, std::map<InputSite, GramState>> gram_states_;
   // The allocator may keep what an allocation has freed.
   bool freed_memory_kept_ = false;
 };

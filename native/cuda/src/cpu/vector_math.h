@@ -11,6 +11,17 @@ namespace secateur::cpu {
 
 // Tokens whose sums add_sparse_products keeps in registers.
 inline constexpr std::size_t kTokenPanel = 128;
+// Rows and columns of the tiles of add_outer_products.
+inline constexpr std::size_t kGramTile = 64;
+// Shifts that count_below looks at together.
+inline constexpr std::size_t kShifts = 16;
+
+// What a symmetric matrix A becomes, A - v·wᵀ - w·vᵀ, and what it is then multiplied by, x; each has as many values as A has rows.
+struct RankTwoUpdate {
+  const double* v = nullptr;
+  const double* w = nullptr;
+  const double* x = nullptr;
+};
 
 // Values are float32 unless a name says otherwise; bfloat16 and float16 values are their bits.
 struct VectorMath {
@@ -62,6 +73,21 @@ struct VectorMath {
   // rows of kTokenPanel tokens, aligned to 64 bytes.
   void (*add_sparse_products)(const std::uint32_t* starts, const std::uint8_t* columns, const float* values, std::size_t rows,
                               const float* inputs, float* sums);
+
+  // Σ |weights[i]| · scales[i]: products in float32, sum in float64.
+  double (*sum_scores)(const float* weights, const float* scales, std::size_t size);
+  // How many of those products are above the threshold.
+  std::size_t (*count_scores_above)(const float* weights, const float* scales, std::size_t size, float threshold);
+
+  // sums[i, j] += Σ left[term, i] · right[term, j] over the terms in their order; all have rows of kGramTile values, `sums` as many rows.
+  void (*add_outer_products)(const double* left, const double* right, std::size_t terms, double* sums);
+  // The first `size` values of a row of A become those of the updated A; v, w and x are the row's own of the update's. Returns
+  // Σ row[i] · update.x[i] and adds row[i] · x to products[i].
+  double (*update_row)(double* row, std::size_t size, const RankTwoUpdate& update, double v, double w, double x, double* products);
+  // counts[lane] = the number of eigenvalues below shifts[lane] of a symmetric tridiagonal matrix; squares[i]: of the element between
+  // rows i - 1 and i. Pivots closer to 0 than `least_pivot` are taken as its negative. Both have kShifts lanes.
+  void (*count_below)(const double* diagonal, const double* squares, std::size_t size, double least_pivot, const double* shifts,
+                      double* counts);
 
   // e^x from -87.3 to 88.37 with a relative error below 2.4e-7; 0 below, e^88.37 above.
   float (*exponential)(float x);

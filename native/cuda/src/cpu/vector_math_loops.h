@@ -1,6 +1,8 @@
 // The loops behind vector_math.h, for one instruction set. Reached once by a source file compiled for it, which defines
 // SECATEUR_VECTOR_NAMESPACE and SECATEUR_VECTOR_BYTES. Nothing here may be an inline function of others: the linker could keep a copy that
 // other processors cannot run.
+#pragma once
+
 #include <cstddef>
 #include <cstdint>
 
@@ -198,6 +200,30 @@ bool all_finite(const float* x, std::size_t size) {
 #pragma omp simd reduction(| : found)
   for (std::size_t i = 0; i < size; ++i) found |= (__builtin_bit_cast(std::uint32_t, x[i]) & kExponent) == kExponent ? 1U : 0U;
   return found == 0;
+}
+
+double sum_scores(const float* weights, const float* scales, std::size_t size) {
+  Doubles chains[kChains] = {};
+  std::size_t begin = 0;
+  for (; begin + kChains * kDoubles <= size; begin += kChains * kDoubles) {
+#pragma GCC unroll 4
+    for (std::size_t chain = 0; chain < kChains; ++chain) {
+      const std::size_t i = begin + chain * kDoubles;
+      const Floats weight = *reinterpret_cast<const Floats*>(weights + i);
+      const Floats score = (weight < 0.0F ? -weight : weight) * *reinterpret_cast<const Floats*>(scales + i);
+      chains[chain] += __builtin_convertvector(score, Doubles);
+    }
+  }
+  double total = total_of(chains);
+  for (std::size_t i = begin; i < size; ++i) total += static_cast<double>(__builtin_fabsf(weights[i]) * scales[i]);
+  return total;
+}
+
+std::size_t count_scores_above(const float* weights, const float* scales, std::size_t size, float threshold) {
+  std::size_t count = 0;
+#pragma omp simd reduction(+ : count)
+  for (std::size_t i = 0; i < size; ++i) count += __builtin_fabsf(weights[i]) * scales[i] > threshold ? 1U : 0U;
+  return count;
 }
 
 std::size_t count_zeros(const float* x, std::size_t size) {

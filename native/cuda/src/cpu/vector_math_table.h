@@ -1,5 +1,6 @@
 // The table of the loops of one instruction set: included once by a source file compiled for it.
 #include "cpu/attention_loops.h"
+#include "cpu/spectrum_loops.h"
 #include "cpu/vector_math.h"
 
 namespace secateur::cpu::SECATEUR_VECTOR_NAMESPACE {
@@ -24,6 +25,11 @@ const VectorMath kVectorMath = {
     .narrow_bf16 = narrow_bf16,
     .transpose = transpose,
     .add_sparse_products = add_sparse_products,
+    .sum_scores = sum_scores,
+    .count_scores_above = count_scores_above,
+    .add_outer_products = add_outer_products,
+    .update_row = update_row,
+    .count_below = count_below,
     .exponential = exponential,
 };
 

@@ -26,11 +26,19 @@ std::uint64_t usable_bytes(std::uint64_t memory_budget_bytes) {
   return std::min(memory_budget_bytes, static_cast<std::uint64_t>(static_cast<double>(free_bytes) * kUsableShare));
 }
 
-void require_float32_states(Precision precision) {
+void require_offered(Precision precision, const Workload& workload) {
   if (precision.hidden_states != secateur::HiddenStates::kF32) {
     throw Error(ErrorCode::kFailedPrecondition,
                 "The CUDA backend keeps hidden states in float32 only; what does not fit the device is kept on the host.");
   }
+  if (workload.repair != Repair::kNone) {
+    throw Error(ErrorCode::kFailedPrecondition,
+                "The CUDA backend repairs no weights; use --backend cpu for --repair and --score sparsegpt.");
+  }
+  if (workload.metric != BlockMetric::kNone) refuse_block_metrics();
+  require_known_metrics(workload.layer_quality, workload.row_quality);
+  require_searched(workload.allocation, {});
+  require_last_inputs(workload.sketches);
 }
 
 class CudaBackend final : public Backend {
@@ -50,11 +58,11 @@ class CudaBackend final : public Backend {
   // Of what was really in use of it.
   std::uint64_t memory_peak_bytes() const override { return in_use_.peak_bytes(); }
   MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload) const override {
-    require_float32_states(precision);
+    require_offered(precision, workload);
     return gpu::plan_session(architecture, precision.compute, workload, left_bytes()).memory;
   }
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
-    require_float32_states(precision);
+    require_offered(precision, workload);
     std::optional<SessionPlan> plan;
     if (!workload.empty()) {
       plan = gpu::plan_session(architecture, precision.compute, workload, left_bytes());

@@ -65,12 +65,16 @@ struct BlockRunner::Tile {
   std::size_t samples;
   // In the group's own hidden states when the output is wanted, else null.
   float* output;
+  // Statistics are wanted of these; without an output the block runs to the last of them.
+  InputSites sites = {};
   // Per site: sums of squares [samples of the group, width] and last inputs [samples of the group, width]; null when not wanted.
   double* sums[kSites] = {};
   float* last_inputs[kSites] = {};
 
   std::size_t length() const { return group.tokens.sequence_length; }
   std::size_t tokens() const { return samples * length(); }
+  // Whether nothing behind the site is wanted.
+  bool ends_at(InputSite site) const { return output == nullptr && sites.end_at(site); }
 };
 
 BlockRunner::BlockRunner(const Architecture& architecture, Compute compute, SessionMemory& memory, MatrixLibrary& products,
@@ -162,7 +166,7 @@ void BlockRunner::normalize(std::size_t tokens, const float* input, const float*
 
 void BlockRunner::observe(const Tile& tile, InputSite site, const float* input) {
   const auto index = static_cast<std::size_t>(site);
-  if (tile.sums[index] == nullptr) return;
+  if (!tile.sites.contains(site)) return;
   const std::size_t width = site_widths(architecture_)[index];
   timeline_.begin("statistics", 2 * as_double(tile.tokens() * width), 4 * as_double(tile.tokens() * width));
   check(column_sums_of_squares({tile.samples, tile.length(), width, input, tile.sums[index] + tile.first_sample * width}, stream_.get()),
@@ -193,6 +197,7 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
   if (!a.post_normalization) normalize_for(TensorRole::kAttentionNormWeight, TensorRole::kAttentionNormBias, input, normed);
   const float* const attention_input = a.post_normalization ? input : normed;
   observe(tile, InputSite::kAttentionInput, attention_input);
+  if (tile.ends_at(InputSite::kAttentionInput)) return;
   multiply(block.matrix(TensorRole::kQueryWeight), block.find(TensorRole::kQueryBias), attention_input, tokens, queries);
   multiply(block.matrix(TensorRole::kKeyWeight), block.find(TensorRole::kKeyBias), attention_input, tokens, keys);
   multiply(block.matrix(TensorRole::kValueWeight), block.find(TensorRole::kValueBias), attention_input, tokens, values);
@@ -213,6 +218,7 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
                stream_.get()),
         "attention");
   observe(tile, InputSite::kAttentionOutput, attended);
+  if (tile.ends_at(InputSite::kAttentionOutput)) return;
   multiply(block.matrix(TensorRole::kOutputWeight), block.find(TensorRole::kOutputBias), attended, tokens, residual);
   timeline_.begin("activation", as_double(tokens * hidden), 12 * as_double(tokens * hidden));
   check(add(residual, input, tokens * hidden, stream_.get()), "adding the residual");
@@ -222,6 +228,7 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
     normalize_for(TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, residual, normed);
   }
   observe(tile, InputSite::kFeedForwardInput, normed);
+  if (tile.ends_at(InputSite::kFeedForwardInput)) return;
   context.check();
   multiply(block.matrix(TensorRole::kUpWeight), block.find(TensorRole::kUpBias), normed, tokens, raised);
   if (gated) multiply(block.matrix(TensorRole::kGateWeight), block.find(TensorRole::kGateBias), normed, tokens, activated);
@@ -229,7 +236,7 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
   timeline_.begin("activation", 4 * as_double(activations), 12 * as_double(activations));
   check(gated ? silu_multiply(activated, raised, activations, stream_.get()) : relu(activated, activations, stream_.get()), "activation");
   observe(tile, InputSite::kFeedForwardHidden, activated);
-  if (tile.output == nullptr) return;
+  if (tile.ends_at(InputSite::kFeedForwardHidden)) return;
   context.check();
   // What the half began with is added: the normalised sum where normalisation comes after.
   float* const result = a.post_normalization ? residual : normed;
@@ -242,21 +249,25 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
         "storing hidden states");
 }
 
-std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const DeviceGroup& group, CallContext& context) {
+std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, CallContext& context) {
   const std::array<std::size_t, kSites> widths = site_widths(architecture_);
   const std::size_t samples = group.tokens.samples;
   const std::size_t step = samples_per_tile(samples, group.tokens.sequence_length);
   reserve(samples, group.tokens.sequence_length);
   DeviceBuffer<double> sums[kSites];
   DeviceBuffer<float> last_inputs[kSites];
+  std::vector<std::size_t> wanted;
   for (std::size_t site = 0; site < kSites; ++site) {
+    if (sites.contains(static_cast<InputSite>(site))) wanted.push_back(site);
+  }
+  for (const std::size_t site : wanted) {
     sums[site] = DeviceBuffer<double>(memory_, samples * widths[site], "statistics of a group");
     last_inputs[site] = DeviceBuffer<float>(memory_, samples * widths[site], "statistics of a group");
   }
   block.ready().hold(stream_);
   for (std::size_t first = 0; first < samples; first += step) {
-    Tile tile{group, first, std::min(step, samples - first), nullptr, {}, {}};
-    for (std::size_t site = 0; site < kSites; ++site) {
+    Tile tile{group, first, std::min(step, samples - first), nullptr, sites, {}, {}};
+    for (const std::size_t site : wanted) {
       tile.sums[site] = sums[site].data();
       tile.last_inputs[site] = last_inputs[site].data();
     }
@@ -265,26 +276,27 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
   timeline_.begin("statistics", 0, 0);
   std::vector<PinnedBuffer<double>> sums_on_host;
   std::vector<PinnedBuffer<float>> last_on_host;
-  for (std::size_t site = 0; site < kSites; ++site) {
+  for (const std::size_t site : wanted) {
     sums_on_host.emplace_back(memory_, samples * widths[site], "statistics of a group");
     last_on_host.emplace_back(memory_, samples * widths[site], "statistics of a group");
-    check(cudaMemcpyAsync(sums_on_host[site].data(), sums[site].data(), sums[site].size() * sizeof(double), cudaMemcpyDeviceToHost,
+    check(cudaMemcpyAsync(sums_on_host.back().data(), sums[site].data(), sums[site].size() * sizeof(double), cudaMemcpyDeviceToHost,
                           stream_.get()),
           "reading statistics");
-    check(cudaMemcpyAsync(last_on_host[site].data(), last_inputs[site].data(), last_inputs[site].size() * sizeof(float),
+    check(cudaMemcpyAsync(last_on_host.back().data(), last_inputs[site].data(), last_inputs[site].size() * sizeof(float),
                           cudaMemcpyDeviceToHost, stream_.get()),
           "reading statistics");
   }
   timeline_.finish(context, "Collecting statistics");
-  std::vector<SiteStatistics> statistics(kSites);
-  for (std::size_t site = 0; site < kSites; ++site) {
-    SiteStatistics& of_site = statistics[site];
-    of_site.site = static_cast<InputSite>(site);
-    of_site.sums_of_squares.assign(widths[site], 0.0);
-    of_site.quality_inputs.assign(last_on_host[site].data(), last_on_host[site].data() + last_on_host[site].size());
+  std::vector<SiteStatistics> statistics(wanted.size());
+  for (std::size_t place = 0; place < wanted.size(); ++place) {
+    const std::size_t width = widths[wanted[place]];
+    SiteStatistics& of_site = statistics[place];
+    of_site.site = static_cast<InputSite>(wanted[place]);
+    of_site.sums_of_squares.assign(width, 0.0);
+    of_site.quality_inputs.assign(last_on_host[place].data(), last_on_host[place].data() + last_on_host[place].size());
     for (std::size_t sample = 0; sample < samples; ++sample) {
-      for (std::size_t column = 0; column < widths[site]; ++column) {
-        of_site.sums_of_squares[column] += sums_on_host[site].data()[sample * widths[site] + column];
+      for (std::size_t column = 0; column < width; ++column) {
+        of_site.sums_of_squares[column] += sums_on_host[place].data()[sample * width + column];
       }
     }
     for (const double sum : of_site.sums_of_squares) {
@@ -306,7 +318,7 @@ void BlockRunner::propagate(DeviceShard& block, const DeviceGroup& group, CallCo
   block.ready().hold(stream_);
   for (std::size_t first = 0; first < samples; first += step) {
     float* const output = group.hidden + first * group.tokens.sequence_length * architecture_.hidden_size;
-    run_tile(block, {group, first, std::min(step, samples - first), output, {}, {}}, context);
+    run_tile(block, {group, first, std::min(step, samples - first), output, {}, {}, {}}, context);
   }
   check(cudaMemcpyAsync(flag.data(), flag_.data(), sizeof(unsigned), cudaMemcpyDeviceToHost, stream_.get()), "reading a flag");
   timeline_.finish(context, "Propagating hidden states");

@@ -33,8 +33,8 @@ class BlockRunner {
   // Of the statistics of a group while they are collected; as much on the device as in pinned memory.
   static std::uint64_t statistics_bytes(const Architecture& architecture, std::size_t samples);
 
-  // Statistics of the four input sites; the hidden states stay as they are.
-  std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, CallContext& context);
+  // Statistics of those input sites, of which there is one at least; the hidden states stay as they are.
+  std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, CallContext& context);
   // Replaces the hidden states by the block's output. Throws NonFinite when that has NaN or infinity, which is then what the group holds.
   void propagate(DeviceShard& block, const DeviceGroup& group, CallContext& context);
 

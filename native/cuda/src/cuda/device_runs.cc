@@ -53,6 +53,7 @@ allocation::Candidate DeviceRuns::measure_uniform() {
   download(uniform_.row_qualities.data(), std::span(uniform.row_qualities), stream_);
   download(best_quality_.data(), std::span(&uniform.quality, 1), stream_);
   timeline_.finish(context_, "Measuring the uniform start");
+  uniform.cosine_variance = allocation::variance(uniform.row_qualities);
   return uniform;
 }
 
@@ -80,6 +81,7 @@ allocation::Candidate DeviceRuns::best() {
   download(current_.row_qualities.data(), std::span(best.row_qualities), stream_);
   download(best_quality_.data(), std::span(&best.quality, 1), stream_);
   timeline_.finish(context_, "Reading the best candidate");
+  best.cosine_variance = allocation::variance(best.row_qualities);
   return best;
 }
 

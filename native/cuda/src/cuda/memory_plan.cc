@@ -81,16 +81,8 @@ std::uint64_t SessionPlan::pinned_bytes() const noexcept {
   return bytes;
 }
 
-void require_last_inputs(std::size_t sketches) {
-  if (sketches == 0) return;
-  throw Error(ErrorCode::kFailedPrecondition,
-              "The CUDA backend judges rows on the last token of each sample; the inputs of all tokens need the CPU backend (--backend cpu).");
-}
-
 SessionPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::uint64_t available_bytes) {
   check_workload(workload, architecture);
-  require_last_inputs(workload.sketches);
-  require_searched(workload.allocation, {});
   const std::size_t values = workload.samples_per_group * workload.sequence_length * architecture.hidden_size;
   GroupPlaces places{values, workload.groups, 0};
   MemoryPlan memory = plan_memory(architecture, compute, workload, places);

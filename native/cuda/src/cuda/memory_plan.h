@@ -9,9 +9,6 @@
 
 namespace secateur::gpu {
 
-// Throws FailedPrecondition when sketches are wanted.
-void require_last_inputs(std::size_t sketches);
-
 struct SessionPlan {
   std::uint64_t pinned_bytes() const noexcept;
 
@@ -22,7 +19,7 @@ struct SessionPlan {
 };
 
 // For a device that has so many bytes left: where the hidden states of all groups do not fit, as many stay on it as do. Throws
-// InvalidArgument as check_workload does, FailedPrecondition naming what the workload asks for and this backend does not do.
+// InvalidArgument as check_workload does.
 SessionPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::uint64_t available_bytes);
 
 }  // namespace secateur::gpu

@@ -167,10 +167,18 @@ std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_
   return swept + std::max({sweep, DeviceRuns::bytes(rows), mask});
 }
 
+void require_known_metrics(LayerQuality layer, RowQuality row) {
+  if (layer == LayerQuality::kCosimFlat && row == RowQuality::kCosim) return;
+  throw Error(
+      ErrorCode::kFailedPrecondition,
+      "The CUDA backend searches by the layer quality cosim-flat and the row quality cosim; others need the CPU backend (--backend cpu).");
+}
+
 AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, SessionMemory& memory,
                             const Stream& stream, Timeline& timeline, CallContext& context) {
   allocation::require_valid(input, options);
   require_searched(options.allocation, options.pattern);
+  require_known_metrics(options.layer_quality, options.row_quality);
   const std::size_t rows = input.rows;
   const std::size_t columns = input.columns;
   const SweptRows swept = sweep_rows(input, weights, options, memory, stream, timeline, context);

@@ -14,6 +14,9 @@ void require_searched(Allocation allocation, Pattern pattern);
 // Device memory of an allocation, besides the weights.
 std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples);
 
+// Throws FailedPrecondition unless the search is by the published code's default metrics.
+void require_known_metrics(LayerQuality layer, RowQuality row);
+
 // weights: device [rows, columns] float32; `input.weights` is not used. Throws as secateur::allocate_rows does.
 AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, SessionMemory& memory,
                             const Stream& stream, Timeline& timeline, CallContext& context);

@@ -35,6 +35,18 @@ struct LossTiles {
 
 }  // namespace
 
+void require_last_inputs(std::size_t sketches) {
+  if (sketches == 0) return;
+  throw Error(ErrorCode::kFailedPrecondition,
+              "The CUDA backend judges rows on the last token of each sample; the inputs of all tokens need the CPU backend (--backend cpu).");
+}
+
+void refuse_block_metrics() {
+  throw Error(ErrorCode::kFailedPrecondition,
+              "The CUDA backend does not compute what splits the sparsity over layers; --layer-budget owl and alpha need the CPU backend "
+              "(--backend cpu), a file of ratios does not.");
+}
+
 std::uint64_t loss_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length) {
   // The first token is predicted by nothing.
   const std::size_t predictions = sequence_length - 1;
@@ -139,12 +151,13 @@ void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContex
   }
 }
 
-std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& shard, std::uint32_t group, std::size_t sketches,
-                                                            CallContext& context) {
+std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
+                                                            std::size_t sketches, CallContext& context) {
+  check_sites(sites);
   require_last_inputs(sketches);
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
   const DeviceGroup states = groups_.find(group);
-  return guarded([&] { return blocks_.collect(block, states, context); });
+  return guarded([&] { return blocks_.collect(block, states, sites, context); });
 }
 
 void CudaSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
@@ -287,6 +300,12 @@ AllocatedRows CudaSession::allocate_rows(const std::string& shard, TensorRole pr
     return gpu::allocate_rows(input, weights, options, memory_, stream_, timeline_, context);
   });
 }
+
+OutlierCount CudaSession::count_outliers(const std::string&, std::span<const ProjectionInputSquares>, double, CallContext&) {
+  refuse_block_metrics();
+}
+
+std::vector<double> CudaSession::eigenvalues(const std::string&, TensorRole, CallContext&) { refuse_block_metrics(); }
 
 void CudaSession::apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) {
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);

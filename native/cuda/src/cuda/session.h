@@ -23,6 +23,9 @@ std::uint64_t loss_result_bytes(std::size_t samples, std::size_t sequence_length
 // Device memory of embedding a group, besides the embedding and the hidden states.
 std::uint64_t embedding_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length);
 
+// Throws FailedPrecondition when sketches are wanted.
+void require_last_inputs(std::size_t sketches);
+
 // Memory is taken when the session is opened, as planned; what the plan does not know is taken later, within the budget. What is kept - the
 // hidden states, the work space - lies at the low end of the device memory. Of what remains, the two shards there are at a time lie at
 // one end each, so that what is free is one range between them, in which the next shard finds its place once the one at its end is gone,
@@ -31,6 +34,9 @@ std::uint64_t embedding_bytes(const Architecture& architecture, std::size_t samp
 //
 // Shards are uploaded on a stream of their own, beside whatever is computed; every call that gives a result waits for the device once, at
 // its end.
+// Throws FailedPrecondition: what splits a budget over blocks is computed by the CPU backend only.
+[[noreturn]] void refuse_block_metrics();
+
 class CudaSession final : public BackendSession {
  public:
   // Throws InvalidArgument when the architecture contradicts itself, and OutOfMemory when the device has less than the plan takes. What is
@@ -38,13 +44,13 @@ class CudaSession final : public BackendSession {
   CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MemoryBudget& in_use, MatrixLibrary& products,
               const std::optional<SessionPlan>& plan);
 
-  using BackendSession::collect_statistics;
   using BackendSession::load_shard;
   void load_shard(const std::string& shard, std::span<const TensorView> tensors, std::size_t attention_window,
                   CallContext& context) override;
   void release_shard(const std::string& shard) override;
   void embed(const std::string& shard, GroupTokens tokens, CallContext& context) override;
-  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, std::size_t sketches,
+  using BackendSession::collect_statistics;
+  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites, std::size_t sketches,
                                                  CallContext& context) override;
   void propagate(const std::string& shard, std::uint32_t group, CallContext& context) override;
   std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
@@ -52,6 +58,9 @@ class CudaSession final : public BackendSession {
   std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) override;
   AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input, const AllocationOptions& options,
                               CallContext& context) override;
+  OutlierCount count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
+                              CallContext& context) override;
+  std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) override;
   void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) override;
   void release_group(std::uint32_t group) override;
 

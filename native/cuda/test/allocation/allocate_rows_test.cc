@@ -157,9 +157,10 @@ TEST_CASE("qualities do not depend on the scale of weights and inputs") {
 }
 
 TEST_CASE("any number of threads gives the same bits") {
-  for (const auto rule : {Allocation::kTrim, Allocation::kUniform}) {
-    AllocationOptions options;
-    options.allocation = rule;
+  for (const AllocationOptions& options :
+       {AllocationOptions{}, AllocationOptions{.allocation = Allocation::kUniform},
+        AllocationOptions{.layer_quality = LayerQuality::kPsnrDim, .row_quality = RowQuality::kMse},
+        AllocationOptions{.layer_quality = LayerQuality::kMae}, AllocationOptions{.layer_quality = LayerQuality::kCosimSample}}) {
     for (const Problem& problem : {make_problem(300, 70, 40, 0.55), make_problem(150, 64, 150, 0.5)}) {
       const AllocatedRows one = allocate(problem, options, 1);
       for (const std::size_t threads : {std::size_t{2}, std::size_t{3}}) {
@@ -194,6 +195,61 @@ TEST_CASE("uniform allocation drops the same count everywhere and has the search
   }
 }
 
+TEST_CASE("metrics of the outputs themselves have the same bits on every processor") {
+  for (const LayerQuality metric : {LayerQuality::kCosimSample, LayerQuality::kPsnrSample, LayerQuality::kMae}) {
+    for (const Problem& problem : {make_problem(40, 70, 3, 0.3), make_problem(30, 64, 150, 0.6), make_problem(9, 1200, 17, 0.8)}) {
+      const AllocatedRows expected = allocate(problem, {.layer_quality = metric}, 1, InstructionSet::kGeneric);
+      for (const InstructionSet instruction_set : cpu::supported_instruction_sets()) {
+        const AllocatedRows result = allocate(problem, {.layer_quality = metric}, 2, instruction_set);
+        CHECK(result.mask == expected.mask);
+        REQUIRE(result.steps.size() == expected.steps.size());
+        for (std::size_t i = 0; i < result.steps.size(); ++i) CHECK(result.steps[i].quality == expected.steps[i].quality);
+      }
+    }
+  }
+}
+
+TEST_CASE("candidates that drop the same weights are equally good, however the search came to them") {
+  // So few columns that counts come back to what they were.
+  const Problem problem = make_problem(6, 5, 40, 0.5);
+  for (const LayerQuality metric : {LayerQuality::kCosimSample, LayerQuality::kPsnrSample, LayerQuality::kMae, LayerQuality::kMse}) {
+    const AllocatedRows result = allocate(
+        problem,
+        {.layer_quality = metric, .iterations = 200, .learning_rates = {0.03, 0.1, 0.3}, .negative_learning_rates = {-0.03, -0.1, -0.3}});
+    std::size_t returns = 0;
+    std::size_t nearly_equal = 0;
+    for (std::size_t i = 0; i < result.steps.size(); ++i) {
+      for (std::size_t j = 0; j < i; ++j) {
+        const double difference = std::abs(result.steps[i].quality - result.steps[j].quality);
+        if (difference > 0 && difference < 1e-9) ++nearly_equal;
+        if (difference == 0 && result.steps[j + 1].quality != result.steps[j].quality) ++returns;
+      }
+    }
+    CHECK(nearly_equal == 0);
+    CHECK(returns > 10);
+  }
+}
+
+TEST_CASE("without a gain of the quality uniform rows stay") {
+  const Problem problem = make_problem(20, 60, 11);
+  const AllocatedRows result = allocate(problem, {.layer_quality = LayerQuality::kPass});
+  CHECK(result.baseline_quality == 1);
+  CHECK(result.best_quality == 1);
+  CHECK_FALSE(result.learning_rate.has_value());
+  // One step of rates up to the second of each list, and the uniform start.
+  CHECK(result.steps.size() == 41);
+  CHECK(result.dropped_per_row == std::vector<std::int32_t>(20, 42));
+}
+
+TEST_CASE("an error that is too small to be heard makes an infinite signal to noise") {
+  Problem problem = make_problem(20, 60, 11);
+  for (float& weight : problem.weights) weight *= 1e-6F;
+  const AllocatedRows result = allocate(problem, {.layer_quality = LayerQuality::kSnr});
+  CHECK(result.baseline_quality == std::numeric_limits<double>::infinity());
+  CHECK(result.best_quality == std::numeric_limits<double>::infinity());
+  CHECK_FALSE(result.learning_rate.has_value());
+}
+
 TEST_CASE("a value that is not finite is named") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   Problem problem = make_problem(10, 20, 5);
@@ -209,6 +265,7 @@ TEST_CASE("a value that is not finite is named") {
   std::fill_n(problem.weights.begin() + 80, 20, 1e38F);
   for (float& input : problem.quality_inputs) input = std::abs(input) + 1e3F;
   CHECK(contains(message_of(problem, ErrorCode::kNonFinite), "row 4"));
+  CHECK(contains(message_of(problem, ErrorCode::kNonFinite, {.layer_quality = LayerQuality::kMae}), "row 4"));
 }
 
 TEST_CASE("wrong arguments are named") {
@@ -226,6 +283,8 @@ TEST_CASE("wrong arguments are named") {
   AllocationOptions options;
   options.iterations = 0;
   CHECK(contains(message_of(make_problem(10, 20, 5), ErrorCode::kInvalidArgument, options), "iterations is 0"));
+  options = {.allocation = Allocation::kUniform, .row_quality = RowQuality::kPsnr};
+  CHECK(contains(message_of(make_problem(10, 20, 5), ErrorCode::kInvalidArgument, options), "the allocation must be trim"));
 }
 
 TEST_CASE("a cancelled call ends with an error") {
@@ -239,26 +298,35 @@ TEST_CASE("a cancelled call ends with an error") {
 TEST_CASE("every phase is recorded with its work") {
   const Problem problem = make_problem(200, 64, 16, 0.5);
   ThreadPool pool(2);
-  CallContext context;
-  allocate_rows(problem.input(), {}, pool, context);
-  std::vector<std::string> names;
-  for (const PhaseTiming& phase : context.phases()) {
-    names.push_back(phase.phase);
-    CHECK(phase.bytes > 0);
-    CHECK(phase.busy_ns > 0);
-    CHECK(phase.start_ns >= 0);
-    if (phase.phase == "gemm") CHECK(phase.flops == 2.0 * 200 * 64 * 16);
+  for (const LayerQuality metric : {LayerQuality::kCosimFlat, LayerQuality::kMae}) {
+    CallContext context;
+    allocate_rows(problem.input(), {.layer_quality = metric}, pool, context);
+    std::vector<std::string> names;
+    for (const PhaseTiming& phase : context.phases()) {
+      names.push_back(phase.phase);
+      CHECK(phase.bytes > 0);
+      CHECK(phase.busy_ns > 0);
+      CHECK(phase.start_ns >= 0);
+      if (phase.phase == "gemm") CHECK(phase.flops == 2.0 * 200 * 64 * 16);
+    }
+    CHECK(names == std::vector<std::string>{"curves", "gemm", "mask", "scores", "search", "sort"});
   }
-  CHECK(names == std::vector<std::string>{"curves", "gemm", "mask", "scores", "search", "sort"});
 }
 
 TEST_CASE("scratch bytes count the curves and grow with the threads") {
-  const std::uint64_t one = allocation_scratch_bytes(8192, 28672, 256, Allocation::kTrim, 1);
+  const std::uint64_t one = allocation_scratch_bytes(8192, 28672, 256, Allocation::kTrim, LayerQuality::kCosimFlat, RowQuality::kCosim, 1);
   const std::uint64_t entries = std::uint64_t{8192} * 28672;
   CHECK(one > entries * 8);
   CHECK(one < entries * 10);
-  CHECK(allocation_scratch_bytes(8192, 28672, 256, Allocation::kTrim, 2) > one);
-  CHECK(allocation_scratch_bytes(8192, 28672, 256, Allocation::kUniform, 1) < entries);
+  CHECK(allocation_scratch_bytes(8192, 28672, 256, Allocation::kTrim, LayerQuality::kCosimFlat, RowQuality::kCosim, 2) > one);
+  CHECK(allocation_scratch_bytes(8192, 28672, 256, Allocation::kUniform, LayerQuality::kCosimFlat, RowQuality::kCosim, 1) < entries);
+  // Two outputs in float64 instead of the curves.
+  const std::uint64_t outputs = allocation_scratch_bytes(8192, 28672, 256, Allocation::kTrim, LayerQuality::kMae, RowQuality::kCosim, 1);
+  CHECK(outputs > std::uint64_t{2} * 8192 * 256 * sizeof(double));
+  CHECK(outputs < entries);
+  // A float32 error at every count.
+  const std::uint64_t errors = allocation_scratch_bytes(8192, 28672, 256, Allocation::kTrim, LayerQuality::kCosimFlat, RowQuality::kMse, 1);
+  CHECK(errors == one + std::uint64_t{8192} * 28673 * sizeof(float));
 }
 
 }  // namespace secateur::test

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -43,22 +44,55 @@ class Safetensors {
   json header_;
 };
 
+// As the published code names them.
+const std::map<std::string, LayerQuality> kLayerQualities = {{"cosim_flat", LayerQuality::kCosimFlat},
+                                                             {"cosim_dim", LayerQuality::kCosimDim},
+                                                             {"mse", LayerQuality::kMse},
+                                                             {"mse_dim", LayerQuality::kMseDim},
+                                                             {"snr", LayerQuality::kSnr},
+                                                             {"psnr_flat", LayerQuality::kPsnrFlat},
+                                                             {"psnr_sample", LayerQuality::kPsnrSample},
+                                                             {"pass", LayerQuality::kPass}};
+const std::map<std::string, RowQuality> kRowQualities = {
+    {"cosim", RowQuality::kCosim}, {"mse", RowQuality::kMse}, {"psnr", RowQuality::kPsnr}};
+
 }  // namespace
 
-std::vector<TrimCase> load_default_metric_cases(const std::string& folder) {
+AllocationInput TrimCase::input() const {
+  return {.rows = rows,
+          .columns = columns,
+          .samples = samples,
+          .weights = weights,
+          .mean_squares = mean_squares,
+          .quality_inputs = quality_inputs,
+          .target_sparsity = target};
+}
+
+AllocationOptions TrimCase::options() const {
+  AllocationOptions options;
+  options.score = magnitude ? Score::kMagnitude : Score::kWanda;
+  options.layer_quality = layer_quality;
+  options.row_quality = row_quality;
+  options.iterations = iterations;
+  if (forbid_negative_rates) options.negative_learning_rates.clear();
+  return options;
+}
+
+std::vector<TrimCase> load_trim_cases(const std::string& folder) {
   const std::vector<char> text = read_bytes(folder + "/cases.json");
   const json cases = json::parse(text.begin(), text.end());
   std::vector<TrimCase> loaded;
   for (const json& entry : cases.at("cases")) {
     const json& options = entry.at("options");
     const json& expected = entry.at("expected");
-    if (options.at("qmetric") != "cosim_flat" || options.at("qmetric_dimwise") != "cosim") continue;
     TrimCase one;
     one.file = entry.at("file").get<std::string>();
     one.rows = entry.at("rows").get<std::size_t>();
     one.columns = entry.at("columns").get<std::size_t>();
     one.samples = entry.at("samples").get<std::size_t>();
     one.magnitude = options.at("score") == "magnitude";
+    one.layer_quality = kLayerQualities.at(options.at("qmetric").get<std::string>());
+    one.row_quality = kRowQualities.at(options.at("qmetric_dimwise").get<std::string>());
     one.forbid_negative_rates = options.at("forbid_neg_lr").get<bool>();
     one.iterations = options.at("iterations").get<int>();
     one.target = options.at("target").get<double>();

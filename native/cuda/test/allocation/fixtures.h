@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "secateur/allocation.h"
+
 namespace secateur::test {
 
 struct TrimCase {
@@ -14,6 +16,8 @@ struct TrimCase {
   std::size_t columns = 0;
   std::size_t samples = 0;
   bool magnitude = false;
+  LayerQuality layer_quality = LayerQuality::kCosimFlat;
+  RowQuality row_quality = RowQuality::kCosim;
   bool forbid_negative_rates = false;
   int iterations = 0;
   double target = 0;
@@ -31,9 +35,13 @@ struct TrimCase {
   std::vector<float> row_sparsities;          // [rows]
   std::vector<std::int32_t> dropped_per_row;  // [rows]
   std::vector<std::uint8_t> mask;             // [rows, ceil(columns / 8)]
+
+  bool has_default_metrics() const { return layer_quality == LayerQuality::kCosimFlat && row_quality == RowQuality::kCosim; }
+  // Of the vectors here.
+  AllocationInput input() const;
+  AllocationOptions options() const;
 };
 
-// The cases with the default metrics: layer quality cosim_flat, row quality cosim.
-std::vector<TrimCase> load_default_metric_cases(const std::string& folder);
+std::vector<TrimCase> load_trim_cases(const std::string& folder);
 
 }  // namespace secateur::test

@@ -203,8 +203,8 @@ TEST_CASE("sparsities drop the counts they are made for") {
 }
 
 TEST_CASE("the scratch memory of the optimal allocation is about the search's") {
-  const std::uint64_t searched = allocation_scratch_bytes(8192, 28672, 256, Allocation::kTrim, 1);
-  const std::uint64_t optimal = allocation_scratch_bytes(8192, 28672, 256, Allocation::kOptimal, 1);
+  const std::uint64_t searched = allocation_scratch_bytes(8192, 28672, 256, Allocation::kTrim, LayerQuality::kCosimFlat, RowQuality::kCosim, 1);
+  const std::uint64_t optimal = allocation_scratch_bytes(8192, 28672, 256, Allocation::kOptimal, LayerQuality::kCosimFlat, RowQuality::kCosim, 1);
   CHECK(optimal > searched);
   CHECK(optimal < searched + searched / 40);
 }

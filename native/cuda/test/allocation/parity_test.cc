@@ -10,24 +10,6 @@
 namespace secateur::test {
 namespace {
 
-AllocationInput input_of(const TrimCase& one) {
-  return {.rows = one.rows,
-          .columns = one.columns,
-          .samples = one.samples,
-          .weights = one.weights,
-          .mean_squares = one.mean_squares,
-          .quality_inputs = one.quality_inputs,
-          .target_sparsity = one.target};
-}
-
-AllocationOptions options_of(const TrimCase& one) {
-  AllocationOptions options;
-  options.score = one.magnitude ? Score::kMagnitude : Score::kWanda;
-  options.iterations = one.iterations;
-  if (one.forbid_negative_rates) options.negative_learning_rates.clear();
-  return options;
-}
-
 bool close(double value, double expected, double relative, double absolute) {
   return std::abs(value - expected) <= relative * std::abs(expected) + absolute;
 }
@@ -37,7 +19,7 @@ void check_case(const TrimCase& one, cpu::InstructionSet instruction_set) {
   CAPTURE(cpu::name_of(instruction_set));
   ThreadPool pool(1);
   CallContext context;
-  const AllocatedRows result = allocation::allocate_rows(input_of(one), options_of(one), pool, context, instruction_set);
+  const AllocatedRows result = allocation::allocate_rows(one.input(), one.options(), pool, context, instruction_set);
 
   CHECK(result.learning_rate == one.learning_rate);
   CHECK(result.best_step.value_or(0) == one.best_step);
@@ -61,8 +43,8 @@ void check_case(const TrimCase& one, cpu::InstructionSet instruction_set) {
 }  // namespace
 
 TEST_CASE("allocate_rows takes the published code's decisions") {
-  const std::vector<TrimCase> cases = load_default_metric_cases(SECATEUR_TRIM_FIXTURES);
-  REQUIRE(cases.size() == 43);
+  const std::vector<TrimCase> cases = load_trim_cases(SECATEUR_TRIM_FIXTURES);
+  REQUIRE(cases.size() == 88);
   for (const cpu::InstructionSet instruction_set : cpu::supported_instruction_sets()) {
     for (const TrimCase& one : cases) check_case(one, instruction_set);
   }

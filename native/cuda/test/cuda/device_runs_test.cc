@@ -33,9 +33,9 @@ AllocatedRows search_on_device(const RandomCurves& curves, const AllocationOptio
 AllocatedRows check_like_host(std::size_t rows, const AllocationOptions& options) {
   CAPTURE(rows);
   RandomCurves curves(rows, 64, static_cast<unsigned>(rows) + 1);
-  const allocation::LookUp look_up = std::bind_front(&RandomCurves::look_up, &curves);
+  const allocation::CompareOutputs compare = std::bind_front(&RandomCurves::compare, &curves);
   CallContext context;
-  allocation::HostRuns host_runs(rows, curves.columns, look_up, kTarget, context);
+  allocation::HostRuns host_runs(rows, curves.columns, 1, compare, {}, kTarget, context);
   const AllocatedRows expected = allocation::search_rows(host_runs, kTarget, options);
   const AllocatedRows actual = search_on_device(curves, options);
   CHECK(actual.baseline_quality == expected.baseline_quality);

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "cpu/allocation/quality.h"
+#include "cpu/allocation/metrics.h"
 #include "cuda/kernels/search_step.h"
 #include "device_array.h"
 
@@ -39,9 +39,9 @@ struct RandomCurves {
   allocation::CurvePoint* point(std::size_t row, std::size_t count) { return &points[row * (columns + 1) + count]; }
 
   // By the CPU.
-  void look_up(std::span<const std::size_t> counts, std::span<allocation::OutputProducts> products) {
+  void compare(std::span<const std::size_t> counts, allocation::OutputComparison& outputs) {
     for (std::size_t row = 0; row < rows; ++row) {
-      products[row] = allocation::products_at(*point(row, counts[row]), dense_squared_norms[row]);
+      outputs.rows[row].products = allocation::products_at(*point(row, counts[row]), dense_squared_norms[row]);
     }
   }
 

@@ -74,20 +74,10 @@ void check_like_cpu(const Projection& projection, const AllocationOptions& optio
 }  // namespace
 
 TEST_CASE("row allocation on the device takes the published code's decisions") {
-  for (const TrimCase& one : load_default_metric_cases(SECATEUR_TRIM_FIXTURES)) {
+  for (const TrimCase& one : load_trim_cases(SECATEUR_TRIM_FIXTURES)) {
+    if (!one.has_default_metrics()) continue;
     CAPTURE(one.file);
-    AllocationOptions options;
-    options.score = one.magnitude ? Score::kMagnitude : Score::kWanda;
-    options.iterations = one.iterations;
-    if (one.forbid_negative_rates) options.negative_learning_rates.clear();
-    const AllocatedRows result = allocate_on_device({.rows = one.rows,
-                                                     .columns = one.columns,
-                                                     .samples = one.samples,
-                                                     .weights = one.weights,
-                                                     .mean_squares = one.mean_squares,
-                                                     .quality_inputs = one.quality_inputs,
-                                                     .target_sparsity = one.target},
-                                                    options);
+    const AllocatedRows result = allocate_on_device(one.input(), one.options());
     CHECK(result.learning_rate == one.learning_rate);
     CHECK(result.best_step.value_or(0) == one.best_step);
     CHECK(result.dropped_per_row == one.dropped_per_row);
@@ -101,6 +91,20 @@ TEST_CASE("row allocation on the device decides as on the CPU") {
     check_like_cpu(Projection(16, 48, 130), {.score = Score::kMagnitude});
     check_like_cpu(Projection(9, 40, 3), {.allocation = Allocation::kUniform});
   });
+}
+
+TEST_CASE("row allocation on the device refuses other metrics by name") {
+  const Projection projection(4, 8, 3);
+  for (const AllocationOptions& options :
+       {AllocationOptions{.layer_quality = LayerQuality::kSnr}, AllocationOptions{.row_quality = RowQuality::kMse}}) {
+    try {
+      allocate_on_device(projection.input, options);
+      FAIL("not refused");
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::kFailedPrecondition);
+      CHECK(std::string(error.what()).find("--backend cpu") != std::string::npos);
+    }
+  }
 }
 
 TEST_CASE("row allocation on the device takes more samples than a warp holds") { check_like_cpu(Projection(6, 24, 1100), {}); }

@@ -56,9 +56,9 @@ void check_step(std::size_t rows, std::size_t columns, double learning_rate) {
   REQUIRE(gpu::measure_rows(device_curves.view(), device.view(), nullptr) == cudaSuccess);
   std::vector<std::size_t> counts(rows);
   std::ranges::transform(expected.sparsities, counts.begin(), [&](float sparsity) { return allocation::dropped_count(columns, sparsity); });
-  std::vector<OutputProducts> products(rows);
-  curves.look_up(counts, products);
-  allocation::measure(expected, products);
+  allocation::OutputComparison outputs(rows, 1);
+  curves.compare(counts, outputs);
+  allocation::measure(expected, outputs, {});
   CHECK(device.row_qualities.read() == expected.row_qualities);
   CHECK(device.row_qualities.is_guarded());
   CHECK(device.products.is_guarded());

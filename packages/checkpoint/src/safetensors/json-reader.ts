@@ -2,6 +2,7 @@ import type { SecateurError } from '@secateur/core';
 
 const MAXIMUM_SKIPPED_DEPTH = 32;
 const DIGITS = /(?:0|[1-9][0-9]{0,15})(?![0-9.eE+-])/y;
+const NUMBER = /-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,9})?/y;
 const LITERAL = /true|false|null|-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,9})?/y;
 
 /**
@@ -70,6 +71,18 @@ export class JsonReader {
     }
     this.position += digits.length;
     return value;
+  }
+
+  /** Reads a number. */
+  number(what: string): number {
+    this.skipSpace();
+    NUMBER.lastIndex = this.position;
+    const literal = NUMBER.exec(this.text)?.[0];
+    if (literal === undefined) {
+      throw this.fail(`${what} is not a number (found ${quote(this.text.slice(this.position, this.position + 24))})`);
+    }
+    this.position += literal.length;
+    return Number(literal);
   }
 
   /** Reads a value of any kind and drops it. */

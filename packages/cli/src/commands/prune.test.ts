@@ -3,7 +3,7 @@ import { describe, expect, test } from '@jest/globals';
 import { Allocation } from '@secateur/proto/allocation';
 import { QualityInputs } from '@secateur/proto/job';
 import { createProgram } from '../program.js';
-import { jobIdOf, toPruneSpec, type PruneOptions } from './prune.js';
+import { dataFiles, jobIdOf, localPathChecks, toPruneSpec, type PruneOptions } from './prune.js';
 
 const REQUIRED = ['--model', 'models/a', '--out', 'out', '--sparsity', '0.7', '--calibration', 'text.txt'];
 
@@ -32,6 +32,7 @@ describe('the spec of a command line', () => {
       options: { score: 1, allocation: 0, iterations: 10, learningRates: [], forbidNegativeLearningRates: false },
       layerBudget: 1,
       pattern: 1,
+      propagation: 1,
       calibration: { path: resolve('text.txt'), morePaths: [], samples: 0, sequenceLength: 0, seed: 0, sampling: 1, textField: 'text' },
       selection: undefined,
     });
@@ -40,6 +41,21 @@ describe('the spec of a command line', () => {
   test.each([
     [['--score', 'magnitude'], { options: { score: 2 } }],
     [['--allocation', 'uniform'], { options: { allocation: 2 } }],
+    [['--layer-budget', 'owl'], { layerBudget: 2, layerBudgetOptions: undefined }],
+    [
+      ['--layer-budget', 'owl', '--owl-lambda', '0.08', '--owl-threshold', '5'],
+      { layerBudget: 2, layerBudgetOptions: { owl: { lambda: 0.08, threshold: 5 }, alpha: undefined, file: '' } },
+    ],
+    [
+      ['--layer-budget', 'alpha', '--alpha-metric', 'mid', '--alpha-epsilon', '0.2', '--alpha-per', 'projection'],
+      { layerBudget: 3, layerBudgetOptions: { owl: undefined, alpha: { metric: 2, epsilon: 0.2, granularity: 2 }, file: '' } },
+    ],
+    [
+      ['--layer-budget', 'ratios.npy'],
+      { layerBudget: 4, layerBudgetOptions: { owl: undefined, alpha: undefined, file: resolve('ratios.npy') } },
+    ],
+    [['--input-recalc'], { propagation: 2 }],
+    [['--propagation', 'staged'], { propagation: 3 }],
     [
       ['--iterations', '3', '--learning-rates', '0.1,0.2', '--no-negative-rates'],
       { options: { iterations: 3, learningRates: [0.1, 0.2], forbidNegativeLearningRates: true } },
@@ -90,6 +106,13 @@ describe('the spec of a command line', () => {
     expect(toPruneSpec(parse()).recordTrace).toBe(false);
     expect(toPruneSpec(parse('--trace-out', 'trace.json')).recordTrace).toBe(true);
   });
+});
+
+test('a file of ratios is looked for before a service is started, and may be read by it', () => {
+  const options = parse('--layer-budget', 'ratios.npy');
+  expect(localPathChecks(options)).toContainEqual(expect.objectContaining({ path: 'ratios.npy', expected: 'exists' }));
+  expect(dataFiles(options)).toContain('ratios.npy');
+  expect(dataFiles(parse('--layer-budget', 'alpha'))).toEqual(['text.txt']);
 });
 
 test('the job id is the same for the same options and another for others', () => {

@@ -2,11 +2,15 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
-import type { Allocation, Score } from '@secateur/proto/allocation';
+import type { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secateur/proto/allocation';
 import {
   JobSpec,
   Pattern,
+  Propagation,
+  type AlphaMetric,
+  type BudgetGranularity,
   type LayerBudget,
+  type LayerBudgetOptions,
   type ProjectionSelection,
   type ProjectionTarget,
   type QualityInputs,
@@ -42,10 +46,25 @@ export interface PruneSettings extends ServiceOptions {
   readonly allocation: Allocation;
   readonly qualityInputs: QualityInputs;
   readonly sketches: number;
-  readonly layerBudget: LayerBudget;
+  readonly layerQuality: LayerQuality;
+  readonly rowQuality: RowQuality;
+  /** `file` is empty where no ratios are given. */
+  readonly layerBudget: { readonly budget: LayerBudget; readonly file: string };
+  /** Settings of budgets; undefined where not given. */
+  readonly owlLambda?: number;
+  readonly owlThreshold?: number;
+  readonly alphaMetric?: AlphaMetric;
+  readonly alphaEpsilon?: number;
+  readonly alphaPer?: BudgetGranularity;
   /** Absent when any weight may be dropped. */
   readonly pattern?: { readonly dropped: number; readonly group: number };
+  readonly propagation: Propagation;
+  /** Another propagation. */
+  readonly inputRecalc?: boolean;
   readonly rowSparsities?: string;
+  readonly repair: Repair;
+  readonly repairDamping: number;
+  readonly repairIterations: number;
   readonly compute: Compute;
   readonly hiddenStates: HiddenStates;
   readonly iterations: number;
@@ -102,6 +121,8 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         options: {
           score: options.score,
           allocation: options.allocation,
+          layerQuality: options.layerQuality,
+          rowQuality: options.rowQuality,
           iterations: options.iterations,
           learningRates: [...options.learningRates],
           forbidNegativeLearningRates: !options.negativeRates,
@@ -109,9 +130,12 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         },
         qualityInputs: options.qualityInputs,
         sketches: options.sketches,
-        layerBudget: options.layerBudget,
+        layerBudget: options.layerBudget.budget,
+        layerBudgetOptions: toBudgetOptions(options),
         pattern: options.pattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,
+        propagation: options.inputRecalc === true ? Propagation.RECALCULATED_INPUTS : options.propagation,
         rowSparsities: options.rowSparsities === undefined ? '' : resolve(options.rowSparsities),
+        repair: { method: options.repair, damping: options.repairDamping, iterations: options.repairIterations },
         compute: options.compute,
         hiddenStates: options.hiddenStates,
         selection: toSelection(options),
@@ -139,6 +163,19 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
   });
 }
 
+/** Settings that were given, also of other budgets than the one that was chosen: the service tells that they would do nothing. */
+function toBudgetOptions(options: PruneSettings): LayerBudgetOptions | undefined {
+  const { owlLambda, owlThreshold, alphaMetric, alphaEpsilon, alphaPer } = options;
+  const { file } = options.layerBudget;
+  const owl = owlLambda === undefined && owlThreshold === undefined ? undefined : { lambda: owlLambda ?? 0, threshold: owlThreshold ?? 0 };
+  const alpha =
+    alphaMetric === undefined && alphaEpsilon === undefined && alphaPer === undefined
+      ? undefined
+      : { metric: alphaMetric ?? 0, epsilon: alphaEpsilon ?? 0, granularity: alphaPer ?? 0 };
+  if (owl === undefined && alpha === undefined && file === '') return undefined;
+  return { owl, alpha, file: file && resolve(file) };
+}
+
 function toSelection({ only, skip, skipLayers, target }: PruneSettings): ProjectionSelection | undefined {
   if ([only, skip, skipLayers, target].every((given) => given === undefined)) return undefined;
   return { only: [...(only ?? [])], skip: [...(skip ?? [])], skipLayers: [...(skipLayers ?? [])], targets: [...(target ?? [])] };
@@ -156,24 +193,26 @@ export function jobIdOf(spec: JobSpec): string {
 }
 
 /** What a job reads and writes, where that is on this machine for sure. */
-export function localPathChecks({ model, calibration, rowSparsities, eval: evaluation, out, endpoint }: PruneSettings): PathCheck[] {
+export function localPathChecks(settings: PruneSettings): PathCheck[] {
+  const { model, calibration, rowSparsities, eval: evaluation, out, endpoint, layerBudget } = settings;
   if (endpoint !== undefined) return [];
   const output: PathCheck[] = out === undefined ? [] : [{ flag: '--out', path: out, expected: 'is new' }];
   const data = (flag: string, paths: readonly (string | undefined)[]): PathCheck[] =>
     paths.flatMap((path): PathCheck[] => (path === undefined ? [] : [{ flag, path, expected: 'is data' }]));
-  const rows: PathCheck[] = rowSparsities === undefined ? [] : [{ flag: '--row-sparsities', path: rowSparsities, expected: 'exists' }];
+  const file = (flag: string, path: string | undefined): PathCheck[] => (path ? [{ flag, path, expected: 'exists' }] : []);
   return [
     { flag: '--model', path: model, expected: 'exists' },
     ...data('--calibration', calibration ?? []),
     ...data('--eval', [evaluation]),
-    ...rows,
+    ...file('--row-sparsities', rowSparsities),
+    ...file('--layer-budget (uniform, owl, alpha or a file)', layerBudget.file),
     ...output,
   ];
 }
 
 /** The files and globs a job reads besides the checkpoint. */
-export function dataFiles({ calibration = [], eval: evaluation, rowSparsities }: PruneSettings): string[] {
-  return [...calibration, evaluation, rowSparsities].filter((path) => path !== undefined);
+export function dataFiles({ calibration = [], eval: evaluation, rowSparsities, layerBudget }: PruneSettings): string[] {
+  return [...calibration, evaluation, rowSparsities, layerBudget.file || undefined].filter((path) => path !== undefined);
 }
 
 /** The trace is always written by this machine. */

@@ -6,13 +6,37 @@ import {
   choices,
   cpuList,
   hostPort,
+  layerBudget,
   layerList,
   numbers,
+  positiveNumber,
   projectionTarget,
   repeatable,
   share,
   wholeNumber,
 } from './option-parsers.js';
+
+describe('layerBudget', () => {
+  test.each([
+    ['uniform', { budget: 1, file: '' }],
+    ['owl', { budget: 2, file: '' }],
+    ['alpha', { budget: 3, file: '' }],
+    ['./owl', { budget: 4, file: './owl' }],
+    ['toString', { budget: 4, file: 'toString' }],
+  ])('%s', (text, expected) => {
+    expect(layerBudget(text)).toEqual(expected);
+  });
+});
+
+describe('positiveNumber', () => {
+  test('takes numbers above 0', () => {
+    expect(positiveNumber('0.05')).toBe(0.05);
+  });
+
+  test.each(['', '0', '-1', 'a', 'Infinity'])('refuses %p', (text) => {
+    expect(() => positiveNumber(text)).toThrow('It must be a number above 0.');
+  });
+});
 
 describe('layerList', () => {
   test.each([

@@ -1,4 +1,5 @@
 import { parseCpuList } from '@secateur/core';
+import { LayerBudget } from '@secateur/proto/job';
 import { InvalidArgumentError } from 'commander';
 
 /** A whole number of at least `minimum`. */
@@ -17,6 +18,25 @@ export function share(text: string): number {
   if (text.trim() === '' || !(value > 0 && value < 1))
     throw new InvalidArgumentError('It must be a number above 0 and below 1, such as 0.7.');
   return value;
+}
+
+/** A number above 0. */
+export function positiveNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value > 0 && Number.isFinite(value))) throw new InvalidArgumentError('It must be a number above 0.');
+  return value;
+}
+
+const LAYER_BUDGETS: Readonly<Record<string, LayerBudget>> = {
+  uniform: LayerBudget.UNIFORM,
+  owl: LayerBudget.OWL,
+  alpha: LayerBudget.ALPHA,
+};
+
+/** A way to split the sparsity over layers: one of the words, or else a file of ratios. */
+export function layerBudget(text: string): { readonly budget: LayerBudget; readonly file: string } {
+  const budget = Object.hasOwn(LAYER_BUDGETS, text) ? LAYER_BUDGETS[text] : undefined;
+  return budget === undefined ? { budget: LayerBudget.GIVEN, file: text } : { budget, file: '' };
 }
 
 /** One of the values this version offers; others that are known elsewhere are refused by name. */

@@ -1,7 +1,7 @@
 import type { RunComparison, SideBySide } from '@secateur/core';
 import Table from 'cli-table3';
 import pc from 'picocolors';
-import { formatSeconds, formatShare } from './format.js';
+import { formatQuality, formatSeconds, formatShare } from './format.js';
 
 const STYLE = { style: { head: [], border: [], compact: true } };
 
@@ -31,7 +31,7 @@ export function formatComparison({ output, sparsity, perplexity, options, layers
     perLayer.push([
       String(layer + 1),
       ...cells((summary) => formatShare(summary.sparsity)),
-      ...cells((summary) => summary.quality.toFixed(4)),
+      ...cells((summary) => formatQuality(summary.quality)),
       ...cells((summary) => formatSeconds(summary.seconds)),
     ]);
   }

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { formatBytes, formatFlops, formatLayerLine, formatSeconds, formatTimeLeft } from './format.js';
+import { formatBytes, formatFlops, formatLayerLine, formatQuality, formatSeconds, formatTimeLeft } from './format.js';
 
 test.each([
   [0.04, '0.0 s'],
@@ -10,6 +10,16 @@ test.each([
   [7380, '2 h 3 min'],
 ])('%d seconds are %s', (seconds, text) => {
   expect(formatSeconds(seconds)).toBe(text);
+});
+
+test.each([
+  [0.979339, '0.9793'],
+  [12.6826, '12.6826'],
+  [-0.00084175, '-0.000842'],
+  [0, '0.0000'],
+  [Infinity, 'infinite'],
+])('a quality of %d is %s', (quality, text) => {
+  expect(formatQuality(quality)).toBe(text);
 });
 
 test('a layer of which nothing is pruned is told as left out', () => {

@@ -5,6 +5,12 @@ export function formatShare(value: number): string {
   return `${(100 * value).toFixed(2)} %`;
 }
 
+/** A quality in any metric: 0.97934 → `0.9793`, -0.00084175 → `-0.000842`. */
+export function formatQuality(value: number): string {
+  if (!Number.isFinite(value)) return 'infinite';
+  return value !== 0 && Math.abs(value) < 0.1 ? value.toPrecision(3) : value.toFixed(4);
+}
+
 export function formatSeconds(seconds: number): string {
   if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
@@ -63,5 +69,5 @@ export function formatPlan({ layers, resumedLayers, samples, sequenceLength, wei
 export function formatLayerLine({ layer, projections, seconds }: JobEvent_LayerFinished): string {
   if (projections.length === 0) return `layer ${layer + 1}: left out, ${formatSeconds(seconds)}`;
   const { sparsity, before, after } = summarizeProjections(projections);
-  return `layer ${layer + 1}: ${formatShare(sparsity)} zero, quality ${before.toFixed(4)} -> ${after.toFixed(4)}, ${formatSeconds(seconds)}`;
+  return `layer ${layer + 1}: ${formatShare(sparsity)} zero, quality ${formatQuality(before)} -> ${formatQuality(after)}, ${formatSeconds(seconds)}`;
 }

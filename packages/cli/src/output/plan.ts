@@ -1,3 +1,4 @@
+import { LayerBudget } from '@secateur/proto/job';
 import type { JobPlan, NodePlan } from '@secateur/proto/plan';
 import Table from 'cli-table3';
 import pc from 'picocolors';
@@ -12,6 +13,7 @@ export function formatJobPlan(plan: JobPlan): string {
   const lines = [
     shardTable(plan),
     ...projectionTable(plan),
+    ...formatBudget(plan),
     `${formatCount(plan.parameters)} parameters${plan.fromConfigAlone ? ', by config.json alone: the folder has no weights' : ''}.`,
     `${formatCount(plan.weights)} weights in projections, ${samples} samples of ${sequenceLength} tokens in ${groups} groups.`,
     `Matrix products: ${steps.join(', ')}.`,
@@ -19,6 +21,16 @@ export function formatJobPlan(plan: JobPlan): string {
     ...nodes.flatMap(formatNode),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+/** What is to be known about the shares, where those that are shown are not what each layer will drop. */
+function formatBudget({ layerBudget }: JobPlan): string[] {
+  const computed = {
+    [LayerBudget.OWL as number]: 'the outliers of its scores (owl)',
+    [LayerBudget.ALPHA as number]: 'the spectra of its weights (alpha)',
+  }[layerBudget];
+  if (computed === undefined) return [];
+  return [`What each layer drops is computed from the model when the job runs, by ${computed}; shown is what it is on average.`];
 }
 
 /** One line for a run of shards that are alike. */

@@ -1,9 +1,9 @@
 import { findTask, layerOfProjection } from '@secateur/core';
 import type { Accuracy, EvaluateReport, PerplexityChange, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
-import type { ProjectionReport } from '@secateur/proto/job';
+import { LayerBudget, type ProjectionReport } from '@secateur/proto/job';
 import Table from 'cli-table3';
 import pc from 'picocolors';
-import { formatCount, formatSeconds, formatShare, summarizeProjections } from './format.js';
+import { formatCount, formatQuality, formatSeconds, formatShare, summarizeProjections } from './format.js';
 
 /** What a prune job did, for people. */
 export function formatPruneReport(report: PruneReport): string {
@@ -20,13 +20,15 @@ export function formatPruneReport(report: PruneReport): string {
   const steps = Object.entries(report.seconds)
     .filter(([step]) => step !== 'total')
     .map(([step, seconds]) => `${step} ${formatSeconds(seconds)}`);
+  const isUniform = (report.config?.layerBudget ?? LayerBudget.UNIFORM) === LayerBudget.UNIFORM;
+  const layerBudget = isUniform ? '' : ', layer_budget.json';
   const lines = [
     table.toString(),
     formatSparsity(report),
     ...(report.perplexity === undefined ? [] : [formatPerplexity(report.perplexity)]),
     `Rows differ in ${improved} of ${report.projections.length} projections; in the others uniform rows were best.`,
     `${formatSeconds(report.seconds['total'] ?? 0)} on ${report.nodes.map(({ name, lost }) => (lost === '' ? name : `${name} (lost)`)).join(', ')}: ${steps.join(', ')}.`,
-    `Written to ${pc.bold(report.output)}: the checkpoint, secateur.json, masks.safetensors, row_sparsities.safetensors.`,
+    `Written to ${pc.bold(report.output)}: the checkpoint, secateur.json, masks.safetensors, row_sparsities.safetensors${layerBudget}.`,
   ];
   return `${lines.join('\n')}\n`;
 }
@@ -68,7 +70,7 @@ function formatPerplexity({ dense, pruned }: PerplexityChange): string {
 function layerCells(projections: readonly ProjectionReport[]): string[] {
   if (projections.length === 0) return ['left out', '-', '-'];
   const { sparsity, before, after } = summarizeProjections(projections);
-  return [formatShare(sparsity), before.toFixed(4), after.toFixed(4)];
+  return [formatShare(sparsity), formatQuality(before), formatQuality(after)];
 }
 
 /** Shares are of the weights of all projections, of which only those that were pruned are in the report. */

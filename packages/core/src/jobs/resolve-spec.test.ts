@@ -1,11 +1,15 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { Allocation, AllocationOptions, Score } from '@secateur/proto/allocation';
+import { Allocation, AllocationOptions, LayerQuality, Repair, RepairOptions, RowQuality, Score } from '@secateur/proto/allocation';
 import {
+  AlphaMetric,
+  BudgetGranularity,
   JobSpec,
   LayerBudget,
+  LayerBudgetOptions,
   Pattern,
   ProjectionSelection,
+  Propagation,
   PruneSpec,
   QualityInputs,
   Sampling,
@@ -15,7 +19,7 @@ import {
 } from '@secateur/proto/job';
 import { SecateurError } from '../errors.js';
 import { parseArchitecture } from '../model/parse-architecture.js';
-import { pathsOf, resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';
+import { needsGramMatrices, pathsOf, resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';
 
 function prune(change: Partial<PruneSpec> = {}): JobSpec {
   const value = PruneSpec.fromPartial({ model: 'in', output: 'out', sparsity: 0.7, calibration: { path: 'text.txt' } });
@@ -31,8 +35,27 @@ function grouped(dropped: number, group: number, sparsity: number, allocation?: 
   return prune({ sparsity, pattern: Pattern.GROUPED, options });
 }
 
+const inGroups: Partial<PruneSpec> = {
+  sparsity: 0.5,
+  pattern: Pattern.GROUPED,
+  options: AllocationOptions.fromPartial({ groupPattern: { dropped: 2, group: 4 } }),
+};
+
+function withRepair(repair: Parameters<typeof RepairOptions.fromPartial>[0], change: Partial<PruneSpec> = {}): JobSpec {
+  return prune({ ...change, repair: RepairOptions.fromPartial(repair) });
+}
+
 function withTarget(change: Partial<PruneSpec>): JobSpec {
   return prune({ ...change, selection: ProjectionSelection.fromPartial({ targets: [{ pattern: 'mlp', sparsity: 0.6 }] }) });
+}
+
+function withBudget(
+  budget: LayerBudget,
+  options?: Parameters<typeof LayerBudgetOptions.fromPartial>[0],
+  change: Partial<PruneSpec> = {},
+): JobSpec {
+  const layerBudgetOptions = options && LayerBudgetOptions.fromPartial(options);
+  return prune({ ...change, layerBudget: budget, ...(layerBudgetOptions && { layerBudgetOptions }) });
 }
 
 function evaluate(change: Partial<EvaluateSpec> = {}): JobSpec {
@@ -60,6 +83,22 @@ function violatedFields(act: () => unknown): string[] {
 }
 
 describe('defaults', () => {
+  test('of layer budgets are those of the published code, but for what depends on the model', () => {
+    expect(resolvedPrune(prune()).layerBudgetOptions).toBeUndefined();
+    expect(resolvedPrune(withBudget(LayerBudget.OWL)).layerBudgetOptions).toEqual({
+      owl: { lambda: 0.05, threshold: 7 },
+      alpha: undefined,
+      file: '',
+    });
+    expect(resolvedPrune(withBudget(LayerBudget.ALPHA)).layerBudgetOptions).toEqual({
+      owl: undefined,
+      alpha: { metric: AlphaMetric.PEAK, epsilon: 0, granularity: BudgetGranularity.BLOCK },
+      file: '',
+    });
+    // A file says by itself that ratios are given.
+    expect(resolvedPrune(withBudget(LayerBudget.UNSPECIFIED, { file: 'a.npy' })).layerBudget).toBe(LayerBudget.GIVEN);
+  });
+
   test('of a prune job are those of the published code', () => {
     const resolved = resolvedPrune(prune());
     expect(resolved).toMatchObject({
@@ -67,6 +106,7 @@ describe('defaults', () => {
       pattern: Pattern.UNSTRUCTURED,
       qualityInputs: QualityInputs.LAST,
       sketches: 0,
+      propagation: Propagation.DENSE_BLOCK,
       options: {
         score: Score.WANDA,
         allocation: Allocation.TRIM,
@@ -74,6 +114,8 @@ describe('defaults', () => {
         learningRates: [0.01, 0.02, 0.04, 0.08, 0.12, 0.16],
         negativeLearningRates: [-0.01, -0.02, -0.04],
         forbidNegativeLearningRates: false,
+        layerQuality: LayerQuality.COSIM_FLAT,
+        rowQuality: RowQuality.COSIM,
       },
     });
   });
@@ -125,6 +167,8 @@ describe('defaults', () => {
       learningRates: [0.5, 0.25],
       negativeLearningRates: [-1],
       forbidNegativeLearningRates: true,
+      layerQuality: LayerQuality.PSNR_SAMPLE,
+      rowQuality: RowQuality.MSE,
     };
     const spec = JobSpec.fromPartial({ ...withOptions(options), recordTrace: true, maximumNodes: 3 });
     expect(resolvedPrune(spec).options).toEqual(options);
@@ -193,9 +237,58 @@ describe('violations', () => {
       'prune.calibration.sampling',
     ],
     ['unknown budget', prune({ layerBudget: LayerBudget.UNRECOGNIZED }), 'prune.layer_budget'],
+    ['a λ that leaves no room', withBudget(LayerBudget.OWL, { owl: { lambda: 0.5 } }), 'prune.layer_budget_options.owl.lambda'],
+    ['a λ that is no number', withBudget(LayerBudget.OWL, { owl: { lambda: NaN } }), 'prune.layer_budget_options.owl.lambda'],
+    ['a negative threshold', withBudget(LayerBudget.OWL, { owl: { threshold: -1 } }), 'prune.layer_budget_options.owl.threshold'],
+    ['an ε of 1', withBudget(LayerBudget.ALPHA, { alpha: { epsilon: 1 } }), 'prune.layer_budget_options.alpha.epsilon'],
+    ['an ε that is no number', withBudget(LayerBudget.ALPHA, { alpha: { epsilon: NaN } }), 'prune.layer_budget_options.alpha.epsilon'],
+    [
+      'an unknown metric',
+      withBudget(LayerBudget.ALPHA, { alpha: { metric: AlphaMetric.UNRECOGNIZED } }),
+      'prune.layer_budget_options.alpha.metric',
+    ],
+    [
+      'an unknown granularity',
+      withBudget(LayerBudget.ALPHA, { alpha: { granularity: BudgetGranularity.UNRECOGNIZED } }),
+      'prune.layer_budget_options.alpha.granularity',
+    ],
+    ['given ratios without a file', withBudget(LayerBudget.GIVEN), 'prune.layer_budget_options.file'],
+    ['a file beside owl', withBudget(LayerBudget.OWL, { file: 'a.json' }), 'prune.layer_budget_options.file'],
+    ['settings of another budget', withBudget(LayerBudget.OWL, { alpha: {} }), 'prune.layer_budget_options.alpha'],
+    ['settings of none', withBudget(LayerBudget.UNIFORM, { owl: {} }), 'prune.layer_budget_options.owl'],
+    [
+      'a budget beside a pattern',
+      withBudget(LayerBudget.OWL, undefined, {
+        sparsity: 0.5,
+        pattern: Pattern.GROUPED,
+        options: AllocationOptions.fromPartial({ groupPattern: { dropped: 2, group: 4 } }),
+      }),
+      'prune.layer_budget',
+    ],
+    ['a budget beside row sparsities', withBudget(LayerBudget.GIVEN, { file: 'a' }, { rowSparsities: 'b' }), 'prune.layer_budget'],
+    [
+      'a budget beside targets',
+      withBudget(LayerBudget.ALPHA, undefined, {
+        selection: ProjectionSelection.fromPartial({ targets: [{ pattern: 'mlp', sparsity: 0.6 }] }),
+      }),
+      'prune.layer_budget',
+    ],
+    ['unknown propagation', prune({ propagation: Propagation.UNRECOGNIZED }), 'prune.propagation'],
     ['unknown pattern', prune({ pattern: Pattern.UNRECOGNIZED }), 'prune.pattern'],
     ['unknown score', withOptions({ score: Score.UNRECOGNIZED }), 'prune.options.score'],
     ['unknown allocation', withOptions({ allocation: Allocation.UNRECOGNIZED }), 'prune.options.allocation'],
+    ['unknown layer quality', withOptions({ layerQuality: LayerQuality.UNRECOGNIZED }), 'prune.options.layer_quality'],
+    ['unknown row quality', withOptions({ rowQuality: RowQuality.UNRECOGNIZED }), 'prune.options.row_quality'],
+    [
+      'a layer quality without a search',
+      withOptions({ allocation: Allocation.UNIFORM, layerQuality: LayerQuality.MSE }),
+      'prune.options.layer_quality',
+    ],
+    [
+      'a row quality beside given rows',
+      prune({ rowSparsities: 'rows.safetensors', options: AllocationOptions.fromPartial({ rowQuality: RowQuality.PSNR }) }),
+      'prune.options.row_quality',
+    ],
     ['too many iterations', withOptions({ iterations: 1001 }), 'prune.options.iterations'],
     ['a rate of 0', withOptions({ learningRates: [0.01, 0] }), 'prune.options.learning_rates'],
     ['a rate that is no number', withOptions({ learningRates: [NaN] }), 'prune.options.learning_rates'],
@@ -221,6 +314,16 @@ describe('violations', () => {
       evaluate({ stride: 9, data: undefined, tasks: [{ task: Task.RTE, path: 'a', limit: 0 }] }),
       'evaluate.stride',
     ],
+    ['a repair that is not known', withRepair({ method: 9 as Repair }), 'prune.repair.method'],
+    ['a repair with too much damping', withRepair({ method: Repair.FIT, damping: 11 }), 'prune.repair.damping'],
+    ['a repair with negative damping', withRepair({ method: Repair.FIT, damping: -1 }), 'prune.repair.damping'],
+    ['a repair that takes for ever', withRepair({ method: Repair.FIT, iterations: 1001 }), 'prune.repair.iterations'],
+    [
+      'a repair of what SparseGPT repairs',
+      withRepair({ method: Repair.FIT }, { options: AllocationOptions.fromPartial({ score: Score.SPARSEGPT }) }),
+      'prune.repair.method',
+    ],
+    ['a mask of groups that ADMM would choose', withRepair({ method: Repair.ADMM }, inGroups), 'prune.repair.method'],
     ['an unnamed evaluation', prune({ evaluation: TokenSource.fromPartial({}) }), 'prune.evaluation.path'],
   ])('%s', (_, spec, field) => {
     expect(violatedFields(() => resolveJobSpec(spec))).toEqual([field]);
@@ -248,6 +351,23 @@ describe('violations', () => {
         expect(accepted).toBe(sparsity > 0 && sparsity < 1);
       }),
     );
+  });
+});
+
+describe('repair', () => {
+  test('is none unless asked for, and has defaults', () => {
+    const spec = resolvedPrune(prune());
+    expect(spec.repair).toEqual({ method: Repair.NONE, damping: 0.01, iterations: 20 });
+    expect(needsGramMatrices(spec)).toBe(false);
+  });
+
+  test('needs Gram matrices, and so does SparseGPT', () => {
+    expect(needsGramMatrices(resolvedPrune(withRepair({ method: Repair.FIT })))).toBe(true);
+    expect(needsGramMatrices(resolvedPrune(withOptions({ score: Score.SPARSEGPT })))).toBe(true);
+  });
+
+  test('of a mask of groups can be a fit', () => {
+    expect(resolvedPrune(withRepair({ method: Repair.FIT }, inGroups)).repair?.method).toBe(Repair.FIT);
   });
 });
 

@@ -1,14 +1,28 @@
-import { Allocation, Score, type AllocationOptions } from '@secateur/proto/allocation';
+import {
+  Allocation,
+  type AllocationOptions,
+  LayerQuality,
+  Repair,
+  type RepairOptions,
+  RowQuality,
+  Score,
+} from '@secateur/proto/allocation';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import {
+  AlphaMetric,
+  AlphaOptions,
+  BudgetGranularity,
   LayerBudget,
   Pattern,
+  Propagation,
   QualityInputs,
   Sampling,
+  TokenSource,
   type EvaluateSpec,
   type JobSpec,
+  type LayerBudgetOptions,
+  type OwlOptions,
   type PruneSpec,
-  TokenSource,
 } from '@secateur/proto/job';
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
@@ -19,8 +33,10 @@ import { findSelectionViolations } from '../planning/select-projections.js';
 const DEFAULT_ITERATIONS = 10;
 const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12, 0.16];
 const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
-const DEFAULT_SEQUENCE_LENGTH = 2048;
+const DEFAULT_OWL_LAMBDA = 0.05;
+const DEFAULT_OWL_THRESHOLD = 7;
 const DEFAULT_SKETCHES = 4;
+const DEFAULT_SEQUENCE_LENGTH = 2048;
 /** Samples of text that a job calibrates with where none were asked for. */
 export const DEFAULT_CALIBRATION_SAMPLES = 256;
 const DEFAULT_TEXT_FIELD = 'text';
@@ -28,18 +44,51 @@ const DEFAULT_TEXT_FIELD = 'text';
 const MAXIMUM_SAMPLES = 65_536;
 const MAXIMUM_SEQUENCE_LENGTH = 131_072;
 const MAXIMUM_ITERATIONS = 1000;
+const DEFAULT_DAMPING = 0.01;
+const DEFAULT_FIT_ITERATIONS = 20;
 const MAXIMUM_LEARNING_RATES = 100;
 const MAXIMUM_GROUP = 1024;
 /** The engine's. */
 const MAXIMUM_SKETCHES = 8;
+/** Far above any score, so that what is no threshold is told. */
+const MAXIMUM_THRESHOLD = 1e6;
 
-const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE, Score.WANDA_VARIANT]);
+const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE, Score.WANDA_VARIANT, Score.SPARSEGPT]);
+const PROPAGATIONS: ReadonlySet<Propagation> = new Set<Propagation>([
+  Propagation.DENSE_BLOCK,
+  Propagation.RECALCULATED_INPUTS,
+  Propagation.STAGED,
+]);
+const REPAIRS: ReadonlySet<Repair> = new Set<Repair>([Repair.NONE, Repair.FIT, Repair.ADMM]);
 const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([
   Allocation.TRIM,
   Allocation.UNIFORM,
   Allocation.GIVEN,
   Allocation.OPTIMAL,
 ]);
+
+const LAYER_BUDGETS: ReadonlySet<LayerBudget> = new Set<LayerBudget>([
+  LayerBudget.UNIFORM,
+  LayerBudget.OWL,
+  LayerBudget.ALPHA,
+  LayerBudget.GIVEN,
+]);
+const ALPHA_METRICS: ReadonlySet<AlphaMetric> = new Set<AlphaMetric>([AlphaMetric.PEAK, AlphaMetric.MID]);
+const GRANULARITIES: ReadonlySet<BudgetGranularity> = new Set<BudgetGranularity>([BudgetGranularity.BLOCK, BudgetGranularity.PROJECTION]);
+const LAYER_QUALITIES: ReadonlySet<LayerQuality> = new Set<LayerQuality>([
+  LayerQuality.COSIM_FLAT,
+  LayerQuality.COSIM_DIM,
+  LayerQuality.COSIM_SAMPLE,
+  LayerQuality.MSE,
+  LayerQuality.MSE_DIM,
+  LayerQuality.MAE,
+  LayerQuality.SNR,
+  LayerQuality.PSNR_FLAT,
+  LayerQuality.PSNR_DIM,
+  LayerQuality.PSNR_SAMPLE,
+  LayerQuality.PASS,
+]);
+const ROW_QUALITIES: ReadonlySet<RowQuality> = new Set<RowQuality>([RowQuality.COSIM, RowQuality.MSE, RowQuality.PSNR]);
 
 /** Data of which only the default amounts are known. */
 const NO_SOURCE: TokenSource = TokenSource.fromPartial({});
@@ -111,9 +160,15 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
   violations.require(spec.model !== '', 'prune.model', 'must name the folder of a checkpoint');
   violations.require(spec.output !== '' || purpose === 'plan', 'prune.output', 'must name the folder to write');
   violations.require(spec.sparsity > 0 && spec.sparsity < 1, 'prune.sparsity', `must be above 0 and below 1, not ${spec.sparsity}`);
-  const layerBudget = spec.layerBudget === LayerBudget.UNSPECIFIED ? LayerBudget.UNIFORM : spec.layerBudget;
-  violations.require(layerBudget === LayerBudget.UNIFORM, 'prune.layer_budget', 'must be uniform; this version offers no other');
+  const layerBudget = spec.layerBudget || (spec.layerBudgetOptions?.file ? LayerBudget.GIVEN : LayerBudget.UNIFORM);
+  const layerBudgetOptions = resolveLayerBudget(layerBudget, spec.layerBudgetOptions, violations);
   const pattern = spec.pattern === Pattern.UNSPECIFIED ? Pattern.UNSTRUCTURED : spec.pattern;
+  const propagation = spec.propagation || Propagation.DENSE_BLOCK;
+  violations.require(
+    PROPAGATIONS.has(propagation),
+    'prune.propagation',
+    `must be dense-block, recalculated-inputs or staged, not ${propagation}`,
+  );
   const given = spec.rowSparsities !== '';
   const options = resolveOptions(spec.options, { given }, violations);
   checkPattern(spec, pattern, options, violations);
@@ -122,6 +177,12 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     'prune.row_sparsities',
     given ? 'can only be given with the allocation given' : 'must name a file with the allocation given',
   );
+  violations.require(
+    layerBudget === LayerBudget.UNIFORM || (!given && options.groupPattern === undefined && !spec.selection?.targets.length),
+    'prune.layer_budget',
+    'must be uniform where a pattern, given row sparsities or targets of the selection decide how much each projection drops',
+  );
+  const repair = resolveRepair(spec.repair, options, violations);
   const qualityInputs = spec.qualityInputs === QualityInputs.UNSPECIFIED ? QualityInputs.LAST : spec.qualityInputs;
   if (spec.selection !== undefined) violations.add(findSelectionViolations(spec.selection));
   violations.require(
@@ -132,15 +193,66 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
   return {
     ...spec,
     layerBudget,
+    layerBudgetOptions,
     pattern,
+    propagation,
     compute: resolveCompute(spec.compute, 'prune.compute', violations),
     hiddenStates: resolveHiddenStates(spec.hiddenStates, 'prune.hidden_states', violations),
     options,
+    repair,
     qualityInputs,
     sketches: resolveSketches(spec.sketches, qualityInputs, violations),
     calibration: resolveCalibration(spec.calibration, purpose === 'plan', violations),
     evaluation: spec.evaluation && resolveSource(spec.evaluation, 'prune.evaluation', false, violations),
   };
+}
+
+/** The settings of the budget that was chosen; settings of others are refused, for they would do nothing. */
+function resolveLayerBudget(
+  budget: LayerBudget,
+  options: LayerBudgetOptions | undefined,
+  violations: Violations,
+): LayerBudgetOptions | undefined {
+  const { owl, alpha, file = '' } = options ?? {};
+  const field = 'prune.layer_budget_options';
+  violations.require(LAYER_BUDGETS.has(budget), 'prune.layer_budget', 'must be uniform, owl, alpha or given');
+  violations.require(owl === undefined || budget === LayerBudget.OWL, `${field}.owl`, 'can only be set with the layer budget owl');
+  violations.require(alpha === undefined || budget === LayerBudget.ALPHA, `${field}.alpha`, 'can only be set with the layer budget alpha');
+  violations.require(
+    (file !== '') === (budget === LayerBudget.GIVEN),
+    `${field}.file`,
+    file === '' ? 'must name a file with the layer budget given' : 'can only be set with the layer budget given',
+  );
+  if (budget === LayerBudget.OWL) return { owl: resolveOwl(owl, `${field}.owl`, violations), alpha: undefined, file: '' };
+  if (budget === LayerBudget.ALPHA) return { owl: undefined, alpha: resolveAlpha(alpha, `${field}.alpha`, violations), file: '' };
+  return budget === LayerBudget.GIVEN ? { owl: undefined, alpha: undefined, file } : undefined;
+}
+
+function resolveOwl(owl: OwlOptions | undefined, field: string, violations: Violations): OwlOptions {
+  const lambda = givenOr(DEFAULT_OWL_LAMBDA, owl?.lambda);
+  const threshold = givenOr(DEFAULT_OWL_THRESHOLD, owl?.threshold);
+  violations.require(lambda > 0 && lambda < 0.5, `${field}.lambda`, `must be above 0 and below 0.5, not ${lambda}`);
+  violations.require(
+    threshold > 0 && threshold <= MAXIMUM_THRESHOLD,
+    `${field}.threshold`,
+    `must be above 0 and at most ${MAXIMUM_THRESHOLD}, not ${threshold}`,
+  );
+  return { lambda, threshold };
+}
+
+/** Zero means that nothing was given. */
+function givenOr(fallback: number, value = 0): number {
+  return value === 0 ? fallback : value;
+}
+
+/** An epsilon of 0 stays, for its default depends on the model. */
+function resolveAlpha(alpha: AlphaOptions | undefined, field: string, violations: Violations): AlphaOptions {
+  const { metric, epsilon, granularity } = alpha ?? AlphaOptions.fromPartial({});
+  const resolved = { metric: metric || AlphaMetric.PEAK, epsilon, granularity: granularity || BudgetGranularity.BLOCK };
+  violations.require(ALPHA_METRICS.has(resolved.metric), `${field}.metric`, 'must be peak or mid');
+  violations.require(GRANULARITIES.has(resolved.granularity), `${field}.granularity`, 'must be block or projection');
+  violations.require(epsilon >= 0 && epsilon < 1, `${field}.epsilon`, `must be above 0 and below 1, not ${epsilon}`);
+  return resolved;
 }
 
 function resolveSketches(given: number, qualityInputs: QualityInputs, violations: Violations): number {
@@ -181,7 +293,40 @@ function checkPattern(
     `must be ${share} with the pattern ${name}, not ${spec.sparsity}`,
   );
   violations.require(allocation === Allocation.UNIFORM, 'prune.options.allocation', `must be uniform with the pattern ${name}`);
-  violations.require(score !== Score.WANDA_VARIANT, 'prune.options.score', `must be wanda or magnitude with the pattern ${name}`);
+  violations.require(
+    score === Score.WANDA || score === Score.MAGNITUDE,
+    'prune.options.score',
+    `must be wanda or magnitude with the pattern ${name}`,
+  );
+}
+
+/** Whether projections are repaired by the Gram matrices of their inputs. */
+export function needsGramMatrices({ options, repair }: Pick<PruneSpec, 'options' | 'repair'>): boolean {
+  return options?.score === Score.SPARSEGPT || (repair !== undefined && repair.method !== Repair.NONE);
+}
+
+function resolveRepair(given: RepairOptions | undefined, options: AllocationOptions, violations: Violations): RepairOptions {
+  const method = given?.method || Repair.NONE;
+  const damping = given?.damping || DEFAULT_DAMPING;
+  const iterations = given?.iterations || DEFAULT_FIT_ITERATIONS;
+  violations.require(REPAIRS.has(method), 'prune.repair.method', 'must be none, fit or admm');
+  violations.require(damping > 0 && damping <= 10, 'prune.repair.damping', `must be above 0 and up to 10, not ${damping}`);
+  violations.require(
+    iterations <= MAXIMUM_ITERATIONS,
+    'prune.repair.iterations',
+    `must be at most ${MAXIMUM_ITERATIONS}, not ${iterations}`,
+  );
+  violations.require(
+    method === Repair.NONE || options.score !== Score.SPARSEGPT,
+    'prune.repair.method',
+    'must be none with the score sparsegpt, which repairs by itself',
+  );
+  violations.require(
+    method !== Repair.ADMM || options.groupPattern === undefined,
+    'prune.repair.method',
+    'must be none or fit with a pattern; admm chooses itself what is dropped',
+  );
+  return { method, damping, iterations };
 }
 
 function resolveEvaluate(spec: EvaluateSpec, violations: Violations): EvaluateSpec {
@@ -278,7 +423,7 @@ function resolveOptions(
     ? options.negativeLearningRates
     : [...DEFAULT_NEGATIVE_LEARNING_RATES];
   const field = 'prune.options';
-  violations.require(SCORES.has(score), `${field}.score`, 'must be wanda, magnitude or wanda-variant');
+  violations.require(SCORES.has(score), `${field}.score`, 'must be wanda, magnitude, wanda-variant or sparsegpt');
   violations.require(ALLOCATIONS.has(allocation), `${field}.allocation`, 'must be trim, uniform, optimal or given');
   violations.require(
     score !== Score.WANDA_VARIANT || allocation === Allocation.UNIFORM,
@@ -286,6 +431,25 @@ function resolveOptions(
     'must be uniform when the score is wanda-variant, which decides itself what every row drops',
   );
   violations.require(iterations <= MAXIMUM_ITERATIONS, `${field}.iterations`, `must be at most ${MAXIMUM_ITERATIONS}, not ${iterations}`);
+  const layerQuality = options?.layerQuality || LayerQuality.COSIM_FLAT;
+  const rowQuality = options?.rowQuality || RowQuality.COSIM;
+  const searches = allocation === Allocation.TRIM;
+  violations.require(
+    LAYER_QUALITIES.has(layerQuality),
+    `${field}.layer_quality`,
+    'must be cosim-flat, cosim-dim, cosim-sample, mse, mse-dim, mae, snr, psnr-flat, psnr-dim, psnr-sample or pass',
+  );
+  violations.require(
+    searches || layerQuality === LayerQuality.COSIM_FLAT,
+    `${field}.layer_quality`,
+    'must be left out unless the allocation is trim, which alone searches by it',
+  );
+  violations.require(ROW_QUALITIES.has(rowQuality), `${field}.row_quality`, 'must be cosim, mse or psnr');
+  violations.require(
+    searches || rowQuality === RowQuality.COSIM,
+    `${field}.row_quality`,
+    'must be left out unless the allocation is trim, which alone searches by it',
+  );
   const inRange = (rates: readonly number[], sign: 1 | -1): boolean =>
     rates.length <= MAXIMUM_LEARNING_RATES && rates.every((rate) => rate * sign > 0 && Math.abs(rate) <= 1);
   violations.require(
@@ -306,5 +470,7 @@ function resolveOptions(
     negativeLearningRates,
     forbidNegativeLearningRates: options?.forbidNegativeLearningRates ?? false,
     groupPattern: options?.groupPattern,
+    layerQuality,
+    rowQuality,
   };
 }

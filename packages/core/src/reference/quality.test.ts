@@ -55,6 +55,12 @@ describe('metrics of a known output', () => {
   });
 });
 
+test('silence has 0 dB as long as nothing is heard instead of it', () => {
+  const sums = { values: 4, innerProduct: 0, denseSquares: 0, prunedSquares: 0, squaredErrors: 0, peakSquare: 0 };
+  expect(rowQuality('psnr', sums)).toBe(0);
+  expect(rowQuality('psnr', { ...sums, prunedSquares: 4, squaredErrors: 4 })).toBeCloseTo(decibels(1e-10), 7);
+});
+
 test('variance is unbiased', () => {
   expect(variance([1, 2, 3, 4])).toBeCloseTo(5 / 3, 12);
   expect(variance([7])).toBe(0);

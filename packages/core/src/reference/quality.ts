@@ -31,7 +31,7 @@ export interface OutputComparison {
 
 /** Keeps quotients of dead rows finite. */
 const NORM_EPSILON = 1e-8;
-/** Keeps logarithms of exact outputs finite. */
+/** Keeps logarithms of exact outputs finite, and those of silent ones: silence without an error has 0 dB. */
 const ERROR_EPSILON = 1e-10;
 
 export function cosine({ innerProduct, denseSquares, prunedSquares }: OutputSums): number {
@@ -43,13 +43,17 @@ function meanSquaredError({ squaredErrors, values }: OutputSums): number {
   return squaredErrors / values;
 }
 
+function decibels(signal: number, error: number): number {
+  return 10 * Math.log10((signal > 0 ? signal : ERROR_EPSILON) / (error + ERROR_EPSILON));
+}
+
 function peakSignalToNoise(sums: OutputSums): number {
-  return 10 * Math.log10(sums.peakSquare / (meanSquaredError(sums) + ERROR_EPSILON));
+  return decibels(sums.peakSquare, meanSquaredError(sums));
 }
 
 function signalToNoise(sums: OutputSums): number {
   const error = meanSquaredError(sums);
-  return error < ERROR_EPSILON ? Infinity : 10 * Math.log10(sums.denseSquares / sums.values / (error + ERROR_EPSILON));
+  return error < ERROR_EPSILON ? Infinity : decibels(sums.denseSquares / sums.values, error);
 }
 
 /** Bigger is better. */

@@ -58,6 +58,12 @@ describe('compareRuns', () => {
   const { perplexity: _measured, ...unmeasured } = OTHER;
   const comparison = compareRuns(RUN, unmeasured);
 
+  test('finds a layer with an infinite quality infinitely good', () => {
+    const loud = { ...RUN, projections: RUN.projections.map((each, index) => (index === 0 ? { ...each, bestQuality: null } : each)) };
+    const { layers } = compareRuns(requireRunReport(JSON.parse(JSON.stringify(loud)), 'secateur.json'), OTHER);
+    expect(layers.map(({ a }) => a?.quality)).toEqual([Infinity, 0.8]);
+  });
+
   test('tells only options that differ', () => {
     expect(comparison.options).toEqual([
       { name: 'sparsity', a: 0.7, b: 0.8 },

@@ -13,7 +13,7 @@ export interface LayerSummary {
   readonly sparsity: number;
   /** Mean of the projections' qualities with the same sparsity in every row. */
   readonly uniformQuality: number;
-  /** Mean of the qualities that were reached. */
+  /** Mean of the qualities that were reached; infinite, as the one above, when that of a projection is. */
   readonly quality: number;
   readonly seconds: number;
 }
@@ -62,9 +62,11 @@ export function requireRunReport(value: unknown, path: string): PruneReportJson 
   require(isRecord(sparsity) && isNumber(sparsity.target) && isNumber(sparsity.actual), 'sparsity');
   require(isRecord(config), 'config');
   require(isRecord(calibration), 'calibration');
-  const numbers = ['rows', 'columns', 'actual', 'baselineQuality', 'bestQuality'];
   const isProjection = (projection: unknown): boolean =>
-    isRecord(projection) && typeof projection['name'] === 'string' && numbers.every((name) => isNumber(projection[name]));
+    isRecord(projection) &&
+    typeof projection['name'] === 'string' &&
+    ['rows', 'columns', 'actual'].every((name) => isNumber(projection[name])) &&
+    ['baselineQuality', 'bestQuality'].every((name) => projection[name] === null || isNumber(projection[name]));
   require(Array.isArray(projections) && projections.every(isProjection), 'projections');
   const isTimed = isRecord(timings) && isRecord(timings.seconds) && Array.isArray(timings.layerSeconds);
   require(isTimed && timings.layerSeconds.every(isNumber) && Object.values(timings.seconds).every(isNumber), 'timings');
@@ -82,8 +84,8 @@ function summarizeLayers({ projections, timings }: PruneReportJson): (LayerSumma
       own.reduce((sum, each) => sum + pick(each), 0) / own.length;
     return {
       sparsity: own.reduce((sum, { rows, columns, actual }) => sum + rows * columns * actual, 0) / weights,
-      uniformQuality: mean(({ baselineQuality }) => baselineQuality),
-      quality: mean(({ bestQuality }) => bestQuality),
+      uniformQuality: mean(({ baselineQuality }) => baselineQuality ?? Infinity),
+      quality: mean(({ bestQuality }) => bestQuality ?? Infinity),
       seconds,
     };
   });

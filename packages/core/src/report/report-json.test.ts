@@ -1,6 +1,17 @@
 import { describe, expect, test } from '@jest/globals';
-import { Allocation, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Pattern, QualityInputs, Sampling, Task, TokenSource } from '@secateur/proto/job';
+import { Allocation, AllocationRecord, LayerQuality, RowQuality, Score } from '@secateur/proto/allocation';
+import {
+  AlphaMetric,
+  BudgetGranularity,
+  LayerBudget,
+  LayerBudgetOptions,
+  Pattern,
+  Propagation,
+  QualityInputs,
+  Sampling,
+  Task,
+  TokenSource,
+} from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { EvaluateReport, PruneReport } from '@secateur/proto/pruning_service';
 import { evaluateReportToJson, pruneReportToJson } from './report-json.js';
@@ -28,12 +39,15 @@ const REPORT = PruneReport.fromPartial({
     options: {
       score: Score.WANDA,
       allocation: Allocation.TRIM,
+      layerQuality: LayerQuality.PSNR_DIM,
+      rowQuality: RowQuality.COSIM,
       iterations: 10,
       learningRates: [0.01, 0.02],
       negativeLearningRates: [-0.01],
     },
     layerBudget: LayerBudget.UNIFORM,
     pattern: Pattern.UNSTRUCTURED,
+    propagation: Propagation.RECALCULATED_INPUTS,
     compute: Compute.BF16,
     hiddenStates: HiddenStates.BF16,
     qualityInputs: QualityInputs.ALL,
@@ -91,6 +105,27 @@ const REPORT = PruneReport.fromPartial({
 });
 
 describe('secateur.json', () => {
+  test.each([
+    [LayerBudget.OWL, { owl: { lambda: 0.08, threshold: 5 } }, 'owl', { lambda: 0.08, threshold: 5 }],
+    [
+      LayerBudget.ALPHA,
+      { alpha: { metric: AlphaMetric.MID, epsilon: 0.1, granularity: BudgetGranularity.PROJECTION } },
+      'alpha',
+      { metric: 'mid', epsilon: 0.1, per: 'projection' },
+    ],
+    [LayerBudget.GIVEN, { file: '/data/ratios.npy' }, 'given', { file: '/data/ratios.npy' }],
+  ])('names layer budget %d and its settings', (layerBudget, options, name, settings) => {
+    const config = { ...REPORT.config!, layerBudget, layerBudgetOptions: LayerBudgetOptions.fromPartial(options) };
+    expect(pruneReportToJson({ ...REPORT, config }).config).toMatchObject({ layerBudget: name, layerBudgetOptions: settings });
+  });
+
+  test('has null for a quality that is infinite', () => {
+    const [first] = REPORT.projections;
+    const record = AllocationRecord.fromPartial({ baselineQuality: 80.5, bestQuality: Infinity });
+    const { projections } = pruneReportToJson({ ...REPORT, projections: [{ ...first!, record }] });
+    expect(projections).toMatchObject([{ baselineQuality: 80.5, bestQuality: null }]);
+  });
+
   test('holds all of a report under the contracted names', () => {
     expect(JSON.parse(JSON.stringify(pruneReportToJson(REPORT)))).toEqual({
       model: '/models/in',
@@ -99,11 +134,14 @@ describe('secateur.json', () => {
       config: {
         score: 'wanda',
         allocation: 'trim',
+        layerQuality: 'psnr_dim',
+        rowQuality: 'cosim',
         iterations: 10,
         learningRates: [0.01, 0.02],
         negativeLearningRates: [-0.01],
         layerBudget: 'uniform',
         pattern: 'unstructured',
+        propagation: 'recalculated_inputs',
         compute: 'bf16',
         hiddenStates: 'bf16',
         qualityInputs: 'all',

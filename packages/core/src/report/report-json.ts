@@ -1,17 +1,22 @@
-import { allocationToJSON, scoreToJSON } from '@secateur/proto/allocation';
+import { allocationToJSON, layerQualityToJSON, repairToJSON, rowQualityToJSON, scoreToJSON } from '@secateur/proto/allocation';
 import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
 import {
+  alphaMetricToJSON,
+  budgetGranularityToJSON,
+  LayerBudget,
   layerBudgetToJSON,
   patternToJSON,
+  propagationToJSON,
   qualityInputsToJSON,
   samplingToJSON,
+  type LayerBudgetOptions,
   type ProjectionReport,
   type TokenSource,
 } from '@secateur/proto/job';
 import { findTask } from '../evaluation/tasks.js';
-import { pathsOf } from '../jobs/resolve-spec.js';
+import { needsGramMatrices, pathsOf } from '../jobs/resolve-spec.js';
 
 /** One projection in `secateur.json`. */
 export interface ProjectionReportJson {
@@ -21,8 +26,9 @@ export interface ProjectionReportJson {
   readonly columns: number;
   readonly target: number;
   readonly actual: number;
-  readonly baselineQuality: number;
-  readonly bestQuality: number;
+  /** In `config.layerQuality`; bigger is better. null when infinite: `snr` where nearly nothing is lost. */
+  readonly baselineQuality: number | null;
+  readonly bestQuality: number | null;
   /** null when uniform won, or nothing was searched. */
   readonly learningRate: number | null;
   /** null when uniform won, or nothing was searched. */
@@ -30,6 +36,8 @@ export interface ProjectionReportJson {
   readonly varianceBefore: number;
   readonly varianceAfter: number;
   readonly seconds: number;
+  /** How kept weights changed; only there when they did. Errors are squared, of the output over all calibration tokens, as a share of it. */
+  readonly repair?: { readonly errorBefore: number; readonly errorAfter: number; readonly damping: number };
 }
 
 /** The data a model was pruned with. */
@@ -112,13 +120,21 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
     config: {
       score: options && lowerWord(scoreToJSON(options.score), 'SCORE_'),
       allocation: options && lowerWord(allocationToJSON(options.allocation), 'ALLOCATION_'),
+      layerQuality: options && lowerWord(layerQualityToJSON(options.layerQuality), 'LAYER_QUALITY_'),
+      rowQuality: options && lowerWord(rowQualityToJSON(options.rowQuality), 'ROW_QUALITY_'),
       iterations: options?.iterations,
       learningRates: options?.learningRates,
       negativeLearningRates: options?.forbidNegativeLearningRates ? [] : options?.negativeLearningRates,
       layerBudget: config && lowerWord(layerBudgetToJSON(config.layerBudget), 'LAYER_BUDGET_'),
+      ...(config?.layerBudgetOptions && { layerBudgetOptions: budgetOptionsToJson(config.layerBudgetOptions) }),
       pattern: options?.groupPattern
         ? `${options.groupPattern.dropped}:${options.groupPattern.group}`
         : config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
+      propagation: config && lowerWord(propagationToJSON(config.propagation), 'PROPAGATION_'),
+      repair: config?.repair && lowerWord(repairToJSON(config.repair.method), 'REPAIR_'),
+      ...(config !== undefined && needsGramMatrices(config)
+        ? { repairDamping: config.repair?.damping, repairIterations: config.repair?.iterations }
+        : {}),
       compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
       hiddenStates: config && lowerWord(hiddenStatesToJSON(config.hiddenStates), 'HIDDEN_STATES_'),
       qualityInputs: config && lowerWord(qualityInputsToJSON(config.qualityInputs), 'QUALITY_INPUTS_'),
@@ -191,10 +207,14 @@ export interface JobPlanJson {
   readonly flops: Readonly<Record<string, number>>;
   /** The folder has no weights: tensors are those that config.json asks for. */
   readonly fromConfigAlone: boolean;
+  /** How the sparsity is split over the layers; null in a plan that prunes nothing. */
+  readonly layerBudget: string | null;
+  /** False where the targets are computed from the model when the job runs; those of `shards` are then what they are on average. */
+  readonly targetsKnown: boolean;
 }
 
 export function jobPlanToJson(plan: JobPlan): JobPlanJson {
-  const { parameters, weights, samples, sequenceLength, groups, shards, nodes, flops, fromConfigAlone } = plan;
+  const { parameters, weights, samples, sequenceLength, groups, shards, nodes, flops, fromConfigAlone, layerBudget } = plan;
   return {
     parameters,
     weights,
@@ -205,6 +225,8 @@ export function jobPlanToJson(plan: JobPlan): JobPlanJson {
     nodes: nodes.map(({ reason, memory, ...node }) => ({ ...node, reason: reason === '' ? null : reason, memory: memory ?? null })),
     flops,
     fromConfigAlone,
+    layerBudget: layerBudget === LayerBudget.UNSPECIFIED ? null : lowerWord(layerBudgetToJSON(layerBudget), 'LAYER_BUDGET_'),
+    targetsKnown: layerBudget !== LayerBudget.OWL && layerBudget !== LayerBudget.ALPHA,
   };
 }
 
@@ -232,21 +254,37 @@ function taskToJson({ task, questions, accuracy, normalizedAccuracy }: TaskRepor
 
 const NO_ACCURACY: Accuracy = { value: 0, standardError: 0 };
 
-function projectionToJson({ name, rows, columns, target, actual, record, seconds }: ProjectionReport): ProjectionReportJson {
+function projectionToJson({ name, rows, columns, target, actual, record, seconds, repair }: ProjectionReport): ProjectionReportJson {
   return {
     name,
     rows,
     columns,
     target,
     actual,
-    baselineQuality: record?.baselineQuality ?? 0,
-    bestQuality: record?.bestQuality ?? 0,
+    baselineQuality: finiteOrNull(record?.baselineQuality ?? 0),
+    bestQuality: finiteOrNull(record?.bestQuality ?? 0),
     learningRate: record?.learningRate ?? null,
     bestStep: record?.bestStep ?? null,
     varianceBefore: record?.varianceBefore ?? 0,
     varianceAfter: record?.varianceAfter ?? 0,
     seconds,
+    ...(repair === undefined ? {} : { repair }),
   };
+}
+
+function budgetOptionsToJson({ owl, alpha, file }: LayerBudgetOptions): Readonly<Record<string, unknown>> {
+  if (owl !== undefined) return { lambda: owl.lambda, threshold: owl.threshold };
+  if (alpha === undefined) return { file };
+  return {
+    metric: lowerWord(alphaMetricToJSON(alpha.metric), 'ALPHA_METRIC_'),
+    epsilon: alpha.epsilon,
+    per: lowerWord(budgetGranularityToJSON(alpha.granularity), 'BUDGET_GRANULARITY_'),
+  };
+}
+
+/** JSON has no infinity. */
+function finiteOrNull(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
 }
 
 /** One path as it is, several as a list. */

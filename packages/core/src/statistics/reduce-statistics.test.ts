@@ -32,13 +32,13 @@ describe('reduceStatistics', () => {
     expect(float32(reduced!.qualityInputs)).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
-  test('divides by calibration samples, of which each may have several quality inputs', () => {
+  test('divides by samples, of which each may have several quality inputs', () => {
     const byGroup = new Map([
       [0, [statistics(SITE, [1, 10], [1, 2, 3, 4, 5, 6, 7, 8])]],
       [1, [statistics(SITE, [3, 30], [9, 10, 11, 12])]],
     ]);
     const [reduced] = reduceStatistics(byGroup, 2);
-    expect(reduced).toMatchObject({ columns: 2, samples: 6 });
+    expect(reduced).toMatchObject({ columns: 2, samples: 3 });
     expect(float32(reduced!.meanSquares)).toEqual([Math.fround(4 / 3), Math.fround(40 / 3)]);
     expect(float32(reduced!.qualityInputs)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     expect(() => reduceStatistics(byGroup, 4)).toThrow(expect.objectContaining({ reason: 'CORRUPT_DATA' }));

@@ -5,18 +5,17 @@ import { SecateurError } from '../errors.js';
 export interface ReducedSite {
   readonly site: InputSite;
   readonly columns: number;
-  /** Of the quality inputs: calibration samples, times their sketches. */
   readonly samples: number;
-  /** [columns]: sum of squares over all tokens / calibration samples. */
+  /** [columns]: sum of squares over all tokens / samples. */
   readonly meanSquares: Uint8Array;
-  /** [samples, columns]: what rows are judged on, in the order of the calibration samples. */
+  /** [samples, columns], or [samples, sketches, columns]: what rows are judged on, in sample order. */
   readonly qualityInputs: Uint8Array;
 }
 
 /**
  * Adds the statistics of all groups in the order of their indices, whatever order they came in, so that the sums do not depend on the
- * cluster. Sums are float64 and rounded to float32 once. `sketches`: quality inputs of each calibration sample that stand for all of its
- * tokens; 0 when there is one, of its last token.
+ * cluster. Sums are float64 and rounded to float32 once. `sketches`: quality inputs of each sample that stand for all of its tokens; 0 when
+ * there is one, of its last token.
  */
 export function reduceStatistics(byGroup: ReadonlyMap<number, readonly SiteStatistics[]>, sketches = 0): ReducedSite[] {
   const inputsPerSample = Math.max(1, sketches);
@@ -44,14 +43,14 @@ export function reduceStatistics(byGroup: ReadonlyMap<number, readonly SiteStati
       parts.push(statistics.qualityInputs);
       inputBytes += statistics.qualityInputs.byteLength;
     }
-    const samples = inputBytes / (4 * columns);
+    const samples = inputBytes / (4 * columns * inputsPerSample);
     const qualityInputs = new Uint8Array(inputBytes);
     let offset = 0;
     for (const part of parts) {
       qualityInputs.set(part, offset);
       offset += part.byteLength;
     }
-    const meanSquares = Float32Array.from(sums, (sum) => sum / (samples / inputsPerSample));
+    const meanSquares = Float32Array.from(sums, (sum) => sum / samples);
     return { site, columns, samples, meanSquares: new Uint8Array(meanSquares.buffer), qualityInputs };
   });
 }

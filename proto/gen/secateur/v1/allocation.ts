@@ -21,6 +21,8 @@ export const Score = {
   MAGNITUDE: 2,
   /** WANDA_VARIANT - As Wanda's; from every row the lowest that together make the same share of the row's sum. Only with uniform allocation. */
   WANDA_VARIANT: 3,
+  /** SPARSEGPT - As SparseGPT does (arXiv 2301.00774): by what dropping a weight costs once those to its right make up for it. Kept weights change. */
+  SPARSEGPT: 4,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -31,6 +33,7 @@ export namespace Score {
   export type WANDA = typeof Score.WANDA;
   export type MAGNITUDE = typeof Score.MAGNITUDE;
   export type WANDA_VARIANT = typeof Score.WANDA_VARIANT;
+  export type SPARSEGPT = typeof Score.SPARSEGPT;
   export type UNRECOGNIZED = typeof Score.UNRECOGNIZED;
 }
 
@@ -48,6 +51,9 @@ export function scoreFromJSON(object: any): Score {
     case 3:
     case "SCORE_WANDA_VARIANT":
       return Score.WANDA_VARIANT;
+    case 4:
+    case "SCORE_SPARSEGPT":
+      return Score.SPARSEGPT;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -65,6 +71,8 @@ export function scoreToJSON(object: Score): string {
       return "SCORE_MAGNITUDE";
     case Score.WANDA_VARIANT:
       return "SCORE_WANDA_VARIANT";
+    case Score.SPARSEGPT:
+      return "SCORE_SPARSEGPT";
     case Score.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -140,6 +148,256 @@ export function allocationToJSON(object: Allocation): string {
 }
 
 /**
+ * How the search tells which sparsities are best: by the whole output, by the mean over its rows (dim) or over the samples. Bigger is
+ * better, so errors count as negative numbers.
+ */
+export const LayerQuality = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** COSIM_FLAT - Cosine of the dense and the pruned output. */
+  COSIM_FLAT: 1,
+  /** COSIM_DIM - The same, mean over the rows. */
+  COSIM_DIM: 2,
+  /** COSIM_SAMPLE - The same, mean over the samples. */
+  COSIM_SAMPLE: 3,
+  /** MSE - Mean squared error, negative. */
+  MSE: 4,
+  /** MSE_DIM - The same, mean over the rows. */
+  MSE_DIM: 5,
+  /** MAE - Mean absolute error, negative. */
+  MAE: 6,
+  /** SNR - Decibels of the mean square over the mean squared error; infinite where that is below 1e-10. */
+  SNR: 7,
+  /** PSNR_FLAT - Decibels of the largest square over the mean squared error. */
+  PSNR_FLAT: 8,
+  /** PSNR_DIM - The same, mean over the rows. */
+  PSNR_DIM: 9,
+  /** PSNR_SAMPLE - The same, mean over the samples. */
+  PSNR_SAMPLE: 10,
+  /** PASS - 1 whatever is dropped, so that uniform rows stay. */
+  PASS: 11,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type LayerQuality = typeof LayerQuality[keyof typeof LayerQuality];
+
+export namespace LayerQuality {
+  export type UNSPECIFIED = typeof LayerQuality.UNSPECIFIED;
+  export type COSIM_FLAT = typeof LayerQuality.COSIM_FLAT;
+  export type COSIM_DIM = typeof LayerQuality.COSIM_DIM;
+  export type COSIM_SAMPLE = typeof LayerQuality.COSIM_SAMPLE;
+  export type MSE = typeof LayerQuality.MSE;
+  export type MSE_DIM = typeof LayerQuality.MSE_DIM;
+  export type MAE = typeof LayerQuality.MAE;
+  export type SNR = typeof LayerQuality.SNR;
+  export type PSNR_FLAT = typeof LayerQuality.PSNR_FLAT;
+  export type PSNR_DIM = typeof LayerQuality.PSNR_DIM;
+  export type PSNR_SAMPLE = typeof LayerQuality.PSNR_SAMPLE;
+  export type PASS = typeof LayerQuality.PASS;
+  export type UNRECOGNIZED = typeof LayerQuality.UNRECOGNIZED;
+}
+
+export function layerQualityFromJSON(object: any): LayerQuality {
+  switch (object) {
+    case 0:
+    case "LAYER_QUALITY_UNSPECIFIED":
+      return LayerQuality.UNSPECIFIED;
+    case 1:
+    case "LAYER_QUALITY_COSIM_FLAT":
+      return LayerQuality.COSIM_FLAT;
+    case 2:
+    case "LAYER_QUALITY_COSIM_DIM":
+      return LayerQuality.COSIM_DIM;
+    case 3:
+    case "LAYER_QUALITY_COSIM_SAMPLE":
+      return LayerQuality.COSIM_SAMPLE;
+    case 4:
+    case "LAYER_QUALITY_MSE":
+      return LayerQuality.MSE;
+    case 5:
+    case "LAYER_QUALITY_MSE_DIM":
+      return LayerQuality.MSE_DIM;
+    case 6:
+    case "LAYER_QUALITY_MAE":
+      return LayerQuality.MAE;
+    case 7:
+    case "LAYER_QUALITY_SNR":
+      return LayerQuality.SNR;
+    case 8:
+    case "LAYER_QUALITY_PSNR_FLAT":
+      return LayerQuality.PSNR_FLAT;
+    case 9:
+    case "LAYER_QUALITY_PSNR_DIM":
+      return LayerQuality.PSNR_DIM;
+    case 10:
+    case "LAYER_QUALITY_PSNR_SAMPLE":
+      return LayerQuality.PSNR_SAMPLE;
+    case 11:
+    case "LAYER_QUALITY_PASS":
+      return LayerQuality.PASS;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return LayerQuality.UNRECOGNIZED;
+  }
+}
+
+export function layerQualityToJSON(object: LayerQuality): string {
+  switch (object) {
+    case LayerQuality.UNSPECIFIED:
+      return "LAYER_QUALITY_UNSPECIFIED";
+    case LayerQuality.COSIM_FLAT:
+      return "LAYER_QUALITY_COSIM_FLAT";
+    case LayerQuality.COSIM_DIM:
+      return "LAYER_QUALITY_COSIM_DIM";
+    case LayerQuality.COSIM_SAMPLE:
+      return "LAYER_QUALITY_COSIM_SAMPLE";
+    case LayerQuality.MSE:
+      return "LAYER_QUALITY_MSE";
+    case LayerQuality.MSE_DIM:
+      return "LAYER_QUALITY_MSE_DIM";
+    case LayerQuality.MAE:
+      return "LAYER_QUALITY_MAE";
+    case LayerQuality.SNR:
+      return "LAYER_QUALITY_SNR";
+    case LayerQuality.PSNR_FLAT:
+      return "LAYER_QUALITY_PSNR_FLAT";
+    case LayerQuality.PSNR_DIM:
+      return "LAYER_QUALITY_PSNR_DIM";
+    case LayerQuality.PSNR_SAMPLE:
+      return "LAYER_QUALITY_PSNR_SAMPLE";
+    case LayerQuality.PASS:
+      return "LAYER_QUALITY_PASS";
+    case LayerQuality.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** How good a row of the output is. Rows that keep more of it get more sparsity, or less at a negative learning rate. */
+export const RowQuality = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** COSIM - Cosine of the dense and the pruned row. */
+  COSIM: 1,
+  /** MSE - Mean squared error, negative. */
+  MSE: 2,
+  /** PSNR - Decibels of the largest square over the mean squared error. */
+  PSNR: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type RowQuality = typeof RowQuality[keyof typeof RowQuality];
+
+export namespace RowQuality {
+  export type UNSPECIFIED = typeof RowQuality.UNSPECIFIED;
+  export type COSIM = typeof RowQuality.COSIM;
+  export type MSE = typeof RowQuality.MSE;
+  export type PSNR = typeof RowQuality.PSNR;
+  export type UNRECOGNIZED = typeof RowQuality.UNRECOGNIZED;
+}
+
+export function rowQualityFromJSON(object: any): RowQuality {
+  switch (object) {
+    case 0:
+    case "ROW_QUALITY_UNSPECIFIED":
+      return RowQuality.UNSPECIFIED;
+    case 1:
+    case "ROW_QUALITY_COSIM":
+      return RowQuality.COSIM;
+    case 2:
+    case "ROW_QUALITY_MSE":
+      return RowQuality.MSE;
+    case 3:
+    case "ROW_QUALITY_PSNR":
+      return RowQuality.PSNR;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return RowQuality.UNRECOGNIZED;
+  }
+}
+
+export function rowQualityToJSON(object: RowQuality): string {
+  switch (object) {
+    case RowQuality.UNSPECIFIED:
+      return "ROW_QUALITY_UNSPECIFIED";
+    case RowQuality.COSIM:
+      return "ROW_QUALITY_COSIM";
+    case RowQuality.MSE:
+      return "ROW_QUALITY_MSE";
+    case RowQuality.PSNR:
+      return "ROW_QUALITY_PSNR";
+    case RowQuality.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** How the kept weights of a projection make up for the dropped ones. */
+export const Repair = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** NONE - They stay as they are. */
+  NONE: 1,
+  /** FIT - They are fitted to the dense output of all calibration tokens. */
+  FIT: 2,
+  /**
+   * ADMM - What is dropped is chosen while the kept weights are fitted (ADMM, arXiv 2401.02938): as many as the allocation says of each row, of the whole matrix
+   * with uniform allocation.
+   */
+  ADMM: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Repair = typeof Repair[keyof typeof Repair];
+
+export namespace Repair {
+  export type UNSPECIFIED = typeof Repair.UNSPECIFIED;
+  export type NONE = typeof Repair.NONE;
+  export type FIT = typeof Repair.FIT;
+  export type ADMM = typeof Repair.ADMM;
+  export type UNRECOGNIZED = typeof Repair.UNRECOGNIZED;
+}
+
+export function repairFromJSON(object: any): Repair {
+  switch (object) {
+    case 0:
+    case "REPAIR_UNSPECIFIED":
+      return Repair.UNSPECIFIED;
+    case 1:
+    case "REPAIR_NONE":
+      return Repair.NONE;
+    case 2:
+    case "REPAIR_FIT":
+      return Repair.FIT;
+    case 3:
+    case "REPAIR_ADMM":
+      return Repair.ADMM;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Repair.UNRECOGNIZED;
+  }
+}
+
+export function repairToJSON(object: Repair): string {
+  switch (object) {
+    case Repair.UNSPECIFIED:
+      return "REPAIR_UNSPECIFIED";
+    case Repair.NONE:
+      return "REPAIR_NONE";
+    case Repair.FIT:
+      return "REPAIR_FIT";
+    case Repair.ADMM:
+      return "REPAIR_ADMM";
+    case Repair.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/**
  * In every group of neighbouring inputs of a row the same number of weights is dropped, those with the lowest scores. A last group that is
  * shorter loses the same share, rounded down.
  */
@@ -165,14 +423,40 @@ export interface AllocationOptions {
   /** Never try negative learning rates. */
   forbidNegativeLearningRates: boolean;
   /** Absent when any weight may be dropped. Only with uniform allocation. */
-  groupPattern: GroupPattern | undefined;
+  groupPattern:
+    | GroupPattern
+    | undefined;
+  /** How the search tells which sparsities are best; cosim_flat when not set. Others only with TRIM's search, on CPUs. */
+  layerQuality: LayerQuality;
+  /** How good a row is; cosim when not set. Others only with TRIM's search, on CPUs. */
+  rowQuality: RowQuality;
+}
+
+/** Settings of a repair. */
+export interface RepairOptions {
+  /** How; none when not set. */
+  method: Repair;
+  /** Share of the mean diagonal that is added to the diagonal of the Gram matrix of the inputs; 0.01 when 0. Also used by the score `sparsegpt`. */
+  damping: number;
+  /** Steps of the fit; 20 when 0. */
+  iterations: number;
+}
+
+/** How a projection was repaired. */
+export interface RepairRecord {
+  /** Squared error of the output over all calibration tokens, as a share of the squared output, with the mask alone. */
+  errorBefore: number;
+  /** The same with the repaired weights. */
+  errorAfter: number;
+  /** Share of the mean diagonal that was added; more than was asked for where the Gram matrix could not be used otherwise. */
+  damping: number;
 }
 
 /** What the search found for one projection. */
 export interface AllocationRecord {
-  /** Layer quality with the same sparsity in every row. */
+  /** Layer quality with the same sparsity in every row, in the metric of the options. Infinite with snr where nearly nothing is lost. */
   baselineQuality: number;
-  /** Layer quality of the sparsities that won. */
+  /** Layer quality of the sparsities that won, in the same way. */
   bestQuality: number;
   /** Learning rate that won; absent when uniform won, or nothing was searched. */
   learningRate?:
@@ -182,9 +466,9 @@ export interface AllocationRecord {
   bestStep?:
     | number
     | undefined;
-  /** Variance of the row qualities at uniform sparsity (unbiased). */
+  /** Variance of the row cosines at uniform sparsity (unbiased), whatever metric steers the search. */
   varianceBefore: number;
-  /** Variance of the row qualities of the sparsities that won (unbiased). */
+  /** The same of the sparsities that won. */
   varianceAfter: number;
   /** Weights dropped in the whole projection. */
   dropped: number;
@@ -284,6 +568,8 @@ function createBaseAllocationOptions(): AllocationOptions {
     negativeLearningRates: [],
     forbidNegativeLearningRates: false,
     groupPattern: undefined,
+    layerQuality: 0,
+    rowQuality: 0,
   };
 }
 
@@ -317,6 +603,12 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
     }
     if (message.groupPattern !== undefined) {
       GroupPattern.encode(message.groupPattern, writer.uint32(58).fork()).join();
+    }
+    if (message.layerQuality !== 0) {
+      writer.uint32(64).int32(message.layerQuality);
+    }
+    if (message.rowQuality !== 0) {
+      writer.uint32(72).int32(message.rowQuality);
     }
     return writer;
   },
@@ -410,6 +702,22 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
             message.groupPattern = GroupPattern.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.layerQuality = reader.int32() as any;
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.rowQuality = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -447,6 +755,16 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
         : isSet(object.group_pattern)
         ? GroupPattern.fromJSON(object.group_pattern)
         : undefined,
+      layerQuality: isSet(object.layerQuality)
+        ? layerQualityFromJSON(object.layerQuality)
+        : isSet(object.layer_quality)
+        ? layerQualityFromJSON(object.layer_quality)
+        : 0,
+      rowQuality: isSet(object.rowQuality)
+        ? rowQualityFromJSON(object.rowQuality)
+        : isSet(object.row_quality)
+        ? rowQualityFromJSON(object.row_quality)
+        : 0,
     };
   },
 
@@ -473,6 +791,12 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
     if (message.groupPattern !== undefined) {
       obj.groupPattern = GroupPattern.toJSON(message.groupPattern);
     }
+    if (message.layerQuality !== 0) {
+      obj.layerQuality = layerQualityToJSON(message.layerQuality);
+    }
+    if (message.rowQuality !== 0) {
+      obj.rowQuality = rowQualityToJSON(message.rowQuality);
+    }
     return obj;
   },
 
@@ -490,6 +814,218 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
     message.groupPattern = (object.groupPattern !== undefined && object.groupPattern !== null)
       ? GroupPattern.fromPartial(object.groupPattern)
       : undefined;
+    message.layerQuality = object.layerQuality ?? 0;
+    message.rowQuality = object.rowQuality ?? 0;
+    return message;
+  },
+};
+
+function createBaseRepairOptions(): RepairOptions {
+  return { method: 0, damping: 0, iterations: 0 };
+}
+
+export const RepairOptions: MessageFns<RepairOptions> = {
+  encode(message: RepairOptions, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.method !== 0) {
+      writer.uint32(8).int32(message.method);
+    }
+    if (message.damping !== 0) {
+      writer.uint32(17).double(message.damping);
+    }
+    if (message.iterations !== 0) {
+      writer.uint32(24).uint32(message.iterations);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepairOptions {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepairOptions();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.method = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.damping = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.iterations = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepairOptions {
+    return {
+      method: isSet(object.method) ? repairFromJSON(object.method) : 0,
+      damping: isSet(object.damping) ? globalThis.Number(object.damping) : 0,
+      iterations: isSet(object.iterations) ? globalThis.Number(object.iterations) : 0,
+    };
+  },
+
+  toJSON(message: RepairOptions): unknown {
+    const obj: any = {};
+    if (message.method !== 0) {
+      obj.method = repairToJSON(message.method);
+    }
+    if (message.damping !== 0) {
+      obj.damping = floatToJson(message.damping);
+    }
+    if (message.iterations !== 0) {
+      obj.iterations = Math.round(message.iterations);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepairOptions>): RepairOptions {
+    return RepairOptions.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RepairOptions>): RepairOptions {
+    const message = createBaseRepairOptions();
+    message.method = object.method ?? 0;
+    message.damping = object.damping ?? 0;
+    message.iterations = object.iterations ?? 0;
+    return message;
+  },
+};
+
+function createBaseRepairRecord(): RepairRecord {
+  return { errorBefore: 0, errorAfter: 0, damping: 0 };
+}
+
+export const RepairRecord: MessageFns<RepairRecord> = {
+  encode(message: RepairRecord, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.errorBefore !== 0) {
+      writer.uint32(9).double(message.errorBefore);
+    }
+    if (message.errorAfter !== 0) {
+      writer.uint32(17).double(message.errorAfter);
+    }
+    if (message.damping !== 0) {
+      writer.uint32(25).double(message.damping);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepairRecord {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepairRecord();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.errorBefore = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.errorAfter = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.damping = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepairRecord {
+    return {
+      errorBefore: isSet(object.errorBefore)
+        ? globalThis.Number(object.errorBefore)
+        : isSet(object.error_before)
+        ? globalThis.Number(object.error_before)
+        : 0,
+      errorAfter: isSet(object.errorAfter)
+        ? globalThis.Number(object.errorAfter)
+        : isSet(object.error_after)
+        ? globalThis.Number(object.error_after)
+        : 0,
+      damping: isSet(object.damping) ? globalThis.Number(object.damping) : 0,
+    };
+  },
+
+  toJSON(message: RepairRecord): unknown {
+    const obj: any = {};
+    if (message.errorBefore !== 0) {
+      obj.errorBefore = floatToJson(message.errorBefore);
+    }
+    if (message.errorAfter !== 0) {
+      obj.errorAfter = floatToJson(message.errorAfter);
+    }
+    if (message.damping !== 0) {
+      obj.damping = floatToJson(message.damping);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepairRecord>): RepairRecord {
+    return RepairRecord.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RepairRecord>): RepairRecord {
+    const message = createBaseRepairRecord();
+    message.errorBefore = object.errorBefore ?? 0;
+    message.errorAfter = object.errorAfter ?? 0;
+    message.damping = object.damping ?? 0;
     return message;
   },
 };

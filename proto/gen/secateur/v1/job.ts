@@ -8,7 +8,7 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Status } from "../../google/rpc/status.js";
-import { AllocationOptions, AllocationRecord } from "./allocation.js";
+import { AllocationOptions, AllocationRecord, RepairOptions, RepairRecord } from "./allocation.js";
 import {
   Compute,
   computeFromJSON,
@@ -28,6 +28,12 @@ export const LayerBudget = {
   UNSPECIFIED: 0,
   /** UNIFORM - The same in every layer. */
   UNIFORM: 1,
+  /** OWL - OWL (arXiv 2310.05175): layers with more outliers among their scores keep more. */
+  OWL: 2,
+  /** ALPHA - AlphaPruning (arXiv 2410.10912): layers whose spectra have heavier tails keep more. */
+  ALPHA: 3,
+  /** GIVEN - Ratios of a file. */
+  GIVEN: 4,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -36,6 +42,9 @@ export type LayerBudget = typeof LayerBudget[keyof typeof LayerBudget];
 export namespace LayerBudget {
   export type UNSPECIFIED = typeof LayerBudget.UNSPECIFIED;
   export type UNIFORM = typeof LayerBudget.UNIFORM;
+  export type OWL = typeof LayerBudget.OWL;
+  export type ALPHA = typeof LayerBudget.ALPHA;
+  export type GIVEN = typeof LayerBudget.GIVEN;
   export type UNRECOGNIZED = typeof LayerBudget.UNRECOGNIZED;
 }
 
@@ -47,6 +56,15 @@ export function layerBudgetFromJSON(object: any): LayerBudget {
     case 1:
     case "LAYER_BUDGET_UNIFORM":
       return LayerBudget.UNIFORM;
+    case 2:
+    case "LAYER_BUDGET_OWL":
+      return LayerBudget.OWL;
+    case 3:
+    case "LAYER_BUDGET_ALPHA":
+      return LayerBudget.ALPHA;
+    case 4:
+    case "LAYER_BUDGET_GIVEN":
+      return LayerBudget.GIVEN;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -60,7 +78,117 @@ export function layerBudgetToJSON(object: LayerBudget): string {
       return "LAYER_BUDGET_UNSPECIFIED";
     case LayerBudget.UNIFORM:
       return "LAYER_BUDGET_UNIFORM";
+    case LayerBudget.OWL:
+      return "LAYER_BUDGET_OWL";
+    case LayerBudget.ALPHA:
+      return "LAYER_BUDGET_ALPHA";
+    case LayerBudget.GIVEN:
+      return "LAYER_BUDGET_GIVEN";
     case LayerBudget.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** Where the tail of a spectrum begins that a power law is fitted to. */
+export const AlphaMetric = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** PEAK - Near the peak of the eigenvalues' logarithms, where the law fits best. */
+  PEAK: 1,
+  /** MID - At the median eigenvalue. */
+  MID: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type AlphaMetric = typeof AlphaMetric[keyof typeof AlphaMetric];
+
+export namespace AlphaMetric {
+  export type UNSPECIFIED = typeof AlphaMetric.UNSPECIFIED;
+  export type PEAK = typeof AlphaMetric.PEAK;
+  export type MID = typeof AlphaMetric.MID;
+  export type UNRECOGNIZED = typeof AlphaMetric.UNRECOGNIZED;
+}
+
+export function alphaMetricFromJSON(object: any): AlphaMetric {
+  switch (object) {
+    case 0:
+    case "ALPHA_METRIC_UNSPECIFIED":
+      return AlphaMetric.UNSPECIFIED;
+    case 1:
+    case "ALPHA_METRIC_PEAK":
+      return AlphaMetric.PEAK;
+    case 2:
+    case "ALPHA_METRIC_MID":
+      return AlphaMetric.MID;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return AlphaMetric.UNRECOGNIZED;
+  }
+}
+
+export function alphaMetricToJSON(object: AlphaMetric): string {
+  switch (object) {
+    case AlphaMetric.UNSPECIFIED:
+      return "ALPHA_METRIC_UNSPECIFIED";
+    case AlphaMetric.PEAK:
+      return "ALPHA_METRIC_PEAK";
+    case AlphaMetric.MID:
+      return "ALPHA_METRIC_MID";
+    case AlphaMetric.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** What has a share of its own. */
+export const BudgetGranularity = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** BLOCK - Each block: the mean of its projections counts. */
+  BLOCK: 1,
+  /** PROJECTION - Each projection. */
+  PROJECTION: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type BudgetGranularity = typeof BudgetGranularity[keyof typeof BudgetGranularity];
+
+export namespace BudgetGranularity {
+  export type UNSPECIFIED = typeof BudgetGranularity.UNSPECIFIED;
+  export type BLOCK = typeof BudgetGranularity.BLOCK;
+  export type PROJECTION = typeof BudgetGranularity.PROJECTION;
+  export type UNRECOGNIZED = typeof BudgetGranularity.UNRECOGNIZED;
+}
+
+export function budgetGranularityFromJSON(object: any): BudgetGranularity {
+  switch (object) {
+    case 0:
+    case "BUDGET_GRANULARITY_UNSPECIFIED":
+      return BudgetGranularity.UNSPECIFIED;
+    case 1:
+    case "BUDGET_GRANULARITY_BLOCK":
+      return BudgetGranularity.BLOCK;
+    case 2:
+    case "BUDGET_GRANULARITY_PROJECTION":
+      return BudgetGranularity.PROJECTION;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return BudgetGranularity.UNRECOGNIZED;
+  }
+}
+
+export function budgetGranularityToJSON(object: BudgetGranularity): string {
+  switch (object) {
+    case BudgetGranularity.UNSPECIFIED:
+      return "BUDGET_GRANULARITY_UNSPECIFIED";
+    case BudgetGranularity.BLOCK:
+      return "BUDGET_GRANULARITY_BLOCK";
+    case BudgetGranularity.PROJECTION:
+      return "BUDGET_GRANULARITY_PROJECTION";
+    case BudgetGranularity.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
   }
@@ -165,6 +293,66 @@ export function qualityInputsToJSON(object: QualityInputs): string {
     case QualityInputs.ALL:
       return "QUALITY_INPUTS_ALL";
     case QualityInputs.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** What inputs the projections of a block are pruned by. Those of all blocks come through the pruned blocks before. */
+export const Propagation = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** DENSE_BLOCK - Those of the block as it was: all of its projections are pruned at once. */
+  DENSE_BLOCK: 1,
+  /** RECALCULATED_INPUTS - Scores by the inputs of the block as it was, rows by the quality inputs that come through the projections of the block pruned before. */
+  RECALCULATED_INPUTS: 2,
+  /** STAGED - Scores and rows by the inputs that come through the projections of the block pruned before. */
+  STAGED: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Propagation = typeof Propagation[keyof typeof Propagation];
+
+export namespace Propagation {
+  export type UNSPECIFIED = typeof Propagation.UNSPECIFIED;
+  export type DENSE_BLOCK = typeof Propagation.DENSE_BLOCK;
+  export type RECALCULATED_INPUTS = typeof Propagation.RECALCULATED_INPUTS;
+  export type STAGED = typeof Propagation.STAGED;
+  export type UNRECOGNIZED = typeof Propagation.UNRECOGNIZED;
+}
+
+export function propagationFromJSON(object: any): Propagation {
+  switch (object) {
+    case 0:
+    case "PROPAGATION_UNSPECIFIED":
+      return Propagation.UNSPECIFIED;
+    case 1:
+    case "PROPAGATION_DENSE_BLOCK":
+      return Propagation.DENSE_BLOCK;
+    case 2:
+    case "PROPAGATION_RECALCULATED_INPUTS":
+      return Propagation.RECALCULATED_INPUTS;
+    case 3:
+    case "PROPAGATION_STAGED":
+      return Propagation.STAGED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Propagation.UNRECOGNIZED;
+  }
+}
+
+export function propagationToJSON(object: Propagation): string {
+  switch (object) {
+    case Propagation.UNSPECIFIED:
+      return "PROPAGATION_UNSPECIFIED";
+    case Propagation.DENSE_BLOCK:
+      return "PROPAGATION_DENSE_BLOCK";
+    case Propagation.RECALCULATED_INPUTS:
+      return "PROPAGATION_RECALCULATED_INPUTS";
+    case Propagation.STAGED:
+      return "PROPAGATION_STAGED";
+    case Propagation.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
   }
@@ -460,6 +648,42 @@ export interface ProjectionTarget {
   sparsity: number;
 }
 
+/** Settings of OWL. */
+export interface OwlOptions {
+  /** Half of the difference between the largest and the smallest share; 0.05 when 0. */
+  lambda: number;
+  /** Scores above so many times the mean of their block are outliers; 7 when 0. */
+  threshold: number;
+}
+
+/** Settings of AlphaPruning. */
+export interface AlphaOptions {
+  /** Where tails begin; near the peak when not set. */
+  metric: AlphaMetric;
+  /** Shares are mapped to 1 - epsilon … 1 + epsilon of each other; when 0, 0.1 for Qwen models and 0.3 for others. */
+  epsilon: number;
+  /** What has a share of its own; each block when not set. */
+  granularity: BudgetGranularity;
+}
+
+/** Settings of the layer budget that was chosen. */
+export interface LayerBudgetOptions {
+  /** Of `owl`. */
+  owl:
+    | OwlOptions
+    | undefined;
+  /** Of `alpha`. */
+  alpha:
+    | AlphaOptions
+    | undefined;
+  /**
+   * Of `given`: file of ratios above 0 and below 1. Either .json, an object with a ratio for each block (`0` or `model.layers.0`) or for each
+   * projection (`model.layers.0.self_attn.q_proj`), as jobs write it in `layer_budget.json`; or .npy, float32 or float64 with one ratio per
+   * block or per projection in network order.
+   */
+  file: string;
+}
+
 /** Prunes a checkpoint. */
 export interface PruneSpec {
   /** Folder of the checkpoint. */
@@ -501,6 +725,17 @@ export interface PruneSpec {
   qualityInputs: QualityInputs;
   /** With the inputs of all tokens: sums of each sample, each with signs of its own, up to 8; 4 when 0. */
   sketches: number;
+  /**
+   * Settings of the layer budget; those of the published code when absent. Layer budgets other than `uniform` leave no room for patterns,
+   * given row sparsities and `selection.targets`.
+   */
+  layerBudgetOptions:
+    | LayerBudgetOptions
+    | undefined;
+  /** What inputs the projections of a block are pruned by; those of the block as it was when not set. */
+  propagation: Propagation;
+  /** How the kept weights make up for the dropped ones; they stay as they are when absent. */
+  repair: RepairOptions | undefined;
 }
 
 /** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
@@ -584,6 +819,8 @@ export interface ProjectionReport {
     | undefined;
   /** Seconds of computing. */
   seconds: number;
+  /** How it was repaired; absent where the kept weights stay as they are. */
+  repair: RepairRecord | undefined;
 }
 
 /** Something that happened in a job. */
@@ -643,9 +880,12 @@ export interface JobEvent_Planned {
 export interface JobEvent_Progress {
   /** Block, from 0. */
   layer: number;
-  /** Step of the block: `embed`, `collect`, `allocate`, `apply`, `propagate`, `write`, `replay`, `measure`, `evaluate`. */
+  /**
+   * Step of the block: `embed`, `collect`, `allocate`, `apply`, `propagate`, `write`, `replay`, `measure`; or a step of the whole
+   * job: `evaluate`, `budget`.
+   */
   step: string;
-  /** Parts done. */
+  /** Parts done. A block that is pruned in stages is collected and allocated anew in each, from 0. */
   done: number;
   /** Parts in all. */
   total: number;
@@ -1179,6 +1419,295 @@ export const ProjectionTarget: MessageFns<ProjectionTarget> = {
   },
 };
 
+function createBaseOwlOptions(): OwlOptions {
+  return { lambda: 0, threshold: 0 };
+}
+
+export const OwlOptions: MessageFns<OwlOptions> = {
+  encode(message: OwlOptions, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.lambda !== 0) {
+      writer.uint32(9).double(message.lambda);
+    }
+    if (message.threshold !== 0) {
+      writer.uint32(17).double(message.threshold);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OwlOptions {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOwlOptions();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.lambda = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.threshold = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): OwlOptions {
+    return {
+      lambda: isSet(object.lambda) ? globalThis.Number(object.lambda) : 0,
+      threshold: isSet(object.threshold) ? globalThis.Number(object.threshold) : 0,
+    };
+  },
+
+  toJSON(message: OwlOptions): unknown {
+    const obj: any = {};
+    if (message.lambda !== 0) {
+      obj.lambda = floatToJson(message.lambda);
+    }
+    if (message.threshold !== 0) {
+      obj.threshold = floatToJson(message.threshold);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<OwlOptions>): OwlOptions {
+    return OwlOptions.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OwlOptions>): OwlOptions {
+    const message = createBaseOwlOptions();
+    message.lambda = object.lambda ?? 0;
+    message.threshold = object.threshold ?? 0;
+    return message;
+  },
+};
+
+function createBaseAlphaOptions(): AlphaOptions {
+  return { metric: 0, epsilon: 0, granularity: 0 };
+}
+
+export const AlphaOptions: MessageFns<AlphaOptions> = {
+  encode(message: AlphaOptions, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.metric !== 0) {
+      writer.uint32(8).int32(message.metric);
+    }
+    if (message.epsilon !== 0) {
+      writer.uint32(17).double(message.epsilon);
+    }
+    if (message.granularity !== 0) {
+      writer.uint32(24).int32(message.granularity);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AlphaOptions {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAlphaOptions();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.metric = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.epsilon = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.granularity = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AlphaOptions {
+    return {
+      metric: isSet(object.metric) ? alphaMetricFromJSON(object.metric) : 0,
+      epsilon: isSet(object.epsilon) ? globalThis.Number(object.epsilon) : 0,
+      granularity: isSet(object.granularity) ? budgetGranularityFromJSON(object.granularity) : 0,
+    };
+  },
+
+  toJSON(message: AlphaOptions): unknown {
+    const obj: any = {};
+    if (message.metric !== 0) {
+      obj.metric = alphaMetricToJSON(message.metric);
+    }
+    if (message.epsilon !== 0) {
+      obj.epsilon = floatToJson(message.epsilon);
+    }
+    if (message.granularity !== 0) {
+      obj.granularity = budgetGranularityToJSON(message.granularity);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AlphaOptions>): AlphaOptions {
+    return AlphaOptions.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AlphaOptions>): AlphaOptions {
+    const message = createBaseAlphaOptions();
+    message.metric = object.metric ?? 0;
+    message.epsilon = object.epsilon ?? 0;
+    message.granularity = object.granularity ?? 0;
+    return message;
+  },
+};
+
+function createBaseLayerBudgetOptions(): LayerBudgetOptions {
+  return { owl: undefined, alpha: undefined, file: "" };
+}
+
+export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
+  encode(message: LayerBudgetOptions, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.owl !== undefined) {
+      OwlOptions.encode(message.owl, writer.uint32(10).fork()).join();
+    }
+    if (message.alpha !== undefined) {
+      AlphaOptions.encode(message.alpha, writer.uint32(18).fork()).join();
+    }
+    if (message.file !== "") {
+      writer.uint32(26).string(message.file);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LayerBudgetOptions {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLayerBudgetOptions();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.owl = OwlOptions.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.alpha = AlphaOptions.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LayerBudgetOptions {
+    return {
+      owl: isSet(object.owl) ? OwlOptions.fromJSON(object.owl) : undefined,
+      alpha: isSet(object.alpha) ? AlphaOptions.fromJSON(object.alpha) : undefined,
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+    };
+  },
+
+  toJSON(message: LayerBudgetOptions): unknown {
+    const obj: any = {};
+    if (message.owl !== undefined) {
+      obj.owl = OwlOptions.toJSON(message.owl);
+    }
+    if (message.alpha !== undefined) {
+      obj.alpha = AlphaOptions.toJSON(message.alpha);
+    }
+    if (message.file !== "") {
+      obj.file = message.file;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LayerBudgetOptions>): LayerBudgetOptions {
+    return LayerBudgetOptions.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LayerBudgetOptions>): LayerBudgetOptions {
+    const message = createBaseLayerBudgetOptions();
+    message.owl = (object.owl !== undefined && object.owl !== null) ? OwlOptions.fromPartial(object.owl) : undefined;
+    message.alpha = (object.alpha !== undefined && object.alpha !== null)
+      ? AlphaOptions.fromPartial(object.alpha)
+      : undefined;
+    message.file = object.file ?? "";
+    return message;
+  },
+};
+
 function createBasePruneSpec(): PruneSpec {
   return {
     model: "",
@@ -1195,6 +1724,9 @@ function createBasePruneSpec(): PruneSpec {
     selection: undefined,
     qualityInputs: 0,
     sketches: 0,
+    layerBudgetOptions: undefined,
+    propagation: 0,
+    repair: undefined,
   };
 }
 
@@ -1241,6 +1773,15 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.sketches !== 0) {
       writer.uint32(144).uint32(message.sketches);
+    }
+    if (message.layerBudgetOptions !== undefined) {
+      LayerBudgetOptions.encode(message.layerBudgetOptions, writer.uint32(106).fork()).join();
+    }
+    if (message.propagation !== 0) {
+      writer.uint32(112).int32(message.propagation);
+    }
+    if (message.repair !== undefined) {
+      RepairOptions.encode(message.repair, writer.uint32(122).fork()).join();
     }
     return writer;
   },
@@ -1370,6 +1911,30 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.sketches = reader.uint32();
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.layerBudgetOptions = LayerBudgetOptions.decode(reader, reader.uint32());
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.propagation = reader.int32() as any;
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.repair = RepairOptions.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1414,6 +1979,13 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         ? qualityInputsFromJSON(object.quality_inputs)
         : 0,
       sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
+      layerBudgetOptions: isSet(object.layerBudgetOptions)
+        ? LayerBudgetOptions.fromJSON(object.layerBudgetOptions)
+        : isSet(object.layer_budget_options)
+        ? LayerBudgetOptions.fromJSON(object.layer_budget_options)
+        : undefined,
+      propagation: isSet(object.propagation) ? propagationFromJSON(object.propagation) : 0,
+      repair: isSet(object.repair) ? RepairOptions.fromJSON(object.repair) : undefined,
     };
   },
 
@@ -1461,6 +2033,15 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.sketches !== 0) {
       obj.sketches = Math.round(message.sketches);
     }
+    if (message.layerBudgetOptions !== undefined) {
+      obj.layerBudgetOptions = LayerBudgetOptions.toJSON(message.layerBudgetOptions);
+    }
+    if (message.propagation !== 0) {
+      obj.propagation = propagationToJSON(message.propagation);
+    }
+    if (message.repair !== undefined) {
+      obj.repair = RepairOptions.toJSON(message.repair);
+    }
     return obj;
   },
 
@@ -1491,6 +2072,13 @@ export const PruneSpec: MessageFns<PruneSpec> = {
       : undefined;
     message.qualityInputs = object.qualityInputs ?? 0;
     message.sketches = object.sketches ?? 0;
+    message.layerBudgetOptions = (object.layerBudgetOptions !== undefined && object.layerBudgetOptions !== null)
+      ? LayerBudgetOptions.fromPartial(object.layerBudgetOptions)
+      : undefined;
+    message.propagation = object.propagation ?? 0;
+    message.repair = (object.repair !== undefined && object.repair !== null)
+      ? RepairOptions.fromPartial(object.repair)
+      : undefined;
     return message;
   },
 };
@@ -2021,7 +2609,7 @@ export const Job: MessageFns<Job> = {
 };
 
 function createBaseProjectionReport(): ProjectionReport {
-  return { name: "", rows: 0, columns: 0, target: 0, actual: 0, record: undefined, seconds: 0 };
+  return { name: "", rows: 0, columns: 0, target: 0, actual: 0, record: undefined, seconds: 0, repair: undefined };
 }
 
 export const ProjectionReport: MessageFns<ProjectionReport> = {
@@ -2046,6 +2634,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     }
     if (message.seconds !== 0) {
       writer.uint32(57).double(message.seconds);
+    }
+    if (message.repair !== undefined) {
+      RepairRecord.encode(message.repair, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -2119,6 +2710,14 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
             message.seconds = reader.double();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.repair = RepairRecord.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2140,6 +2739,7 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
       actual: isSet(object.actual) ? globalThis.Number(object.actual) : 0,
       record: isSet(object.record) ? AllocationRecord.fromJSON(object.record) : undefined,
       seconds: isSet(object.seconds) ? globalThis.Number(object.seconds) : 0,
+      repair: isSet(object.repair) ? RepairRecord.fromJSON(object.repair) : undefined,
     };
   },
 
@@ -2166,6 +2766,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     if (message.seconds !== 0) {
       obj.seconds = floatToJson(message.seconds);
     }
+    if (message.repair !== undefined) {
+      obj.repair = RepairRecord.toJSON(message.repair);
+    }
     return obj;
   },
 
@@ -2183,6 +2786,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
       ? AllocationRecord.fromPartial(object.record)
       : undefined;
     message.seconds = object.seconds ?? 0;
+    message.repair = (object.repair !== undefined && object.repair !== null)
+      ? RepairRecord.fromPartial(object.repair)
+      : undefined;
     return message;
   },
 };

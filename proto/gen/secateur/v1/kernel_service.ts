@@ -6,7 +6,7 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import { AllocationOptions, AllocationRecord } from "./allocation.js";
+import { AllocationOptions, AllocationRecord, RepairOptions, RepairRecord } from "./allocation.js";
 import {
   Architecture,
   Compute,
@@ -21,7 +21,7 @@ import {
   tensorRoleToJSON,
 } from "./model.js";
 import { MemoryPlan, Workload } from "./plan.js";
-import { CalibrationGroup, SiteStatistics } from "./statistics.js";
+import { CalibrationGroup, InputSite, inputSiteFromJSON, inputSiteToJSON, SiteStatistics } from "./statistics.js";
 
 export const protobufPackage = "secateur.v1";
 
@@ -169,6 +169,10 @@ export interface CollectStatisticsRequest {
   shardId: string;
   /** Groups on this node, in the order to compute them. */
   groupIndices: number[];
+  /** What statistics are wanted of; all sites when empty. */
+  sites: InputSite[];
+  /** Of these the inputs are added to Gram matrices too, which PublishGramSums hands over. */
+  gramSites: InputSite[];
   /** Random-sign sums over the tokens of each sample that are the quality inputs, up to 8; 0 for the inputs of the last token instead. */
   sketches: number;
 }
@@ -177,7 +181,7 @@ export interface CollectStatisticsRequest {
 export interface CollectStatisticsResponse {
   /** The group. */
   groupIndex: number;
-  /** One site; the sites of a group come one after the other. */
+  /** One site; the sites of a group come one after the other, in network order. */
   statistics:
     | SiteStatistics
     | undefined;
@@ -187,14 +191,78 @@ export interface CollectStatisticsResponse {
 
 /** Reduced statistics of an input site, to be pulled. */
 export interface ReducedStatistics {
-  /** Number of quality inputs: of the samples, times their sketches. */
+  /** Number of calibration samples. */
   samples: number;
   /** Number of input columns. */
   columns: number;
   /** Resource: float32 [columns], sum of squares over all tokens divided by the number of calibration samples. */
   meanSquaresResource: string;
-  /** Resource: float32 [samples, columns], the input vectors that rows are judged on. */
+  /** Resource: the input vectors that rows are judged on, float32 [samples, columns], or [samples * sketches, columns]. */
   qualityInputsResource: string;
+  /** Gram matrix float32 [columns, columns] of the input vectors of all tokens; absent where nothing is repaired. */
+  gramMatrix:
+    | PeerResource
+    | undefined;
+  /** Quality inputs of each sample that stand for all of its tokens; 0 when there is one, of its last token. */
+  sketches: number;
+}
+
+/** Bytes that a node serves by TensorService. */
+export interface PeerResource {
+  /** HOST:PORT of the node; this node's own when empty. */
+  endpoint: string;
+  /** What to ask it for. */
+  resource: string;
+  /** Its size. */
+  bytes: number;
+}
+
+/** Hands sums over. */
+export interface PublishGramSumsRequest {
+  /** The session. */
+  sessionId: string;
+  /** A loaded block shard. */
+  shardId: string;
+  /** Of which inputs. */
+  sites: InputSite[];
+}
+
+/** What can be pulled. */
+export interface PublishGramSumsResponse {
+  /** One for each site that something was added to since the last time. */
+  sums: GramSums[];
+}
+
+/** What some groups add to a Gram matrix. */
+export interface GramSums {
+  /** The site. */
+  site: InputSite;
+  /** Groups whose inputs were added. */
+  groupIndices: number[];
+  /** The sums, in a form that nodes of one version share. */
+  resource: PeerResource | undefined;
+}
+
+/** Makes Gram matrices. */
+export interface ReduceGramMatricesRequest {
+  /** The session. */
+  sessionId: string;
+  /** The matrices. */
+  matrices: GramMatrix[];
+}
+
+/** What a Gram matrix is made of. */
+export interface GramMatrix {
+  /** Number of columns. */
+  columns: number;
+  /** Sums to add up. */
+  sums: PeerResource[];
+}
+
+/** The matrices can be pulled. */
+export interface ReduceGramMatricesResponse {
+  /** In the order they were asked for, without an endpoint. */
+  matrices: PeerResource[];
 }
 
 /** Allocates the rows of one projection. */
@@ -219,9 +287,11 @@ export interface AllocateRowsRequest {
     | undefined;
   /** With the allocation `given`: float32 little-endian [rows]. */
   rowSparsities: Uint8Array;
+  /** How the kept weights make up for the dropped ones; they stay as they are when absent. */
+  repair: RepairOptions | undefined;
 }
 
-/** The record, then the mask. */
+/** The record, then the mask, then repaired weights where there are some. */
 export interface AllocateRowsResponse {
   /** One part of the answer. */
   part:
@@ -231,6 +301,9 @@ export interface AllocateRowsResponse {
     | //
     /** Then the mask in chunks, in order: rows bit-packed, least significant bit first, 1 = dropped, each row padded to bytes. */
     { $case: "mask"; value: Uint8Array }
+    | //
+    /** Then the repaired weights in chunks, in order: [rows, columns] in the type they are stored in. */
+    { $case: "weights"; value: Uint8Array }
     | undefined;
 }
 
@@ -246,14 +319,68 @@ export interface AllocatedRows {
   droppedPerRow: Uint8Array;
   /** Seconds of computing. */
   seconds: number;
+  /** How the kept weights were repaired; absent where they stay as they are. */
+  repair: RepairRecord | undefined;
+}
+
+/** The mean squares of what a projection takes in, to be pulled. */
+export interface ProjectionInputSquares {
+  /** The projection. */
+  projection: TensorRole;
+  /** Number of input columns. */
+  columns: number;
+  /** Resource: float32 [columns], sum of squares over all tokens divided by the number of samples. */
+  meanSquaresResource: string;
+}
+
+/** Counts outliers. */
+export interface CountOutliersRequest {
+  /** The session. */
+  sessionId: string;
+  /** A loaded block shard. */
+  shardId: string;
+  /** The projections whose scores count, all together. */
+  projections: ProjectionInputSquares[];
+  /** Scores above so many times their mean are outliers. */
+  threshold: number;
+}
+
+/** What was counted. */
+export interface CountOutliersResponse {
+  /** Scores in all. */
+  weights: number;
+  /** Those that are outliers. */
+  outliers: number;
+  /** Mean of all scores. */
+  meanScore: number;
+}
+
+/** Finds eigenvalues. */
+export interface FindEigenvaluesRequest {
+  /** The session. */
+  sessionId: string;
+  /** A loaded block shard. */
+  shardId: string;
+  /** The projections. */
+  projections: TensorRole[];
+}
+
+/** The spectrum of one projection. */
+export interface FindEigenvaluesResponse {
+  /** The projection. */
+  projection: TensorRole;
+  /** Squared singular values of its weight, ascending: float64 little-endian [min(rows, columns)]. */
+  eigenvalues: Uint8Array;
 }
 
 /** A mask to pull. */
 export interface MaskDescriptor {
   /** The projection. */
   projection: TensorRole;
-  /** What to ask TensorService.Fetch for. */
+  /** What to ask TensorService.Fetch for: the mask, or where kept weights changed, all weights in the type they are stored in. */
   resource: string;
+  /** The resource is weights. */
+  repaired: boolean;
 }
 
 /** Applies masks. */
@@ -1686,7 +1813,7 @@ export const EmbedResponse: MessageFns<EmbedResponse> = {
 };
 
 function createBaseCollectStatisticsRequest(): CollectStatisticsRequest {
-  return { sessionId: "", shardId: "", groupIndices: [], sketches: 0 };
+  return { sessionId: "", shardId: "", groupIndices: [], sites: [], gramSites: [], sketches: 0 };
 }
 
 export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
@@ -1704,8 +1831,22 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
       }
       writer.join();
     }
+    if (message.sites.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.sites) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    if (message.gramSites.length !== 0) {
+      writer.uint32(50).fork();
+      for (const v of message.gramSites) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
     if (message.sketches !== 0) {
-      writer.uint32(32).uint32(message.sketches);
+      writer.uint32(40).uint32(message.sketches);
     }
     return writer;
   },
@@ -1758,7 +1899,43 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
             break;
           }
           case 4: {
-            if (tag !== 32) {
+            if (tag === 32) {
+              message.sites.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.sites.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 6: {
+            if (tag === 48) {
+              message.gramSites.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 50) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.gramSites.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 5: {
+            if (tag !== 40) {
               break;
             }
 
@@ -1794,6 +1971,12 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
         : globalThis.Array.isArray(object?.group_indices)
         ? object.group_indices.map((e: any) => globalThis.Number(e))
         : [],
+      sites: globalThis.Array.isArray(object?.sites) ? object.sites.map((e: any) => inputSiteFromJSON(e)) : [],
+      gramSites: globalThis.Array.isArray(object?.gramSites)
+        ? object.gramSites.map((e: any) => inputSiteFromJSON(e))
+        : globalThis.Array.isArray(object?.gram_sites)
+        ? object.gram_sites.map((e: any) => inputSiteFromJSON(e))
+        : [],
       sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
@@ -1809,6 +1992,12 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
     if (message.groupIndices?.length) {
       obj.groupIndices = message.groupIndices.map((e) => Math.round(e));
     }
+    if (message.sites?.length) {
+      obj.sites = message.sites.map((e) => inputSiteToJSON(e));
+    }
+    if (message.gramSites?.length) {
+      obj.gramSites = message.gramSites.map((e) => inputSiteToJSON(e));
+    }
     if (message.sketches !== 0) {
       obj.sketches = Math.round(message.sketches);
     }
@@ -1823,6 +2012,8 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
     message.sessionId = object.sessionId ?? "";
     message.shardId = object.shardId ?? "";
     message.groupIndices = object.groupIndices?.map((e) => e) || [];
+    message.sites = object.sites?.map((e) => e) || [];
+    message.gramSites = object.gramSites?.map((e) => e) || [];
     message.sketches = object.sketches ?? 0;
     return message;
   },
@@ -1940,7 +2131,14 @@ export const CollectStatisticsResponse: MessageFns<CollectStatisticsResponse> = 
 };
 
 function createBaseReducedStatistics(): ReducedStatistics {
-  return { samples: 0, columns: 0, meanSquaresResource: "", qualityInputsResource: "" };
+  return {
+    samples: 0,
+    columns: 0,
+    meanSquaresResource: "",
+    qualityInputsResource: "",
+    gramMatrix: undefined,
+    sketches: 0,
+  };
 }
 
 export const ReducedStatistics: MessageFns<ReducedStatistics> = {
@@ -1956,6 +2154,12 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     }
     if (message.qualityInputsResource !== "") {
       writer.uint32(34).string(message.qualityInputsResource);
+    }
+    if (message.gramMatrix !== undefined) {
+      PeerResource.encode(message.gramMatrix, writer.uint32(42).fork()).join();
+    }
+    if (message.sketches !== 0) {
+      writer.uint32(48).uint32(message.sketches);
     }
     return writer;
   },
@@ -2005,6 +2209,22 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
             message.qualityInputsResource = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.gramMatrix = PeerResource.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.sketches = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2031,6 +2251,12 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
         : isSet(object.quality_inputs_resource)
         ? globalThis.String(object.quality_inputs_resource)
         : "",
+      gramMatrix: isSet(object.gramMatrix)
+        ? PeerResource.fromJSON(object.gramMatrix)
+        : isSet(object.gram_matrix)
+        ? PeerResource.fromJSON(object.gram_matrix)
+        : undefined,
+      sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
 
@@ -2048,6 +2274,12 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     if (message.qualityInputsResource !== "") {
       obj.qualityInputsResource = message.qualityInputsResource;
     }
+    if (message.gramMatrix !== undefined) {
+      obj.gramMatrix = PeerResource.toJSON(message.gramMatrix);
+    }
+    if (message.sketches !== 0) {
+      obj.sketches = Math.round(message.sketches);
+    }
     return obj;
   },
 
@@ -2060,6 +2292,669 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     message.columns = object.columns ?? 0;
     message.meanSquaresResource = object.meanSquaresResource ?? "";
     message.qualityInputsResource = object.qualityInputsResource ?? "";
+    message.gramMatrix = (object.gramMatrix !== undefined && object.gramMatrix !== null)
+      ? PeerResource.fromPartial(object.gramMatrix)
+      : undefined;
+    message.sketches = object.sketches ?? 0;
+    return message;
+  },
+};
+
+function createBasePeerResource(): PeerResource {
+  return { endpoint: "", resource: "", bytes: 0 };
+}
+
+export const PeerResource: MessageFns<PeerResource> = {
+  encode(message: PeerResource, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.endpoint !== "") {
+      writer.uint32(10).string(message.endpoint);
+    }
+    if (message.resource !== "") {
+      writer.uint32(18).string(message.resource);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(24).uint64(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PeerResource {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePeerResource();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.resource = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PeerResource {
+    return {
+      endpoint: isSet(object.endpoint) ? globalThis.String(object.endpoint) : "",
+      resource: isSet(object.resource) ? globalThis.String(object.resource) : "",
+      bytes: isSet(object.bytes) ? globalThis.Number(object.bytes) : 0,
+    };
+  },
+
+  toJSON(message: PeerResource): unknown {
+    const obj: any = {};
+    if (message.endpoint !== "") {
+      obj.endpoint = message.endpoint;
+    }
+    if (message.resource !== "") {
+      obj.resource = message.resource;
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PeerResource>): PeerResource {
+    return PeerResource.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PeerResource>): PeerResource {
+    const message = createBasePeerResource();
+    message.endpoint = object.endpoint ?? "";
+    message.resource = object.resource ?? "";
+    message.bytes = object.bytes ?? 0;
+    return message;
+  },
+};
+
+function createBasePublishGramSumsRequest(): PublishGramSumsRequest {
+  return { sessionId: "", shardId: "", sites: [] };
+}
+
+export const PublishGramSumsRequest: MessageFns<PublishGramSumsRequest> = {
+  encode(message: PublishGramSumsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.shardId !== "") {
+      writer.uint32(18).string(message.shardId);
+    }
+    if (message.sites.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.sites) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PublishGramSumsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePublishGramSumsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.shardId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.sites.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.sites.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PublishGramSumsRequest {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      shardId: isSet(object.shardId)
+        ? globalThis.String(object.shardId)
+        : isSet(object.shard_id)
+        ? globalThis.String(object.shard_id)
+        : "",
+      sites: globalThis.Array.isArray(object?.sites) ? object.sites.map((e: any) => inputSiteFromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: PublishGramSumsRequest): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.shardId !== "") {
+      obj.shardId = message.shardId;
+    }
+    if (message.sites?.length) {
+      obj.sites = message.sites.map((e) => inputSiteToJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PublishGramSumsRequest>): PublishGramSumsRequest {
+    return PublishGramSumsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PublishGramSumsRequest>): PublishGramSumsRequest {
+    const message = createBasePublishGramSumsRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.shardId = object.shardId ?? "";
+    message.sites = object.sites?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBasePublishGramSumsResponse(): PublishGramSumsResponse {
+  return { sums: [] };
+}
+
+export const PublishGramSumsResponse: MessageFns<PublishGramSumsResponse> = {
+  encode(message: PublishGramSumsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.sums) {
+      GramSums.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PublishGramSumsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePublishGramSumsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sums.push(GramSums.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PublishGramSumsResponse {
+    return { sums: globalThis.Array.isArray(object?.sums) ? object.sums.map((e: any) => GramSums.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: PublishGramSumsResponse): unknown {
+    const obj: any = {};
+    if (message.sums?.length) {
+      obj.sums = message.sums.map((e) => GramSums.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PublishGramSumsResponse>): PublishGramSumsResponse {
+    return PublishGramSumsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PublishGramSumsResponse>): PublishGramSumsResponse {
+    const message = createBasePublishGramSumsResponse();
+    message.sums = object.sums?.map((e) => GramSums.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseGramSums(): GramSums {
+  return { site: 0, groupIndices: [], resource: undefined };
+}
+
+export const GramSums: MessageFns<GramSums> = {
+  encode(message: GramSums, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.site !== 0) {
+      writer.uint32(8).int32(message.site);
+    }
+    if (message.groupIndices.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.groupIndices) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.resource !== undefined) {
+      PeerResource.encode(message.resource, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GramSums {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGramSums();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.site = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.groupIndices.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.groupIndices.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.resource = PeerResource.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GramSums {
+    return {
+      site: isSet(object.site) ? inputSiteFromJSON(object.site) : 0,
+      groupIndices: globalThis.Array.isArray(object?.groupIndices)
+        ? object.groupIndices.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.group_indices)
+        ? object.group_indices.map((e: any) => globalThis.Number(e))
+        : [],
+      resource: isSet(object.resource) ? PeerResource.fromJSON(object.resource) : undefined,
+    };
+  },
+
+  toJSON(message: GramSums): unknown {
+    const obj: any = {};
+    if (message.site !== 0) {
+      obj.site = inputSiteToJSON(message.site);
+    }
+    if (message.groupIndices?.length) {
+      obj.groupIndices = message.groupIndices.map((e) => Math.round(e));
+    }
+    if (message.resource !== undefined) {
+      obj.resource = PeerResource.toJSON(message.resource);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GramSums>): GramSums {
+    return GramSums.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GramSums>): GramSums {
+    const message = createBaseGramSums();
+    message.site = object.site ?? 0;
+    message.groupIndices = object.groupIndices?.map((e) => e) || [];
+    message.resource = (object.resource !== undefined && object.resource !== null)
+      ? PeerResource.fromPartial(object.resource)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseReduceGramMatricesRequest(): ReduceGramMatricesRequest {
+  return { sessionId: "", matrices: [] };
+}
+
+export const ReduceGramMatricesRequest: MessageFns<ReduceGramMatricesRequest> = {
+  encode(message: ReduceGramMatricesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    for (const v of message.matrices) {
+      GramMatrix.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReduceGramMatricesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReduceGramMatricesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.matrices.push(GramMatrix.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReduceGramMatricesRequest {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      matrices: globalThis.Array.isArray(object?.matrices)
+        ? object.matrices.map((e: any) => GramMatrix.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ReduceGramMatricesRequest): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.matrices?.length) {
+      obj.matrices = message.matrices.map((e) => GramMatrix.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReduceGramMatricesRequest>): ReduceGramMatricesRequest {
+    return ReduceGramMatricesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReduceGramMatricesRequest>): ReduceGramMatricesRequest {
+    const message = createBaseReduceGramMatricesRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.matrices = object.matrices?.map((e) => GramMatrix.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseGramMatrix(): GramMatrix {
+  return { columns: 0, sums: [] };
+}
+
+export const GramMatrix: MessageFns<GramMatrix> = {
+  encode(message: GramMatrix, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.columns !== 0) {
+      writer.uint32(8).uint32(message.columns);
+    }
+    for (const v of message.sums) {
+      PeerResource.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GramMatrix {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGramMatrix();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.columns = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sums.push(PeerResource.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GramMatrix {
+    return {
+      columns: isSet(object.columns) ? globalThis.Number(object.columns) : 0,
+      sums: globalThis.Array.isArray(object?.sums) ? object.sums.map((e: any) => PeerResource.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: GramMatrix): unknown {
+    const obj: any = {};
+    if (message.columns !== 0) {
+      obj.columns = Math.round(message.columns);
+    }
+    if (message.sums?.length) {
+      obj.sums = message.sums.map((e) => PeerResource.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GramMatrix>): GramMatrix {
+    return GramMatrix.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GramMatrix>): GramMatrix {
+    const message = createBaseGramMatrix();
+    message.columns = object.columns ?? 0;
+    message.sums = object.sums?.map((e) => PeerResource.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseReduceGramMatricesResponse(): ReduceGramMatricesResponse {
+  return { matrices: [] };
+}
+
+export const ReduceGramMatricesResponse: MessageFns<ReduceGramMatricesResponse> = {
+  encode(message: ReduceGramMatricesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.matrices) {
+      PeerResource.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReduceGramMatricesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReduceGramMatricesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.matrices.push(PeerResource.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReduceGramMatricesResponse {
+    return {
+      matrices: globalThis.Array.isArray(object?.matrices)
+        ? object.matrices.map((e: any) => PeerResource.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ReduceGramMatricesResponse): unknown {
+    const obj: any = {};
+    if (message.matrices?.length) {
+      obj.matrices = message.matrices.map((e) => PeerResource.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReduceGramMatricesResponse>): ReduceGramMatricesResponse {
+    return ReduceGramMatricesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReduceGramMatricesResponse>): ReduceGramMatricesResponse {
+    const message = createBaseReduceGramMatricesResponse();
+    message.matrices = object.matrices?.map((e) => PeerResource.fromPartial(e)) || [];
     return message;
   },
 };
@@ -2074,6 +2969,7 @@ function createBaseAllocateRowsRequest(): AllocateRowsRequest {
     options: undefined,
     statistics: undefined,
     rowSparsities: new Uint8Array(0),
+    repair: undefined,
   };
 }
 
@@ -2102,6 +2998,9 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
     }
     if (message.rowSparsities.length !== 0) {
       writer.uint32(66).bytes(message.rowSparsities);
+    }
+    if (message.repair !== undefined) {
+      RepairOptions.encode(message.repair, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -2183,6 +3082,14 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
             message.rowSparsities = reader.bytes();
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.repair = RepairOptions.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2225,6 +3132,7 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
         : isSet(object.row_sparsities)
         ? bytesFromBase64(object.row_sparsities)
         : new Uint8Array(0),
+      repair: isSet(object.repair) ? RepairOptions.fromJSON(object.repair) : undefined,
     };
   },
 
@@ -2254,6 +3162,9 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
     if (message.rowSparsities.length !== 0) {
       obj.rowSparsities = base64FromBytes(message.rowSparsities);
     }
+    if (message.repair !== undefined) {
+      obj.repair = RepairOptions.toJSON(message.repair);
+    }
     return obj;
   },
 
@@ -2274,6 +3185,9 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
       ? ReducedStatistics.fromPartial(object.statistics)
       : undefined;
     message.rowSparsities = object.rowSparsities ?? new Uint8Array(0);
+    message.repair = (object.repair !== undefined && object.repair !== null)
+      ? RepairOptions.fromPartial(object.repair)
+      : undefined;
     return message;
   },
 };
@@ -2290,6 +3204,9 @@ export const AllocateRowsResponse: MessageFns<AllocateRowsResponse> = {
         break;
       case "mask":
         writer.uint32(18).bytes(message.part.value);
+        break;
+      case "weights":
+        writer.uint32(26).bytes(message.part.value);
         break;
     }
     return writer;
@@ -2324,6 +3241,14 @@ export const AllocateRowsResponse: MessageFns<AllocateRowsResponse> = {
             message.part = { $case: "mask", value: reader.bytes() };
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.part = { $case: "weights", value: reader.bytes() };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2342,6 +3267,8 @@ export const AllocateRowsResponse: MessageFns<AllocateRowsResponse> = {
         ? { $case: "rows", value: AllocatedRows.fromJSON(object.rows) }
         : isSet(object.mask)
         ? { $case: "mask", value: bytesFromBase64(object.mask) }
+        : isSet(object.weights)
+        ? { $case: "weights", value: bytesFromBase64(object.weights) }
         : undefined,
     };
   },
@@ -2352,6 +3279,8 @@ export const AllocateRowsResponse: MessageFns<AllocateRowsResponse> = {
       obj.rows = AllocatedRows.toJSON(message.part.value);
     } else if (message.part?.$case === "mask") {
       obj.mask = base64FromBytes(message.part.value);
+    } else if (message.part?.$case === "weights") {
+      obj.weights = base64FromBytes(message.part.value);
     }
     return obj;
   },
@@ -2374,13 +3303,25 @@ export const AllocateRowsResponse: MessageFns<AllocateRowsResponse> = {
         }
         break;
       }
+      case "weights": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "weights", value: object.part.value };
+        }
+        break;
+      }
     }
     return message;
   },
 };
 
 function createBaseAllocatedRows(): AllocatedRows {
-  return { record: undefined, rowSparsities: new Uint8Array(0), droppedPerRow: new Uint8Array(0), seconds: 0 };
+  return {
+    record: undefined,
+    rowSparsities: new Uint8Array(0),
+    droppedPerRow: new Uint8Array(0),
+    seconds: 0,
+    repair: undefined,
+  };
 }
 
 export const AllocatedRows: MessageFns<AllocatedRows> = {
@@ -2396,6 +3337,9 @@ export const AllocatedRows: MessageFns<AllocatedRows> = {
     }
     if (message.seconds !== 0) {
       writer.uint32(33).double(message.seconds);
+    }
+    if (message.repair !== undefined) {
+      RepairRecord.encode(message.repair, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -2445,6 +3389,14 @@ export const AllocatedRows: MessageFns<AllocatedRows> = {
             message.seconds = reader.double();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.repair = RepairRecord.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2471,6 +3423,7 @@ export const AllocatedRows: MessageFns<AllocatedRows> = {
         ? bytesFromBase64(object.dropped_per_row)
         : new Uint8Array(0),
       seconds: isSet(object.seconds) ? globalThis.Number(object.seconds) : 0,
+      repair: isSet(object.repair) ? RepairRecord.fromJSON(object.repair) : undefined,
     };
   },
 
@@ -2488,6 +3441,9 @@ export const AllocatedRows: MessageFns<AllocatedRows> = {
     if (message.seconds !== 0) {
       obj.seconds = floatToJson(message.seconds);
     }
+    if (message.repair !== undefined) {
+      obj.repair = RepairRecord.toJSON(message.repair);
+    }
     return obj;
   },
 
@@ -2502,12 +3458,562 @@ export const AllocatedRows: MessageFns<AllocatedRows> = {
     message.rowSparsities = object.rowSparsities ?? new Uint8Array(0);
     message.droppedPerRow = object.droppedPerRow ?? new Uint8Array(0);
     message.seconds = object.seconds ?? 0;
+    message.repair = (object.repair !== undefined && object.repair !== null)
+      ? RepairRecord.fromPartial(object.repair)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseProjectionInputSquares(): ProjectionInputSquares {
+  return { projection: 0, columns: 0, meanSquaresResource: "" };
+}
+
+export const ProjectionInputSquares: MessageFns<ProjectionInputSquares> = {
+  encode(message: ProjectionInputSquares, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.projection !== 0) {
+      writer.uint32(8).int32(message.projection);
+    }
+    if (message.columns !== 0) {
+      writer.uint32(16).uint32(message.columns);
+    }
+    if (message.meanSquaresResource !== "") {
+      writer.uint32(26).string(message.meanSquaresResource);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProjectionInputSquares {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProjectionInputSquares();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.projection = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.columns = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.meanSquaresResource = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ProjectionInputSquares {
+    return {
+      projection: isSet(object.projection) ? tensorRoleFromJSON(object.projection) : 0,
+      columns: isSet(object.columns) ? globalThis.Number(object.columns) : 0,
+      meanSquaresResource: isSet(object.meanSquaresResource)
+        ? globalThis.String(object.meanSquaresResource)
+        : isSet(object.mean_squares_resource)
+        ? globalThis.String(object.mean_squares_resource)
+        : "",
+    };
+  },
+
+  toJSON(message: ProjectionInputSquares): unknown {
+    const obj: any = {};
+    if (message.projection !== 0) {
+      obj.projection = tensorRoleToJSON(message.projection);
+    }
+    if (message.columns !== 0) {
+      obj.columns = Math.round(message.columns);
+    }
+    if (message.meanSquaresResource !== "") {
+      obj.meanSquaresResource = message.meanSquaresResource;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ProjectionInputSquares>): ProjectionInputSquares {
+    return ProjectionInputSquares.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ProjectionInputSquares>): ProjectionInputSquares {
+    const message = createBaseProjectionInputSquares();
+    message.projection = object.projection ?? 0;
+    message.columns = object.columns ?? 0;
+    message.meanSquaresResource = object.meanSquaresResource ?? "";
+    return message;
+  },
+};
+
+function createBaseCountOutliersRequest(): CountOutliersRequest {
+  return { sessionId: "", shardId: "", projections: [], threshold: 0 };
+}
+
+export const CountOutliersRequest: MessageFns<CountOutliersRequest> = {
+  encode(message: CountOutliersRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.shardId !== "") {
+      writer.uint32(18).string(message.shardId);
+    }
+    for (const v of message.projections) {
+      ProjectionInputSquares.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.threshold !== 0) {
+      writer.uint32(33).double(message.threshold);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CountOutliersRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCountOutliersRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.shardId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.projections.push(ProjectionInputSquares.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.threshold = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CountOutliersRequest {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      shardId: isSet(object.shardId)
+        ? globalThis.String(object.shardId)
+        : isSet(object.shard_id)
+        ? globalThis.String(object.shard_id)
+        : "",
+      projections: globalThis.Array.isArray(object?.projections)
+        ? object.projections.map((e: any) => ProjectionInputSquares.fromJSON(e))
+        : [],
+      threshold: isSet(object.threshold) ? globalThis.Number(object.threshold) : 0,
+    };
+  },
+
+  toJSON(message: CountOutliersRequest): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.shardId !== "") {
+      obj.shardId = message.shardId;
+    }
+    if (message.projections?.length) {
+      obj.projections = message.projections.map((e) => ProjectionInputSquares.toJSON(e));
+    }
+    if (message.threshold !== 0) {
+      obj.threshold = floatToJson(message.threshold);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CountOutliersRequest>): CountOutliersRequest {
+    return CountOutliersRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CountOutliersRequest>): CountOutliersRequest {
+    const message = createBaseCountOutliersRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.shardId = object.shardId ?? "";
+    message.projections = object.projections?.map((e) => ProjectionInputSquares.fromPartial(e)) || [];
+    message.threshold = object.threshold ?? 0;
+    return message;
+  },
+};
+
+function createBaseCountOutliersResponse(): CountOutliersResponse {
+  return { weights: 0, outliers: 0, meanScore: 0 };
+}
+
+export const CountOutliersResponse: MessageFns<CountOutliersResponse> = {
+  encode(message: CountOutliersResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.weights !== 0) {
+      writer.uint32(8).uint64(message.weights);
+    }
+    if (message.outliers !== 0) {
+      writer.uint32(16).uint64(message.outliers);
+    }
+    if (message.meanScore !== 0) {
+      writer.uint32(25).double(message.meanScore);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CountOutliersResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCountOutliersResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.weights = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.outliers = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.meanScore = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CountOutliersResponse {
+    return {
+      weights: isSet(object.weights) ? globalThis.Number(object.weights) : 0,
+      outliers: isSet(object.outliers) ? globalThis.Number(object.outliers) : 0,
+      meanScore: isSet(object.meanScore)
+        ? globalThis.Number(object.meanScore)
+        : isSet(object.mean_score)
+        ? globalThis.Number(object.mean_score)
+        : 0,
+    };
+  },
+
+  toJSON(message: CountOutliersResponse): unknown {
+    const obj: any = {};
+    if (message.weights !== 0) {
+      obj.weights = Math.round(message.weights);
+    }
+    if (message.outliers !== 0) {
+      obj.outliers = Math.round(message.outliers);
+    }
+    if (message.meanScore !== 0) {
+      obj.meanScore = floatToJson(message.meanScore);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CountOutliersResponse>): CountOutliersResponse {
+    return CountOutliersResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CountOutliersResponse>): CountOutliersResponse {
+    const message = createBaseCountOutliersResponse();
+    message.weights = object.weights ?? 0;
+    message.outliers = object.outliers ?? 0;
+    message.meanScore = object.meanScore ?? 0;
+    return message;
+  },
+};
+
+function createBaseFindEigenvaluesRequest(): FindEigenvaluesRequest {
+  return { sessionId: "", shardId: "", projections: [] };
+}
+
+export const FindEigenvaluesRequest: MessageFns<FindEigenvaluesRequest> = {
+  encode(message: FindEigenvaluesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.shardId !== "") {
+      writer.uint32(18).string(message.shardId);
+    }
+    if (message.projections.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.projections) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FindEigenvaluesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFindEigenvaluesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.shardId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.projections.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.projections.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FindEigenvaluesRequest {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      shardId: isSet(object.shardId)
+        ? globalThis.String(object.shardId)
+        : isSet(object.shard_id)
+        ? globalThis.String(object.shard_id)
+        : "",
+      projections: globalThis.Array.isArray(object?.projections)
+        ? object.projections.map((e: any) => tensorRoleFromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: FindEigenvaluesRequest): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.shardId !== "") {
+      obj.shardId = message.shardId;
+    }
+    if (message.projections?.length) {
+      obj.projections = message.projections.map((e) => tensorRoleToJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FindEigenvaluesRequest>): FindEigenvaluesRequest {
+    return FindEigenvaluesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FindEigenvaluesRequest>): FindEigenvaluesRequest {
+    const message = createBaseFindEigenvaluesRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.shardId = object.shardId ?? "";
+    message.projections = object.projections?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseFindEigenvaluesResponse(): FindEigenvaluesResponse {
+  return { projection: 0, eigenvalues: new Uint8Array(0) };
+}
+
+export const FindEigenvaluesResponse: MessageFns<FindEigenvaluesResponse> = {
+  encode(message: FindEigenvaluesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.projection !== 0) {
+      writer.uint32(8).int32(message.projection);
+    }
+    if (message.eigenvalues.length !== 0) {
+      writer.uint32(18).bytes(message.eigenvalues);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FindEigenvaluesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFindEigenvaluesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.projection = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.eigenvalues = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FindEigenvaluesResponse {
+    return {
+      projection: isSet(object.projection) ? tensorRoleFromJSON(object.projection) : 0,
+      eigenvalues: isSet(object.eigenvalues) ? bytesFromBase64(object.eigenvalues) : new Uint8Array(0),
+    };
+  },
+
+  toJSON(message: FindEigenvaluesResponse): unknown {
+    const obj: any = {};
+    if (message.projection !== 0) {
+      obj.projection = tensorRoleToJSON(message.projection);
+    }
+    if (message.eigenvalues.length !== 0) {
+      obj.eigenvalues = base64FromBytes(message.eigenvalues);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FindEigenvaluesResponse>): FindEigenvaluesResponse {
+    return FindEigenvaluesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FindEigenvaluesResponse>): FindEigenvaluesResponse {
+    const message = createBaseFindEigenvaluesResponse();
+    message.projection = object.projection ?? 0;
+    message.eigenvalues = object.eigenvalues ?? new Uint8Array(0);
     return message;
   },
 };
 
 function createBaseMaskDescriptor(): MaskDescriptor {
-  return { projection: 0, resource: "" };
+  return { projection: 0, resource: "", repaired: false };
 }
 
 export const MaskDescriptor: MessageFns<MaskDescriptor> = {
@@ -2517,6 +4023,9 @@ export const MaskDescriptor: MessageFns<MaskDescriptor> = {
     }
     if (message.resource !== "") {
       writer.uint32(18).string(message.resource);
+    }
+    if (message.repaired !== false) {
+      writer.uint32(24).bool(message.repaired);
     }
     return writer;
   },
@@ -2550,6 +4059,14 @@ export const MaskDescriptor: MessageFns<MaskDescriptor> = {
             message.resource = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.repaired = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2566,6 +4083,7 @@ export const MaskDescriptor: MessageFns<MaskDescriptor> = {
     return {
       projection: isSet(object.projection) ? tensorRoleFromJSON(object.projection) : 0,
       resource: isSet(object.resource) ? globalThis.String(object.resource) : "",
+      repaired: isSet(object.repaired) ? globalThis.Boolean(object.repaired) : false,
     };
   },
 
@@ -2577,6 +4095,9 @@ export const MaskDescriptor: MessageFns<MaskDescriptor> = {
     if (message.resource !== "") {
       obj.resource = message.resource;
     }
+    if (message.repaired !== false) {
+      obj.repaired = message.repaired;
+    }
     return obj;
   },
 
@@ -2587,6 +4108,7 @@ export const MaskDescriptor: MessageFns<MaskDescriptor> = {
     const message = createBaseMaskDescriptor();
     message.projection = object.projection ?? 0;
     message.resource = object.resource ?? "";
+    message.repaired = object.repaired ?? false;
     return message;
   },
 };
@@ -3496,7 +5018,10 @@ export const KernelServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Runs a block on groups without changing their hidden states and streams the statistics of each group as it is done. */
+    /**
+     * Runs a block on groups, as far as the last of the sites, without changing their hidden states and streams the statistics of each group
+     * as it is done.
+     */
     collectStatistics: {
       name: "CollectStatistics",
       requestType: CollectStatisticsRequest as typeof CollectStatisticsRequest,
@@ -3514,7 +5039,43 @@ export const KernelServiceDefinition = {
       responseStream: true,
       options: {},
     },
-    /** Pulls masks and sets the dropped weights of a loaded block to zero. */
+    /** Counts the scores of a loaded dense block that are far above their mean. */
+    countOutliers: {
+      name: "CountOutliers",
+      requestType: CountOutliersRequest as typeof CountOutliersRequest,
+      requestStream: false,
+      responseType: CountOutliersResponse as typeof CountOutliersResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Finds the eigenvalues of weights of a loaded block, one answer per projection. */
+    findEigenvalues: {
+      name: "FindEigenvalues",
+      requestType: FindEigenvaluesRequest as typeof FindEigenvaluesRequest,
+      requestStream: false,
+      responseType: FindEigenvaluesResponse as typeof FindEigenvaluesResponse,
+      responseStream: true,
+      options: {},
+    },
+    /** Hands what groups added to Gram matrices over to TensorService of this node, where others pull it. */
+    publishGramSums: {
+      name: "PublishGramSums",
+      requestType: PublishGramSumsRequest as typeof PublishGramSumsRequest,
+      requestStream: false,
+      responseType: PublishGramSumsResponse as typeof PublishGramSumsResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Pulls sums from nodes, this one or others, and makes Gram matrices of them, which TensorService of this node then serves. */
+    reduceGramMatrices: {
+      name: "ReduceGramMatrices",
+      requestType: ReduceGramMatricesRequest as typeof ReduceGramMatricesRequest,
+      requestStream: false,
+      responseType: ReduceGramMatricesResponse as typeof ReduceGramMatricesResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Pulls masks, or weights that were repaired, and prunes a loaded block with them. */
     applyMasks: {
       name: "ApplyMasks",
       requestType: ApplyMasksRequest as typeof ApplyMasksRequest,

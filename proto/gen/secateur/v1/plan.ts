@@ -6,12 +6,81 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import { Allocation, allocationFromJSON, allocationToJSON, Score, scoreFromJSON, scoreToJSON } from "./allocation.js";
+import {
+  Allocation,
+  allocationFromJSON,
+  allocationToJSON,
+  LayerQuality,
+  layerQualityFromJSON,
+  layerQualityToJSON,
+  Repair,
+  repairFromJSON,
+  repairToJSON,
+  RowQuality,
+  rowQualityFromJSON,
+  rowQualityToJSON,
+  Score,
+  scoreFromJSON,
+  scoreToJSON,
+} from "./allocation.js";
+import { LayerBudget, layerBudgetFromJSON, layerBudgetToJSON } from "./job.js";
 import { Architecture, ShardDescriptor } from "./model.js";
 
 export const protobufPackage = "secateur.v1";
 
 export const protobufFileName = "secateur/v1/plan.proto";
+
+/** What is measured of every dense block before anything is pruned, to split the sparsity of a model over its layers. */
+export const BlockMetric = {
+  /** UNSPECIFIED - Nothing. */
+  UNSPECIFIED: 0,
+  /** OUTLIERS - Outliers among its scores, with statistics of the dense model. */
+  OUTLIERS: 1,
+  /** SPECTRUM - Eigenvalues of its weights. Only the block of the workload is used. */
+  SPECTRUM: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type BlockMetric = typeof BlockMetric[keyof typeof BlockMetric];
+
+export namespace BlockMetric {
+  export type UNSPECIFIED = typeof BlockMetric.UNSPECIFIED;
+  export type OUTLIERS = typeof BlockMetric.OUTLIERS;
+  export type SPECTRUM = typeof BlockMetric.SPECTRUM;
+  export type UNRECOGNIZED = typeof BlockMetric.UNRECOGNIZED;
+}
+
+export function blockMetricFromJSON(object: any): BlockMetric {
+  switch (object) {
+    case 0:
+    case "BLOCK_METRIC_UNSPECIFIED":
+      return BlockMetric.UNSPECIFIED;
+    case 1:
+    case "BLOCK_METRIC_OUTLIERS":
+      return BlockMetric.OUTLIERS;
+    case 2:
+    case "BLOCK_METRIC_SPECTRUM":
+      return BlockMetric.SPECTRUM;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return BlockMetric.UNRECOGNIZED;
+  }
+}
+
+export function blockMetricToJSON(object: BlockMetric): string {
+  switch (object) {
+    case BlockMetric.UNSPECIFIED:
+      return "BLOCK_METRIC_UNSPECIFIED";
+    case BlockMetric.OUTLIERS:
+      return "BLOCK_METRIC_OUTLIERS";
+    case BlockMetric.SPECTRUM:
+      return "BLOCK_METRIC_SPECTRUM";
+    case BlockMetric.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
 
 /** What a job will ask of one node. Shards need roles, types and shapes only. */
 export interface Workload {
@@ -41,8 +110,18 @@ export interface Workload {
   tokens: number;
   /** How weights will be ranked; not set where nothing is allocated. */
   score: Score;
+  /** How the search tells which sparsities are best; not set where nothing is allocated. */
+  layerQuality: LayerQuality;
+  /** How good a row is; not set where nothing is allocated. */
+  rowQuality: RowQuality;
   /** Shares of the weights that projections drop, each once. */
   sparsities: number[];
+  /** What is measured of dense blocks; nothing is pruned then. */
+  metric: BlockMetric;
+  /** Projections are masked while statistics of those after them are still to be collected. */
+  maskedInStages: boolean;
+  /** How allocated projections will be repaired. */
+  repair: Repair;
   /** Sketches of each sample that are collected; 0 for the inputs of the last token. */
   sketches: number;
 }
@@ -57,7 +136,7 @@ export interface MemoryItem {
 
 /** The most memory a session takes on a node. */
 export interface MemoryPlan {
-  /** The step that takes the most: `embed`, `collect`, `allocate`, `propagate` or `measure`. */
+  /** The step that takes the most: `embed`, `collect`, `budget`, `allocate`, `repair`, `propagate` or `measure`. */
   step: string;
   /** What the engine holds then: on the device, where there is one. */
   engine: MemoryItem[];
@@ -89,12 +168,20 @@ export interface JobPlan {
   shards: ShardPlan[];
   /** What each node does. */
   nodes: NodePlan[];
-  /** Floating-point operations of the dense products per step: `collect`, `allocate`, `propagate`, `measure`, `evaluate`. */
+  /**
+   * Floating-point operations of the dense products per step: `budget`, `collect`, `allocate`, `propagate`, `measure`,
+   * `evaluate`.
+   */
   flops: { [key: string]: number };
   /** Parameters of the model; a head that is the token embedding counts once. */
   parameters: number;
   /** True when the folder has no weights: tensors are those that config.json asks for. */
   fromConfigAlone: boolean;
+  /**
+   * How the sparsity is split over the layers. With `owl` and `alpha` the shares are computed from the model when the job runs; those of the
+   * shards are then what they are on average.
+   */
+  layerBudget: LayerBudget;
 }
 
 export interface JobPlan_FlopsEntry {
@@ -158,7 +245,12 @@ function createBaseWorkload(): Workload {
     allocation: 0,
     tokens: 0,
     score: 0,
+    layerQuality: 0,
+    rowQuality: 0,
     sparsities: [],
+    metric: 0,
+    maskedInStages: false,
+    repair: 0,
     sketches: 0,
   };
 }
@@ -195,6 +287,12 @@ export const Workload: MessageFns<Workload> = {
     if (message.score !== 0) {
       writer.uint32(104).int32(message.score);
     }
+    if (message.layerQuality !== 0) {
+      writer.uint32(136).int32(message.layerQuality);
+    }
+    if (message.rowQuality !== 0) {
+      writer.uint32(144).int32(message.rowQuality);
+    }
     if (message.sparsities.length !== 0) {
       writer.uint32(90).fork();
       for (const v of message.sparsities) {
@@ -202,8 +300,17 @@ export const Workload: MessageFns<Workload> = {
       }
       writer.join();
     }
+    if (message.metric !== 0) {
+      writer.uint32(112).int32(message.metric);
+    }
+    if (message.maskedInStages !== false) {
+      writer.uint32(120).bool(message.maskedInStages);
+    }
+    if (message.repair !== 0) {
+      writer.uint32(128).int32(message.repair);
+    }
     if (message.sketches !== 0) {
-      writer.uint32(144).uint32(message.sketches);
+      writer.uint32(152).uint32(message.sketches);
     }
     return writer;
   },
@@ -301,6 +408,22 @@ export const Workload: MessageFns<Workload> = {
             message.score = reader.int32() as any;
             continue;
           }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.layerQuality = reader.int32() as any;
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.rowQuality = reader.int32() as any;
+            continue;
+          }
           case 11: {
             if (tag === 89) {
               message.sparsities.push(reader.double());
@@ -319,8 +442,32 @@ export const Workload: MessageFns<Workload> = {
 
             break;
           }
-          case 18: {
-            if (tag !== 144) {
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.metric = reader.int32() as any;
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.maskedInStages = reader.bool();
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.repair = reader.int32() as any;
+            continue;
+          }
+          case 19: {
+            if (tag !== 152) {
               break;
             }
 
@@ -363,9 +510,26 @@ export const Workload: MessageFns<Workload> = {
       allocation: isSet(object.allocation) ? allocationFromJSON(object.allocation) : 0,
       tokens: isSet(object.tokens) ? globalThis.Number(object.tokens) : 0,
       score: isSet(object.score) ? scoreFromJSON(object.score) : 0,
+      layerQuality: isSet(object.layerQuality)
+        ? layerQualityFromJSON(object.layerQuality)
+        : isSet(object.layer_quality)
+        ? layerQualityFromJSON(object.layer_quality)
+        : 0,
+      rowQuality: isSet(object.rowQuality)
+        ? rowQualityFromJSON(object.rowQuality)
+        : isSet(object.row_quality)
+        ? rowQualityFromJSON(object.row_quality)
+        : 0,
       sparsities: globalThis.Array.isArray(object?.sparsities)
         ? object.sparsities.map((e: any) => globalThis.Number(e))
         : [],
+      metric: isSet(object.metric) ? blockMetricFromJSON(object.metric) : 0,
+      maskedInStages: isSet(object.maskedInStages)
+        ? globalThis.Boolean(object.maskedInStages)
+        : isSet(object.masked_in_stages)
+        ? globalThis.Boolean(object.masked_in_stages)
+        : false,
+      repair: isSet(object.repair) ? repairFromJSON(object.repair) : 0,
       sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
@@ -402,8 +566,23 @@ export const Workload: MessageFns<Workload> = {
     if (message.score !== 0) {
       obj.score = scoreToJSON(message.score);
     }
+    if (message.layerQuality !== 0) {
+      obj.layerQuality = layerQualityToJSON(message.layerQuality);
+    }
+    if (message.rowQuality !== 0) {
+      obj.rowQuality = rowQualityToJSON(message.rowQuality);
+    }
     if (message.sparsities?.length) {
       obj.sparsities = message.sparsities.map((e) => floatToJson(e));
+    }
+    if (message.metric !== 0) {
+      obj.metric = blockMetricToJSON(message.metric);
+    }
+    if (message.maskedInStages !== false) {
+      obj.maskedInStages = message.maskedInStages;
+    }
+    if (message.repair !== 0) {
+      obj.repair = repairToJSON(message.repair);
     }
     if (message.sketches !== 0) {
       obj.sketches = Math.round(message.sketches);
@@ -432,7 +611,12 @@ export const Workload: MessageFns<Workload> = {
     message.allocation = object.allocation ?? 0;
     message.tokens = object.tokens ?? 0;
     message.score = object.score ?? 0;
+    message.layerQuality = object.layerQuality ?? 0;
+    message.rowQuality = object.rowQuality ?? 0;
     message.sparsities = object.sparsities?.map((e) => e) || [];
+    message.metric = object.metric ?? 0;
+    message.maskedInStages = object.maskedInStages ?? false;
+    message.repair = object.repair ?? 0;
     message.sketches = object.sketches ?? 0;
     return message;
   },
@@ -696,6 +880,7 @@ function createBaseJobPlan(): JobPlan {
     flops: {},
     parameters: 0,
     fromConfigAlone: false,
+    layerBudget: 0,
   };
 }
 
@@ -730,6 +915,9 @@ export const JobPlan: MessageFns<JobPlan> = {
     }
     if (message.fromConfigAlone !== false) {
       writer.uint32(80).bool(message.fromConfigAlone);
+    }
+    if (message.layerBudget !== 0) {
+      writer.uint32(88).int32(message.layerBudget);
     }
     return writer;
   },
@@ -830,6 +1018,14 @@ export const JobPlan: MessageFns<JobPlan> = {
             message.fromConfigAlone = reader.bool();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.layerBudget = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -875,6 +1071,11 @@ export const JobPlan: MessageFns<JobPlan> = {
         : isSet(object.from_config_alone)
         ? globalThis.Boolean(object.from_config_alone)
         : false,
+      layerBudget: isSet(object.layerBudget)
+        ? layerBudgetFromJSON(object.layerBudget)
+        : isSet(object.layer_budget)
+        ? layerBudgetFromJSON(object.layer_budget)
+        : 0,
     };
   },
 
@@ -916,6 +1117,9 @@ export const JobPlan: MessageFns<JobPlan> = {
     if (message.fromConfigAlone !== false) {
       obj.fromConfigAlone = message.fromConfigAlone;
     }
+    if (message.layerBudget !== 0) {
+      obj.layerBudget = layerBudgetToJSON(message.layerBudget);
+    }
     return obj;
   },
 
@@ -944,6 +1148,7 @@ export const JobPlan: MessageFns<JobPlan> = {
     );
     message.parameters = object.parameters ?? 0;
     message.fromConfigAlone = object.fromConfigAlone ?? false;
+    message.layerBudget = object.layerBudget ?? 0;
     return message;
   },
 };

@@ -3,7 +3,7 @@ import type { TokenRange } from '@secateur/native';
 import type { ServiceImplementation } from '@secateur/rpc';
 import type { EngineDescription, KernelServiceDefinition, MeasureLossRequest } from '@secateur/proto/kernel_service';
 import { recordSearchSteps } from '../engine/record-search-steps.js';
-import { toWireSite } from '../engine/wire-types.js';
+import { toEngineSite, toEngineSites, toWireSite } from '../engine/wire-types.js';
 import { planMemory, type NodeMemory } from '../session/plan-memory.js';
 import type { SessionRegistry } from '../session/session-registry.js';
 
@@ -59,8 +59,10 @@ export function createKernelService({
 
     collectStatistics: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
+        const { sketches } = request;
+        const wanted = { sites: toEngineSites(request.sites), gramSites: request.gramSites.map(toEngineSite), sketches };
         for (const groupIndex of request.groupIndices) {
-          const sites = await session.collectStatistics(request.shardId, groupIndex, request.sketches, signal);
+          const sites = await session.collectStatistics(request.shardId, groupIndex, wanted, signal);
           for (const [position, statistics] of sites.entries()) {
             yield {
               groupIndex,
@@ -78,7 +80,7 @@ export function createKernelService({
     allocateRows: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
         const started = performance.now();
-        const rows = await session.allocateRows(request, signal);
+        const { rows, repaired } = await session.allocateRows(request, signal);
         const seconds = (performance.now() - started) / 1000;
         recordSearchSteps(rows.steps);
         const { learningRate, bestStep, mask } = rows;
@@ -98,13 +100,28 @@ export function createKernelService({
               rowSparsities: viewBytes(rows.rowSparsities),
               droppedPerRow: viewBytes(rows.droppedPerRow),
               seconds,
+              repair: repaired && { errorBefore: repaired.errorBefore, errorAfter: repaired.errorAfter, damping: repaired.damping },
             },
           },
         };
-        for (let offset = 0; offset < mask.byteLength; offset += CHUNK_BYTES) {
-          yield { part: { $case: 'mask' as const, value: mask.subarray(offset, offset + CHUNK_BYTES) } };
+        for (const chunk of chunksOf(mask)) yield { part: { $case: 'mask' as const, value: chunk } };
+        for (const chunk of chunksOf(repaired?.weights)) yield { part: { $case: 'weights' as const, value: chunk } };
+      }),
+
+    countOutliers: (request, { signal }) => sessions.use(request.sessionId, (session) => session.countOutliers(request, signal)),
+
+    findEigenvalues: ({ sessionId, shardId, projections }, { signal }) =>
+      sessions.stream(sessionId, async function* (session) {
+        for (const projection of projections) {
+          yield { projection, eigenvalues: viewBytes(await session.findEigenvalues(shardId, projection, signal)) };
         }
       }),
+
+    publishGramSums: (request) =>
+      sessions.use(request.sessionId, async (session) => ({ sums: await session.grams.publishSums(request.shardId, request.sites) })),
+
+    reduceGramMatrices: (request, { signal }) =>
+      sessions.use(request.sessionId, async (session) => ({ matrices: await session.grams.reduce(request.matrices, signal) })),
 
     applyMasks: async (request, { signal }) => {
       await sessions.use(request.sessionId, (session) => session.applyMasks(request.shardId, request.masks, signal));
@@ -145,6 +162,10 @@ function rangesOf({ groupIndices, tokens }: MeasureLossRequest, position: number
     );
   }
   return first.map((start, sample) => ({ first: start, end: end[sample] ?? 0 }));
+}
+
+function* chunksOf(bytes: Uint8Array = new Uint8Array(0)): Generator<Uint8Array> {
+  for (let offset = 0; offset < bytes.byteLength; offset += CHUNK_BYTES) yield bytes.subarray(offset, offset + CHUNK_BYTES);
 }
 
 function viewBytes(values: ArrayBufferView): Uint8Array {

@@ -15,7 +15,8 @@ export function recordSearchSteps(steps: readonly SearchStep[]): void {
     span.addEvent(EventName.LEARNING_RATE_TRIED, {
       [Attribute.LEARNING_RATE]: learningRate,
       [Attribute.STEP]: step,
-      [Attribute.QUALITY]: quality,
+      // Exporters that write JSON have no infinity.
+      ...(Number.isFinite(quality) ? { [Attribute.QUALITY]: quality } : {}),
     });
   }
 }

@@ -11,12 +11,20 @@ import type {
   Placement,
   Precision,
   Projection,
+  Repair,
   TensorRole,
   ElementType,
 } from '@secateur/native';
 import { EngineError } from '@secateur/native';
 import { formatCpuList, SecateurError, type ErrorReason } from '@secateur/core';
-import { Allocation, Score, type AllocationOptions as WireAllocationOptions } from '@secateur/proto/allocation';
+import {
+  Allocation,
+  LayerQuality,
+  Repair as WireRepair,
+  RowQuality,
+  Score,
+  type AllocationOptions as WireAllocationOptions,
+} from '@secateur/proto/allocation';
 import type { EngineDescription as WireEngine } from '@secateur/proto/kernel_service';
 import {
   Compute,
@@ -32,7 +40,7 @@ import {
   type ShardDescriptor,
   type TensorDescriptor,
 } from '@secateur/proto/model';
-import type { Workload } from '@secateur/proto/plan';
+import { BlockMetric, type Workload } from '@secateur/proto/plan';
 import { InputSite as WireSite } from '@secateur/proto/statistics';
 
 /** Wire value → engine word. A value without a word is refused by name. */
@@ -121,6 +129,15 @@ const SITES: Readonly<Record<InputSite, WireSite>> = {
   'feed-forward-hidden': WireSite.FEED_FORWARD_HIDDEN,
 };
 
+const ENGINE_SITES = new Map<number, InputSite>(Object.entries(SITES).map(([site, wire]) => [wire, site as InputSite]));
+
+const REPAIRS = new Map<number, Repair>([
+  [WireRepair.UNSPECIFIED, 'none'],
+  [WireRepair.NONE, 'none'],
+  [WireRepair.FIT, 'fit'],
+  [WireRepair.ADMM, 'admm'],
+]);
+
 const COMPUTES = new Map<number, EngineCompute>([
   [Compute.F32, 'f32'],
   [Compute.BF16, 'bf16'],
@@ -137,6 +154,28 @@ const SCORES = new Map<number, AllocationOptions['score']>([
   [Score.WANDA, 'wanda'],
   [Score.MAGNITUDE, 'magnitude'],
   [Score.WANDA_VARIANT, 'wanda'],
+  // Rows are judged by Wanda's; what they drop is SparseGPT's to choose.
+  [Score.SPARSEGPT, 'wanda'],
+]);
+
+const LAYER_QUALITIES = new Map<number, AllocationOptions['layerQuality']>([
+  [LayerQuality.COSIM_FLAT, 'cosim-flat'],
+  [LayerQuality.COSIM_DIM, 'cosim-dim'],
+  [LayerQuality.COSIM_SAMPLE, 'cosim-sample'],
+  [LayerQuality.MSE, 'mse'],
+  [LayerQuality.MSE_DIM, 'mse-dim'],
+  [LayerQuality.MAE, 'mae'],
+  [LayerQuality.SNR, 'snr'],
+  [LayerQuality.PSNR_FLAT, 'psnr-flat'],
+  [LayerQuality.PSNR_DIM, 'psnr-dim'],
+  [LayerQuality.PSNR_SAMPLE, 'psnr-sample'],
+  [LayerQuality.PASS, 'pass'],
+]);
+
+const ROW_QUALITIES = new Map<number, AllocationOptions['rowQuality']>([
+  [RowQuality.COSIM, 'cosim'],
+  [RowQuality.MSE, 'mse'],
+  [RowQuality.PSNR, 'psnr'],
 ]);
 
 const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
@@ -144,6 +183,12 @@ const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
   [Allocation.UNIFORM, 'uniform'],
   [Allocation.GIVEN, 'given'],
   [Allocation.OPTIMAL, 'optimal'],
+]);
+
+const BLOCK_METRICS = new Map<number, EngineWorkload['metric']>([
+  [BlockMetric.UNSPECIFIED, 'none'],
+  [BlockMetric.OUTLIERS, 'outliers'],
+  [BlockMetric.SPECTRUM, 'spectrum'],
 ]);
 
 export function toEngineArchitecture(architecture: Architecture): EngineArchitecture {
@@ -217,7 +262,11 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     sketches: workload.sketches,
     // A job that allocates nothing says nothing.
     allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
+    repair: toEngineRepair(workload.score, workload.repair),
+    ...toEngineQualities(workload, 'workload'),
     sparsity,
+    metric: translate(BLOCK_METRICS, workload.metric, 'workload.metric'),
+    maskedInStages: workload.maskedInStages,
   };
 }
 
@@ -235,6 +284,25 @@ export function toWireSite(site: InputSite): WireSite {
   return SITES[site];
 }
 
+export function toEngineSite(site: WireSite): InputSite {
+  return translate(ENGINE_SITES, site, 'site');
+}
+
+export function toEngineElementType(dataType: DataType): ElementType {
+  return translate(ELEMENT_TYPES, dataType, 'data_type');
+}
+
+/** SparseGPT is a score, for it chooses what is dropped, and a repair. */
+export function toEngineRepair(score: Score, repair: WireRepair): Repair {
+  const method = translate(REPAIRS, repair, 'repair.method');
+  return score === Score.SPARSEGPT ? 'sparsegpt' : method;
+}
+
+/** Those that are named; all when none is. */
+export function toEngineSites(sites: readonly WireSite[]): InputSite[] {
+  return sites.length === 0 ? [...ENGINE_SITES.values()] : sites.map(toEngineSite);
+}
+
 /** What uniform allocation means depends on the score. */
 function toEngineRule(score: Score, allocation: Allocation, field: string, grouped = false): AllocationOptions['allocation'] {
   const rule = translate(ALLOCATIONS, allocation, `${field}.allocation`);
@@ -243,12 +311,25 @@ function toEngineRule(score: Score, allocation: Allocation, field: string, group
   return score === Score.WANDA_VARIANT ? 'score-share' : 'uniform';
 }
 
+/** Those of the published code where none are set. */
+function toEngineQualities(
+  { layerQuality, rowQuality }: Pick<WireAllocationOptions, 'layerQuality' | 'rowQuality'>,
+  field: string,
+): Pick<AllocationOptions, 'layerQuality' | 'rowQuality'> {
+  return {
+    layerQuality:
+      layerQuality === LayerQuality.UNSPECIFIED ? 'cosim-flat' : translate(LAYER_QUALITIES, layerQuality, `${field}.layer_quality`),
+    rowQuality: rowQuality === RowQuality.UNSPECIFIED ? 'cosim' : translate(ROW_QUALITIES, rowQuality, `${field}.row_quality`),
+  };
+}
+
 /** `rowSparsities`: float32 little-endian, empty when none are given. */
 export function toEngineAllocation(options: WireAllocationOptions, rowSparsities: Uint8Array): AllocationOptions {
   const { groupPattern } = options;
   return {
     score: translate(SCORES, options.score, 'options.score'),
     allocation: toEngineRule(options.score, options.allocation, 'options', groupPattern !== undefined),
+    ...toEngineQualities(options, 'options'),
     pattern: groupPattern ?? null,
     rowSparsities: rowSparsities.byteLength === 0 ? null : rowSparsities,
     iterations: options.iterations,

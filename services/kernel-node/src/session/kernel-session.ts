@@ -1,19 +1,22 @@
-import type { AllocatedRows, EngineSession, SiteStatistics, TokenRange } from '@secateur/native';
-import { SecateurError } from '@secateur/core';
-import { fetchResource, type Channel, type ResourceDescriptor } from '@secateur/rpc';
+import type { AllocatedRows, EngineSession, InputSite, OutlierCount, RepairedRows, SiteStatistics, TokenRange } from '@secateur/native';
+import { SecateurError, sparsitiesOfCounts } from '@secateur/core';
+import { fetchResource, type Channel, type ResourceDescriptor, type Resources } from '@secateur/rpc';
 import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
+import { Allocation, Repair } from '@secateur/proto/allocation';
 import type {
   AllocateRowsRequest,
+  CountOutliersRequest,
   LoadShardResponse,
   MaskDescriptor,
   OpenSessionRequest,
   ReducedStatistics,
 } from '@secateur/proto/kernel_service';
-import type { ShardDescriptor, TensorDescriptor } from '@secateur/proto/model';
+import type { ShardDescriptor, TensorDescriptor, TensorRole } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
-import { toEngineAllocation, toEngineProjection, toEngineLayout } from '../engine/wire-types.js';
+import { toEngineAllocation, toEngineElementType, toEngineLayout, toEngineProjection, toEngineRepair } from '../engine/wire-types.js';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
 import { FETCH_OPTIONS, pullTensors } from './pull-tensors.js';
+import { GramExchange } from './gram-exchange.js';
 import { ShardMemory } from './shard-memory.js';
 
 /** The block in use and the one that is pulled meanwhile. */
@@ -31,12 +34,16 @@ export class KernelSession {
   private readonly memory = new ShardMemory();
   /** Statistics pulled for the block in use; siblings share their input's. */
   private readonly statistics = new Map<string, Promise<Buffer>>();
+  readonly grams: GramExchange;
 
   constructor(
     readonly request: OpenSessionRequest,
     private readonly engine: EngineSession,
     private readonly source: Channel,
-  ) {}
+    resources: Resources,
+  ) {
+    this.grams = new GramExchange(request.sessionId, engine, resources);
+  }
 
   async loadShard(shard: ShardDescriptor): Promise<LoadShardResponse> {
     const existing = this.shards.get(shard.id);
@@ -90,6 +97,7 @@ export class KernelSession {
     if (shard === undefined) return;
     this.shards.delete(shardId);
     if (isBlock(shardId)) this.statistics.clear();
+    this.grams.release(shardId);
     shard.abort.abort();
     await shard.loaded.then(
       () => this.engine.releaseShard(shardId),
@@ -109,11 +117,19 @@ export class KernelSession {
   async collectStatistics(
     shardId: string,
     groupIndex: number,
-    sketches: number,
+    {
+      sites,
+      gramSites,
+      sketches,
+    }: { readonly sites: readonly InputSite[]; readonly gramSites: readonly InputSite[]; readonly sketches: number },
     signal: AbortSignal,
   ): Promise<readonly SiteStatistics[]> {
     await this.requireShard(shardId);
-    return traceEngineCall(() => this.engine.collectStatistics(shardId, groupIndex, { sketches, signal }));
+    return traceEngineCall(() =>
+      gramSites.length === 0
+        ? this.engine.collectStatistics(shardId, groupIndex, sites, { sketches, signal })
+        : this.engine.collectWithGram(shardId, groupIndex, sites, gramSites, { sketches, signal }),
+    );
   }
 
   async propagate(shardId: string, groupIndex: number, signal: AbortSignal): Promise<void> {
@@ -131,54 +147,110 @@ export class KernelSession {
     return traceEngineCall(() => this.engine.measureLoss(shardId, groupIndex, ranges, { signal }));
   }
 
-  async allocateRows(request: AllocateRowsRequest, signal: AbortSignal): Promise<AllocatedRows> {
-    await this.requireShard(request.shardId);
+  /** The allocation of a projection and, where kept weights change, its repair. */
+  async allocateRows(
+    request: AllocateRowsRequest,
+    signal: AbortSignal,
+  ): Promise<{ rows: AllocatedRows; repaired: RepairedRows | undefined }> {
+    const shard = await this.requireShard(request.shardId);
     if (request.statistics === undefined || request.options === undefined) {
       throw new SecateurError('INVALID_REQUEST', 'AllocateRows needs statistics and options.');
     }
     const projection = toEngineProjection(request.projection);
     const options = toEngineAllocation(request.options, request.rowSparsities);
     const statistics = await this.pullStatistics(request.statistics, signal);
-    return traceEngineCall(() =>
+    const rows = await traceEngineCall(() =>
       this.engine.allocateRows(request.shardId, projection, request.targetSparsity, statistics, options, { signal }),
     );
+    const method = toEngineRepair(request.options.score, request.repair?.method ?? Repair.NONE);
+    if (method === 'none') return { rows, repaired: undefined };
+    const gram = request.statistics.gramMatrix;
+    const dataType = shard.tensors.get(request.projection)?.dataType;
+    if (gram === undefined || request.repair === undefined || dataType === undefined) {
+      throw new SecateurError('INVALID_REQUEST', 'A repair needs settings, a Gram matrix and a projection.');
+    }
+    const input = {
+      samples: request.statistics.samples,
+      gram: await this.grams.matrix(request.shardId, gram, signal),
+      mask: rows.mask,
+      elementType: toEngineElementType(dataType),
+    };
+    const { damping, iterations } = request.repair;
+    // Where rows may drop different shares, the lowest weights of a block of columns go whatever their row.
+    const acrossRows = request.options.allocation === Allocation.UNIFORM;
+    const repair = { method, damping, iterations, acrossRows };
+    const repaired = await traceEngineCall(() => this.engine.repairRows(request.shardId, projection, input, repair, { signal }));
+    const { mask, dropped, droppedPerRow } = repaired;
+    // A repair may drop other counts than the allocation; their sum stays.
+    const rowSparsities = sparsitiesOfCounts(droppedPerRow, statistics.columns);
+    return { rows: { ...rows, mask, dropped, droppedPerRow, rowSparsities }, repaired };
   }
 
   private async pullStatistics(statistics: ReducedStatistics, signal: AbortSignal) {
-    const { samples, columns } = statistics;
-    const pull = (resource: string, bytes: number): Promise<Buffer> => {
-      let pulled = this.statistics.get(resource);
-      if (pulled === undefined) {
-        pulled = this.fetch({ resource, bytes }, signal);
-        this.statistics.set(resource, pulled);
-        pulled.catch(() => this.statistics.delete(resource));
-      }
-      return pulled;
-    };
+    const { columns } = statistics;
+    const samples = statistics.samples * Math.max(1, statistics.sketches);
     const [meanSquares, qualityInputs] = await withSpan(
       SpanName.FETCH,
       { attributes: { [Attribute.BYTES]: 4 * columns * (samples + 1) } },
-      () => Promise.all([pull(statistics.meanSquaresResource, 4 * columns), pull(statistics.qualityInputsResource, 4 * columns * samples)]),
+      () =>
+        Promise.all([
+          this.pullOnce(statistics.meanSquaresResource, 4 * columns, signal),
+          this.pullOnce(statistics.qualityInputsResource, 4 * columns * samples, signal),
+        ]),
     );
     return { samples, columns, meanSquares, qualityInputs };
+  }
+
+  private pullOnce(resource: string, bytes: number, signal: AbortSignal): Promise<Buffer> {
+    let pulled = this.statistics.get(resource);
+    if (pulled === undefined) {
+      pulled = this.fetch({ resource, bytes }, signal);
+      this.statistics.set(resource, pulled);
+      pulled.catch(() => this.statistics.delete(resource));
+    }
+    return pulled;
+  }
+
+  async countOutliers({ shardId, projections, threshold }: CountOutliersRequest, signal: AbortSignal): Promise<OutlierCount> {
+    await this.requireShard(shardId);
+    const inputs = await Promise.all(
+      projections.map(async ({ projection, columns, meanSquaresResource }) => ({
+        projection: toEngineProjection(projection),
+        meanSquares: await this.pullOnce(meanSquaresResource, 4 * columns, signal),
+      })),
+    );
+    return traceEngineCall(() => this.engine.countOutliers(shardId, inputs, threshold, { signal }));
+  }
+
+  async findEigenvalues(shardId: string, projection: TensorRole, signal: AbortSignal): Promise<Float64Array> {
+    await this.requireShard(shardId);
+    return traceEngineCall(() => this.engine.eigenvalues(shardId, toEngineProjection(projection), { signal }));
   }
 
   async applyMasks(shardId: string, masks: readonly MaskDescriptor[], signal: AbortSignal): Promise<void> {
     const shard = await this.requireShard(shardId);
     for (const mask of masks) {
-      const shape = shard.tensors.get(mask.projection)?.shape;
-      const [rows, columns] = shape ?? [];
-      if (rows === undefined || columns === undefined) {
+      const tensor = shard.tensors.get(mask.projection);
+      const [rows, columns] = tensor?.shape ?? [];
+      if (tensor === undefined || rows === undefined || columns === undefined) {
         throw new SecateurError('INVALID_REQUEST', `${shardId} has no weight with role ${mask.projection} to mask.`);
       }
-      const bytes = await this.fetch({ resource: mask.resource, bytes: rows * Math.ceil(columns / 8) }, signal);
-      await traceEngineCall(() => this.engine.applyMask(shardId, toEngineProjection(mask.projection), bytes, { signal }));
+      const projection = toEngineProjection(mask.projection);
+      if (mask.repaired) {
+        const weights = await this.fetch({ resource: mask.resource, bytes: tensor.bytes }, signal);
+        const elementType = toEngineElementType(tensor.dataType);
+        await traceEngineCall(() => this.engine.replaceWeights(shardId, projection, elementType, weights, { signal }));
+      } else {
+        const bits = await this.fetch({ resource: mask.resource, bytes: rows * Math.ceil(columns / 8) }, signal);
+        await traceEngineCall(() => this.engine.applyMask(shardId, projection, bits, { signal }));
+      }
     }
   }
 
   async close(): Promise<void> {
     for (const shard of this.shards.values()) shard.abort.abort();
     this.source.close();
+    this.grams.close();
     await this.engine.close();
   }
 

@@ -1,6 +1,7 @@
 import type { Engine } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
-import { TensorRole, type Compute, type HiddenStates, type ShardDescriptor, type Architecture } from '@secateur/proto/model';
+import { Repair, Score } from '@secateur/proto/allocation';
+import { TensorRole, type Architecture, type Compute, type HiddenStates, type ShardDescriptor } from '@secateur/proto/model';
 import type { MemoryItem, MemoryPlan, Workload } from '@secateur/proto/plan';
 import { toEngineArchitecture, toEnginePrecision, toEngineWorkload, withServiceErrors } from '../engine/wire-types.js';
 
@@ -9,6 +10,11 @@ const WORKING_HEAP_BYTES = 32 * 2 ** 20;
 
 /** What was read from the connection stays in memory until V8 collects it, which it does at the latest at about this size. */
 const UNCOLLECTED_BYTES = 64 * 2 ** 20;
+
+/** A reader of each input of a block. */
+const INPUTS: readonly TensorRole[] = [TensorRole.QUERY_WEIGHT, TensorRole.OUTPUT_WEIGHT, TensorRole.UP_WEIGHT, TensorRole.DOWN_WEIGHT];
+/** Columns of a tile of sums. */
+const GRAM_TILE = 256;
 
 /** What is known of this node when a session is planned. */
 export interface NodeMemory {
@@ -37,6 +43,7 @@ export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory,
     { purpose: 'Node.js and the service', bytes: idleBytes + WORKING_HEAP_BYTES },
     { purpose: 'shards being received', bytes: receivedBytes(workload) },
     { purpose: 'quality inputs of a block', bytes: qualityInputBytes(workload) },
+    ...(isRepaired(workload) ? [{ purpose: 'Gram matrices that nodes share', bytes: sharedGramBytes(workload) }] : []),
     ...plan.pinned.map(({ purpose, bytes }) => ({ purpose, bytes })),
   ];
   const engineBytes = sumBytes(engineItems);
@@ -71,6 +78,17 @@ export function largestSession(
   return sessions[bytes.indexOf(Math.max(...bytes))]!;
 }
 
+/** Whether the kept weights of a job change. */
+function isRepaired({ repair, score }: Workload): boolean {
+  return score === Score.SPARSEGPT || repair === Repair.FIT || repair === Repair.ADMM;
+}
+
+/** Of each input that is summed up at a time: the sums, half a matrix of pairs of float64 in tiles, and the matrix in float32. */
+function sharedGramBytes({ block, maskedInStages }: Workload): number {
+  const bytes = inputWidths(block).map((columns) => 8 * columns * (columns + GRAM_TILE) + 4 * columns * columns);
+  return maskedInStages ? Math.max(...bytes) : bytes.reduce((sum, size) => sum + size, 0);
+}
+
 /** A shard is received in chunks into memory that is kept for the next shard. */
 function receivedBytes({ embedding, block, head }: Workload): number {
   const largest = Math.max(...[embedding, block, head].map(storedBytes));
@@ -79,9 +97,13 @@ function receivedBytes({ embedding, block, head }: Workload): number {
 
 /** Those of each input site, pulled once, and the copy that an allocation reads. */
 function qualityInputBytes({ block, allocationSamples }: Workload): number {
-  const roles = [TensorRole.QUERY_WEIGHT, TensorRole.OUTPUT_WEIGHT, TensorRole.UP_WEIGHT, TensorRole.DOWN_WEIGHT];
-  const columns = roles.map((wanted) => block?.tensors.find(({ role }) => role === wanted)?.shape[1] ?? 0);
-  return 4 * allocationSamples * columns.reduce((sum, width) => sum + width, Math.max(...columns));
+  const widths = inputWidths(block);
+  return 4 * allocationSamples * widths.reduce((sum, width) => sum + width, Math.max(...widths));
+}
+
+/** Columns of each input of a block. */
+function inputWidths(block: ShardDescriptor | undefined): number[] {
+  return INPUTS.map((role) => block?.tensors.find((tensor) => tensor.role === role)?.shape[1] ?? 0);
 }
 
 function storedBytes(shard: ShardDescriptor | undefined): number {

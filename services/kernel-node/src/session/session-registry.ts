@@ -1,6 +1,6 @@
 import type { Engine } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
-import { connect } from '@secateur/rpc';
+import { connect, type Resources } from '@secateur/rpc';
 import { OpenSessionRequest } from '@secateur/proto/kernel_service';
 import { toEngineArchitecture, toEnginePrecision, withServiceErrors } from '../engine/wire-types.js';
 import { KernelSession } from './kernel-session.js';
@@ -24,6 +24,8 @@ export class SessionRegistry {
 
   constructor(
     private readonly engine: Engine,
+    /** What the sessions serve to other nodes. */
+    private readonly resources: Resources,
     private readonly onAbandoned: (sessionId: string) => void,
   ) {
     this.sweeper = setInterval(() => this.closeAbandoned(), SWEEP_EVERY_MS);
@@ -58,7 +60,7 @@ export class SessionRegistry {
         ? this.engine.openSession(toEngineArchitecture(architecture), toEnginePrecision(request))
         : this.engine.openSession(...largestSession(this.engine, architecture, request, workload)),
     );
-    const session = new KernelSession(request, engineSession, connect(request.tensorEndpoint, { kind: 'bulk' }));
+    const session = new KernelSession(request, engineSession, connect(request.tensorEndpoint, { kind: 'bulk' }), this.resources);
     this.entries.set(request.sessionId, { session, lastUsedMs: Date.now(), callsRunning: 0 });
   }
 

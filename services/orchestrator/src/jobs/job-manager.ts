@@ -3,13 +3,12 @@ import { resolve } from 'node:path';
 import { stat } from 'node:fs/promises';
 import { resolveInsideRoots } from '@secateur/checkpoint';
 import { hasEnded, pathsOf, resolveJobSpec, SecateurError, validateJobId } from '@secateur/core';
-import { toStatusProto } from '@secateur/rpc';
+import { type Resources, toStatusProto } from '@secateur/rpc';
 import { Attribute, SpanName, withSpan, type SpanRecorder } from '@secateur/telemetry';
-import { JobSpec, JobState, type Job, type TokenSource } from '@secateur/proto/job';
+import { JobSpec, JobState, type Job, type LayerBudgetOptions, type TokenSource } from '@secateur/proto/job';
 import type { JobPlan } from '@secateur/proto/plan';
 import type { GetReportResponse } from '@secateur/proto/pruning_service';
 import type { Logger } from 'pino';
-import type { Resources } from '../api/resources.js';
 import { runEvaluate } from '../pipeline/evaluate.js';
 import type { JobRun } from '../pipeline/job-run.js';
 import { runPrune } from '../pipeline/prune.js';
@@ -226,7 +225,11 @@ export class JobManager {
         const calibration = value.calibration && (await confineSource(value.calibration, roots));
         const evaluation = value.evaluation && (await confineSource(value.evaluation, roots));
         const rowSparsities = value.rowSparsities && (await resolveInsideRoots(value.rowSparsities, roots));
-        return { ...spec, kind: { $case: 'prune', value: { ...value, model, output, calibration, evaluation, rowSparsities } } };
+        const layerBudgetOptions = await confineRatios(value.layerBudgetOptions, roots);
+        return {
+          ...spec,
+          kind: { $case: 'prune', value: { ...value, model, output, calibration, evaluation, rowSparsities, layerBudgetOptions } },
+        };
       }
       case 'evaluate': {
         const { value } = spec.kind;
@@ -269,6 +272,11 @@ export class JobManager {
 async function confineSource(source: TokenSource, roots: readonly string[]): Promise<TokenSource> {
   const [path = '', ...morePaths] = await Promise.all(pathsOf(source).map((given) => resolveInsideRoots(given, roots)));
   return { ...source, path, morePaths };
+}
+
+async function confineRatios(options: LayerBudgetOptions | undefined, roots: readonly string[]): Promise<LayerBudgetOptions | undefined> {
+  if (options === undefined || options.file === '') return options;
+  return { ...options, file: await resolveInsideRoots(options.file, roots) };
 }
 
 async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> {

@@ -22,7 +22,7 @@ const layer = (index: number): FinishedLayer => ({
 });
 
 const DENSE = { digest: '0123456789abcdef', perplexity: 12.5 };
-const NEW = { identity: 'identity', dense: undefined, layers: [] };
+const NEW = { identity: 'identity', dense: undefined, targets: undefined, layers: [] };
 
 describe('Journal', () => {
   let folder: string;
@@ -37,6 +37,15 @@ describe('Journal', () => {
     await journal.appendLayer(layer(1));
     await journal.close();
     expect(await Journal.read(folder)).toEqual({ ...NEW, layers: [layer(0), layer(1)] });
+  });
+
+  test('keeps qualities that are infinite', async () => {
+    const [projection] = layer(0).projections;
+    const infinite = { ...projection!, record: { ...projection!.record!, baselineQuality: 31.5, bestQuality: Infinity } };
+    const journal = await Journal.begin(folder, NEW);
+    await journal.appendLayer({ ...layer(0), projections: [infinite] });
+    await journal.close();
+    expect((await Journal.read(folder))?.layers[0]?.projections).toEqual([infinite]);
   });
 
   test('cut at any byte it holds a prefix of the finished layers and goes on from there', async () => {
@@ -66,6 +75,29 @@ describe('Journal', () => {
     await journal.appendLayer(layer(1));
     await journal.close();
     expect(await Journal.read(folder)).toEqual({ identity: 'identity', dense: DENSE, layers: [layer(0), layer(1)] });
+  });
+
+  test('keeps targets that were computed before any layer, cut at any byte', async () => {
+    const targets = new Map([
+      ['layers.0.q.weight', 0.7],
+      ['layers.1.q.weight', 0.1 + 0.2],
+    ]);
+    const journal = await Journal.begin(folder, { ...NEW, dense: DENSE });
+    await journal.appendTargets(targets);
+    await journal.appendLayer(layer(0));
+    await journal.close();
+    expect(await Journal.read(folder)).toEqual({ identity: 'identity', dense: DENSE, targets, layers: [layer(0)] });
+    const whole = await readFile(Journal.pathIn(folder));
+    for (let length = 0; length < whole.byteLength; length += 5) {
+      await writeFile(Journal.pathIn(folder), whole.subarray(0, length));
+      const content = await Journal.read(folder);
+      // A layer was pruned by its targets, so they are there whenever a layer is.
+      expect(content?.targets).toEqual(content !== undefined && content.layers.length > 0 ? targets : content?.targets);
+      expect([undefined, targets]).toContainEqual(content?.targets);
+    }
+    const resumed = await Journal.begin(folder, { ...NEW, dense: DENSE, targets, layers: [layer(0)] });
+    await resumed.close();
+    expect(await readFile(Journal.pathIn(folder))).toEqual(whole);
   });
 
   test('ignores what follows a gap, and files that are no journal', async () => {

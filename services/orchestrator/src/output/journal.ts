@@ -1,5 +1,6 @@
 import { open, readFile, rename, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ProjectionTargets } from '@secateur/core';
 import { ProjectionReport } from '@secateur/proto/job';
 
 const JOURNAL_FILE = 'journal.jsonl';
@@ -25,11 +26,13 @@ export interface JournalContent {
   readonly identity: string;
   /** The last one that was journaled. */
   readonly dense: DenseMeasurement | undefined;
+  /** Targets that were computed from the dense model; undefined where none were. */
+  readonly targets: ProjectionTargets | undefined;
   /** In order, without gaps. */
   readonly layers: readonly FinishedLayer[];
 }
 
-/** The list of finished blocks, and what was measured before, beside an unfinished output. A line counts once it is whole, so a crash never leaves half an entry. */
+/** The list of finished blocks, and what was measured and computed before, beside an unfinished output. A line counts once it is whole, so a crash never leaves half an entry. */
 export class Journal {
   private constructor(private readonly file: FileHandle) {}
 
@@ -38,11 +41,12 @@ export class Journal {
   }
 
   /** Starts a journal with the layers of an earlier one, replacing that at once, so that a crash leaves either of them whole. */
-  static async begin(directory: string, { identity, dense, layers }: JournalContent): Promise<Journal> {
+  static async begin(directory: string, { identity, dense, targets, layers }: JournalContent): Promise<Journal> {
     const path = Journal.pathIn(directory);
     const journal = new Journal(await open(`${path}.new`, 'w'));
     await journal.append({ identity });
     if (dense !== undefined) await journal.appendDense(dense);
+    if (targets !== undefined) await journal.appendTargets(targets);
     for (const layer of layers) await journal.appendLayer(layer);
     await rename(`${path}.new`, path);
     return journal;
@@ -61,21 +65,31 @@ export class Journal {
     if (!isRecord(head) || typeof head['identity'] !== 'string') return undefined;
     const layers: FinishedLayer[] = [];
     let dense: DenseMeasurement | undefined;
+    let targets: ProjectionTargets | undefined;
     for (const line of rest) {
       const measured = toDenseMeasurement(line);
       if (measured !== undefined) {
         dense = measured;
         continue;
       }
+      const computed = toTargets(line);
+      if (computed !== undefined) {
+        targets = computed;
+        continue;
+      }
       const layer = toFinishedLayer(line);
       if (layer?.layer !== layers.length) break;
       layers.push(layer);
     }
-    return { identity: head['identity'], dense, layers };
+    return { identity: head['identity'], dense, targets, layers };
   }
 
   async appendDense(dense: DenseMeasurement): Promise<void> {
     await this.append({ dense });
+  }
+
+  async appendTargets(targets: ProjectionTargets): Promise<void> {
+    await this.append({ targets: Object.fromEntries(targets) });
   }
 
   async appendLayer({ layer, projections, digests, seconds }: FinishedLayer): Promise<void> {
@@ -108,6 +122,12 @@ function toDenseMeasurement(line: unknown): DenseMeasurement | undefined {
   if (!isRecord(line) || !isRecord(line['dense'])) return undefined;
   const { digest, perplexity } = line['dense'];
   return typeof digest === 'string' && typeof perplexity === 'number' ? { digest, perplexity } : undefined;
+}
+
+function toTargets(line: unknown): ProjectionTargets | undefined {
+  if (!isRecord(line) || !isRecord(line['targets'])) return undefined;
+  const entries = Object.entries(line['targets']).filter((entry): entry is [string, number] => typeof entry[1] === 'number');
+  return new Map(entries);
 }
 
 function toFinishedLayer(line: unknown): FinishedLayer | undefined {

@@ -1,9 +1,9 @@
 import { mkdir, readdir, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { loadHasher, SecateurError, type PlannedBlock } from '@secateur/core';
+import { loadHasher, projectionName, SecateurError, type PlannedBlock, type ProjectionTargets } from '@secateur/core';
 import { applyMask, CheckpointWriter, maskEntries, publishDirectory, SafetensorsFileWriter } from '@secateur/checkpoint';
 import { DataType, type ShardDescriptor } from '@secateur/proto/model';
-import type { Resources } from '../api/resources.js';
+import type { Resources } from '@secateur/rpc';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
 import { describeShard, prunedProjections, type JobPlan } from '../planner/job-plan.js';
 import { Journal, type DenseMeasurement, type FinishedLayer } from './journal.js';
@@ -11,6 +11,7 @@ import { OutputLock } from './output-lock.js';
 import { sumDropped } from './sum-dropped.js';
 
 const REPORT_FILE = 'secateur.json';
+const LAYER_BUDGET_FILE = 'layer_budget.json';
 
 /**
  * The output folder of a prune job while it is made: `<output>.partial/` with the pruned checkpoint, masks, row budgets and the journal.
@@ -28,6 +29,7 @@ export class PrunedOutput {
     /** Blocks that are durable, in order. */
     readonly finished: FinishedLayer[],
     private dense: DenseMeasurement | undefined,
+    private computedTargets: ProjectionTargets | undefined,
     private readonly resources: Resources,
   ) {}
 
@@ -51,9 +53,9 @@ export class PrunedOutput {
         resuming ? CheckpointWriter.resume(plan.checkpoint, partial, written) : CheckpointWriter.create(plan.checkpoint, partial),
         resuming ? SafetensorsFileWriter.resume(masksPath, masks, written) : SafetensorsFileWriter.create(masksPath, masks),
         resuming ? SafetensorsFileWriter.resume(rowsPath, rowEntries, written) : SafetensorsFileWriter.create(rowsPath, rowEntries),
-        Journal.begin(partial, { identity, dense: content?.dense, layers }),
+        Journal.begin(partial, { identity, dense: content?.dense, targets: content?.targets, layers }),
       ]);
-      const output = new PrunedOutput(plan, directory, lock, ...files, [...layers], content?.dense, resources);
+      const output = new PrunedOutput(plan, directory, lock, ...files, [...layers], content?.dense, content?.targets, resources);
       for (const block of plan.model.blocks.slice(0, layers.length)) output.publishBlock(block);
       return output;
     } catch (error) {
@@ -71,13 +73,22 @@ export class PrunedOutput {
     return this.dense.perplexity;
   }
 
+  /** The targets of projections, as they were journaled, or else as they are computed now. */
+  async targets(compute: () => Promise<ProjectionTargets>): Promise<ProjectionTargets> {
+    if (this.computedTargets === undefined) {
+      this.computedTargets = await compute();
+      await this.journal.appendTargets(this.computedTargets);
+    }
+    return this.computedTargets;
+  }
+
   /** Writes a block's pruned tensors, masks and row budgets. They are durable after `commitBlock`. */
   async writeBlock(block: PlannedBlock, allocated: readonly AllocatedProjection[]): Promise<Readonly<Record<string, string>>> {
     const hasher = await loadHasher();
     const digests: Record<string, string> = {};
-    for (const { projection, rows, mask } of allocated) {
+    for (const { projection, rows, mask, weights } of allocated) {
       const { name, rows: rowCount, columns } = projection;
-      const bytes = await this.plan.checkpoint.readTensor(name);
+      const bytes = weights ?? (await this.plan.checkpoint.readTensor(name));
       const elementBytes = this.elementBytes(name);
       const droppedPerRow = await applyMask(name, bytes, { rows: rowCount, columns, elementBytes }, mask);
       const dropped = sumDropped(name, droppedPerRow, rows.droppedPerRow);
@@ -118,14 +129,18 @@ export class PrunedOutput {
     };
   }
 
-  /** Completes the folder and gives it its final name, all at once. */
-  async publish(report: object, signal: AbortSignal): Promise<void> {
+  /** Completes the folder and gives it its final name, all at once. `layerBudget`: targets that other jobs may be given; undefined where all are alike. */
+  async publish(report: object, layerBudget: ProjectionTargets | undefined, signal: AbortSignal): Promise<void> {
     await this.checkpoint.copyRemaining({ signal });
     await this.checkpoint.finish();
     await this.masks.finish();
     await this.rowSparsities.finish();
     const partial = `${this.directory}.partial`;
-    await writeFile(join(partial, REPORT_FILE), `${JSON.stringify(report, undefined, 2)}\n`, { flush: true });
+    await writeJson(join(partial, REPORT_FILE), report);
+    if (layerBudget !== undefined) {
+      const ratios = [...layerBudget].map(([name, target]) => [projectionName({ name }), target] as const);
+      await writeJson(join(partial, LAYER_BUDGET_FILE), Object.fromEntries(ratios));
+    }
     await this.journal.close();
     await unlink(Journal.pathIn(partial));
     await this.lock.release();
@@ -150,6 +165,10 @@ export class PrunedOutput {
       });
     }
   }
+}
+
+async function writeJson(path: string, content: object): Promise<void> {
+  await writeFile(path, `${JSON.stringify(content, undefined, 2)}\n`, { flush: true });
 }
 
 interface Closable {
@@ -185,8 +204,9 @@ async function reusableJournal(partial: string, directory: string, identity: str
   }
   if ((await stat(partial).catch(() => undefined)) === undefined) return undefined;
   const content = await Journal.read(partial);
-  // Without a finished block there is nothing to keep, whosever it is, but what this job measured before.
-  if (content?.layers.length === 0 && (content.dense === undefined || content.identity !== identity)) return undefined;
+  // Without a finished block there is nothing to keep, whosever it is, but what this job measured and computed before.
+  const hasPrepared = content?.dense !== undefined || content?.targets !== undefined;
+  if (content?.layers.length === 0 && (!hasPrepared || content.identity !== identity)) return undefined;
   if (content?.identity === identity) return content;
   const what = content === undefined ? 'files that are not of an unfinished job' : 'an unfinished job with another model, data or options';
   throw new SecateurError('ALREADY_EXISTS', `${partial} holds ${what}; remove it, or choose another output folder.`);

@@ -1,11 +1,21 @@
-import { projectionCost, type PlannedBlock, type PlannedProjection, type ProjectionTargets, type ReducedSite } from '@secateur/core';
+import {
+  meanSquaresOfPasses,
+  projectionCost,
+  type PlannedBlock,
+  type PlannedProjection,
+  type ProjectionTargets,
+  type ReducedSite,
+} from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
-import type { AllocationOptions } from '@secateur/proto/allocation';
-import type { AllocatedRows } from '@secateur/proto/kernel_service';
-import type { Resources } from '../api/resources.js';
+import type { AllocationOptions, RepairOptions } from '@secateur/proto/allocation';
+import type { AllocatedRows, ReducedStatistics } from '@secateur/proto/kernel_service';
+import type { InputSite } from '@secateur/proto/statistics';
+import type { Resources } from '@secateur/rpc';
 import type { Crew } from '../scheduler/crew.js';
+import { describeLayout } from '../planner/job-plan.js';
 import type { RowSparsities } from '../planner/row-sparsities.js';
 import type { NodeSession } from '../scheduler/node-session.js';
+import type { GramMatrices } from './gram-matrices.js';
 
 /** How one projection was pruned. */
 export interface AllocatedProjection {
@@ -13,17 +23,26 @@ export interface AllocatedProjection {
   readonly rows: AllocatedRows;
   /** Rows bit-packed, least significant bit first, 1 = dropped, each row padded to bytes. */
   readonly mask: Buffer;
+  /** [rows, columns] in the stored type, dropped ones +0; undefined where the kept weights stay as they are. */
+  readonly weights: Buffer | undefined;
 }
 
 export interface AllocateBlockOptions {
   readonly jobId: string;
   readonly block: PlannedBlock;
-  /** Those of the block that are pruned, in network order. */
+  /** Some of the block's that are pruned, in network order. */
   readonly projections: readonly PlannedProjection[];
   readonly targets: ProjectionTargets;
-  readonly statistics: readonly ReducedSite[];
+  /** Of the inputs of those projections at least; of every pass that collected them, in order. */
+  readonly statistics: ReadonlyMap<InputSite, readonly ReducedSite[]>;
+  readonly samples: number;
+  /** Of each sample, in the statistics; 0 for its last inputs. */
+  readonly sketches: number;
   readonly options: AllocationOptions;
   readonly rowSparsities: RowSparsities;
+  readonly repair: RepairOptions | undefined;
+  /** Of the inputs of those projections; undefined where nothing is repaired. */
+  readonly grams: GramMatrices | undefined;
   readonly crew: Crew;
   readonly resources: Resources;
   readonly prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>;
@@ -31,19 +50,14 @@ export interface AllocateBlockOptions {
 }
 
 /**
- * Allocates the rows of projections of a block. The costliest go first and each node takes the next when it is free, so faster
- * nodes do more; what a lost node had begun is taken by another. In network order.
+ * Allocates the rows of projections of a block, which are dealt out to the nodes, the costliest first. In network order.
  */
 export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSignal): Promise<AllocatedProjection[]> {
   const { block, projections, targets, crew, resources, prepare, onProjection } = work;
   const prefix = `jobs/${work.jobId}/statistics/${block.index}/`;
-  const samplesOf = new Map(work.statistics.map(({ site, samples }) => [site, samples]));
-  for (const { site, meanSquares, qualityInputs } of work.statistics) {
-    resources.publishBytes(`${prefix}${site}/mean-squares`, meanSquares);
-    resources.publishBytes(`${prefix}${site}/quality-inputs`, qualityInputs);
-  }
-  const cost = ({ rows, columns, site }: PlannedProjection): number => projectionCost(rows, columns, samplesOf.get(site)!);
-  const waiting = [...projections].sort((left, right) => cost(right) - cost(left));
+  const statistics = publishStatistics(work, prefix);
+  const cost = ({ rows, columns }: PlannedProjection): number => projectionCost(rows, columns, work.samples);
+  const costliestFirst = [...projections].sort((left, right) => cost(right) - cost(left));
   const allocated = new Map<string, AllocatedProjection>();
 
   const allocate = async (member: NodeSession, projection: PlannedProjection, linked: AbortSignal): Promise<void> => {
@@ -55,36 +69,50 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
       targetSparsity: targets.get(name)!,
       options: work.options,
       rowSparsities: work.rowSparsities.get(name) ?? new Uint8Array(0),
-      statistics: {
-        samples: samplesOf.get(site)!,
-        columns,
-        meanSquaresResource: `${prefix}${site}/mean-squares`,
-        qualityInputsResource: `${prefix}${site}/quality-inputs`,
-      },
+      repair: work.repair,
+      statistics: { samples: work.samples, sketches: work.sketches, columns, ...statistics.get(name)!, gramMatrix: work.grams?.of(site, member) },
     };
-    const answer = await member.allocateRows(request, rows * Math.ceil(columns / 8), linked);
+    const { bytes } = describeLayout(block.shard).tensors.find((tensor) => tensor.role === role)!;
+    const expected = { maskBytes: rows * Math.ceil(columns / 8), weightsBytes: work.grams === undefined ? 0 : bytes };
+    const answer = await member.allocateRows(request, expected, linked);
     allocated.set(name, { projection, ...answer });
     onProjection();
   };
 
   try {
-    while (allocated.size < projections.length) {
-      await crew.each(async (member, linked) => {
+    await crew.deal(
+      costliestFirst,
+      async (member, projection, linked) => {
         await prepare(member, linked);
-        for (let projection = waiting.shift(); projection !== undefined; projection = waiting.shift()) {
-          const taken = projection;
-          const attributes = { [Attribute.NODE]: member.node.name, [Attribute.PROJECTION]: taken.name };
-          try {
-            await withSpan(SpanName.ALLOCATE, { attributes }, () => allocate(member, taken, linked));
-          } catch (error) {
-            waiting.unshift(taken);
-            throw error;
-          }
-        }
-      }, signal);
-    }
+        const attributes = { [Attribute.NODE]: member.node.name, [Attribute.PROJECTION]: projection.name };
+        await withSpan(SpanName.ALLOCATE, { attributes }, () => allocate(member, projection, linked));
+      },
+      signal,
+      work.grams && ((ending) => work.grams!.ensure(ending)),
+    );
   } finally {
     resources.withdraw(prefix);
   }
   return projections.map((projection) => allocated.get(projection.name)!);
+}
+
+type StatisticsResources = Pick<ReducedStatistics, 'meanSquaresResource' | 'qualityInputsResource'>;
+
+/** Publishes what each projection, by its name, is pruned by. Those that have it in common share it, so that a node pulls it once. */
+function publishStatistics(
+  { projections, statistics, resources }: Pick<AllocateBlockOptions, 'projections' | 'statistics' | 'resources'>,
+  prefix: string,
+): ReadonlyMap<string, StatisticsResources> {
+  const published = new Map<string, StatisticsResources>();
+  for (const site of new Set(projections.map((projection) => projection.site))) {
+    const passes = statistics.get(site)!;
+    const qualityInputsResource = `${prefix}${site}/quality-inputs`;
+    resources.publishBytes(qualityInputsResource, passes.at(-1)!.qualityInputs);
+    for (const [place, { name }] of projections.filter((projection) => projection.site === site).entries()) {
+      const meanSquaresResource = `${prefix}${site}/mean-squares/${place === 0 || passes.length === 1 ? 'first' : 'all'}`;
+      resources.publishBytes(meanSquaresResource, meanSquaresOfPasses(passes, place === 0));
+      published.set(name, { meanSquaresResource, qualityInputsResource });
+    }
+  }
+  return published;
 }

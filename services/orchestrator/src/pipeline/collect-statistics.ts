@@ -1,20 +1,33 @@
 import { reduceStatistics, type ReducedSite } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
-import type { SiteStatistics } from '@secateur/proto/statistics';
+import type { InputSite, SiteStatistics } from '@secateur/proto/statistics';
 import type { NodeSession } from '../scheduler/node-session.js';
 import type { HiddenStates } from './hidden-states.js';
 
+/** A pass through a block that leaves the hidden states as they are. */
+export interface CollectingPass {
+  readonly layer: number;
+  readonly shardId: string;
+  /** Whose statistics are wanted; the pass ends at the last of them. */
+  readonly sites: readonly InputSite[];
+  /** Of these the inputs are added to Gram matrices too. */
+  readonly gramSites: readonly InputSite[];
+  /** Quality inputs of each sample that stand for all of its tokens; 0 for the inputs of its last token. */
+  readonly sketches: number;
+  /** Without it, all groups are run. */
+  readonly groups?: ReadonlySet<number>;
+  /** Makes a member ready for the pass. */
+  readonly prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>;
+  readonly onGroup: () => void;
+}
+
 /**
  * Runs a block on every group and reduces the statistics in group order, so that the result does not depend on which node computed
- * which group or in what order they answered (docs/algorithms.md, order of summation). `sketches`: of each sample; 0 for its last inputs.
+ * which group or in what order they answered (docs/algorithms.md, order of summation).
  */
 export async function collectStatistics(
   hiddenStates: HiddenStates,
-  layer: number,
-  shardId: string,
-  sketches: number,
-  prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>,
-  onGroup: () => void,
+  { layer, shardId, sites, gramSites, sketches, groups, prepare, onGroup }: CollectingPass,
   signal: AbortSignal,
 ): Promise<readonly ReducedSite[]> {
   const byGroup = new Map<number, readonly SiteStatistics[]>();
@@ -22,18 +35,24 @@ export async function collectStatistics(
     layer,
     {
       prepare,
+      groups,
       advances: false,
       step: (member, groupIndices, onDone, linked) =>
         withSpan(
           SpanName.COLLECT,
           { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: groupIndices.length } },
           async () => {
-            let sites: SiteStatistics[] = [];
-            for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(shardId, groupIndices, sketches, linked)) {
-              if (statistics !== undefined) sites.push(statistics);
+            let answered: SiteStatistics[] = [];
+            for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(
+              shardId,
+              { sites, gramSites, sketches },
+              groupIndices,
+              linked,
+            )) {
+              if (statistics !== undefined) answered.push(statistics);
               if (!groupDone) continue;
-              byGroup.set(groupIndex, sites);
-              sites = [];
+              byGroup.set(groupIndex, answered);
+              answered = [];
               onDone(groupIndex);
               onGroup();
             }

@@ -48,7 +48,7 @@ export class HiddenStates {
 
   /**
    * Runs a step once for every group, whose hidden states are then the input of block `position`. `prepare` makes a member ready for the
-   * step. With `advances` the step turns the input of the block into the input of the next.
+   * step. With `advances` the step turns the input of the block into the input of the next. With `groups` only those take part.
    */
   async forEachGroup(
     position: number,
@@ -56,10 +56,16 @@ export class HiddenStates {
       prepare,
       step,
       advances,
-    }: { prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>; step: GroupStep; advances: boolean },
+      groups,
+    }: {
+      prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>;
+      step: GroupStep;
+      advances: boolean;
+      groups?: ReadonlySet<number> | undefined;
+    },
     signal: AbortSignal,
   ): Promise<void> {
-    const pending = new Set(this.states);
+    const pending = new Set(this.states.filter(({ group }) => groups?.has(group.index) ?? true));
     while (pending.size > 0) {
       const members = await this.crew.gather(signal);
       this.place(members);

@@ -1,5 +1,5 @@
 import { JobState } from '@secateur/proto/job';
-import type { Resources } from '../api/resources.js';
+import type { Resources } from '@secateur/rpc';
 import type { JobLog } from '../jobs/job-log.js';
 import type { JobTrace } from '../jobs/job-trace.js';
 import type { NodePool } from '../scheduler/node-pool.js';

@@ -1,9 +1,21 @@
 import { createHash } from 'node:crypto';
-import { meanTarget, projectionName, pruneReportToJson, SecateurError, type PlannedBlock } from '@secateur/core';
+import {
+  completeBudgetOptions,
+  meanTarget,
+  needsGramMatrices,
+  planStages,
+  projectionName,
+  pruneReportToJson,
+  SecateurError,
+  type PlannedBlock,
+  type PruningStage,
+  type ReducedSite,
+} from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { NodeReport, PerplexityChange, PruneReport } from '@secateur/proto/pruning_service';
-import { PruneSpec, type ProjectionReport } from '@secateur/proto/job';
+import { LayerBudget, PruneSpec, type ProjectionReport } from '@secateur/proto/job';
 import { Architecture } from '@secateur/proto/model';
+import type { InputSite } from '@secateur/proto/statistics';
 import type { Link } from '@opentelemetry/api';
 import { PrunedOutput } from '../output/pruned-output.js';
 import {
@@ -12,14 +24,16 @@ import {
   planJob,
   prunedProjections,
   publishDenseTensors,
-  type Calibration,
   type JobPlan,
+  type PrunePlan,
 } from '../planner/job-plan.js';
 import { measuringWith, workOf } from '../planner/workload.js';
 import type { Crew } from '../scheduler/crew.js';
-import type { NodeSession } from '../scheduler/node-session.js';
 import { allocateBlock, type AllocatedProjection } from './allocate-block.js';
+import { BlockWeights } from './block-weights.js';
 import { collectStatistics } from './collect-statistics.js';
+import { GramMatrices } from './gram-matrices.js';
+import { withLayerBudget } from './layer-budget.js';
 import { HiddenStates } from './hidden-states.js';
 import { describeDenseModel, measuredPerplexity } from './evaluate.js';
 import { announcePlan, contextOf, gatherCrew, StepProgress, type JobRun } from './job-run.js';
@@ -33,25 +47,30 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
   const clock = new StepClock();
   const { input, works } = workOf({ $case: 'prune', value: spec });
   const pruning = works[0]!;
-  const plan = await withSpan(SpanName.PLAN, {}, () =>
+  const planned = await withSpan(SpanName.PLAN, {}, () =>
     clock.measure('plan', async () => withCalibration(await planJob(run.jobId, { ...input, allowedRoots: run.roots }, run.signal))),
   );
   try {
-    const { samples, sequenceLength } = plan.calibration.tokens;
-    const resolved = { ...spec, calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength } };
-    const output = await PrunedOutput.open(plan, spec.output, identityOf(plan, resolved), run.resources);
+    const { samples, sequenceLength } = planned.calibration.tokens;
+    const resolved = {
+      ...spec,
+      calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength },
+      layerBudgetOptions: completeBudgetOptions(spec, planned.model.architecture),
+    };
+    const output = await PrunedOutput.open(planned, spec.output, identityOf(planned, resolved), run.resources);
     const resumedLayers = output.finished.length;
-    const crew = gatherCrew(run, plan, pruning);
+    const crew = gatherCrew(run, planned, pruning);
     try {
-      publishDenseTensors(plan, run.resources);
-      announcePlan(run, plan, resumedLayers);
+      publishDenseTensors(planned, run.resources);
+      announcePlan(run, planned, resumedLayers);
       const evaluate = (shards: MeasuredShards): Promise<number> =>
         clock.measure('evaluate', async () => {
-          await crew.turnTo(contextOf(run, plan, measuringWith(spec)));
-          return measurePerplexity(run, plan, shards, crew);
+          await crew.turnTo(contextOf(run, planned, measuringWith(spec)));
+          return measurePerplexity(run, planned, shards, crew);
         });
-      const { measurement } = plan;
-      const dense = measurement && (await output.densePerplexity(measurement.digest, () => evaluate(describeDenseModel(plan))));
+      const { measurement } = planned;
+      const dense = measurement && (await output.densePerplexity(measurement.digest, () => evaluate(describeDenseModel(planned))));
+      const plan = await withLayerBudget(planned, { run, spec, output, crew, clock });
       await crew.turnTo(contextOf(run, plan, pruning));
       const layerSeconds = output.finished.map((layer) => layer.seconds);
       layerSeconds.push(...(await new LayerPruner(run, spec, plan, output, crew, clock).pruneFrom(resumedLayers)));
@@ -59,7 +78,8 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
       const seconds = { ...clock.seconds(), total: secondsSince(started) };
       const nodes = await crew.report();
       const report = makeReport({ spec: resolved, plan, output, nodes, resumedLayers, seconds, layerSeconds, perplexity });
-      await withSpan(SpanName.WRITE, {}, () => output.publish(pruneReportToJson(report), run.signal));
+      const layerBudget = spec.layerBudget === LayerBudget.UNIFORM ? undefined : plan.targets;
+      await withSpan(SpanName.WRITE, {}, () => output.publish(pruneReportToJson(report), layerBudget, run.signal));
       return report;
     } finally {
       await crew.close();
@@ -67,11 +87,9 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
     }
   } finally {
     run.resources.withdraw(`jobs/${run.jobId}/`);
-    await plan.checkpoint.close();
+    await planned.checkpoint.close();
   }
 }
-
-type PrepareMember = (member: NodeSession, signal: AbortSignal) => Promise<void>;
 
 /** The layer loop: collect, allocate, write, propagate, one block after the other, with the next block's bytes on their way. */
 class LayerPruner {
@@ -122,109 +140,122 @@ class LayerPruner {
   private async pruneBlock(block: PlannedBlock): Promise<number> {
     const { run, clock, crew } = this;
     const started = performance.now();
-    const dense = describeShard(this.plan, block.shard);
     const next = this.plan.model.blocks[block.index + 1];
-    const loadDense: PrepareMember = async (member, signal) => {
-      if (member.holds(dense.id)) return;
-      await member.loadShard(dense, signal);
-      if (next !== undefined) member.prefetch(describeShard(this.plan, next.shard), signal);
-    };
-
-    const allocated = await this.allocate(block, dense.id, loadDense);
-
-    const digests = await clock.measure('write', () =>
-      withSpan(SpanName.WRITE, { attributes: { [Attribute.LAYER_INDEX]: block.index } }, () => this.output.writeBlock(block, allocated)),
+    const weights = new BlockWeights(
+      run.jobId,
+      describeShard(this.plan, block.shard),
+      next && describeShard(this.plan, next.shard),
+      run.resources,
     );
-    const { targets } = this.plan;
-    const projections = allocated.map((allocation) => reportProjection(allocation, targets.get(allocation.projection.name)!));
-    await Promise.all([
-      block.index < lastPrunedBlock(this.plan) ? clock.measure('propagate', () => this.propagate(block, allocated, loadDense)) : undefined,
-      this.output.commitBlock({ layer: block.index, projections, digests, seconds: secondsSince(started) }),
-    ]);
-    await crew.each((member, signal) => member.releaseShard(dense.id, signal), run.signal);
-    const seconds = secondsSince(started);
-    run.log.append({ $case: 'layerFinished', value: { layer: block.index, projections, seconds } });
-    return seconds;
-  }
-
-  /** Collects the statistics of a block and allocates the rows of those of its projections that are pruned. */
-  private async allocate(block: PlannedBlock, shardId: string, prepare: PrepareMember): Promise<AllocatedProjection[]> {
-    const { run, clock, crew, plan } = this;
-    const projections = prunedProjections(plan, block);
-    if (projections.length === 0) return [];
-    const collecting = new StepProgress(run, block.index, 'collect', this.hiddenStates.groupCount);
-    const statistics = await clock.measure('collect', () =>
-      collectStatistics(
-        this.hiddenStates,
-        block.index,
-        shardId,
-        this.spec.sketches,
-        prepare,
-        () => collecting.advance(),
-        run.signal,
-      ),
-    );
-    const allocating = new StepProgress(run, block.index, 'allocate', projections.length);
-    return clock.measure('allocate', () =>
-      allocateBlock(
-        {
-          jobId: run.jobId,
-          block,
-          projections,
-          targets: plan.targets,
-          statistics,
-          options: optionsOf(this.spec),
-          rowSparsities: plan.rowSparsities,
-          crew,
-          resources: run.resources,
-          prepare,
-          onProjection: () => allocating.advance(),
-        },
-        run.signal,
-      ),
-    );
-  }
-
-  /** Masks the block on every node that holds it dense, loads it pruned on the others, and runs it. A block that is left out stays dense. */
-  private async propagate(block: PlannedBlock, allocated: readonly AllocatedProjection[], loadDense: PrepareMember): Promise<void> {
-    const { run } = this;
-    const prefix = `jobs/${run.jobId}/masks/${block.index}/`;
-    const masks = allocated.map(({ projection, mask }) => {
-      const resource = `${prefix}${projection.name}`;
-      run.resources.publishBytes(resource, mask);
-      return { projection: projection.role, resource };
-    });
-    const masked = new Set<NodeSession>();
-    const prepare = async (member: NodeSession, signal: AbortSignal): Promise<void> => {
-      if (masked.has(member)) return;
-      if (member.holds(block.shard.id)) {
-        await withSpan(SpanName.APPLY, { attributes: { [Attribute.NODE]: member.node.name } }, () =>
-          member.applyMasks(block.shard.id, masks, signal),
-        );
-      } else {
-        await member.loadShard(this.output.describeBlock(block), signal);
-      }
-      masked.add(member);
-    };
-    const progress = new StepProgress(run, block.index, 'propagate', this.hiddenStates.groupCount);
     try {
-      await this.hiddenStates.forEachGroup(
-        block.index,
-        {
-          prepare: allocated.length === 0 ? loadDense : prepare,
-          advances: true,
-          step: propagateStep(block.shard.id, progress),
-        },
-        run.signal,
+      const allocated = await this.allocate(block, weights);
+
+      const digests = await clock.measure('write', () =>
+        withSpan(SpanName.WRITE, { attributes: { [Attribute.LAYER_INDEX]: block.index } }, () => this.output.writeBlock(block, allocated)),
       );
+      const { targets } = this.plan;
+      const projections = allocated.map((allocation) => reportProjection(allocation, targets.get(allocation.projection.name)!));
+      await Promise.all([
+        block.index < lastPrunedBlock(this.plan) ? clock.measure('propagate', () => this.propagate(block, weights)) : undefined,
+        this.output.commitBlock({ layer: block.index, projections, digests, seconds: secondsSince(started) }),
+      ]);
+      await crew.each((member, signal) => weights.release(member, signal), run.signal);
+      const seconds = secondsSince(started);
+      run.log.append({ $case: 'layerFinished', value: { layer: block.index, projections, seconds } });
+      return seconds;
     } finally {
-      run.resources.withdraw(prefix);
+      weights.withdraw();
     }
   }
-}
 
-/** A plan whose model is to be pruned. */
-type PrunePlan = JobPlan & { readonly calibration: Calibration };
+  /** Allocates the rows of the projections of a block that are pruned, stage by stage; what a stage drops is gone for those after it. */
+  private async allocate(block: PlannedBlock, weights: BlockWeights): Promise<AllocatedProjection[]> {
+    const { plan, spec } = this;
+    const allocated: AllocatedProjection[] = [];
+    const statistics = new Map<InputSite, ReducedSite[]>();
+    for (const stage of planStages(prunedProjections(plan, block), spec.propagation)) {
+      const { collected, grams } = await this.collect(block, stage, weights);
+      for (const ofSite of collected) statistics.set(ofSite.site, [...(statistics.get(ofSite.site) ?? []), ofSite]);
+      const ofStage = await this.allocateStage(block, stage, { statistics, grams }, weights);
+      weights.drop(ofStage);
+      allocated.push(...ofStage);
+    }
+    return allocated;
+  }
+
+  private async collect(
+    block: PlannedBlock,
+    stage: PruningStage,
+    weights: BlockWeights,
+  ): Promise<{ collected: readonly ReducedSite[]; grams: GramMatrices | undefined }> {
+    const { run, hiddenStates, crew } = this;
+    const repaired = needsGramMatrices(this.spec) ? stage.allocates : [];
+    const sites = new Map(repaired.map(({ site, columns }) => [site, columns]));
+    const progress = new StepProgress(run, block.index, 'collect', hiddenStates.groupCount);
+    const pass = {
+      layer: block.index,
+      shardId: weights.shardId,
+      sites: stage.collects,
+      gramSites: [...sites.keys()],
+      sketches: this.spec.sketches,
+      prepare: weights.prepare,
+      onGroup: () => progress.advance(),
+    };
+    return this.clock.measure('collect', async () => {
+      const collected = await collectStatistics(hiddenStates, pass, run.signal);
+      if (sites.size === 0) return { collected, grams: undefined };
+      const collectAgain = async (groups: ReadonlySet<number>, signal: AbortSignal): Promise<void> => {
+        await collectStatistics(hiddenStates, { ...pass, groups, onGroup: () => undefined }, signal);
+      };
+      const { groupCount } = hiddenStates;
+      const grams = new GramMatrices({ crew, shardId: weights.shardId, sites, groupCount, collectAgain });
+      await grams.ensure(run.signal);
+      return { collected, grams };
+    });
+  }
+
+  private async allocateStage(
+    block: PlannedBlock,
+    { allocates }: PruningStage,
+    {
+      statistics,
+      grams,
+    }: { readonly statistics: ReadonlyMap<InputSite, readonly ReducedSite[]>; readonly grams: GramMatrices | undefined },
+    weights: BlockWeights,
+  ): Promise<AllocatedProjection[]> {
+    const { run, plan, crew } = this;
+    const progress = new StepProgress(run, block.index, 'allocate', allocates.length);
+    const work = {
+      jobId: run.jobId,
+      block,
+      projections: allocates,
+      targets: plan.targets,
+      statistics,
+      samples: plan.calibration.tokens.samples,
+      sketches: this.spec.sketches,
+      options: optionsOf(this.spec),
+      rowSparsities: plan.rowSparsities,
+      repair: this.spec.repair,
+      grams,
+      crew,
+      resources: run.resources,
+      prepare: weights.prepare,
+      onProjection: () => progress.advance(),
+    };
+    return this.clock.measure('allocate', () => allocateBlock(work, run.signal));
+  }
+
+  /** Runs the block as it is now, which gives the inputs of the next. A block that is left out is dense. */
+  private async propagate(block: PlannedBlock, weights: BlockWeights): Promise<void> {
+    const { run, hiddenStates } = this;
+    const progress = new StepProgress(run, block.index, 'propagate', hiddenStates.groupCount);
+    await hiddenStates.forEachGroup(
+      block.index,
+      { prepare: weights.prepare, advances: true, step: propagateStep(weights.shardId, progress) },
+      run.signal,
+    );
+  }
+}
 
 function withCalibration(plan: JobPlan): PrunePlan {
   const { calibration } = plan;
@@ -249,13 +280,15 @@ function describePrunedModel(plan: PrunePlan, output: PrunedOutput): MeasuredSha
 function identityOf(plan: PrunePlan, spec: PruneSpec): string {
   const hash = createHash('sha256');
   // Files count by what is in them.
-  const computed = { ...spec, model: '', output: '', calibration: undefined, evaluation: undefined, rowSparsities: '' };
+  const layerBudgetOptions = spec.layerBudgetOptions && { ...spec.layerBudgetOptions, file: '' };
+  const computed = { ...spec, model: '', output: '', calibration: undefined, evaluation: undefined, rowSparsities: '', layerBudgetOptions };
   hash.update(JSON.stringify({ format: 1, spec: PruneSpec.toJSON(computed) }));
   hash.update(JSON.stringify(Architecture.toJSON(plan.model.architecture)));
   const scanned = [...plan.scanned].sort(([left], [right]) => (left < right ? -1 : 1));
   for (const [name, { digest }] of scanned) hash.update(`${name}=${digest}\n`);
   hash.update(plan.calibration.tokens.digest);
   for (const [name, values] of plan.rowSparsities) hash.update(name).update(values);
+  if (spec.layerBudget === LayerBudget.GIVEN) hash.update(JSON.stringify([...plan.targets]));
   return hash.digest('hex');
 }
 
@@ -269,6 +302,7 @@ function reportProjection({ projection, rows }: AllocatedProjection, target: num
     actual: (rows.record?.dropped ?? 0) / weights,
     record: rows.record,
     seconds: rows.seconds,
+    repair: rows.repair,
   };
 }
 

@@ -1,43 +1,59 @@
-import { TensorRole } from '@secateur/proto/model';
+import { planStages, projectionsRun, type PlannedBlock, type PlannedProjection } from '@secateur/core';
+import { Propagation } from '@secateur/proto/job';
 import { lastPrunedBlock, prunedProjections, type InputOutline } from './job-plan.js';
-import { countTokens } from './workload.js';
+import { countTokens, type JobWork } from './workload.js';
 
 /**
- * Floating-point operations of the dense matrix products of each step; attention and everything else come on top. `sketches`: of each
- * calibration sample; 0 for its last inputs.
+ * Floating-point operations of the matrix products of each step, with every weight counted, dropped or not; attention and everything else
+ * come on top.
  */
-export function countFlops(input: InputOutline, sketches: number): Record<string, number> {
+export function countFlops(input: InputOutline, works: readonly JobWork[]): Record<string, number> {
   const { model, calibration, measurement } = input;
-  const perToken = (block: (typeof model.blocks)[number], withDown: boolean): number =>
-    block.projections
-      .filter(({ role }) => withDown || role !== TensorRole.DOWN_WEIGHT)
-      .reduce((sum, { rows, columns }) => sum + 2 * rows * columns, 0);
-  const overBlocks = (tokens: number, blocks: typeof model.blocks, withDown: boolean): number =>
-    tokens * blocks.reduce((sum, block) => sum + perToken(block, withDown), 0);
+  const perToken = (projections: readonly PlannedProjection[]): number =>
+    projections.reduce((sum, { rows, columns }) => sum + 2 * rows * columns, 0);
+  const overBlocks = (
+    tokens: number,
+    blocks: readonly PlannedBlock[],
+    used: (block: PlannedBlock) => readonly PlannedProjection[],
+  ): number => tokens * blocks.reduce((sum, block) => sum + perToken(used(block)), 0);
+  const whole = ({ projections }: PlannedBlock): readonly PlannedProjection[] => projections;
   const measuring = (): { propagate: number; measure: number } => {
     const { vocabularySize, hiddenSize, embeddingSize } = model.architecture;
     const head = vocabularySize * (embeddingSize || hiddenSize) + embeddingSize * hiddenSize;
     const scored = (measurement?.sequences ?? []).reduce((sum, { ids, first }) => sum + ids.length - first, 0);
     const groups = (measurement?.batches ?? []).map(({ group }) => group);
-    return { propagate: overBlocks(countTokens(groups), model.blocks, true), measure: 2 * head * scored };
+    return { propagate: overBlocks(countTokens(groups), model.blocks, whole), measure: 2 * head * scored };
   };
-  if (calibration === undefined) return measuring();
+  const pruning = works.find(({ use }) => use === 'calibrate');
+  if (calibration === undefined || pruning === undefined) return measuring();
+  const pruned = (block: PlannedBlock): PlannedProjection[] => prunedProjections(input, block);
   const tokens = countTokens(calibration.groups);
+  const collected = (propagation: Propagation) => (block: PlannedBlock) =>
+    planStages(pruned(block), propagation).flatMap((stage) => projectionsRun(block, stage));
+  const propagated = overBlocks(tokens, model.blocks.slice(0, lastPrunedBlock(input)), whole);
+  const budgetFlops = (): Record<string, number> => {
+    switch (input.computedBudget?.rule) {
+      case 'owl':
+        return { budget: overBlocks(tokens, model.blocks, collected(Propagation.DENSE_BLOCK)) + propagated };
+      case 'alpha':
+        return { budget: model.blocks.flatMap(pruned).reduce((sum, { rows, columns }) => sum + spectrumFlops(rows, columns), 0) };
+      case undefined:
+        return {};
+    }
+  };
   const { propagate, measure } = measuring();
   return {
-    // Statistics do not need the last projection of a block, and no block of which nothing is pruned.
-    collect: overBlocks(
-      tokens,
-      model.blocks.filter((block) => prunedProjections(input, block).length > 0),
-      false,
-    ),
-    allocate: overBlocks(
-      calibration.tokens.samples * Math.max(1, sketches),
-      model.blocks.map((block) => ({ ...block, projections: prunedProjections(input, block) })),
-      true,
-    ),
-    propagate: overBlocks(tokens, model.blocks.slice(0, lastPrunedBlock(input)), true),
+    ...budgetFlops(),
+    collect: overBlocks(tokens, model.blocks, collected(pruning.propagation)),
+    allocate: overBlocks(calibration.tokens.samples * Math.max(1, pruning.sketches), model.blocks, pruned),
+    propagate: propagated,
     // Before and after.
     ...(measurement === undefined ? {} : { evaluate: 2 * (propagate + measure) }),
   };
+}
+
+/** Half of the product of a weight with itself, and its reduction to a tridiagonal matrix. */
+function spectrumFlops(rows: number, columns: number): number {
+  const size = Math.min(rows, columns);
+  return size * size * Math.max(rows, columns) + (4 / 3) * size ** 3;
 }

@@ -9,7 +9,6 @@ import {
   type PlannedBlock,
   type PlannedProjection,
   type PlannedShard,
-  type ProjectionTargets,
 } from '@secateur/core';
 import {
   loadCalibrationTokens,
@@ -22,16 +21,14 @@ import {
 import type { TokenSource } from '@secateur/proto/job';
 import { DataType, type Architecture, type ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
-import type { Resources } from '../api/resources.js';
+import type { Resources } from '@secateur/rpc';
 import { loadMeasurement, type Measurement, type MeasurementSource } from './measurement.js';
-import { loadRowSparsities, type RowSparsities } from './row-sparsities.js';
+import { resolveTargets, type TargetRequest, type Targets } from './targets.js';
 import { readTokenSource } from './token-source.js';
 
 /** What of a job's input decides how much work and memory it takes. */
-export interface InputOutline {
+export interface InputOutline extends Pick<Targets, 'targets' | 'computedBudget'> {
   readonly model: ModelPlan;
-  /** What is pruned; nothing in a job that only measures. */
-  readonly targets: ProjectionTargets;
   /** What is calibrated with; undefined in a job that only measures. */
   readonly calibration: CalibrationOutline | undefined;
   /** What is measured; undefined in a job that measures nothing. */
@@ -48,11 +45,9 @@ interface CalibrationOutline {
 }
 
 /** The checkpoint of a job, and what it is run on. */
-interface JobInput extends InputOutline {
+interface JobInput extends InputOutline, Targets {
   readonly checkpoint: Checkpoint;
   readonly calibration: Calibration | undefined;
-  /** By the name of the projection's tensor, float32 little-endian [rows]; empty where none are given. */
-  readonly rowSparsities: RowSparsities;
 }
 
 export interface Calibration {
@@ -67,13 +62,12 @@ export interface JobPlan extends JobInput {
   readonly scanned: ReadonlyMap<string, ScannedTensor>;
 }
 
-export interface InputRequest {
+/** The plan of a job that prunes. */
+export type PrunePlan = JobPlan & { readonly calibration: Calibration };
+
+export interface InputRequest extends TargetRequest {
   /** Folder of the checkpoint. */
   readonly model: string;
-  /** What is pruned of a model. */
-  readonly select: (model: ModelPlan) => ProjectionTargets;
-  /** File of row sparsities; empty where none are given. */
-  readonly rowSparsities: string;
   readonly calibration: TokenSource | undefined;
   readonly measurement: MeasurementSource | undefined;
   /** Folders that files may really be in once symbolic links are followed. */
@@ -89,12 +83,11 @@ async function openJobInput(request: InputRequest, signal: AbortSignal): Promise
   try {
     const architecture = parseArchitecture(checkpoint.config);
     const model = planModel(architecture, checkpoint.floatTensors());
-    const targets = request.select(model);
-    const rowSparsities = await loadRowSparsities(request.rowSparsities, { model, targets }, allowedRoots);
+    const targets = await resolveTargets(request, model, allowedRoots);
     const owner = { directory: checkpoint.directory, architecture, allowedRoots };
     const calibration = request.calibration && (await loadCalibration(request.calibration, owner, signal));
     const measurement = request.measurement && (await loadMeasurement(request.measurement, owner, signal));
-    return { checkpoint, model, targets, rowSparsities, calibration, measurement };
+    return { checkpoint, model, ...targets, calibration, measurement };
   } catch (error) {
     await checkpoint.close();
     throw error;

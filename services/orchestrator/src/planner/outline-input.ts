@@ -13,7 +13,7 @@ import type { Architecture } from '@secateur/proto/model';
 import type { TokenSource } from '@secateur/proto/job';
 import { loadCalibration, type InputOutline, type InputRequest } from './job-plan.js';
 import { loadMeasurement } from './measurement.js';
-import { loadRowSparsities } from './row-sparsities.js';
+import { resolveTargets } from './targets.js';
 
 interface OutlinedModel {
   /** Absolute path without symbolic links. */
@@ -33,15 +33,14 @@ export async function outlineInput(request: InputRequest, signal: AbortSignal): 
     ? await outlineCheckpoint(folder, allowedRoots)
     : await outlineConfig(folder, allowedRoots);
   const { architecture } = model;
-  const targets = request.select(model);
-  await loadRowSparsities(request.rowSparsities, { model, targets }, allowedRoots);
+  const { targets, computedBudget } = await resolveTargets(request, model, allowedRoots);
   const owner = { directory, architecture, allowedRoots };
   const calibration =
     request.calibration?.path === ''
       ? countCalibration(request.calibration, architecture)
       : request.calibration && (await loadCalibration(request.calibration, owner, signal));
   const measurement = request.measurement && (await loadMeasurement(request.measurement, owner, signal));
-  return { model, targets, calibration, measurement, ...found };
+  return { model, targets, computedBudget, calibration, measurement, ...found };
 }
 
 async function outlineCheckpoint(folder: string, allowedRoots: readonly string[]): Promise<OutlinedModel> {

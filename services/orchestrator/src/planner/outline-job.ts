@@ -8,7 +8,7 @@ import {
   type PlannedShard,
 } from '@secateur/core';
 import type { JobPlan, MemoryPlan, NodePlan, ShardPlan } from '@secateur/proto/plan';
-import type { JobSpec } from '@secateur/proto/job';
+import { LayerBudget, type JobSpec } from '@secateur/proto/job';
 import type { PoolNode } from '../scheduler/node-pool.js';
 import { countFlops } from './count-flops.js';
 import { describeLayout, sizeOf, type InputOutline } from './job-plan.js';
@@ -35,9 +35,10 @@ export async function outlineJob(
     groups: groupsOf(input, works[0]!).length,
     shards,
     nodes: await Promise.all(nodes.map((node, slot) => planNode(node, input, works, { slot, slots: nodes.length }, signal))),
-    flops: countFlops(input, works[0]!.sketches),
+    flops: countFlops(input, works),
     parameters: countParameters(model),
     fromConfigAlone: !input.hasWeights,
+    layerBudget: spec.kind?.$case === 'prune' ? spec.kind.value.layerBudget : LayerBudget.UNSPECIFIED,
   };
 }
 
@@ -68,7 +69,7 @@ function describeShards({ model, targets }: InputOutline, works: readonly JobWor
 
 /**
  * The kinds of work of a job come one after the other, so a node needs as much as the one that takes the most. A node without a group is left
- * out of the work, and so needs nothing.
+ * out of the work, and so needs nothing; eigenvalues need none.
  */
 async function planNode(
   node: PoolNode,
@@ -82,7 +83,7 @@ async function planNode(
   const groups = shares[0]?.kept.length ?? 0;
   let memory: MemoryPlan | undefined;
   try {
-    for (const { work, kept } of shares.filter((share) => share.kept.length > 0)) {
+    for (const { work, kept } of shares.filter((share) => share.kept.length > 0 || share.work.use === 'find eigenvalues')) {
       const { compute, hiddenStates } = work;
       const request = { architecture: input.model.architecture, compute, hiddenStates, workload: workloadOf(input, work, kept) };
       const { plan } = await node.kernel.planSession(request, { timeoutMs: PLAN_TIMEOUT_MS, signal });

@@ -1,45 +1,94 @@
-import { assignGroups, SecateurError, selectProjections, type ModelPlan, type PlannedBlock, type ProjectionTargets } from '@secateur/core';
-import { Allocation, Score } from '@secateur/proto/allocation';
-import type { JobSpec } from '@secateur/proto/job';
-import type { Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
-import type { Workload } from '@secateur/proto/plan';
+import {
+  assignGroups,
+  computedBudgetOf,
+  possibleTargets,
+  SecateurError,
+  selectProjections,
+  type ModelPlan,
+  type PlannedBlock,
+  type ProjectionTargets,
+} from '@secateur/core';
+import { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secateur/proto/allocation';
+import { LayerBudget, Propagation, type JobSpec, type PruneSpec } from '@secateur/proto/job';
+import type { Architecture, Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
+import { BlockMetric, type Workload } from '@secateur/proto/plan';
 import { describeLayout, type GroupOutline, type InputOutline, type InputRequest } from './job-plan.js';
+import { NO_TARGETS } from './targets.js';
 
-/** A part of a job that asks one kind of work of its nodes: to calibrate and prune, or to measure. */
+/**
+ * A part of a job that asks one kind of work of its nodes: to calibrate and prune, to measure, or to find out by one of two ways how much each
+ * layer is to drop.
+ */
 export interface JobWork {
-  readonly use: 'calibrate' | 'measure';
+  readonly use: 'calibrate' | 'measure' | 'count outliers' | 'find eigenvalues';
   readonly compute: Compute;
   readonly hiddenStates: HiddenStates;
   readonly allocation: Allocation;
   readonly score: Score;
   /** Of each calibration sample, to judge rows on; 0 for the inputs of its last token. */
   readonly sketches: number;
+  readonly propagation: Propagation;
+  readonly repair: Repair;
+  readonly layerQuality: LayerQuality;
+  readonly rowQuality: RowQuality;
 }
+
+const NOTHING_ALLOCATED = {
+  allocation: Allocation.UNSPECIFIED,
+  score: Score.UNSPECIFIED,
+  sketches: 0,
+  layerQuality: LayerQuality.UNSPECIFIED,
+  rowQuality: RowQuality.UNSPECIFIED,
+  propagation: Propagation.UNSPECIFIED,
+  repair: Repair.NONE,
+};
 
 /** Measuring with the numbers of a job. */
-export function measuringWith({ compute, hiddenStates }: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
-  return { use: 'measure', compute, hiddenStates, allocation: Allocation.UNSPECIFIED, score: Score.UNSPECIFIED, sketches: 0 };
+export function measuringWith(numbers: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
+  return withoutAllocation('measure', numbers);
 }
 
-/** What a job reads, and the kinds of work it consists of. Its defaults are filled in. */
+/** What has to be done before a model can be pruned to learn how much each layer drops; nothing where that is known. */
+export function budgetingWith(spec: PruneSpec): JobWork | undefined {
+  if (spec.layerBudget === LayerBudget.OWL) return withoutAllocation('count outliers', spec);
+  return spec.layerBudget === LayerBudget.ALPHA ? withoutAllocation('find eigenvalues', spec) : undefined;
+}
+
+function withoutAllocation(use: JobWork['use'], { compute, hiddenStates }: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
+  return { use, compute, hiddenStates, ...NOTHING_ALLOCATED };
+}
+
+/** What a job reads, and the kinds of work it consists of, what its kind says first. Its defaults are filled in. */
 export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputRequest, 'allowedRoots'>; readonly works: readonly JobWork[] } {
   switch (kind?.$case) {
     case 'prune': {
-      const { model, calibration, compute, hiddenStates, sparsity, options, selection, rowSparsities, sketches } = kind.value;
+      const spec = kind.value;
+      const { model, calibration, compute, hiddenStates, sparsity, options, selection, rowSparsities, propagation } = spec;
+      const { evaluation: data } = spec;
       const select = (plan: ModelPlan): ProjectionTargets => selectProjections(plan, sparsity, selection);
-      const { allocation, score } = options ?? { allocation: Allocation.TRIM, score: Score.WANDA };
-      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, allocation, score, sketches };
-      const input = { model, select, rowSparsities, calibration };
-      const { evaluation: data } = kind.value;
-      if (data === undefined) return { input: { ...input, measurement: undefined }, works: [pruning] };
-      const measurement = { data, stride: 0, tasks: [] };
-      return { input: { ...input, measurement }, works: [pruning, measuringWith(kind.value)] };
+      const { allocation, score, layerQuality, rowQuality } = options ?? NOTHING_ALLOCATED;
+      const repair = spec.repair?.method ?? Repair.NONE;
+      const { sketches } = spec;
+      const allocating = { allocation, score, sketches, layerQuality, rowQuality, propagation, repair };
+      const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, ...allocating };
+      const file = spec.layerBudgetOptions?.file ?? '';
+      const input = {
+        model,
+        select,
+        ratios: file === '' ? undefined : { file, sparsity },
+        computedBudget: (architecture: Architecture) => computedBudgetOf(spec, architecture),
+        rowSparsities,
+        calibration,
+        measurement: data && { data, stride: 0, tasks: [] },
+      };
+      const budgeting = budgetingWith(spec);
+      const works = [pruning, ...(budgeting === undefined ? [] : [budgeting]), ...(data === undefined ? [] : [measuringWith(spec)])];
+      return { input, works };
     }
     case 'evaluate': {
       const { model, data, stride, tasks } = kind.value;
-      const select = (): ProjectionTargets => new Map();
       const measurement = { data, stride, tasks };
-      return { input: { model, select, rowSparsities: '', calibration: undefined, measurement }, works: [measuringWith(kind.value)] };
+      return { input: { model, ...NO_TARGETS, calibration: undefined, measurement }, works: [measuringWith(kind.value)] };
     }
     case undefined:
       throw new SecateurError('INVALID_REQUEST', 'The spec has no kind; set prune or evaluate.');
@@ -48,7 +97,15 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
 
 /** The groups that a kind of work runs on. */
 export function groupsOf({ calibration, measurement }: InputOutline, { use }: JobWork): readonly GroupOutline[] {
-  return (use === 'calibrate' ? calibration?.groups : measurement?.batches.map(({ group }) => group)) ?? [];
+  switch (use) {
+    case 'calibrate':
+    case 'count outliers':
+      return calibration?.groups ?? [];
+    case 'measure':
+      return measurement?.batches.map(({ group }) => group) ?? [];
+    case 'find eigenvalues':
+      return [];
+  }
 }
 
 /** The groups of each of so many nodes that share them anew. */
@@ -62,13 +119,13 @@ export function shareGroups(groups: readonly GroupOutline[], nodes: number): Gro
 
 /** What a node that keeps these of the groups will be asked to do. */
 export function workloadOf(input: InputOutline, work: JobWork, kept: readonly GroupOutline[]): Workload {
-  const { model, targets, calibration } = input;
-  const { use, allocation, score, sketches } = work;
+  const { model, calibration } = input;
+  const { use, allocation, score, sketches, layerQuality, rowQuality, propagation, repair } = work;
   const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
   return {
-    embedding: describeLayout(model.embedding),
+    embedding: use === 'find eigenvalues' ? undefined : describeLayout(model.embedding),
     block: describeLayout(largest.shard),
     head: use === 'measure' ? describeLayout(model.head) : undefined,
     groups: kept.length,
@@ -79,9 +136,28 @@ export function workloadOf(input: InputOutline, work: JobWork, kept: readonly Gr
     sketches,
     allocation,
     score,
+    repair,
+    layerQuality,
+    rowQuality,
     // Nothing is dropped while a model is measured.
-    sparsities: use === 'calibrate' ? [...new Set(targets.values())] : [],
+    sparsities: use === 'calibrate' ? sparsitiesOf(input) : [],
+    metric: METRICS[use],
+    maskedInStages: use === 'calibrate' && propagation !== Propagation.DENSE_BLOCK,
   };
+}
+
+const METRICS: Readonly<Record<JobWork['use'], BlockMetric>> = {
+  calibrate: BlockMetric.UNSPECIFIED,
+  measure: BlockMetric.UNSPECIFIED,
+  'count outliers': BlockMetric.OUTLIERS,
+  'find eigenvalues': BlockMetric.SPECTRUM,
+};
+
+/** What projections drop, or may drop where that is not known yet; each once. */
+function sparsitiesOf({ targets, computedBudget }: InputOutline): number[] {
+  const known = new Set(targets.values());
+  if (computedBudget === undefined) return [...known];
+  return [...new Set([...known].flatMap((sparsity) => [sparsity, ...possibleTargets(sparsity, computedBudget)]))];
 }
 
 /** The most that any of so many nodes will be asked to do. */

@@ -69,7 +69,7 @@ export class Crew {
           await work(member, linked);
         } catch (error) {
           if (isNodeLoss(error) && !linked.aborted) {
-            this.lose(member, error);
+            this.loseCulprit(member, error);
           } else {
             failures.push(error);
             stop.abort(error);
@@ -79,6 +79,35 @@ export class Crew {
     );
     if (signal.aborted) throw new SecateurError('CANCELLED', 'The job was cancelled.', { cause: signal.reason });
     if (failures.length > 0) throw failures[0];
+  }
+
+  /**
+   * Deals parts of a work out: each member takes the next one when it is free, so faster nodes do more; what a lost node had begun is taken
+   * by another. `begin` comes before the first, and again whenever nodes were lost.
+   */
+  async deal<Part>(
+    parts: readonly Part[],
+    work: (member: NodeSession, part: Part, signal: AbortSignal) => Promise<void>,
+    signal: AbortSignal,
+    begin?: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const waiting = [...parts.entries()];
+    const done = new Set<number>();
+    while (done.size < parts.length) {
+      await begin?.(signal);
+      await this.each(async (member, linked) => {
+        for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+          const [index, part] = next;
+          try {
+            await work(member, part, linked);
+            done.add(index);
+          } catch (error) {
+            waiting.unshift(next);
+            throw error;
+          }
+        }
+      }, signal);
+    }
   }
 
   /** The nodes that took part, with the memory they took so far. */
@@ -139,6 +168,13 @@ export class Crew {
       }
       if (known?.lost !== '') this.events.onJoined(node);
     }
+  }
+
+  /** A member that pulled from another names it when that failed; who is lost already is not lost again, and the work is tried anew. */
+  private loseCulprit(member: NodeSession, error: unknown): void {
+    const peer = error instanceof SecateurError ? error.metadata['peer'] : undefined;
+    const culprit = peer === undefined ? member : [...this.members].find(({ node }) => node.address === peer);
+    if (culprit !== undefined) this.lose(culprit, error);
   }
 
   private lose(member: NodeSession, error: unknown): void {

@@ -4,12 +4,17 @@ import type {
   AllocatedRows,
   AllocateRowsRequest,
   CollectStatisticsResponse,
+  CountOutliersResponse,
+  GramMatrix,
+  GramSums,
   MaskDescriptor,
   MeasuredTokens,
+  PeerResource,
+  ProjectionInputSquares,
 } from '@secateur/proto/kernel_service';
-import type { Architecture, Compute, HiddenStates, ShardDescriptor } from '@secateur/proto/model';
+import type { Architecture, Compute, HiddenStates, ShardDescriptor, TensorRole } from '@secateur/proto/model';
 import type { Workload } from '@secateur/proto/plan';
-import type { CalibrationGroup } from '@secateur/proto/statistics';
+import type { CalibrationGroup, InputSite } from '@secateur/proto/statistics';
 import type { PoolNode } from './node-pool.js';
 
 const CONTROL_TIMEOUT_MS = 30_000;
@@ -94,36 +99,82 @@ export class NodeSession {
 
   collectStatistics(
     shardId: string,
+    {
+      sites,
+      gramSites,
+      sketches,
+    }: { readonly sites: readonly InputSite[]; readonly gramSites: readonly InputSite[]; readonly sketches: number },
     groupIndices: readonly number[],
-    sketches: number,
     signal: AbortSignal,
   ): AsyncIterable<CollectStatisticsResponse> {
-    const request = { sessionId: this.sessionId, shardId, groupIndices: [...groupIndices], sketches };
+    const request = {
+      sessionId: this.sessionId,
+      shardId,
+      groupIndices: [...groupIndices],
+      sites: [...sites],
+      gramSites: [...gramSites],
+      sketches,
+    };
     return this.node.kernel.collectStatistics(request, this.step(signal));
   }
 
-  /** The record of the search and the whole packed mask. */
+  async publishGramSums(shardId: string, sites: readonly InputSite[], signal: AbortSignal): Promise<readonly GramSums[]> {
+    const request = { sessionId: this.sessionId, shardId, sites: [...sites] };
+    return (await this.node.kernel.publishGramSums(request, this.step(signal))).sums;
+  }
+
+  async reduceGramMatrices(matrices: readonly GramMatrix[], signal: AbortSignal): Promise<readonly PeerResource[]> {
+    const answer = await this.node.kernel.reduceGramMatrices({ sessionId: this.sessionId, matrices: [...matrices] }, this.step(signal));
+    if (answer.matrices.length !== matrices.length) {
+      throw this.wrongAnswer('Gram matrices', `${answer.matrices.length} instead of ${matrices.length}`);
+    }
+    return answer.matrices;
+  }
+
+  /** The record of the search, the whole packed mask and, where the projection is repaired, its weights. */
   async allocateRows(
     request: Omit<AllocateRowsRequest, 'sessionId'>,
-    maskBytes: number,
+    expected: { readonly maskBytes: number; readonly weightsBytes: number },
     signal: AbortSignal,
-  ): Promise<{ rows: AllocatedRows; mask: Buffer }> {
+  ): Promise<{ rows: AllocatedRows; mask: Buffer; weights: Buffer | undefined }> {
     let rows: AllocatedRows | undefined;
-    const mask = Buffer.alloc(maskBytes);
-    let filled = 0;
+    const parts = { mask: new Filled(expected.maskBytes), weights: new Filled(expected.weightsBytes) };
     for await (const { part } of this.node.kernel.allocateRows({ sessionId: this.sessionId, ...request }, this.step(signal))) {
       if (part?.$case === 'rows') rows = part.value;
-      if (part?.$case === 'mask') {
-        if (filled + part.value.byteLength > maskBytes)
-          throw this.wrongAnswer(request.projectionName, `more than ${maskBytes} bytes of mask`);
-        mask.set(part.value, filled);
-        filled += part.value.byteLength;
+      else if (part !== undefined && !parts[part.$case].append(part.value)) {
+        throw this.wrongAnswer(request.projectionName, `more than ${parts[part.$case].bytes.byteLength} bytes of ${part.$case}`);
       }
     }
-    if (rows === undefined || filled !== maskBytes) {
-      throw this.wrongAnswer(request.projectionName, `${filled} bytes of mask instead of ${maskBytes}`);
+    if (rows === undefined) throw this.wrongAnswer(request.projectionName, 'no record');
+    for (const [name, { bytes, filled }] of Object.entries(parts)) {
+      if (filled !== bytes.byteLength) {
+        throw this.wrongAnswer(request.projectionName, `${filled} bytes of ${name} instead of ${bytes.byteLength}`);
+      }
     }
-    return { rows, mask };
+    return { rows, mask: parts.mask.bytes, weights: expected.weightsBytes === 0 ? undefined : parts.weights.bytes };
+  }
+
+  countOutliers(
+    shardId: string,
+    projections: readonly ProjectionInputSquares[],
+    threshold: number,
+    signal: AbortSignal,
+  ): Promise<CountOutliersResponse> {
+    const request = { sessionId: this.sessionId, shardId, projections: [...projections], threshold };
+    return this.node.kernel.countOutliers(request, this.step(signal));
+  }
+
+  async findEigenvalues(
+    shardId: string,
+    projections: readonly TensorRole[],
+    onProjection: (projection: TensorRole, eigenvalues: Float64Array) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const request = { sessionId: this.sessionId, shardId, projections: [...projections] };
+    for await (const { projection, eigenvalues } of this.node.kernel.findEigenvalues(request, this.step(signal))) {
+      // Bytes of a message may be unaligned.
+      onProjection(projection, new Float64Array(Uint8Array.from(eigenvalues).buffer));
+    }
   }
 
   async applyMasks(shardId: string, masks: readonly MaskDescriptor[], signal: AbortSignal): Promise<void> {
@@ -163,6 +214,24 @@ export class NodeSession {
 
   private wrongAnswer(projection: string, what: string): SecateurError {
     return new SecateurError('CORRUPT_DATA', `Node ${this.node.name} answered ${projection} with ${what}.`);
+  }
+}
+
+/** Memory that is filled chunk by chunk. */
+class Filled {
+  readonly bytes: Buffer;
+  filled = 0;
+
+  constructor(size: number) {
+    this.bytes = Buffer.alloc(size);
+  }
+
+  /** False, and nothing appended, when there is no room. */
+  append(chunk: Uint8Array): boolean {
+    if (this.filled + chunk.byteLength > this.bytes.byteLength) return false;
+    this.bytes.set(chunk, this.filled);
+    this.filled += chunk.byteLength;
+    return true;
   }
 }
 

@@ -15,6 +15,7 @@
 #include "mask_rules.h"
 #include "masked_quality.h"
 #include "optimal_split.h"
+#include "pruned_outputs.h"
 #include "row_order.h"
 #include "search.h"
 #include "search_arithmetic.h"
@@ -30,6 +31,7 @@ constexpr std::size_t kTileRows = 128;
 constexpr std::size_t kMostSweepRows = 64;
 constexpr std::size_t kFewestSweepRows = 8;
 constexpr std::size_t kTileColumns = 256;
+constexpr std::size_t kTileSamples = 16;
 
 std::size_t tiles(std::size_t items, std::size_t tile) { return (items + tile - 1) / tile; }
 std::size_t mask_row_bytes(std::size_t columns) { return (columns + 7) / 8; }
@@ -55,8 +57,8 @@ struct Workspace {
   Workspace(const SweepInputs& inputs, SweepFunctions sweep_functions)
       : keys(inputs.columns()), order_scratch(inputs.columns()), batch(inputs, sweep_functions) {}
 
-  static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples) {
-    return columns * sizeof(std::uint32_t) + RowOrders::Scratch::bytes(columns) + SweepBatch::scratch_bytes(columns, samples);
+  static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples, SweepPrecision precision) {
+    return columns * sizeof(std::uint32_t) + RowOrders::Scratch::bytes(columns) + SweepBatch::scratch_bytes(columns, samples, precision);
   }
 
   std::vector<std::uint32_t> keys;
@@ -87,6 +89,17 @@ class SweptErrors final : public ErrorCurves {
   std::vector<std::size_t> first_known_;
 };
 
+// Where rows are compared by their outputs, and not by quality curves, these are exact.
+SweepPrecision precision_of(const Metrics& metrics, std::size_t samples) {
+  return metrics.need_outputs() ? SweepPrecision::kFloat64 : SweepInputs::precision_of(samples);
+}
+
+double peak_square(std::span<const float> outputs) {
+  double peak = 0;
+  for (const float output : outputs) peak = std::max(peak, static_cast<double>(output) * static_cast<double>(output));
+  return peak;
+}
+
 class RowAllocator {
  public:
   RowAllocator(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,
@@ -98,33 +111,23 @@ class RowAllocator {
         target_(target_of(input)),
         scales_(score_scales(input, options.score)),
         sweep_functions_(sweep_functions(instruction_set)),
-        inputs_(input.columns, input.samples, sweep_functions_),
-        paths_(options.allocation == Allocation::kOptimal ? SweepPaths::from_all_dropped(input.columns)
-                                                         : SweepPaths(input.columns, dropped_count(input.columns, target_))),
+        metrics_{.layer = options.layer_quality, .row = options.row_quality},
+        inputs_(input.columns, input.samples, precision_of(metrics_, input.samples), sweep_functions_),
+        paths_(options.allocation == Allocation::kOptimal
+                   ? SweepPaths::from_all_dropped(input.columns)
+                   : SweepPaths(input.columns, metrics_.need_errors() ? 0 : dropped_count(input.columns, target_))),
         orders_(input.rows, input.columns, row_scan_functions(instruction_set)),
-        outputs_(input.rows * inputs_.stride()),
+        outputs_(metrics_.need_outputs() ? 0 : input.rows * inputs_.stride()),
         workspaces_(pool.size()) {}
 
   AllocatedRows run() && {
     transpose_inputs();
-    multiply();
-    AllocatedRows result = choose_sparsities();
+    AllocatedRows result = allocate();
     make_mask(result);
     return result;
   }
 
  private:
-  AllocatedRows choose_sparsities() {
-    switch (options_.allocation) {
-      case Allocation::kTrim:
-        return search();
-      case Allocation::kOptimal:
-        return split();
-      default:
-        return spread_uniformly();
-    }
-  }
-
   double rows() const { return static_cast<double>(input_.rows); }
   double columns() const { return static_cast<double>(input_.columns); }
   double samples() const { return static_cast<double>(input_.samples); }
@@ -132,6 +135,24 @@ class RowAllocator {
   float* output(std::size_t row) { return outputs_.data() + row * inputs_.stride(); }
   RowScores scores(std::size_t row) const {
     return {.weights = weights(row).data(), .scales = scales_.empty() ? nullptr : scales_.data(), .columns = input_.columns};
+  }
+
+  AllocatedRows allocate() {
+    if (metrics_.need_outputs()) return search_by_outputs();
+    multiply();
+    switch (options_.allocation) {
+      case Allocation::kTrim:
+        return search_by_curves();
+      case Allocation::kOptimal:
+        return split();
+      default:
+        return spread_uniformly();
+    }
+  }
+
+  AllocatedRows search(const CompareOutputs& compare) {
+    HostRuns runs(input_.rows, input_.columns, input_.samples, compare, metrics_, target_, context_);
+    return search_rows(runs, target_, options_);
   }
 
   Workspace& workspace_of(std::size_t worker) {
@@ -292,15 +313,99 @@ class RowAllocator {
     });
   }
 
-  AllocatedRows search() {
-    QualityCurves curves(input_.rows, inputs_, paths_);
-    start_rows([&](std::size_t row, const void* sum, const SumProducts& products) { curves.start_row(row, sum, products); });
-    const LookUp look_up = [&](std::span<const std::size_t> counts, std::span<OutputProducts> products) {
+  AllocatedRows search_by_curves() {
+    QualityCurves curves(input_.rows, inputs_, paths_, metrics_.need_errors());
+    std::vector<double> peak_squares(input_.rows);
+    start_rows([&](std::size_t row, const void* sum, const SumProducts& products) {
+      curves.start_row(row, sum, products);
+      peak_squares[row] = peak_square({output(row), input_.samples});
+    });
+    return search([&](std::span<const std::size_t> counts, OutputComparison& outputs) {
       ensure_swept(curves, counts);
-      for (std::size_t row = 0; row < input_.rows; ++row) products[row] = curves.at(row, counts[row]);
-    };
-    HostRuns runs(input_.rows, input_.columns, look_up, target_, context_);
-    return search_rows(runs, target_, options_);
+      for (std::size_t row = 0; row < input_.rows; ++row) outputs.rows[row] = curves.at(row, counts[row], peak_squares[row]);
+    });
+  }
+
+  // Orders all rows and adds up their dense outputs.
+  void start_outputs(PrunedOutputs& outputs) {
+    for_tiles(input_.rows, sweep_rows(input_.rows), [&](std::size_t begin, std::size_t end, std::size_t worker) {
+      Workspace& workspace = workspace_of(worker);
+      sort_rows(begin, end, workspace);
+      const double products = static_cast<double>(end - begin) * columns() * samples();
+      const PhaseScope phase(context_, "gemm", 2 * products, sizeof(float) * products);
+      SweepBatch& batch = workspace.batch;
+      for (std::size_t first = begin; first < end;) {
+        std::size_t last = first;
+        for (; last < end && batch.has_room(input_.columns); ++last) outputs.add_dense(last, weights(last), batch);
+        batch.run();
+        batch.clear();
+        for (; first < last; ++first) {
+          if (outputs.fits_float32(first)) continue;
+          throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(first) + " is too large for float32.");
+        }
+      }
+    });
+  }
+
+  // The columns at the places from one count to another, in no particular order.
+  void load_between(std::size_t row, std::size_t from, std::size_t to, std::span<std::uint32_t> columns, Workspace& workspace) const {
+    if (from == 0) {
+      orders_.load_before(row, scores(row), to, columns, workspace.order_scratch);
+    } else if (from == input_.columns) {
+      orders_.load_from(row, scores(row), to, columns, workspace.order_scratch);
+    } else {
+      orders_.load_upwards(row, scores(row), std::min(from, to), columns, workspace.order_scratch);
+    }
+  }
+
+  void move_outputs(PrunedOutputs& outputs, std::span<const std::size_t> counts) {
+    std::vector<std::size_t> rows;
+    for (std::size_t row = 0; row < input_.rows; ++row) {
+      if (outputs.count(row) != counts[row]) rows.push_back(row);
+    }
+    for_tiles(rows.size(), sweep_rows(rows.size()), [&](std::size_t begin, std::size_t end, std::size_t worker) {
+      Stopwatch moving;
+      double moved = 0;
+      moving.start();
+      Workspace& workspace = workspace_of(worker);
+      SweepBatch& batch = workspace.batch;
+      while (begin < end) {
+        for (; begin < end; ++begin) {
+          context_.check();
+          const std::size_t row = rows[begin];
+          const std::size_t from = outputs.begin_move(row, counts[row]);
+          const std::size_t steps = std::max(from, counts[row]) - std::min(from, counts[row]);
+          if (!batch.has_room(steps)) break;
+          load_between(row, from, counts[row], batch.next_columns(steps), workspace);
+          outputs.add_move(row, counts[row], weights(row), batch);
+          moved += static_cast<double>(steps);
+        }
+        batch.run();
+        batch.clear();
+      }
+      moving.stop();
+      moving.record(context_, "curves", 2 * moved * samples(), sizeof(float) * moved * samples());
+    });
+  }
+
+  AllocatedRows search_by_outputs() {
+    PrunedOutputs outputs(input_.rows, inputs_);
+    start_outputs(outputs);
+    return search([&](std::span<const std::size_t> counts, OutputComparison& comparison) {
+      move_outputs(outputs, counts);
+      const auto record = [&](std::size_t rows, std::size_t its_samples) {
+        const auto values = static_cast<double>(rows * its_samples);
+        return PhaseScope(context_, "search", 10 * values, 2 * sizeof(double) * values);
+      };
+      for_tiles(input_.rows, kTileRows, [&](std::size_t begin, std::size_t end, std::size_t) {
+        const PhaseScope phase = record(end - begin, input_.samples);
+        outputs.compare_rows(begin, end, comparison);
+      });
+      for_tiles(input_.samples, kTileSamples, [&](std::size_t begin, std::size_t end, std::size_t) {
+        const PhaseScope phase = record(input_.rows, end - begin);
+        outputs.compare_samples(begin, end, comparison);
+      });
+    });
   }
 
   // Sweeps rows from all weights dropped down to counts: on the first side, then on the other.
@@ -314,7 +419,7 @@ class RowAllocator {
 
   // Rows are swept down from where all is dropped, no farther than it takes to know the best split.
   AllocatedRows split() {
-    QualityCurves curves(input_.rows, inputs_, paths_);
+    QualityCurves curves(input_.rows, inputs_, paths_, false);
     start_rows([&](std::size_t row, const void* sum, const SumProducts& products) { curves.start_row(row, sum, products); });
     const std::size_t uniform_count = dropped_count(input_.columns, target_);
     const std::size_t highest = std::max(dropped_count(input_.columns, kHighestSparsity), uniform_count);
@@ -339,7 +444,7 @@ class RowAllocator {
 
   // Uniform rows unless the counts have less error.
   AllocatedRows choose(const QualityCurves& curves, const std::vector<std::size_t>& counts, std::size_t uniform_count) {
-    const PhaseScope phase(context_, "search", 60 * rows(), 2 * rows() * sizeof(OutputProducts));
+    const PhaseScope phase(context_, "search", 60 * rows(), 2 * rows() * sizeof(OutputSums));
     const std::vector<std::size_t> uniform_counts(input_.rows, uniform_count);
     const auto error_of = [&](const std::vector<std::size_t>& dropped) {
       double sum = 0;
@@ -347,10 +452,10 @@ class RowAllocator {
       return sum;
     };
     const auto candidate_of = [&](const std::vector<std::size_t>& dropped, std::vector<float> sparsities) {
-      std::vector<OutputProducts> products(input_.rows);
-      for (std::size_t row = 0; row < input_.rows; ++row) products[row] = curves.at(row, dropped[row]);
+      OutputComparison outputs(input_.rows, input_.samples);
+      for (std::size_t row = 0; row < input_.rows; ++row) outputs.rows[row] = curves.at(row, dropped[row], 0);
       Candidate candidate{.sparsities = std::move(sparsities), .row_qualities = {}};
-      measure(candidate, products);
+      measure(candidate, outputs, metrics_);
       return candidate;
     };
     AllocatedRows result = keep_uniform(candidate_of(uniform_counts, std::vector<float>(input_.rows, target_)));
@@ -359,21 +464,21 @@ class RowAllocator {
     std::ranges::transform(counts, sparsities.begin(), [&](std::size_t count) { return sparsity_dropping(input_.columns, count); });
     Candidate best = candidate_of(counts, std::move(sparsities));
     result.best_quality = best.quality;
-    result.variance_after = variance(best.row_qualities);
+    result.variance_after = best.cosine_variance;
     result.row_sparsities = std::move(best.sparsities);
     return result;
   }
 
   AllocatedRows spread_uniformly() {
-    std::vector<OutputProducts> products(input_.rows);
+    OutputComparison outputs(input_.rows, input_.samples);
     start_rows([&](std::size_t row, const void*, const SumProducts& start) {
       const auto [steps, a, b] = progress_at(start);
       const double dense_squared_norm = start.dense_squared_norm;
-      products[row] = products_at(point_at(paths_.start_side(), a, b, dense_squared_norm), dense_squared_norm);
+      outputs.rows[row].products = products_at(point_at(paths_.start_side(), a, b, dense_squared_norm), dense_squared_norm);
     });
 
     Candidate uniform{.sparsities = std::vector<float>(input_.rows, target_), .row_qualities = {}};
-    measure(uniform, products);
+    measure(uniform, outputs, metrics_);
     return keep_uniform(std::move(uniform));
   }
 
@@ -403,32 +508,44 @@ class RowAllocator {
   float target_;
   std::vector<float> scales_;
   SweepFunctions sweep_functions_;
+  // Others than the default ones only with a search.
+  Metrics metrics_;
   SweepInputs inputs_;
+  // Where errors are needed sweeps only add up, from both ends: taking away would leave nothing of a small error, which decibels show.
   SweepPaths paths_;
   RowOrders orders_;
-  // [rows, inputs_.stride()]: dense outputs.
+  // [rows, inputs_.stride()]: dense outputs; nothing where a search keeps them itself.
   AlignedArray<float> outputs_;
   // One per thread that ever got a tile.
   std::vector<std::unique_ptr<Workspace>> workspaces_;
 };
 
-std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, std::size_t threads) {
+// What holds the outputs, or what is known of them, and the search or the split.
+std::uint64_t search_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, const Metrics& metrics,
+                           std::size_t threads) {
+  const std::uint64_t dense_outputs = AlignedArray<float>::bytes(rows * SweepInputs::stride_of(samples));
+  if (rule == Allocation::kOptimal) {
+    // The uniform and the best candidate; counts and how far rows are swept; rows to sweep.
+    constexpr std::uint64_t kSplitBytes = 2 * (sizeof(float) + sizeof(double)) + 6 * sizeof(std::size_t);
+    return dense_outputs + QualityCurves::scratch_bytes(rows, columns, samples, false) + OutputComparison::bytes(rows, samples) +
+           rows * kSplitBytes + OptimalSplit::scratch_bytes(rows, columns, threads);
+  }
+  if (rule != Allocation::kTrim) return dense_outputs + OutputComparison::bytes(rows, samples) + rows * sizeof(double);
+  // Beside the runs' own: counts that move.
+  const std::uint64_t runs = HostRuns::scratch_bytes(rows, samples) + rows * sizeof(std::size_t);
+  if (metrics.need_outputs()) return runs + PrunedOutputs::scratch_bytes(rows, columns, samples);
+  const std::uint64_t peak_squares = rows * sizeof(double);
+  return runs + dense_outputs + peak_squares + QualityCurves::scratch_bytes(rows, columns, samples, metrics.need_errors());
+}
+
+std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, const Metrics& metrics,
+                            std::size_t threads) {
   const std::uint64_t by_rule =
       std::max(rule_scratch_bytes(rows, columns, rule, threads), masked_quality_bytes(rows, columns, samples, threads));
   if (is_rule(rule)) return by_rule;
-  constexpr std::uint64_t kCandidateBytes = sizeof(float) + sizeof(double);
-  // The uniform, the current and the best candidate; moves; counts; products; rows to sweep.
-  constexpr std::uint64_t kSearchBytes = 3 * kCandidateBytes + sizeof(double) + 2 * sizeof(std::size_t) + sizeof(OutputProducts);
-  // The uniform and the best candidate; counts and how far rows are swept; products; rows to sweep.
-  constexpr std::uint64_t kSplitBytes = 2 * kCandidateBytes + 6 * sizeof(std::size_t) + sizeof(OutputProducts);
-  std::uint64_t of_rule = rows * (sizeof(OutputProducts) + sizeof(double));
-  if (rule == Allocation::kTrim) of_rule = QualityCurves::scratch_bytes(rows, columns, samples) + rows * kSearchBytes;
-  if (rule == Allocation::kOptimal) {
-    of_rule = QualityCurves::scratch_bytes(rows, columns, samples) + rows * kSplitBytes + OptimalSplit::scratch_bytes(rows, columns, threads);
-  }
-  const std::uint64_t by_counts = of_rule + columns * sizeof(float) + AlignedArray<float>::bytes(rows * SweepInputs::stride_of(samples)) +
+  const std::uint64_t by_counts = search_bytes(rows, columns, samples, rule, metrics, threads) + columns * sizeof(float) +
                                   SweepInputs::scratch_bytes(columns, samples) + RowOrders::scratch_bytes(rows, columns) +
-                                  threads * Workspace::scratch_bytes(columns, samples);
+                                  threads * Workspace::scratch_bytes(columns, samples, precision_of(metrics, samples));
   // Uniform rows may have a pattern, which drops by rule.
   return rule == Allocation::kUniform ? std::max(by_counts, by_rule) : by_counts;
 }
@@ -449,8 +566,9 @@ AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOption
 
 namespace secateur {
 
-std::uint64_t allocation_scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, std::size_t threads) {
-  return allocation::scratch_bytes(rows, columns, samples, rule, threads);
+std::uint64_t allocation_scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule,
+                                       LayerQuality layer_quality, RowQuality row_quality, std::size_t threads) {
+  return allocation::scratch_bytes(rows, columns, samples, rule, {.layer = layer_quality, .row = row_quality}, threads);
 }
 
 AllocatedRows allocate_rows(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context) {

@@ -19,14 +19,16 @@ float ordered_sum(std::span<const float> values) {
 
 }  // namespace
 
-void measure(Candidate& candidate, std::span<const OutputProducts> products) {
-  OutputProducts layer;
-  candidate.row_qualities.resize(products.size());
-  for (std::size_t row = 0; row < products.size(); ++row) {
-    candidate.row_qualities[row] = cosine(products[row]);
-    layer.add(products[row]);
-  }
-  candidate.quality = cosine(layer);
+void measure(Candidate& candidate, const OutputComparison& outputs, const Metrics& metrics) {
+  candidate.row_qualities.resize(outputs.rows.size());
+  const auto set_qualities = [&](RowQuality metric) {
+    std::ranges::transform(outputs.rows, candidate.row_qualities.begin(),
+                           [&](const OutputSums& row) { return row_quality(metric, row, outputs.samples.size()); });
+  };
+  set_qualities(RowQuality::kCosim);
+  candidate.cosine_variance = variance(candidate.row_qualities);
+  if (metrics.row != RowQuality::kCosim) set_qualities(metrics.row);
+  candidate.quality = layer_quality(metrics.layer, outputs);
 }
 
 void move_sparsities(Candidate& candidate, double learning_rate, float target, std::span<double> moves) {

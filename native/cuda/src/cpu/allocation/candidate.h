@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "quality.h"
+#include "metrics.h"
 
 namespace secateur::allocation {
 
@@ -12,12 +12,14 @@ struct Candidate {
   // [rows] each
   std::vector<float> sparsities;
   std::vector<double> row_qualities;
+  // Unbiased variance of the rows' cosines, whatever the metric of their qualities is.
+  double cosine_variance = 0;
   // Of the projection.
   double quality = 0;
 };
 
-// Sets the qualities; products: [rows].
-void measure(Candidate& candidate, std::span<const OutputProducts> products);
+// Sets the qualities and the variance.
+void measure(Candidate& candidate, const OutputComparison& outputs, const Metrics& metrics);
 
 // Moves sparsity towards the rows whose quality is above the mean (away from them when the rate is negative). moves: [rows], scratch.
 void move_sparsities(Candidate& candidate, double learning_rate, float target, std::span<double> moves);

@@ -44,6 +44,10 @@ void require_valid(const AllocationInput& input, const AllocationOptions& option
               "; expected at least 1 and less than all.");
     }
   }
+  const bool has_defaults = options.layer_quality == LayerQuality::kCosimFlat && options.row_quality == RowQuality::kCosim;
+  if (options.allocation != Allocation::kTrim && !has_defaults) {
+    invalid("Qualities of layers and rows steer TRIM's search; the allocation must be trim, or they must be cosim_flat and cosim.");
+  }
   require_size(input.row_sparsities.size(), options.allocation == Allocation::kGiven ? input.rows : 0, "row_sparsities");
   for (const float sparsity : input.row_sparsities) {
     if (!(sparsity >= -1 && sparsity <= 2)) invalid("A row sparsity is " + std::to_string(sparsity) + "; expected a share of the row.");

@@ -12,11 +12,12 @@ constexpr std::size_t kFloat64Samples = 128;
 
 }  // namespace
 
-SweepInputs::SweepInputs(std::size_t columns, std::size_t samples, SweepFunctions functions)
+SweepInputs::SweepInputs(std::size_t columns, std::size_t samples, SweepPrecision precision, SweepFunctions functions)
     : columns_(columns),
       samples_(samples),
+      precision_(precision),
       stride_(stride_of(samples)),
-      panel_samples_(functions.panel_samples(precision())),
+      panel_samples_(functions.panel_samples(precision)),
       values_(columns * stride_),
       squared_norms_(columns) {}
 
@@ -28,8 +29,8 @@ SweepPrecision SweepInputs::precision_of(std::size_t samples) {
   return samples > kFloat64Samples ? SweepPrecision::kFloat32 : SweepPrecision::kFloat64;
 }
 
-std::size_t SweepInputs::sum_bytes(std::size_t samples) {
-  return stride_of(samples) * (precision_of(samples) == SweepPrecision::kFloat32 ? sizeof(float) : sizeof(double));
+std::size_t SweepInputs::sum_bytes(std::size_t samples, SweepPrecision precision) {
+  return stride_of(samples) * (precision == SweepPrecision::kFloat32 ? sizeof(float) : sizeof(double));
 }
 
 std::size_t SweepInputs::fill(std::span<const float> inputs, std::size_t begin, std::size_t end) {
@@ -97,27 +98,34 @@ SweepBatch::SweepBatch(const SweepInputs& inputs, SweepFunctions functions)
   tasks_.reserve(kRows);
 }
 
-std::uint64_t SweepBatch::scratch_bytes(std::size_t columns, std::size_t samples) {
+std::uint64_t SweepBatch::scratch_bytes(std::size_t columns, std::size_t samples, SweepPrecision precision) {
   return kRows * sizeof(SweepTask) + capacity(columns) * (sizeof(std::uint32_t) + sizeof(float) + sizeof(Alignment)) +
-         AlignedArray<std::byte>::bytes(kRows * SweepInputs::sum_bytes(samples));
+         AlignedArray<std::byte>::bytes(kRows * SweepInputs::sum_bytes(samples, precision));
 }
 
 void SweepBatch::add_up(std::size_t steps, std::span<const float> weights, const float* dense) {
   std::byte* const sum = sums_.data() + tasks_.size() * inputs_.sum_bytes();
   std::fill_n(sum, inputs_.sum_bytes(), std::byte{0});
-  add(steps, weights, 1, dense, sum, nullptr);
+  add(steps, weights, 1, sum).dense = dense;
 }
 
 void SweepBatch::add_sweep(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum) {
-  add(steps, weights, sign, dense, sum, alignments_.data() + used_);
+  Alignment* const alignments = alignments_.data() + used_;
+  SweepTask& task = add(steps, weights, sign, sum);
+  task.dense = dense;
+  task.alignments = alignments;
 }
 
-void SweepBatch::add(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum, Alignment* alignments) {
+void SweepBatch::add_exactly(std::size_t steps, std::span<const float> weights, float sign, double rounder, double* sum) {
+  add(steps, weights, sign, sum).rounder = rounder;
+}
+
+SweepTask& SweepBatch::add(std::size_t steps, std::span<const float> weights, float sign, void* sum) {
   const std::uint32_t* const columns = columns_.data() + used_;
   float* const swept_weights = weights_.data() + used_;
   for (std::size_t j = 0; j < steps; ++j) swept_weights[j] = sign * weights[columns[j]];
-  tasks_.push_back({.dense = dense, .columns = columns, .weights = swept_weights, .count = steps, .sum = sum, .alignments = alignments});
   used_ += steps;
+  return tasks_.emplace_back(SweepTask{.columns = columns, .weights = swept_weights, .count = steps, .sum = sum});
 }
 
 void SweepBatch::run() { functions_.sweep(inputs_.panels(), tasks_.data(), tasks_.size()); }
@@ -131,20 +139,22 @@ void SweepBatch::clear() {
   used_ = 0;
 }
 
-QualityCurves::QualityCurves(std::size_t rows, const SweepInputs& inputs, const SweepPaths& paths)
+QualityCurves::QualityCurves(std::size_t rows, const SweepInputs& inputs, const SweepPaths& paths, bool keeps_errors)
     : inputs_(inputs),
       paths_(paths),
       columns_(inputs.columns()),
       sum_bytes_(inputs.sum_bytes()),
       points_(std::make_unique_for_overwrite<CurvePoint[]>(rows * (columns_ + 1))),
+      errors_(keeps_errors ? std::make_unique_for_overwrite<float[]>(rows * (columns_ + 1)) : nullptr),
       dense_squared_norms_(rows),
       swept_(rows),
       progress_(rows * SweepPaths::kPaths),
       sums_(rows * SweepPaths::kPaths * sum_bytes_) {}
 
-std::uint64_t QualityCurves::scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
-  return rows * ((columns + 1) * sizeof(CurvePoint) + sizeof(double) + sizeof(Range) + SweepPaths::kPaths * sizeof(SweepProgress)) +
-         AlignedArray<std::byte>::bytes(rows * SweepPaths::kPaths * SweepInputs::sum_bytes(samples));
+std::uint64_t QualityCurves::scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, bool keeps_errors) {
+  const std::uint64_t point_bytes = sizeof(CurvePoint) + (keeps_errors ? sizeof(float) : 0);
+  return rows * ((columns + 1) * point_bytes + sizeof(double) + sizeof(Range) + SweepPaths::kPaths * sizeof(SweepProgress)) +
+         AlignedArray<std::byte>::bytes(rows * SweepPaths::kPaths * SweepInputs::sum_bytes(samples, SweepInputs::precision_of(samples)));
 }
 
 void QualityCurves::start_row(std::size_t row, const void* sum, const SumProducts& products) {
@@ -152,9 +162,10 @@ void QualityCurves::start_row(std::size_t row, const void* sum, const SumProduct
   dense_squared_norms_[row] = dense_squared_norm;
   swept_[row] = {.first = paths_.start(), .last = paths_.start()};
   const SweepProgress start = progress_at(products);
-  points(row)[paths_.start()] = point_at(paths_.start_side(), start.a, start.b, dense_squared_norm);
-  points(row).front() = {.aligned = dense_squared_norm > 0 ? 1.0F : 0.0F, .residual = 0};
-  points(row).back() = {.aligned = 0, .residual = 0};
+  set_point(row, paths_.start(), paths_.start_side(), start.a, start.b);
+  // Nothing is dropped, nothing is kept.
+  set_point(row, 0, CurveSide::kDropped, 0, 0);
+  set_point(row, columns_, CurveSide::kKept, 0, 0);
   for (std::size_t path = 0; path < SweepPaths::kPaths; ++path) {
     std::byte* const path_sum = static_cast<std::byte*>(this->sum(row, path));
     if (paths_[path].side == paths_.start_side()) {
@@ -188,18 +199,16 @@ void QualityCurves::cross(std::size_t row, std::size_t path, const float* dense,
 void QualityCurves::take_sweep(std::size_t row, std::size_t path_index, const SweepTask& swept) {
   const SweepPath& path = paths_[path_index];
   SweepProgress& progress = progress_[row * SweepPaths::kPaths + path_index];
-  const double dense_squared_norm = dense_squared_norms_[row];
-  const double inverse_unit = 1 / point_unit(dense_squared_norm);
+  const double inverse_unit = 1 / point_unit(dense_squared_norms_[row]);
   double a = progress.a;
   double b = progress.b;
-  const std::ptrdiff_t step = path.upwards() ? 1 : -1;
-  CurvePoint* point = &points(row)[path.first] + step * static_cast<std::ptrdiff_t>(progress.steps);
+  std::size_t count = path.upwards() ? path.first + progress.steps : path.first - progress.steps;
   for (std::size_t j = 0; j < swept.count; ++j) {
     const double weight = static_cast<double>(swept.weights[j]);
     a += weight * swept.alignments[j].with_dense * inverse_unit;
     b += weight * (2 * swept.alignments[j].with_sum + weight * inputs_.squared_norm(swept.columns[j])) * inverse_unit;
-    point += step;
-    *point = point_at(path.side, a, b, dense_squared_norm);
+    count += path.upwards() ? 1 : std::size_t{0} - 1;
+    set_point(row, count, path.side, a, b);
   }
   progress = {.steps = progress.steps + swept.count, .a = a, .b = b};
   if (path.side != paths_.start_side()) return;

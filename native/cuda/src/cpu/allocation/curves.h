@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "quality.h"
+#include "metrics.h"
 #include "sweep.h"
 
 namespace secateur::allocation {
@@ -36,7 +36,7 @@ class AlignedArray {
 // The inputs transposed for the sweep: the samples of a column lie together, panel by panel, padded with zeros.
 class SweepInputs {
  public:
-  SweepInputs(std::size_t columns, std::size_t samples, SweepFunctions functions);
+  SweepInputs(std::size_t columns, std::size_t samples, SweepPrecision precision, SweepFunctions functions);
   static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples);
 
   // inputs: [samples, columns]. Fills columns [begin, end); returns the first of them with a NaN or infinite input, end when none has.
@@ -46,17 +46,19 @@ class SweepInputs {
   std::size_t samples() const { return samples_; }
   SweepPanels panels() const { return {.precision = precision(), .inputs = values_.data(), .columns = columns_, .stride = stride_}; }
   std::size_t stride() const { return stride_; }
-  SweepPrecision precision() const { return precision_of(samples_); }
+  SweepPrecision precision() const { return precision_; }
   // Of the running sum of one sweep.
-  std::size_t sum_bytes() const { return sum_bytes(samples_); }
+  std::size_t sum_bytes() const { return sum_bytes(samples_, precision_); }
   static std::size_t stride_of(std::size_t samples) { return (samples + kSampleAlignment - 1) / kSampleAlignment * kSampleAlignment; }
+  // Of quality curves.
   static SweepPrecision precision_of(std::size_t samples);
-  static std::size_t sum_bytes(std::size_t samples);
+  static std::size_t sum_bytes(std::size_t samples, SweepPrecision precision);
   double squared_norm(std::size_t column) const { return squared_norms_[column]; }
 
  private:
   std::size_t columns_;
   std::size_t samples_;
+  SweepPrecision precision_;
   std::size_t stride_;
   std::size_t panel_samples_;
   AlignedArray<float> values_;
@@ -132,11 +134,17 @@ inline CurvePoint point_at(CurveSide side, double a, double b, double dense_squa
   return {.aligned = static_cast<float>(dense_squared_norm == 0 ? 0.0 : 1 - a), .residual = residual};
 }
 
+// Squared norm of the dense less the pruned output, which is what is dropped, from the same inner products and in the same units.
+inline float error_at(CurveSide side, double a, double b, double dense_squared_norm) {
+  const double error = side == CurveSide::kDropped ? b : (dense_squared_norm > 0 ? 1 : 0) - 2 * a + b;
+  return static_cast<float>(std::max(0.0, error));
+}
+
 // Sweeps of several rows that are done together, panel by panel: what one reads of the inputs is in the cache for the next. One per thread.
 class SweepBatch {
  public:
   SweepBatch(const SweepInputs& inputs, SweepFunctions functions);
-  static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples);
+  static std::uint64_t scratch_bytes(std::size_t columns, std::size_t samples, SweepPrecision precision);
 
   // Whether a sweep of that many steps can be added; one always can to an empty batch.
   bool has_room(std::size_t steps) const { return tasks_.size() < kRows && used_ + steps <= columns_.size(); }
@@ -148,6 +156,8 @@ class SweepBatch {
   void add_up(std::size_t steps, std::span<const float> weights, const float* dense);
   // Sweeps the next columns of a row, with alignments, on from `sum`, taking weights away where `sign` is -1.
   void add_sweep(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum);
+  // Adds the next columns of a row to `sum`, [inputs.stride()] in float64, with products rounded as SweepTask has it.
+  void add_exactly(std::size_t steps, std::span<const float> weights, float sign, double rounder, double* sum);
 
   void run();
   // After run, by the order in which the sweeps were added.
@@ -163,7 +173,7 @@ class SweepBatch {
   // Steps swept together, but for a single row with more.
   static constexpr std::size_t kSteps = 16384;
   static std::size_t capacity(std::size_t columns) { return std::max(columns, kSteps); }
-  void add(std::size_t steps, std::span<const float> weights, float sign, const float* dense, void* sum, Alignment* alignments);
+  SweepTask& add(std::size_t steps, std::span<const float> weights, float sign, void* sum);
 
   const SweepInputs& inputs_;
   SweepFunctions functions_;
@@ -179,8 +189,8 @@ class SweepBatch {
 // Curves of all rows of a projection.
 class QualityCurves {
  public:
-  QualityCurves(std::size_t rows, const SweepInputs& inputs, const SweepPaths& paths);
-  static std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples);
+  QualityCurves(std::size_t rows, const SweepInputs& inputs, const SweepPaths& paths, bool keeps_errors);
+  static std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t samples, bool keeps_errors);
 
   // sum: of the start's side at the start, with its inner products. Sets the points of the start and of both ends.
   void start_row(std::size_t row, const void* sum, const SumProducts& products);
@@ -200,10 +210,15 @@ class QualityCurves {
   bool is_swept(std::size_t row, std::size_t count) const {
     return (count >= swept_[row].first && count <= swept_[row].last) || is_swept_elsewhere(row, count);
   }
-  // `count` must be swept.
-  OutputProducts at(std::size_t row, std::size_t count) const {
-    return products_at(points_[row * (columns_ + 1) + count], dense_squared_norms_[row]);
+  // `count` must be swept. peak_square: the largest square of the row's dense output. The squared error is 0 where none are kept.
+  OutputSums at(std::size_t row, std::size_t count, double peak_square) const {
+    const std::size_t place = row * (columns_ + 1) + count;
+    const double dense_squared_norm = dense_squared_norms_[row];
+    return {.products = products_at(points_[place], dense_squared_norm),
+            .squared_error = errors_ ? point_unit(dense_squared_norm) * static_cast<double>(errors_[place]) : 0,
+            .peak_square = peak_square};
   }
+  // From the point, whether or not errors are kept.
   double squared_error(std::size_t row, std::size_t count) const {
     return squared_error_at(points_[row * (columns_ + 1) + count], dense_squared_norms_[row]);
   }
@@ -218,8 +233,11 @@ class QualityCurves {
   bool is_swept_elsewhere(std::size_t row, std::size_t count) const;
   // What is dropped is the dense output without what is kept.
   void cross(std::size_t row, std::size_t path, const float* dense, const SweepBatch& batch);
-  // [columns + 1]
-  std::span<CurvePoint> points(std::size_t row) { return {&points_[row * (columns_ + 1)], columns_ + 1}; }
+  void set_point(std::size_t row, std::size_t count, CurveSide side, double a, double b) {
+    const std::size_t place = row * (columns_ + 1) + count;
+    points_[place] = point_at(side, a, b, dense_squared_norms_[row]);
+    if (errors_) errors_[place] = error_at(side, a, b, dense_squared_norms_[row]);
+  }
   void* sum(std::size_t row, std::size_t path) { return sums_.data() + (row * SweepPaths::kPaths + path) * sum_bytes_; }
 
   const SweepInputs& inputs_;
@@ -228,6 +246,8 @@ class QualityCurves {
   std::size_t sum_bytes_;
   // [rows, columns + 1]
   std::unique_ptr<CurvePoint[]> points_;
+  // The same, or nothing.
+  std::unique_ptr<float[]> errors_;
   std::vector<double> dense_squared_norms_;
   std::vector<Range> swept_;
   // [rows, paths]

@@ -1,7 +1,8 @@
-// Runs of the search on the CPU: one step after the other, each of which looks up the points of quality curves that it needs.
+// Runs of the search on the CPU: one step after the other, each of which has the outputs compared that it needs.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <vector>
@@ -11,30 +12,34 @@
 
 namespace secateur::allocation {
 
-// Sets products[row] to those of row `row` with counts[row] weights dropped.
-using LookUp = std::function<void(std::span<const std::size_t> counts, std::span<OutputProducts> products)>;
+// Compares the outputs when each row drops counts[row] weights.
+using CompareOutputs = std::function<void(std::span<const std::size_t> counts, OutputComparison& outputs)>;
 
 class HostRuns final : public SearchRuns {
  public:
   // Keeps the references.
-  HostRuns(std::size_t rows, std::size_t columns, const LookUp& look_up, float target, CallContext& context);
+  HostRuns(std::size_t rows, std::size_t columns, std::size_t samples, const CompareOutputs& compare, const Metrics& metrics, float target,
+           CallContext& context);
+
+  static std::uint64_t scratch_bytes(std::size_t rows, std::size_t samples);
 
   Candidate measure_uniform() override;
   void run(double learning_rate, std::span<double> qualities) override;
   Candidate best() override { return best_; }
 
  private:
-  void look_up_and_measure(Candidate& candidate);
+  void compare_and_measure(Candidate& candidate);
 
   std::size_t columns_;
-  const LookUp& look_up_;
+  const CompareOutputs& compare_;
+  Metrics metrics_;
   float target_;
   CallContext& context_;
   Candidate uniform_;
   Candidate best_;
   std::vector<double> moves_;
   std::vector<std::size_t> counts_;
-  std::vector<OutputProducts> products_;
+  OutputComparison outputs_;
 };
 
 }  // namespace secateur::allocation

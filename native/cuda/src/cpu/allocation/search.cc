@@ -12,7 +12,7 @@ class Search {
   Search(SearchRuns& runs, int iterations) : runs_(runs), qualities_(static_cast<std::size_t>(iterations)) {
     const Candidate uniform = runs_.measure_uniform();
     baseline_quality_ = uniform.quality;
-    variance_before_ = variance(uniform.row_qualities);
+    variance_before_ = uniform.cosine_variance;
     steps_.push_back({.learning_rate = 0, .step = 0, .quality = baseline_quality_});
   }
 
@@ -37,7 +37,7 @@ class Search {
     result.learning_rate = learning_rate_;
     result.best_step = best_step_;
     result.variance_before = variance_before_;
-    result.variance_after = variance(best.row_qualities);
+    result.variance_after = best.cosine_variance;
     result.row_sparsities = std::move(best.sparsities);
     clip_and_recentre(result.row_sparsities, target);
     result.steps = std::move(steps_);
@@ -84,7 +84,7 @@ AllocatedRows search_rows(SearchRuns& runs, float target, const AllocationOption
 AllocatedRows keep_uniform(Candidate uniform) {
   AllocatedRows result;
   result.baseline_quality = result.best_quality = uniform.quality;
-  result.variance_before = result.variance_after = variance(uniform.row_qualities);
+  result.variance_before = result.variance_after = uniform.cosine_variance;
   result.row_sparsities = std::move(uniform.sparsities);
   result.steps.push_back({.learning_rate = 0, .step = 0, .quality = uniform.quality});
   return result;

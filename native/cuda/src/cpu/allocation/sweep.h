@@ -36,7 +36,7 @@ struct SweepPanels {
 
 // The sweep of one row.
 struct SweepTask {
-  // [stride]: dense output of the row, zero where it is padded, 64-byte aligned.
+  // [stride]: dense output of the row, zero where it is padded, 64-byte aligned. Only for alignments.
   const float* dense = nullptr;
   // [count]: the columns in the order they are added, and their weights (negative ones take away).
   const std::uint32_t* columns = nullptr;
@@ -46,6 +46,9 @@ struct SweepTask {
   void* sum = nullptr;
   // [count], out; null when only the sum is wanted.
   Alignment* alignments = nullptr;
+  // Without alignments and in float64: 1.5 * 2^52 times a unit to whole multiples of which products are rounded before they are added; 0
+  // where they are not. Where products are at most 2^51 units large and the sums of any of them 2^53, no sum is rounded.
+  double rounder = 0;
 };
 
 // Squared norms and the inner product of a sum of vectors and the dense output.

@@ -132,10 +132,37 @@ void sweep_panel(const SweepTask& task, const float* inputs, std::size_t first_s
   }
 }
 
+// As above, with products that are rounded before they are added.
+template <std::size_t Vectors>
+void sweep_rounded(const SweepTask& task, const float* inputs, std::size_t first_sample) {
+  constexpr std::size_t kWidth = Vectors * kLanes<double>;
+  Doubles* const kept_sum = static_cast<Doubles*>(task.sum) + first_sample / kLanes<double>;
+  Doubles sum[Vectors];
+  for (std::size_t v = 0; v < Vectors; ++v) sum[v] = kept_sum[v];
+  for (std::size_t j = 0; j < task.count; ++j) {
+    const float* const input = inputs + task.columns[j] * kWidth;
+    const double weight = static_cast<double>(task.weights[j]);
+    const float* const ahead = inputs + task.columns[j + kPrefetchDistance < task.count ? j + kPrefetchDistance : j] * kWidth;
+#pragma GCC unroll 32
+    for (std::size_t v = 0; v < Vectors; ++v) {
+      if (v * kLanes<double> % kLineFloats == 0) __builtin_prefetch(ahead + v * kLanes<double>);
+      // The product of two float32 values is exact, so that it makes no difference whether it is fused with the addition.
+      sum[v] += (weight * load<double>(input + v * kLanes<double>) + task.rounder) - task.rounder;
+    }
+  }
+  for (std::size_t v = 0; v < Vectors; ++v) kept_sum[v] = sum[v];
+}
+
 template <class Real, std::size_t Vectors>
 void sweep_tasks(const SweepTask* tasks, std::size_t count, const float* inputs, std::size_t first_sample) {
   for (std::size_t i = 0; i < count; ++i) {
     const SweepTask& task = tasks[i];
+    if constexpr (sizeof(Real) == sizeof(double)) {
+      if (task.rounder != 0) {
+        sweep_rounded<Vectors>(task, inputs, first_sample);
+        continue;
+      }
+    }
     if (task.alignments == nullptr) {
       sweep_panel<Real, Vectors, false>(task, inputs, first_sample);
     } else {

@@ -1,7 +1,7 @@
 import { SecateurError } from '@secateur/core';
-import type { ByteSource } from '@secateur/rpc';
+import type { ByteSource } from './serve-fetch.js';
 
-/** What TensorService serves, by name. Jobs publish tensors, statistics and masks and withdraw them when they are done. */
+/** What a TensorService serves, by name. What jobs publish they withdraw when they are done. */
 export class Resources {
   private readonly sources = new Map<string, ByteSource>();
 

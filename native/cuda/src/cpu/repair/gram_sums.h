@@ -1,0 +1,47 @@
+// Gram matrix of the inputs of a projection, added up sample by sample.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "secateur/call_context.h"
+#include "secateur/memory_budget.h"
+#include "secateur/thread_pool.h"
+
+namespace secateur::cpu {
+
+// Σ xxᵀ over input vectors x of float32 [columns]. The products of each sample are summed in float32, alike wherever the sample is
+// computed; samples are added up in pairs of float64 that lose about 2^-100 of the sum. Rounded to float32, a matrix is therefore the same
+// in whatever order, and on however many machines, its samples were added.
+class GramSums {
+ public:
+  // All zero. Throws OutOfMemory naming `purpose`.
+  GramSums(MemoryBudget& budget, std::size_t columns, std::size_t threads, const std::string& purpose);
+
+  static std::uint64_t bytes(std::size_t columns, std::size_t threads);
+  // Of `content`.
+  static std::uint64_t content_bytes(std::size_t columns);
+
+  std::size_t columns() const noexcept { return columns_; }
+  // Adds the samples of inputs [samples, tokens, columns].
+  void add(const float* inputs, std::size_t samples, std::size_t tokens, ThreadPool& pool, CallContext& context);
+
+  // What other sums of as many columns take in: little-endian, of this version of the engine.
+  std::span<const std::uint8_t> content() const noexcept;
+  // Adds the content of other sums, of any alignment. Throws InvalidArgument when its size is another, and NonFinite.
+  void add(std::span<const std::uint8_t> content, ThreadPool& pool, CallContext& context);
+
+  // matrix [columns, columns] = the sums rounded to float32. Throws NonFinite when one is NaN or infinite.
+  void round_to(float* matrix, ThreadPool& pool, CallContext& context) const;
+
+ private:
+  std::size_t columns_;
+  // Tiles of the upper triangle one after the other, of each first the high parts [rows, columns of the tile], then the low ones.
+  Buffer<double> sums_;
+  // Per thread: the products of one sample in one tile.
+  Buffer<float> products_;
+};
+
+}  // namespace secateur::cpu

@@ -1,0 +1,213 @@
+#include "secateur/repair.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+#include <string>
+
+#include "cpu/element_type.h"
+#include "cpu/repair/admm.h"
+#include "cpu/repair/fit_weights.h"
+#include "cpu/repair/inverse_factor.h"
+#include "cpu/repair/output_error.h"
+#include "cpu/repair/sparsegpt.h"
+#include "cpu/vector_math.h"
+#include "secateur/error.h"
+
+namespace secateur {
+
+namespace {
+
+// A Gram matrix whose factor is not found is damped so many times more, up to the largest share.
+constexpr double kDampingRaise = 10;
+constexpr double kLargestDamping = 10;
+
+void require_size(std::size_t size, std::size_t expected, const char* what) {
+  if (size == expected) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              "A repair needs " + std::to_string(expected) + " values of " + what + "; " + std::to_string(size) + " were given.");
+}
+
+class RowRepair {
+ public:
+  RowRepair(const RepairInput& input, const RepairOptions& options, MemoryBudget& budget, ThreadPool& pool, CallContext& context)
+      : input_(input), options_(options), budget_(budget), pool_(pool), context_(context) {
+    require_size(input.weights.size(), input.rows * input.columns, "weights");
+    require_size(input.gram.size(), input.columns * input.columns, "the Gram matrix");
+    require_size(input.mask.size(), input.rows * mask_bytes(), "the mask");
+    if (input.rows == 0 || input.columns == 0) throw Error(ErrorCode::kInvalidArgument, "A repair needs at least one row and one column.");
+    if (!(options.damping > 0)) throw Error(ErrorCode::kInvalidArgument, "The damping of a repair must be above 0.");
+  }
+
+  RepairedRows run() && {
+    values_ = Buffer<float>(budget_, input_.weights.size(), "repaired weights");
+    result_.damping = options_.damping;
+    result_.mask.assign(input_.mask.begin(), input_.mask.end());
+    count_dropped();
+    std::vector<double> energies(input_.rows);
+    measure(nullptr, energies);
+    mask_weights(values_.data());
+    std::vector<double> before(input_.rows);
+    measure(values_.data(), before);
+    std::vector<double> after(input_.rows);
+    switch (options_.method) {
+      case Repair::kNone:
+        break;
+      case Repair::kFit:
+        fit();
+        break;
+      case Repair::kAdmm:
+        choose_and_fit();
+        break;
+      case Repair::kSparseGpt:
+        prune_columns();
+        break;
+    }
+    count_dropped();
+    round_values();
+    measure(values_.data(), after);
+    if (options_.method == Repair::kFit) keep_better_rows(before, after);
+    const double energy = sum_of(energies);
+    result_.error_before = energy > 0 ? sum_of(before) / energy : 0;
+    result_.error_after = energy > 0 ? sum_of(after) / energy : 0;
+    result_.weights.resize(input_.weights.size() * bytes_of(input_.stored));
+    cpu::narrow(input_.stored, values_.data(), values_.size(), result_.weights.data());
+    return std::move(result_);
+  }
+
+ private:
+  static double sum_of(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
+  std::size_t mask_bytes() const { return (input_.columns + 7) / 8; }
+  bool is_dropped(std::size_t row, std::size_t column) const {
+    return (result_.mask[row * mask_bytes() + column / 8] >> column % 8 & 1U) != 0;
+  }
+
+  void count_dropped() {
+    result_.dropped = 0;
+    result_.dropped_per_row.assign(input_.rows, 0);
+    for (std::size_t row = 0; row < input_.rows; ++row) {
+      for (std::size_t byte = 0; byte < mask_bytes(); ++byte) {
+        result_.dropped_per_row[row] += std::popcount(result_.mask[row * mask_bytes() + byte]);
+      }
+      result_.dropped += static_cast<std::uint64_t>(result_.dropped_per_row[row]);
+    }
+  }
+
+  void measure(const float* pruned, std::vector<double>& errors) {
+    cpu::measure_output_error(input_.weights, pruned, input_.gram, errors, budget_, pool_, context_);
+  }
+
+  void mask_row(std::size_t row, float* values) const {
+    const float* const dense = input_.weights.data() + row * input_.columns;
+    for (std::size_t column = 0; column < input_.columns; ++column) values[column] = is_dropped(row, column) ? 0.0F : dense[column];
+  }
+
+  void mask_weights(float* values) const {
+    for (std::size_t row = 0; row < input_.rows; ++row) mask_row(row, values + row * input_.columns);
+  }
+
+  double mean_diagonal() const {
+    double sum = 0;
+    for (std::size_t column = 0; column < input_.columns; ++column)
+      sum += static_cast<double>(input_.gram[column * input_.columns + column]);
+    return sum / static_cast<double>(input_.columns);
+  }
+
+  void fit() {
+    const double damping = options_.damping * mean_diagonal();
+    cpu::fit_weights({input_.rows, input_.columns, input_.weights, input_.gram, damping, result_.mask, options_.iterations, values_.data()},
+                     budget_, pool_, context_);
+  }
+
+  void choose_and_fit() {
+    const std::vector<std::int32_t> counts = result_.dropped_per_row;
+    cpu::choose_by_admm(
+        {input_.rows, input_.columns, input_.weights, input_.gram, counts, options_.across_rows, values_.data(), result_.mask.data()},
+        budget_, pool_, context_);
+    fit();
+  }
+
+  // The damping also counts changes that no output shows: a row that became worse for it keeps its weights.
+  void keep_better_rows(const std::vector<double>& before, std::vector<double>& after) {
+    for (std::size_t row = 0; row < input_.rows; ++row) {
+      if (after[row] <= before[row]) continue;
+      mask_row(row, values_.data() + row * input_.columns);
+      after[row] = before[row];
+    }
+  }
+
+  // To what is stored, whose output counts.
+  void round_values() {
+    std::vector<std::uint8_t> row_bytes(input_.columns * bytes_of(input_.stored));
+    for (std::size_t row = 0; row < input_.rows; ++row) {
+      float* const values = values_.data() + row * input_.columns;
+      cpu::narrow(input_.stored, values, input_.columns, row_bytes.data());
+      cpu::widen(input_.stored, row_bytes.data(), input_.columns, values);
+      if (!cpu::vector_math().all_finite(values, input_.columns)) {
+        throw Error(ErrorCode::kNonFinite, "The repaired weights of row " + std::to_string(row) + " are too large for their type.");
+      }
+    }
+  }
+
+  void prune_columns() {
+    const Buffer<float> factor = find_factor();
+    // What an input that is always 0 is multiplied with costs nothing.
+    for (std::size_t i = 0; i < input_.weights.size(); ++i) {
+      const std::size_t column = i % input_.columns;
+      values_[i] = input_.gram[column * input_.columns + column] == 0 ? 0.0F : input_.weights[i];
+    }
+    std::ranges::fill(result_.mask, std::uint8_t{0});
+    const std::vector<std::int32_t> counts = result_.dropped_per_row;
+    cpu::sparsegpt({input_.rows, input_.columns, factor.data(), counts, options_.across_rows, values_.data(), result_.mask.data()}, budget_,
+                   pool_, context_);
+  }
+
+  // Of the damped Gram matrix, whose dead columns get the diagonal that the published code gives them.
+  Buffer<float> find_factor() {
+    const std::size_t columns = input_.columns;
+    Buffer<float> factor(budget_, columns * columns, "the factor of a Gram matrix");
+    const auto of_dead = static_cast<float>(input_.samples) / 2;
+    for (double damping = options_.damping; damping <= kLargestDamping; damping *= kDampingRaise) {
+      std::copy(input_.gram.begin(), input_.gram.end(), factor.data());
+      double sum = 0;
+      for (std::size_t column = 0; column < columns; ++column) {
+        float& diagonal = factor[column * columns + column];
+        if (diagonal == 0) diagonal = of_dead;
+        sum += static_cast<double>(diagonal);
+      }
+      const auto added = static_cast<float>(damping * sum / static_cast<double>(columns));
+      for (std::size_t column = 0; column < columns; ++column) factor[column * columns + column] += added;
+      result_.damping = damping;
+      if (cpu::inverse_factor(factor.data(), columns, pool_, context_)) return factor;
+    }
+    throw Error(ErrorCode::kNonFinite, "The Gram matrix of the inputs has no Cholesky factor, even with " +
+                                           std::to_string(result_.damping) + " of its mean diagonal added.");
+  }
+
+  const RepairInput& input_;
+  const RepairOptions& options_;
+  MemoryBudget& budget_;
+  ThreadPool& pool_;
+  CallContext& context_;
+  // [rows, columns]
+  Buffer<float> values_;
+  RepairedRows result_;
+};
+
+}  // namespace
+
+std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, std::size_t threads) {
+  if (method == Repair::kNone) return 0;
+  std::uint64_t own = cpu::fit_bytes(columns, threads);
+  if (method == Repair::kAdmm) own = std::max(own, cpu::admm_bytes(rows, columns, threads));
+  if (method == Repair::kSparseGpt) own = columns * columns * sizeof(float) + cpu::sparsegpt_bytes(rows, threads);
+  return rows * columns * sizeof(float) + std::max(own, cpu::output_error_bytes(columns, threads));
+}
+
+RepairedRows repair_rows(const RepairInput& input, const RepairOptions& options, MemoryBudget& budget, ThreadPool& pool,
+                         CallContext& context) {
+  return RowRepair(input, options, budget, pool, context).run();
+}
+
+}  // namespace secateur

@@ -1,0 +1,117 @@
+import { SecateurError } from '@secateur/core';
+import type { EngineSession } from '@secateur/native';
+import { connect, fetchResource, type Channel, type Resources } from '@secateur/rpc';
+import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
+import type { GramMatrix, GramSums, PeerResource } from '@secateur/proto/kernel_service';
+import type { InputSite } from '@secateur/proto/statistics';
+import { traceEngineCall } from '../engine/trace-engine-call.js';
+import { toEngineSite } from '../engine/wire-types.js';
+import { FETCH_OPTIONS } from './pull-tensors.js';
+
+/**
+ * Gram matrices of one session: sums that its groups made are served to other nodes, and sums of all nodes become matrices, on this node or on another.
+ * All of it is kept outside of the engine, which may be busy when another node asks.
+ */
+export class GramExchange {
+  private readonly held = new Map<string, Uint8Array>();
+  /** Matrices that are pulled from other nodes; siblings share their input's. */
+  private readonly pulled = new Map<string, Promise<Uint8Array>>();
+  private readonly peers = new Map<string, Channel>();
+  private published = 0;
+
+  constructor(
+    private readonly sessionId: string,
+    private readonly engine: EngineSession,
+    private readonly resources: Resources,
+  ) {}
+
+  /** Takes what was added to the matrices of a block since the last time. */
+  async publishSums(shardId: string, sites: readonly InputSite[]): Promise<GramSums[]> {
+    const taken: GramSums[] = [];
+    for (const site of sites) {
+      const { groups, sums } = await traceEngineCall(() => this.engine.takeGramSums(shardId, toEngineSite(site)));
+      if (groups.length === 0) continue;
+      taken.push({ site, groupIndices: [...groups], resource: this.publish(sums) });
+    }
+    return taken;
+  }
+
+  /** Makes matrices of sums. */
+  async reduce(matrices: readonly GramMatrix[], signal: AbortSignal): Promise<PeerResource[]> {
+    const made: PeerResource[] = [];
+    for (const { columns, sums } of matrices) {
+      const parts: Uint8Array[] = [];
+      for (const part of sums) parts.push(await this.read(part, signal));
+      const matrix = await traceEngineCall(() => this.engine.reduceGram(columns, parts, { signal }));
+      made.push(this.publish(new Uint8Array(matrix.buffer, matrix.byteOffset, matrix.byteLength)));
+    }
+    return made;
+  }
+
+  /** A matrix, of this node or another. */
+  async matrix(descriptor: PeerResource, signal: AbortSignal): Promise<Uint8Array> {
+    if (descriptor.endpoint === '') return this.own(descriptor);
+    const key = `${descriptor.endpoint}/${descriptor.resource}`;
+    let pulled = this.pulled.get(key);
+    if (pulled === undefined) {
+      pulled = this.read(descriptor, signal);
+      this.pulled.set(key, pulled);
+      pulled.catch(() => this.pulled.delete(key));
+    }
+    return pulled;
+  }
+
+  /** Frees what belongs to the block in use. */
+  clear(): void {
+    this.resources.withdraw(this.prefix);
+    this.held.clear();
+    this.pulled.clear();
+  }
+
+  close(): void {
+    this.clear();
+    for (const channel of this.peers.values()) channel.close();
+    this.peers.clear();
+  }
+
+  private get prefix(): string {
+    return `sessions/${this.sessionId}/gram/`;
+  }
+
+  private publish(bytes: Uint8Array): PeerResource {
+    this.published += 1;
+    const resource = `${this.prefix}${this.published}`;
+    this.held.set(resource, bytes);
+    this.resources.publishBytes(resource, bytes);
+    return { endpoint: '', resource, bytes: bytes.byteLength };
+  }
+
+  private own({ resource, bytes }: PeerResource): Uint8Array {
+    const held = this.held.get(resource);
+    if (held?.byteLength !== bytes) {
+      throw new SecateurError('FAILED_PRECONDITION', `Session ${this.sessionId} holds no ${resource} of ${bytes} bytes.`);
+    }
+    return held;
+  }
+
+  private async read(descriptor: PeerResource, signal: AbortSignal): Promise<Uint8Array> {
+    const { endpoint, bytes } = descriptor;
+    if (endpoint === '') return this.own(descriptor);
+    let peer = this.peers.get(endpoint);
+    if (peer === undefined) {
+      peer = connect(endpoint, { kind: 'bulk' });
+      this.peers.set(endpoint, peer);
+    }
+    const channel = peer;
+    try {
+      return await withSpan(SpanName.FETCH, { attributes: { [Attribute.BYTES]: bytes } }, () =>
+        fetchResource(channel, descriptor, { ...FETCH_OPTIONS, signal }),
+      );
+    } catch (error) {
+      if (!(error instanceof SecateurError)) throw error;
+      // Whoever gave out the work must know which of the two nodes failed.
+      const metadata = { ...error.metadata, peer: endpoint };
+      throw new SecateurError(error.reason, `Node ${endpoint}, asked for a Gram matrix: ${error.message}`, { cause: error, metadata });
+    }
+  }
+}

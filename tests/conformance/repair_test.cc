@@ -1,0 +1,174 @@
+// Gram matrices and repairs of a session; what a backend does not offer it refuses before any work.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend_under_test.h"
+#include "reference_block.h"
+#include "secateur/backend.h"
+
+using namespace secateur;
+
+namespace {
+
+const Architecture kArchitecture = {
+    16, 24, 2, 1, 8, 20, 64, Normalization::kRms, 1e-6, PositionEncoding::kRotary, 10000.0, 0, FeedForward::kGatedSilu};
+constexpr InputSite kSites[] = {InputSite::kAttentionInput, InputSite::kAttentionOutput, InputSite::kFeedForwardInput,
+                                InputSite::kFeedForwardHidden};
+
+struct Tensors {
+  explicit Tensors(std::map<TensorRole, std::vector<float>> tensors) : values(std::move(tensors)) {
+    for (const auto& [role, data] : values) {
+      views.push_back({role,
+                       ElementType::kF32,
+                       test::shape_of(role, kArchitecture),
+                       {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
+    }
+  }
+  std::map<TensorRole, std::vector<float>> values;
+  std::vector<TensorView> views;
+};
+
+Tensors embedding() {
+  std::vector<float> values(20 * 16);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 7 % 13) / 13.0F - 0.4F;
+  return Tensors({{TensorRole::kTokenEmbedding, values}});
+}
+
+GroupTokens group(std::uint32_t index) {
+  const auto first = static_cast<std::int32_t>(index);
+  return {index, 2, 5, {first, 2, 3, 9, 5, 6, first + 7, 8, 4, 1}};
+}
+
+// A session that holds the block and the hidden states of some groups.
+std::unique_ptr<BackendSession> session_with(Backend& backend, const Tensors& block, std::initializer_list<std::uint32_t> groups) {
+  std::unique_ptr<BackendSession> session = backend.open_session(kArchitecture, Compute::kF32);
+  CallContext context;
+  session->load_shard("embedding", embedding().views, context);
+  session->load_shard("block", block.views, context);
+  for (const std::uint32_t index : groups) session->embed("embedding", group(index), context);
+  return session;
+}
+
+std::vector<float> gram_of(BackendSession& session, std::size_t columns, const std::vector<GramPart>& parts) {
+  std::vector<std::span<const std::uint8_t>> sums;
+  for (const GramPart& part : parts) sums.emplace_back(part.sums);
+  CallContext context;
+  return session.reduce_gram(columns, sums, context);
+}
+
+}  // namespace
+
+TEST_CASE("a backend that repairs nothing says so before any work") {
+  if (test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 26);
+  const Tensors block(test::random_block(kArchitecture, false, 1));
+  Workload workload;
+  workload.embedding = {embedding().views.begin(), embedding().views.end()};
+  workload.block = {block.views.begin(), block.views.end()};
+  workload.groups = 1;
+  workload.samples_per_group = 2;
+  workload.sequence_length = 5;
+  workload.allocation_samples = 2;
+  workload.sparsity = 0.5;
+  workload.repair = Repair::kFit;
+  CHECK_THROWS_WITH_AS(backend->plan_session(kArchitecture, Compute::kF32, workload), doctest::Contains("repair"), Error);
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32);
+  CHECK_THROWS_WITH_AS(session->take_gram_sums("block", InputSite::kAttentionInput), doctest::Contains("CPU"), Error);
+}
+
+TEST_CASE("Gram matrices do not depend on which sessions have which groups, and their diagonal is the sums of squares") {
+  if (!test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 28);
+  const Tensors block(test::random_block(kArchitecture, false, 1));
+  CallContext context;
+  const std::unique_ptr<BackendSession> all = session_with(*backend, block, {0, 1, 2});
+  const std::unique_ptr<BackendSession> first = session_with(*backend, block, {2, 0});
+  const std::unique_ptr<BackendSession> second = session_with(*backend, block, {1});
+  std::vector<std::vector<double>> squares(std::size(kSites));
+  for (const std::uint32_t index : {0U, 1U, 2U}) {
+    const std::vector<SiteStatistics> plain = all->collect_statistics("block", index, context);
+    const std::vector<SiteStatistics> collected = all->collect_with_gram("block", index, InputSites::all(), InputSites::all(), context);
+    REQUIRE(collected.size() == std::size(kSites));
+    for (std::size_t i = 0; i < collected.size(); ++i) {
+      CHECK(collected[i].sums_of_squares == plain[i].sums_of_squares);
+      CHECK(collected[i].quality_inputs == plain[i].quality_inputs);
+      squares[i].resize(collected[i].sums_of_squares.size());
+      for (std::size_t column = 0; column < squares[i].size(); ++column) squares[i][column] += collected[i].sums_of_squares[column];
+    }
+    // A group counts once, however often it is collected.
+    all->collect_with_gram("block", index, InputSites::all(), InputSites::all(), context);
+  }
+  for (const std::uint32_t index : {2U, 0U}) first->collect_with_gram("block", index, InputSites::all(), InputSites::all(), context);
+  second->collect_with_gram("block", 1, InputSites::all(), InputSites::all(), context);
+
+  for (std::size_t i = 0; i < std::size(kSites); ++i) {
+    CAPTURE(name_of(kSites[i]));
+    const std::size_t columns = squares[i].size();
+    std::vector<GramPart> parts;
+    parts.push_back(all->take_gram_sums("block", kSites[i]));
+    CHECK(parts[0].groups == std::vector<std::uint32_t>{0, 1, 2});
+    const std::vector<float> gram = gram_of(*all, columns, parts);
+    for (std::size_t column = 0; column < columns; ++column) {
+      CHECK(static_cast<double>(gram[column * columns + column]) == doctest::Approx(squares[i][column]).epsilon(1e-5));
+    }
+    std::vector<GramPart> others;
+    others.push_back(second->take_gram_sums("block", kSites[i]));
+    others.push_back(first->take_gram_sums("block", kSites[i]));
+    CHECK(gram_of(*second, columns, others) == gram);
+    // They are handed over once.
+    CHECK(all->take_gram_sums("block", kSites[i]).groups.empty());
+  }
+}
+
+TEST_CASE("sums belong to their block, and only wanted sites have some") {
+  if (!test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 28);
+  const Tensors block(test::random_block(kArchitecture, false, 1));
+  CallContext context;
+  const std::unique_ptr<BackendSession> session = session_with(*backend, block, {0});
+  const std::uint64_t used = backend->memory_used_bytes();
+  session->collect_with_gram("block", 0, InputSites::all(), {InputSite::kAttentionOutput}, context);
+  CHECK(session->take_gram_sums("block", InputSite::kAttentionInput).groups.empty());
+  CHECK(backend->memory_used_bytes() > used);
+  session->release_shard("block");
+  session->load_shard("block", block.views, context);
+  CHECK(session->take_gram_sums("block", InputSite::kAttentionOutput).groups.empty());
+}
+
+TEST_CASE("a repaired projection is multiplied as it was stored") {
+  if (!test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 28);
+  Tensors block(test::random_block(kArchitecture, false, 1));
+  CallContext context;
+  const std::unique_ptr<BackendSession> session = session_with(*backend, block, {0, 1});
+  for (const std::uint32_t index : {0U, 1U}) session->collect_with_gram("block", index, InputSites::all(), InputSites::all(), context);
+  std::vector<GramPart> parts;
+  parts.push_back(session->take_gram_sums("block", InputSite::kFeedForwardInput));
+  const std::vector<float> gram = gram_of(*session, 16, parts);
+  // Every second weight goes.
+  std::vector<std::uint8_t> mask(24 * 2, 0x55);
+  RepairInput input;
+  input.samples = 4;
+  input.gram = gram;
+  input.mask = mask;
+  const RepairedRows repaired = session->repair_rows("block", TensorRole::kUpWeight, input, {.method = Repair::kFit}, context);
+  CHECK(repaired.mask == mask);
+  CHECK(repaired.error_after < repaired.error_before);
+  session->replace_weights("block", TensorRole::kUpWeight, ElementType::kF32, repaired.weights, context);
+  CHECK_THROWS_WITH_AS(
+      session->replace_weights("block", TensorRole::kUpWeight, ElementType::kBF16, repaired.weights, context), doctest::Contains("bytes"), Error);
+
+  std::map<TensorRole, std::vector<float>> values = block.values;
+  std::copy_n(reinterpret_cast<const float*>(repaired.weights.data()), 24 * 16, values.at(TensorRole::kUpWeight).data());
+  const Tensors stored(values);
+  const std::unique_ptr<BackendSession> other = session_with(*backend, stored, {0});
+  session->propagate("block", 0, context);
+  other->propagate("block", 0, context);
+  const std::vector<SiteStatistics> expected = other->collect_statistics("block", 0, context);
+  const std::vector<SiteStatistics> actual = session->collect_statistics("block", 0, context);
+  for (std::size_t i = 0; i < expected.size(); ++i) CHECK(actual[i].quality_inputs == expected[i].quality_inputs);
+}
