@@ -66,8 +66,9 @@ TEST_CASE("a backend that repairs nothing says so before any work") {
   if (test::is_cpu()) return;
   const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 26);
   const Tensors block(test::random_block(kArchitecture, false, 1));
+  const Tensors tokens = embedding();
   Workload workload;
-  workload.embedding = {embedding().views.begin(), embedding().views.end()};
+  workload.embedding = {tokens.views.begin(), tokens.views.end()};
   workload.block = {block.views.begin(), block.views.end()};
   workload.groups = 1;
   workload.samples_per_group = 2;

@@ -18,6 +18,8 @@ export class GramExchange {
   private readonly pulled = new Map<string, Promise<Uint8Array>>();
   private readonly peers = new Map<string, Channel>();
   private published = 0;
+  /** The block in use; others are released while it is, when lost hidden states are made again. */
+  private shardId: string | undefined;
 
   constructor(
     private readonly sessionId: string,
@@ -27,6 +29,7 @@ export class GramExchange {
 
   /** Takes what was added to the matrices of a block since the last time. */
   async publishSums(shardId: string, sites: readonly InputSite[]): Promise<GramSums[]> {
+    this.shardId = shardId;
     const taken: GramSums[] = [];
     for (const site of sites) {
       const { groups, sums } = await traceEngineCall(() => this.engine.takeGramSums(shardId, toEngineSite(site)));
@@ -48,8 +51,9 @@ export class GramExchange {
     return made;
   }
 
-  /** A matrix, of this node or another. */
-  async matrix(descriptor: PeerResource, signal: AbortSignal): Promise<Uint8Array> {
+  /** A matrix that a projection of a block is repaired by, of this node or another. */
+  async matrix(shardId: string, descriptor: PeerResource, signal: AbortSignal): Promise<Uint8Array> {
+    this.shardId = shardId;
     if (descriptor.endpoint === '') return this.own(descriptor);
     const key = `${descriptor.endpoint}/${descriptor.resource}`;
     let pulled = this.pulled.get(key);
@@ -61,17 +65,21 @@ export class GramExchange {
     return pulled;
   }
 
-  /** Frees what belongs to the block in use. */
-  clear(): void {
-    this.resources.withdraw(this.prefix);
-    this.held.clear();
-    this.pulled.clear();
+  /** Frees what belongs to a block. */
+  release(shardId: string): void {
+    if (shardId === this.shardId) this.clear();
   }
 
   close(): void {
     this.clear();
     for (const channel of this.peers.values()) channel.close();
     this.peers.clear();
+  }
+
+  private clear(): void {
+    this.resources.withdraw(this.prefix);
+    this.held.clear();
+    this.pulled.clear();
   }
 
   private get prefix(): string {
