@@ -1,7 +1,8 @@
 /** The same job gives the same bytes whatever the cluster looks like and whatever happens to it. */
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { JobState, type JobEvent } from '@secateur/proto/job';
+import { Allocation } from '@secateur/proto/allocation';
+import { JobState, QualityInputs, type JobEvent } from '@secateur/proto/job';
 import { Cluster, type ClusterOptions } from '../support/cluster.js';
 import { eventually, prune, pruneSpec } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
@@ -9,11 +10,15 @@ import { withTemporaryFolder } from '../support/paths.js';
 
 const MODEL = 'books-llama';
 
-async function pruneOn(options: ClusterOptions, onEvent?: (event: JobEvent, cluster: Cluster) => void): Promise<Record<string, string>> {
+async function pruneOn(
+  options: ClusterOptions,
+  onEvent?: (event: JobEvent, cluster: Cluster) => void,
+  changes: Parameters<typeof pruneSpec>[2] = {},
+): Promise<Record<string, string>> {
   return withTemporaryFolder(async (folder) => {
     await using cluster = await Cluster.start(options);
     const output = join(folder, 'pruned');
-    await prune(cluster.client, 'job', pruneSpec(MODEL, output), (event) => onEvent?.(event, cluster));
+    await prune(cluster.client, 'job', pruneSpec(MODEL, output, changes), (event) => onEvent?.(event, cluster));
     return await hashOutput(output);
   });
 }
@@ -35,6 +40,13 @@ describe('the result is the same', () => {
 
   test('on 3 nodes', async () => {
     expect(await pruneOn({ nodes: 3 })).toEqual(await referenceHashes());
+  });
+
+  test('on 1 and 3 nodes when rows are split for the least error on all tokens', async () => {
+    const changes = { allocation: Allocation.OPTIMAL, qualityInputs: QualityInputs.ALL, sketches: 2 };
+    const onOne = await pruneOn({ nodes: 1, threads: 2 }, undefined, changes);
+    expect(await pruneOn({ nodes: 3 }, undefined, changes)).toEqual(onOne);
+    expect(onOne['model.safetensors']).not.toBe((await referenceHashes())['model.safetensors']);
   });
 
   test.each([

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend_under_test.h"
+#include "common/sketch_signs.h"
 #include "reference_block.h"
 #include "secateur/backend.h"
 
@@ -192,7 +193,7 @@ TEST_CASE("statistics and output of a block agree with float64") {
     }
     for (std::size_t site = 0; site < 4; ++site) {
       const std::size_t width = statistics[site].sums_of_squares.size();
-      REQUIRE(statistics[site].last_inputs.size() == kSamples * width);
+      REQUIRE(statistics[site].quality_inputs.size() == kSamples * width);
       for (std::size_t column = 0; column < width; ++column) {
         double sum = 0;
         for (std::size_t sample = 0; sample < kSamples; ++sample) {
@@ -201,7 +202,7 @@ TEST_CASE("statistics and output of a block agree with float64") {
           for (std::size_t token = 0; token < fixture.tokens; ++token)
             sum += inputs[token * width + column] * inputs[token * width + column];
           const double last = inputs[(fixture.tokens - 1) * width + column];
-          REQUIRE(std::abs(static_cast<double>(statistics[site].last_inputs[sample * width + column]) - last) < 2e-5);
+          REQUIRE(std::abs(static_cast<double>(statistics[site].quality_inputs[sample * width + column]) - last) < 2e-5);
         }
         REQUIRE(statistics[site].sums_of_squares[column] == doctest::Approx(sum).epsilon(1e-4));
       }
@@ -260,10 +261,81 @@ TEST_CASE("results are the same bits on any number of threads, and collecting ch
       CHECK(logits == first_logits);
       for (std::size_t site = 0; site < 4; ++site) {
         REQUIRE(statistics[site].sums_of_squares == first_statistics[site].sums_of_squares);
-        REQUIRE(statistics[site].last_inputs == first_statistics[site].last_inputs);
+        REQUIRE(statistics[site].quality_inputs == first_statistics[site].quality_inputs);
         REQUIRE(again[site].sums_of_squares == statistics[site].sums_of_squares);
       }
     }
+  }
+}
+
+TEST_CASE("sketches are sums of the inputs of all tokens with random signs, and change nothing else") {
+  if (!test::is_cpu()) return;
+  constexpr std::size_t kSketches = 3;
+  for (const Case& test_case : kCases) {
+    CAPTURE(test_case.name);
+    const Architecture& a = test_case.architecture;
+    Fixture fixture(test_case, 2);
+    const std::vector<SiteStatistics> plain = fixture.session->collect_statistics("block", 4, fixture.context);
+    const std::vector<SiteStatistics> sketched = fixture.session->collect_statistics("block", 4, InputSites::all(), kSketches, fixture.context);
+    for (std::size_t sample = 0; sample < kSamples; ++sample) {
+      const test::ReferenceResult expected =
+          test::run_reference_block(a, fixture.block, fixture.hidden(a, sample), fixture.tokens, test_case.window);
+      for (std::size_t site = 0; site < 4; ++site) {
+        CAPTURE(site);
+        const std::size_t width = plain[site].sums_of_squares.size();
+        REQUIRE(sketched[site].sums_of_squares == plain[site].sums_of_squares);
+        REQUIRE(sketched[site].quality_inputs.size() == kSamples * kSketches * width);
+        const float* const sketches = sketched[site].quality_inputs.data() + sample * kSketches * width;
+        for (std::size_t i = 0; i < kSketches * width; ++i) {
+          const std::size_t sketch = i / width;
+          double sum = 0;
+          double squares = 0;
+          for (std::size_t token = 0; token < fixture.tokens; ++token) {
+            const double input = expected.sites[site][token * width + i % width];
+            const std::uint64_t signs = sketch_signs({.group = 4, .sample = sample, .sketch = sketch}, token / 64);
+            sum += (signs >> token % 64 & 1U) != 0 ? -input : input;
+            squares += input * input;
+          }
+          const double scale = 1 / std::sqrt(static_cast<double>(fixture.tokens));
+          REQUIRE(std::abs(static_cast<double>(sketches[i]) - sum * scale) < 2e-5 + 1e-5 * std::sqrt(squares) * scale);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("sketches are the same bits on any number of threads, and those of another group have other signs") {
+  if (!test::is_cpu()) return;
+  for (const Case& test_case : {kCases[3], kCases[5]}) {
+    std::vector<std::vector<SiteStatistics>> results;
+    for (const std::size_t threads : {1U, 3U}) {
+      Fixture fixture(test_case, threads);
+      results.push_back(fixture.session->collect_statistics("block", 4, InputSites::all(), 2, fixture.context));
+      if (threads == 1) continue;
+      fixture.session->embed("embedding", {5, kSamples, fixture.tokens, fixture.ids}, fixture.context);
+      const std::vector<SiteStatistics> other = fixture.session->collect_statistics("block", 5, InputSites::all(), 2, fixture.context);
+      CHECK(other[0].sums_of_squares == results[0][0].sums_of_squares);
+      CHECK(other[0].quality_inputs != results[0][0].quality_inputs);
+    }
+    for (std::size_t site = 0; site < 4; ++site) CHECK(results[0][site].quality_inputs == results[1][site].quality_inputs);
+  }
+}
+
+TEST_CASE("too many sketches, and any on a device that makes none, are refused") {
+  Fixture fixture(kCases[1], 1);
+  const auto refused = [&](std::size_t sketches) {
+    try {
+      fixture.session->collect_statistics("block", 4, InputSites::all(), sketches, fixture.context);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return ErrorCode::kInternal;
+  };
+  if (test::is_cpu()) {
+    CHECK(refused(kMostSketches + 1) == ErrorCode::kInvalidArgument);
+    CHECK(fixture.session->collect_statistics("block", 4, InputSites::all(), kMostSketches, fixture.context).size() == 4);
+  } else {
+    CHECK(refused(1) == ErrorCode::kFailedPrecondition);
   }
 }
 
@@ -285,7 +357,7 @@ TEST_CASE("masked weights are zero in what the block computes") {
   const test::ReferenceResult expected = test::run_reference_block(a, fixture.block, fixture.hidden(a, 0), fixture.tokens);
   for (std::size_t column = 0; column < a.query_width(); ++column) {
     const double last = expected.sites[1][(fixture.tokens - 1) * a.query_width() + column];
-    REQUIRE(std::abs(static_cast<double>(statistics[1].last_inputs[column]) - last) < 2e-5);
+    REQUIRE(std::abs(static_cast<double>(statistics[1].quality_inputs[column]) - last) < 2e-5);
   }
 }
 
@@ -318,7 +390,7 @@ double site_error(const SiteStatistics& statistics, const std::vector<test::Refe
   for (std::size_t sample = 0; sample < expected.size(); ++sample) {
     for (std::size_t column = 0; column < width; ++column) {
       const double value = expected[sample].sites[site][(tokens - 1) * width + column];
-      difference = std::max(difference, std::abs(static_cast<double>(statistics.last_inputs[sample * width + column]) - value));
+      difference = std::max(difference, std::abs(static_cast<double>(statistics.quality_inputs[sample * width + column]) - value));
       largest = std::max(largest, std::abs(value));
     }
   }
@@ -448,7 +520,7 @@ TEST_CASE("statistics of some sites are the same bits as those of all") {
         for (std::size_t i = 0; i < places.size(); ++i) {
           CHECK(some[i].site == all[places[i]].site);
           CHECK(some[i].sums_of_squares == all[places[i]].sums_of_squares);
-          CHECK(some[i].last_inputs == all[places[i]].last_inputs);
+          CHECK(some[i].quality_inputs == all[places[i]].quality_inputs);
         }
       };
       for (std::size_t place = 0; place < all.size(); ++place) check_same(collect({all[place].site}), {place});

@@ -29,12 +29,17 @@ struct Job {
   BlockMetric metric = BlockMetric::kNone;
   // Projections are masked before those after them are allocated.
   bool in_stages = false;
-  // Others than these on CPUs only.
-  LayerQuality layer_quality = LayerQuality::kCosimFlat;
-  RowQuality row_quality = RowQuality::kCosim;
+  // Anything but the published search on last tokens is for CPUs.
+  AllocationOptions allocation = {};
+  std::size_t sketches = 0;
 
-  bool has_default_metrics() const { return layer_quality == LayerQuality::kCosimFlat && row_quality == RowQuality::kCosim; }
-  AllocationOptions allocation() const { return {.layer_quality = layer_quality, .row_quality = row_quality}; }
+  bool has_default_metrics() const {
+    return allocation.layer_quality == LayerQuality::kCosimFlat && allocation.row_quality == RowQuality::kCosim;
+  }
+  bool is_for_cpus() const {
+    return precision.hidden_states == HiddenStates::kBF16 || metric != BlockMetric::kNone || !has_default_metrics() ||
+           allocation.allocation == Allocation::kOptimal || sketches > 0;
+  }
 };
 
 const Architecture kGated = {
@@ -69,9 +74,11 @@ const Job kJobs[] = {
     {"plain, eigenvalues in bf16", kPlain, Compute::kBF16, 0, 20, BlockMetric::kSpectrum},
     {"gated, sparse, in stages", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, true},
     {"plain, sparse, long, in stages", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true},
-    {"gated, by absolute errors", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, LayerQuality::kMae, RowQuality::kCosim},
-    {"gated, rows by squared errors", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, LayerQuality::kCosimFlat,
-     RowQuality::kMse},
+    {"gated, by absolute errors", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, {.layer_quality = LayerQuality::kMae}},
+    {"gated, rows by squared errors", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, {.row_quality = RowQuality::kMse}},
+    {"gated, split for the least error", kGated, Compute::kF32, 0.5, 20, BlockMetric::kNone, false, {.allocation = Allocation::kOptimal}},
+    {"gated, judged on sketches", kGated, Compute::kF32, 0.5, 20, BlockMetric::kNone, false, {}, kMostSketches},
+    {"plain, long, in stages, split for the least error of sketches", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true, {.allocation = Allocation::kOptimal}, 3},
 };
 
 using Tensors = std::map<TensorRole, std::vector<float>>;
@@ -132,6 +139,8 @@ struct Model {
   Shard head;
 };
 
+std::size_t quality_inputs_of(const Job& job) { return kGroups * kSamples * std::max<std::size_t>(1, job.sketches); }
+
 Workload workload_of(const Job& job, const Model& model) {
   Workload workload;
   workload.block = model.block.layouts();
@@ -142,9 +151,11 @@ Workload workload_of(const Job& job, const Model& model) {
   workload.groups = kGroups;
   workload.samples_per_group = kSamples;
   workload.sequence_length = job.length;
-  workload.allocation_samples = job.sparsity == 0 ? 0 : kGroups * kSamples;
-  workload.layer_quality = job.layer_quality;
-  workload.row_quality = job.row_quality;
+  workload.allocation_samples = job.sparsity == 0 ? 0 : quality_inputs_of(job);
+  workload.allocation = job.allocation.allocation;
+  workload.layer_quality = job.allocation.layer_quality;
+  workload.row_quality = job.allocation.row_quality;
+  workload.sketches = job.sketches;
   workload.sparsity = job.sparsity;
   workload.masked_in_stages = job.in_stages;
   return workload;
@@ -175,19 +186,19 @@ std::vector<Stage> stages_of(const Job& job, const Model& model) {
 }
 
 void prune_stage(BackendSession& session, const Job& job, const Model& model, const Stage& stage, CallContext& context) {
-  for (std::uint32_t group = 0; group < kGroups; ++group) session.collect_statistics("block", group, stage.sites, context);
+  for (std::uint32_t group = 0; group < kGroups; ++group) session.collect_statistics("block", group, stage.sites, job.sketches, context);
   std::vector<std::pair<TensorRole, std::vector<std::uint8_t>>> masks;
   for (const TensorView& tensor : model.block.views) {
     if (std::ranges::find(stage.allocates, tensor.role) == stage.allocates.end()) continue;
     AllocationInput input;
-    input.samples = kGroups * kSamples;
+    input.samples = quality_inputs_of(job);
     input.target_sparsity = job.sparsity;
     const std::vector<float> mean_squares(tensor.shape[1], 1.0F);
-    std::vector<float> last_inputs(input.samples * tensor.shape[1]);
-    for (std::size_t i = 0; i < last_inputs.size(); ++i) last_inputs[i] = static_cast<float>(i % 7) - 3.0F;
+    std::vector<float> quality_inputs(input.samples * tensor.shape[1]);
+    for (std::size_t i = 0; i < quality_inputs.size(); ++i) quality_inputs[i] = static_cast<float>(i % 7) - 3.0F;
     input.mean_squares = mean_squares;
-    input.last_inputs = last_inputs;
-    masks.emplace_back(tensor.role, session.allocate_rows("block", tensor.role, input, job.allocation(), context).mask);
+    input.quality_inputs = quality_inputs;
+    masks.emplace_back(tensor.role, session.allocate_rows("block", tensor.role, input, job.allocation, context).mask);
   }
   for (const auto& [role, mask] : masks) session.apply_mask("block", role, mask, context);
 }
@@ -265,7 +276,7 @@ std::vector<double> tell_all(BackendSession& session, const Job& job, const Mode
   for (std::uint32_t group = 0; group <= kManyGroups; ++group) {
     for (const SiteStatistics& site : session.collect_statistics("block", group, context)) {
       tell(site.sums_of_squares);
-      tell(site.last_inputs);
+      tell(site.quality_inputs);
     }
   }
   for (std::uint32_t group = 0; group <= kManyGroups; ++group) session.propagate("block", kManyGroups - group, context);
@@ -294,8 +305,7 @@ TEST_CASE("a job takes no more memory than planned, and nearly as much") {
   for (const Job& job : kJobs) {
     CAPTURE(job.name);
     if (job.precision.compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
-    if ((job.precision.hidden_states == HiddenStates::kBF16 || job.metric != BlockMetric::kNone) && !test::is_cpu()) continue;
-    if (!job.has_default_metrics() && !test::is_cpu()) continue;
+    if (job.is_for_cpus() && !test::is_cpu()) continue;
     const Model model(job.architecture);
     const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
     const std::uint64_t before = backend->memory_used_bytes();
@@ -364,6 +374,63 @@ TEST_CASE("a node that collects and masks, and leaves the allocation to others, 
   session->propagate("block", 0, context);
   CAPTURE(plan.step);
   CHECK(backend->memory_peak_bytes() <= plan.bytes());
+}
+
+TEST_CASE("collecting sketches takes the memory that is planned for it") {
+  if (!test::is_cpu()) return;
+  const Model model(kPlain);
+  constexpr std::size_t kGroupSamples = 8;
+  constexpr std::size_t kLength = 96;
+  Workload workload;
+  workload.embedding = model.embedding.layouts();
+  workload.block = model.block.layouts();
+  workload.groups = 1;
+  workload.samples_per_group = kGroupSamples;
+  workload.sequence_length = kLength;
+  workload.allocation_samples = kGroupSamples;
+  workload.allocation = Allocation::kUniform;
+  std::uint64_t without = 0;
+  for (const std::size_t sketches : {std::size_t{0}, kMostSketches}) {
+    CAPTURE(sketches);
+    workload.sketches = sketches;
+    const std::unique_ptr<Backend> backend = test::open_backend(1, kPlenty);
+    const MemoryPlan plan = backend->plan_session(kPlain, Compute::kF32, workload);
+    CHECK(plan.step == "collect");
+    const std::unique_ptr<BackendSession> session = backend->open_session(kPlain, Compute::kF32, workload);
+    CallContext context;
+    session->load_shard("embedding", model.embedding.views, context);
+    session->embed("embedding", {0, kGroupSamples, kLength, std::vector<std::int32_t>(kGroupSamples * kLength, 5)}, context);
+    session->release_shard("embedding");
+    session->load_shard("block", model.block.views, context);
+    session->load_shard("next", model.block.views, context);
+    session->collect_statistics("block", 0, InputSites::all(), sketches, context);
+    CHECK(backend->memory_peak_bytes() <= plan.bytes());
+    CHECK(backend->memory_peak_bytes() >= plan.bytes() * 99 / 100);
+    if (sketches == 0) without = plan.bytes();
+    if (sketches > 0) CHECK(plan.bytes() - without >= kGroupSamples * kMostSketches * (3 * 96 + 160) * sizeof(float));
+  }
+}
+
+TEST_CASE("a job that a device cannot do is refused before it begins") {
+  if (test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(1, kPlenty);
+  for (const Job& job : kJobs) {
+    if (!job.is_for_cpus()) continue;
+    CAPTURE(job.name);
+    const Workload workload = workload_of(job, Model(job.architecture));
+    for (const bool opening : {false, true}) {
+      try {
+        if (opening) {
+          backend->open_session(job.architecture, job.precision, workload);
+        } else {
+          backend->plan_session(job.architecture, job.precision, workload);
+        }
+        FAIL("no error");
+      } catch (const Error& error) {
+        CHECK(error.code() == ErrorCode::kFailedPrecondition);
+      }
+    }
+  }
 }
 
 TEST_CASE("groups that differ in length are planned by their tokens, and by the largest for what one of them takes") {

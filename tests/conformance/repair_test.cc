@@ -96,7 +96,7 @@ TEST_CASE("Gram matrices do not depend on which sessions have which groups, and 
     REQUIRE(collected.size() == std::size(kSites));
     for (std::size_t i = 0; i < collected.size(); ++i) {
       CHECK(collected[i].sums_of_squares == plain[i].sums_of_squares);
-      CHECK(collected[i].last_inputs == plain[i].last_inputs);
+      CHECK(collected[i].quality_inputs == plain[i].quality_inputs);
       squares[i].resize(collected[i].sums_of_squares.size());
       for (std::size_t column = 0; column < squares[i].size(); ++column) squares[i][column] += collected[i].sums_of_squares[column];
     }
@@ -171,5 +171,5 @@ TEST_CASE("a repaired projection is multiplied as it was stored") {
   other->propagate("block", 0, context);
   const std::vector<SiteStatistics> expected = other->collect_statistics("block", 0, context);
   const std::vector<SiteStatistics> actual = session->collect_statistics("block", 0, context);
-  for (std::size_t i = 0; i < expected.size(); ++i) CHECK(actual[i].last_inputs == expected[i].last_inputs);
+  for (std::size_t i = 0; i < expected.size(); ++i) CHECK(actual[i].quality_inputs == expected[i].quality_inputs);
 }

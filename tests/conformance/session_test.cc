@@ -141,22 +141,22 @@ TEST_CASE("sessions of one backend do not see each other") {
     session->embed("embedding", group(), context);
     return session;
   };
-  const auto last_inputs = [&](BackendSession& session) { return session.collect_statistics("block", 0, context)[3].last_inputs; };
-  const std::vector<float> alone = last_inputs(*open(ones));
+  const auto quality_inputs = [&](BackendSession& session) { return session.collect_statistics("block", 0, context)[3].quality_inputs; };
+  const std::vector<float> alone = quality_inputs(*open(ones));
   const std::unique_ptr<BackendSession> first = open(ones);
   // Sessions keep their work space.
-  CHECK(last_inputs(*first) == alone);
+  CHECK(quality_inputs(*first) == alone);
   const std::uint64_t used = backend->memory_used_bytes();
   {
     const std::unique_ptr<BackendSession> second = open(others);
-    CHECK(last_inputs(*second) != alone);
-    CHECK(last_inputs(*first) == alone);
+    CHECK(quality_inputs(*second) != alone);
+    CHECK(quality_inputs(*first) == alone);
     second->propagate("block", 0, context);
     second->release_shard("block");
     second->release_group(0);
-    CHECK(last_inputs(*first) == alone);
+    CHECK(quality_inputs(*first) == alone);
   }
-  CHECK(last_inputs(*first) == alone);
+  CHECK(quality_inputs(*first) == alone);
   CHECK(backend->memory_used_bytes() == used);
 }
 
@@ -261,12 +261,12 @@ TEST_CASE("allocation works on the weights of the session and leaves no memory b
   session->load_shard("block", tensors.views, context);
   const std::uint64_t used = backend->memory_used_bytes();
   std::vector<float> mean_squares(16, 1.0F);
-  std::vector<float> last_inputs(5 * 16);
-  for (std::size_t i = 0; i < last_inputs.size(); ++i) last_inputs[i] = static_cast<float>(i % 7) - 3.0F;
+  std::vector<float> quality_inputs(5 * 16);
+  for (std::size_t i = 0; i < quality_inputs.size(); ++i) quality_inputs[i] = static_cast<float>(i % 7) - 3.0F;
   AllocationInput input;
   input.samples = 5;
   input.mean_squares = mean_squares;
-  input.last_inputs = last_inputs;
+  input.quality_inputs = quality_inputs;
   input.target_sparsity = 0.5;
   const AllocatedRows allocated = session->allocate_rows("block", TensorRole::kUpWeight, input, {}, context);
   input.rows = 24;

@@ -247,3 +247,33 @@ TEST_CASE("zeros of both signs are counted, NaN is none") {
     CHECK(math.count_zeros(x.data(), 0) == 0);
   });
 }
+
+TEST_CASE("sums with signs add token by token, to the bit on every instruction set") {
+  for (const std::size_t size : kSizes) {
+    for (const std::size_t tokens : {1U, 7U, 8U, 9U, 20U, 256U}) {
+      for (const std::size_t sketches : {1U, 3U, 8U}) {
+        CAPTURE(size);
+        CAPTURE(tokens);
+        CAPTURE(sketches);
+        const std::vector<float> x = random_values(tokens * size, 1.0, 7);
+        std::vector<float> signs = random_values(sketches * tokens, 1.0, 8);
+        for (float& sign : signs) sign = sign < 0 ? -1.0F : 1.0F;
+        const std::vector<float> start = random_values(sketches * size, 1.0, 9);
+        std::vector<float> expected = start;
+        for (std::size_t sketch = 0; sketch < sketches; ++sketch) {
+          for (std::size_t token = 0; token < tokens; ++token) {
+            for (std::size_t i = 0; i < size; ++i) {
+              const float value = x[token * size + i];
+              expected[sketch * size + i] += signs[sketch * tokens + token] < 0 ? -value : value;
+            }
+          }
+        }
+        on_all_instruction_sets([&](const cpu::VectorMath& math) {
+          std::vector<float> sums = start;
+          math.add_signed(x.data(), tokens, size, signs.data(), sketches, sums.data());
+          CHECK(sums == expected);
+        });
+      }
+    }
+  }
+}

@@ -102,8 +102,10 @@ export interface EngineWorkload {
   readonly sequenceLength: number;
   /** Tokens of those groups together where they differ in length; 0 where all are as large as the largest. */
   readonly tokens: number;
-  /** Samples of the whole job, whose last inputs an allocation reads; 0 where nothing is allocated. */
+  /** Quality inputs of the whole job, which an allocation reads; 0 where nothing is allocated. */
   readonly allocationSamples: number;
+  /** As collectStatistics takes them. */
+  readonly sketches: number;
   readonly allocation: AllocationOptions['allocation'];
   /** How allocated projections are repaired. */
   readonly repair: Repair;
@@ -158,8 +160,8 @@ export interface SiteStatistics {
   readonly site: InputSite;
   /** [columns] over all tokens of the group, added in sample order. */
   readonly sumsOfSquares: Float64Array;
-  /** [samples, columns]: input vector of the last token of each sample. */
-  readonly lastInputs: Float32Array;
+  /** What rows are judged on. [samples, columns]: the input of the last token of each sample; or its sketches [samples, sketches, columns]. */
+  readonly qualityInputs: Float32Array;
 }
 
 /** One timed part of a call. Phases of one name may occur several times and may overlap when threads work side by side. */
@@ -193,13 +195,18 @@ interface LoadOptions extends CallOptions {
   readonly attentionWindow?: number;
 }
 
+interface CollectOptions extends CallOptions {
+  /** Random-sign sums over the tokens of each sample, up to 8; 0, or left out, for the inputs of the last tokens. */
+  readonly sketches?: number;
+}
+
 export interface AllocationOptions {
   readonly score: 'wanda' | 'magnitude';
   /**
-   * `given`: the row sparsities that are given; `matrix`: the lowest scores of the whole matrix; `score-share`: from every row the lowest
-   * scores that make the same share of the row's sum.
+   * `optimal`: the split with the least squared error; `given`: the row sparsities that are given; `matrix`: the lowest scores of the
+   * whole matrix; `score-share`: from every row the lowest scores that make the same share of the row's sum.
    */
-  readonly allocation: 'trim' | 'uniform' | 'given' | 'matrix' | 'score-share';
+  readonly allocation: 'trim' | 'uniform' | 'optimal' | 'given' | 'matrix' | 'score-share';
   /** By what the search tells which sparsities are best; others than `cosim-flat` only with `trim`. */
   readonly layerQuality:
     'cosim-flat' | 'cosim-dim' | 'cosim-sample' | 'mse' | 'mse-dim' | 'mae' | 'snr' | 'psnr-flat' | 'psnr-dim' | 'psnr-sample' | 'pass';
@@ -218,12 +225,13 @@ export interface AllocationOptions {
 
 /** Statistics of a projection's input, reduced over all groups. */
 export interface ReducedStatistics {
+  /** Of the quality inputs. */
   readonly samples: number;
   readonly columns: number;
-  /** float32 [columns]: sum of squares over all tokens / samples. Little-endian bytes, any alignment. */
+  /** float32 [columns]: sum of squares over all tokens / calibration samples. Little-endian bytes, any alignment. */
   readonly meanSquares: Uint8Array;
   /** float32 [samples, columns]. Little-endian bytes, any alignment. */
-  readonly lastInputs: Uint8Array;
+  readonly qualityInputs: Uint8Array;
 }
 
 /** The mean squares of what a projection takes in. */
@@ -294,9 +302,9 @@ export interface AllocatedRows {
   /** Qualities are in the metric of the layer; bigger is better. Infinity with `snr` where nearly nothing is lost. */
   readonly baselineQuality: number;
   readonly bestQuality: number;
-  /** null when uniform won. */
+  /** null when uniform won, or nothing was searched. */
   readonly learningRate: number | null;
-  /** null when uniform won. */
+  /** null when uniform won, or nothing was searched. */
   readonly bestStep: number | null;
   /** Of the row cosines, whatever metric steers the search. */
   readonly varianceBefore: number;
@@ -356,7 +364,7 @@ export interface EngineSession {
     shardId: string,
     groupIndex: number,
     sites: readonly InputSite[],
-    options?: CallOptions,
+    options?: CollectOptions,
   ): Promise<Timed<readonly SiteStatistics[]>>;
   /** Replaces the hidden states of a group by the block's output. */
   propagate(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<void>>;
@@ -393,7 +401,7 @@ export interface EngineSession {
     groupIndex: number,
     sites: readonly InputSite[],
     gramSites: readonly InputSite[],
-    options?: CallOptions,
+    options?: CollectOptions,
   ): Promise<Timed<readonly SiteStatistics[]>>;
   /** Hands over what was added to the Gram matrix of a site since the last time. */
   takeGramSums(shardId: string, site: InputSite, options?: CallOptions): Promise<Timed<GramPart>>;

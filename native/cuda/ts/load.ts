@@ -35,7 +35,12 @@ export interface NativeSession {
   loadShard(shardId: string, tensors: readonly EngineTensor[], attentionWindow: number): NativeCall<void>;
   releaseShard(shardId: string): NativeCall<void>;
   embed(shardId: string, group: EngineGroup): NativeCall<void>;
-  collectStatistics(shardId: string, groupIndex: number, sites: readonly InputSite[]): NativeCall<readonly SiteStatistics[]>;
+  collectStatistics(
+    shardId: string,
+    groupIndex: number,
+    sites: readonly InputSite[],
+    sketches: number,
+  ): NativeCall<readonly SiteStatistics[]>;
   propagate(shardId: string, groupIndex: number): NativeCall<void>;
   measureLoss(shardId: string, groupIndex: number, ranges: readonly TokenRange[] | undefined): NativeCall<Float64Array>;
   lastLogits(shardId: string, groupIndex: number): NativeCall<Float32Array>;
@@ -54,6 +59,7 @@ export interface NativeSession {
     groupIndex: number,
     sites: readonly InputSite[],
     gramSites: readonly InputSite[],
+    sketches: number,
   ): NativeCall<readonly SiteStatistics[]>;
   takeGramSums(shardId: string, site: InputSite): NativeCall<GramPart>;
   reduceGram(columns: number, sums: readonly Uint8Array[]): NativeCall<Float32Array>;

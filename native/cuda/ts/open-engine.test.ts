@@ -219,38 +219,44 @@ test('an architecture that would overflow is refused before any work', async () 
   await engine.close();
 });
 
+interface RecordedCase {
+  readonly file: string;
+  readonly rows: number;
+  readonly columns: number;
+  readonly samples: number;
+  readonly options: { readonly target: number };
+  readonly expected: { readonly learning_rate: number | null; readonly best_metric: number };
+}
+
+/** A recorded search with its tensors, and the statistics made of them. */
+async function readCase(name: string) {
+  const { cases } = JSON.parse(readFileSync('tests/fixtures/trim_search/cases.json', 'utf8')) as { cases: RecordedCase[] };
+  const found = cases.find(({ file }) => file === `${name}.safetensors`);
+  if (found === undefined) throw new Error(`There is no case ${name}.`);
+  const { columns, samples } = found;
+  const tensors = await readTensors(`tests/fixtures/trim_search/${name}.safetensors`);
+  // X is stored [columns, samples].
+  const inputs = toFloats(tensors.get('X')!);
+  const qualityInputs = Float32Array.from(
+    { length: samples * columns },
+    (_, index) => inputs[(index % columns) * samples + Math.floor(index / columns)]!,
+  );
+  const statistics: ReducedStatistics = {
+    samples,
+    columns,
+    meanSquares: bytesOf(toFloats(tensors.get('scaler')!)),
+    qualityInputs: bytesOf(qualityInputs),
+  };
+  return { ...found, tensors, weights: toFloats(tensors.get('W')!), statistics };
+}
+
 describe('allocateMatrix', () => {
   test.each(['books-llama-2.self_attn.o_proj-70', 'books-opt-3.fc1-80', 'books-qwen2-0.mlp.down_proj-70'])(
     'takes the published decision on %s',
     async (name) => {
-      const { cases } = JSON.parse(readFileSync('tests/fixtures/trim_search/cases.json', 'utf8')) as {
-        cases: {
-          file: string;
-          rows: number;
-          columns: number;
-          samples: number;
-          options: { target: number };
-          expected: { learning_rate: number | null; best_metric: number };
-        }[];
-      };
-      const found = cases.find(({ file }) => file === `${name}.safetensors`);
-      if (found === undefined) throw new Error(`There is no case ${name}.`);
-      const { rows, columns, samples, options, expected } = found;
-      const tensors = await readTensors(`tests/fixtures/trim_search/${name}.safetensors`);
-      // X is stored [columns, samples].
-      const inputs = toFloats(tensors.get('X')!);
-      const lastInputs = Float32Array.from(
-        { length: samples * columns },
-        (_, index) => inputs[(index % columns) * samples + Math.floor(index / columns)]!,
-      );
-      const statistics: ReducedStatistics = {
-        samples,
-        columns,
-        meanSquares: bytesOf(toFloats(tensors.get('scaler')!)),
-        lastInputs: bytesOf(lastInputs),
-      };
+      const { weights, rows, columns, options, expected, statistics, tensors } = await readCase(name);
       const engine = openWith(2);
-      const { value } = await engine.allocateMatrix(toFloats(tensors.get('W')!), rows, columns, options.target, statistics, TRIM);
+      const { value } = await engine.allocateMatrix(weights, rows, columns, options.target, statistics, TRIM);
       expect(value.learningRate).toBe(expected.learning_rate);
       expect(value.bestQuality).toBeCloseTo(expected.best_metric, 6);
       expect(Buffer.from(value.mask)).toEqual(tensors.get('expected.mask')!.bytes);
@@ -258,6 +264,23 @@ describe('allocateMatrix', () => {
       await engine.close();
     },
   );
+});
+
+describe('the optimal split', () => {
+  test('drops what uniform rows drop, with a better output, and the same on any number of threads', async () => {
+    const { weights, rows, columns, statistics } = await readCase('books-qwen2-0.mlp.down_proj-70');
+    const allocate = async (allocation: AllocationOptions['allocation'], threads: number) => {
+      const engine = openWith(threads);
+      const { value } = await engine.allocateMatrix(weights, rows, columns, 0.7, statistics, { ...TRIM, allocation });
+      await engine.close();
+      return value;
+    };
+    const [uniform, searched, optimal] = [await allocate('uniform', 1), await allocate('trim', 1), await allocate('optimal', 1)];
+    expect(optimal.dropped).toBe(uniform.dropped);
+    expect(optimal.bestQuality).toBeGreaterThan(searched.bestQuality);
+    expect(optimal).toMatchObject({ learningRate: null, bestStep: null });
+    expect((await allocate('optimal', 3)).mask).toEqual(optimal.mask);
+  });
 });
 
 describe('a process', () => {
@@ -270,7 +293,7 @@ describe('a process', () => {
   const open = "const engine = openEngine({ backend: 'auto', threads: 2, memoryBudgetBytes: 2 ** 30 });";
   const busy = `${open}
     const n = 512, weights = new Float32Array(n * n).map((_, i) => Math.sin(i)), inputs = new Uint8Array(new Float32Array(64 * n).map((_, i) => Math.cos(i)).buffer);
-    const statistics = { samples: 64, columns: n, meanSquares: new Uint8Array(new Float32Array(n).fill(1).buffer), lastInputs: inputs };
+    const statistics = { samples: 64, columns: n, meanSquares: new Uint8Array(new Float32Array(n).fill(1).buffer), qualityInputs: inputs };
     const options = { score: 'wanda', allocation: 'trim', iterations: 10, learningRates: [0.01, 0.02], negativeLearningRates: [], layerQuality: 'cosim-flat', rowQuality: 'cosim', pattern: null, rowSparsities: null };
     const call = () => engine.allocateMatrix(weights, n, n, 0.7, statistics, options);`;
 

@@ -55,7 +55,8 @@ function wrapSession(native: NativeSession): EngineSession {
       await run(() => native.releaseShard(shardId));
     },
     embed: (shardId, group, options) => run(() => native.embed(shardId, group), options),
-    collectStatistics: (shardId, groupIndex, sites, options) => run(() => native.collectStatistics(shardId, groupIndex, sites), options),
+    collectStatistics: (shardId, groupIndex, sites, options) =>
+      run(() => native.collectStatistics(shardId, groupIndex, sites, options?.sketches ?? 0), options),
     propagate: (shardId, groupIndex, options) => run(() => native.propagate(shardId, groupIndex), options),
     measureLoss: (shardId, groupIndex, ranges, options) => run(() => native.measureLoss(shardId, groupIndex, ranges), options),
     lastLogits: (shardId, groupIndex, options) => run(() => native.lastLogits(shardId, groupIndex), options),
@@ -65,7 +66,7 @@ function wrapSession(native: NativeSession): EngineSession {
     eigenvalues: (shardId, projection, options) => run(() => native.eigenvalues(shardId, projection), options),
     applyMask: (shardId, projection, mask, options) => run(() => native.applyMask(shardId, projection, mask), options),
     collectWithGram: (shardId, groupIndex, sites, gramSites, options) =>
-      run(() => native.collectWithGram(shardId, groupIndex, sites, gramSites), options),
+      run(() => native.collectWithGram(shardId, groupIndex, sites, gramSites, options?.sketches ?? 0), options),
     takeGramSums: (shardId, site, options) => run(() => native.takeGramSums(shardId, site), options),
     reduceGram: (columns, sums, options) => run(() => native.reduceGram(columns, sums), options),
     repairRows: (shardId, projection, input, repair, options) => run(() => native.repairRows(shardId, projection, input, repair), options),

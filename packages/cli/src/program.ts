@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secateur/proto/allocation';
-import { AlphaMetric, BudgetGranularity, LayerBudget, Propagation, Sampling, Task } from '@secateur/proto/job';
+import { AlphaMetric, BudgetGranularity, LayerBudget, Propagation, QualityInputs, Sampling, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
@@ -174,10 +174,22 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
       ),
     )
     .addOption(
-      new Option('--allocation <name>', 'how rows get their sparsity: trim, uniform, given (by --row-sparsities)')
-        .argParser(choice({ trim: Allocation.TRIM, uniform: Allocation.UNIFORM, given: Allocation.GIVEN }))
+      new Option(
+        '--allocation <name>',
+        'how rows get their sparsity: trim, uniform, optimal (least squared error; CPUs only), given (by --row-sparsities)',
+      )
+        .argParser(choice({ trim: Allocation.TRIM, uniform: Allocation.UNIFORM, optimal: Allocation.OPTIMAL, given: Allocation.GIVEN }))
         .default(Allocation.UNSPECIFIED, 'trim; uniform with a pattern or wanda-variant; given with --row-sparsities'),
     )
+    .addOption(
+      offered(
+        '--quality-inputs <name>',
+        'inputs that rows are judged on: last (of the last token of each sample), all (of all tokens, in random-sign sums; CPUs only)',
+        { last: QualityInputs.LAST, all: QualityInputs.ALL },
+        'last',
+      ),
+    )
+    .option('--sketches <n>', 'with --quality-inputs all: random-sign sums of each sample, up to 8; 0 = 4', wholeNumber(0), 0)
     .addOption(
       new Option(
         '--layer-budget <name-or-file>',

@@ -139,7 +139,7 @@ void run(const Size& size, Compute compute) {
     AllocationInput input;
     input.samples = size.samples;
     input.mean_squares = mean_squares;
-    input.last_inputs = site.last_inputs;
+    input.quality_inputs = site.quality_inputs;
     input.target_sparsity = 0.7;
     const AllocatedRows rows = session->allocate_rows("block", role, input, {}, allocating);
     session->apply_mask("block", role, rows.mask, masking);

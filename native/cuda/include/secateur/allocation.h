@@ -15,9 +15,9 @@ class ThreadPool;
 
 enum class Score { kWanda, kMagnitude };
 // How a projection's budget is split: by TRIM's search; the same share in every row; by the sparsities that are given for each row; what
-// has the lowest scores of the whole matrix; or from every row the lowest scores that together make the same share of the row's sum, as the
-// variant of Wanda does.
-enum class Allocation { kTrim, kUniform, kGiven, kMatrix, kScoreShare };
+// has the lowest scores of the whole matrix; from every row the lowest scores that together make the same share of the row's sum, as the
+// variant of Wanda does; or so that the squared error of the output is the least.
+enum class Allocation { kTrim, kUniform, kGiven, kMatrix, kScoreShare, kOptimal };
 
 // How the search tells which sparsities are best. Formulas: docs/algorithms.md. Those named after a dimension (an output row) or a sample
 // are the means of theirs; kPass finds all equally good.
@@ -54,13 +54,14 @@ struct AllocationOptions {
 struct AllocationInput {
   std::size_t rows = 0;
   std::size_t columns = 0;
+  // Of the quality inputs.
   std::size_t samples = 0;
   // [rows, columns]
   std::span<const float> weights;
-  // [columns]: sum of squares of the inputs over all tokens / samples.
+  // [columns]: sum of squares of the inputs over all tokens / calibration samples.
   std::span<const float> mean_squares;
-  // [samples, columns]: input of the last token of each sample.
-  std::span<const float> last_inputs;
+  // [samples, columns]: inputs for which the dense and the pruned output are compared.
+  std::span<const float> quality_inputs;
   double target_sparsity = 0;
   // [rows], with the allocation kGiven; else empty.
   std::span<const float> row_sparsities = {};
@@ -77,7 +78,7 @@ struct AllocatedRows {
   // the mean squared error is below 1e-10.
   double baseline_quality = 0;
   double best_quality = 0;
-  // Empty when uniform won.
+  // Empty when uniform won, or nothing was searched.
   std::optional<double> learning_rate;
   std::optional<int> best_step;
   // Unbiased variance of the row cosines, whatever metric steers the search.

@@ -164,8 +164,10 @@ struct Workload {
   std::size_t sequence_length = 0;
   // Tokens of those groups together where they differ in length; 0 where all are as large as the largest.
   std::size_t tokens = 0;
-  // Samples of all sessions of the job, whose last inputs an allocation reads; 0 where nothing is allocated.
+  // Quality inputs of all sessions of the job, which an allocation reads; 0 where nothing is allocated.
   std::size_t allocation_samples = 0;
+  // As collect_statistics takes them.
+  std::size_t sketches = 0;
   Allocation allocation = Allocation::kTrim;
   // How allocated projections are repaired.
   Repair repair = Repair::kNone;
@@ -216,9 +218,13 @@ struct SiteStatistics {
   InputSite site = InputSite::kAttentionInput;
   // [columns] over all tokens of the group.
   std::vector<double> sums_of_squares;
-  // [samples, columns]: input of the last token of each sample.
-  std::vector<float> last_inputs;
+  // [samples, columns]: input of the last token of each sample. With sketches, [samples, sketches, columns]: Σ ±input / √tokens over the
+  // tokens of each sample, each with signs of its own (common/sketch_signs.h).
+  std::vector<float> quality_inputs;
 };
+
+// An answer with the statistics of a group has to fit a message.
+inline constexpr std::size_t kMostSketches = 8;
 
 // The mean squares of what a projection of a block takes in.
 struct ProjectionInputSquares {
@@ -270,8 +276,12 @@ class BackendSession {
   virtual void release_shard(const std::string& shard) = 0;
   virtual void embed(const std::string& shard, GroupTokens tokens, CallContext& context) = 0;
   // Statistics of those sites in network order. The block runs no further than to the last of them. InvalidArgument when there is none.
+  // sketches: up to kMostSketches; 0 for the inputs of the last tokens. FailedPrecondition where the device makes none.
   virtual std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
-                                                         CallContext& context) = 0;
+                                                         std::size_t sketches, CallContext& context) = 0;
+  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites, CallContext& context) {
+    return collect_statistics(shard, group, sites, 0, context);
+  }
   std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, CallContext& context) {
     return collect_statistics(shard, group, InputSites::all(), context);
   }
@@ -297,7 +307,11 @@ class BackendSession {
   // As collect_statistics; the inputs of some of the sites are added to their Gram matrices too, unless those of the group were added
   // already.
   virtual std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
-                                                        InputSites gram_sites, CallContext& context);
+                                                        InputSites gram_sites, std::size_t sketches, CallContext& context);
+  std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, InputSites gram_sites,
+                                                CallContext& context) {
+    return collect_with_gram(shard, group, sites, gram_sites, 0, context);
+  }
   // Hands over what was added to the Gram matrix of a site of a block since the last time. No groups where that is nothing.
   virtual GramPart take_gram_sums(const std::string& shard, InputSite site);
   // The Gram matrix float32 [columns, columns] that sums add up to, the same in whatever order.

@@ -74,8 +74,9 @@ void read_rotary_scaling(const Napi::Value& value, Architecture& architecture) {
 
 Allocation to_allocation(const Napi::Value& value) {
   return to_word(value, "allocation",
-                 std::array<std::pair<const char*, Allocation>, 5>{{{"trim", Allocation::kTrim},
+                 std::array<std::pair<const char*, Allocation>, 6>{{{"trim", Allocation::kTrim},
                                                                     {"uniform", Allocation::kUniform},
+                                                                    {"optimal", Allocation::kOptimal},
                                                                     {"given", Allocation::kGiven},
                                                                     {"matrix", Allocation::kMatrix},
                                                                     {"score-share", Allocation::kScoreShare}}});
@@ -228,6 +229,7 @@ Workload to_workload(const Napi::Value& value) {
   workload.sequence_length = to_size(object["sequenceLength"], "sequenceLength");
   workload.tokens = to_size(object["tokens"], "tokens");
   workload.allocation_samples = to_size(object["allocationSamples"], "allocationSamples");
+  workload.sketches = to_size(object["sketches"], "sketches");
   workload.allocation = to_allocation(object["allocation"]);
   workload.layer_quality = to_layer_quality(object["layerQuality"]);
   workload.row_quality = to_row_quality(object["rowQuality"]);
@@ -389,7 +391,7 @@ OwnedStatistics to_statistics(const Napi::Value& value) {
   if (statistics.samples == 0 || columns == 0 || statistics.samples > kMaximum / columns)
     refuse("samples and columns", "above 0 and of a sane size");
   statistics.mean_squares = to_floats(to_bytes(object["meanSquares"], "meanSquares"), columns, "meanSquares");
-  statistics.last_inputs = to_floats(to_bytes(object["lastInputs"], "lastInputs"), statistics.samples * columns, "lastInputs");
+  statistics.quality_inputs = to_floats(to_bytes(object["qualityInputs"], "qualityInputs"), statistics.samples * columns, "qualityInputs");
   return statistics;
 }
 

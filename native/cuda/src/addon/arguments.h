@@ -56,7 +56,7 @@ std::vector<float> to_row_sparsities(const Napi::Value& value);
 struct OwnedStatistics {
   std::size_t samples = 0;
   std::vector<float> mean_squares;
-  std::vector<float> last_inputs;
+  std::vector<float> quality_inputs;
 };
 OwnedStatistics to_statistics(const Napi::Value& value);
 

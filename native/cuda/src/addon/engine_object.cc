@@ -114,7 +114,7 @@ Napi::Value EngineObject::allocate_matrix(const Napi::CallbackInfo& info) {
     input.target_sparsity = to_number(info[3], "targetSparsity");
     input.samples = statistics->samples;
     input.mean_squares = statistics->mean_squares;
-    input.last_inputs = statistics->last_inputs;
+    input.quality_inputs = statistics->quality_inputs;
     return state().thread->submit(info.Env(), nullptr, {info[0]},
                                   [backend = state_->backend, statistics, input, options = to_allocation_options(info[5]),
                                    row_sparsities = to_row_sparsities(info[5])](CallContext& context) mutable {

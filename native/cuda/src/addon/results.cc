@@ -57,7 +57,7 @@ Napi::Value to_value(Napi::Env env, std::vector<SiteStatistics> sites) {
     Napi::Object site = Napi::Object::New(env);
     site["site"] = Napi::String::New(env, name_of(sites[i].site));
     site["sumsOfSquares"] = hand_over<Napi::Float64Array>(env, std::move(sites[i].sums_of_squares));
-    site["lastInputs"] = hand_over<Napi::Float32Array>(env, std::move(sites[i].last_inputs));
+    site["qualityInputs"] = hand_over<Napi::Float32Array>(env, std::move(sites[i].quality_inputs));
     result[i] = site;
   }
   return result;

@@ -110,10 +110,11 @@ Napi::Value SessionObject::embed(const Napi::CallbackInfo& info) {
 
 Napi::Value SessionObject::collect_statistics(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    return submit(
-        info, {},
-        [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sites = to_input_sites(info[2])](
-            BackendSession& session, CallContext& context) { return hand_over(session.collect_statistics(shard, group, sites, context)); });
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sites = to_input_sites(info[2]),
+                   sketches = to_size(info[3], "sketches")](BackendSession& session, CallContext& context) {
+                    return hand_over(session.collect_statistics(shard, group, sites, sketches, context));
+                  });
   });
 }
 
@@ -155,7 +156,7 @@ Napi::Value SessionObject::allocate_rows(const Napi::CallbackInfo& info) {
                     AllocationInput input;
                     input.samples = statistics->samples;
                     input.mean_squares = statistics->mean_squares;
-                    input.last_inputs = statistics->last_inputs;
+                    input.quality_inputs = statistics->quality_inputs;
                     input.target_sparsity = target;
                     input.row_sparsities = row_sparsities;
                     return hand_over(session.allocate_rows(shard, projection, input, options, context));
@@ -197,11 +198,12 @@ Napi::Value SessionObject::apply_mask(const Napi::CallbackInfo& info) {
 
 Napi::Value SessionObject::collect_with_gram(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    return submit(info, {},
-                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sites = to_input_sites(info[2]),
-                   gram_sites = to_input_sites(info[3])](BackendSession& session, CallContext& context) {
-                    return hand_over(session.collect_with_gram(shard, group, sites, gram_sites, context));
-                  });
+    return submit(
+        info, {},
+        [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sites = to_input_sites(info[2]),
+         gram_sites = to_input_sites(info[3]), sketches = to_size(info[4], "sketches")](BackendSession& session, CallContext& context) {
+          return hand_over(session.collect_with_gram(shard, group, sites, gram_sites, sketches, context));
+        });
   });
 }
 

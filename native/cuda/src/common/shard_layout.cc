@@ -228,6 +228,12 @@ ShardKind check_shard(const std::string& name, std::span<const TensorView> tenso
   return kind;
 }
 
+void check_sketches(std::size_t sketches) {
+  if (sketches <= kMostSketches) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              "sketches must be at most " + std::to_string(kMostSketches) + ", not " + std::to_string(sketches) + ".");
+}
+
 void check_workload(const Workload& workload, const Architecture& architecture) {
   check_architecture(architecture);
   const auto require_kind = [&](const char* name, const std::vector<TensorLayout>& tensors, ShardKind expected) {
@@ -249,6 +255,7 @@ void check_workload(const Workload& workload, const Architecture& architecture) 
                                                  " tokens.");
   }
   if (workload.allocation_samples > kMaximumSize) check_size(workload.allocation_samples, "allocationSamples");
+  check_sketches(workload.sketches);
   if (!(workload.sparsity >= 0 && workload.sparsity < 1)) {
     throw Error(ErrorCode::kInvalidArgument, "The sparsity of the workload must be from 0 to below 1.");
   }

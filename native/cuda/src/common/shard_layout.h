@@ -29,6 +29,9 @@ std::size_t input_width(const Architecture& architecture, InputSite site);
 // Throws InvalidArgument when the architecture or a shard of the workload contradicts itself or the other.
 void check_workload(const Workload& workload, const Architecture& architecture);
 
+// Throws InvalidArgument when there are more than fit an answer.
+void check_sketches(std::size_t sketches);
+
 // Throws InvalidArgument naming the field that contradicts the others or is out of range.
 void check_architecture(const Architecture& architecture);
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "common/rotary_tables.h"
+#include "common/sketch_signs.h"
 #include "cpu/attention.h"
 #include "cpu/vector_math.h"
 
@@ -58,10 +59,12 @@ struct WorkSpace {
   std::uint8_t* copies;
   // Per site [samples, tiles, width]: sums of squares of each tile, to be added in order.
   double* tile_sums[kSites] = {};
+  // Per site [samples, tiles, sketches, width]: random-sign sums of each tile, to be added in order.
+  float* tile_sketches[kSites] = {};
   // Per site [tokens, width], where they are added to a Gram matrix.
   float* gram_inputs[kSites] = {};
 
-  WorkSpace(const Architecture& a, const WorkSizes& sizes, std::size_t threads, bool collecting, InputSites gram_sites,
+  WorkSpace(const Architecture& a, const WorkSizes& sizes, std::size_t threads, const std::optional<Collected>& collected,
             std::uint8_t* memory)
       : queries(take<float>(memory, sizes.tokens * a.query_width())),
         keys(take<float>(memory, sizes.tokens * a.key_width())),
@@ -69,10 +72,13 @@ struct WorkSpace {
         attended(take<float>(memory, sizes.tokens * a.query_width())),
         scratch(take<float>(memory, threads * sizes.scratch)),
         copies(take<std::uint8_t>(memory, threads * sizes.copies)) {
-    if (!collecting) return;
+    if (!collected) return;
     for (std::size_t site = 0; site < kSites; ++site) {
-      tile_sums[site] = take<double>(memory, sizes.samples * sizes.tiles * sizes.widths[site]);
-      if (gram_sites.contains(static_cast<InputSite>(site))) gram_inputs[site] = take<float>(memory, sizes.tokens * sizes.widths[site]);
+      const std::size_t width = sizes.widths[site];
+      const std::size_t sums = sizes.samples * sizes.tiles * width;
+      tile_sums[site] = take<double>(memory, sums);
+      tile_sketches[site] = take<float>(memory, sums * collected->sketches);
+      if (collected->gram_sites.contains(static_cast<InputSite>(site))) gram_inputs[site] = take<float>(memory, sizes.tokens * width);
     }
   }
 
@@ -86,12 +92,44 @@ struct WorkSpace {
   }
 };
 
+// 1 or -1 for tokens from a position on, which begins a word of signs.
+void fill_signs(const SketchPlace& place, std::size_t first, std::span<float> signs) {
+  for (std::size_t token = 0; token < signs.size(); token += kSignsTogether) {
+    const std::uint64_t negative = sketch_signs(place, (first + token) / kSignsTogether);
+    for (std::size_t i = token; i < std::min(token + kSignsTogether, signs.size()); ++i) {
+      signs[i] = (negative >> (i - token) & 1U) != 0 ? -1.0F : 1.0F;
+    }
+  }
+}
+
+struct SketchShape {
+  std::size_t samples;
+  std::size_t tiles;
+  std::size_t sketches;
+  std::size_t width;
+};
+
+// Adds the sums of the tiles of each sample in order and divides by the root of its tokens: sketches are then about as large as one input.
+// sums: [samples, tiles, sketches, width]; result: [samples, sketches, width].
+void add_sketches(const float* sums, const SketchShape& shape, std::size_t tokens, std::vector<float>& result) {
+  const std::size_t values = shape.sketches * shape.width;
+  const double scale = 1 / std::sqrt(static_cast<double>(tokens));
+  for (std::size_t sample = 0; sample < shape.samples; ++sample) {
+    const float* const of_sample = sums + sample * shape.tiles * values;
+    for (std::size_t i = 0; i < values; ++i) {
+      double sum = 0;
+      for (std::size_t tile = 0; tile < shape.tiles; ++tile) sum += static_cast<double>(of_sample[tile * values + i]);
+      result[sample * values + i] = static_cast<float>(sum * scale);
+    }
+  }
+}
+
 }  // namespace
 
 std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
-                               std::size_t sequence_length, std::size_t threads, bool collecting, InputSites gram_sites) {
+                               std::size_t sequence_length, std::size_t threads, const std::optional<Collected>& collected) {
   const WorkSizes sizes(architecture, projections, samples, sequence_length);
-  return WorkSpace(architecture, sizes, threads, collecting, gram_sites, nullptr).bytes;
+  return WorkSpace(architecture, sizes, threads, collected, nullptr).bytes;
 }
 
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length) {
@@ -122,6 +160,8 @@ struct BlockRunner::Pass {
   InputSites sites = {};
   // What the inputs of wanted sites are added to.
   GramTargets grams = {};
+  // Of each sample; 0 for its last inputs.
+  std::size_t sketches = 0;
   // Of each wanted site.
   std::vector<SiteStatistics> statistics = {};
 
@@ -133,8 +173,8 @@ BlockRunner::BlockRunner(const Architecture& architecture, MemoryBudget& budget,
     : architecture_(architecture), budget_(budget), pool_(pool) {}
 
 std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, const Group& group, InputSites sites, const GramTargets& grams,
-                                                 CallContext& context) {
-  Pass pass{block, group, context, nullptr, sites, grams};
+                                                 std::size_t sketches, CallContext& context) {
+  Pass pass{block, group, context, nullptr, sites, grams, sketches};
   run(pass);
   return std::move(pass.statistics);
 }
@@ -165,10 +205,14 @@ void BlockRunner::run(Pass& pass) {
   const std::size_t samples = pass.samples();
   const std::size_t length = pass.length();
   const bool gated = a.feed_forward == FeedForward::kGatedSilu;
-  const bool collecting = !pass.sites.empty();
-  InputSites gram_sites = {};
-  for (std::size_t site = 0; site < kSites; ++site) {
-    if (pass.grams[site] != nullptr) gram_sites.add(static_cast<InputSite>(site));
+  const std::size_t sketches = pass.sketches;
+  std::optional<Collected> collected;
+  if (!pass.sites.empty()) {
+    collected.emplace();
+    collected->sketches = sketches;
+    for (std::size_t site = 0; site < kSites; ++site) {
+      if (pass.grams[site] != nullptr) collected->gram_sites.add(static_cast<InputSite>(site));
+    }
   }
   make_rotary_tables(length);
 
@@ -186,23 +230,24 @@ void BlockRunner::run(Pass& pass) {
   const std::size_t scratch_size = sizes.scratch;
   const std::size_t copies_size = sizes.copies;
 
-  const std::size_t needed = WorkSpace(a, sizes, pool_.size(), collecting, gram_sites, nullptr).bytes;
+  const std::size_t needed = WorkSpace(a, sizes, pool_.size(), collected, nullptr).bytes;
   if (work_space_.size() < needed) {
     // The smaller one goes first.
     work_space_ = {};
     work_space_ = Buffer<std::uint8_t>(budget_, needed, "the work space of a group");
   }
-  const WorkSpace work(a, sizes, pool_.size(), collecting, gram_sites, work_space_.data());
+  const WorkSpace work(a, sizes, pool_.size(), collected, work_space_.data());
   const auto workspace_of = [&](std::size_t worker) {
     return ProjectionWorkspace(work.copies + worker * copies_size, projections, tile_tokens);
   };
 
-  float* last_inputs[kSites] = {};
+  float* quality_inputs[kSites] = {};
   for (std::size_t index = 0; index < kSites; ++index) {
     const auto site = static_cast<InputSite>(index);
     if (!pass.sites.contains(site)) continue;
-    pass.statistics.push_back({site, std::vector<double>(sizes.widths[index]), std::vector<float>(samples * sizes.widths[index])});
-    last_inputs[index] = pass.statistics.back().last_inputs.data();
+    const std::size_t values = samples * std::max<std::size_t>(1, sketches) * sizes.widths[index];
+    pass.statistics.push_back({site, std::vector<double>(sizes.widths[index]), std::vector<float>(values)});
+    quality_inputs[index] = pass.statistics.back().quality_inputs.data();
   }
   // Whether nothing behind the site is wanted.
   const auto ends_at = [&](InputSite site) { return pass.output == nullptr && pass.sites.end_at(site); };
@@ -210,13 +255,22 @@ void BlockRunner::run(Pass& pass) {
     if (!pass.sites.contains(site)) return;
     const auto index = static_cast<std::size_t>(site);
     const std::size_t width = sizes.widths[index];
-    const PhaseScope scope(context, "statistics", 2.0 * static_cast<double>(count * width),
-                           sizeof(float) * static_cast<double>(count * width));
+    const auto values = static_cast<double>(count * width);
+    const PhaseScope scope(context, "statistics", 2 * values * static_cast<double>(1 + sketches), sizeof(float) * values);
     double* sums = work.tile_sums[index] + (sample * tiles + tile) * width;
     std::fill(sums, sums + width, 0.0);
     for (std::size_t token = 0; token < count; ++token) vector_math().add_squares(x + token * width, width, sums);
-    if (tile + 1 == tiles) {
-      std::memcpy(last_inputs[index] + sample * width, x + (count - 1) * width, width * sizeof(float));
+    if (sketches > 0) {
+      float signs[kMostSketches * kTokenTile];
+      for (std::size_t sketch = 0; sketch < sketches; ++sketch) {
+        fill_signs({.group = pass.group.tokens.index, .sample = sample, .sketch = sketch}, tile * kTokenTile,
+                   {signs + sketch * count, count});
+      }
+      float* const part = work.tile_sketches[index] + (sample * tiles + tile) * sketches * width;
+      std::fill(part, part + sketches * width, 0.0F);
+      vector_math().add_signed(x, count, width, signs, sketches, part);
+    } else if (tile + 1 == tiles) {
+      std::memcpy(quality_inputs[index] + sample * width, x + (count - 1) * width, width * sizeof(float));
     }
     if (float* const inputs = work.gram_inputs[index]; inputs != nullptr) {
       std::copy_n(x, count * width, inputs + (sample * length + tile * kTokenTile) * width);
@@ -224,10 +278,12 @@ void BlockRunner::run(Pass& pass) {
   };
   // Adds the sums of the tiles, in order.
   const auto add_up = [&] {
-    if (!collecting) return;
+    if (!collected) return;
     const PhaseScope scope(context, "statistics");
     for (SiteStatistics& statistics : pass.statistics) {
       const auto index = static_cast<std::size_t>(statistics.site);
+      add_sketches(work.tile_sketches[index], {.samples = samples, .tiles = tiles, .sketches = sketches, .width = sizes.widths[index]},
+                   length, statistics.quality_inputs);
       std::vector<double>& sums = statistics.sums_of_squares;
       for (std::size_t part = 0; part < samples * tiles; ++part) {
         const double* partial = work.tile_sums[index] + part * sizes.widths[index];

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -30,9 +31,9 @@ class BlockRunner {
  public:
   BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool);
 
-  // Statistics of those input sites, of which there is one at least; the hidden states stay as they are.
+  // Statistics of those input sites, of which there is one at least, with sketches or the last inputs; the hidden states stay as they are.
   std::vector<SiteStatistics> collect(const Shard& block, const Group& group, InputSites sites, const GramTargets& grams,
-                                      CallContext& context);
+                                      std::size_t sketches, CallContext& context);
   // Replaces the hidden states by the block's output.
   void propagate(const Shard& block, Group& group, CallContext& context);
   // Work space is kept from run to run until then: fresh memory costs time, page by page.
@@ -53,10 +54,16 @@ class BlockRunner {
   Buffer<std::uint8_t> work_space_;
 };
 
-// Memory of a run of a block whose projections have those forms, besides weights and hidden states. `gram_sites`: of which inputs are added
-// to Gram matrices.
+// What a run of a block collects besides sums of squares.
+struct Collected {
+  std::size_t sketches = 0;
+  // Of which inputs are added to Gram matrices.
+  InputSites gram_sites = {};
+};
+
+// Memory of a run of a block whose projections have those forms, besides weights and hidden states. `collected`: of a run that collects.
 std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
-                               std::size_t sequence_length, std::size_t threads, bool collecting, InputSites gram_sites = {});
+                               std::size_t sequence_length, std::size_t threads, const std::optional<Collected>& collected);
 // Of the tables of the rotation, which a session keeps.
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -123,9 +124,9 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
   const MemoryItem states = {"hidden states",
                              StateBuffer::bytes(precision.hidden_states, workload.kept_tokens() * architecture.hidden_size)};
   const MemoryItem rotary = {"tables of positions", rotary_table_bytes(architecture, length)};
-  const auto work = [&](Dropped dropped, bool collecting, InputSites gram_sites = {}) -> MemoryItem {
+  const auto work = [&](Dropped dropped, const std::optional<Collected>& collected) -> MemoryItem {
     const std::vector<ProjectionForm> forms = forms_of(workload.block, compute, dropped);
-    return {"work space of a block", block_work_bytes(architecture, forms, samples, length, threads, collecting, gram_sites)};
+    return {"work space of a block", block_work_bytes(architecture, forms, samples, length, threads, collected)};
   };
   const MemoryItem next_block = {"weights of the next block", dense_block};
 
@@ -139,28 +140,28 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
                 {{"embedding", shard_bytes(workload.embedding, compute)}, states, {"work space of the embedding", embedding_work}});
   if (workload.metric == BlockMetric::kOutliers) {
     const MemoryItem block = {"weights of a block", dense_block};
-    peak.consider("collect", {block, next_block, states, rotary, work({}, true)});
+    peak.consider("collect", {block, next_block, states, rotary, work({}, Collected{})});
     peak.consider("budget", {block, next_block, states, rotary, scores_of_block(workload)});
   }
   if (workload.allocation_samples > 0) {
     const auto consider_block = [&](Dropped dropped) {
       const MemoryItem block = {"weights of a block", shard_bytes(workload.block, compute, dropped)};
-      peak.consider("collect", {block, next_block, states, rotary, work(dropped, true)});
+      peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, {}})});
       peak.consider("allocate", {block, next_block, states, rotary, largest_allocation(workload, threads)});
       if (workload.repair == Repair::kNone) return;
       for (const InputSites sites : gram_passes(workload)) {
         const MemoryItem grams = {"Gram matrices", gram_bytes(architecture, sites, threads)};
-        peak.consider("collect", {block, next_block, states, rotary, work(dropped, true, sites), grams});
+        peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, sites}), grams});
       }
       peak.consider("repair", {block, next_block, states, rotary, largest_repair(workload, threads)});
     };
     consider_block({});
     if (workload.masked_in_stages) consider_block({workload.sparsity, true});
   }
-  peak.consider("propagate", {{"weights of a block", masked_block}, next_block, states, rotary, work(masked, false)});
+  peak.consider("propagate", {{"weights of a block", masked_block}, next_block, states, rotary, work(masked, std::nullopt)});
   if (!workload.head.empty()) {
     const MemoryItem head = {"head", shard_bytes(workload.head, compute)};
-    peak.consider("propagate", {{"weights of a block", masked_block}, head, states, rotary, work(masked, false)});
+    peak.consider("propagate", {{"weights of a block", masked_block}, head, states, rotary, work(masked, std::nullopt)});
     std::vector<TensorLayout> tensors = workload.head;
     // As head_forms has them: the head's weight comes first.
     std::ranges::partition(tensors, [](const TensorLayout& tensor) { return tensor.role == TensorRole::kHeadWeight; });

@@ -42,12 +42,13 @@ void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext
 }
 
 std::vector<SiteStatistics> CpuSession::collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
-                                                           CallContext& context) {
+                                                           std::size_t sketches, CallContext& context) {
   check_sites(sites);
+  check_sketches(sketches);
   const Shard& block = find_shard(shard, ShardKind::kBlock);
   const Group& states = find_group(group);
   prepare_block_run();
-  return blocks_.collect(block, states, sites, {}, context);
+  return blocks_.collect(block, states, sites, {}, sketches, context);
 }
 
 void CpuSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
@@ -131,8 +132,9 @@ void CpuSession::apply_mask(const std::string& shard, TensorRole projection, std
 void CpuSession::release_group(std::uint32_t group) { groups_.erase(group); }
 
 std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
-                                                          InputSites gram_sites, CallContext& context) {
+                                                          InputSites gram_sites, std::size_t sketches, CallContext& context) {
   check_sites(sites);
+  check_sketches(sketches);
   const Shard& block = find_shard(shard, ShardKind::kBlock);
   const Group& states = find_group(group);
   prepare_block_run();
@@ -150,7 +152,7 @@ std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& sha
     if (std::ranges::find(found->second.groups, group) == found->second.groups.end()) targets[index] = &found->second.sums;
   }
   try {
-    std::vector<SiteStatistics> statistics = blocks_.collect(block, states, sites, targets, context);
+    std::vector<SiteStatistics> statistics = blocks_.collect(block, states, sites, targets, sketches, context);
     for (std::size_t index = 0; index < targets.size(); ++index) {
       if (targets[index] != nullptr) grams.at(static_cast<InputSite>(index)).groups.push_back(group);
     }

@@ -51,6 +51,9 @@ struct VectorMath {
   // sums[i] += x[i]² in float64.
   void (*add_squares)(const float* x, std::size_t size, double* sums);
 
+  // sums[k, i] += Σ signs[k, t] · x[t, i], token by token; x: [tokens, size], signs: [sketches, tokens] of 1 and -1.
+  void (*add_signed)(const float* x, std::size_t tokens, std::size_t size, const float* signs, std::size_t sketches, float* sums);
+
   // False when a value is NaN or infinite.
   bool (*all_finite)(const float* x, std::size_t size);
   // How many values are 0 of either sign.

@@ -157,6 +157,43 @@ void add_squares(const float* x, std::size_t size, double* sums) {
   for (std::size_t i = 0; i < size; ++i) sums[i] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
 }
 
+// Some tokens at a time, so that the sums are fetched and stored for all of them once. Products with signs are exact: each value has the
+// same bits on every instruction set.
+void add_signed(const float* x, std::size_t tokens, std::size_t size, const float* signs, std::size_t sketches, float* sums) {
+  constexpr std::size_t kTogether = 8;
+  constexpr std::size_t kWidth = SECATEUR_VECTOR_BYTES / sizeof(float);
+  using Unaligned __attribute__((vector_size(SECATEUR_VECTOR_BYTES), aligned(sizeof(float)), may_alias)) = float;
+  std::size_t token = 0;
+  for (; token + kTogether <= tokens; token += kTogether) {
+    const float* const first = x + token * size;
+    std::size_t i = 0;
+    for (; i + kWidth <= size; i += kWidth) {
+      Vector values[kTogether];
+#pragma GCC unroll 8
+      for (std::size_t t = 0; t < kTogether; ++t) values[t] = *reinterpret_cast<const Unaligned*>(first + t * size + i);
+      for (std::size_t sketch = 0; sketch < sketches; ++sketch) {
+        const float* const sign = signs + sketch * tokens + token;
+        Unaligned* const target = reinterpret_cast<Unaligned*>(sums + sketch * size + i);
+        Vector sum = *target;
+#pragma GCC unroll 8
+        for (std::size_t t = 0; t < kTogether; ++t) sum += sign[t] * values[t];
+        *target = sum;
+      }
+    }
+    for (; i < size; ++i) {
+      for (std::size_t sketch = 0; sketch < sketches; ++sketch) {
+        for (std::size_t t = 0; t < kTogether; ++t) sums[sketch * size + i] += signs[sketch * tokens + token + t] * first[t * size + i];
+      }
+    }
+  }
+  for (; token < tokens; ++token) {
+    for (std::size_t sketch = 0; sketch < sketches; ++sketch) {
+      const float sign = signs[sketch * tokens + token];
+      for (std::size_t i = 0; i < size; ++i) sums[sketch * size + i] += sign * x[token * size + i];
+    }
+  }
+}
+
 bool all_finite(const float* x, std::size_t size) {
   constexpr std::uint32_t kExponent = 0x7f800000U;
   std::uint32_t found = 0;

@@ -17,6 +17,7 @@ const VectorMath kVectorMath = {
     .log_sum_exp = log_sum_exp,
     .attend = attend,
     .add_squares = add_squares,
+    .add_signed = add_signed,
     .all_finite = all_finite,
     .count_zeros = count_zeros,
     .widen_bf16 = widen_bf16,

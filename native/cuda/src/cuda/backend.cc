@@ -37,6 +37,8 @@ void require_offered(Precision precision, const Workload& workload) {
   }
   if (workload.metric != BlockMetric::kNone) refuse_block_metrics();
   require_known_metrics(workload.layer_quality, workload.row_quality);
+  require_searched(workload.allocation, {});
+  require_last_inputs(workload.sketches);
 }
 
 class CudaBackend final : public Backend {

@@ -293,7 +293,7 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
     SiteStatistics& of_site = statistics[place];
     of_site.site = static_cast<InputSite>(wanted[place]);
     of_site.sums_of_squares.assign(width, 0.0);
-    of_site.last_inputs.assign(last_on_host[place].data(), last_on_host[place].data() + last_on_host[place].size());
+    of_site.quality_inputs.assign(last_on_host[place].data(), last_on_host[place].data() + last_on_host[place].size());
     for (std::size_t sample = 0; sample < samples; ++sample) {
       for (std::size_t column = 0; column < width; ++column) {
         of_site.sums_of_squares[column] += sums_on_host[place].data()[sample * width + column];

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "cpu/allocation/checked_input.h"
-#include "cpu/allocation/mask_rules.h"
 #include "cpu/allocation/search.h"
 #include "cpu/allocation/search_arithmetic.h"
 #include "cuda/device_runs.h"
@@ -51,7 +50,7 @@ std::vector<float> transpose_inputs(const AllocationInput& input) {
   std::vector<float> inputs(input.columns * input.samples);
   for (std::size_t sample = 0; sample < input.samples; ++sample) {
     for (std::size_t column = 0; column < input.columns; ++column) {
-      const float value = input.last_inputs[sample * input.columns + column];
+      const float value = input.quality_inputs[sample * input.columns + column];
       if (!std::isfinite(value)) {
         throw Error(ErrorCode::kNonFinite, "Input column " + std::to_string(column) + " has a value that is not finite.");
       }
@@ -96,8 +95,8 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
   DeviceBuffer<float> device_last(memory, inputs.size(), "inputs of the last tokens");
   if (!scales.empty()) upload(scales, device_scales.data(), stream);
   upload(inputs, device_inputs.data(), stream);
-  check(cudaMemcpyAsync(device_last.data(), input.last_inputs.data(), input.last_inputs.size() * sizeof(float), cudaMemcpyHostToDevice,
-                        stream.get()),
+  check(cudaMemcpyAsync(device_last.data(), input.quality_inputs.data(), input.quality_inputs.size() * sizeof(float),
+                        cudaMemcpyHostToDevice, stream.get()),
         "uploading an allocation's input");
 
   const bool panels = input.samples > kCurvePanelSamples;
@@ -150,6 +149,14 @@ AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& in
 
 }  // namespace
 
+void require_searched(Allocation allocation, Pattern pattern) {
+  if (!pattern.is_structured() && (allocation == Allocation::kTrim || allocation == Allocation::kUniform)) return;
+  throw Error(
+      ErrorCode::kFailedPrecondition,
+      "The CUDA backend drops by TRIM's search or the same share in every row; the optimal split, patterns, given row sparsities and "
+      "whole matrices need the CPU backend (--backend cpu).");
+}
+
 std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
   const std::size_t step = sweep_step(rows, columns, samples);
   const std::uint64_t swept =
@@ -171,12 +178,7 @@ void require_known_metrics(LayerQuality layer, RowQuality row) {
 AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, SessionMemory& memory,
                             const Stream& stream, Timeline& timeline, CallContext& context) {
   allocation::require_valid(input, options);
-  if (allocation::decides_by_rule(options)) {
-    throw Error(
-        ErrorCode::kFailedPrecondition,
-        "The CUDA backend drops by TRIM's search or the same share in every row; patterns, given row sparsities and whole matrices need "
-        "the CPU backend (--backend cpu).");
-  }
+  require_searched(options.allocation, options.pattern);
   require_known_metrics(options.layer_quality, options.row_quality);
   const std::size_t rows = input.rows;
   const std::size_t columns = input.columns;

@@ -8,6 +8,9 @@
 
 namespace secateur::gpu {
 
+// Throws FailedPrecondition unless rows are searched for or all drop the same share.
+void require_searched(Allocation allocation, Pattern pattern);
+
 // Device memory of an allocation, besides the weights.
 std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples);
 

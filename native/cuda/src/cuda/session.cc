@@ -35,6 +35,13 @@ struct LossTiles {
 
 }  // namespace
 
+void require_last_inputs(std::size_t sketches) {
+  if (sketches == 0) return;
+  throw Error(
+      ErrorCode::kFailedPrecondition,
+      "The CUDA backend judges rows on the last token of each sample; the inputs of all tokens need the CPU backend (--backend cpu).");
+}
+
 void refuse_block_metrics() {
   throw Error(ErrorCode::kFailedPrecondition,
               "The CUDA backend does not compute what splits the sparsity over layers; --layer-budget owl and alpha need the CPU backend "
@@ -146,8 +153,9 @@ void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContex
 }
 
 std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
-                                                            CallContext& context) {
+                                                            std::size_t sketches, CallContext& context) {
   check_sites(sites);
+  require_last_inputs(sketches);
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
   const DeviceGroup states = groups_.find(group);
   return guarded([&] { return blocks_.collect(block, states, sites, context); });

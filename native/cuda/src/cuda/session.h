@@ -23,6 +23,9 @@ std::uint64_t loss_result_bytes(std::size_t samples, std::size_t sequence_length
 // Device memory of embedding a group, besides the embedding and the hidden states.
 std::uint64_t embedding_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length);
 
+// Throws FailedPrecondition when sketches are wanted.
+void require_last_inputs(std::size_t sketches);
+
 // Memory is taken when the session is opened, as planned; what the plan does not know is taken later, within the budget. What is kept - the
 // hidden states, the work space - lies at the low end of the device memory. Of what remains, the two shards there are at a time lie at
 // one end each, so that what is free is one range between them, in which the next shard finds its place once the one at its end is gone,
@@ -47,7 +50,7 @@ class CudaSession final : public BackendSession {
   void release_shard(const std::string& shard) override;
   void embed(const std::string& shard, GroupTokens tokens, CallContext& context) override;
   using BackendSession::collect_statistics;
-  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
+  std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites, std::size_t sketches,
                                                  CallContext& context) override;
   void propagate(const std::string& shard, std::uint32_t group, CallContext& context) override;
   std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,

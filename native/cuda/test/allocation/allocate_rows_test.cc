@@ -24,7 +24,7 @@ struct Problem {
   double target = 0.7;
   std::vector<float> weights;
   std::vector<float> mean_squares;
-  std::vector<float> last_inputs;
+  std::vector<float> quality_inputs;
 
   AllocationInput input() const {
     return {.rows = rows,
@@ -32,7 +32,7 @@ struct Problem {
             .samples = samples,
             .weights = weights,
             .mean_squares = mean_squares,
-            .last_inputs = last_inputs,
+            .quality_inputs = quality_inputs,
             .target_sparsity = target};
   }
 };
@@ -41,14 +41,14 @@ Problem make_problem(std::size_t rows, std::size_t columns, std::size_t samples,
   std::mt19937 random(static_cast<unsigned>(rows * 31 + columns * 7 + samples));
   std::normal_distribution<float> normal;
   Problem problem{
-      .rows = rows, .columns = columns, .samples = samples, .target = target, .weights = {}, .mean_squares = {}, .last_inputs = {}};
+      .rows = rows, .columns = columns, .samples = samples, .target = target, .weights = {}, .mean_squares = {}, .quality_inputs = {}};
   for (std::size_t i = 0; i < rows * columns; ++i) {
     const float value = normal(random);
     problem.weights.push_back(value * std::abs(value) * (1.0F + static_cast<float>(i / columns % 3)));
   }
   for (std::size_t i = 0; i < columns; ++i) problem.mean_squares.push_back(std::abs(normal(random)));
   for (std::size_t i = 0; i < samples * columns; ++i)
-    problem.last_inputs.push_back(normal(random) * std::sqrt(problem.mean_squares[i % columns]));
+    problem.quality_inputs.push_back(normal(random) * std::sqrt(problem.mean_squares[i % columns]));
   return problem;
 }
 
@@ -128,13 +128,13 @@ TEST_CASE("allocate_rows agrees with the masked evaluation with ties, dead colum
   Problem dead_columns = make_problem(20, 60, 11);
   for (std::size_t column = 0; column < 60; column += 3) {
     dead_columns.mean_squares[column] = 0;
-    for (std::size_t sample = 0; sample < 11; ++sample) dead_columns.last_inputs[sample * 60 + column] = 0;
+    for (std::size_t sample = 0; sample < 11; ++sample) dead_columns.quality_inputs[sample * 60 + column] = 0;
   }
   Problem dead_rows = make_problem(20, 60, 11);
   std::fill_n(dead_rows.weights.begin() + 120, 60, 0.0F);
   std::fill_n(dead_rows.weights.begin() + 600, 60, -0.0F);
   Problem silent = make_problem(4, 10, 3);
-  std::ranges::fill(silent.last_inputs, 0.0F);
+  std::ranges::fill(silent.quality_inputs, 0.0F);
   AllocationOptions magnitude;
   magnitude.score = Score::kMagnitude;
   for (const InstructionSet instruction_set : cpu::supported_instruction_sets()) {
@@ -256,14 +256,14 @@ TEST_CASE("a value that is not finite is named") {
   problem.weights[7 * 20 + 3] = nan;
   CHECK(contains(message_of(problem, ErrorCode::kNonFinite), "row 7, column 3"));
   problem = make_problem(10, 20, 5);
-  problem.last_inputs[4 * 20 + 11] = -std::numeric_limits<float>::infinity();
+  problem.quality_inputs[4 * 20 + 11] = -std::numeric_limits<float>::infinity();
   CHECK(contains(message_of(problem, ErrorCode::kNonFinite), "column 11"));
   problem = make_problem(10, 20, 5);
   problem.mean_squares[19] = nan;
   CHECK(contains(message_of(problem, ErrorCode::kNonFinite), "column 19"));
   problem = make_problem(10, 20, 5);
   std::fill_n(problem.weights.begin() + 80, 20, 1e38F);
-  for (float& input : problem.last_inputs) input = std::abs(input) + 1e3F;
+  for (float& input : problem.quality_inputs) input = std::abs(input) + 1e3F;
   CHECK(contains(message_of(problem, ErrorCode::kNonFinite), "row 4"));
   CHECK(contains(message_of(problem, ErrorCode::kNonFinite, {.layer_quality = LayerQuality::kMae}), "row 4"));
 }

@@ -1,4 +1,5 @@
-// Quality curves and search against the straightforward way (a masked matrix product per step, as published), one thread, sorting included.
+// Quality curves and search against the straightforward way (a masked matrix product per step, as published), and the optimal split beside
+// them, one thread, sorting included.
 // usage: bench_allocation [rows columns samples repeats]
 #include <algorithm>
 #include <chrono>
@@ -19,7 +20,7 @@ namespace {
 struct Problem {
   std::vector<float> weights;
   std::vector<float> mean_squares;
-  std::vector<float> last_inputs;
+  std::vector<float> quality_inputs;
 };
 
 // An eighth of the rows can lose nearly everything; shifting more sparsity to them helps more and more, so the search tries every rate.
@@ -41,7 +42,7 @@ Problem make_problem(std::size_t rows, std::size_t columns, std::size_t samples)
   for (std::size_t sample = 0; sample < samples; ++sample) {
     for (std::size_t column = 0; column < columns; ++column) {
       const float value = scales[column] * normal(random);
-      problem.last_inputs.push_back(value);
+      problem.quality_inputs.push_back(value);
       problem.mean_squares[column] += value * value / static_cast<float>(samples);
     }
   }
@@ -113,7 +114,7 @@ class MaskedProduct {
 
  private:
   void multiply(const float* weights, std::vector<float>& output) {
-    cpu::multiply_transposed(input_.rows, input_.samples, input_.columns, 1.0F, weights, input_.columns, input_.last_inputs.data(),
+    cpu::multiply_transposed(input_.rows, input_.samples, input_.columns, 1.0F, weights, input_.columns, input_.quality_inputs.data(),
                              input_.columns, output.data(), input_.samples);
   }
 
@@ -123,6 +124,16 @@ class MaskedProduct {
   std::vector<float> dense_;
   std::vector<float> pruned_;
 };
+
+void print(const std::vector<PhaseTiming>& phases) {
+  std::printf("{");
+  const char* separator = "";
+  for (const PhaseTiming& phase : phases) {
+    std::printf("%s\"%s\": %.2f", separator, phase.phase.c_str(), static_cast<double>(phase.busy_ns) * 1e-6);
+    separator = ", ";
+  }
+  std::printf("}");
+}
 
 double milliseconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
@@ -135,7 +146,7 @@ void run(std::size_t rows, std::size_t columns, std::size_t samples, int repeats
                               .samples = samples,
                               .weights = problem.weights,
                               .mean_squares = problem.mean_squares,
-                              .last_inputs = problem.last_inputs,
+                              .quality_inputs = problem.quality_inputs,
                               .target_sparsity = 0.7};
   const AllocationOptions options;
   ThreadPool pool(1);
@@ -144,6 +155,9 @@ void run(std::size_t rows, std::size_t columns, std::size_t samples, int repeats
   AllocatedRows engine;
   ReferenceRows peer;
   std::vector<PhaseTiming> phases;
+  AllocatedRows optimal;
+  double optimal_ms = 1e300;
+  std::vector<PhaseTiming> optimal_phases;
   for (int repeat = 0; repeat < repeats; ++repeat) {
     auto begin = std::chrono::steady_clock::now();
     CallContext context;
@@ -151,6 +165,13 @@ void run(std::size_t rows, std::size_t columns, std::size_t samples, int repeats
     const double once = milliseconds_since(begin);
     if (once < engine_ms) phases = context.phases();
     engine_ms = std::min(engine_ms, once);
+
+    begin = std::chrono::steady_clock::now();
+    CallContext optimal_context;
+    optimal = allocate_rows(input, {.allocation = Allocation::kOptimal}, pool, optimal_context);
+    const double optimal_once = milliseconds_since(begin);
+    if (optimal_once < optimal_ms) optimal_phases = optimal_context.phases();
+    optimal_ms = std::min(optimal_ms, optimal_once);
 
     begin = std::chrono::steady_clock::now();
     MaskedProduct product(input);
@@ -164,14 +185,13 @@ void run(std::size_t rows, std::size_t columns, std::size_t samples, int repeats
       "{\"rows\": %zu, \"columns\": %zu, \"samples\": %zu, \"steps\": %zu, \"engine_ms\": %.2f, \"masked_products_ms\": %.2f, \"ratio\": "
       "%.1f",
       rows, columns, samples, engine.steps.size(), engine_ms, peer_ms, peer_ms / engine_ms);
-  std::printf(", \"learning_rate\": [%g, %g], \"rows_that_differ\": %zu, \"phases_ms\": {", engine.learning_rate.value_or(0),
+  std::printf(", \"learning_rate\": [%g, %g], \"rows_that_differ\": %zu, \"phases_ms\": ", engine.learning_rate.value_or(0),
               peer.learning_rate.value_or(0), differing);
-  const char* separator = "";
-  for (const PhaseTiming& phase : phases) {
-    std::printf("%s\"%s\": %.2f", separator, phase.phase.c_str(), static_cast<double>(phase.busy_ns) * 1e-6);
-    separator = ", ";
-  }
-  std::printf("}}\n");
+  print(phases);
+  std::printf(", \"quality\": [%.6f, %.6f], \"optimal_ms\": %.2f, \"optimal_quality\": %.6f, \"optimal_phases_ms\": ",
+              engine.baseline_quality, engine.best_quality, optimal_ms, optimal.best_quality);
+  print(optimal_phases);
+  std::printf("}\n");
 }
 
 }  // namespace

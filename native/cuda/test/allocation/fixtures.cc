@@ -64,7 +64,7 @@ AllocationInput TrimCase::input() const {
           .samples = samples,
           .weights = weights,
           .mean_squares = mean_squares,
-          .last_inputs = last_inputs,
+          .quality_inputs = quality_inputs,
           .target_sparsity = target};
 }
 
@@ -107,10 +107,10 @@ std::vector<TrimCase> load_trim_cases(const std::string& folder) {
     one.weights = tensors.read<float>("W", "F32");
     one.mean_squares = tensors.read<float>("scaler", "F32");
     const std::vector<float> inputs = tensors.read<float>("X", "F32");  // [columns, samples]
-    one.last_inputs.resize(inputs.size());
+    one.quality_inputs.resize(inputs.size());
     for (std::size_t column = 0; column < one.columns; ++column) {
       for (std::size_t sample = 0; sample < one.samples; ++sample) {
-        one.last_inputs[sample * one.columns + column] = inputs[column * one.samples + sample];
+        one.quality_inputs[sample * one.columns + column] = inputs[column * one.samples + sample];
       }
     }
     one.row_sparsities = tensors.read<float>("expected.row_sparsities", "F32");

@@ -22,9 +22,9 @@ struct TrimCase {
   int iterations = 0;
   double target = 0;
 
-  std::vector<float> weights;       // [rows, columns]
-  std::vector<float> mean_squares;  // [columns]
-  std::vector<float> last_inputs;   // [samples, columns]
+  std::vector<float> weights;         // [rows, columns]
+  std::vector<float> mean_squares;    // [columns]
+  std::vector<float> quality_inputs;  // [samples, columns]
 
   double baseline_quality = 0;
   double best_quality = 0;

@@ -20,7 +20,7 @@ struct Problem {
   std::size_t samples;
   std::vector<float> weights;
   std::vector<float> mean_squares;
-  std::vector<float> last_inputs;
+  std::vector<float> quality_inputs;
 
   Problem(std::size_t row_count, std::size_t column_count, std::size_t sample_count)
       : rows(row_count), columns(column_count), samples(sample_count) {
@@ -28,7 +28,7 @@ struct Problem {
     std::normal_distribution<float> normal;
     for (std::size_t i = 0; i < rows * columns; ++i) weights.push_back(std::round(4 * normal(random)) / 4);
     for (std::size_t i = 0; i < columns; ++i) mean_squares.push_back(i % 5 == 0 ? 0.0F : std::abs(normal(random)));
-    for (std::size_t i = 0; i < samples * columns; ++i) last_inputs.push_back(normal(random));
+    for (std::size_t i = 0; i < samples * columns; ++i) quality_inputs.push_back(normal(random));
   }
 
   AllocationInput input(double target) const {
@@ -37,7 +37,7 @@ struct Problem {
             .samples = samples,
             .weights = weights,
             .mean_squares = mean_squares,
-            .last_inputs = last_inputs,
+            .quality_inputs = quality_inputs,
             .target_sparsity = target};
   }
   float score(std::size_t row, std::size_t column, Score kind) const {
@@ -206,7 +206,7 @@ TEST_CASE("rules do not depend on threads, and their quality is that of the mask
         double p = 0;
         for (std::size_t column = 0; column < problem.columns; ++column) {
           const double product = static_cast<double>(problem.weights[row * problem.columns + column]) *
-                                 static_cast<double>(problem.last_inputs[sample * problem.columns + column]);
+                                 static_cast<double>(problem.quality_inputs[sample * problem.columns + column]);
           y += product;
           if (!is_dropped(one, problem.columns, row, column)) p += product;
         }

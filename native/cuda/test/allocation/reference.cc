@@ -120,7 +120,7 @@ Evaluate reference_evaluation(const AllocationInput& input, std::vector<std::vec
         double pruned = 0;
         for (std::size_t column = 0; column < input.columns; ++column) {
           const double product = static_cast<double>(input.weights[row * input.columns + column]) *
-                                 static_cast<double>(input.last_inputs[sample * input.columns + column]);
+                                 static_cast<double>(input.quality_inputs[sample * input.columns + column]);
           dense += product;
           if (!dropped[column]) pruned += product;
         }

@@ -23,16 +23,16 @@ void check_quality_curves(std::size_t rows, std::size_t columns, std::size_t sam
   if (columns > 2) weights[1] = weights[0];
   const std::vector<float> inputs = random_values(columns * samples, 7);
   const std::vector<float> mean_squares(columns, 1.0F);
-  std::vector<float> last_inputs(samples * columns);
+  std::vector<float> quality_inputs(samples * columns);
   for (std::size_t column = 0; column < columns; ++column) {
-    for (std::size_t sample = 0; sample < samples; ++sample) last_inputs[sample * columns + column] = inputs[column * samples + sample];
+    for (std::size_t sample = 0; sample < samples; ++sample) quality_inputs[sample * columns + column] = inputs[column * samples + sample];
   }
   const AllocationInput input{.rows = rows,
                               .columns = columns,
                               .samples = samples,
                               .weights = weights,
                               .mean_squares = mean_squares,
-                              .last_inputs = last_inputs,
+                              .quality_inputs = quality_inputs,
                               .target_sparsity = 0.5};
   const auto row_orders = reference_orders(input, Score::kWanda);
   std::vector<std::uint32_t> orders;

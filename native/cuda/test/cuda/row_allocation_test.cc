@@ -18,13 +18,13 @@ struct Projection {
   Projection(std::size_t rows, std::size_t columns, std::size_t samples)
       : weights(random_values(rows * columns, 5)),
         mean_squares(random_values(columns, 6)),
-        last_inputs(random_values(samples * columns, 7)),
+        quality_inputs(random_values(samples * columns, 7)),
         input{.rows = rows,
               .columns = columns,
               .samples = samples,
               .weights = weights,
               .mean_squares = mean_squares,
-              .last_inputs = last_inputs,
+              .quality_inputs = quality_inputs,
               .target_sparsity = 0.6} {
     // Rows of unequal size, equal weights and a dead input.
     for (std::size_t i = 0; i < weights.size(); ++i) weights[i] *= 1.0F + 0.1F * static_cast<float>(i / columns);
@@ -35,7 +35,7 @@ struct Projection {
 
   std::vector<float> weights;
   std::vector<float> mean_squares;
-  std::vector<float> last_inputs;
+  std::vector<float> quality_inputs;
   AllocationInput input;
 };
 

@@ -1,5 +1,7 @@
 import { resolve } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
+import { Allocation } from '@secateur/proto/allocation';
+import { QualityInputs } from '@secateur/proto/job';
 import { createProgram } from '../program.js';
 import { dataFiles, jobIdOf, localPathChecks, toPruneSpec, type PruneOptions } from './prune.js';
 
@@ -85,6 +87,8 @@ describe('the spec of a command line', () => {
         },
       },
     ],
+    [['--allocation', 'optimal'], { options: { allocation: Allocation.OPTIMAL }, qualityInputs: QualityInputs.LAST, sketches: 0 }],
+    [['--quality-inputs', 'all', '--sketches', '4'], { qualityInputs: QualityInputs.ALL, sketches: 4 }],
     [['--samples', '32', '--seq-len', '512', '--seed', '7'], { calibration: { samples: 32, sequenceLength: 512, seed: 7 } }],
     [
       ['--calibration', 'more/*.parquet', '--text-field', 'content', '--sampling', 'concatenated'],

@@ -13,6 +13,7 @@ import {
   type LayerBudgetOptions,
   type ProjectionSelection,
   type ProjectionTarget,
+  type QualityInputs,
   type Sampling,
 } from '@secateur/proto/job';
 import type { Compute, HiddenStates } from '@secateur/proto/model';
@@ -43,6 +44,8 @@ export interface PruneSettings extends ServiceOptions {
   readonly seed: number;
   readonly score: Score;
   readonly allocation: Allocation;
+  readonly qualityInputs: QualityInputs;
+  readonly sketches: number;
   readonly layerQuality: LayerQuality;
   readonly rowQuality: RowQuality;
   /** `file` is empty where no ratios are given. */
@@ -125,6 +128,8 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
           forbidNegativeLearningRates: !options.negativeRates,
           ...(options.pattern === undefined ? {} : { groupPattern: options.pattern }),
         },
+        qualityInputs: options.qualityInputs,
+        sketches: options.sketches,
         layerBudget: options.layerBudget.budget,
         layerBudgetOptions: toBudgetOptions(options),
         pattern: options.pattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,

@@ -16,7 +16,7 @@ export function formatPruneReport(report: PruneReport): string {
     const projections = report.projections.filter(({ name }) => layerOfProjection(name) === layer);
     table.push([String(layer + 1), ...layerCells(projections), formatSeconds(seconds)]);
   }
-  const improved = report.projections.filter(({ record }) => record?.learningRate !== undefined).length;
+  const improved = report.projections.filter(({ record }) => record?.bestQuality !== record?.baselineQuality).length;
   const steps = Object.entries(report.seconds)
     .filter(([step]) => step !== 'total')
     .map(([step, seconds]) => `${step} ${formatSeconds(seconds)}`);

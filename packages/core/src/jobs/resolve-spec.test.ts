@@ -11,6 +11,7 @@ import {
   ProjectionSelection,
   Propagation,
   PruneSpec,
+  QualityInputs,
   Sampling,
   Task,
   TokenSource,
@@ -29,8 +30,9 @@ function withOptions(options: Parameters<typeof AllocationOptions.fromPartial>[0
   return prune({ options: AllocationOptions.fromPartial(options) });
 }
 
-function grouped(dropped: number, group: number, sparsity: number): JobSpec {
-  return prune({ sparsity, pattern: Pattern.GROUPED, options: AllocationOptions.fromPartial({ groupPattern: { dropped, group } }) });
+function grouped(dropped: number, group: number, sparsity: number, allocation?: Allocation): JobSpec {
+  const options = AllocationOptions.fromPartial({ groupPattern: { dropped, group }, ...(allocation === undefined ? {} : { allocation }) });
+  return prune({ sparsity, pattern: Pattern.GROUPED, options });
 }
 
 const inGroups: Partial<PruneSpec> = {
@@ -102,6 +104,8 @@ describe('defaults', () => {
     expect(resolved).toMatchObject({
       layerBudget: LayerBudget.UNIFORM,
       pattern: Pattern.UNSTRUCTURED,
+      qualityInputs: QualityInputs.LAST,
+      sketches: 0,
       propagation: Propagation.DENSE_BLOCK,
       options: {
         score: Score.WANDA,
@@ -122,6 +126,18 @@ describe('defaults', () => {
     expect(allocationOf(withOptions({ score: Score.WANDA_VARIANT }))).toBe(Allocation.UNIFORM);
     expect(allocationOf(prune({ rowSparsities: 'rows.safetensors' }))).toBe(Allocation.GIVEN);
     expect(allocationOf(grouped(2, 4, 0.5))).toBe(Allocation.UNIFORM);
+  });
+
+  test('judge rows on four sketches of each sample where all tokens are asked for, or on as many as are given', () => {
+    expect(resolvedPrune(prune({ qualityInputs: QualityInputs.ALL }))).toMatchObject({ qualityInputs: QualityInputs.ALL, sketches: 4 });
+    expect(resolvedPrune(prune({ qualityInputs: QualityInputs.ALL, sketches: 8 })).sketches).toBe(8);
+  });
+
+  test('leave an optimal split with either score of rows as it is', () => {
+    for (const score of [Score.WANDA, Score.MAGNITUDE]) {
+      const options = { allocation: Allocation.OPTIMAL, score };
+      expect(resolvedPrune(withOptions(options)).options).toMatchObject(options);
+    }
   });
 
   test('leave samples and length to the data and the model', () => {
@@ -197,6 +213,15 @@ describe('violations', () => {
       prune({ rowSparsities: 'rows.safetensors', options: AllocationOptions.fromPartial({ allocation: Allocation.TRIM }) }),
       'prune.row_sparsities',
     ],
+    ['an optimal split of a pattern', grouped(2, 4, 0.5, Allocation.OPTIMAL), 'prune.options.allocation'],
+    [
+      'an optimal split with the variant of Wanda',
+      withOptions({ allocation: Allocation.OPTIMAL, score: Score.WANDA_VARIANT }),
+      'prune.options.allocation',
+    ],
+    ['sketches of the last tokens', prune({ sketches: 2 }), 'prune.sketches'],
+    ['too many sketches', prune({ qualityInputs: QualityInputs.ALL, sketches: 9 }), 'prune.sketches'],
+    ['unknown quality inputs', prune({ qualityInputs: QualityInputs.UNRECOGNIZED }), 'prune.quality_inputs'],
     ['no output', prune({ output: '' }), 'prune.output'],
     ['no calibration', prune({ calibration: undefined }), 'prune.calibration.path'],
     ['too many samples', prune({ calibration: TokenSource.fromPartial({ path: 'a', samples: 65_537 }) }), 'prune.calibration.samples'],

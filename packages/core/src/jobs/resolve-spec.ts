@@ -15,6 +15,7 @@ import {
   LayerBudget,
   Pattern,
   Propagation,
+  QualityInputs,
   Sampling,
   TokenSource,
   type EvaluateSpec,
@@ -34,6 +35,7 @@ const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12,
 const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
 const DEFAULT_OWL_LAMBDA = 0.05;
 const DEFAULT_OWL_THRESHOLD = 7;
+const DEFAULT_SKETCHES = 4;
 const DEFAULT_SEQUENCE_LENGTH = 2048;
 /** Samples of text that a job calibrates with where none were asked for. */
 export const DEFAULT_CALIBRATION_SAMPLES = 256;
@@ -46,6 +48,8 @@ const DEFAULT_DAMPING = 0.01;
 const DEFAULT_FIT_ITERATIONS = 20;
 const MAXIMUM_LEARNING_RATES = 100;
 const MAXIMUM_GROUP = 1024;
+/** The engine's. */
+const MAXIMUM_SKETCHES = 8;
 /** Far above any score, so that what is no threshold is told. */
 const MAXIMUM_THRESHOLD = 1e6;
 
@@ -56,7 +60,12 @@ const PROPAGATIONS: ReadonlySet<Propagation> = new Set<Propagation>([
   Propagation.STAGED,
 ]);
 const REPAIRS: ReadonlySet<Repair> = new Set<Repair>([Repair.NONE, Repair.FIT, Repair.ADMM]);
-const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([Allocation.TRIM, Allocation.UNIFORM, Allocation.GIVEN]);
+const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([
+  Allocation.TRIM,
+  Allocation.UNIFORM,
+  Allocation.GIVEN,
+  Allocation.OPTIMAL,
+]);
 
 const LAYER_BUDGETS: ReadonlySet<LayerBudget> = new Set<LayerBudget>([
   LayerBudget.UNIFORM,
@@ -174,6 +183,7 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     'must be uniform where a pattern, given row sparsities or targets of the selection decide how much each projection drops',
   );
   const repair = resolveRepair(spec.repair, options, violations);
+  const qualityInputs = spec.qualityInputs === QualityInputs.UNSPECIFIED ? QualityInputs.LAST : spec.qualityInputs;
   if (spec.selection !== undefined) violations.add(findSelectionViolations(spec.selection));
   violations.require(
     spec.selection === undefined || spec.selection.targets.length === 0 || (!given && options.groupPattern === undefined),
@@ -190,6 +200,8 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     hiddenStates: resolveHiddenStates(spec.hiddenStates, 'prune.hidden_states', violations),
     options,
     repair,
+    qualityInputs,
+    sketches: resolveSketches(spec.sketches, qualityInputs, violations),
     calibration: resolveCalibration(spec.calibration, purpose === 'plan', violations),
     evaluation: spec.evaluation && resolveSource(spec.evaluation, 'prune.evaluation', false, violations),
   };
@@ -241,6 +253,20 @@ function resolveAlpha(alpha: AlphaOptions | undefined, field: string, violations
   violations.require(GRANULARITIES.has(resolved.granularity), `${field}.granularity`, 'must be block or projection');
   violations.require(epsilon >= 0 && epsilon < 1, `${field}.epsilon`, `must be above 0 and below 1, not ${epsilon}`);
   return resolved;
+}
+
+function resolveSketches(given: number, qualityInputs: QualityInputs, violations: Violations): number {
+  switch (qualityInputs) {
+    case QualityInputs.LAST:
+      violations.require(given === 0, 'prune.sketches', 'can only be given with the quality inputs all');
+      return 0;
+    case QualityInputs.ALL:
+      violations.require(given <= MAXIMUM_SKETCHES, 'prune.sketches', `must be at most ${MAXIMUM_SKETCHES}, not ${given}`);
+      return given || DEFAULT_SKETCHES;
+    default:
+      violations.require(false, 'prune.quality_inputs', 'must be last or all');
+      return given;
+  }
 }
 
 /** A pattern of groups decides everything but the scores. */
@@ -398,7 +424,7 @@ function resolveOptions(
     : [...DEFAULT_NEGATIVE_LEARNING_RATES];
   const field = 'prune.options';
   violations.require(SCORES.has(score), `${field}.score`, 'must be wanda, magnitude, wanda-variant or sparsegpt');
-  violations.require(ALLOCATIONS.has(allocation), `${field}.allocation`, 'must be trim, uniform or given');
+  violations.require(ALLOCATIONS.has(allocation), `${field}.allocation`, 'must be trim, uniform, optimal or given');
   violations.require(
     score !== Score.WANDA_VARIANT || allocation === Allocation.UNIFORM,
     `${field}.allocation`,

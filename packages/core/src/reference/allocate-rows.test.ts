@@ -39,11 +39,11 @@ const { cases } = JSON.parse(readFileSync(`${FIXTURES}cases.json`, 'utf8')) as {
 
 function readProjection({ rows, columns, samples }: TrimCase, file: TensorFile): ReferenceProjection {
   const inputs = file.float32('X');
-  const lastInputs = new Float32Array(inputs.length);
+  const qualityInputs = new Float32Array(inputs.length);
   for (let column = 0; column < columns; column++) {
-    for (let sample = 0; sample < samples; sample++) lastInputs[sample * columns + column] = inputs[column * samples + sample]!;
+    for (let sample = 0; sample < samples; sample++) qualityInputs[sample * columns + column] = inputs[column * samples + sample]!;
   }
-  return { rows, columns, samples, weights: file.float32('W'), meanSquares: file.float32('scaler'), lastInputs };
+  return { rows, columns, samples, weights: file.float32('W'), meanSquares: file.float32('scaler'), qualityInputs };
 }
 
 function readOptions({ options }: TrimCase): Omit<ReferenceOptions, 'evaluation'> {

@@ -72,10 +72,10 @@ function sweepRow(projection: ReferenceProjection, row: number, order: Uint32Arr
 }
 
 /** [columns, samples] */
-function transposeInputs({ columns, samples, lastInputs }: ReferenceProjection): Float32Array {
+function transposeInputs({ columns, samples, qualityInputs }: ReferenceProjection): Float32Array {
   const transposed = new Float32Array(columns * samples);
   for (let sample = 0; sample < samples; sample++) {
-    for (let column = 0; column < columns; column++) transposed[column * samples + sample] = lastInputs[sample * columns + column]!;
+    for (let column = 0; column < columns; column++) transposed[column * samples + sample] = qualityInputs[sample * columns + column]!;
   }
   return transposed;
 }

@@ -14,7 +14,7 @@ const PROJECTION: ReferenceProjection = {
   samples: 2,
   weights: Float32Array.of(3, 4, 1, -2),
   meanSquares: Float32Array.of(1, 1),
-  lastInputs: Float32Array.of(1, 0, 0, 1),
+  qualityInputs: Float32Array.of(1, 0, 0, 1),
 };
 /** Each row drops its smaller weight: Ŷ = [[0, 4], [0, -2]]. */
 const ONE_OF_EACH = Int32Array.of(1, 1);
@@ -78,19 +78,19 @@ const projections = fc
         samples: fc.constant(samples),
         weights: floats(rows * columns, -8),
         meanSquares: floats(columns, 0),
-        lastInputs: floats(samples * columns, -8),
+        qualityInputs: floats(samples * columns, -8),
       }),
       counts: fc.array(fc.nat(columns), { minLength: rows, maxLength: rows }).map((counts) => Int32Array.from(counts)),
     });
   });
 
 /** Squared norm that a row's output would have if none of its terms cancelled: the size that rounding errors are relative to. */
-function squaresOfTerms({ columns, samples, weights, lastInputs }: ReferenceProjection, row: number): number {
+function squaresOfTerms({ columns, samples, weights, qualityInputs }: ReferenceProjection, row: number): number {
   let squares = 0;
   for (let sample = 0; sample < samples; sample += 1) {
     let terms = 0;
     for (let column = 0; column < columns; column += 1) {
-      terms += Math.abs(weights[row * columns + column]! * lastInputs[sample * columns + column]!);
+      terms += Math.abs(weights[row * columns + column]! * qualityInputs[sample * columns + column]!);
     }
     squares += terms * terms;
   }

@@ -11,7 +11,7 @@ function projectionOf(weights: readonly (readonly number[])[], meanSquares: read
     samples: 1,
     weights: Float32Array.from(weights.flat()),
     meanSquares: Float32Array.from(meanSquares),
-    lastInputs: new Float32Array(meanSquares.length),
+    qualityInputs: new Float32Array(meanSquares.length),
   };
 }
 

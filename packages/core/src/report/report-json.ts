@@ -9,6 +9,7 @@ import {
   layerBudgetToJSON,
   patternToJSON,
   propagationToJSON,
+  qualityInputsToJSON,
   samplingToJSON,
   type LayerBudgetOptions,
   type ProjectionReport,
@@ -28,9 +29,9 @@ export interface ProjectionReportJson {
   /** In `config.layerQuality`; bigger is better. null when infinite: `snr` where nearly nothing is lost. */
   readonly baselineQuality: number | null;
   readonly bestQuality: number | null;
-  /** null when uniform won. */
+  /** null when uniform won, or nothing was searched. */
   readonly learningRate: number | null;
-  /** null when uniform won. */
+  /** null when uniform won, or nothing was searched. */
   readonly bestStep: number | null;
   readonly varianceBefore: number;
   readonly varianceAfter: number;
@@ -136,6 +137,8 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
         : {}),
       compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
       hiddenStates: config && lowerWord(hiddenStatesToJSON(config.hiddenStates), 'HIDDEN_STATES_'),
+      qualityInputs: config && lowerWord(qualityInputsToJSON(config.qualityInputs), 'QUALITY_INPUTS_'),
+      sketches: config?.sketches || null,
       only: config?.selection?.only ?? [],
       skip: config?.selection?.skip ?? [],
       skipLayers: config?.selection?.skipLayers ?? [],

@@ -10,8 +10,8 @@ function bytesOf(values: Float64Array | Float32Array): Uint8Array {
   return bytes.subarray(3, 3 + values.byteLength);
 }
 
-function statistics(site: InputSite, sums: readonly number[], lastInputs: readonly number[]): SiteStatistics {
-  return { site, sumsOfSquares: bytesOf(Float64Array.from(sums)), lastInputs: bytesOf(Float32Array.from(lastInputs)) };
+function statistics(site: InputSite, sums: readonly number[], qualityInputs: readonly number[]): SiteStatistics {
+  return { site, sumsOfSquares: bytesOf(Float64Array.from(sums)), qualityInputs: bytesOf(Float32Array.from(qualityInputs)) };
 }
 
 function float32(bytes: Uint8Array): number[] {
@@ -21,7 +21,7 @@ function float32(bytes: Uint8Array): number[] {
 const SITE = InputSite.ATTENTION_INPUT;
 
 describe('reduceStatistics', () => {
-  test('adds sums in group order, divides by samples and gathers last inputs in sample order', () => {
+  test('adds sums in group order, divides by samples and gathers quality inputs in sample order', () => {
     const byGroup = new Map([
       [1, [statistics(SITE, [3, 30], [5, 6])]],
       [0, [statistics(SITE, [1, 10], [1, 2, 3, 4])]],
@@ -29,7 +29,19 @@ describe('reduceStatistics', () => {
     const [reduced] = reduceStatistics(byGroup);
     expect(reduced).toMatchObject({ site: SITE, columns: 2, samples: 3 });
     expect(float32(reduced!.meanSquares)).toEqual([Math.fround(4 / 3), Math.fround(40 / 3)]);
-    expect(float32(reduced!.lastInputs)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(float32(reduced!.qualityInputs)).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
+  test('divides by samples, of which each may have several quality inputs', () => {
+    const byGroup = new Map([
+      [0, [statistics(SITE, [1, 10], [1, 2, 3, 4, 5, 6, 7, 8])]],
+      [1, [statistics(SITE, [3, 30], [9, 10, 11, 12])]],
+    ]);
+    const [reduced] = reduceStatistics(byGroup, 2);
+    expect(reduced).toMatchObject({ columns: 2, samples: 3 });
+    expect(float32(reduced!.meanSquares)).toEqual([Math.fround(4 / 3), Math.fround(40 / 3)]);
+    expect(float32(reduced!.qualityInputs)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    expect(() => reduceStatistics(byGroup, 4)).toThrow(expect.objectContaining({ reason: 'CORRUPT_DATA' }));
   });
 
   test('rounds once, at the end', () => {
@@ -83,7 +95,7 @@ describe('reduceStatistics', () => {
   });
 
   test.each([0, 7, 12])('refuses sums of squares of %d bytes', (bytes) => {
-    const broken = { site: SITE, sumsOfSquares: new Uint8Array(bytes), lastInputs: new Uint8Array(8) };
+    const broken = { site: SITE, sumsOfSquares: new Uint8Array(bytes), qualityInputs: new Uint8Array(8) };
     expect(() => reduceStatistics(new Map([[0, [broken]]]))).toThrow(expect.objectContaining({ reason: 'CORRUPT_DATA' }));
   });
 

@@ -8,15 +8,17 @@ export interface ReducedSite {
   readonly samples: number;
   /** [columns]: sum of squares over all tokens / samples. */
   readonly meanSquares: Uint8Array;
-  /** [samples, columns]: inputs of the last tokens, in sample order. */
-  readonly lastInputs: Uint8Array;
+  /** [samples, columns], or [samples, sketches, columns]: what rows are judged on, in sample order. */
+  readonly qualityInputs: Uint8Array;
 }
 
 /**
  * Adds the statistics of all groups in the order of their indices, whatever order they came in, so that the sums do not depend on the
- * cluster. Sums are float64 and rounded to float32 once.
+ * cluster. Sums are float64 and rounded to float32 once. `sketches`: quality inputs of each sample that stand for all of its tokens; 0 when
+ * there is one, of its last token.
  */
-export function reduceStatistics(byGroup: ReadonlyMap<number, readonly SiteStatistics[]>): ReducedSite[] {
+export function reduceStatistics(byGroup: ReadonlyMap<number, readonly SiteStatistics[]>, sketches = 0): ReducedSite[] {
+  const inputsPerSample = Math.max(1, sketches);
   const groups = [...byGroup].sort(([left], [right]) => left - right).map(([, sites]) => sites);
   const [first] = groups;
   if (first === undefined) throw new SecateurError('INVALID_DATA', 'There are no statistics to reduce.');
@@ -33,22 +35,25 @@ export function reduceStatistics(byGroup: ReadonlyMap<number, readonly SiteStati
     let inputBytes = 0;
     for (const sites of groups) {
       const statistics = sites.find((candidate) => candidate.site === site);
-      if (statistics?.sumsOfSquares.byteLength !== 8 * columns || statistics.lastInputs.byteLength % (4 * columns) !== 0) {
+      if (
+        statistics?.sumsOfSquares.byteLength !== 8 * columns ||
+        statistics.qualityInputs.byteLength % (4 * columns * inputsPerSample) !== 0
+      ) {
         throw new SecateurError('CORRUPT_DATA', `A group answered input ${site} with statistics of another shape.`);
       }
       const partial = new DataView(statistics.sumsOfSquares.buffer, statistics.sumsOfSquares.byteOffset, 8 * columns);
       for (let column = 0; column < columns; column++) sums[column]! += partial.getFloat64(8 * column, true);
-      parts.push(statistics.lastInputs);
-      inputBytes += statistics.lastInputs.byteLength;
+      parts.push(statistics.qualityInputs);
+      inputBytes += statistics.qualityInputs.byteLength;
     }
-    const samples = inputBytes / (4 * columns);
-    const lastInputs = new Uint8Array(inputBytes);
+    const samples = inputBytes / (4 * columns * inputsPerSample);
+    const qualityInputs = new Uint8Array(inputBytes);
     let offset = 0;
     for (const part of parts) {
-      lastInputs.set(part, offset);
+      qualityInputs.set(part, offset);
       offset += part.byteLength;
     }
     const meanSquares = Float32Array.from(sums, (sum) => sum / samples);
-    return { site, columns, samples, meanSquares: new Uint8Array(meanSquares.buffer), lastInputs };
+    return { site, columns, samples, meanSquares: new Uint8Array(meanSquares.buffer), qualityInputs };
   });
 }

@@ -89,6 +89,8 @@ export const Allocation = {
   UNIFORM: 2,
   /** GIVEN - A sparsity given for each row. */
   GIVEN: 3,
+  /** OPTIMAL - That of which the output of the projection has the least squared error. */
+  OPTIMAL: 4,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -99,6 +101,7 @@ export namespace Allocation {
   export type TRIM = typeof Allocation.TRIM;
   export type UNIFORM = typeof Allocation.UNIFORM;
   export type GIVEN = typeof Allocation.GIVEN;
+  export type OPTIMAL = typeof Allocation.OPTIMAL;
   export type UNRECOGNIZED = typeof Allocation.UNRECOGNIZED;
 }
 
@@ -116,6 +119,9 @@ export function allocationFromJSON(object: any): Allocation {
     case 3:
     case "ALLOCATION_GIVEN":
       return Allocation.GIVEN;
+    case 4:
+    case "ALLOCATION_OPTIMAL":
+      return Allocation.OPTIMAL;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -133,6 +139,8 @@ export function allocationToJSON(object: Allocation): string {
       return "ALLOCATION_UNIFORM";
     case Allocation.GIVEN:
       return "ALLOCATION_GIVEN";
+    case Allocation.OPTIMAL:
+      return "ALLOCATION_OPTIMAL";
     case Allocation.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -450,11 +458,11 @@ export interface AllocationRecord {
   baselineQuality: number;
   /** Layer quality of the sparsities that won, in the same way. */
   bestQuality: number;
-  /** Learning rate that won; absent when uniform won. */
+  /** Learning rate that won; absent when uniform won, or nothing was searched. */
   learningRate?:
     | number
     | undefined;
-  /** Step of the winning run, from 0; absent when uniform won. */
+  /** Step of the winning run, from 0; absent when uniform won, or nothing was searched. */
   bestStep?:
     | number
     | undefined;

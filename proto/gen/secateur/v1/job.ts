@@ -246,13 +246,65 @@ export function patternToJSON(object: Pattern): string {
   }
 }
 
+/** Inputs of projections on which the quality of their rows is judged. */
+export const QualityInputs = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** LAST - Those of the last token of each calibration sample, as published. */
+  LAST: 1,
+  /** ALL - Those of all tokens, as random-sign sums over the tokens of each sample. */
+  ALL: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type QualityInputs = typeof QualityInputs[keyof typeof QualityInputs];
+
+export namespace QualityInputs {
+  export type UNSPECIFIED = typeof QualityInputs.UNSPECIFIED;
+  export type LAST = typeof QualityInputs.LAST;
+  export type ALL = typeof QualityInputs.ALL;
+  export type UNRECOGNIZED = typeof QualityInputs.UNRECOGNIZED;
+}
+
+export function qualityInputsFromJSON(object: any): QualityInputs {
+  switch (object) {
+    case 0:
+    case "QUALITY_INPUTS_UNSPECIFIED":
+      return QualityInputs.UNSPECIFIED;
+    case 1:
+    case "QUALITY_INPUTS_LAST":
+      return QualityInputs.LAST;
+    case 2:
+    case "QUALITY_INPUTS_ALL":
+      return QualityInputs.ALL;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return QualityInputs.UNRECOGNIZED;
+  }
+}
+
+export function qualityInputsToJSON(object: QualityInputs): string {
+  switch (object) {
+    case QualityInputs.UNSPECIFIED:
+      return "QUALITY_INPUTS_UNSPECIFIED";
+    case QualityInputs.LAST:
+      return "QUALITY_INPUTS_LAST";
+    case QualityInputs.ALL:
+      return "QUALITY_INPUTS_ALL";
+    case QualityInputs.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** What inputs the projections of a block are pruned by. Those of all blocks come through the pruned blocks before. */
 export const Propagation = {
   /** UNSPECIFIED - Not set. */
   UNSPECIFIED: 0,
   /** DENSE_BLOCK - Those of the block as it was: all of its projections are pruned at once. */
   DENSE_BLOCK: 1,
-  /** RECALCULATED_INPUTS - Scores by the inputs of the block as it was, rows by the last inputs that come through the projections of the block pruned before. */
+  /** RECALCULATED_INPUTS - Scores by the inputs of the block as it was, rows by the quality inputs that come through the projections of the block pruned before. */
   RECALCULATED_INPUTS: 2,
   /** STAGED - Scores and rows by the inputs that come through the projections of the block pruned before. */
   STAGED: 3,
@@ -669,6 +721,10 @@ export interface PruneSpec {
   selection:
     | ProjectionSelection
     | undefined;
+  /** What rows are judged on; the last tokens when not set. */
+  qualityInputs: QualityInputs;
+  /** With the inputs of all tokens: sums of each sample, each with signs of its own, up to 8; 4 when 0. */
+  sketches: number;
   /**
    * Settings of the layer budget; those of the published code when absent. Layer budgets other than `uniform` leave no room for patterns,
    * given row sparsities and `selection.targets`.
@@ -1666,6 +1722,8 @@ function createBasePruneSpec(): PruneSpec {
     hiddenStates: 0,
     rowSparsities: "",
     selection: undefined,
+    qualityInputs: 0,
+    sketches: 0,
     layerBudgetOptions: undefined,
     propagation: 0,
     repair: undefined,
@@ -1709,6 +1767,12 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.selection !== undefined) {
       ProjectionSelection.encode(message.selection, writer.uint32(90).fork()).join();
+    }
+    if (message.qualityInputs !== 0) {
+      writer.uint32(128).int32(message.qualityInputs);
+    }
+    if (message.sketches !== 0) {
+      writer.uint32(144).uint32(message.sketches);
     }
     if (message.layerBudgetOptions !== undefined) {
       LayerBudgetOptions.encode(message.layerBudgetOptions, writer.uint32(106).fork()).join();
@@ -1831,6 +1895,22 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.selection = ProjectionSelection.decode(reader, reader.uint32());
             continue;
           }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.qualityInputs = reader.int32() as any;
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.sketches = reader.uint32();
+            continue;
+          }
           case 13: {
             if (tag !== 106) {
               break;
@@ -1893,6 +1973,12 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         ? globalThis.String(object.row_sparsities)
         : "",
       selection: isSet(object.selection) ? ProjectionSelection.fromJSON(object.selection) : undefined,
+      qualityInputs: isSet(object.qualityInputs)
+        ? qualityInputsFromJSON(object.qualityInputs)
+        : isSet(object.quality_inputs)
+        ? qualityInputsFromJSON(object.quality_inputs)
+        : 0,
+      sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
       layerBudgetOptions: isSet(object.layerBudgetOptions)
         ? LayerBudgetOptions.fromJSON(object.layerBudgetOptions)
         : isSet(object.layer_budget_options)
@@ -1941,6 +2027,12 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.selection !== undefined) {
       obj.selection = ProjectionSelection.toJSON(message.selection);
     }
+    if (message.qualityInputs !== 0) {
+      obj.qualityInputs = qualityInputsToJSON(message.qualityInputs);
+    }
+    if (message.sketches !== 0) {
+      obj.sketches = Math.round(message.sketches);
+    }
     if (message.layerBudgetOptions !== undefined) {
       obj.layerBudgetOptions = LayerBudgetOptions.toJSON(message.layerBudgetOptions);
     }
@@ -1978,6 +2070,8 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     message.selection = (object.selection !== undefined && object.selection !== null)
       ? ProjectionSelection.fromPartial(object.selection)
       : undefined;
+    message.qualityInputs = object.qualityInputs ?? 0;
+    message.sketches = object.sketches ?? 0;
     message.layerBudgetOptions = (object.layerBudgetOptions !== undefined && object.layerBudgetOptions !== null)
       ? LayerBudgetOptions.fromPartial(object.layerBudgetOptions)
       : undefined;

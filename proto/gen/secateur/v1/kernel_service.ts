@@ -173,6 +173,8 @@ export interface CollectStatisticsRequest {
   sites: InputSite[];
   /** Of these the inputs are added to Gram matrices too, which PublishGramSums hands over. */
   gramSites: InputSite[];
+  /** Random-sign sums over the tokens of each sample that are the quality inputs, up to 8; 0 for the inputs of the last token instead. */
+  sketches: number;
 }
 
 /** Statistics of one site of one group. */
@@ -189,16 +191,20 @@ export interface CollectStatisticsResponse {
 
 /** Reduced statistics of an input site, to be pulled. */
 export interface ReducedStatistics {
-  /** Number of samples. */
+  /** Number of calibration samples. */
   samples: number;
   /** Number of input columns. */
   columns: number;
-  /** Resource: float32 [columns], sum of squares over all tokens divided by the number of samples. */
+  /** Resource: float32 [columns], sum of squares over all tokens divided by the number of calibration samples. */
   meanSquaresResource: string;
-  /** Resource: float32 [samples, columns], input vectors of the last token of each sample. */
-  lastInputsResource: string;
+  /** Resource: the input vectors that rows are judged on, float32 [samples, columns], or [samples * sketches, columns]. */
+  qualityInputsResource: string;
   /** Gram matrix float32 [columns, columns] of the input vectors of all tokens; absent where nothing is repaired. */
-  gramMatrix: PeerResource | undefined;
+  gramMatrix:
+    | PeerResource
+    | undefined;
+  /** Quality inputs of each sample that stand for all of its tokens; 0 when there is one, of its last token. */
+  sketches: number;
 }
 
 /** Bytes that a node serves by TensorService. */
@@ -1807,7 +1813,7 @@ export const EmbedResponse: MessageFns<EmbedResponse> = {
 };
 
 function createBaseCollectStatisticsRequest(): CollectStatisticsRequest {
-  return { sessionId: "", shardId: "", groupIndices: [], sites: [], gramSites: [] };
+  return { sessionId: "", shardId: "", groupIndices: [], sites: [], gramSites: [], sketches: 0 };
 }
 
 export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
@@ -1838,6 +1844,9 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
         writer.int32(v);
       }
       writer.join();
+    }
+    if (message.sketches !== 0) {
+      writer.uint32(40).uint32(message.sketches);
     }
     return writer;
   },
@@ -1925,6 +1934,14 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
 
             break;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.sketches = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1960,6 +1977,7 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
         : globalThis.Array.isArray(object?.gram_sites)
         ? object.gram_sites.map((e: any) => inputSiteFromJSON(e))
         : [],
+      sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
 
@@ -1980,6 +1998,9 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
     if (message.gramSites?.length) {
       obj.gramSites = message.gramSites.map((e) => inputSiteToJSON(e));
     }
+    if (message.sketches !== 0) {
+      obj.sketches = Math.round(message.sketches);
+    }
     return obj;
   },
 
@@ -1993,6 +2014,7 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
     message.groupIndices = object.groupIndices?.map((e) => e) || [];
     message.sites = object.sites?.map((e) => e) || [];
     message.gramSites = object.gramSites?.map((e) => e) || [];
+    message.sketches = object.sketches ?? 0;
     return message;
   },
 };
@@ -2109,7 +2131,14 @@ export const CollectStatisticsResponse: MessageFns<CollectStatisticsResponse> = 
 };
 
 function createBaseReducedStatistics(): ReducedStatistics {
-  return { samples: 0, columns: 0, meanSquaresResource: "", lastInputsResource: "", gramMatrix: undefined };
+  return {
+    samples: 0,
+    columns: 0,
+    meanSquaresResource: "",
+    qualityInputsResource: "",
+    gramMatrix: undefined,
+    sketches: 0,
+  };
 }
 
 export const ReducedStatistics: MessageFns<ReducedStatistics> = {
@@ -2123,11 +2152,14 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     if (message.meanSquaresResource !== "") {
       writer.uint32(26).string(message.meanSquaresResource);
     }
-    if (message.lastInputsResource !== "") {
-      writer.uint32(34).string(message.lastInputsResource);
+    if (message.qualityInputsResource !== "") {
+      writer.uint32(34).string(message.qualityInputsResource);
     }
     if (message.gramMatrix !== undefined) {
       PeerResource.encode(message.gramMatrix, writer.uint32(42).fork()).join();
+    }
+    if (message.sketches !== 0) {
+      writer.uint32(48).uint32(message.sketches);
     }
     return writer;
   },
@@ -2174,7 +2206,7 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
               break;
             }
 
-            message.lastInputsResource = reader.string();
+            message.qualityInputsResource = reader.string();
             continue;
           }
           case 5: {
@@ -2183,6 +2215,14 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
             }
 
             message.gramMatrix = PeerResource.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.sketches = reader.uint32();
             continue;
           }
         }
@@ -2206,16 +2246,17 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
         : isSet(object.mean_squares_resource)
         ? globalThis.String(object.mean_squares_resource)
         : "",
-      lastInputsResource: isSet(object.lastInputsResource)
-        ? globalThis.String(object.lastInputsResource)
-        : isSet(object.last_inputs_resource)
-        ? globalThis.String(object.last_inputs_resource)
+      qualityInputsResource: isSet(object.qualityInputsResource)
+        ? globalThis.String(object.qualityInputsResource)
+        : isSet(object.quality_inputs_resource)
+        ? globalThis.String(object.quality_inputs_resource)
         : "",
       gramMatrix: isSet(object.gramMatrix)
         ? PeerResource.fromJSON(object.gramMatrix)
         : isSet(object.gram_matrix)
         ? PeerResource.fromJSON(object.gram_matrix)
         : undefined,
+      sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
 
@@ -2230,11 +2271,14 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     if (message.meanSquaresResource !== "") {
       obj.meanSquaresResource = message.meanSquaresResource;
     }
-    if (message.lastInputsResource !== "") {
-      obj.lastInputsResource = message.lastInputsResource;
+    if (message.qualityInputsResource !== "") {
+      obj.qualityInputsResource = message.qualityInputsResource;
     }
     if (message.gramMatrix !== undefined) {
       obj.gramMatrix = PeerResource.toJSON(message.gramMatrix);
+    }
+    if (message.sketches !== 0) {
+      obj.sketches = Math.round(message.sketches);
     }
     return obj;
   },
@@ -2247,10 +2291,11 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     message.samples = object.samples ?? 0;
     message.columns = object.columns ?? 0;
     message.meanSquaresResource = object.meanSquaresResource ?? "";
-    message.lastInputsResource = object.lastInputsResource ?? "";
+    message.qualityInputsResource = object.qualityInputsResource ?? "";
     message.gramMatrix = (object.gramMatrix !== undefined && object.gramMatrix !== null)
       ? PeerResource.fromPartial(object.gramMatrix)
       : undefined;
+    message.sketches = object.sketches ?? 0;
     return message;
   },
 };

@@ -102,7 +102,7 @@ export interface Workload {
   samplesPerGroup: number;
   /** Tokens of each sample. */
   sequenceLength: number;
-  /** Samples of the whole job, whose last inputs an allocation reads; 0 where nothing is allocated. */
+  /** Quality inputs of the whole job, which an allocation reads; 0 where nothing is allocated. */
   allocationSamples: number;
   /** How rows get their sparsity. */
   allocation: Allocation;
@@ -122,6 +122,8 @@ export interface Workload {
   maskedInStages: boolean;
   /** How allocated projections will be repaired. */
   repair: Repair;
+  /** Sketches of each sample that are collected; 0 for the inputs of the last token. */
+  sketches: number;
 }
 
 /** A part of a memory plan. */
@@ -249,6 +251,7 @@ function createBaseWorkload(): Workload {
     metric: 0,
     maskedInStages: false,
     repair: 0,
+    sketches: 0,
   };
 }
 
@@ -305,6 +308,9 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.repair !== 0) {
       writer.uint32(128).int32(message.repair);
+    }
+    if (message.sketches !== 0) {
+      writer.uint32(152).uint32(message.sketches);
     }
     return writer;
   },
@@ -460,6 +466,14 @@ export const Workload: MessageFns<Workload> = {
             message.repair = reader.int32() as any;
             continue;
           }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.sketches = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -516,6 +530,7 @@ export const Workload: MessageFns<Workload> = {
         ? globalThis.Boolean(object.masked_in_stages)
         : false,
       repair: isSet(object.repair) ? repairFromJSON(object.repair) : 0,
+      sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
 
@@ -569,6 +584,9 @@ export const Workload: MessageFns<Workload> = {
     if (message.repair !== 0) {
       obj.repair = repairToJSON(message.repair);
     }
+    if (message.sketches !== 0) {
+      obj.sketches = Math.round(message.sketches);
+    }
     return obj;
   },
 
@@ -599,6 +617,7 @@ export const Workload: MessageFns<Workload> = {
     message.metric = object.metric ?? 0;
     message.maskedInStages = object.maskedInStages ?? false;
     message.repair = object.repair ?? 0;
+    message.sketches = object.sketches ?? 0;
     return message;
   },
 };

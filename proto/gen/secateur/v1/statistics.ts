@@ -85,8 +85,11 @@ export interface SiteStatistics {
   site: InputSite;
   /** Sum of squares of each input column over all tokens of the group: float64 little-endian [columns]. */
   sumsOfSquares: Uint8Array;
-  /** Input vectors of the last token of each sample: float32 little-endian [samples, columns]. */
-  lastInputs: Uint8Array;
+  /**
+   * Input vectors that rows are judged on, sample by sample: that of the last token, or the sketches. Float32 little-endian
+   * [samples, columns], or [samples * sketches, columns].
+   */
+  qualityInputs: Uint8Array;
 }
 
 /** The samples that are computed, moved and reduced together: 8 consecutive ones, the last group may be shorter. */
@@ -102,7 +105,7 @@ export interface CalibrationGroup {
 }
 
 function createBaseSiteStatistics(): SiteStatistics {
-  return { site: 0, sumsOfSquares: new Uint8Array(0), lastInputs: new Uint8Array(0) };
+  return { site: 0, sumsOfSquares: new Uint8Array(0), qualityInputs: new Uint8Array(0) };
 }
 
 export const SiteStatistics: MessageFns<SiteStatistics> = {
@@ -113,8 +116,8 @@ export const SiteStatistics: MessageFns<SiteStatistics> = {
     if (message.sumsOfSquares.length !== 0) {
       writer.uint32(18).bytes(message.sumsOfSquares);
     }
-    if (message.lastInputs.length !== 0) {
-      writer.uint32(26).bytes(message.lastInputs);
+    if (message.qualityInputs.length !== 0) {
+      writer.uint32(26).bytes(message.qualityInputs);
     }
     return writer;
   },
@@ -153,7 +156,7 @@ export const SiteStatistics: MessageFns<SiteStatistics> = {
               break;
             }
 
-            message.lastInputs = reader.bytes();
+            message.qualityInputs = reader.bytes();
             continue;
           }
         }
@@ -176,10 +179,10 @@ export const SiteStatistics: MessageFns<SiteStatistics> = {
         : isSet(object.sums_of_squares)
         ? bytesFromBase64(object.sums_of_squares)
         : new Uint8Array(0),
-      lastInputs: isSet(object.lastInputs)
-        ? bytesFromBase64(object.lastInputs)
-        : isSet(object.last_inputs)
-        ? bytesFromBase64(object.last_inputs)
+      qualityInputs: isSet(object.qualityInputs)
+        ? bytesFromBase64(object.qualityInputs)
+        : isSet(object.quality_inputs)
+        ? bytesFromBase64(object.quality_inputs)
         : new Uint8Array(0),
     };
   },
@@ -192,8 +195,8 @@ export const SiteStatistics: MessageFns<SiteStatistics> = {
     if (message.sumsOfSquares.length !== 0) {
       obj.sumsOfSquares = base64FromBytes(message.sumsOfSquares);
     }
-    if (message.lastInputs.length !== 0) {
-      obj.lastInputs = base64FromBytes(message.lastInputs);
+    if (message.qualityInputs.length !== 0) {
+      obj.qualityInputs = base64FromBytes(message.qualityInputs);
     }
     return obj;
   },
@@ -205,7 +208,7 @@ export const SiteStatistics: MessageFns<SiteStatistics> = {
     const message = createBaseSiteStatistics();
     message.site = object.site ?? 0;
     message.sumsOfSquares = object.sumsOfSquares ?? new Uint8Array(0);
-    message.lastInputs = object.lastInputs ?? new Uint8Array(0);
+    message.qualityInputs = object.qualityInputs ?? new Uint8Array(0);
     return message;
   },
 };

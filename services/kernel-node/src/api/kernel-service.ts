@@ -59,7 +59,8 @@ export function createKernelService({
 
     collectStatistics: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
-        const wanted = { sites: toEngineSites(request.sites), gramSites: request.gramSites.map(toEngineSite) };
+        const { sketches } = request;
+        const wanted = { sites: toEngineSites(request.sites), gramSites: request.gramSites.map(toEngineSite), sketches };
         for (const groupIndex of request.groupIndices) {
           const sites = await session.collectStatistics(request.shardId, groupIndex, wanted, signal);
           for (const [position, statistics] of sites.entries()) {
@@ -68,7 +69,7 @@ export function createKernelService({
               statistics: {
                 site: toWireSite(statistics.site),
                 sumsOfSquares: viewBytes(statistics.sumsOfSquares),
-                lastInputs: viewBytes(statistics.lastInputs),
+                qualityInputs: viewBytes(statistics.qualityInputs),
               },
               groupDone: position === sites.length - 1,
             };

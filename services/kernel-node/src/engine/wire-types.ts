@@ -182,6 +182,7 @@ const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
   [Allocation.TRIM, 'trim'],
   [Allocation.UNIFORM, 'uniform'],
   [Allocation.GIVEN, 'given'],
+  [Allocation.OPTIMAL, 'optimal'],
 ]);
 
 const BLOCK_METRICS = new Map<number, EngineWorkload['metric']>([
@@ -258,6 +259,7 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     sequenceLength: workload.sequenceLength,
     tokens: workload.tokens,
     allocationSamples: workload.allocationSamples,
+    sketches: workload.sketches,
     // A job that allocates nothing says nothing.
     allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
     repair: toEngineRepair(workload.score, workload.repair),

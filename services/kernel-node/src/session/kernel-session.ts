@@ -117,14 +117,18 @@ export class KernelSession {
   async collectStatistics(
     shardId: string,
     groupIndex: number,
-    { sites, gramSites }: { readonly sites: readonly InputSite[]; readonly gramSites: readonly InputSite[] },
+    {
+      sites,
+      gramSites,
+      sketches,
+    }: { readonly sites: readonly InputSite[]; readonly gramSites: readonly InputSite[]; readonly sketches: number },
     signal: AbortSignal,
   ): Promise<readonly SiteStatistics[]> {
     await this.requireShard(shardId);
     return traceEngineCall(() =>
       gramSites.length === 0
-        ? this.engine.collectStatistics(shardId, groupIndex, sites, { signal })
-        : this.engine.collectWithGram(shardId, groupIndex, sites, gramSites, { signal }),
+        ? this.engine.collectStatistics(shardId, groupIndex, sites, { sketches, signal })
+        : this.engine.collectWithGram(shardId, groupIndex, sites, gramSites, { sketches, signal }),
     );
   }
 
@@ -166,7 +170,7 @@ export class KernelSession {
       throw new SecateurError('INVALID_REQUEST', 'A repair needs settings, a Gram matrix and a projection.');
     }
     const input = {
-      samples: statistics.samples,
+      samples: request.statistics.samples,
       gram: await this.grams.matrix(request.shardId, gram, signal),
       mask: rows.mask,
       elementType: toEngineElementType(dataType),
@@ -183,17 +187,18 @@ export class KernelSession {
   }
 
   private async pullStatistics(statistics: ReducedStatistics, signal: AbortSignal) {
-    const { samples, columns } = statistics;
-    const [meanSquares, lastInputs] = await withSpan(
+    const { columns } = statistics;
+    const samples = statistics.samples * Math.max(1, statistics.sketches);
+    const [meanSquares, qualityInputs] = await withSpan(
       SpanName.FETCH,
       { attributes: { [Attribute.BYTES]: 4 * columns * (samples + 1) } },
       () =>
         Promise.all([
           this.pullOnce(statistics.meanSquaresResource, 4 * columns, signal),
-          this.pullOnce(statistics.lastInputsResource, 4 * columns * samples, signal),
+          this.pullOnce(statistics.qualityInputsResource, 4 * columns * samples, signal),
         ]),
     );
-    return { samples, columns, meanSquares, lastInputs };
+    return { samples, columns, meanSquares, qualityInputs };
   }
 
   private pullOnce(resource: string, bytes: number, signal: AbortSignal): Promise<Buffer> {

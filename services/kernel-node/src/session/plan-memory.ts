@@ -42,6 +42,7 @@ export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory,
   const process: MemoryItem[] = [
     { purpose: 'Node.js and the service', bytes: idleBytes + WORKING_HEAP_BYTES },
     { purpose: 'shards being received', bytes: receivedBytes(workload) },
+    { purpose: 'quality inputs of a block', bytes: qualityInputBytes(workload) },
     ...(isRepaired(workload) ? [{ purpose: 'Gram matrices that nodes share', bytes: sharedGramBytes(workload) }] : []),
     ...plan.pinned.map(({ purpose, bytes }) => ({ purpose, bytes })),
   ];
@@ -84,8 +85,7 @@ function isRepaired({ repair, score }: Workload): boolean {
 
 /** Of each input that is summed up at a time: the sums, half a matrix of pairs of float64 in tiles, and the matrix in float32. */
 function sharedGramBytes({ block, maskedInStages }: Workload): number {
-  const widths = INPUTS.map((role) => block?.tensors.find((tensor) => tensor.role === role)?.shape[1] ?? 0);
-  const bytes = widths.map((columns) => 8 * columns * (columns + GRAM_TILE) + 4 * columns * columns);
+  const bytes = inputWidths(block).map((columns) => 8 * columns * (columns + GRAM_TILE) + 4 * columns * columns);
   return maskedInStages ? Math.max(...bytes) : bytes.reduce((sum, size) => sum + size, 0);
 }
 
@@ -93,6 +93,17 @@ function sharedGramBytes({ block, maskedInStages }: Workload): number {
 function receivedBytes({ embedding, block, head }: Workload): number {
   const largest = Math.max(...[embedding, block, head].map(storedBytes));
   return largest + Math.min(2 * largest, UNCOLLECTED_BYTES);
+}
+
+/** Those of each input site, pulled once, and the copy that an allocation reads. */
+function qualityInputBytes({ block, allocationSamples }: Workload): number {
+  const widths = inputWidths(block);
+  return 4 * allocationSamples * widths.reduce((sum, width) => sum + width, Math.max(...widths));
+}
+
+/** Columns of each input of a block. */
+function inputWidths(block: ShardDescriptor | undefined): number[] {
+  return INPUTS.map((role) => block?.tensors.find((tensor) => tensor.role === role)?.shape[1] ?? 0);
 }
 
 function storedBytes(shard: ShardDescriptor | undefined): number {

@@ -36,6 +36,8 @@ export interface AllocateBlockOptions {
   /** Of the inputs of those projections at least; of every pass that collected them, in order. */
   readonly statistics: ReadonlyMap<InputSite, readonly ReducedSite[]>;
   readonly samples: number;
+  /** Of each sample, in the statistics; 0 for its last inputs. */
+  readonly sketches: number;
   readonly options: AllocationOptions;
   readonly rowSparsities: RowSparsities;
   readonly repair: RepairOptions | undefined;
@@ -68,7 +70,13 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
       options: work.options,
       rowSparsities: work.rowSparsities.get(name) ?? new Uint8Array(0),
       repair: work.repair,
-      statistics: { samples: work.samples, columns, ...statistics.get(name)!, gramMatrix: work.grams?.of(site, member) },
+      statistics: {
+        samples: work.samples,
+        sketches: work.sketches,
+        columns,
+        ...statistics.get(name)!,
+        gramMatrix: work.grams?.of(site, member),
+      },
     };
     const { bytes } = describeLayout(block.shard).tensors.find((tensor) => tensor.role === role)!;
     const expected = { maskBytes: rows * Math.ceil(columns / 8), weightsBytes: work.grams === undefined ? 0 : bytes };
@@ -94,7 +102,7 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
   return projections.map((projection) => allocated.get(projection.name)!);
 }
 
-type StatisticsResources = Pick<ReducedStatistics, 'meanSquaresResource' | 'lastInputsResource'>;
+type StatisticsResources = Pick<ReducedStatistics, 'meanSquaresResource' | 'qualityInputsResource'>;
 
 /** Publishes what each projection, by its name, is pruned by. Those that have it in common share it, so that a node pulls it once. */
 function publishStatistics(
@@ -104,12 +112,12 @@ function publishStatistics(
   const published = new Map<string, StatisticsResources>();
   for (const site of new Set(projections.map((projection) => projection.site))) {
     const passes = statistics.get(site)!;
-    const lastInputsResource = `${prefix}${site}/last-inputs`;
-    resources.publishBytes(lastInputsResource, passes.at(-1)!.lastInputs);
+    const qualityInputsResource = `${prefix}${site}/quality-inputs`;
+    resources.publishBytes(qualityInputsResource, passes.at(-1)!.qualityInputs);
     for (const [place, { name }] of projections.filter((projection) => projection.site === site).entries()) {
       const meanSquaresResource = `${prefix}${site}/mean-squares/${place === 0 || passes.length === 1 ? 'first' : 'all'}`;
       resources.publishBytes(meanSquaresResource, meanSquaresOfPasses(passes, place === 0));
-      published.set(name, { meanSquaresResource, lastInputsResource });
+      published.set(name, { meanSquaresResource, qualityInputsResource });
     }
   }
   return published;

@@ -12,6 +12,8 @@ export interface CollectingPass {
   readonly sites: readonly InputSite[];
   /** Of these the inputs are added to Gram matrices too. */
   readonly gramSites: readonly InputSite[];
+  /** Quality inputs of each sample that stand for all of its tokens; 0 for the inputs of its last token. */
+  readonly sketches: number;
   /** Without it, all groups are run. */
   readonly groups?: ReadonlySet<number>;
   /** Makes a member ready for the pass. */
@@ -25,7 +27,7 @@ export interface CollectingPass {
  */
 export async function collectStatistics(
   hiddenStates: HiddenStates,
-  { layer, shardId, sites, gramSites, groups, prepare, onGroup }: CollectingPass,
+  { layer, shardId, sites, gramSites, sketches, groups, prepare, onGroup }: CollectingPass,
   signal: AbortSignal,
 ): Promise<readonly ReducedSite[]> {
   const byGroup = new Map<number, readonly SiteStatistics[]>();
@@ -43,8 +45,7 @@ export async function collectStatistics(
             let answered: SiteStatistics[] = [];
             for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(
               shardId,
-              sites,
-              gramSites,
+              { sites, gramSites, sketches },
               groupIndices,
               linked,
             )) {
@@ -60,5 +61,5 @@ export async function collectStatistics(
     },
     signal,
   );
-  return reduceStatistics(byGroup);
+  return reduceStatistics(byGroup, sketches);
 }

@@ -197,6 +197,7 @@ class LayerPruner {
       shardId: weights.shardId,
       sites: stage.collects,
       gramSites: [...sites.keys()],
+      sketches: this.spec.sketches,
       prepare: weights.prepare,
       onGroup: () => progress.advance(),
     };
@@ -231,6 +232,7 @@ class LayerPruner {
       targets: plan.targets,
       statistics,
       samples: plan.calibration.tokens.samples,
+      sketches: this.spec.sketches,
       options: optionsOf(this.spec),
       rowSparsities: plan.rowSparsities,
       repair: this.spec.repair,

@@ -45,7 +45,7 @@ export function countFlops(input: InputOutline, works: readonly JobWork[]): Reco
   return {
     ...budgetFlops(),
     collect: overBlocks(tokens, model.blocks, collected(pruning.propagation)),
-    allocate: overBlocks(calibration.tokens.samples, model.blocks, pruned),
+    allocate: overBlocks(calibration.tokens.samples * Math.max(1, pruning.sketches), model.blocks, pruned),
     propagate: propagated,
     // Before and after.
     ...(measurement === undefined ? {} : { evaluate: 2 * (propagate + measure) }),

@@ -25,6 +25,8 @@ export interface JobWork {
   readonly hiddenStates: HiddenStates;
   readonly allocation: Allocation;
   readonly score: Score;
+  /** Of each calibration sample, to judge rows on; 0 for the inputs of its last token. */
+  readonly sketches: number;
   readonly propagation: Propagation;
   readonly repair: Repair;
   readonly layerQuality: LayerQuality;
@@ -34,6 +36,7 @@ export interface JobWork {
 const NOTHING_ALLOCATED = {
   allocation: Allocation.UNSPECIFIED,
   score: Score.UNSPECIFIED,
+  sketches: 0,
   layerQuality: LayerQuality.UNSPECIFIED,
   rowQuality: RowQuality.UNSPECIFIED,
   propagation: Propagation.UNSPECIFIED,
@@ -65,7 +68,8 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
       const select = (plan: ModelPlan): ProjectionTargets => selectProjections(plan, sparsity, selection);
       const { allocation, score, layerQuality, rowQuality } = options ?? NOTHING_ALLOCATED;
       const repair = spec.repair?.method ?? Repair.NONE;
-      const allocating = { allocation, score, layerQuality, rowQuality, propagation, repair };
+      const { sketches } = spec;
+      const allocating = { allocation, score, sketches, layerQuality, rowQuality, propagation, repair };
       const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, ...allocating };
       const file = spec.layerBudgetOptions?.file ?? '';
       const input = {
@@ -116,7 +120,7 @@ export function shareGroups(groups: readonly GroupOutline[], nodes: number): Gro
 /** What a node that keeps these of the groups will be asked to do. */
 export function workloadOf(input: InputOutline, work: JobWork, kept: readonly GroupOutline[]): Workload {
   const { model, calibration } = input;
-  const { use, allocation, score, layerQuality, rowQuality, propagation, repair } = work;
+  const { use, allocation, score, sketches, layerQuality, rowQuality, propagation, repair } = work;
   const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
@@ -128,7 +132,8 @@ export function workloadOf(input: InputOutline, work: JobWork, kept: readonly Gr
     samplesPerGroup: largestOf(all, ({ samples }) => samples),
     sequenceLength: largestOf(all, ({ sequenceLength }) => sequenceLength),
     tokens: countTokens(kept),
-    allocationSamples: use === 'calibrate' ? (calibration?.tokens.samples ?? 0) : 0,
+    allocationSamples: use === 'calibrate' ? (calibration?.tokens.samples ?? 0) * Math.max(1, sketches) : 0,
+    sketches,
     allocation,
     score,
     repair,

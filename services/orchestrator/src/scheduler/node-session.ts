@@ -99,8 +99,11 @@ export class NodeSession {
 
   collectStatistics(
     shardId: string,
-    sites: readonly InputSite[],
-    gramSites: readonly InputSite[],
+    {
+      sites,
+      gramSites,
+      sketches,
+    }: { readonly sites: readonly InputSite[]; readonly gramSites: readonly InputSite[]; readonly sketches: number },
     groupIndices: readonly number[],
     signal: AbortSignal,
   ): AsyncIterable<CollectStatisticsResponse> {
@@ -110,6 +113,7 @@ export class NodeSession {
       groupIndices: [...groupIndices],
       sites: [...sites],
       gramSites: [...gramSites],
+      sketches,
     };
     return this.node.kernel.collectStatistics(request, this.step(signal));
   }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "host_runs.h"
 #include "mask_rules.h"
 #include "masked_quality.h"
+#include "optimal_split.h"
 #include "pruned_outputs.h"
 #include "row_order.h"
 #include "search.h"
@@ -64,6 +66,27 @@ struct Workspace {
   SweepBatch batch;
 };
 
+// Errors as far as rows are swept.
+class SweptErrors final : public ErrorCurves {
+ public:
+  // Keeps the reference.
+  SweptErrors(const QualityCurves& curves, std::size_t rows) : curves_(curves), first_known_(rows) {}
+
+  // When the row was swept farther.
+  void update(std::size_t row) { first_known_[row] = curves_.swept_down_to(row); }
+
+  std::size_t first_known(std::size_t row) const override { return first_known_[row]; }
+  double at(std::size_t row, std::size_t count) const override { return count < first_known_[row] ? 0 : curves_.squared_error(row, count); }
+  void load(std::size_t row, std::size_t first, std::span<double> errors) const override {
+    for (std::size_t i = 0; i < errors.size(); ++i) errors[i] = curves_.squared_error(row, first + i);
+  }
+
+ private:
+  const QualityCurves& curves_;
+  // [rows]
+  std::vector<std::size_t> first_known_;
+};
+
 // Where rows are compared by their outputs, and not by quality curves, these are exact.
 SweepPrecision precision_of(const Metrics& metrics, std::size_t samples) {
   return metrics.need_outputs() ? SweepPrecision::kFloat64 : SweepInputs::precision_of(samples);
@@ -88,7 +111,9 @@ class RowAllocator {
         sweep_functions_(sweep_functions(instruction_set)),
         metrics_{.layer = options.layer_quality, .row = options.row_quality},
         inputs_(input.columns, input.samples, precision_of(metrics_, input.samples), sweep_functions_),
-        paths_(input.columns, metrics_.need_errors() ? 0 : dropped_count(input.columns, target_)),
+        paths_(options.allocation == Allocation::kOptimal
+                   ? SweepPaths::from_all_dropped(input.columns)
+                   : SweepPaths(input.columns, metrics_.need_errors() ? 0 : dropped_count(input.columns, target_))),
         orders_(input.rows, input.columns, row_scan_functions(instruction_set)),
         outputs_(metrics_.need_outputs() ? 0 : input.rows * inputs_.stride()),
         workspaces_(pool.size()) {}
@@ -101,6 +126,7 @@ class RowAllocator {
   }
 
  private:
+  double rows() const { return static_cast<double>(input_.rows); }
   double columns() const { return static_cast<double>(input_.columns); }
   double samples() const { return static_cast<double>(input_.samples); }
   std::span<const float> weights(std::size_t row) const { return input_.weights.subspan(row * input_.columns, input_.columns); }
@@ -112,7 +138,14 @@ class RowAllocator {
   AllocatedRows allocate() {
     if (metrics_.need_outputs()) return search_by_outputs();
     multiply();
-    return options_.allocation == Allocation::kTrim ? search_by_curves() : spread_uniformly();
+    switch (options_.allocation) {
+      case Allocation::kTrim:
+        return search_by_curves();
+      case Allocation::kOptimal:
+        return split();
+      default:
+        return spread_uniformly();
+    }
   }
 
   AllocatedRows search(const CompareOutputs& compare) {
@@ -142,7 +175,7 @@ class RowAllocator {
     for_tiles(input_.columns, kTileColumns, [&](std::size_t begin, std::size_t end, std::size_t) {
       const double values = static_cast<double>(end - begin) * samples();
       const PhaseScope phase(context_, "curves", 2 * values, 2 * sizeof(float) * values);
-      const std::size_t column = inputs_.fill(input_.last_inputs, begin, end);
+      const std::size_t column = inputs_.fill(input_.quality_inputs, begin, end);
       if (column != end) throw Error(ErrorCode::kNonFinite, "Input column " + std::to_string(column) + " has a value that is not finite.");
     });
   }
@@ -154,7 +187,7 @@ class RowAllocator {
       const PhaseScope phase(context_, "gemm", 2 * rows * columns() * samples(),
                              sizeof(float) * (rows * columns() + columns() * samples() + rows * samples()));
       cpu::multiply_transposed(end - begin, input_.samples, input_.columns, 1.0F, weights(begin).data(), input_.columns,
-                               input_.last_inputs.data(), input_.columns, output(begin), inputs_.stride());
+                               input_.quality_inputs.data(), input_.columns, output(begin), inputs_.stride());
       for (std::size_t row = begin; row < end; ++row) std::fill(output(row) + input_.samples, output(row) + inputs_.stride(), 0.0F);
     });
   }
@@ -373,6 +406,67 @@ class RowAllocator {
     });
   }
 
+  // Sweeps rows from all weights dropped down to counts: on the first side, then on the other.
+  void sweep_down(QualityCurves& curves, std::span<const std::size_t> counts) {
+    std::vector<std::size_t> farthest(input_.rows);
+    for (const std::size_t end : {last_dropped_count(input_.columns) + 1, std::size_t{1}}) {
+      std::ranges::transform(counts, farthest.begin(), [&](std::size_t count) { return std::max(count, end); });
+      ensure_swept(curves, farthest);
+    }
+  }
+
+  // Rows are swept down from where all is dropped, no farther than it takes to know the best split.
+  AllocatedRows split() {
+    QualityCurves curves(input_.rows, inputs_, paths_, false);
+    start_rows([&](std::size_t row, const void* sum, const SumProducts& products) { curves.start_row(row, sum, products); });
+    const std::size_t uniform_count = dropped_count(input_.columns, target_);
+    const std::size_t highest = std::max(dropped_count(input_.columns, kHighestSparsity), uniform_count);
+    SweptErrors errors(curves, input_.rows);
+    OptimalSplit optimal(input_.rows, highest, errors, pool_, context_);
+
+    std::vector<std::size_t> lowest(input_.rows, uniform_count * 3 / 4);
+    std::vector<std::size_t> swept(input_.rows);
+    std::iota(swept.begin(), swept.end(), std::size_t{0});
+    while (!swept.empty()) {
+      sweep_down(curves, lowest);
+      for (const std::size_t row : swept) errors.update(row);
+      optimal.update(swept);
+      swept.clear();
+      for (const OptimalSplit::Unknown& unknown : optimal.split(input_.rows * uniform_count)) {
+        swept.push_back(unknown.row);
+        lowest[unknown.row] = unknown.lowest;
+      }
+    }
+    return choose(curves, optimal.counts(), uniform_count);
+  }
+
+  // Uniform rows unless the counts have less error.
+  AllocatedRows choose(const QualityCurves& curves, const std::vector<std::size_t>& counts, std::size_t uniform_count) {
+    const PhaseScope phase(context_, "search", 60 * rows(), 2 * rows() * sizeof(OutputSums));
+    const std::vector<std::size_t> uniform_counts(input_.rows, uniform_count);
+    const auto error_of = [&](const std::vector<std::size_t>& dropped) {
+      double sum = 0;
+      for (std::size_t row = 0; row < input_.rows; ++row) sum += curves.squared_error(row, dropped[row]);
+      return sum;
+    };
+    const auto candidate_of = [&](const std::vector<std::size_t>& dropped, std::vector<float> sparsities) {
+      OutputComparison outputs(input_.rows, input_.samples);
+      for (std::size_t row = 0; row < input_.rows; ++row) outputs.rows[row] = curves.at(row, dropped[row], 0);
+      Candidate candidate{.sparsities = std::move(sparsities), .row_qualities = {}};
+      measure(candidate, outputs, metrics_);
+      return candidate;
+    };
+    AllocatedRows result = keep_uniform(candidate_of(uniform_counts, std::vector<float>(input_.rows, target_)));
+    if (!(error_of(counts) < error_of(uniform_counts))) return result;
+    std::vector<float> sparsities(input_.rows);
+    std::ranges::transform(counts, sparsities.begin(), [&](std::size_t count) { return sparsity_dropping(input_.columns, count); });
+    Candidate best = candidate_of(counts, std::move(sparsities));
+    result.best_quality = best.quality;
+    result.variance_after = best.cosine_variance;
+    result.row_sparsities = std::move(best.sparsities);
+    return result;
+  }
+
   AllocatedRows spread_uniformly() {
     OutputComparison outputs(input_.rows, input_.samples);
     start_rows([&](std::size_t row, const void*, const SumProducts& start) {
@@ -424,9 +518,16 @@ class RowAllocator {
   std::vector<std::unique_ptr<Workspace>> workspaces_;
 };
 
-// What holds the outputs, or what is known of them, and the search.
-std::uint64_t search_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, const Metrics& metrics) {
+// What holds the outputs, or what is known of them, and the search or the split.
+std::uint64_t search_bytes(std::size_t rows, std::size_t columns, std::size_t samples, Allocation rule, const Metrics& metrics,
+                           std::size_t threads) {
   const std::uint64_t dense_outputs = AlignedArray<float>::bytes(rows * SweepInputs::stride_of(samples));
+  if (rule == Allocation::kOptimal) {
+    // The uniform and the best candidate; counts and how far rows are swept; rows to sweep.
+    constexpr std::uint64_t kSplitBytes = 2 * (sizeof(float) + sizeof(double)) + 6 * sizeof(std::size_t);
+    return dense_outputs + QualityCurves::scratch_bytes(rows, columns, samples, false) + OutputComparison::bytes(rows, samples) +
+           rows * kSplitBytes + OptimalSplit::scratch_bytes(rows, columns, threads);
+  }
   if (rule != Allocation::kTrim) return dense_outputs + OutputComparison::bytes(rows, samples) + rows * sizeof(double);
   // Beside the runs' own: counts that move.
   const std::uint64_t runs = HostRuns::scratch_bytes(rows, samples) + rows * sizeof(std::size_t);
@@ -439,12 +540,12 @@ std::uint64_t scratch_bytes(std::size_t rows, std::size_t columns, std::size_t s
                             std::size_t threads) {
   const std::uint64_t by_rule =
       std::max(rule_scratch_bytes(rows, columns, rule, threads), masked_quality_bytes(rows, columns, samples, threads));
-  if (rule != Allocation::kTrim && rule != Allocation::kUniform) return by_rule;
-  const std::uint64_t by_counts = search_bytes(rows, columns, samples, rule, metrics) + columns * sizeof(float) +
+  if (is_rule(rule)) return by_rule;
+  const std::uint64_t by_counts = search_bytes(rows, columns, samples, rule, metrics, threads) + columns * sizeof(float) +
                                   SweepInputs::scratch_bytes(columns, samples) + RowOrders::scratch_bytes(rows, columns) +
                                   threads * Workspace::scratch_bytes(columns, samples, precision_of(metrics, samples));
   // Uniform rows may have a pattern, which drops by rule.
-  return rule == Allocation::kTrim ? by_counts : std::max(by_counts, by_rule);
+  return rule == Allocation::kUniform ? std::max(by_counts, by_rule) : by_counts;
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ void require_valid(const AllocationInput& input, const AllocationOptions& option
   require_dimension(input.columns, "columns");
   require_dimension(input.samples, "samples");
   require_size(input.mean_squares.size(), input.columns, "mean_squares");
-  require_size(input.last_inputs.size(), input.samples * input.columns, "last_inputs");
+  require_size(input.quality_inputs.size(), input.samples * input.columns, "quality_inputs");
   if (!(input.target_sparsity <= 1)) {
     invalid("target_sparsity is " + std::to_string(input.target_sparsity) + "; expected a share of at most 1.");
   }

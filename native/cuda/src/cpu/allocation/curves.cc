@@ -74,6 +74,13 @@ SweepPaths::SweepPaths(std::size_t columns, std::size_t start) : columns_(column
   }
 }
 
+SweepPaths SweepPaths::from_all_dropped(std::size_t columns) {
+  const std::size_t middle = last_dropped_count(columns) + 1;
+  return {columns,
+          columns,
+          {{{CurveSide::kKept, columns, middle}, {CurveSide::kKept, columns, columns}, {CurveSide::kDropped, middle, 1, true}}}};
+}
+
 std::size_t SweepPaths::path_to(std::size_t count) const {
   const auto leads_to = [count](const SweepPath& path) {
     return path.upwards() ? path.first < count && count <= path.last : path.last <= count && count < path.first;
@@ -123,8 +130,8 @@ SweepTask& SweepBatch::add(std::size_t steps, std::span<const float> weights, fl
 
 void SweepBatch::run() { functions_.sweep(inputs_.panels(), tasks_.data(), tasks_.size()); }
 
-SumProducts SweepBatch::products(std::size_t index) const {
-  return functions_.products(inputs_.precision(), tasks_[index].sum, tasks_[index].dense, inputs_.stride());
+SumProducts SweepBatch::products(const void* sum, const float* dense) const {
+  return functions_.products(inputs_.precision(), sum, dense, inputs_.stride());
 }
 
 void SweepBatch::clear() {
@@ -172,8 +179,21 @@ void QualityCurves::start_row(std::size_t row, const void* sum, const SumProduct
 
 void QualityCurves::add_sweep(std::size_t row, std::size_t path, std::size_t steps, std::span<const float> weights, const float* dense,
                               SweepBatch& batch) {
+  if (paths_[path].crosses && progress(row, path).steps == 0) cross(row, path, dense, batch);
   const bool adds = paths_[path].upwards() == (paths_[path].side == CurveSide::kDropped);
   batch.add_sweep(steps, weights, adds ? 1.0F : -1.0F, dense, sum(row, path));
+}
+
+void QualityCurves::cross(std::size_t row, std::size_t path, const float* dense, const SweepBatch& batch) {
+  const auto subtract = [&]<class Real>(const Real* kept, Real* dropped) {
+    for (std::size_t sample = 0; sample < inputs_.stride(); ++sample) dropped[sample] = static_cast<Real>(dense[sample]) - kept[sample];
+  };
+  if (inputs_.precision() == SweepPrecision::kFloat32) {
+    subtract(static_cast<const float*>(sum(row, 0)), static_cast<float*>(sum(row, path)));
+  } else {
+    subtract(static_cast<const double*>(sum(row, 0)), static_cast<double*>(sum(row, path)));
+  }
+  progress_[row * SweepPaths::kPaths + path] = progress_at(batch.products(sum(row, path), dense));
 }
 
 void QualityCurves::take_sweep(std::size_t row, std::size_t path_index, const SweepTask& swept) {

@@ -79,6 +79,8 @@ struct SweepPath {
   CurveSide side = CurveSide::kDropped;
   std::size_t first = 0;
   std::size_t last = 0;
+  // It begins with what the first path ends with, as the other side sees it.
+  bool crosses = false;
 
   bool upwards() const { return last > first; }
   std::size_t steps() const { return steps_to(last); }
@@ -92,6 +94,8 @@ class SweepPaths {
   static constexpr std::size_t kPaths = 3;
 
   SweepPaths(std::size_t columns, std::size_t start);
+  // One way only: from where all is dropped down, and on to the other side.
+  static SweepPaths from_all_dropped(std::size_t columns);
 
   std::size_t start() const { return start_; }
   CurveSide start_side() const { return side_of(start_, columns_); }
@@ -100,6 +104,9 @@ class SweepPaths {
   std::size_t path_to(std::size_t count) const;
 
  private:
+  SweepPaths(std::size_t columns, std::size_t start, std::array<SweepPath, kPaths> paths)
+      : columns_(columns), start_(start), paths_(paths) {}
+
   std::size_t columns_;
   std::size_t start_;
   std::array<SweepPath, kPaths> paths_;
@@ -155,7 +162,9 @@ class SweepBatch {
   void run();
   // After run, by the order in which the sweeps were added.
   const SweepTask& operator[](std::size_t index) const { return tasks_[index]; }
-  SumProducts products(std::size_t index) const;
+  SumProducts products(std::size_t index) const { return products(tasks_[index].sum, tasks_[index].dense); }
+  // Of any sum, as SweepTask has it.
+  SumProducts products(const void* sum, const float* dense) const;
   void clear();
 
  private:
@@ -191,6 +200,13 @@ class QualityCurves {
                  SweepBatch& batch);
   // Takes in what that sweep found; a point is the same however its sweep was cut.
   void take_sweep(std::size_t row, std::size_t path, const SweepTask& swept);
+  // With one way only: the lowest count up to where it begins that is swept.
+  std::size_t swept_down_to(std::size_t row) const {
+    for (std::size_t path = SweepPaths::kPaths; path-- > 0;) {
+      if (progress(row, path).steps > 0) return paths_[path].first - progress(row, path).steps;
+    }
+    return paths_.start();
+  }
   bool is_swept(std::size_t row, std::size_t count) const {
     return (count >= swept_[row].first && count <= swept_[row].last) || is_swept_elsewhere(row, count);
   }
@@ -202,6 +218,10 @@ class QualityCurves {
             .squared_error = errors_ ? point_unit(dense_squared_norm) * static_cast<double>(errors_[place]) : 0,
             .peak_square = peak_square};
   }
+  // From the point, whether or not errors are kept.
+  double squared_error(std::size_t row, std::size_t count) const {
+    return squared_error_at(points_[row * (columns_ + 1) + count], dense_squared_norms_[row]);
+  }
 
  private:
   // Counts around the start.
@@ -211,6 +231,8 @@ class QualityCurves {
   };
 
   bool is_swept_elsewhere(std::size_t row, std::size_t count) const;
+  // What is dropped is the dense output without what is kept.
+  void cross(std::size_t row, std::size_t path, const float* dense, const SweepBatch& batch);
   void set_point(std::size_t row, std::size_t count, CurveSide side, double a, double b) {
     const std::size_t place = row * (columns_ + 1) + count;
     points_[place] = point_at(side, a, b, dense_squared_norms_[row]);

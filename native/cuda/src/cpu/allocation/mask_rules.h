@@ -11,10 +11,12 @@
 
 namespace secateur::allocation {
 
-// Whether one of these rules decides, and not the search or the same count in every row.
-inline bool decides_by_rule(const AllocationOptions& options) {
-  return options.pattern.is_structured() || (options.allocation != Allocation::kTrim && options.allocation != Allocation::kUniform);
+inline bool is_rule(Allocation allocation) {
+  return allocation == Allocation::kGiven || allocation == Allocation::kMatrix || allocation == Allocation::kScoreShare;
 }
+
+// Whether one of these rules decides, and not the qualities of rows or the same count in each.
+inline bool decides_by_rule(const AllocationOptions& options) { return options.pattern.is_structured() || is_rule(options.allocation); }
 
 // Everything but the qualities. Input and options are valid; weights are given.
 AllocatedRows drop_by_rule(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,

@@ -66,7 +66,8 @@ void measure_mask(const AllocationInput& input, ThreadPool& pool, CallContext& c
       }
     }
     const auto multiply = [&](const float* matrix, std::vector<float>& outputs) {
-      cpu::multiply_transposed(count, samples, columns, 1.0F, matrix, columns, input.last_inputs.data(), columns, outputs.data(), samples);
+      cpu::multiply_transposed(count, samples, columns, 1.0F, matrix, columns, input.quality_inputs.data(), columns, outputs.data(),
+                               samples);
     };
     multiply(weights, workspace.dense_outputs);
     multiply(workspace.masked.data(), workspace.outputs);

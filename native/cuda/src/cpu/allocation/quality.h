@@ -40,6 +40,12 @@ SECATEUR_HOST_DEVICE inline OutputProducts products_at(CurvePoint point, double 
   return products;
 }
 
+// Of the pruned output: what it lacks along the dense output, and what is orthogonal to that.
+inline double squared_error_at(CurvePoint point, double dense_squared_norm) {
+  const double lacking = (dense_squared_norm > 0 ? 1.0 : 0.0) - static_cast<double>(point.aligned);
+  return point_unit(dense_squared_norm) * (lacking * lacking + static_cast<double>(point.residual));
+}
+
 SECATEUR_HOST_DEVICE inline double cosine(const OutputProducts& products) {
   constexpr double kEpsilon = 1e-8;
   const double norms = (std::sqrt(products.dense_squared_norm) + kEpsilon) * (std::sqrt(products.pruned_squared_norm) + kEpsilon);

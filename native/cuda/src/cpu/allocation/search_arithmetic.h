@@ -19,6 +19,13 @@ SECATEUR_HOST_DEVICE inline std::size_t dropped_count(std::size_t columns, float
   return whole < columns ? whole : columns;
 }
 
+// A sparsity that drops `count` of the columns: a little above their share where its product with the columns would be rounded below.
+inline float sparsity_dropping(std::size_t columns, std::size_t count) {
+  float sparsity = static_cast<float>(count) / static_cast<float>(columns);
+  while (dropped_count(columns, sparsity) < count) sparsity = std::nextafter(sparsity, 2.0F);
+  return sparsity;
+}
+
 // Of a row among rows whose qualities lie from `lowest` to `highest`; more than the others' mean for a row that keeps its quality.
 SECATEUR_HOST_DEVICE inline double move_of(double quality, double lowest, double highest, double learning_rate) {
   return rounded_product((quality - lowest) / (highest - lowest + 1e-6), 2 * learning_rate);
