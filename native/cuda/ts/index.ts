@@ -23,6 +23,7 @@ export {
   type GramPart,
   type InputSite,
   type MemoryItem,
+  type BlockSensitivity,
   type OutlierCount,
   type PhaseTiming,
   type Projection,

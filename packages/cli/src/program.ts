@@ -193,7 +193,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       new Option(
         '--layer-budget <name-or-file>',
-        'how layers get theirs: uniform, owl or alpha (both CPUs only), or a file of ratios: layer_budget.json of an earlier job, or .json or .npy with one for each block or projection',
+        'how layers get theirs: uniform, owl, alpha or optimal (those three CPUs only), or a file of ratios: layer_budget.json of an earlier job, or .json or .npy with one for each block or projection',
       )
         .argParser(layerBudget)
         .default({ budget: LayerBudget.UNIFORM, file: '' }, 'uniform'),
@@ -218,6 +218,16 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
       '--alpha-per <name>',
       'what has a share of its own: block, projection (default: block)',
       choice({ block: BudgetGranularity.BLOCK, projection: BudgetGranularity.PROJECTION }),
+    )
+    .option(
+      '--optimal-spread <n>',
+      'with --layer-budget optimal: the most that the share of a projection may differ from the sparsity (default: 0.15)',
+      share,
+    )
+    .option(
+      '--optimal-samples <n>',
+      'with --layer-budget optimal: calibration samples that projections are tried on (default: 8)',
+      wholeNumber(1),
     )
     .addOption(
       new Option(

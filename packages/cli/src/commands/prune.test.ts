@@ -44,16 +44,18 @@ describe('the spec of a command line', () => {
     [['--layer-budget', 'owl'], { layerBudget: 2, layerBudgetOptions: undefined }],
     [
       ['--layer-budget', 'owl', '--owl-lambda', '0.08', '--owl-threshold', '5'],
-      { layerBudget: 2, layerBudgetOptions: { owl: { lambda: 0.08, threshold: 5 }, alpha: undefined, file: '' } },
+      { layerBudget: 2, layerBudgetOptions: { owl: { lambda: 0.08, threshold: 5 } } },
     ],
     [
       ['--layer-budget', 'alpha', '--alpha-metric', 'mid', '--alpha-epsilon', '0.2', '--alpha-per', 'projection'],
-      { layerBudget: 3, layerBudgetOptions: { owl: undefined, alpha: { metric: 2, epsilon: 0.2, granularity: 2 }, file: '' } },
+      { layerBudget: 3, layerBudgetOptions: { alpha: { metric: 2, epsilon: 0.2, granularity: 2 } } },
     ],
+    [['--layer-budget', 'optimal'], { layerBudget: 5, layerBudgetOptions: undefined }],
     [
-      ['--layer-budget', 'ratios.npy'],
-      { layerBudget: 4, layerBudgetOptions: { owl: undefined, alpha: undefined, file: resolve('ratios.npy') } },
+      ['--layer-budget', 'optimal', '--optimal-spread', '0.1', '--optimal-samples', '16'],
+      { layerBudget: 5, layerBudgetOptions: { optimal: { spread: 0.1, samples: 16 } } },
     ],
+    [['--layer-budget', 'ratios.npy'], { layerBudget: 4, layerBudgetOptions: { file: resolve('ratios.npy') } }],
     [['--input-recalc'], { propagation: 2 }],
     [['--propagation', 'staged'], { propagation: 3 }],
     [

@@ -51,6 +51,8 @@ export interface PruneSettings extends ServiceOptions {
   /** `file` is empty where no ratios are given. */
   readonly layerBudget: { readonly budget: LayerBudget; readonly file: string };
   /** Settings of budgets; undefined where not given. */
+  readonly optimalSpread?: number;
+  readonly optimalSamples?: number;
   readonly owlLambda?: number;
   readonly owlThreshold?: number;
   readonly alphaMetric?: AlphaMetric;
@@ -165,15 +167,17 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
 
 /** Settings that were given, also of other budgets than the one that was chosen: the service tells that they would do nothing. */
 function toBudgetOptions(options: PruneSettings): LayerBudgetOptions | undefined {
-  const { owlLambda, owlThreshold, alphaMetric, alphaEpsilon, alphaPer } = options;
+  const { owlLambda, owlThreshold, alphaMetric, alphaEpsilon, alphaPer, optimalSpread, optimalSamples } = options;
   const { file } = options.layerBudget;
   const owl = owlLambda === undefined && owlThreshold === undefined ? undefined : { lambda: owlLambda ?? 0, threshold: owlThreshold ?? 0 };
   const alpha =
     alphaMetric === undefined && alphaEpsilon === undefined && alphaPer === undefined
       ? undefined
       : { metric: alphaMetric ?? 0, epsilon: alphaEpsilon ?? 0, granularity: alphaPer ?? 0 };
-  if (owl === undefined && alpha === undefined && file === '') return undefined;
-  return { owl, alpha, file: file && resolve(file) };
+  const optimal =
+    optimalSpread === undefined && optimalSamples === undefined ? undefined : { spread: optimalSpread ?? 0, samples: optimalSamples ?? 0 };
+  if (owl === undefined && alpha === undefined && optimal === undefined && file === '') return undefined;
+  return { owl, alpha, optimal, file: file && resolve(file) };
 }
 
 function toSelection({ only, skip, skipLayers, target }: PruneSettings): ProjectionSelection | undefined {
@@ -205,7 +209,7 @@ export function localPathChecks(settings: PruneSettings): PathCheck[] {
     ...data('--calibration', calibration ?? []),
     ...data('--eval', [evaluation]),
     ...file('--row-sparsities', rowSparsities),
-    ...file('--layer-budget (uniform, owl, alpha or a file)', layerBudget.file),
+    ...file('--layer-budget (uniform, owl, alpha, optimal or a file)', layerBudget.file),
     ...output,
   ];
 }

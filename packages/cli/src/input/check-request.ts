@@ -16,6 +16,8 @@ const FLAGS: Readonly<Record<string, string>> = {
   'prune.layer_budget_options.alpha': '--alpha-metric, --alpha-epsilon, --alpha-per',
   'prune.layer_budget_options.alpha.epsilon': '--alpha-epsilon',
   'prune.layer_budget_options.file': '--layer-budget',
+  'prune.layer_budget_options.optimal': '--optimal-spread, --optimal-samples',
+  'prune.layer_budget_options.optimal.spread': '--optimal-spread',
   'prune.layer_budget_options.owl': '--owl-lambda, --owl-threshold',
   'prune.layer_budget_options.owl.lambda': '--owl-lambda',
   'prune.layer_budget_options.owl.threshold': '--owl-threshold',

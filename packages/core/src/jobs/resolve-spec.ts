@@ -13,6 +13,7 @@ import {
   AlphaOptions,
   BudgetGranularity,
   LayerBudget,
+  OptimalOptions,
   Pattern,
   Propagation,
   QualityInputs,
@@ -35,6 +36,8 @@ const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12,
 const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
 const DEFAULT_OWL_LAMBDA = 0.05;
 const DEFAULT_OWL_THRESHOLD = 7;
+const DEFAULT_SPREAD = 0.15;
+const DEFAULT_SENSITIVITY_SAMPLES = 8;
 const DEFAULT_SKETCHES = 4;
 const DEFAULT_SEQUENCE_LENGTH = 2048;
 /** Samples of text that a job calibrates with where none were asked for. */
@@ -72,6 +75,7 @@ const LAYER_BUDGETS: ReadonlySet<LayerBudget> = new Set<LayerBudget>([
   LayerBudget.OWL,
   LayerBudget.ALPHA,
   LayerBudget.GIVEN,
+  LayerBudget.OPTIMAL,
 ]);
 const ALPHA_METRICS: ReadonlySet<AlphaMetric> = new Set<AlphaMetric>([AlphaMetric.PEAK, AlphaMetric.MID]);
 const GRANULARITIES: ReadonlySet<BudgetGranularity> = new Set<BudgetGranularity>([BudgetGranularity.BLOCK, BudgetGranularity.PROJECTION]);
@@ -213,19 +217,41 @@ function resolveLayerBudget(
   options: LayerBudgetOptions | undefined,
   violations: Violations,
 ): LayerBudgetOptions | undefined {
-  const { owl, alpha, file = '' } = options ?? {};
+  const { owl, alpha, optimal, file = '' } = options ?? {};
   const field = 'prune.layer_budget_options';
-  violations.require(LAYER_BUDGETS.has(budget), 'prune.layer_budget', 'must be uniform, owl, alpha or given');
+  violations.require(LAYER_BUDGETS.has(budget), 'prune.layer_budget', 'must be uniform, owl, alpha, optimal or given');
   violations.require(owl === undefined || budget === LayerBudget.OWL, `${field}.owl`, 'can only be set with the layer budget owl');
   violations.require(alpha === undefined || budget === LayerBudget.ALPHA, `${field}.alpha`, 'can only be set with the layer budget alpha');
+  violations.require(
+    optimal === undefined || budget === LayerBudget.OPTIMAL,
+    `${field}.optimal`,
+    'can only be set with the layer budget optimal',
+  );
   violations.require(
     (file !== '') === (budget === LayerBudget.GIVEN),
     `${field}.file`,
     file === '' ? 'must name a file with the layer budget given' : 'can only be set with the layer budget given',
   );
-  if (budget === LayerBudget.OWL) return { owl: resolveOwl(owl, `${field}.owl`, violations), alpha: undefined, file: '' };
-  if (budget === LayerBudget.ALPHA) return { owl: undefined, alpha: resolveAlpha(alpha, `${field}.alpha`, violations), file: '' };
-  return budget === LayerBudget.GIVEN ? { owl: undefined, alpha: undefined, file } : undefined;
+  const none = { owl: undefined, alpha: undefined, optimal: undefined, file: '' };
+  switch (budget) {
+    case LayerBudget.OWL:
+      return { ...none, owl: resolveOwl(owl, `${field}.owl`, violations) };
+    case LayerBudget.ALPHA:
+      return { ...none, alpha: resolveAlpha(alpha, `${field}.alpha`, violations) };
+    case LayerBudget.OPTIMAL:
+      return { ...none, optimal: resolveOptimal(optimal, `${field}.optimal`, violations) };
+    case LayerBudget.GIVEN:
+      return { ...none, file };
+    default:
+      return undefined;
+  }
+}
+
+function resolveOptimal(optimal: OptimalOptions | undefined, field: string, violations: Violations): OptimalOptions {
+  const spread = givenOr(DEFAULT_SPREAD, optimal?.spread);
+  const samples = givenOr(DEFAULT_SENSITIVITY_SAMPLES, optimal?.samples);
+  violations.require(spread > 0 && spread < 1, `${field}.spread`, `must be above 0 and below 1, not ${spread}`);
+  return { spread, samples };
 }
 
 function resolveOwl(owl: OwlOptions | undefined, field: string, violations: Violations): OwlOptions {

@@ -113,6 +113,7 @@ describe('secateur.json', () => {
       'alpha',
       { metric: 'mid', epsilon: 0.1, per: 'projection' },
     ],
+    [LayerBudget.OPTIMAL, { optimal: { spread: 0.1, samples: 16 } }, 'optimal', { spread: 0.1, samples: 16 }],
     [LayerBudget.GIVEN, { file: '/data/ratios.npy' }, 'given', { file: '/data/ratios.npy' }],
   ])('names layer budget %d and its settings', (layerBudget, options, name, settings) => {
     const config = { ...REPORT.config!, layerBudget, layerBudgetOptions: LayerBudgetOptions.fromPartial(options) };

@@ -272,7 +272,8 @@ function projectionToJson({ name, rows, columns, target, actual, record, seconds
   };
 }
 
-function budgetOptionsToJson({ owl, alpha, file }: LayerBudgetOptions): Readonly<Record<string, unknown>> {
+function budgetOptionsToJson({ owl, alpha, optimal, file }: LayerBudgetOptions): Readonly<Record<string, unknown>> {
+  if (optimal !== undefined) return { spread: optimal.spread, samples: optimal.samples };
   if (owl !== undefined) return { lambda: owl.lambda, threshold: owl.threshold };
   if (alpha === undefined) return { file };
   return {

@@ -34,6 +34,8 @@ export const LayerBudget = {
   ALPHA: 3,
   /** GIVEN - Ratios of a file. */
   GIVEN: 4,
+  /** OPTIMAL - Projections that harm the output of their block less drop more: one multiplier for all of them. */
+  OPTIMAL: 5,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -45,6 +47,7 @@ export namespace LayerBudget {
   export type OWL = typeof LayerBudget.OWL;
   export type ALPHA = typeof LayerBudget.ALPHA;
   export type GIVEN = typeof LayerBudget.GIVEN;
+  export type OPTIMAL = typeof LayerBudget.OPTIMAL;
   export type UNRECOGNIZED = typeof LayerBudget.UNRECOGNIZED;
 }
 
@@ -65,6 +68,9 @@ export function layerBudgetFromJSON(object: any): LayerBudget {
     case 4:
     case "LAYER_BUDGET_GIVEN":
       return LayerBudget.GIVEN;
+    case 5:
+    case "LAYER_BUDGET_OPTIMAL":
+      return LayerBudget.OPTIMAL;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -84,6 +90,8 @@ export function layerBudgetToJSON(object: LayerBudget): string {
       return "LAYER_BUDGET_ALPHA";
     case LayerBudget.GIVEN:
       return "LAYER_BUDGET_GIVEN";
+    case LayerBudget.OPTIMAL:
+      return "LAYER_BUDGET_OPTIMAL";
     case LayerBudget.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -666,6 +674,14 @@ export interface AlphaOptions {
   granularity: BudgetGranularity;
 }
 
+/** Settings of the layer budget `optimal`. */
+export interface OptimalOptions {
+  /** The most that the share of a projection may differ from the sparsity; 0.15 when 0. */
+  spread: number;
+  /** Calibration samples that projections are tried on, the first ones; 8 when 0. */
+  samples: number;
+}
+
 /** Settings of the layer budget that was chosen. */
 export interface LayerBudgetOptions {
   /** Of `owl`. */
@@ -682,6 +698,8 @@ export interface LayerBudgetOptions {
    * block or per projection in network order.
    */
   file: string;
+  /** Of `optimal`. */
+  optimal: OptimalOptions | undefined;
 }
 
 /** Prunes a checkpoint. */
@@ -1605,8 +1623,93 @@ export const AlphaOptions: MessageFns<AlphaOptions> = {
   },
 };
 
+function createBaseOptimalOptions(): OptimalOptions {
+  return { spread: 0, samples: 0 };
+}
+
+export const OptimalOptions: MessageFns<OptimalOptions> = {
+  encode(message: OptimalOptions, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.spread !== 0) {
+      writer.uint32(9).double(message.spread);
+    }
+    if (message.samples !== 0) {
+      writer.uint32(16).uint32(message.samples);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OptimalOptions {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOptimalOptions();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.spread = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.samples = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): OptimalOptions {
+    return {
+      spread: isSet(object.spread) ? globalThis.Number(object.spread) : 0,
+      samples: isSet(object.samples) ? globalThis.Number(object.samples) : 0,
+    };
+  },
+
+  toJSON(message: OptimalOptions): unknown {
+    const obj: any = {};
+    if (message.spread !== 0) {
+      obj.spread = floatToJson(message.spread);
+    }
+    if (message.samples !== 0) {
+      obj.samples = Math.round(message.samples);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<OptimalOptions>): OptimalOptions {
+    return OptimalOptions.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OptimalOptions>): OptimalOptions {
+    const message = createBaseOptimalOptions();
+    message.spread = object.spread ?? 0;
+    message.samples = object.samples ?? 0;
+    return message;
+  },
+};
+
 function createBaseLayerBudgetOptions(): LayerBudgetOptions {
-  return { owl: undefined, alpha: undefined, file: "" };
+  return { owl: undefined, alpha: undefined, file: "", optimal: undefined };
 }
 
 export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
@@ -1619,6 +1722,9 @@ export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
     }
     if (message.file !== "") {
       writer.uint32(26).string(message.file);
+    }
+    if (message.optimal !== undefined) {
+      OptimalOptions.encode(message.optimal, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -1660,6 +1766,14 @@ export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
             message.file = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.optimal = OptimalOptions.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1677,6 +1791,7 @@ export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
       owl: isSet(object.owl) ? OwlOptions.fromJSON(object.owl) : undefined,
       alpha: isSet(object.alpha) ? AlphaOptions.fromJSON(object.alpha) : undefined,
       file: isSet(object.file) ? globalThis.String(object.file) : "",
+      optimal: isSet(object.optimal) ? OptimalOptions.fromJSON(object.optimal) : undefined,
     };
   },
 
@@ -1691,6 +1806,9 @@ export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
     if (message.file !== "") {
       obj.file = message.file;
     }
+    if (message.optimal !== undefined) {
+      obj.optimal = OptimalOptions.toJSON(message.optimal);
+    }
     return obj;
   },
 
@@ -1704,6 +1822,9 @@ export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
       ? AlphaOptions.fromPartial(object.alpha)
       : undefined;
     message.file = object.file ?? "";
+    message.optimal = (object.optimal !== undefined && object.optimal !== null)
+      ? OptimalOptions.fromPartial(object.optimal)
+      : undefined;
     return message;
   },
 };
