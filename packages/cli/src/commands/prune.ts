@@ -6,6 +6,7 @@ import type { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secat
 import {
   JobSpec,
   Pattern,
+  type Preset,
   Propagation,
   type AlphaMetric,
   type BudgetGranularity,
@@ -42,6 +43,7 @@ export interface PruneSettings extends ServiceOptions {
   readonly samples: number;
   readonly seqLen: number;
   readonly seed: number;
+  readonly preset: Preset;
   readonly score: Score;
   readonly allocation: Allocation;
   readonly qualityInputs: QualityInputs;
@@ -120,6 +122,7 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         model: resolve(options.model),
         output: options.out === undefined ? '' : resolve(options.out),
         sparsity: options.sparsity,
+        preset: options.preset,
         options: {
           score: options.score,
           allocation: options.allocation,

@@ -26,6 +26,7 @@ const FLAGS: Readonly<Record<string, string>> = {
   'prune.options.layer_quality': '--layer-quality',
   'prune.options.row_quality': '--row-quality',
   'prune.pattern': '--pattern',
+  'prune.preset': '--preset',
   'prune.quality_inputs': '--quality-inputs',
   'prune.propagation': '--propagation',
   'prune.repair.method': '--repair',

@@ -15,6 +15,7 @@ import {
   LayerBudget,
   OptimalOptions,
   Pattern,
+  Preset,
   Propagation,
   QualityInputs,
   Sampling,
@@ -28,6 +29,7 @@ import {
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
 import { TASKS } from '../evaluation/tasks.js';
+import { withPreset } from './preset.js';
 import { findSelectionViolations } from '../planning/select-projections.js';
 
 /** Defaults of the published code. */
@@ -57,6 +59,7 @@ const MAXIMUM_SKETCHES = 8;
 const MAXIMUM_THRESHOLD = 1e6;
 
 const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE, Score.WANDA_VARIANT, Score.SPARSEGPT]);
+const PRESETS: ReadonlySet<Preset> = new Set<Preset>([Preset.PUBLISHED, Preset.FAST, Preset.BEST]);
 const PROPAGATIONS: ReadonlySet<Propagation> = new Set<Propagation>([
   Propagation.DENSE_BLOCK,
   Propagation.RECALCULATED_INPUTS,
@@ -160,7 +163,10 @@ function resolveKind(spec: JobSpec, purpose: 'run' | 'plan', violations: Violati
   }
 }
 
-function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Violations): PruneSpec {
+function resolvePrune(given: PruneSpec, purpose: 'run' | 'plan', violations: Violations): PruneSpec {
+  const preset = given.preset || Preset.PUBLISHED;
+  violations.require(PRESETS.has(preset), 'prune.preset', 'must be published, fast or best');
+  const spec = withPreset({ ...given, preset });
   violations.require(spec.model !== '', 'prune.model', 'must name the folder of a checkpoint');
   violations.require(spec.output !== '' || purpose === 'plan', 'prune.output', 'must name the folder to write');
   violations.require(spec.sparsity > 0 && spec.sparsity < 1, 'prune.sparsity', `must be above 0 and below 1, not ${spec.sparsity}`);
@@ -173,16 +179,16 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     'prune.propagation',
     `must be dense-block, recalculated-inputs or staged, not ${propagation}`,
   );
-  const given = spec.rowSparsities !== '';
-  const options = resolveOptions(spec.options, { given }, violations);
+  const rowsGiven = spec.rowSparsities !== '';
+  const options = resolveOptions(spec.options, { given: rowsGiven }, violations);
   checkPattern(spec, pattern, options, violations);
   violations.require(
-    given === (options.allocation === Allocation.GIVEN),
+    rowsGiven === (options.allocation === Allocation.GIVEN),
     'prune.row_sparsities',
-    given ? 'can only be given with the allocation given' : 'must name a file with the allocation given',
+    rowsGiven ? 'can only be given with the allocation given' : 'must name a file with the allocation given',
   );
   violations.require(
-    layerBudget === LayerBudget.UNIFORM || (!given && options.groupPattern === undefined && !spec.selection?.targets.length),
+    layerBudget === LayerBudget.UNIFORM || (!rowsGiven && options.groupPattern === undefined && !spec.selection?.targets.length),
     'prune.layer_budget',
     'must be uniform where a pattern, given row sparsities or targets of the selection decide how much each projection drops',
   );
@@ -190,7 +196,7 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
   const qualityInputs = spec.qualityInputs === QualityInputs.UNSPECIFIED ? QualityInputs.LAST : spec.qualityInputs;
   if (spec.selection !== undefined) violations.add(findSelectionViolations(spec.selection));
   violations.require(
-    spec.selection === undefined || spec.selection.targets.length === 0 || (!given && options.groupPattern === undefined),
+    spec.selection === undefined || spec.selection.targets.length === 0 || (!rowsGiven && options.groupPattern === undefined),
     'prune.selection.targets',
     'must be empty where a pattern or given row sparsities decide what is dropped',
   );

@@ -6,6 +6,7 @@ import {
   LayerBudget,
   LayerBudgetOptions,
   Pattern,
+  Preset,
   Propagation,
   QualityInputs,
   Sampling,
@@ -33,6 +34,7 @@ const REPORT = PruneReport.fromPartial({
   targetSparsity: 0.7,
   actualSparsity: 0.699,
   config: {
+    preset: Preset.FAST,
     model: '/models/in',
     output: '/models/out',
     sparsity: 0.7,
@@ -142,6 +144,7 @@ describe('secateur.json', () => {
         negativeLearningRates: [-0.01],
         layerBudget: 'uniform',
         pattern: 'unstructured',
+        preset: 'fast',
         propagation: 'recalculated_inputs',
         compute: 'bf16',
         hiddenStates: 'bf16',

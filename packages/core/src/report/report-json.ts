@@ -8,6 +8,7 @@ import {
   LayerBudget,
   layerBudgetToJSON,
   patternToJSON,
+  presetToJSON,
   propagationToJSON,
   qualityInputsToJSON,
   samplingToJSON,
@@ -125,6 +126,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       iterations: options?.iterations,
       learningRates: options?.learningRates,
       negativeLearningRates: options?.forbidNegativeLearningRates ? [] : options?.negativeLearningRates,
+      preset: config && lowerWord(presetToJSON(config.preset), 'PRESET_'),
       layerBudget: config && lowerWord(layerBudgetToJSON(config.layerBudget), 'LAYER_BUDGET_'),
       ...(config?.layerBudgetOptions && { layerBudgetOptions: budgetOptionsToJson(config.layerBudgetOptions) }),
       pattern: options?.groupPattern

@@ -306,6 +306,69 @@ export function qualityInputsToJSON(object: QualityInputs): string {
   }
 }
 
+/** Settings that belong together. What a spec sets itself counts more. */
+export const Preset = {
+  /** UNSPECIFIED - Not set: as published. */
+  UNSPECIFIED: 0,
+  /** PUBLISHED - TRIM as published. */
+  PUBLISHED: 1,
+  /** FAST - The fastest that is not worse: equal rows, few samples, kept weights fitted in few steps. CPUs only. */
+  FAST: 2,
+  /**
+   * BEST - The least perplexity: projections drop by what they cost, and masks are chosen while the kept weights are fitted, block inputs
+   * staged. CPUs only.
+   */
+  BEST: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Preset = typeof Preset[keyof typeof Preset];
+
+export namespace Preset {
+  export type UNSPECIFIED = typeof Preset.UNSPECIFIED;
+  export type PUBLISHED = typeof Preset.PUBLISHED;
+  export type FAST = typeof Preset.FAST;
+  export type BEST = typeof Preset.BEST;
+  export type UNRECOGNIZED = typeof Preset.UNRECOGNIZED;
+}
+
+export function presetFromJSON(object: any): Preset {
+  switch (object) {
+    case 0:
+    case "PRESET_UNSPECIFIED":
+      return Preset.UNSPECIFIED;
+    case 1:
+    case "PRESET_PUBLISHED":
+      return Preset.PUBLISHED;
+    case 2:
+    case "PRESET_FAST":
+      return Preset.FAST;
+    case 3:
+    case "PRESET_BEST":
+      return Preset.BEST;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Preset.UNRECOGNIZED;
+  }
+}
+
+export function presetToJSON(object: Preset): string {
+  switch (object) {
+    case Preset.UNSPECIFIED:
+      return "PRESET_UNSPECIFIED";
+    case Preset.PUBLISHED:
+      return "PRESET_PUBLISHED";
+    case Preset.FAST:
+      return "PRESET_FAST";
+    case Preset.BEST:
+      return "PRESET_BEST";
+    case Preset.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** What inputs the projections of a block are pruned by. Those of all blocks come through the pruned blocks before. */
 export const Propagation = {
   /** UNSPECIFIED - Not set. */
@@ -753,7 +816,11 @@ export interface PruneSpec {
   /** What inputs the projections of a block are pruned by; those of the block as it was when not set. */
   propagation: Propagation;
   /** How the kept weights make up for the dropped ones; they stay as they are when absent. */
-  repair: RepairOptions | undefined;
+  repair:
+    | RepairOptions
+    | undefined;
+  /** What fills in settings that are not set. */
+  preset: Preset;
 }
 
 /** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
@@ -1848,6 +1915,7 @@ function createBasePruneSpec(): PruneSpec {
     layerBudgetOptions: undefined,
     propagation: 0,
     repair: undefined,
+    preset: 0,
   };
 }
 
@@ -1903,6 +1971,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.repair !== undefined) {
       RepairOptions.encode(message.repair, writer.uint32(122).fork()).join();
+    }
+    if (message.preset !== 0) {
+      writer.uint32(160).int32(message.preset);
     }
     return writer;
   },
@@ -2056,6 +2127,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.repair = RepairOptions.decode(reader, reader.uint32());
             continue;
           }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.preset = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2107,6 +2186,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         : undefined,
       propagation: isSet(object.propagation) ? propagationFromJSON(object.propagation) : 0,
       repair: isSet(object.repair) ? RepairOptions.fromJSON(object.repair) : undefined,
+      preset: isSet(object.preset) ? presetFromJSON(object.preset) : 0,
     };
   },
 
@@ -2163,6 +2243,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.repair !== undefined) {
       obj.repair = RepairOptions.toJSON(message.repair);
     }
+    if (message.preset !== 0) {
+      obj.preset = presetToJSON(message.preset);
+    }
     return obj;
   },
 
@@ -2200,6 +2283,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     message.repair = (object.repair !== undefined && object.repair !== null)
       ? RepairOptions.fromPartial(object.repair)
       : undefined;
+    message.preset = object.preset ?? 0;
     return message;
   },
 };
