@@ -1,5 +1,5 @@
 // What `npm run demo` shows: a small Qwen2 model pruned to 70 % by an orchestrator and two kernel nodes on this machine, and how much that
-// costs in perplexity compared with pruning every row alike. Uses nothing but the public command.
+// costs in perplexity compared with pruning every row alike and with the preset `best`. Uses nothing but the public command.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
@@ -88,14 +88,17 @@ try {
   const prune = ['prune', '--model', model, '--sparsity', '0.7', ...data];
   await run(command, [...prune, '--out', pruned, '--trace-out', trace], { show: true });
 
-  console.log('\nPruning it again with the same share in every row (uniform Wanda), and measuring all three …');
+  console.log('\nPruning it again with the same share in every row (uniform Wanda) and with --preset best, and measuring all four …');
   const uniform = join(scratch, 'uniform');
+  const best = join(scratch, 'best');
   await run(command, [...prune, '--out', uniform, '--allocation', 'uniform', '--json', '--quiet'], { show: false });
+  await run(command, [...prune, '--out', best, '--preset', 'best', '--json', '--quiet'], { show: false });
   console.log('\nPerplexity on chapters 91-135 of Moby Dick (lower is better):');
   for (const [name, directory] of [
     ['dense', model],
     ['70 % uniform Wanda', uniform],
     ['70 % TRIM', pruned],
+    ['70 % preset best', best],
   ]) {
     console.log(`  ${String(name).padEnd(20)} ${(await measurePerplexity(String(directory), endpoint)).toFixed(2).padStart(8)}`);
   }
