@@ -22,8 +22,8 @@ void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 
 extern "C" void secateur_switch_stack(void** save, void* load, void* argument);
 
-// Saves the registers that a call preserves and takes those of the other stack; a function that begins there gets the argument. It ends with
-// a jump, not a return, because the processor predicts returns from the calls of the stack it has left.
+// Saves the registers that a call preserves and takes those of the other stack; a function that begins there gets the argument. It ends
+// with a jump, not a return, because the processor predicts returns from the calls of the stack it has left.
 asm(R"(
 .text
 .globl secateur_switch_stack
