@@ -9,9 +9,7 @@
 #include <new>
 #include <numeric>
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#endif
+#include "address_check.h"
 
 namespace secateur::cuda_on_host {
 
@@ -23,12 +21,26 @@ constexpr std::size_t kGuardBytes = 256;
 // By one asynchronous copy.
 constexpr std::size_t kCopiedBytes = 16;
 
-// Blocks run one after the other, by whoever holds the device.
-Block* running_block = nullptr;
-
 FiberPool& fiber_pool() {
   static FiberPool pool;
   return pool;
+}
+
+// Of the usual sizes without a call, which sanitizers intercept.
+void copy_value(unsigned char* target, const void* value, std::size_t bytes) {
+  switch (bytes) {
+    case 4:
+      std::memcpy(target, value, 4);
+      break;
+    case 8:
+      std::memcpy(target, value, 8);
+      break;
+    case kExchangedBytes:
+      std::memcpy(target, value, kExchangedBytes);
+      break;
+    default:
+      std::memcpy(target, value, bytes);
+  }
 }
 
 bool is_same_place(const char* file, int line, const char* other_file, int other_line) {
@@ -71,16 +83,12 @@ class Block::SharedMemory {
  public:
   explicit SharedMemory(std::size_t bytes) : mapped_bytes_(bytes + 2 * kGuardBytes), bytes_(bytes) {
     map(0);
-#if defined(__SANITIZE_ADDRESS__)
-    __asan_poison_memory_region(memory_, kGuardBytes);
-    __asan_poison_memory_region(memory_ + kGuardBytes + bytes_, kGuardBytes);
-#endif
+    forbid(memory_, kGuardBytes);
+    forbid(memory_ + kGuardBytes + bytes_, kGuardBytes);
     reset();
   }
   ~SharedMemory() {
-#if defined(__SANITIZE_ADDRESS__)
-    __asan_unpoison_memory_region(memory_, mapped_bytes_);
-#endif
+    allow(memory_, mapped_bytes_);
     munmap(memory_, mapped_bytes_);
   }
   SharedMemory(const SharedMemory&) = delete;
@@ -114,35 +122,27 @@ class Block::SharedMemory {
 Block::Block(dim3 size, dim3 grid, std::size_t dynamic_shared_bytes, const Schedule& schedule, const std::function<void()>& kernel)
     : kernel_(kernel), schedule_(schedule), random_(schedule.seed * 2654435761U + 1) {
   const std::size_t count = std::size_t{size.x} * size.y * size.z;
+  threads_.resize(count);
   for (std::size_t i = 0; i < count; ++i) {
-    auto thread = std::make_unique<Thread>();
     const auto flat = static_cast<unsigned>(i);
-    thread->block = this;
-    thread->position = {{flat % size.x, flat / size.x % size.y, flat / size.x / size.y}, {}, size, grid, flat % kWarpLanes};
-    thread->warp = i / kWarpLanes;
-    threads_.push_back(std::move(thread));
+    Thread& thread = threads_[i];
+    thread.block = this;
+    thread.position = {{flat % size.x, flat / size.x % size.y, flat / size.x / size.y}, {}, size, grid, flat % kWarpLanes};
+    thread.warp = i / kWarpLanes;
   }
+  order_.resize(count);
   gatherings_.resize((count + kWarpLanes - 1) / kWarpLanes);
   if (dynamic_shared_bytes > 0) dynamic_shared_ = std::make_unique<SharedMemory>(dynamic_shared_bytes);
 }
 
 Block::~Block() {
-  for (auto& thread : threads_) thread->fiber->join();
+  for (Thread& thread : threads_) thread.fiber->join();
   // Fibers that were stopped in the middle are not used again.
   if (!failure_.empty()) return;
-  for (auto& thread : threads_) fiber_pool().give_back(std::move(thread->fiber));
+  for (Thread& thread : threads_) fiber_pool().give_back(std::move(thread.fiber));
 }
 
-Block& Block::current() {
-  if (running_block == nullptr) std::abort();
-  return *running_block;
-}
-
-bool Block::is_running() { return running_block != nullptr; }
-
-Block::Thread& Block::running() { return *threads_[running_]; }
-
-const ThreadPosition& Block::position() const { return threads_[running_]->position; }
+Block* Block::running_block = nullptr;
 
 std::string Block::run(uint3 index) {
   const RaceCheckPaused paused;
@@ -154,76 +154,104 @@ std::string Block::run(uint3 index) {
   for (auto& warp : gatherings_) warp.clear();
   at_barrier_ = 0;
   failure_.clear();
-  for (auto& thread : threads_) {
-    thread->position.block_index = index;
-    thread->state = State::kReady;
-    thread->open_copies.clear();
-    thread->committed_copies.clear();
-    thread->fiber->prepare(
+  for (Thread& thread : threads_) {
+    thread.position.block_index = index;
+    thread.state = State::kReady;
+    thread.open_copies.clear();
+    thread.committed_copies.clear();
+    thread.fiber->prepare(
         [](void* argument) {
           auto& self = *static_cast<Thread*>(argument);
           self.block->kernel_();
           self.state = State::kDone;
-          self.fiber->suspend();
+          ++self.block->done_;
+          self.block->give_way();
         },
-        thread.get());
+        &thread);
   }
-  std::vector<std::size_t> order(threads_.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  if (schedule_.threads == ThreadOrder::kDown) std::reverse(order.begin(), order.end());
-  std::size_t done = 0;
-  while (done < threads_.size() && failure_.empty()) {
-    if (schedule_.threads == ThreadOrder::kShuffled) {
-      for (std::size_t i = order.size() - 1; i > 0; --i) {
-        random_ ^= random_ << 13;
-        random_ ^= random_ >> 17;
-        random_ ^= random_ << 5;
-        std::swap(order[i], order[random_ % (i + 1)]);
-      }
-    }
-    bool progress = false;
-    for (const std::size_t i : order) {
-      if (threads_[i]->state != State::kReady) continue;
-      progress = true;
-      running_ = i;
-      threads_[i]->fiber->resume();
-      if (threads_[i]->state == State::kDone) ++done;
-      if (!failure_.empty()) break;
-      // The lanes of its warp that it has set free, and itself, come before other warps.
-      const bool last_of_warp = i % kWarpLanes == kWarpLanes - 1 || i + 1 == threads_.size();
-      if (schedule_.threads == ThreadOrder::kWarpAhead && last_of_warp) done += run_ahead(threads_[i]->warp);
-      if (!failure_.empty()) break;
-    }
-    if (at_barrier_ > 0 && at_barrier_ + done == threads_.size()) {
-      for (auto& thread : threads_) {
-        if (thread->state == State::kAtBarrier) thread->state = State::kReady;
-      }
-      at_barrier_ = 0;
-      barrier_turn_ ^= 1U;
-      progress = true;
-    }
-    if (!progress) fail(describe_deadlock());
-  }
+  done_ = 0;
+  std::iota(order_.begin(), order_.end(), std::size_t{0});
+  if (schedule_.threads == ThreadOrder::kDown) std::reverse(order_.begin(), order_.end());
+  if (schedule_.threads == ThreadOrder::kShuffled) shuffle_order();
+  place_in_order_ = 0;
+  progress_ = false;
+  ahead_next_ = ahead_end_ = 0;
+  ahead_progress_ = false;
+  choose_thread()->fiber->resume();
   running_block = nullptr;
   return failure_;
 }
 
-std::size_t Block::run_ahead(std::size_t warp) {
-  const std::size_t begin = warp * kWarpLanes;
-  const std::size_t end = std::min(begin + kWarpLanes, threads_.size());
-  std::size_t done = 0;
-  bool progress = true;
-  while (progress && failure_.empty()) {
-    progress = false;
-    for (std::size_t i = begin; i < end && failure_.empty(); ++i) {
-      if (threads_[i]->state != State::kReady) continue;
-      progress = true;
-      running_ = i;
-      threads_[i]->fiber->resume();
-      if (threads_[i]->state == State::kDone) ++done;
+Block::Thread* Block::turn_of(std::size_t thread) {
+  running_ = &threads_[thread];
+  running_position_ = &running_->position;
+  return running_;
+}
+
+Block::Thread* Block::choose_thread() {
+  while (failure_.empty()) {
+    while (ahead_next_ < ahead_end_) {
+      const std::size_t i = ahead_next_++;
+      if (threads_[i].state == State::kReady) ahead_progress_ = true;
+      if (ahead_next_ == ahead_end_ && ahead_progress_) {
+        ahead_next_ = ahead_begin_;
+        ahead_progress_ = false;
+      }
+      if (threads_[i].state == State::kReady) return turn_of(i);
     }
+    while (place_in_order_ < order_.size()) {
+      const std::size_t i = order_[place_in_order_++];
+      if (threads_[i].state != State::kReady) continue;
+      progress_ = true;
+      // The lanes of its warp that it sets free, and itself, come before other warps.
+      const bool last_of_warp = i % kWarpLanes == kWarpLanes - 1 || i + 1 == threads_.size();
+      if (schedule_.threads == ThreadOrder::kWarpAhead && last_of_warp) {
+        ahead_begin_ = ahead_next_ = threads_[i].warp * kWarpLanes;
+        ahead_end_ = i + 1;
+        ahead_progress_ = false;
+      }
+      return turn_of(i);
+    }
+    if (release_barrier()) progress_ = true;
+    if (done_ == threads_.size()) return nullptr;
+    if (!progress_) {
+      const RaceCheckPaused paused;
+      fail(describe_deadlock());
+    }
+    if (schedule_.threads == ThreadOrder::kShuffled) shuffle_order();
+    place_in_order_ = 0;
+    progress_ = false;
   }
-  return done;
+  return nullptr;
+}
+
+bool Block::release_barrier() {
+  if (at_barrier_ == 0 || at_barrier_ + done_ < threads_.size()) return false;
+  for (Thread& thread : threads_) {
+    if (thread.state == State::kAtBarrier) thread.state = State::kReady;
+  }
+  at_barrier_ = 0;
+  barrier_turn_ ^= 1U;
+  return true;
+}
+
+void Block::shuffle_order() {
+  for (std::size_t i = order_.size() - 1; i > 0; --i) {
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 17;
+    random_ ^= random_ << 5;
+    std::swap(order_[i], order_[random_ % (i + 1)]);
+  }
+}
+
+void Block::give_way() {
+  Thread* const self = running_;
+  Thread* const next = choose_thread();
+  if (next == nullptr) {
+    self->fiber->suspend();
+  } else if (next != self) {
+    self->fiber->switch_to(*next->fiber);
+  }
 }
 
 void Block::fail(const std::string& reason) {
@@ -231,7 +259,7 @@ void Block::fail(const std::string& reason) {
 }
 
 void Block::stop_for_ever() {
-  for (;;) running().fiber->suspend();
+  for (;;) give_way();
 }
 
 std::string Block::describe(const Thread& thread) const {
@@ -246,19 +274,19 @@ std::string Block::describe_deadlock() const {
   std::string text = "threads wait for each other for ever:";
   std::size_t shown = 0;
   std::size_t done = 0;
-  for (const auto& thread : threads_) {
-    if (thread->state == State::kDone) ++done;
-    if (thread->state == State::kDone || shown == kShown) continue;
+  for (const Thread& thread : threads_) {
+    if (thread.state == State::kDone) ++done;
+    if (thread.state == State::kDone || shown == kShown) continue;
     ++shown;
-    text += " " + describe(*thread) + (thread->state == State::kAtBarrier ? " at the barrier " : " at the warp operation ") +
-            place(thread->file, thread->line) + ";";
+    text += " " + describe(thread) + (thread.state == State::kAtBarrier ? " at the barrier " : " at the warp operation ") +
+            place(thread.file, thread.line) + ";";
   }
   return text + " " + std::to_string(done) + " have ended.";
 }
 
 void Block::synchronize(const char* file, int line) {
   const RaceCheckPaused paused;
-  Thread& self = running();
+  Thread& self = *running_;
   if (at_barrier_ == 0) {
     barrier_file_ = file;
     barrier_line_ = line;
@@ -271,7 +299,7 @@ void Block::synchronize(const char* file, int line) {
   ++at_barrier_;
   const unsigned turn = barrier_turn_;
   barrier_.release(turn);
-  self.fiber->suspend();
+  give_way();
   barrier_.acquire(turn);
 }
 
@@ -286,7 +314,7 @@ Block::Gathering& Block::gathering_of(std::size_t warp, unsigned mask) {
 
 const LaneValues& Block::exchange(unsigned mask, const void* value, std::size_t bytes, Exchange kind, const char* file, int line) {
   const RaceCheckPaused paused;
-  Thread& self = running();
+  Thread& self = *running_;
   const unsigned own_bit = 1U << self.position.lane;
   if ((mask & own_bit) == 0) {
     fail(describe(self) + " is not in its own mask at " + place(file, line));
@@ -307,7 +335,7 @@ const LaneValues& Block::exchange(unsigned mask, const void* value, std::size_t 
   }
   const unsigned turn = gathering.turn;
   LaneValues& values = gathering.values[turn];
-  std::memcpy(values[self.position.lane].data(), value, bytes);
+  copy_value(values[self.position.lane].data(), value, bytes);
   gathering.arrived |= own_bit;
   self.file = file;
   self.line = line;
@@ -317,18 +345,18 @@ const LaneValues& Block::exchange(unsigned mask, const void* value, std::size_t 
     gathering.arrived = 0;
     gathering.turn ^= 1U;
     for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
-      if (((mask >> lane) & 1U) != 0) threads_[self.warp * kWarpLanes + lane]->state = State::kReady;
+      if (((mask >> lane) & 1U) != 0) threads_[self.warp * kWarpLanes + lane].state = State::kReady;
     }
   } else {
     self.state = State::kAtExchange;
   }
-  self.fiber->suspend();
+  give_way();
   if (kind == Exchange::kSynchronize) gathering.meeting.acquire(turn);
   return values;
 }
 
 void Block::require_lane(unsigned mask, unsigned lane, const char* file, int line) {
-  const Thread& self = running();
+  const Thread& self = *running_;
   if (lane < kWarpLanes && ((mask >> lane) & 1U) != 0 && self.warp * kWarpLanes + lane < threads_.size()) return;
   const RaceCheckPaused paused;
   fail(describe(self) + " reads from lane " + std::to_string(lane) + ", which takes no part, at " + place(file, line));
@@ -344,7 +372,7 @@ void* Block::shared_variable(const void* key, std::size_t bytes) {
 
 void* Block::dynamic_shared() {
   if (!dynamic_shared_) {
-    fail(describe(running()) + " uses dynamic shared memory, of which the launch gives none");
+    fail(describe(*running_) + " uses dynamic shared memory, of which the launch gives none");
     stop_for_ever();
   }
   return dynamic_shared_->use();
@@ -353,31 +381,33 @@ void* Block::dynamic_shared() {
 void Block::copy_async(void* target, const void* source, unsigned bytes) {
   if (reinterpret_cast<std::uintptr_t>(target) % kCopiedBytes != 0 ||
       (bytes > 0 && reinterpret_cast<std::uintptr_t>(source) % kCopiedBytes != 0) || bytes > kCopiedBytes) {
-    fail(describe(running()) + " copies asynchronously from or to an address that is not a multiple of 16");
+    fail(describe(*running_) + " copies asynchronously from or to an address that is not a multiple of 16");
     stop_for_ever();
   }
   // From here to the wait the source may be read and the target written at any time.
   check_read(source, bytes);
   check_write(target, kCopiedBytes);
+  require_writable(target, kCopiedBytes);
   const RaceCheckPaused paused;
   // Nobody may rely on the bytes before they are awaited.
   std::memset(target, kPoison, kCopiedBytes);
-  running().open_copies.push_back({target, source, bytes});
+  running_->open_copies.push_back({target, source, bytes});
 }
 
 void Block::commit_copies() {
   const RaceCheckPaused paused;
-  Thread& self = running();
+  Thread& self = *running_;
   self.committed_copies.push_back(std::move(self.open_copies));
   self.open_copies.clear();
 }
 
 void Block::await_copies(std::size_t pending_groups) {
-  Thread& self = running();
+  Thread& self = *running_;
   while (self.committed_copies.size() > pending_groups) {
     for (const PendingCopy& copy : self.committed_copies.front()) {
       check_read(copy.source, copy.bytes);
       check_write(copy.target, kCopiedBytes);
+      require_writable(copy.target, kCopiedBytes);
       const RaceCheckPaused paused;
       std::memset(copy.target, 0, kCopiedBytes);
       if (copy.bytes > 0) std::memcpy(copy.target, copy.source, copy.bytes);

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <deque>
 #include <functional>
 #include <map>
@@ -64,11 +65,14 @@ class Block {
   std::string run(uint3 index);
 
   // The following are called by the thread that runs now.
-  static Block& current();
-  static bool is_running();
+  static Block& current() {
+    if (running_block == nullptr) std::abort();
+    return *running_block;
+  }
+  static bool is_running() { return running_block != nullptr; }
   // Stops the block; the first reason counts.
   void fail(const std::string& reason);
-  const ThreadPosition& position() const;
+  const ThreadPosition& position() const { return *running_position_; }
   void synchronize(const char* file, int line);
   // Every lane of `mask` calls it; returns what all of them gave.
   const LaneValues& exchange(unsigned mask, const void* value, std::size_t bytes, Exchange kind, const char* file, int line);
@@ -87,22 +91,40 @@ class Block {
   class SharedMemory;
   enum class State { kReady, kAtBarrier, kAtExchange, kDone };
 
-  // Runs a warp until its threads wait for others; returns how many have ended.
-  std::size_t run_ahead(std::size_t warp);
+  // Whose turn it is, or null when the block is at its end or has failed.
+  Thread* choose_thread();
+  Thread* turn_of(std::size_t thread);
+  // Called by the thread that runs: others go on, and it does when it is its turn and it is ready.
+  void give_way();
+  bool release_barrier();
+  void shuffle_order();
   [[noreturn]] void stop_for_ever();
   std::string describe(const Thread& thread) const;
   std::string describe_deadlock() const;
-  Thread& running();
   Gathering& gathering_of(std::size_t warp, unsigned mask);
+
+  // Blocks run one after the other, by whoever holds the device.
+  static Block* running_block;
 
   const std::function<void()>& kernel_;
   Schedule schedule_;
-  std::vector<std::unique_ptr<Thread>> threads_;
+  std::vector<Thread> threads_;
   // By warp; a mask has its own.
   std::vector<std::deque<Gathering>> gatherings_;
   std::map<const void*, std::unique_ptr<SharedMemory>> shared_;
   std::unique_ptr<SharedMemory> dynamic_shared_;
-  std::size_t running_ = 0;
+  Thread* running_ = nullptr;
+  const ThreadPosition* running_position_ = nullptr;
+  std::size_t done_ = 0;
+  // Threads take turns in passes. A pass in which nobody was ready is the last.
+  std::vector<std::size_t> order_;
+  std::size_t place_in_order_ = 0;
+  bool progress_ = false;
+  // Of kWarpAhead: the warp that goes on before others do, from this thread on; passes of its own.
+  std::size_t ahead_begin_ = 0;
+  std::size_t ahead_next_ = 0;
+  std::size_t ahead_end_ = 0;
+  bool ahead_progress_ = false;
   std::size_t at_barrier_ = 0;
   unsigned barrier_turn_ = 0;
   Meeting barrier_;

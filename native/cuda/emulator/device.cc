@@ -8,9 +8,7 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#endif
+#include "address_check.h"
 
 namespace secateur::cuda_on_host {
 
@@ -66,12 +64,13 @@ cudaError_t Device::allocate(void** pointer, std::size_t bytes) {
   }
   if (bytes > free_bytes()) return cudaErrorMemoryAllocation;
   const std::size_t mapped = (bytes + 2 * kPageBytes - 1) / kPageBytes * kPageBytes;
-  void* const memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) return cudaErrorMemoryAllocation;
+  // The page before the memory is never to be touched.
+  void* const pages = mmap(nullptr, kPageBytes + mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (pages == MAP_FAILED) return cudaErrorMemoryAllocation;
+  unsigned char* const memory = static_cast<unsigned char*>(pages) + kPageBytes;
+  mprotect(memory, mapped, PROT_READ | PROT_WRITE);
   std::memset(memory, kPoison, bytes);
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_poison_memory_region(static_cast<unsigned char*>(memory) + bytes, mapped - bytes);
-#endif
+  forbid(memory + bytes, mapped - bytes);
   allocations_[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, mapped};
   used_bytes_ += bytes;
   if (unlocked_ == 0) mprotect(memory, mapped, PROT_NONE);
@@ -85,10 +84,8 @@ cudaError_t Device::free(void* pointer) {
   const cudaError_t error = drain_all();
   const auto found = allocations_.find(reinterpret_cast<std::uintptr_t>(pointer));
   if (found == allocations_.end()) return cudaErrorInvalidValue;
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(pointer, found->second.mapped_bytes);
-#endif
-  munmap(pointer, found->second.mapped_bytes);
+  allow(pointer, found->second.mapped_bytes);
+  munmap(static_cast<unsigned char*>(pointer) - kPageBytes, kPageBytes + found->second.mapped_bytes);
   used_bytes_ -= found->second.bytes;
   allocations_.erase(found);
   return error;
@@ -118,19 +115,15 @@ bool Device::holds_pinned(const volatile void* pointer, std::size_t bytes) const
 }
 
 void Device::announce_taken(void* memory, std::size_t bytes) {
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(memory, bytes);
-#endif
+  allow(memory, bytes);
   if (!is_idle()) return;
   const Unlocked unlocked(*this);
   std::memset(memory, kPoison, bytes);
 }
 
-void Device::announce_free([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
-#if defined(__SANITIZE_ADDRESS__)
+void Device::announce_free(void* memory, std::size_t bytes) {
   // Who runs in place of launches may look at all memory.
-  if (is_idle() && !launch_hook) __asan_poison_memory_region(memory, bytes);
-#endif
+  if (is_idle() && !launch_hook) forbid(memory, bytes);
 }
 
 bool Device::is_idle() const {

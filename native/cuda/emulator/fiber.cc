@@ -6,10 +6,7 @@
 #include <cstdlib>
 #include <new>
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
+#include "address_check.h"
 
 #if defined(SECATEUR_RACE_CHECK)
 extern "C" {
@@ -23,10 +20,10 @@ void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 #error "The emulation switches stacks with x86-64 instructions."
 #endif
 
-extern "C" void secateur_switch_stack(void** save, void* load);
+extern "C" void secateur_switch_stack(void** save, void* load, void* argument);
 
-// Saves the registers that a call preserves and takes those of the other stack. It ends with a jump, not a return, because the processor
-// predicts returns from the calls of the stack it has left.
+// Saves the registers that a call preserves and takes those of the other stack; a function that begins there gets the argument. It ends
+// with a jump, not a return, because the processor predicts returns from the calls of the stack it has left.
 asm(R"(
 .text
 .globl secateur_switch_stack
@@ -48,6 +45,7 @@ secateur_switch_stack:
   popq %rbx
   popq %rbp
   popq %rcx
+  movq %rdx, %rdi
   jmp *%rcx
 .size secateur_switch_stack, .-secateur_switch_stack
 )");
@@ -58,13 +56,51 @@ namespace {
 
 constexpr std::size_t kGuardBytes = 4096;
 
-thread_local Fiber* beginning = nullptr;
+// Where resume was called: the stack that fibers suspend themselves to.
+struct Resumer {
+  void* stack_pointer = nullptr;
+  const void* stack = nullptr;
+  std::size_t stack_bytes = 0;
+  // Left for a fiber that has not been entered yet.
+  bool is_left = false;
+  // What the sanitizers keep for it.
+  void* fake_stack = nullptr;
+  void* identity = nullptr;
+};
+
+// Fibers run one at a time, for whoever holds the device.
+Resumer resumer;
 
 #if defined(SECATEUR_RACE_CHECK)
 // Whether what was done before the switch comes before what is done after it.
 constexpr unsigned kOrdered = 0;
 constexpr unsigned kUnordered = 1;
 #endif
+
+// Around a switch of stacks: what the stack that is left has kept for it, and where the other one lies.
+void leave_stack([[maybe_unused]] void** fake_stack, [[maybe_unused]] const void* next, [[maybe_unused]] std::size_t next_bytes) {
+#if defined(SECATEUR_ADDRESS_CHECK)
+  __sanitizer_start_switch_fiber(fake_stack, next, next_bytes);
+#endif
+}
+
+void enter_stack([[maybe_unused]] void* fake_stack) {
+#if defined(SECATEUR_ADDRESS_CHECK)
+  const void* left = nullptr;
+  std::size_t left_bytes = 0;
+  __sanitizer_finish_switch_fiber(fake_stack, &left, &left_bytes);
+  if (!resumer.is_left) return;
+  resumer.stack = left;
+  resumer.stack_bytes = left_bytes;
+  resumer.is_left = false;
+#endif
+}
+
+void enter_identity([[maybe_unused]] void* identity) {
+#if defined(SECATEUR_RACE_CHECK)
+  __tsan_switch_to_fiber(identity, kUnordered);
+#endif
+}
 
 }  // namespace
 
@@ -80,30 +116,25 @@ Fiber::Fiber() {
 }
 
 Fiber::~Fiber() {
-  forget_stack();
+  // Frames that were left in the middle poison this memory for whoever gets it next.
+  allow(stack_, kStackBytes);
   munmap(stack_, kStackBytes);
-}
-
-void Fiber::forget_stack() {
-#if defined(__SANITIZE_ADDRESS__)
-  // Frames that were left poison behind, also for whoever gets this memory next.
-  __asan_unpoison_memory_region(stack_, kStackBytes);
-#endif
 }
 
 void Fiber::prepare(void (*entry)(void*), void* argument) {
   entry_ = entry;
   argument_ = argument;
   fake_stack_ = nullptr;
-  started_ = false;
   identity_ ^= 1U;
-  forget_stack();
 #if defined(SECATEUR_RACE_CHECK)
   // New memory has no history of accesses.
   if (mmap(stack_ + kGuardBytes, kStackBytes - kGuardBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
            -1, 0) == MAP_FAILED) {
     throw std::bad_alloc();
   }
+  void* const caller = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(identities_[identity_], kOrdered);
+  __tsan_switch_to_fiber(caller, kUnordered);
 #endif
   // Stacks that all begin at the same offset of a page would share few lines of the first-level cache.
   const std::size_t offset = reinterpret_cast<std::uintptr_t>(stack_) / kStackBytes * 13 % 64 * 64;
@@ -111,47 +142,41 @@ void Fiber::prepare(void (*entry)(void*), void* argument) {
   // As a call leaves it: a return address above six saved registers.
   constexpr std::size_t kSavedRegisters = 6;
   for (std::size_t i = 0; i < kSavedRegisters; ++i) top[i] = nullptr;
-  void (*const first)() = [] { begin(beginning); };
-  top[kSavedRegisters] = reinterpret_cast<void*>(first);
+  top[kSavedRegisters] = reinterpret_cast<void*>(&begin);
   top[kSavedRegisters + 1] = nullptr;
   stack_pointer_ = top;
 }
 
-void Fiber::begin(Fiber* fiber) {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(nullptr, &fiber->resumer_stack_, &fiber->resumer_stack_bytes_);
-#endif
-  fiber->entry_(fiber->argument_);
+void Fiber::begin(void* fiber) {
+  enter_stack(nullptr);
+  const auto& self = *static_cast<const Fiber*>(fiber);
+  self.entry_(self.argument_);
   std::abort();
 }
 
 void Fiber::resume() {
-  beginning = this;
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(&resumer_fake_stack_, stack_, kStackBytes);
-#endif
+  resumer.is_left = true;
 #if defined(SECATEUR_RACE_CHECK)
-  resumer_identity_ = __tsan_get_current_fiber();
-  __tsan_switch_to_fiber(identities_[identity_], started_ ? kUnordered : kOrdered);
+  resumer.identity = __tsan_get_current_fiber();
 #endif
-  started_ = true;
-  secateur_switch_stack(&resumer_, stack_pointer_);
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(resumer_fake_stack_, nullptr, nullptr);
-#endif
+  leave_stack(&resumer.fake_stack, stack_, kStackBytes);
+  enter_identity(identities_[identity_]);
+  secateur_switch_stack(&resumer.stack_pointer, stack_pointer_, this);
+  enter_stack(resumer.fake_stack);
+}
+
+void Fiber::switch_to(Fiber& next) {
+  leave_stack(&fake_stack_, next.stack_, kStackBytes);
+  enter_identity(next.identities_[next.identity_]);
+  secateur_switch_stack(&stack_pointer_, next.stack_pointer_, &next);
+  enter_stack(fake_stack_);
 }
 
 void Fiber::suspend() {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(&fake_stack_, resumer_stack_, resumer_stack_bytes_);
-#endif
-#if defined(SECATEUR_RACE_CHECK)
-  __tsan_switch_to_fiber(resumer_identity_, kUnordered);
-#endif
-  secateur_switch_stack(&stack_pointer_, resumer_);
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fake_stack_, nullptr, nullptr);
-#endif
+  leave_stack(&fake_stack_, resumer.stack, resumer.stack_bytes);
+  enter_identity(resumer.identity);
+  secateur_switch_stack(&stack_pointer_, resumer.stack_pointer, nullptr);
+  enter_stack(fake_stack_);
 }
 
 void Fiber::join() {

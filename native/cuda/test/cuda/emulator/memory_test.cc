@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "cuda/gpu.h"
+#include "cuda/tensor_core.h"
 #include "device_array.h"
 
 namespace secateur::test {
@@ -42,6 +43,12 @@ __global__ void write_shared(float* result, std::size_t distance) {
 __global__ void read_dynamic_shared(float* result, std::size_t distance) {
   SECATEUR_DYNAMIC_SHARED(float, values);
   result[threadIdx.x] = values[threadIdx.x + distance];
+}
+
+// To the last 16 bytes of shared memory, or as many floats further.
+__global__ void copy_to_shared(const float* source, std::size_t distance) {
+  SECATEUR_SHARED(Values, values);
+  gpu::copy_async_16(values.items + kThreads - 4 + distance, source, 16);
 }
 
 // Whether a process of its own comes to the end of it.
@@ -93,6 +100,8 @@ TEST_CASE("kernels cannot leave their arrays" * doctest::skip(!kAddressesAreChec
     CHECK(kernel_survives(write_shared, 0, memory, distance) == (distance == 0));
     CHECK(kernel_survives(read_dynamic_shared, shared_bytes, memory, distance) == (distance == 0));
   }
+  CHECK(kernel_survives(copy_to_shared, 0, array.data(), std::size_t{0}));
+  CHECK_FALSE(kernel_survives(copy_to_shared, 0, array.data(), std::size_t{4}));
   const auto before = ~std::size_t{0};
   CHECK_FALSE(kernel_survives(read_global, 0, array.data(), before, result.data()));
   CHECK_FALSE(kernel_survives(write_shared, 0, memory, before));
