@@ -201,8 +201,8 @@ Napi::Value SessionObject::collect_with_gram(const Napi::CallbackInfo& info) {
     return submit(
         info, {},
         [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sites = to_input_sites(info[2]),
-         gram_sites = to_input_sites(info[3]), sketches = to_size(info[4], "sketches")](BackendSession& session, CallContext& context) {
-          return hand_over(session.collect_with_gram(shard, group, sites, gram_sites, sketches, context));
+         grams = to_gram_sites(info[3]), sketches = to_size(info[4], "sketches")](BackendSession& session, CallContext& context) {
+          return hand_over(session.collect_with_gram(shard, group, sites, grams, sketches, context));
         });
   });
 }
