@@ -8,7 +8,14 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Status } from "../../google/rpc/status.js";
-import { AllocationOptions, AllocationRecord, RepairOptions, RepairRecord } from "./allocation.js";
+import {
+  AllocationOptions,
+  AllocationRecord,
+  RepairOptions,
+  RepairRecord,
+  SwapOptions,
+  SwapRecord,
+} from "./allocation.js";
 import {
   Compute,
   computeFromJSON,
@@ -735,7 +742,11 @@ export interface PruneSpec {
   /** What inputs the projections of a block are pruned by; those of the block as it was when not set. */
   propagation: Propagation;
   /** How the kept weights make up for the dropped ones; they stay as they are when absent. */
-  repair: RepairOptions | undefined;
+  repair:
+    | RepairOptions
+    | undefined;
+  /** Swaps of dropped weights for kept ones; none when absent. */
+  swap: SwapOptions | undefined;
 }
 
 /** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
@@ -820,7 +831,11 @@ export interface ProjectionReport {
   /** Seconds of computing. */
   seconds: number;
   /** How it was repaired; absent where the kept weights stay as they are. */
-  repair: RepairRecord | undefined;
+  repair:
+    | RepairRecord
+    | undefined;
+  /** How its mask was swapped; absent where it is the allocation's. */
+  swap: SwapRecord | undefined;
 }
 
 /** Something that happened in a job. */
@@ -1727,6 +1742,7 @@ function createBasePruneSpec(): PruneSpec {
     layerBudgetOptions: undefined,
     propagation: 0,
     repair: undefined,
+    swap: undefined,
   };
 }
 
@@ -1782,6 +1798,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.repair !== undefined) {
       RepairOptions.encode(message.repair, writer.uint32(122).fork()).join();
+    }
+    if (message.swap !== undefined) {
+      SwapOptions.encode(message.swap, writer.uint32(154).fork()).join();
     }
     return writer;
   },
@@ -1935,6 +1954,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.repair = RepairOptions.decode(reader, reader.uint32());
             continue;
           }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.swap = SwapOptions.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1986,6 +2013,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         : undefined,
       propagation: isSet(object.propagation) ? propagationFromJSON(object.propagation) : 0,
       repair: isSet(object.repair) ? RepairOptions.fromJSON(object.repair) : undefined,
+      swap: isSet(object.swap) ? SwapOptions.fromJSON(object.swap) : undefined,
     };
   },
 
@@ -2042,6 +2070,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.repair !== undefined) {
       obj.repair = RepairOptions.toJSON(message.repair);
     }
+    if (message.swap !== undefined) {
+      obj.swap = SwapOptions.toJSON(message.swap);
+    }
     return obj;
   },
 
@@ -2078,6 +2109,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     message.propagation = object.propagation ?? 0;
     message.repair = (object.repair !== undefined && object.repair !== null)
       ? RepairOptions.fromPartial(object.repair)
+      : undefined;
+    message.swap = (object.swap !== undefined && object.swap !== null)
+      ? SwapOptions.fromPartial(object.swap)
       : undefined;
     return message;
   },
@@ -2609,7 +2643,17 @@ export const Job: MessageFns<Job> = {
 };
 
 function createBaseProjectionReport(): ProjectionReport {
-  return { name: "", rows: 0, columns: 0, target: 0, actual: 0, record: undefined, seconds: 0, repair: undefined };
+  return {
+    name: "",
+    rows: 0,
+    columns: 0,
+    target: 0,
+    actual: 0,
+    record: undefined,
+    seconds: 0,
+    repair: undefined,
+    swap: undefined,
+  };
 }
 
 export const ProjectionReport: MessageFns<ProjectionReport> = {
@@ -2637,6 +2681,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     }
     if (message.repair !== undefined) {
       RepairRecord.encode(message.repair, writer.uint32(66).fork()).join();
+    }
+    if (message.swap !== undefined) {
+      SwapRecord.encode(message.swap, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -2718,6 +2765,14 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
             message.repair = RepairRecord.decode(reader, reader.uint32());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.swap = SwapRecord.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2740,6 +2795,7 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
       record: isSet(object.record) ? AllocationRecord.fromJSON(object.record) : undefined,
       seconds: isSet(object.seconds) ? globalThis.Number(object.seconds) : 0,
       repair: isSet(object.repair) ? RepairRecord.fromJSON(object.repair) : undefined,
+      swap: isSet(object.swap) ? SwapRecord.fromJSON(object.swap) : undefined,
     };
   },
 
@@ -2769,6 +2825,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     if (message.repair !== undefined) {
       obj.repair = RepairRecord.toJSON(message.repair);
     }
+    if (message.swap !== undefined) {
+      obj.swap = SwapRecord.toJSON(message.swap);
+    }
     return obj;
   },
 
@@ -2788,6 +2847,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     message.seconds = object.seconds ?? 0;
     message.repair = (object.repair !== undefined && object.repair !== null)
       ? RepairRecord.fromPartial(object.repair)
+      : undefined;
+    message.swap = (object.swap !== undefined && object.swap !== null)
+      ? SwapRecord.fromPartial(object.swap)
       : undefined;
     return message;
   },

@@ -124,6 +124,8 @@ export interface Workload {
   repair: Repair;
   /** Sketches of each sample that are collected; 0 for the inputs of the last token. */
   sketches: number;
+  /** Masks of allocated projections will be swapped. */
+  swaps: boolean;
 }
 
 /** A part of a memory plan. */
@@ -252,6 +254,7 @@ function createBaseWorkload(): Workload {
     maskedInStages: false,
     repair: 0,
     sketches: 0,
+    swaps: false,
   };
 }
 
@@ -311,6 +314,9 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.sketches !== 0) {
       writer.uint32(152).uint32(message.sketches);
+    }
+    if (message.swaps !== false) {
+      writer.uint32(240).bool(message.swaps);
     }
     return writer;
   },
@@ -474,6 +480,14 @@ export const Workload: MessageFns<Workload> = {
             message.sketches = reader.uint32();
             continue;
           }
+          case 30: {
+            if (tag !== 240) {
+              break;
+            }
+
+            message.swaps = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -531,6 +545,7 @@ export const Workload: MessageFns<Workload> = {
         : false,
       repair: isSet(object.repair) ? repairFromJSON(object.repair) : 0,
       sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
+      swaps: isSet(object.swaps) ? globalThis.Boolean(object.swaps) : false,
     };
   },
 
@@ -587,6 +602,9 @@ export const Workload: MessageFns<Workload> = {
     if (message.sketches !== 0) {
       obj.sketches = Math.round(message.sketches);
     }
+    if (message.swaps !== false) {
+      obj.swaps = message.swaps;
+    }
     return obj;
   },
 
@@ -618,6 +636,7 @@ export const Workload: MessageFns<Workload> = {
     message.maskedInStages = object.maskedInStages ?? false;
     message.repair = object.repair ?? 0;
     message.sketches = object.sketches ?? 0;
+    message.swaps = object.swaps ?? false;
     return message;
   },
 };

@@ -43,7 +43,8 @@ export async function countOutliers(run: JobRun, plan: PrunePlan, threshold: num
     await withSpan(SpanName.LAYER, { attributes }, async () => {
       const sites = [...new Set(prunedProjections(plan, block).map(({ site }) => site))];
       if (sites.length > 0) {
-        const pass = { layer: block.index, shardId: id, sites, gramSites: [], sketches: 0, prepare, onGroup: () => progress.advance() };
+        const grams = { sites: [], holdOut: false };
+        const pass = { layer: block.index, shardId: id, sites, grams, sketches: 0, prepare, onGroup: () => progress.advance() };
         const statistics = await collectStatistics(hiddenStates, pass, run.signal);
         shares.push(await countInBlock(run, plan, { block, statistics, threshold, crew, prepare }));
       }

@@ -34,6 +34,13 @@ export interface SessionContext {
   readonly workload: Workload;
 }
 
+/** Inputs that are added to Gram matrices. */
+export interface GramSites {
+  readonly sites: readonly InputSite[];
+  /** Some samples are held out: they have matrices of their own. */
+  readonly holdOut: boolean;
+}
+
 /** One job's session on one node: the calls of KernelService with their deadlines, and which shards the node holds. */
 export class NodeSession {
   private readonly held = new Set<string>();
@@ -101,9 +108,9 @@ export class NodeSession {
     shardId: string,
     {
       sites,
-      gramSites,
+      grams,
       sketches,
-    }: { readonly sites: readonly InputSite[]; readonly gramSites: readonly InputSite[]; readonly sketches: number },
+    }: { readonly sites: readonly InputSite[]; readonly grams: GramSites; readonly sketches: number },
     groupIndices: readonly number[],
     signal: AbortSignal,
   ): AsyncIterable<CollectStatisticsResponse> {
@@ -112,7 +119,8 @@ export class NodeSession {
       shardId,
       groupIndices: [...groupIndices],
       sites: [...sites],
-      gramSites: [...gramSites],
+      gramSites: [...grams.sites],
+      holdOut: grams.holdOut,
       sketches,
     };
     return this.node.kernel.collectStatistics(request, this.step(signal));
