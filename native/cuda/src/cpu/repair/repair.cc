@@ -24,6 +24,9 @@ namespace {
 // A Gram matrix whose factor is not found is damped so many times more, up to the largest share.
 constexpr double kDampingRaise = 10;
 constexpr double kLargestDamping = 10;
+// Of swaps, as a share of the mean diagonal; found by measurement (docs/algorithms.md). Without it swaps serve the few directions in which inputs
+// are largest, and the model becomes worse than its projections say.
+constexpr double kSwapDamping = 2;
 
 void require_size(std::size_t size, std::size_t expected, const char* what) {
   if (size == expected) return;
@@ -58,8 +61,9 @@ class RowRepair {
     measure_mask(before);
     const double given = sum_of(before);
     if (options_.swaps > 0) {
-      result_.swaps = cpu::swap_weights({input_.rows, input_.columns, input_.weights, input_.gram, input_.held_out_gram, options_.swaps,
-                                         result_.mask.data()},
+      const double damping = kSwapDamping * mean_diagonal(input_.gram);
+      result_.swaps = cpu::swap_weights({input_.rows, input_.columns, input_.weights, input_.gram, input_.held_out_gram, damping,
+                                         options_.swaps, result_.mask.data()},
                                         budget_, pool_, context_);
       measure_mask(before);
     }
@@ -135,15 +139,15 @@ class RowRepair {
     for (std::size_t row = 0; row < input_.rows; ++row) mask_row(row, values + row * input_.columns);
   }
 
-  double mean_diagonal() const {
+  double mean_diagonal(std::span<const float> gram) const {
     double sum = 0;
     for (std::size_t column = 0; column < input_.columns; ++column)
-      sum += static_cast<double>(gram_[column * input_.columns + column]);
+      sum += static_cast<double>(gram[column * input_.columns + column]);
     return sum / static_cast<double>(input_.columns);
   }
 
   void fit() {
-    const double damping = options_.damping * mean_diagonal();
+    const double damping = options_.damping * mean_diagonal(gram_);
     cpu::fit_weights({input_.rows, input_.columns, input_.weights, gram_, damping, result_.mask, options_.iterations, values_.data()},
                      budget_, pool_, context_);
   }

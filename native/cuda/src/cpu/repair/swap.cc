@@ -25,7 +25,7 @@ struct Lowest {
   double value;
 };
 
-// The first of the lowest values; `value` has the same result wherever it is inlined but for its last bits.
+// Of the values of the columns.
 template <class Value>
 Lowest find_lowest(std::size_t columns, Value value) {
   constexpr std::size_t kRun = 128;
@@ -61,7 +61,8 @@ struct Swap {
   std::size_t dropped;
 };
 
-// One row. With e = the weights where they are dropped, else 0, the error over samples with the Gram matrix G is eᵀGe, and g = G·e.
+// One row. With e = the weights where they are dropped, else 0, the error over samples with the Gram matrix G is eᵀGe. Of the fitting samples G is
+// damped.
 class Row {
  public:
   Row(const SwapTask& task, std::size_t row, double* scratch)
@@ -77,7 +78,7 @@ class Row {
   // lost [columns]: e; the others its products with the Gram matrices.
   std::size_t run(const float* lost, const float* fitting, const float* held_out) {
     for (std::size_t column = 0; column < task_.columns; ++column) {
-      fitting_[column] = static_cast<double>(fitting[column]);
+      fitting_[column] = static_cast<double>(fitting[column]) + task_.damping * static_cast<double>(lost[column]);
       held_out_[column] = static_cast<double>(held_out[column]);
       mark(column, is_dropped(column));
     }
@@ -125,7 +126,7 @@ class Row {
 
   void mark(std::size_t column, bool dropped) {
     const auto weight = static_cast<double>(weights_[column]);
-    const double own = weight * weight * entry(task_.fitting, column, column);
+    const double own = weight * weight * (entry(task_.fitting, column, column) + task_.damping);
     slopes_[column] = dropped ? -2 * weight : 2 * weight;
     restoring_[column] = dropped ? own : kNone;
     dropping_[column] = dropped ? kNone : own;
@@ -153,6 +154,8 @@ class Row {
       }
     };
     move(task_.fitting, fitting_);
+    fitting_[swap.dropped] += task_.damping * gone;
+    fitting_[swap.restored] -= task_.damping * back;
     move(task_.held_out, held_out_);
   }
 

@@ -19,6 +19,8 @@ struct SwapTask {
   // [columns, columns] each: of the samples that swaps are chosen by, and of those that tell how many of them to keep.
   std::span<const float> fitting;
   std::span<const float> held_out;
+  // Added to the diagonal of the fitting one.
+  double damping;
   // Swaps of a row, at most.
   std::size_t most;
   // [rows, ceil(columns / 8)], in and out.
@@ -27,8 +29,8 @@ struct SwapTask {
 
 std::uint64_t swap_bytes(std::size_t columns, std::size_t threads);
 
-// Every row is swapped for as long as its output error over the fitting samples falls; of its swaps those up to the least error over the
-// held-out samples are kept. So neither error of a row grows, and its count stays. Returns the swaps of all rows.
+// Every row is swapped for as long as its damped output error over the fitting samples falls; of its swaps those up to the least error over
+// the held-out samples, which is not damped, are kept. So neither error of a row grows, and its count stays. Returns the swaps of all rows.
 std::uint64_t swap_weights(const SwapTask& task, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
 
 }  // namespace secateur::cpu
