@@ -7,6 +7,7 @@ import {
   BudgetGranularity,
   JobState,
   LayerBudget,
+  LayerBudgetOptions,
   ProjectionSelection,
   TokenSource,
   type JobEvent,
@@ -26,20 +27,19 @@ const SAMPLES = 32;
 
 const OWL = {
   layerBudget: LayerBudget.OWL,
-  layerBudgetOptions: { owl: { lambda: 0.08, threshold: 5 }, alpha: undefined, file: '' },
+  layerBudgetOptions: LayerBudgetOptions.fromPartial({ owl: { lambda: 0.08, threshold: 5 } }),
 };
 const ALPHA = {
   layerBudget: LayerBudget.ALPHA,
-  layerBudgetOptions: {
-    owl: undefined,
+  layerBudgetOptions: LayerBudgetOptions.fromPartial({
     alpha: { metric: AlphaMetric.PEAK, epsilon: 0.1, granularity: BudgetGranularity.PROJECTION },
-    file: '',
-  },
+  }),
 };
-const given = (file: string) => ({
-  layerBudget: LayerBudget.GIVEN,
-  layerBudgetOptions: { owl: undefined, alpha: undefined, file },
-});
+const OPTIMAL = {
+  layerBudget: LayerBudget.OPTIMAL,
+  layerBudgetOptions: LayerBudgetOptions.fromPartial({ optimal: { spread: 0.1, samples: 6 } }),
+};
+const given = (file: string) => ({ layerBudget: LayerBudget.GIVEN, layerBudgetOptions: LayerBudgetOptions.fromPartial({ file }) });
 
 type Budget = Pick<PruneSpec, 'layerBudget' | 'layerBudgetOptions'>;
 
@@ -66,6 +66,7 @@ afterAll(async () => {
 describe.each([
   ['owl', OWL],
   ['alpha', ALPHA],
+  ['optimal', OPTIMAL],
 ])('%s', (name, budget) => {
   test('gives the same bytes on 1 node and on 3, of which one is lost while the budget is computed', () =>
     withTemporaryFolder(async (folder) => {
@@ -83,7 +84,7 @@ describe.each([
       });
       expect(killed).toBe(true);
       // A node that has found its eigenvalues by then is asked for nothing more.
-      if (name === 'owl') expect(lost).toEqual(['node-2']);
+      if (name !== 'alpha') expect(lost).toEqual(['node-2']);
       const hashes = await Promise.all(outputs.map(hashOutput));
       expect(Object.keys(hashes[0]!)).toContain('layer_budget.json');
       expect(hashes[1]).toEqual(hashes[0]);
@@ -97,7 +98,7 @@ describe.each([
       expect(report.seconds['budget']).toBeGreaterThan(0);
       const file = join(computed, 'layer_budget.json');
       expect(JSON.parse(await readFile(file, 'utf8'))).toEqual(targetsOf(report));
-      expect(new Set(Object.values(targetsOf(report))).size).toBe(name === 'owl' ? 4 : 28);
+      expect(new Set(Object.values(targetsOf(report))).size).toBeGreaterThanOrEqual(name === 'owl' ? 4 : name === 'alpha' ? 28 : 10);
       const again = join(folder, 'again');
       const repeated = await prune(triple.client, `${name}-again`, specOf(again, given(file)));
       expect(repeated.seconds['budget']).toBeUndefined();
@@ -144,13 +145,14 @@ test('projections and blocks that are left out count nowhere', () =>
     for (const [name, budget] of [
       ['owl', OWL],
       ['alpha', ALPHA],
+      ['optimal', OPTIMAL],
     ] as const) {
       const report = await prune(triple.client, `${name}-selected`, specOf(join(folder, name), budget, { selection }));
       expect(report.projections).toHaveLength(8);
       const byBlock = [0, 1, 2].map((block) => report.projections.filter((projection) => projection.name.includes(`layers.${block}.`)));
       const weights = (projections: PruneReport['projections'], share: (target: number) => number): number =>
         projections.reduce((sum, { rows, columns, target }) => sum + share(target) * rows * columns, 0);
-      // OWL's mean is that of the blocks, AlphaPruning's that of all weights.
+      // OWL's mean is that of the blocks, the others' that of all weights.
       const mean =
         name === 'owl'
           ? byBlock.reduce((sum, projections) => sum + projections[0]!.target, 0) / 3
@@ -161,7 +163,7 @@ test('projections and blocks that are left out count nowhere', () =>
 
 test('more than a layer can drop is refused with what would be possible', () =>
   withTemporaryFolder(async (folder) => {
-    const layerBudgetOptions = { owl: { lambda: 0.4, threshold: 5 }, alpha: undefined, file: '' };
+    const layerBudgetOptions = LayerBudgetOptions.fromPartial({ owl: { lambda: 0.4, threshold: 5 } });
     await expect(prune(single.client, 'too-much', specOf(join(folder, 'pruned'), { ...OWL, layerBudgetOptions }))).rejects.toThrow(
       /layer_budget_options\.owl\.lambda would have model\.layers\.\d drop .* % of its weights; for this model it must be below 0\.\d+/,
     );
@@ -180,6 +182,7 @@ test('secateur plan shows the shares that are known, and says what computes the 
     for (const [name, what] of [
       ['owl', 'the outliers of its scores'],
       ['alpha', 'the spectra of its weights'],
+      ['optimal', 'what it loses when its projections are pruned one at a time'],
     ] as const) {
       const { stdout } = await runCommand([...args, '--layer-budget', name]);
       expect(stdout).toContain('computed from the model when the job runs, by ' + what);

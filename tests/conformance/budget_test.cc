@@ -165,6 +165,86 @@ TEST_CASE("scores of a block that stand out are counted as in float64") {
   CHECK(session->count_outliers("block", std::span(inputs).first(1), 5, context).weights == 150 * 150);
 }
 
+TEST_CASE("what pruning one projection after the other does to a block's output is that of float64") {
+  if (!test::is_cpu()) return;
+  const Tensors tensors = test::random_block(kArchitecture, false, 7);
+  const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 28);
+  const std::unique_ptr<BackendSession> session = open_with(*backend, tensors);
+  constexpr std::size_t kSamples = 2;
+  constexpr std::size_t kTokens = 11;
+  std::vector<float> table(20 * 150);
+  for (std::size_t i = 0; i < table.size(); ++i) table[i] = std::sin(static_cast<float>(i) * 0.37F);
+  const TensorView embedding[] = {{{TensorRole::kTokenEmbedding, ElementType::kF32, {20, 150}},
+                                   {reinterpret_cast<const std::uint8_t*>(table.data()), table.size() * sizeof(float)}}};
+  CallContext context;
+  session->load_shard("embedding", embedding, context);
+  std::vector<std::int32_t> ids;
+  for (std::size_t i = 0; i < kSamples * kTokens; ++i) ids.push_back(static_cast<std::int32_t>(i * i % 20));
+  session->embed("embedding", {3, kSamples, kTokens, ids}, context);
+
+  const auto output_of = [&](const Tensors& block) {
+    test::Values output;
+    for (std::size_t sample = 0; sample < kSamples; ++sample) {
+      test::Values hidden;
+      for (std::size_t token = 0; token < kTokens; ++token) {
+        const auto* const row = table.data() + ids[sample * kTokens + token] * 150;
+        hidden.insert(hidden.end(), row, row + 150);
+      }
+      const test::Values of_sample = test::run_reference_block(kArchitecture, block, hidden, kTokens).output;
+      output.insert(output.end(), of_sample.begin(), of_sample.end());
+    }
+    return output;
+  };
+  const auto squared = [](const test::Values& values, const test::Values& others) {
+    double sum = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) sum += (values[i] - others[i]) * (values[i] - others[i]);
+    return sum;
+  };
+  const test::Values dense = output_of(tensors);
+  std::map<TensorRole, std::vector<float>> squares;
+  std::vector<ProjectionInputSquares> inputs;
+  for (const TensorRole role : kProjections) {
+    // Some inputs count for nothing: ties that go by place.
+    for (std::size_t i = 0; i < test::shape_of(role, kArchitecture)[1]; ++i) squares[role].push_back(i % 17 == 0 ? 0.0F : static_cast<float>(1 + i % 5));
+    inputs.push_back({role, squares[role]});
+  }
+  const std::uint64_t used = backend->memory_used_bytes();
+  for (const double sparsity : {0.001, 0.5, 0.8}) {
+    CAPTURE(sparsity);
+    const BlockSensitivity sensitivity = session->measure_sensitivity("block", 3, inputs, sparsity, context);
+    CHECK(std::abs(sensitivity.output_energy / squared(dense, test::Values(dense.size())) - 1) < 1e-5);
+    REQUIRE(sensitivity.errors.size() == inputs.size());
+    for (std::size_t place = 0; place < inputs.size(); ++place) {
+      const TensorRole role = kProjections[place];
+      CAPTURE(name_of(role));
+      Tensors pruned = tensors;
+      std::vector<float>& weight = pruned.at(role);
+      const std::size_t columns = squares.at(role).size();
+      std::vector<std::pair<float, std::size_t>> scores;
+      for (std::size_t i = 0; i < weight.size(); ++i) scores.emplace_back(std::abs(weight[i]) * std::sqrt(squares.at(role)[i % columns]), i);
+      std::ranges::sort(scores);
+      for (std::size_t i = 0; i < static_cast<std::size_t>(sparsity * static_cast<double>(scores.size())); ++i) weight[scores[i].second] = 0.0F;
+      const double expected = squared(output_of(pruned), dense);
+      CHECK(std::abs(sensitivity.errors[place] - expected) < 1e-3 * expected + 1e-9 * sensitivity.output_energy);
+    }
+  }
+  // Everything is as it was.
+  CHECK(backend->memory_used_bytes() - used < 2'000'000);
+  session->propagate("block", 3, context);
+  session->load_shard("next", [&] {
+    std::vector<TensorView> views;
+    for (const auto& [role, data] : tensors) {
+      views.push_back({{role, ElementType::kF32, test::shape_of(role, kArchitecture)},
+                       {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
+    }
+    return views;
+  }(), context);
+  session->embed("embedding", {4, kSamples, kTokens, ids}, context);
+  session->propagate("next", 4, context);
+  const auto squares_of = [&](std::uint32_t group) { return session->collect_statistics("next", group, context).back().sums_of_squares; };
+  CHECK(squares_of(3) == squares_of(4));
+}
+
 TEST_CASE("what is measured of a block does not depend on the number of threads") {
   if (!test::is_cpu()) return;
   const Tensors tensors = test::random_block(kArchitecture, false, 5);
@@ -199,6 +279,7 @@ TEST_CASE("what cannot be measured of a block is named, and a cancelled measurem
   check_error(ErrorCode::kInvalidArgument, "threshold", [&] { count({{TensorRole::kUpWeight, squares}}, 0); });
   check_error(ErrorCode::kInvalidArgument, "meanSquares", [&] { count({{TensorRole::kDownWeight, squares}}, 5); });
   check_error(ErrorCode::kInvalidArgument, "no weights", [&] { count({}, 5); });
+  check_error(ErrorCode::kFailedPrecondition, "Group 0", [&] { session->measure_sensitivity("block", 0, {}, 0.5, context); });
   std::vector<float> infinite = squares;
   infinite[7] = INFINITY;
   check_error(ErrorCode::kNonFinite, "column 7", [&] { count({{TensorRole::kUpWeight, infinite}}, 5); });
@@ -213,7 +294,7 @@ TEST_CASE("a backend that cannot measure blocks says so before it opens a sessio
   Workload workload;
   for (const auto& [role, data] : test::random_block(kArchitecture, false, 6))
     workload.block.push_back({role, ElementType::kF32, test::shape_of(role, kArchitecture)});
-  for (const BlockMetric metric : {BlockMetric::kOutliers, BlockMetric::kSpectrum}) {
+  for (const BlockMetric metric : {BlockMetric::kOutliers, BlockMetric::kSpectrum, BlockMetric::kSensitivity}) {
     workload.metric = metric;
     check_error(ErrorCode::kFailedPrecondition, "--layer-budget", [&] { backend->open_session(kArchitecture, Compute::kF32, workload); });
     check_error(ErrorCode::kFailedPrecondition, "--layer-budget", [&] { backend->plan_session(kArchitecture, Compute::kF32, workload); });

@@ -70,6 +70,9 @@ const Job kJobs[] = {
     {"projected, measured in bf16", projected(), Compute::kBF16, 0, 96},
     {"gated, outliers counted", kGated, Compute::kF32, 0, 20, BlockMetric::kOutliers},
     {"projected, outliers counted", projected(), Compute::kF32, 0, 96, BlockMetric::kOutliers},
+    {"gated, sensitivity", kGated, Compute::kF32, 0.8, 20, BlockMetric::kSensitivity},
+    {"projected, sensitivity, densely", projected(), Compute::kF32, 0.5, 96, BlockMetric::kSensitivity},
+    {"gated, sensitivity in bf16", kGated, {Compute::kBF16, HiddenStates::kBF16}, 0.8, 20, BlockMetric::kSensitivity},
     {"gated, eigenvalues", kGated, Compute::kF32, 0, 20, BlockMetric::kSpectrum},
     {"plain, eigenvalues in bf16", kPlain, Compute::kBF16, 0, 20, BlockMetric::kSpectrum},
     {"gated, sparse, in stages", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, true},
@@ -151,7 +154,7 @@ Workload workload_of(const Job& job, const Model& model) {
   workload.groups = kGroups;
   workload.samples_per_group = kSamples;
   workload.sequence_length = job.length;
-  workload.allocation_samples = job.sparsity == 0 ? 0 : quality_inputs_of(job);
+  workload.allocation_samples = job.sparsity == 0 || job.metric != BlockMetric::kNone ? 0 : quality_inputs_of(job);
   workload.allocation = job.allocation.allocation;
   workload.layer_quality = job.allocation.layer_quality;
   workload.row_quality = job.allocation.row_quality;
@@ -215,6 +218,16 @@ void count_outliers(BackendSession& session, const Model& model, CallContext& co
   session.count_outliers("block", inputs, 5, context);
 }
 
+void measure_sensitivity(BackendSession& session, const Job& job, const Model& model, CallContext& context) {
+  for (std::uint32_t group = 0; group < kGroups; ++group) session.collect_statistics("block", group, context);
+  for (const TensorView& tensor : model.block.views) {
+    if (!is_projection(tensor.role)) continue;
+    const std::vector<float> squares(tensor.shape[1], 1.0F);
+    const ProjectionInputSquares input[] = {{tensor.role, squares}};
+    session.measure_sensitivity("block", 0, input, job.sparsity, context);
+  }
+}
+
 void find_eigenvalues(BackendSession& session, const Model& model, CallContext& context) {
   session.load_shard("block", model.block.views, context);
   for (const TensorView& tensor : model.block.views) {
@@ -235,7 +248,9 @@ void run(BackendSession& session, const Job& job, const Model& model) {
   session.release_shard("embedding");
   session.load_shard("block", model.block.views, context);
   session.load_shard("next", model.block.views, context);
-  if (job.sparsity > 0) {
+  if (job.metric == BlockMetric::kSensitivity) {
+    measure_sensitivity(session, job, model, context);
+  } else if (job.sparsity > 0) {
     for (const Stage& stage : stages_of(job, model)) prune_stage(session, job, model, stage, context);
   }
   if (job.metric == BlockMetric::kOutliers) count_outliers(session, model, context);

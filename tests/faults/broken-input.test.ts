@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { openCheckpoint } from '@secateur/checkpoint';
 import { Allocation } from '@secateur/proto/allocation';
-import { JobState, LayerBudget, PruneSpec, TokenSource, type JobSpec } from '@secateur/proto/job';
+import { JobState, LayerBudget, LayerBudgetOptions, PruneSpec, TokenSource, type JobSpec } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { pruneSpec } from '../support/jobs.js';
 import { modelPath, withTemporaryFolder } from '../support/paths.js';
@@ -142,7 +142,7 @@ describe('a broken file of ratios', () => {
       (model) => (content === undefined ? Promise.resolve() : writeFile(join(model, file), content)),
       (spec, folder) => {
         if (spec.kind?.$case !== 'prune') throw new Error('not a prune spec');
-        const layerBudgetOptions = { owl: undefined, alpha: undefined, file: join(folder, 'model', file) };
+        const layerBudgetOptions = LayerBudgetOptions.fromPartial({ file: join(folder, 'model', file) });
         const value = { ...spec.kind.value, layerBudget: LayerBudget.GIVEN, layerBudgetOptions };
         return { ...spec, kind: { $case: 'prune', value } };
       },

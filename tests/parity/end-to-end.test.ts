@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { readFloatTensors } from '@secateur/checkpoint';
 import { Allocation, Score } from '@secateur/proto/allocation';
-import { AlphaMetric, BudgetGranularity, LayerBudget, Propagation, type ProjectionReport } from '@secateur/proto/job';
+import { AlphaMetric, BudgetGranularity, LayerBudget, LayerBudgetOptions, Propagation, type ProjectionReport } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { evaluate, evaluateSpec, prune, pruneSpec } from '../support/jobs.js';
 import { fixturePath, MODELS, modelPath, withTemporaryFolder, type ModelName } from '../support/paths.js';
@@ -82,18 +82,16 @@ describe.each(MODELS)('%s', (model) => {
   test.each([
     [
       'owl-trim-70',
-      { layerBudget: LayerBudget.OWL, layerBudgetOptions: { owl: { lambda: 0.08, threshold: 5 }, alpha: undefined, file: '' } },
+      { layerBudget: LayerBudget.OWL, layerBudgetOptions: LayerBudgetOptions.fromPartial({ owl: { lambda: 0.08, threshold: 5 } }) },
       1e-4,
     ],
     [
       'alpha-trim-70',
       {
         layerBudget: LayerBudget.ALPHA,
-        layerBudgetOptions: {
-          owl: undefined,
+        layerBudgetOptions: LayerBudgetOptions.fromPartial({
           alpha: { metric: AlphaMetric.PEAK, epsilon: 0.1, granularity: BudgetGranularity.BLOCK },
-          file: '',
-        },
+        }),
       },
       // The published code finds eigenvalues in float32. The last bit of a target moves the count of some rows by one, and a search whose steps
       // are equally good another way.

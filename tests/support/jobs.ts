@@ -5,6 +5,7 @@ import {
   JobState,
   LayerBudget,
   Pattern,
+  Preset,
   Propagation,
   QualityInputs,
   TokenSource,
@@ -39,6 +40,7 @@ export function pruneSpec(
         model: modelPath(model),
         output,
         sparsity: 0.7,
+        preset: Preset.PUBLISHED,
         options: {
           score,
           allocation,

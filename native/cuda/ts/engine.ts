@@ -119,7 +119,7 @@ export interface EngineWorkload {
    * What is measured of every dense block before anything is pruned: `outliers` of its scores, after a pass of the hidden states through the
    * dense model, or the `spectrum` of its weights, for which only the block is used.
    */
-  readonly metric: 'none' | 'outliers' | 'spectrum';
+  readonly metric: 'none' | 'outliers' | 'spectrum' | 'sensitivity';
   /** Projections are masked while statistics of those after them are still to be collected. */
   readonly maskedInStages: boolean;
 }
@@ -255,6 +255,14 @@ export interface GramSites {
   readonly sites: readonly InputSite[];
   /** Every fourth sample of a group, from the second on, is held out: those have sums of their own. The same for all groups of a block. */
   readonly holdOut: boolean;
+}
+
+/** How far the output of a block moves when projections are pruned one at a time, over all tokens of a group. */
+export interface BlockSensitivity {
+  /** Squared norm of the output of the block as it is. */
+  readonly outputEnergy: number;
+  /** Of each projection: squared norm of what pruning it alone changes in that output. */
+  readonly errors: Float64Array;
 }
 
 /** What some groups add to the Gram matrix of an input site. */
@@ -409,6 +417,14 @@ export interface EngineSession {
     threshold: number,
     options?: CallOptions,
   ): Promise<Timed<OutlierCount>>;
+  /** Each projection of a loaded dense block in turn loses its lowest scores |W| · √meanSquares; weights and hidden states stay as they are. */
+  measureSensitivity(
+    shardId: string,
+    groupIndex: number,
+    projections: readonly ProjectionInputSquares[],
+    sparsity: number,
+    options?: CallOptions,
+  ): Promise<Timed<BlockSensitivity>>;
   /** [min(rows, columns)]: eigenvalues of W·Wᵀ, or of WᵀW where that is smaller, ascending. */
   eigenvalues(shardId: string, projection: Projection, options?: CallOptions): Promise<Timed<Float64Array>>;
   /** Sets dropped weights of a loaded block to +0. */

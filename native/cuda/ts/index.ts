@@ -24,6 +24,7 @@ export {
   type GramSites,
   type InputSite,
   type MemoryItem,
+  type BlockSensitivity,
   type OutlierCount,
   type PhaseTiming,
   type Projection,

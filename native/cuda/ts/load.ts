@@ -11,6 +11,7 @@ import type {
   EngineTensor,
   EngineWorkload,
   InputSite,
+  BlockSensitivity,
   OutlierCount,
   Placement,
   Precision,
@@ -52,6 +53,12 @@ export interface NativeSession {
     statistics: ReducedStatistics,
     allocation: AllocationOptions,
   ): NativeCall<AllocatedRows>;
+  measureSensitivity(
+    shardId: string,
+    groupIndex: number,
+    projections: readonly ProjectionInputSquares[],
+    sparsity: number,
+  ): NativeCall<BlockSensitivity>;
   countOutliers(shardId: string, projections: readonly ProjectionInputSquares[], threshold: number): NativeCall<OutlierCount>;
   eigenvalues(shardId: string, projection: Projection): NativeCall<Float64Array>;
   applyMask(shardId: string, projection: Projection, mask: Uint8Array): NativeCall<void>;

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secateur/proto/allocation';
-import { AlphaMetric, BudgetGranularity, LayerBudget, Propagation, QualityInputs, Sampling, Task } from '@secateur/proto/job';
+import { AlphaMetric, BudgetGranularity, LayerBudget, Preset, Propagation, QualityInputs, Sampling, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
@@ -139,6 +139,14 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
   command
     .requiredOption('--model <dir>', 'folder of the checkpoint (Hugging Face layout: Qwen2/2.5/3, LLaMA 2/3, Mistral, OPT)')
     .requiredOption('--sparsity <share>', 'share of the weights of each projection to drop, such as 0.7', share)
+    .addOption(
+      offered(
+        '--preset <name>',
+        'settings where others are not given: published (TRIM as published), fast (the fastest that is not worse: equal rows, 32 samples, --repair fit), best (the least perplexity: --layer-budget optimal --propagation staged --repair admm; both CPUs only)',
+        { published: Preset.PUBLISHED, fast: Preset.FAST, best: Preset.BEST },
+        'published',
+      ),
+    )
     .option('--text-field <name>', TEXT_FIELD, DEFAULT_TEXT_FIELD)
     .addOption(
       offered(
@@ -150,7 +158,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     )
     .option('--eval <file>', 'text or ids to measure the perplexity with before and after, as --data of secateur eval')
     .option('--eval-samples <n>', 'windows of it to measure; 0 = all', wholeNumber(0), 0)
-    .option('--samples <n>', 'calibration samples; 0 = 256 of text, all of .safetensors', wholeNumber(0), 0)
+    .option('--samples <n>', 'calibration samples; 0 = 256 of text, all of .safetensors; 32 with --preset fast', wholeNumber(0), 0)
     .option('--seq-len <n>', 'tokens per sample; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0)
     .option('--seed <n>', 'seed of the sampling', wholeNumber(0), 0)
     .option(
@@ -179,7 +187,10 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
         'how rows get their sparsity: trim, uniform, optimal (least squared error; CPUs only), given (by --row-sparsities)',
       )
         .argParser(choice({ trim: Allocation.TRIM, uniform: Allocation.UNIFORM, optimal: Allocation.OPTIMAL, given: Allocation.GIVEN }))
-        .default(Allocation.UNSPECIFIED, 'trim; uniform with a pattern or wanda-variant; given with --row-sparsities'),
+        .default(
+          Allocation.UNSPECIFIED,
+          'trim; uniform with a pattern, wanda-variant or --preset fast or best; given with --row-sparsities',
+        ),
     )
     .addOption(
       offered(
@@ -193,10 +204,10 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       new Option(
         '--layer-budget <name-or-file>',
-        'how layers get theirs: uniform, owl or alpha (both CPUs only), or a file of ratios: layer_budget.json of an earlier job, or .json or .npy with one for each block or projection',
+        'how layers get theirs: uniform, owl, alpha or optimal (those three CPUs only), or a file of ratios: layer_budget.json of an earlier job, or .json or .npy with one for each block or projection',
       )
         .argParser(layerBudget)
-        .default({ budget: LayerBudget.UNIFORM, file: '' }, 'uniform'),
+        .default({ budget: LayerBudget.UNSPECIFIED, file: '' }, 'uniform; optimal with --preset best'),
     )
     .option(
       '--owl-lambda <n>',
@@ -219,6 +230,16 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
       'what has a share of its own: block, projection (default: block)',
       choice({ block: BudgetGranularity.BLOCK, projection: BudgetGranularity.PROJECTION }),
     )
+    .option(
+      '--optimal-spread <n>',
+      'with --layer-budget optimal: the most that the share of a projection may differ from the sparsity (default: 0.15)',
+      share,
+    )
+    .option(
+      '--optimal-samples <n>',
+      'with --layer-budget optimal: calibration samples that projections are tried on (default: 8)',
+      wholeNumber(1),
+    )
     .addOption(
       new Option(
         '--pattern <name>',
@@ -232,8 +253,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
         '--propagation <name>',
         'what inputs the projections of a block are pruned by: published (those of the block as it was), staged (those that come through its projections pruned before)',
         { published: Propagation.DENSE_BLOCK, staged: Propagation.STAGED },
-        'published',
-      ),
+      ).default(Propagation.UNSPECIFIED, 'published; staged with --preset best'),
     )
     .addOption(
       new Option(
@@ -247,11 +267,10 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
         '--repair <name>',
         'how kept weights make up for the dropped ones: none, fit (to the dense output), admm (the mask is chosen while they are fitted) (CPUs only)',
         { none: Repair.NONE, fit: Repair.FIT, admm: Repair.ADMM },
-        'none',
-      ),
+      ).default(Repair.UNSPECIFIED, 'none; fit with --preset fast, admm with best'),
     )
     .option('--repair-damping <share>', 'share of the mean diagonal added to that of the Gram matrix of the inputs', share, 0.01)
-    .option('--repair-iterations <n>', 'steps of the fit', wholeNumber(1), 20)
+    .addOption(new Option('--repair-iterations <n>', 'steps of the fit').argParser(wholeNumber(1)).default(0, '20; 5 with --preset fast'))
     .option(
       '--swap [share]',
       'swap dropped weights for kept ones of their row as long as the error of the output falls, also over samples that are held out: at most so many times the weights of a row (without a number: 0.25; CPUs only)',
@@ -507,8 +526,9 @@ function withJobOptions(command: CheckedCommand): CheckedCommand {
 }
 
 /** An option whose values are words; its value is what the word stands for. */
-function offered<Value>(flags: string, description: string, words: Readonly<Record<string, Value>>, fallback: string): Option {
-  return new Option(flags, description).argParser(choice(words)).default(words[fallback], fallback);
+function offered<Value>(flags: string, description: string, words: Readonly<Record<string, Value>>, fallback?: string): Option {
+  const option = new Option(flags, description).argParser(choice(words));
+  return fallback === undefined ? option : option.default(words[fallback], fallback);
 }
 
 function backend(): Option {

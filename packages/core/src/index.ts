@@ -4,11 +4,12 @@ export {
   possibleTargets,
   type AlphaBudget,
   type ComputedBudget,
+  type OptimalBudget,
   type OwlBudget,
 } from './budgets/computed-budget.js';
 export { blockNameOf, targetsOfRatios, type GivenRatios } from './budgets/given-ratios.js';
 export { fitPowerLaw } from './budgets/power-law.js';
-export { splitByExponents, splitByOutliers } from './budgets/split-sparsity.js';
+export { splitByExponents, splitByOutliers, splitBySensitivities } from './budgets/split-sparsity.js';
 export { CHECKSUM_BYTES, CHUNK_BYTES, loadHasher, type ChunkDigest, type Hasher } from './digest.js';
 export {
   ERROR_CATALOGUE,

@@ -29,6 +29,10 @@ export const SPANS = {
     name: 'secateur.count_outliers',
     description: 'One node counts the scores of a dense block that are far above their mean.',
   },
+  MEASURE_SENSITIVITY: {
+    name: 'secateur.measure_sensitivity',
+    description: 'One node prunes the projections of a dense block one at a time and measures what its output loses.',
+  },
   FIND_EIGENVALUES: { name: 'secateur.find_eigenvalues', description: 'One node finds the eigenvalues of the weights of a block.' },
   REPLAY: { name: 'secateur.replay', description: 'Hidden states that a lost node held are recomputed through one pruned block.' },
 } as const satisfies Record<string, RegisteredName>;

@@ -148,8 +148,8 @@ struct TensorView : TensorLayout {
 
 // What is measured of every dense block before anything is pruned, to split the sparsity of a model over its blocks. kOutliers: scores that
 // stand out, after a pass of the hidden states through the dense model. kSpectrum: eigenvalues of the weights, which needs no hidden
-// states.
-enum class BlockMetric { kNone, kOutliers, kSpectrum };
+// states. kSensitivity: how far its output moves when projections are pruned one at a time, in such a pass.
+enum class BlockMetric { kNone, kOutliers, kSpectrum, kSensitivity };
 
 // What a job will ask of one session, known before anything is loaded.
 struct Workload {
@@ -252,6 +252,14 @@ struct GramSites {
 // Of the samples of a group, those that are held out where some are: every fourth, from the second on. So a group of two has one of each.
 constexpr bool is_held_out(std::size_t sample) { return sample % 4 == 1; }
 
+// How far the output of a block moves when projections are pruned one at a time, over all tokens of a group.
+struct BlockSensitivity {
+  // Squared norm of the output of the block as it is.
+  double output_energy = 0;
+  // Of each projection: squared norm of what pruning it alone changes in that output.
+  std::vector<double> errors;
+};
+
 // What some groups add to the Gram matrix of an input site.
 struct GramPart {
   std::vector<std::uint32_t> groups;
@@ -311,6 +319,11 @@ class BackendSession {
   // Of the projections of a dense block together: scores |W| · √mean_squares above `threshold` times their mean.
   virtual OutlierCount count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
                                       CallContext& context) = 0;
+  // Each of the projections of a dense block in turn loses its floor(sparsity · rows · columns) lowest scores |W| · √mean_squares, whatever
+  // their row. Weights and hidden states stay as they are.
+  virtual BlockSensitivity measure_sensitivity(const std::string& shard, std::uint32_t group,
+                                               std::span<const ProjectionInputSquares> projections, double sparsity,
+                                               CallContext& context) = 0;
   // Eigenvalues of W·Wᵀ, or of WᵀW where that is smaller, ascending.
   virtual std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) = 0;
   virtual void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) = 0;

@@ -234,10 +234,11 @@ Workload to_workload(const Napi::Value& value) {
   workload.layer_quality = to_layer_quality(object["layerQuality"]);
   workload.row_quality = to_row_quality(object["rowQuality"]);
   workload.sparsity = to_number(object["sparsity"], "sparsity");
-  workload.metric =
-      to_word(object["metric"], "metric",
-              std::array<std::pair<const char*, BlockMetric>, 3>{
-                  {{"none", BlockMetric::kNone}, {"outliers", BlockMetric::kOutliers}, {"spectrum", BlockMetric::kSpectrum}}});
+  workload.metric = to_word(object["metric"], "metric",
+                            std::array<std::pair<const char*, BlockMetric>, 4>{{{"none", BlockMetric::kNone},
+                                                                                {"outliers", BlockMetric::kOutliers},
+                                                                                {"spectrum", BlockMetric::kSpectrum},
+                                                                                {"sensitivity", BlockMetric::kSensitivity}}});
   workload.repair = to_repair(object["repair"]);
   workload.swaps = to_flag(object["swaps"], "swaps");
   workload.masked_in_stages = to_flag(object["maskedInStages"], "maskedInStages");

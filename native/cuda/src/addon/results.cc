@@ -71,6 +71,13 @@ Napi::Value to_value(Napi::Env env, const OutlierCount& count) {
   return result;
 }
 
+Napi::Value to_value(Napi::Env env, BlockSensitivity sensitivity) {
+  Napi::Object result = Napi::Object::New(env);
+  result["outputEnergy"] = Napi::Number::New(env, sensitivity.output_energy);
+  result["errors"] = hand_over<Napi::Float64Array>(env, std::move(sensitivity.errors));
+  return result;
+}
+
 Napi::Value to_value(Napi::Env env, AllocatedRows rows) {
   Napi::Object result = Napi::Object::New(env);
   result["baselineQuality"] = Napi::Number::New(env, rows.baseline_quality);

@@ -36,6 +36,7 @@ Napi::Function SessionObject::define(Napi::Env env) {
                          InstanceMethod<&SessionObject::last_logits>("lastLogits"),
                          InstanceMethod<&SessionObject::allocate_rows>("allocateRows"),
                          InstanceMethod<&SessionObject::count_outliers>("countOutliers"),
+                         InstanceMethod<&SessionObject::measure_sensitivity>("measureSensitivity"),
                          InstanceMethod<&SessionObject::eigenvalues>("eigenvalues"),
                          InstanceMethod<&SessionObject::apply_mask>("applyMask"),
                          InstanceMethod<&SessionObject::collect_with_gram>("collectWithGram"),
@@ -171,6 +172,17 @@ Napi::Value SessionObject::count_outliers(const Napi::CallbackInfo& info) {
                   [shard = to_string(info[0], "shardId"), inputs, threshold = to_number(info[2], "threshold")](BackendSession& session,
                                                                                                                CallContext& context) {
                     return hand_over(session.count_outliers(shard, inputs->views(), threshold, context));
+                  });
+  });
+}
+
+Napi::Value SessionObject::measure_sensitivity(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    auto inputs = std::make_shared<OwnedInputSquares>(to_input_squares(info[2]));
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), inputs,
+                   sparsity = to_number(info[3], "sparsity")](BackendSession& session, CallContext& context) {
+                    return hand_over(session.measure_sensitivity(shard, group, inputs->views(), sparsity, context));
                   });
   });
 }

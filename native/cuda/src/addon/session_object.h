@@ -27,6 +27,7 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   Napi::Value measure_loss(const Napi::CallbackInfo& info);
   Napi::Value last_logits(const Napi::CallbackInfo& info);
   Napi::Value allocate_rows(const Napi::CallbackInfo& info);
+  Napi::Value measure_sensitivity(const Napi::CallbackInfo& info);
   Napi::Value count_outliers(const Napi::CallbackInfo& info);
   Napi::Value eigenvalues(const Napi::CallbackInfo& info);
   Napi::Value apply_mask(const Napi::CallbackInfo& info);

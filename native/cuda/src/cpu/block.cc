@@ -179,8 +179,10 @@ std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, const Group
   return std::move(pass.statistics);
 }
 
-void BlockRunner::propagate(const Shard& block, Group& group, CallContext& context) {
-  Pass pass{block, group, context, &group.hidden};
+void BlockRunner::propagate(const Shard& block, Group& group, CallContext& context) { run_into(block, group, group.hidden, context); }
+
+void BlockRunner::run_into(const Shard& block, const Group& group, StateBuffer& output, CallContext& context) {
+  Pass pass{block, group, context, &output};
   run(pass);
 }
 

@@ -42,6 +42,8 @@ class BlockRunner {
                                       std::size_t sketches, CallContext& context);
   // Replaces the hidden states by the block's output.
   void propagate(const Shard& block, Group& group, CallContext& context);
+  // Puts the block's output, as large as the hidden states, elsewhere.
+  void run_into(const Shard& block, const Group& group, StateBuffer& output, CallContext& context);
   // Work space is kept from run to run until then: fresh memory costs time, page by page.
   void release_work_space() { work_space_ = {}; }
 

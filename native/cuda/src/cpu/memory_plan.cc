@@ -15,6 +15,7 @@
 #include "cpu/outliers.h"
 #include "cpu/projection.h"
 #include "cpu/repair/gram_sums.h"
+#include "cpu/sensitivity.h"
 #include "cpu/spectrum.h"
 
 namespace secateur::cpu {
@@ -146,6 +147,19 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
     const MemoryItem block = {"weights of a block", dense_block};
     peak.consider("collect", {block, next_block, states, rotary, work({}, Collected{})});
     peak.consider("budget", {block, next_block, states, rotary, scores_of_block(workload)});
+  }
+  if (workload.metric == BlockMetric::kSensitivity) {
+    const MemoryItem block = {"weights of a block", dense_block};
+    peak.consider("collect", {block, next_block, states, rotary, work({}, Collected{})});
+    const MemoryItem outputs = {"outputs of a block", compared_output_bytes(architecture, samples * length)};
+    for (const TensorLayout& tensor : workload.block) {
+      if (!is_multiplied(tensor.role)) continue;
+      std::vector<ProjectionForm> forms = forms_of(workload.block, compute);
+      forms.push_back(form_of(tensor, compute, masked));
+      const MemoryItem pruned = {"pruned " + std::string(name_of(tensor.role)), pruned_projection_bytes(forms.back(), workload.sparsity)};
+      const MemoryItem run = {"work space of a block", block_work_bytes(architecture, forms, samples, length, threads, std::nullopt)};
+      peak.consider("budget", {block, next_block, states, rotary, outputs, pruned, run});
+    }
   }
   if (workload.allocation_samples > 0) {
     const auto consider_block = [&](Dropped dropped) {

@@ -9,6 +9,7 @@
 #include "cpu/embedding.h"
 #include "cpu/loss.h"
 #include "cpu/outliers.h"
+#include "cpu/sensitivity.h"
 #include "cpu/spectrum.h"
 
 namespace secateur::cpu {
@@ -114,6 +115,17 @@ OutlierCount CpuSession::count_outliers(const std::string& shard, std::span<cons
     weights.push_back({&block.projection(input.projection).dense(), input.mean_squares});
   blocks_.release_work_space();
   return cpu::count_outliers(weights, threshold, budget_, pool_, context);
+}
+
+BlockSensitivity CpuSession::measure_sensitivity(const std::string& shard, std::uint32_t group,
+                                                 std::span<const ProjectionInputSquares> projections, double sparsity,
+                                                 CallContext& context) {
+  Shard& block = find_shard(shard, ShardKind::kBlock);
+  const Group& states = find_group(group);
+  // Of a pass that collects: more than was planned beside the outputs.
+  blocks_.release_work_space();
+  return cpu::measure_sensitivity(blocks_, block, states, projections, sparsity, architecture_, precision_.compute, budget_, pool_,
+                                  context);
 }
 
 std::vector<double> CpuSession::eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) {

@@ -44,8 +44,8 @@ void require_last_inputs(std::size_t sketches) {
 
 void refuse_block_metrics() {
   throw Error(ErrorCode::kFailedPrecondition,
-              "The CUDA backend does not compute what splits the sparsity over layers; --layer-budget owl and alpha need the CPU backend "
-              "(--backend cpu), a file of ratios does not.");
+              "The CUDA backend does not compute what splits the sparsity over layers; --layer-budget owl, alpha and optimal need the "
+              "CPU backend (--backend cpu), a file of ratios does not.");
 }
 
 std::uint64_t loss_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length) {
@@ -303,6 +303,11 @@ AllocatedRows CudaSession::allocate_rows(const std::string& shard, TensorRole pr
 }
 
 OutlierCount CudaSession::count_outliers(const std::string&, std::span<const ProjectionInputSquares>, double, CallContext&) {
+  refuse_block_metrics();
+}
+
+BlockSensitivity CudaSession::measure_sensitivity(const std::string&, std::uint32_t, std::span<const ProjectionInputSquares>, double,
+                                                  CallContext&) {
   refuse_block_metrics();
 }
 

@@ -30,9 +30,10 @@ describe('the spec of a command line', () => {
       output: resolve('out'),
       sparsity: 0.7,
       options: { score: 1, allocation: 0, iterations: 10, learningRates: [], forbidNegativeLearningRates: false },
-      layerBudget: 1,
+      preset: 1,
+      layerBudget: 0,
       pattern: 1,
-      propagation: 1,
+      propagation: 0,
       calibration: { path: resolve('text.txt'), morePaths: [], samples: 0, sequenceLength: 0, seed: 0, sampling: 1, textField: 'text' },
       selection: undefined,
     });
@@ -40,20 +41,23 @@ describe('the spec of a command line', () => {
 
   test.each([
     [['--score', 'magnitude'], { options: { score: 2 } }],
+    [['--preset', 'best'], { preset: 3, layerBudget: 0, propagation: 0, repair: { method: 0, iterations: 0 } }],
     [['--allocation', 'uniform'], { options: { allocation: 2 } }],
     [['--layer-budget', 'owl'], { layerBudget: 2, layerBudgetOptions: undefined }],
     [
       ['--layer-budget', 'owl', '--owl-lambda', '0.08', '--owl-threshold', '5'],
-      { layerBudget: 2, layerBudgetOptions: { owl: { lambda: 0.08, threshold: 5 }, alpha: undefined, file: '' } },
+      { layerBudget: 2, layerBudgetOptions: { owl: { lambda: 0.08, threshold: 5 } } },
     ],
     [
       ['--layer-budget', 'alpha', '--alpha-metric', 'mid', '--alpha-epsilon', '0.2', '--alpha-per', 'projection'],
-      { layerBudget: 3, layerBudgetOptions: { owl: undefined, alpha: { metric: 2, epsilon: 0.2, granularity: 2 }, file: '' } },
+      { layerBudget: 3, layerBudgetOptions: { alpha: { metric: 2, epsilon: 0.2, granularity: 2 } } },
     ],
+    [['--layer-budget', 'optimal'], { layerBudget: 5, layerBudgetOptions: undefined }],
     [
-      ['--layer-budget', 'ratios.npy'],
-      { layerBudget: 4, layerBudgetOptions: { owl: undefined, alpha: undefined, file: resolve('ratios.npy') } },
+      ['--layer-budget', 'optimal', '--optimal-spread', '0.1', '--optimal-samples', '16'],
+      { layerBudget: 5, layerBudgetOptions: { optimal: { spread: 0.1, samples: 16 } } },
     ],
+    [['--layer-budget', 'ratios.npy'], { layerBudget: 4, layerBudgetOptions: { file: resolve('ratios.npy') } }],
     [['--input-recalc'], { propagation: 2 }],
     [['--propagation', 'staged'], { propagation: 3 }],
     [

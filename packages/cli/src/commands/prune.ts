@@ -6,6 +6,7 @@ import type { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secat
 import {
   JobSpec,
   Pattern,
+  type Preset,
   Propagation,
   type AlphaMetric,
   type BudgetGranularity,
@@ -42,6 +43,7 @@ export interface PruneSettings extends ServiceOptions {
   readonly samples: number;
   readonly seqLen: number;
   readonly seed: number;
+  readonly preset: Preset;
   readonly score: Score;
   readonly allocation: Allocation;
   readonly qualityInputs: QualityInputs;
@@ -51,6 +53,8 @@ export interface PruneSettings extends ServiceOptions {
   /** `file` is empty where no ratios are given. */
   readonly layerBudget: { readonly budget: LayerBudget; readonly file: string };
   /** Settings of budgets; undefined where not given. */
+  readonly optimalSpread?: number;
+  readonly optimalSamples?: number;
   readonly owlLambda?: number;
   readonly owlThreshold?: number;
   readonly alphaMetric?: AlphaMetric;
@@ -120,6 +124,7 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         model: resolve(options.model),
         output: options.out === undefined ? '' : resolve(options.out),
         sparsity: options.sparsity,
+        preset: options.preset,
         options: {
           score: options.score,
           allocation: options.allocation,
@@ -168,15 +173,17 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
 
 /** Settings that were given, also of other budgets than the one that was chosen: the service tells that they would do nothing. */
 function toBudgetOptions(options: PruneSettings): LayerBudgetOptions | undefined {
-  const { owlLambda, owlThreshold, alphaMetric, alphaEpsilon, alphaPer } = options;
+  const { owlLambda, owlThreshold, alphaMetric, alphaEpsilon, alphaPer, optimalSpread, optimalSamples } = options;
   const { file } = options.layerBudget;
   const owl = owlLambda === undefined && owlThreshold === undefined ? undefined : { lambda: owlLambda ?? 0, threshold: owlThreshold ?? 0 };
   const alpha =
     alphaMetric === undefined && alphaEpsilon === undefined && alphaPer === undefined
       ? undefined
       : { metric: alphaMetric ?? 0, epsilon: alphaEpsilon ?? 0, granularity: alphaPer ?? 0 };
-  if (owl === undefined && alpha === undefined && file === '') return undefined;
-  return { owl, alpha, file: file && resolve(file) };
+  const optimal =
+    optimalSpread === undefined && optimalSamples === undefined ? undefined : { spread: optimalSpread ?? 0, samples: optimalSamples ?? 0 };
+  if (owl === undefined && alpha === undefined && optimal === undefined && file === '') return undefined;
+  return { owl, alpha, optimal, file: file && resolve(file) };
 }
 
 function toSelection({ only, skip, skipLayers, target }: PruneSettings): ProjectionSelection | undefined {
@@ -208,7 +215,7 @@ export function localPathChecks(settings: PruneSettings): PathCheck[] {
     ...data('--calibration', calibration ?? []),
     ...data('--eval', [evaluation]),
     ...file('--row-sparsities', rowSparsities),
-    ...file('--layer-budget (uniform, owl, alpha or a file)', layerBudget.file),
+    ...file('--layer-budget (uniform, owl, alpha, optimal or a file)', layerBudget.file),
     ...output,
   ];
 }

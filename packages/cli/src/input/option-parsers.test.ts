@@ -20,6 +20,7 @@ describe('layerBudget', () => {
   test.each([
     ['uniform', { budget: 1, file: '' }],
     ['owl', { budget: 2, file: '' }],
+    ['optimal', { budget: 5, file: '' }],
     ['alpha', { budget: 3, file: '' }],
     ['./owl', { budget: 4, file: './owl' }],
     ['toString', { budget: 4, file: 'toString' }],

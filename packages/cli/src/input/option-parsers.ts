@@ -31,6 +31,7 @@ const LAYER_BUDGETS: Readonly<Record<string, LayerBudget>> = {
   uniform: LayerBudget.UNIFORM,
   owl: LayerBudget.OWL,
   alpha: LayerBudget.ALPHA,
+  optimal: LayerBudget.OPTIMAL,
 };
 
 /** A way to split the sparsity over layers: one of the words, or else a file of ratios. */

@@ -28,6 +28,7 @@ function formatBudget({ layerBudget }: JobPlan): string[] {
   const computed = {
     [LayerBudget.OWL as number]: 'the outliers of its scores (owl)',
     [LayerBudget.ALPHA as number]: 'the spectra of its weights (alpha)',
+    [LayerBudget.OPTIMAL as number]: 'what it loses when its projections are pruned one at a time (optimal)',
   }[layerBudget];
   if (computed === undefined) return [];
   return [`What each layer drops is computed from the model when the job runs, by ${computed}; shown is what it is on average.`];

@@ -1,19 +1,17 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { AlphaMetric, BudgetGranularity, LayerBudget, type AlphaOptions } from '@secateur/proto/job';
+import { AlphaMetric, BudgetGranularity, LayerBudget, LayerBudgetOptions, type AlphaOptions } from '@secateur/proto/job';
 import { ModelFamily } from '@secateur/proto/model';
 import { computedBudgetOf, possibleTargets, type ComputedBudget } from './computed-budget.js';
-import { splitByExponents, splitByOutliers } from './split-sparsity.js';
+import { splitByExponents, splitByOutliers, splitBySensitivities } from './split-sparsity.js';
 
 const alpha = (options: Partial<AlphaOptions>, family: ModelFamily = ModelFamily.LLAMA): ComputedBudget | undefined =>
   computedBudgetOf(
     {
       layerBudget: LayerBudget.ALPHA,
-      layerBudgetOptions: {
-        owl: undefined,
+      layerBudgetOptions: LayerBudgetOptions.fromPartial({
         alpha: { metric: AlphaMetric.PEAK, epsilon: 0, granularity: BudgetGranularity.BLOCK, ...options },
-        file: '',
-      },
+      }),
     },
     { family },
   );
@@ -21,7 +19,7 @@ const alpha = (options: Partial<AlphaOptions>, family: ModelFamily = ModelFamily
 describe('what computes the targets', () => {
   test('is nothing where they are known', () => {
     for (const layerBudget of [LayerBudget.UNIFORM, LayerBudget.GIVEN]) {
-      const layerBudgetOptions = { owl: undefined, alpha: undefined, file: 'ratios.npy' };
+      const layerBudgetOptions = LayerBudgetOptions.fromPartial({ file: 'ratios.npy' });
       expect(computedBudgetOf({ layerBudget, layerBudgetOptions }, { family: ModelFamily.LLAMA })).toBeUndefined();
     }
   });
@@ -51,9 +49,15 @@ describe('what computes the targets', () => {
           given.map((exponent) => ({ name: '', weights: 1, exponent })),
           { sparsity, epsilon: 0.2 },
         );
+        const sensitivities = possibleTargets(sparsity, { rule: 'optimal', spread: 0.2, samples: 8 });
+        const bySensitivities = splitBySensitivities(
+          given.map((error) => ({ weights: 1, error })),
+          { sparsity, spread: 0.2 },
+        );
         for (const [possible, actual] of [
           [owl, byOutliers],
           [spectra, byExponents],
+          [sensitivities, bySensitivities],
         ] as const) {
           expect(Math.min(...actual)).toBeGreaterThanOrEqual(Math.min(...possible) - 1e-12);
           expect(Math.max(...actual)).toBeLessThanOrEqual(Math.max(...possible) + 1e-12);

@@ -1,8 +1,9 @@
 import { AlphaMetric, BudgetGranularity, type LayerBudgetOptions, type PruneSpec } from '@secateur/proto/job';
 import { ModelFamily, type Architecture } from '@secateur/proto/model';
+import { sensitivityBounds } from './split-sparsity.js';
 
 /** How targets are computed from the model when a job runs. */
-export type ComputedBudget = OwlBudget | AlphaBudget;
+export type ComputedBudget = OwlBudget | AlphaBudget | OptimalBudget;
 
 export interface OwlBudget {
   readonly rule: 'owl';
@@ -20,6 +21,14 @@ export interface AlphaBudget {
   readonly epsilon: number;
   /** What has a target of its own. */
   readonly per: 'block' | 'projection';
+}
+
+export interface OptimalBudget {
+  readonly rule: 'optimal';
+  /** The most that a target differs from the sparsity. */
+  readonly spread: number;
+  /** The first calibration samples, on which projections are tried. */
+  readonly samples: number;
 }
 
 /** Those of the published code. */
@@ -45,7 +54,8 @@ export function completeBudgetOptions(
 
 /** What a resolved spec says about a model; undefined where its targets are known without looking at the model. */
 export function computedBudgetOf(spec: BudgetSpec, architecture: Pick<Architecture, 'family'>): ComputedBudget | undefined {
-  const { owl, alpha } = completeBudgetOptions(spec, architecture) ?? {};
+  const { owl, alpha, optimal } = completeBudgetOptions(spec, architecture) ?? {};
+  if (optimal !== undefined) return { rule: 'optimal', spread: optimal.spread, samples: optimal.samples };
   if (owl !== undefined) return { rule: 'owl', lambda: owl.lambda, threshold: owl.threshold };
   if (alpha === undefined) return undefined;
   return {
@@ -58,10 +68,20 @@ export function computedBudgetOf(spec: BudgetSpec, architecture: Pick<Architectu
 
 /** Targets that may come out, close enough together to plan for all of them. */
 export function possibleTargets(sparsity: number, budget: ComputedBudget): number[] {
-  const [low, high] =
-    budget.rule === 'owl'
-      ? [sparsity - 2 * budget.lambda, sparsity + 2 * budget.lambda]
-      : [(sparsity * (1 - budget.epsilon)) / (1 + budget.epsilon), (sparsity * (1 + budget.epsilon)) / (1 - budget.epsilon)];
+  const { low, high } = boundsOf(sparsity, budget);
   const targets = Array.from({ length: LISTED_STEPS + 1 }, (_, step) => low + ((high - low) * step) / LISTED_STEPS);
   return targets.filter((target) => target > 0 && target < 1);
+}
+
+function boundsOf(sparsity: number, budget: ComputedBudget): { readonly low: number; readonly high: number } {
+  switch (budget.rule) {
+    case 'owl':
+      return { low: sparsity - 2 * budget.lambda, high: sparsity + 2 * budget.lambda };
+    case 'alpha': {
+      const { epsilon } = budget;
+      return { low: (sparsity * (1 - epsilon)) / (1 + epsilon), high: (sparsity * (1 + epsilon)) / (1 - epsilon) };
+    }
+    case 'optimal':
+      return sensitivityBounds(sparsity, budget.spread);
+  }
 }

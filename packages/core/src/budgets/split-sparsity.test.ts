@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { SecateurError } from '../errors.js';
-import { splitByExponents, splitByOutliers } from './split-sparsity.js';
+import { sensitivityBounds, splitByExponents, splitByOutliers, splitBySensitivities } from './split-sparsity.js';
 
 const shares = fc.array(fc.double({ min: 0, max: 5, noNaN: true }), { minLength: 1, maxLength: 40 });
 const nameAll = (values: readonly number[]) => values.map((outlierShare, index) => ({ name: `model.layers.${index}`, outlierShare }));
@@ -103,5 +103,64 @@ describe('targets by exponents', () => {
     const bound = Number(/below (0\.\d+)/.exec(message)?.[1]);
     expect(Math.max(...splitByExponents(named, { sparsity: 0.8, epsilon: bound - 1e-9 }))).toBeLessThan(1);
     expect(() => splitByExponents(named, { sparsity: 0.8, epsilon: bound + 2e-4 })).toThrow(SecateurError);
+  });
+});
+
+describe('targets by sensitivities', () => {
+  const measured = fc.array(
+    fc.record({
+      error: fc.oneof(fc.constant(0), fc.double({ min: 1e-9, max: 2, noNaN: true })),
+      weights: fc.integer({ min: 1, max: 1_000_000 }),
+    }),
+    { minLength: 1, maxLength: 40 },
+  );
+  const settings = fc.record({
+    sparsity: fc.double({ min: 0.01, max: 0.99, noNaN: true }),
+    spread: fc.double({ min: 0.01, max: 0.9, noNaN: true }),
+  });
+
+  test('drop the sparsity of all weights, stay within their bounds, and cost the same with the next weight where they do not touch them', () => {
+    fc.assert(
+      fc.property(measured, settings, (given, { sparsity, spread }) => {
+        const targets = splitBySensitivities(given, { sparsity, spread });
+        const { low, high } = sensitivityBounds(sparsity, spread);
+        const weights = given.reduce((sum, projection) => sum + projection.weights, 0);
+        const dropped = given.reduce((sum, projection, index) => sum + projection.weights * targets[index]!, 0);
+        expect(dropped / weights).toBeCloseTo(sparsity, 10);
+        const slopes: number[] = [];
+        for (const [index, target] of targets.entries()) {
+          expect(target).toBeGreaterThanOrEqual(low);
+          expect(target).toBeLessThanOrEqual(high);
+          const { error, weights: own } = given[index]!;
+          if (target > low + 1e-9 && target < high - 1e-9 && error > 0) slopes.push(Math.log(error / own) + 10 * (target - sparsity));
+        }
+        for (const slope of slopes) expect(slope).toBeCloseTo(slopes[0]!, 6);
+      }),
+    );
+  });
+
+  test('are the sparsity where all cost the same, or nothing', () => {
+    for (const error of [0, 0.3]) {
+      const targets = splitBySensitivities(
+        [
+          { error, weights: 5 },
+          { error, weights: 5 },
+        ],
+        { sparsity: 0.8, spread: 0.15 },
+      );
+      for (const target of targets) expect(target).toBeCloseTo(0.8, 12);
+    }
+  });
+
+  test('give a projection that costs e times as much per weight 0.1 less', () => {
+    const [cheap, dear] = splitBySensitivities(
+      [
+        { error: 1, weights: 5 },
+        { error: Math.E, weights: 5 },
+      ],
+      { sparsity: 0.7, spread: 0.15 },
+    );
+    expect(cheap).toBeCloseTo(0.75, 12);
+    expect(dear).toBeCloseTo(0.65, 12);
   });
 });

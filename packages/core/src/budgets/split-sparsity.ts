@@ -56,6 +56,50 @@ export function splitByExponents(
   return targets;
 }
 
+/** A projection with what its block's output loses when it alone is pruned with the sparsity, relative to that output. */
+export interface ProjectionSensitivity {
+  readonly weights: number;
+  readonly error: number;
+}
+
+/** ln of how much more is lost with each further share of a projection's weights (docs/quality.md). */
+const ERROR_GROWTH = 10;
+/** However little a projection matters, it keeps this part of what it would keep with the sparsity. */
+const KEPT_AT_LEAST = 0.3;
+/** Of a projection that costs nothing. */
+const LEAST_ERROR = 1e-30;
+
+/** What targets by sensitivities are between. */
+export function sensitivityBounds(sparsity: number, spread: number): { readonly low: number; readonly high: number } {
+  return { low: Math.max(0, sparsity - spread), high: Math.min(sparsity + spread, 1 - KEPT_AT_LEAST * (1 - sparsity)) };
+}
+
+/**
+ * Targets of projections that lose the least together: the error of each is taken to grow by e^(10 Δs), so that where the next weight costs the
+ * same in all of them, `s = t − (ln(error / weights) − μ) / 10`, but for those at a bound. μ makes the share of all weights that is dropped
+ * the sparsity.
+ */
+export function splitBySensitivities(
+  projections: readonly ProjectionSensitivity[],
+  { sparsity, spread }: { sparsity: number; spread: number },
+): number[] {
+  const { low, high } = sensitivityBounds(sparsity, spread);
+  const costs = projections.map(({ error, weights }) => Math.log(Math.max(error, LEAST_ERROR) / weights));
+  const weights = projections.reduce((sum, projection) => sum + projection.weights, 0);
+  const targetsAt = (multiplier: number): number[] =>
+    costs.map((cost) => Math.min(high, Math.max(low, sparsity - (cost - multiplier) / ERROR_GROWTH)));
+  const droppedAt = (multiplier: number): number =>
+    targetsAt(multiplier).reduce((sum, target, index) => sum + target * projections[index]!.weights, 0);
+  // Beyond these all projections are at the same bound.
+  let below = Math.min(...costs) - ERROR_GROWTH;
+  let above = Math.max(...costs) + ERROR_GROWTH;
+  for (let middle = (below + above) / 2; middle > below && middle < above; middle = (below + above) / 2) {
+    if (droppedAt(middle) > sparsity * weights) above = middle;
+    else below = middle;
+  }
+  return targetsAt(below);
+}
+
 /** Throws INVALID_REQUEST naming the first that is not above 0 and below 1, and below what the option has to be. */
 function requireShares(
   owners: readonly { readonly name: string }[],

@@ -85,16 +85,15 @@ function violatedFields(act: () => unknown): string[] {
 describe('defaults', () => {
   test('of layer budgets are those of the published code, but for what depends on the model', () => {
     expect(resolvedPrune(prune()).layerBudgetOptions).toBeUndefined();
-    expect(resolvedPrune(withBudget(LayerBudget.OWL)).layerBudgetOptions).toEqual({
-      owl: { lambda: 0.05, threshold: 7 },
-      alpha: undefined,
-      file: '',
-    });
-    expect(resolvedPrune(withBudget(LayerBudget.ALPHA)).layerBudgetOptions).toEqual({
-      owl: undefined,
-      alpha: { metric: AlphaMetric.PEAK, epsilon: 0, granularity: BudgetGranularity.BLOCK },
-      file: '',
-    });
+    expect(resolvedPrune(withBudget(LayerBudget.OWL)).layerBudgetOptions).toEqual(
+      LayerBudgetOptions.fromPartial({ owl: { lambda: 0.05, threshold: 7 } }),
+    );
+    expect(resolvedPrune(withBudget(LayerBudget.ALPHA)).layerBudgetOptions).toEqual(
+      LayerBudgetOptions.fromPartial({ alpha: { metric: AlphaMetric.PEAK, epsilon: 0, granularity: BudgetGranularity.BLOCK } }),
+    );
+    expect(resolvedPrune(withBudget(LayerBudget.OPTIMAL)).layerBudgetOptions).toEqual(
+      LayerBudgetOptions.fromPartial({ optimal: { spread: 0.15, samples: 8 } }),
+    );
     // A file says by itself that ratios are given.
     expect(resolvedPrune(withBudget(LayerBudget.UNSPECIFIED, { file: 'a.npy' })).layerBudget).toBe(LayerBudget.GIVEN);
   });
@@ -252,6 +251,9 @@ describe('violations', () => {
       withBudget(LayerBudget.ALPHA, { alpha: { granularity: BudgetGranularity.UNRECOGNIZED } }),
       'prune.layer_budget_options.alpha.granularity',
     ],
+    ['a spread of 1', withBudget(LayerBudget.OPTIMAL, { optimal: { spread: 1 } }), 'prune.layer_budget_options.optimal.spread'],
+    ['a negative spread', withBudget(LayerBudget.OPTIMAL, { optimal: { spread: -0.1 } }), 'prune.layer_budget_options.optimal.spread'],
+    ['a spread of another budget', withBudget(LayerBudget.OWL, { optimal: {} }), 'prune.layer_budget_options.optimal'],
     ['given ratios without a file', withBudget(LayerBudget.GIVEN), 'prune.layer_budget_options.file'],
     ['a file beside owl', withBudget(LayerBudget.OWL, { file: 'a.json' }), 'prune.layer_budget_options.file'],
     ['settings of another budget', withBudget(LayerBudget.OWL, { alpha: {} }), 'prune.layer_budget_options.alpha'],

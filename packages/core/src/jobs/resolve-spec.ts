@@ -14,7 +14,9 @@ import {
   AlphaOptions,
   BudgetGranularity,
   LayerBudget,
+  OptimalOptions,
   Pattern,
+  Preset,
   Propagation,
   QualityInputs,
   Sampling,
@@ -28,6 +30,7 @@ import {
 import type { Architecture } from '@secateur/proto/model';
 import { SecateurError, type FieldViolation } from '../errors.js';
 import { TASKS } from '../evaluation/tasks.js';
+import { withPreset } from './preset.js';
 import { findSelectionViolations } from '../planning/select-projections.js';
 
 /** Defaults of the published code. */
@@ -36,6 +39,8 @@ const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12,
 const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
 const DEFAULT_OWL_LAMBDA = 0.05;
 const DEFAULT_OWL_THRESHOLD = 7;
+const DEFAULT_SPREAD = 0.15;
+const DEFAULT_SENSITIVITY_SAMPLES = 8;
 const DEFAULT_SKETCHES = 4;
 const DEFAULT_SEQUENCE_LENGTH = 2048;
 /** Samples of text that a job calibrates with where none were asked for. */
@@ -56,6 +61,7 @@ const MAXIMUM_SKETCHES = 8;
 const MAXIMUM_THRESHOLD = 1e6;
 
 const SCORES: ReadonlySet<Score> = new Set<Score>([Score.WANDA, Score.MAGNITUDE, Score.WANDA_VARIANT, Score.SPARSEGPT]);
+const PRESETS: ReadonlySet<Preset> = new Set<Preset>([Preset.PUBLISHED, Preset.FAST, Preset.BEST]);
 const PROPAGATIONS: ReadonlySet<Propagation> = new Set<Propagation>([
   Propagation.DENSE_BLOCK,
   Propagation.RECALCULATED_INPUTS,
@@ -74,6 +80,7 @@ const LAYER_BUDGETS: ReadonlySet<LayerBudget> = new Set<LayerBudget>([
   LayerBudget.OWL,
   LayerBudget.ALPHA,
   LayerBudget.GIVEN,
+  LayerBudget.OPTIMAL,
 ]);
 const ALPHA_METRICS: ReadonlySet<AlphaMetric> = new Set<AlphaMetric>([AlphaMetric.PEAK, AlphaMetric.MID]);
 const GRANULARITIES: ReadonlySet<BudgetGranularity> = new Set<BudgetGranularity>([BudgetGranularity.BLOCK, BudgetGranularity.PROJECTION]);
@@ -158,7 +165,10 @@ function resolveKind(spec: JobSpec, purpose: 'run' | 'plan', violations: Violati
   }
 }
 
-function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Violations): PruneSpec {
+function resolvePrune(given: PruneSpec, purpose: 'run' | 'plan', violations: Violations): PruneSpec {
+  const preset = given.preset || Preset.PUBLISHED;
+  violations.require(PRESETS.has(preset), 'prune.preset', 'must be published, fast or best');
+  const spec = withPreset({ ...given, preset });
   violations.require(spec.model !== '', 'prune.model', 'must name the folder of a checkpoint');
   violations.require(spec.output !== '' || purpose === 'plan', 'prune.output', 'must name the folder to write');
   violations.require(spec.sparsity > 0 && spec.sparsity < 1, 'prune.sparsity', `must be above 0 and below 1, not ${spec.sparsity}`);
@@ -171,16 +181,16 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
     'prune.propagation',
     `must be dense-block, recalculated-inputs or staged, not ${propagation}`,
   );
-  const given = spec.rowSparsities !== '';
-  const options = resolveOptions(spec.options, { given }, violations);
+  const rowsGiven = spec.rowSparsities !== '';
+  const options = resolveOptions(spec.options, { given: rowsGiven }, violations);
   checkPattern(spec, pattern, options, violations);
   violations.require(
-    given === (options.allocation === Allocation.GIVEN),
+    rowsGiven === (options.allocation === Allocation.GIVEN),
     'prune.row_sparsities',
-    given ? 'can only be given with the allocation given' : 'must name a file with the allocation given',
+    rowsGiven ? 'can only be given with the allocation given' : 'must name a file with the allocation given',
   );
   violations.require(
-    layerBudget === LayerBudget.UNIFORM || (!given && options.groupPattern === undefined && !spec.selection?.targets.length),
+    layerBudget === LayerBudget.UNIFORM || (!rowsGiven && options.groupPattern === undefined && !spec.selection?.targets.length),
     'prune.layer_budget',
     'must be uniform where a pattern, given row sparsities or targets of the selection decide how much each projection drops',
   );
@@ -194,7 +204,7 @@ function resolvePrune(spec: PruneSpec, purpose: 'run' | 'plan', violations: Viol
   const qualityInputs = spec.qualityInputs === QualityInputs.UNSPECIFIED ? QualityInputs.LAST : spec.qualityInputs;
   if (spec.selection !== undefined) violations.add(findSelectionViolations(spec.selection));
   violations.require(
-    spec.selection === undefined || spec.selection.targets.length === 0 || (!given && options.groupPattern === undefined),
+    spec.selection === undefined || spec.selection.targets.length === 0 || (!rowsGiven && options.groupPattern === undefined),
     'prune.selection.targets',
     'must be empty where a pattern or given row sparsities decide what is dropped',
   );
@@ -222,19 +232,41 @@ function resolveLayerBudget(
   options: LayerBudgetOptions | undefined,
   violations: Violations,
 ): LayerBudgetOptions | undefined {
-  const { owl, alpha, file = '' } = options ?? {};
+  const { owl, alpha, optimal, file = '' } = options ?? {};
   const field = 'prune.layer_budget_options';
-  violations.require(LAYER_BUDGETS.has(budget), 'prune.layer_budget', 'must be uniform, owl, alpha or given');
+  violations.require(LAYER_BUDGETS.has(budget), 'prune.layer_budget', 'must be uniform, owl, alpha, optimal or given');
   violations.require(owl === undefined || budget === LayerBudget.OWL, `${field}.owl`, 'can only be set with the layer budget owl');
   violations.require(alpha === undefined || budget === LayerBudget.ALPHA, `${field}.alpha`, 'can only be set with the layer budget alpha');
+  violations.require(
+    optimal === undefined || budget === LayerBudget.OPTIMAL,
+    `${field}.optimal`,
+    'can only be set with the layer budget optimal',
+  );
   violations.require(
     (file !== '') === (budget === LayerBudget.GIVEN),
     `${field}.file`,
     file === '' ? 'must name a file with the layer budget given' : 'can only be set with the layer budget given',
   );
-  if (budget === LayerBudget.OWL) return { owl: resolveOwl(owl, `${field}.owl`, violations), alpha: undefined, file: '' };
-  if (budget === LayerBudget.ALPHA) return { owl: undefined, alpha: resolveAlpha(alpha, `${field}.alpha`, violations), file: '' };
-  return budget === LayerBudget.GIVEN ? { owl: undefined, alpha: undefined, file } : undefined;
+  const none = { owl: undefined, alpha: undefined, optimal: undefined, file: '' };
+  switch (budget) {
+    case LayerBudget.OWL:
+      return { ...none, owl: resolveOwl(owl, `${field}.owl`, violations) };
+    case LayerBudget.ALPHA:
+      return { ...none, alpha: resolveAlpha(alpha, `${field}.alpha`, violations) };
+    case LayerBudget.OPTIMAL:
+      return { ...none, optimal: resolveOptimal(optimal, `${field}.optimal`, violations) };
+    case LayerBudget.GIVEN:
+      return { ...none, file };
+    default:
+      return undefined;
+  }
+}
+
+function resolveOptimal(optimal: OptimalOptions | undefined, field: string, violations: Violations): OptimalOptions {
+  const spread = givenOr(DEFAULT_SPREAD, optimal?.spread);
+  const samples = givenOr(DEFAULT_SENSITIVITY_SAMPLES, optimal?.samples);
+  violations.require(spread > 0 && spread < 1, `${field}.spread`, `must be above 0 and below 1, not ${spread}`);
+  return { spread, samples };
 }
 
 function resolveOwl(owl: OwlOptions | undefined, field: string, violations: Violations): OwlOptions {

@@ -4,22 +4,27 @@ import { SecateurError } from '../errors.js';
 /** Samples of a calibration group: the unit of distribution and of summation, whatever the number of nodes. */
 export const CALIBRATION_GROUP_SAMPLES = 8;
 
-/** The groups of so many samples: 8 consecutive ones each; the last may be shorter. */
-export function groupSamples(samples: number): Pick<CalibrationGroup, 'index' | 'samples'>[] {
-  return Array.from({ length: Math.ceil(samples / CALIBRATION_GROUP_SAMPLES) }, (_, index) => ({
+/** The groups of so many samples: consecutive ones; the last group may be shorter. */
+export function groupSamples(samples: number, perGroup = CALIBRATION_GROUP_SAMPLES): Pick<CalibrationGroup, 'index' | 'samples'>[] {
+  return Array.from({ length: Math.ceil(samples / perGroup) }, (_, index) => ({
     index,
-    samples: Math.min(CALIBRATION_GROUP_SAMPLES, samples - index * CALIBRATION_GROUP_SAMPLES),
+    samples: Math.min(perGroup, samples - index * perGroup),
   }));
 }
 
 /** Cuts token ids [samples, sequenceLength] into their groups. */
-export function splitIntoGroups(tokenIds: Int32Array, samples: number, sequenceLength: number): CalibrationGroup[] {
+export function splitIntoGroups(
+  tokenIds: Int32Array,
+  samples: number,
+  sequenceLength: number,
+  perGroup = CALIBRATION_GROUP_SAMPLES,
+): CalibrationGroup[] {
   if (tokenIds.length !== samples * sequenceLength) {
     const expected = `${samples} samples of ${sequenceLength} tokens have ${samples * sequenceLength}`;
     throw new SecateurError('INVALID_DATA', `There are ${tokenIds.length} token ids; ${expected}.`);
   }
-  return groupSamples(samples).map((group) => {
-    const first = group.index * CALIBRATION_GROUP_SAMPLES;
+  return groupSamples(samples, perGroup).map((group) => {
+    const first = group.index * perGroup;
     const ids = tokenIds.subarray(first * sequenceLength, (first + group.samples) * sequenceLength);
     return { ...group, sequenceLength, tokenIds: new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength) };
   });

@@ -6,6 +6,7 @@ import {
   LayerBudget,
   LayerBudgetOptions,
   Pattern,
+  Preset,
   Propagation,
   QualityInputs,
   Sampling,
@@ -33,6 +34,7 @@ const REPORT = PruneReport.fromPartial({
   targetSparsity: 0.7,
   actualSparsity: 0.699,
   config: {
+    preset: Preset.FAST,
     model: '/models/in',
     output: '/models/out',
     sparsity: 0.7,
@@ -113,6 +115,7 @@ describe('secateur.json', () => {
       'alpha',
       { metric: 'mid', epsilon: 0.1, per: 'projection' },
     ],
+    [LayerBudget.OPTIMAL, { optimal: { spread: 0.1, samples: 16 } }, 'optimal', { spread: 0.1, samples: 16 }],
     [LayerBudget.GIVEN, { file: '/data/ratios.npy' }, 'given', { file: '/data/ratios.npy' }],
   ])('names layer budget %d and its settings', (layerBudget, options, name, settings) => {
     const config = { ...REPORT.config!, layerBudget, layerBudgetOptions: LayerBudgetOptions.fromPartial(options) };
@@ -141,6 +144,7 @@ describe('secateur.json', () => {
         negativeLearningRates: [-0.01],
         layerBudget: 'uniform',
         pattern: 'unstructured',
+        preset: 'fast',
         propagation: 'recalculated_inputs',
         compute: 'bf16',
         hiddenStates: 'bf16',

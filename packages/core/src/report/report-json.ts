@@ -8,6 +8,7 @@ import {
   LayerBudget,
   layerBudgetToJSON,
   patternToJSON,
+  presetToJSON,
   propagationToJSON,
   qualityInputsToJSON,
   samplingToJSON,
@@ -127,6 +128,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       iterations: options?.iterations,
       learningRates: options?.learningRates,
       negativeLearningRates: options?.forbidNegativeLearningRates ? [] : options?.negativeLearningRates,
+      preset: config && lowerWord(presetToJSON(config.preset), 'PRESET_'),
       layerBudget: config && lowerWord(layerBudgetToJSON(config.layerBudget), 'LAYER_BUDGET_'),
       ...(config?.layerBudgetOptions && { layerBudgetOptions: budgetOptionsToJson(config.layerBudgetOptions) }),
       pattern: options?.groupPattern
@@ -276,7 +278,8 @@ function projectionToJson({ name, rows, columns, target, actual, record, seconds
   };
 }
 
-function budgetOptionsToJson({ owl, alpha, file }: LayerBudgetOptions): Readonly<Record<string, unknown>> {
+function budgetOptionsToJson({ owl, alpha, optimal, file }: LayerBudgetOptions): Readonly<Record<string, unknown>> {
+  if (optimal !== undefined) return { spread: optimal.spread, samples: optimal.samples };
   if (owl !== undefined) return { lambda: owl.lambda, threshold: owl.threshold };
   if (alpha === undefined) return { file };
   return {

@@ -7,8 +7,8 @@ import type { ReducedSite } from './reduce-statistics.js';
 function pass(...meanSquares: readonly number[]): ReducedSite {
   const bytes = new Uint8Array(4 * meanSquares.length + 1);
   bytes.set(new Uint8Array(Float32Array.from(meanSquares).buffer), 1);
-  const lastInputs = new Uint8Array(0);
-  return { site: InputSite.FEED_FORWARD_INPUT, columns: meanSquares.length, samples: 1, meanSquares: bytes.subarray(1), lastInputs };
+  const qualityInputs = new Uint8Array(0);
+  return { site: InputSite.FEED_FORWARD_INPUT, columns: meanSquares.length, samples: 1, meanSquares: bytes.subarray(1), qualityInputs };
 }
 
 const valuesOf = (bytes: Uint8Array): number[] => [...new Float32Array(Uint8Array.from(bytes).buffer)];

@@ -41,6 +41,8 @@ export const LayerBudget = {
   ALPHA: 3,
   /** GIVEN - Ratios of a file. */
   GIVEN: 4,
+  /** OPTIMAL - Projections that harm the output of their block less drop more: one multiplier for all of them. */
+  OPTIMAL: 5,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -52,6 +54,7 @@ export namespace LayerBudget {
   export type OWL = typeof LayerBudget.OWL;
   export type ALPHA = typeof LayerBudget.ALPHA;
   export type GIVEN = typeof LayerBudget.GIVEN;
+  export type OPTIMAL = typeof LayerBudget.OPTIMAL;
   export type UNRECOGNIZED = typeof LayerBudget.UNRECOGNIZED;
 }
 
@@ -72,6 +75,9 @@ export function layerBudgetFromJSON(object: any): LayerBudget {
     case 4:
     case "LAYER_BUDGET_GIVEN":
       return LayerBudget.GIVEN;
+    case 5:
+    case "LAYER_BUDGET_OPTIMAL":
+      return LayerBudget.OPTIMAL;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -91,6 +97,8 @@ export function layerBudgetToJSON(object: LayerBudget): string {
       return "LAYER_BUDGET_ALPHA";
     case LayerBudget.GIVEN:
       return "LAYER_BUDGET_GIVEN";
+    case LayerBudget.OPTIMAL:
+      return "LAYER_BUDGET_OPTIMAL";
     case LayerBudget.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -300,6 +308,69 @@ export function qualityInputsToJSON(object: QualityInputs): string {
     case QualityInputs.ALL:
       return "QUALITY_INPUTS_ALL";
     case QualityInputs.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** Settings that belong together. What a spec sets itself counts more. */
+export const Preset = {
+  /** UNSPECIFIED - Not set: as published. */
+  UNSPECIFIED: 0,
+  /** PUBLISHED - TRIM as published. */
+  PUBLISHED: 1,
+  /** FAST - The fastest that is not worse: equal rows, few samples, kept weights fitted in few steps. CPUs only. */
+  FAST: 2,
+  /**
+   * BEST - The least perplexity: projections drop by what they cost, and masks are chosen while the kept weights are fitted, block inputs
+   * staged. CPUs only.
+   */
+  BEST: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Preset = typeof Preset[keyof typeof Preset];
+
+export namespace Preset {
+  export type UNSPECIFIED = typeof Preset.UNSPECIFIED;
+  export type PUBLISHED = typeof Preset.PUBLISHED;
+  export type FAST = typeof Preset.FAST;
+  export type BEST = typeof Preset.BEST;
+  export type UNRECOGNIZED = typeof Preset.UNRECOGNIZED;
+}
+
+export function presetFromJSON(object: any): Preset {
+  switch (object) {
+    case 0:
+    case "PRESET_UNSPECIFIED":
+      return Preset.UNSPECIFIED;
+    case 1:
+    case "PRESET_PUBLISHED":
+      return Preset.PUBLISHED;
+    case 2:
+    case "PRESET_FAST":
+      return Preset.FAST;
+    case 3:
+    case "PRESET_BEST":
+      return Preset.BEST;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Preset.UNRECOGNIZED;
+  }
+}
+
+export function presetToJSON(object: Preset): string {
+  switch (object) {
+    case Preset.UNSPECIFIED:
+      return "PRESET_UNSPECIFIED";
+    case Preset.PUBLISHED:
+      return "PRESET_PUBLISHED";
+    case Preset.FAST:
+      return "PRESET_FAST";
+    case Preset.BEST:
+      return "PRESET_BEST";
+    case Preset.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
   }
@@ -673,6 +744,14 @@ export interface AlphaOptions {
   granularity: BudgetGranularity;
 }
 
+/** Settings of the layer budget `optimal`. */
+export interface OptimalOptions {
+  /** The most that the share of a projection may differ from the sparsity; 0.15 when 0. */
+  spread: number;
+  /** Calibration samples that projections are tried on, the first ones; 8 when 0. */
+  samples: number;
+}
+
 /** Settings of the layer budget that was chosen. */
 export interface LayerBudgetOptions {
   /** Of `owl`. */
@@ -689,6 +768,8 @@ export interface LayerBudgetOptions {
    * block or per projection in network order.
    */
   file: string;
+  /** Of `optimal`. */
+  optimal: OptimalOptions | undefined;
 }
 
 /** Prunes a checkpoint. */
@@ -746,7 +827,11 @@ export interface PruneSpec {
     | RepairOptions
     | undefined;
   /** Swaps of dropped weights for kept ones; none when absent. */
-  swap: SwapOptions | undefined;
+  swap:
+    | SwapOptions
+    | undefined;
+  /** What fills in settings that are not set. */
+  preset: Preset;
 }
 
 /** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
@@ -1620,8 +1705,93 @@ export const AlphaOptions: MessageFns<AlphaOptions> = {
   },
 };
 
+function createBaseOptimalOptions(): OptimalOptions {
+  return { spread: 0, samples: 0 };
+}
+
+export const OptimalOptions: MessageFns<OptimalOptions> = {
+  encode(message: OptimalOptions, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.spread !== 0) {
+      writer.uint32(9).double(message.spread);
+    }
+    if (message.samples !== 0) {
+      writer.uint32(16).uint32(message.samples);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OptimalOptions {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOptimalOptions();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.spread = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.samples = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): OptimalOptions {
+    return {
+      spread: isSet(object.spread) ? globalThis.Number(object.spread) : 0,
+      samples: isSet(object.samples) ? globalThis.Number(object.samples) : 0,
+    };
+  },
+
+  toJSON(message: OptimalOptions): unknown {
+    const obj: any = {};
+    if (message.spread !== 0) {
+      obj.spread = floatToJson(message.spread);
+    }
+    if (message.samples !== 0) {
+      obj.samples = Math.round(message.samples);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<OptimalOptions>): OptimalOptions {
+    return OptimalOptions.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OptimalOptions>): OptimalOptions {
+    const message = createBaseOptimalOptions();
+    message.spread = object.spread ?? 0;
+    message.samples = object.samples ?? 0;
+    return message;
+  },
+};
+
 function createBaseLayerBudgetOptions(): LayerBudgetOptions {
-  return { owl: undefined, alpha: undefined, file: "" };
+  return { owl: undefined, alpha: undefined, file: "", optimal: undefined };
 }
 
 export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
@@ -1634,6 +1804,9 @@ export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
     }
     if (message.file !== "") {
       writer.uint32(26).string(message.file);
+    }
+    if (message.optimal !== undefined) {
+      OptimalOptions.encode(message.optimal, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -1675,6 +1848,14 @@ export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
             message.file = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.optimal = OptimalOptions.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1692,6 +1873,7 @@ export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
       owl: isSet(object.owl) ? OwlOptions.fromJSON(object.owl) : undefined,
       alpha: isSet(object.alpha) ? AlphaOptions.fromJSON(object.alpha) : undefined,
       file: isSet(object.file) ? globalThis.String(object.file) : "",
+      optimal: isSet(object.optimal) ? OptimalOptions.fromJSON(object.optimal) : undefined,
     };
   },
 
@@ -1706,6 +1888,9 @@ export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
     if (message.file !== "") {
       obj.file = message.file;
     }
+    if (message.optimal !== undefined) {
+      obj.optimal = OptimalOptions.toJSON(message.optimal);
+    }
     return obj;
   },
 
@@ -1719,6 +1904,9 @@ export const LayerBudgetOptions: MessageFns<LayerBudgetOptions> = {
       ? AlphaOptions.fromPartial(object.alpha)
       : undefined;
     message.file = object.file ?? "";
+    message.optimal = (object.optimal !== undefined && object.optimal !== null)
+      ? OptimalOptions.fromPartial(object.optimal)
+      : undefined;
     return message;
   },
 };
@@ -1743,6 +1931,7 @@ function createBasePruneSpec(): PruneSpec {
     propagation: 0,
     repair: undefined,
     swap: undefined,
+    preset: 0,
   };
 }
 
@@ -1801,6 +1990,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.swap !== undefined) {
       SwapOptions.encode(message.swap, writer.uint32(154).fork()).join();
+    }
+    if (message.preset !== 0) {
+      writer.uint32(160).int32(message.preset);
     }
     return writer;
   },
@@ -1962,6 +2154,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.swap = SwapOptions.decode(reader, reader.uint32());
             continue;
           }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.preset = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2014,6 +2214,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
       propagation: isSet(object.propagation) ? propagationFromJSON(object.propagation) : 0,
       repair: isSet(object.repair) ? RepairOptions.fromJSON(object.repair) : undefined,
       swap: isSet(object.swap) ? SwapOptions.fromJSON(object.swap) : undefined,
+      preset: isSet(object.preset) ? presetFromJSON(object.preset) : 0,
     };
   },
 
@@ -2073,6 +2274,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.swap !== undefined) {
       obj.swap = SwapOptions.toJSON(message.swap);
     }
+    if (message.preset !== 0) {
+      obj.preset = presetToJSON(message.preset);
+    }
     return obj;
   },
 
@@ -2113,6 +2317,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     message.swap = (object.swap !== undefined && object.swap !== null)
       ? SwapOptions.fromPartial(object.swap)
       : undefined;
+    message.preset = object.preset ?? 0;
     return message;
   },
 };

@@ -380,6 +380,30 @@ export interface CountOutliersResponse {
   meanScore: number;
 }
 
+/** Prunes projections one at a time. */
+export interface MeasureSensitivityRequest {
+  /** The session. */
+  sessionId: string;
+  /** A loaded block shard. */
+  shardId: string;
+  /** Groups on this node, in the order to compute them. */
+  groupIndices: number[];
+  /** The projections. */
+  projections: ProjectionInputSquares[];
+  /** Share of its weights that each loses: those with the lowest scores, whatever their row. */
+  sparsity: number;
+}
+
+/** How far the output moves over all tokens of one group. */
+export interface MeasureSensitivityResponse {
+  /** The group. */
+  groupIndex: number;
+  /** Squared norm of the output of the block as it is. */
+  outputEnergy: number;
+  /** Squared norm of what pruning each projection alone changes in it, in the order they were asked for. */
+  errors: number[];
+}
+
 /** Finds eigenvalues. */
 export interface FindEigenvaluesRequest {
   /** The session. */
@@ -3930,6 +3954,290 @@ export const CountOutliersResponse: MessageFns<CountOutliersResponse> = {
   },
 };
 
+function createBaseMeasureSensitivityRequest(): MeasureSensitivityRequest {
+  return { sessionId: "", shardId: "", groupIndices: [], projections: [], sparsity: 0 };
+}
+
+export const MeasureSensitivityRequest: MessageFns<MeasureSensitivityRequest> = {
+  encode(message: MeasureSensitivityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.shardId !== "") {
+      writer.uint32(18).string(message.shardId);
+    }
+    if (message.groupIndices.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.groupIndices) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    for (const v of message.projections) {
+      ProjectionInputSquares.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.sparsity !== 0) {
+      writer.uint32(41).double(message.sparsity);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MeasureSensitivityRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMeasureSensitivityRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.shardId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.groupIndices.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.groupIndices.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.projections.push(ProjectionInputSquares.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.sparsity = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): MeasureSensitivityRequest {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      shardId: isSet(object.shardId)
+        ? globalThis.String(object.shardId)
+        : isSet(object.shard_id)
+        ? globalThis.String(object.shard_id)
+        : "",
+      groupIndices: globalThis.Array.isArray(object?.groupIndices)
+        ? object.groupIndices.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.group_indices)
+        ? object.group_indices.map((e: any) => globalThis.Number(e))
+        : [],
+      projections: globalThis.Array.isArray(object?.projections)
+        ? object.projections.map((e: any) => ProjectionInputSquares.fromJSON(e))
+        : [],
+      sparsity: isSet(object.sparsity) ? globalThis.Number(object.sparsity) : 0,
+    };
+  },
+
+  toJSON(message: MeasureSensitivityRequest): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.shardId !== "") {
+      obj.shardId = message.shardId;
+    }
+    if (message.groupIndices?.length) {
+      obj.groupIndices = message.groupIndices.map((e) => Math.round(e));
+    }
+    if (message.projections?.length) {
+      obj.projections = message.projections.map((e) => ProjectionInputSquares.toJSON(e));
+    }
+    if (message.sparsity !== 0) {
+      obj.sparsity = floatToJson(message.sparsity);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<MeasureSensitivityRequest>): MeasureSensitivityRequest {
+    return MeasureSensitivityRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MeasureSensitivityRequest>): MeasureSensitivityRequest {
+    const message = createBaseMeasureSensitivityRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.shardId = object.shardId ?? "";
+    message.groupIndices = object.groupIndices?.map((e) => e) || [];
+    message.projections = object.projections?.map((e) => ProjectionInputSquares.fromPartial(e)) || [];
+    message.sparsity = object.sparsity ?? 0;
+    return message;
+  },
+};
+
+function createBaseMeasureSensitivityResponse(): MeasureSensitivityResponse {
+  return { groupIndex: 0, outputEnergy: 0, errors: [] };
+}
+
+export const MeasureSensitivityResponse: MessageFns<MeasureSensitivityResponse> = {
+  encode(message: MeasureSensitivityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.groupIndex !== 0) {
+      writer.uint32(8).uint32(message.groupIndex);
+    }
+    if (message.outputEnergy !== 0) {
+      writer.uint32(17).double(message.outputEnergy);
+    }
+    if (message.errors.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.errors) {
+        writer.double(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MeasureSensitivityResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMeasureSensitivityResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.groupIndex = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.outputEnergy = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag === 25) {
+              message.errors.push(reader.double());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.errors.push(reader.double());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): MeasureSensitivityResponse {
+    return {
+      groupIndex: isSet(object.groupIndex)
+        ? globalThis.Number(object.groupIndex)
+        : isSet(object.group_index)
+        ? globalThis.Number(object.group_index)
+        : 0,
+      outputEnergy: isSet(object.outputEnergy)
+        ? globalThis.Number(object.outputEnergy)
+        : isSet(object.output_energy)
+        ? globalThis.Number(object.output_energy)
+        : 0,
+      errors: globalThis.Array.isArray(object?.errors) ? object.errors.map((e: any) => globalThis.Number(e)) : [],
+    };
+  },
+
+  toJSON(message: MeasureSensitivityResponse): unknown {
+    const obj: any = {};
+    if (message.groupIndex !== 0) {
+      obj.groupIndex = Math.round(message.groupIndex);
+    }
+    if (message.outputEnergy !== 0) {
+      obj.outputEnergy = floatToJson(message.outputEnergy);
+    }
+    if (message.errors?.length) {
+      obj.errors = message.errors.map((e) => floatToJson(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<MeasureSensitivityResponse>): MeasureSensitivityResponse {
+    return MeasureSensitivityResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MeasureSensitivityResponse>): MeasureSensitivityResponse {
+    const message = createBaseMeasureSensitivityResponse();
+    message.groupIndex = object.groupIndex ?? 0;
+    message.outputEnergy = object.outputEnergy ?? 0;
+    message.errors = object.errors?.map((e) => e) || [];
+    return message;
+  },
+};
+
 function createBaseFindEigenvaluesRequest(): FindEigenvaluesRequest {
   return { sessionId: "", shardId: "", projections: [] };
 }
@@ -5174,6 +5482,18 @@ export const KernelServiceDefinition = {
       requestStream: false,
       responseType: CountOutliersResponse as typeof CountOutliersResponse,
       responseStream: false,
+      options: {},
+    },
+    /**
+     * Prunes projections of a loaded dense block one at a time and streams, group by group, how far the block's output moves. Weights and
+     * hidden states stay as they are.
+     */
+    measureSensitivity: {
+      name: "MeasureSensitivity",
+      requestType: MeasureSensitivityRequest as typeof MeasureSensitivityRequest,
+      requestStream: false,
+      responseType: MeasureSensitivityResponse as typeof MeasureSensitivityResponse,
+      responseStream: true,
       options: {},
     },
     /** Finds the eigenvalues of weights of a loaded block, one answer per projection. */

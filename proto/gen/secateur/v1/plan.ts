@@ -38,6 +38,8 @@ export const BlockMetric = {
   OUTLIERS: 1,
   /** SPECTRUM - Eigenvalues of its weights. Only the block of the workload is used. */
   SPECTRUM: 2,
+  /** SENSITIVITY - How far its output moves when projections are pruned one at a time. */
+  SENSITIVITY: 3,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -47,6 +49,7 @@ export namespace BlockMetric {
   export type UNSPECIFIED = typeof BlockMetric.UNSPECIFIED;
   export type OUTLIERS = typeof BlockMetric.OUTLIERS;
   export type SPECTRUM = typeof BlockMetric.SPECTRUM;
+  export type SENSITIVITY = typeof BlockMetric.SENSITIVITY;
   export type UNRECOGNIZED = typeof BlockMetric.UNRECOGNIZED;
 }
 
@@ -61,6 +64,9 @@ export function blockMetricFromJSON(object: any): BlockMetric {
     case 2:
     case "BLOCK_METRIC_SPECTRUM":
       return BlockMetric.SPECTRUM;
+    case 3:
+    case "BLOCK_METRIC_SENSITIVITY":
+      return BlockMetric.SENSITIVITY;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -76,6 +82,8 @@ export function blockMetricToJSON(object: BlockMetric): string {
       return "BLOCK_METRIC_OUTLIERS";
     case BlockMetric.SPECTRUM:
       return "BLOCK_METRIC_SPECTRUM";
+    case BlockMetric.SENSITIVITY:
+      return "BLOCK_METRIC_SENSITIVITY";
     case BlockMetric.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";

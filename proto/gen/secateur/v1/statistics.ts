@@ -79,7 +79,7 @@ export function inputSiteToJSON(object: InputSite): string {
   }
 }
 
-/** Statistics of one input site over one calibration group (8 consecutive samples). */
+/** Statistics of one input site over one calibration group. */
 export interface SiteStatistics {
   /** Which input. */
   site: InputSite;
@@ -92,9 +92,9 @@ export interface SiteStatistics {
   qualityInputs: Uint8Array;
 }
 
-/** The samples that are computed, moved and reduced together: 8 consecutive ones, the last group may be shorter. */
+/** The samples that are computed, moved and reduced together: consecutive ones, in a job that prunes 8 of them; the last group may be shorter. */
 export interface CalibrationGroup {
-  /** Position of the group; the first sample is index * 8. */
+  /** Position of the group. */
   index: number;
   /** Number of samples. */
   samples: number;

@@ -112,6 +112,14 @@ export function createKernelService({
 
     countOutliers: (request, { signal }) => sessions.use(request.sessionId, (session) => session.countOutliers(request, signal)),
 
+    measureSensitivity: (request, { signal }) =>
+      sessions.stream(request.sessionId, async function* (session) {
+        for (const groupIndex of request.groupIndices) {
+          const { outputEnergy, errors } = await session.measureSensitivity(request, groupIndex, signal);
+          yield { groupIndex, outputEnergy, errors: Array.from(errors) };
+        }
+      }),
+
     findEigenvalues: ({ sessionId, shardId, projections }, { signal }) =>
       sessions.stream(sessionId, async function* (session) {
         for (const projection of projections) {

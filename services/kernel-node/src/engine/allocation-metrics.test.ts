@@ -34,8 +34,8 @@ afterAll(() => engine.close());
 const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 
 async function allocate({ projection, target, ...search }: Problem, layer: LayerMetric, row: RowMetric): Promise<AllocatedRows> {
-  const { rows, columns, samples, weights, meanSquares, lastInputs } = projection;
-  const statistics = { samples, columns, meanSquares: bytesOf(meanSquares), lastInputs: bytesOf(lastInputs) };
+  const { rows, columns, samples, weights, meanSquares, qualityInputs } = projection;
+  const statistics = { samples, columns, meanSquares: bytesOf(meanSquares), qualityInputs: bytesOf(qualityInputs) };
   const options: AllocationOptions = {
     ...search,
     score: 'wanda',
@@ -81,18 +81,18 @@ const problems: fc.Arbitrary<Problem> = fc
       })
       .map(({ seed, weightScale, inputScale, deadRows, deadColumns, ...search }) => {
         const weights = normalValues(rows * columns, weightScale, seed);
-        const lastInputs = normalValues(samples * columns, inputScale, ~seed);
+        const qualityInputs = normalValues(samples * columns, inputScale, ~seed);
         for (const row of deadRows) weights.fill(0, row * columns, (row + 1) * columns);
         // Where only dead inputs are dropped, rounding alone would tell candidates apart, also the reference's.
         for (const column of deadColumns.slice(0, columns / 2)) {
-          for (let sample = 0; sample < samples; sample++) lastInputs[sample * columns + column] = 0;
+          for (let sample = 0; sample < samples; sample++) qualityInputs[sample * columns + column] = 0;
         }
         const meanSquares = Float32Array.from({ length: columns }, (_, column) => {
           let sum = 0;
-          for (let sample = 0; sample < samples; sample++) sum += lastInputs[sample * columns + column]! ** 2;
+          for (let sample = 0; sample < samples; sample++) sum += qualityInputs[sample * columns + column]! ** 2;
           return sum / samples;
         });
-        return { ...search, projection: { rows, columns, samples, weights, meanSquares, lastInputs } };
+        return { ...search, projection: { rows, columns, samples, weights, meanSquares, qualityInputs } };
       }),
   );
 

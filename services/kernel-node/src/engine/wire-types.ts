@@ -188,6 +188,7 @@ const ALLOCATIONS = new Map<number, AllocationOptions['allocation']>([
 const BLOCK_METRICS = new Map<number, EngineWorkload['metric']>([
   [BlockMetric.UNSPECIFIED, 'none'],
   [BlockMetric.OUTLIERS, 'outliers'],
+  [BlockMetric.SENSITIVITY, 'sensitivity'],
   [BlockMetric.SPECTRUM, 'spectrum'],
 ]);
 

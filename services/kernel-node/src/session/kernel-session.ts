@@ -1,5 +1,6 @@
 import type {
   AllocatedRows,
+  BlockSensitivity,
   EngineSession,
   GramSites,
   InputSite,
@@ -17,7 +18,9 @@ import type {
   CountOutliersRequest,
   LoadShardResponse,
   MaskDescriptor,
+  MeasureSensitivityRequest,
   OpenSessionRequest,
+  ProjectionInputSquares,
   ReducedStatistics,
 } from '@secateur/proto/kernel_service';
 import type { ShardDescriptor, TensorDescriptor, TensorRole } from '@secateur/proto/model';
@@ -229,13 +232,27 @@ export class KernelSession {
 
   async countOutliers({ shardId, projections, threshold }: CountOutliersRequest, signal: AbortSignal): Promise<OutlierCount> {
     await this.requireShard(shardId);
-    const inputs = await Promise.all(
+    const inputs = await this.pullInputSquares(projections, signal);
+    return traceEngineCall(() => this.engine.countOutliers(shardId, inputs, threshold, { signal }));
+  }
+
+  async measureSensitivity(
+    { shardId, projections, sparsity }: MeasureSensitivityRequest,
+    groupIndex: number,
+    signal: AbortSignal,
+  ): Promise<BlockSensitivity> {
+    await this.requireShard(shardId);
+    const inputs = await this.pullInputSquares(projections, signal);
+    return traceEngineCall(() => this.engine.measureSensitivity(shardId, groupIndex, inputs, sparsity, { signal }));
+  }
+
+  private pullInputSquares(projections: readonly ProjectionInputSquares[], signal: AbortSignal) {
+    return Promise.all(
       projections.map(async ({ projection, columns, meanSquaresResource }) => ({
         projection: toEngineProjection(projection),
         meanSquares: await this.pullOnce(meanSquaresResource, 4 * columns, signal),
       })),
     );
-    return traceEngineCall(() => this.engine.countOutliers(shardId, inputs, threshold, { signal }));
   }
 
   async findEigenvalues(shardId: string, projection: TensorRole, signal: AbortSignal): Promise<Float64Array> {

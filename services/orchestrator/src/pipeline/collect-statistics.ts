@@ -4,6 +4,9 @@ import type { InputSite, SiteStatistics } from '@secateur/proto/statistics';
 import type { GramSites, NodeSession } from '../scheduler/node-session.js';
 import type { HiddenStates } from './hidden-states.js';
 
+/** Of a pass that makes no Gram matrices. */
+export const NO_GRAMS: GramSites = { sites: [], holdOut: false };
+
 /** A pass through a block that leaves the hidden states as they are. */
 export interface CollectingPass {
   readonly layer: number;

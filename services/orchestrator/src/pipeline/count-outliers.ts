@@ -1,13 +1,12 @@
 import type { PlannedBlock, ReducedSite } from '@secateur/core';
 import { blockNameOf } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
-import { describeShard, lastPrunedBlock, prunedProjections, type PrunePlan } from '../planner/job-plan.js';
+import { prunedProjections, type PrunePlan } from '../planner/job-plan.js';
 import type { Crew } from '../scheduler/crew.js';
 import type { NodeSession } from '../scheduler/node-session.js';
-import { collectStatistics } from './collect-statistics.js';
-import { HiddenStates } from './hidden-states.js';
-import { StepProgress, type JobRun } from './job-run.js';
-import { propagateStep } from './propagate-step.js';
+import { collectStatistics, NO_GRAMS } from './collect-statistics.js';
+import { passThroughDense, type DenseBlock } from './dense-pass.js';
+import type { JobRun } from './job-run.js';
 
 /** What OWL asks of a block: the share of its scores, in per cent, that are outliers. */
 export interface BlockOutlierShare {
@@ -22,39 +21,16 @@ export interface BlockOutlierShare {
  * are left out do not count. The groups are spread over the nodes, and so are the blocks that are counted in.
  */
 export async function countOutliers(run: JobRun, plan: PrunePlan, threshold: number, crew: Crew): Promise<BlockOutlierShare[]> {
-  const hiddenStates = new HiddenStates(plan.calibration.groups, crew, {
-    embedding: describeShard(plan, plan.model.embedding),
-    block: (index) => describeShard(plan, plan.model.blocks[index]!.shard),
-  });
-  const last = lastPrunedBlock(plan);
-  const blocks = plan.model.blocks.slice(0, last + 1);
-  // Each group is collected from and moved on in every block; nobody reads what the last one gives.
-  const progress = new StepProgress(run, 0, 'budget', hiddenStates.groupCount * (2 * blocks.length - 1));
   const shares: BlockOutlierShare[] = [];
-  for (const block of blocks) {
-    const { id } = block.shard;
-    const next = blocks[block.index + 1];
-    const prepare = async (member: NodeSession, signal: AbortSignal): Promise<void> => {
-      if (member.holds(id)) return;
-      await member.loadShard(describeShard(plan, block.shard), signal);
-      if (next !== undefined) member.prefetch(describeShard(plan, next.shard), signal);
-    };
-    const attributes = { [Attribute.JOB_ID]: run.jobId, [Attribute.LAYER_INDEX]: block.index };
-    await withSpan(SpanName.LAYER, { attributes }, async () => {
-      const sites = [...new Set(prunedProjections(plan, block).map(({ site }) => site))];
-      if (sites.length > 0) {
-        const grams = { sites: [], holdOut: false };
-        const pass = { layer: block.index, shardId: id, sites, grams, sketches: 0, prepare, onGroup: () => progress.advance() };
-        const statistics = await collectStatistics(hiddenStates, pass, run.signal);
-        shares.push(await countInBlock(run, plan, { block, statistics, threshold, crew, prepare }));
-      }
-      if (block.index < last) {
-        const step = propagateStep(id, progress);
-        await hiddenStates.forEachGroup(block.index, { prepare, advances: true, step }, run.signal);
-      }
-      await crew.each((member, signal) => member.releaseShard(id, signal), run.signal);
-    });
-  }
+  const visit = async ({ block, hiddenStates, prepare, progress }: DenseBlock): Promise<void> => {
+    const sites = [...new Set(prunedProjections(plan, block).map(({ site }) => site))];
+    if (sites.length === 0) return;
+    const { id: shardId } = block.shard;
+    const pass = { layer: block.index, shardId, sites, grams: NO_GRAMS, sketches: 0, prepare, onGroup: () => progress.advance() };
+    const statistics = await collectStatistics(hiddenStates, pass, run.signal);
+    shares.push(await countInBlock(run, plan, { block, statistics, threshold, crew, prepare }));
+  };
+  await passThroughDense(run, plan, { groups: plan.calibration.groups, crew, stepsOfGroup: 1, visit });
   return shares;
 }
 

@@ -2,7 +2,10 @@ import {
   projectionName,
   splitByExponents,
   splitByOutliers,
+  splitBySensitivities,
   type AlphaBudget,
+  type ComputedBudget,
+  type OptimalBudget,
   type OwlBudget,
   type ProjectionTargets,
 } from '@secateur/core';
@@ -15,6 +18,7 @@ import type { Crew } from '../scheduler/crew.js';
 import { countOutliers } from './count-outliers.js';
 import { fitSpectra } from './fit-spectra.js';
 import { contextOf, type JobRun } from './job-run.js';
+import { measureSensitivities } from './measure-sensitivities.js';
 import type { StepClock } from './step-clock.js';
 
 interface Budgeting {
@@ -37,11 +41,37 @@ export async function withLayerBudget(plan: PrunePlan, { run, spec, output, crew
     clock.measure('budget', async () => {
       await crew.turnTo(contextOf(run, plan, work));
       return withSpan(SpanName.BUDGET, { attributes: { [Attribute.JOB_ID]: run.jobId } }, () =>
-        budget.rule === 'owl' ? splitByOwl(run, plan, spec.sparsity, budget, crew) : splitByAlpha(run, plan, spec.sparsity, budget, crew),
+        splitBy(budget, run, plan, spec.sparsity, crew),
       );
     }),
   );
   return { ...plan, targets, computedBudget: undefined };
+}
+
+function splitBy(budget: ComputedBudget, run: JobRun, plan: PrunePlan, sparsity: number, crew: Crew): Promise<ProjectionTargets> {
+  switch (budget.rule) {
+    case 'owl':
+      return splitByOwl(run, plan, sparsity, budget, crew);
+    case 'alpha':
+      return splitByAlpha(run, plan, sparsity, budget, crew);
+    case 'optimal':
+      return splitForLeastError(run, plan, sparsity, budget, crew);
+  }
+}
+
+async function splitForLeastError(
+  run: JobRun,
+  plan: PrunePlan,
+  sparsity: number,
+  { spread }: OptimalBudget,
+  crew: Crew,
+): Promise<ProjectionTargets> {
+  const measured = await measureSensitivities(run, plan, sparsity, crew);
+  const targets = splitBySensitivities(
+    measured.map(({ projection, error }) => ({ weights: projection.rows * projection.columns, error })),
+    { sparsity, spread },
+  );
+  return new Map(measured.map(({ projection }, index) => [projection.name, targets[index]!]));
 }
 
 async function splitByOwl(run: JobRun, plan: PrunePlan, sparsity: number, budget: OwlBudget, crew: Crew): Promise<ProjectionTargets> {

@@ -14,7 +14,7 @@ import {
 } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { NodeReport, PerplexityChange, PruneReport } from '@secateur/proto/pruning_service';
-import { LayerBudget, PruneSpec, type ProjectionReport } from '@secateur/proto/job';
+import { LayerBudget, Preset, PruneSpec, type ProjectionReport } from '@secateur/proto/job';
 import { Architecture } from '@secateur/proto/model';
 import type { InputSite } from '@secateur/proto/statistics';
 import type { Link } from '@opentelemetry/api';
@@ -285,7 +285,16 @@ function identityOf(plan: PrunePlan, spec: PruneSpec): string {
   const hash = createHash('sha256');
   // Files count by what is in them.
   const layerBudgetOptions = spec.layerBudgetOptions && { ...spec.layerBudgetOptions, file: '' };
-  const computed = { ...spec, model: '', output: '', calibration: undefined, evaluation: undefined, rowSparsities: '', layerBudgetOptions };
+  const computed = {
+    ...spec,
+    model: '',
+    output: '',
+    calibration: undefined,
+    evaluation: undefined,
+    rowSparsities: '',
+    layerBudgetOptions,
+    preset: Preset.UNSPECIFIED,
+  };
   hash.update(JSON.stringify({ format: 1, spec: PruneSpec.toJSON(computed) }));
   hash.update(JSON.stringify(Architecture.toJSON(plan.model.architecture)));
   const scanned = [...plan.scanned].sort(([left], [right]) => (left < right ? -1 : 1));

@@ -1,7 +1,7 @@
 import { planStages, projectionsRun, type PlannedBlock, type PlannedProjection } from '@secateur/core';
 import { Propagation } from '@secateur/proto/job';
 import { lastPrunedBlock, prunedProjections, type InputOutline } from './job-plan.js';
-import { countTokens, type JobWork } from './workload.js';
+import { countTokens, triedSamples, type JobWork } from './workload.js';
 
 /**
  * Floating-point operations of the matrix products of each step, with every weight counted, dropped or not; attention and everything else
@@ -37,6 +37,13 @@ export function countFlops(input: InputOutline, works: readonly JobWork[]): Reco
         return { budget: overBlocks(tokens, model.blocks, collected(Propagation.DENSE_BLOCK)) + propagated };
       case 'alpha':
         return { budget: model.blocks.flatMap(pruned).reduce((sum, { rows, columns }) => sum + spectrumFlops(rows, columns), 0) };
+      case 'optimal': {
+        const tried = triedSamples(input) * calibration.tokens.sequenceLength;
+        // The block as it is, and once more for each projection that is pruned.
+        const runs = model.blocks.reduce((sum, block) => sum + (1 + pruned(block).length) * perToken(whole(block)), 0);
+        const moved = overBlocks(tried, model.blocks.slice(0, lastPrunedBlock(input)), whole);
+        return { budget: overBlocks(tried, model.blocks, collected(Propagation.DENSE_BLOCK)) + tried * runs + moved };
+      }
       case undefined:
         return {};
     }

@@ -1,6 +1,7 @@
 import {
   assignGroups,
   computedBudgetOf,
+  groupSamples,
   possibleTargets,
   SecateurError,
   selectProjections,
@@ -16,11 +17,11 @@ import { describeLayout, type GroupOutline, type InputOutline, type InputRequest
 import { NO_TARGETS } from './targets.js';
 
 /**
- * A part of a job that asks one kind of work of its nodes: to calibrate and prune, to measure, or to find out by one of two ways how much each
+ * A part of a job that asks one kind of work of its nodes: to calibrate and prune, to measure, or to find out in one of three ways how much each
  * layer is to drop.
  */
 export interface JobWork {
-  readonly use: 'calibrate' | 'measure' | 'count outliers' | 'find eigenvalues';
+  readonly use: 'calibrate' | 'measure' | 'count outliers' | 'find eigenvalues' | 'measure sensitivity';
   readonly compute: Compute;
   readonly hiddenStates: HiddenStates;
   readonly allocation: Allocation;
@@ -52,8 +53,16 @@ export function measuringWith(numbers: Pick<JobWork, 'compute' | 'hiddenStates'>
 
 /** What has to be done before a model can be pruned to learn how much each layer drops; nothing where that is known. */
 export function budgetingWith(spec: PruneSpec): JobWork | undefined {
-  if (spec.layerBudget === LayerBudget.OWL) return withoutAllocation('count outliers', spec);
-  return spec.layerBudget === LayerBudget.ALPHA ? withoutAllocation('find eigenvalues', spec) : undefined;
+  switch (spec.layerBudget) {
+    case LayerBudget.OWL:
+      return withoutAllocation('count outliers', spec);
+    case LayerBudget.ALPHA:
+      return withoutAllocation('find eigenvalues', spec);
+    case LayerBudget.OPTIMAL:
+      return withoutAllocation('measure sensitivity', spec);
+    default:
+      return undefined;
+  }
 }
 
 function withoutAllocation(use: JobWork['use'], { compute, hiddenStates }: Pick<JobWork, 'compute' | 'hiddenStates'>): JobWork {
@@ -99,8 +108,11 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
 }
 
 /** The groups that a kind of work runs on. */
-export function groupsOf({ calibration, measurement }: InputOutline, { use }: JobWork): readonly GroupOutline[] {
+export function groupsOf(input: InputOutline, { use }: JobWork): readonly GroupOutline[] {
+  const { calibration, measurement } = input;
   switch (use) {
+    case 'measure sensitivity':
+      return calibration === undefined ? [] : outlineSingles(triedSamples(input), calibration.tokens.sequenceLength);
     case 'calibrate':
     case 'count outliers':
       return calibration?.groups ?? [];
@@ -109,6 +121,15 @@ export function groupsOf({ calibration, measurement }: InputOutline, { use }: Jo
     case 'find eigenvalues':
       return [];
   }
+}
+
+/** Calibration samples on which projections are tried; each is a group of its own, so that as many nodes can share them. */
+export function triedSamples({ calibration, computedBudget }: InputOutline): number {
+  return computedBudget?.rule === 'optimal' ? Math.min(computedBudget.samples, calibration?.tokens.samples ?? 0) : 0;
+}
+
+function outlineSingles(samples: number, sequenceLength: number): GroupOutline[] {
+  return groupSamples(samples, 1).map((group) => ({ ...group, sequenceLength }));
 }
 
 /** The groups of each of so many nodes that share them anew. */
@@ -143,8 +164,7 @@ export function workloadOf(input: InputOutline, work: JobWork, kept: readonly Gr
     swaps,
     layerQuality,
     rowQuality,
-    // Nothing is dropped while a model is measured.
-    sparsities: use === 'calibrate' ? sparsitiesOf(input) : [],
+    sparsities: droppedIn(use, input),
     metric: METRICS[use],
     maskedInStages: use === 'calibrate' && propagation !== Propagation.DENSE_BLOCK,
   };
@@ -155,7 +175,14 @@ const METRICS: Readonly<Record<JobWork['use'], BlockMetric>> = {
   measure: BlockMetric.UNSPECIFIED,
   'count outliers': BlockMetric.OUTLIERS,
   'find eigenvalues': BlockMetric.SPECTRUM,
+  'measure sensitivity': BlockMetric.SENSITIVITY,
 };
+
+/** Shares that projections are pruned with; nothing is dropped where a model is only measured. */
+function droppedIn(use: JobWork['use'], input: InputOutline): number[] {
+  if (use === 'calibrate') return sparsitiesOf(input);
+  return use === 'measure sensitivity' ? [...new Set(input.targets.values())] : [];
+}
 
 /** What projections drop, or may drop where that is not known yet; each once. */
 function sparsitiesOf({ targets, computedBudget }: InputOutline): number[] {

@@ -9,6 +9,7 @@ import type {
   GramSums,
   MaskDescriptor,
   MeasuredTokens,
+  MeasureSensitivityResponse,
   PeerResource,
   ProjectionInputSquares,
 } from '@secateur/proto/kernel_service';
@@ -170,6 +171,17 @@ export class NodeSession {
   ): Promise<CountOutliersResponse> {
     const request = { sessionId: this.sessionId, shardId, projections: [...projections], threshold };
     return this.node.kernel.countOutliers(request, this.step(signal));
+  }
+
+  measureSensitivity(
+    shardId: string,
+    projections: readonly ProjectionInputSquares[],
+    sparsity: number,
+    groupIndices: readonly number[],
+    signal: AbortSignal,
+  ): AsyncIterable<MeasureSensitivityResponse> {
+    const request = { sessionId: this.sessionId, shardId, projections: [...projections], sparsity, groupIndices: [...groupIndices] };
+    return this.node.kernel.measureSensitivity(request, this.step(signal));
   }
 
   async findEigenvalues(
