@@ -71,7 +71,9 @@ describe('swapped masks', () => {
       const path = join(folder, 'one.safetensors');
       await writeIds(path, 1, 64);
       const one = { ...SWAPPED, calibration: TokenSource.fromPartial({ path }) };
-      await expect(prune(cluster.client, 'one', pruneSpec(MODEL, join(folder, 'other'), one))).rejects.toThrow('swaps hold some samples out');
+      await expect(prune(cluster.client, 'one', pruneSpec(MODEL, join(folder, 'other'), one))).rejects.toThrow(
+        'swaps hold some samples out',
+      );
     }));
 });
 

@@ -60,8 +60,8 @@ struct RepairedRows {
   std::uint64_t dropped = 0;
   // Of all rows.
   std::uint64_t swaps = 0;
-  // ‖(W - Ŵ)X‖² / ‖WX‖² over all calibration tokens, with the given mask alone, with the swapped one, and with the repaired weights; 0 where
-  // the output is 0.
+  // ‖(W - Ŵ)X‖² / ‖WX‖² over all calibration tokens, with the given mask alone, with the swapped one, and with the repaired weights; 0
+  // where the output is 0.
   double error_before_swaps = 0;
   double error_before = 0;
   double error_after = 0;

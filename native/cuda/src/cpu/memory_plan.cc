@@ -93,8 +93,7 @@ MemoryItem largest_repair(const Workload& workload, std::size_t threads) {
   MemoryItem largest;
   for (const TensorLayout& tensor : workload.block) {
     if (!is_multiplied(tensor.role)) continue;
-    const std::uint64_t bytes =
-        repair_bytes(tensor.shape[0], tensor.shape[1], workload.repair, workload.swaps, threads) +
+    const std::uint64_t bytes = repair_bytes(tensor.shape[0], tensor.shape[1], workload.repair, workload.swaps, threads) +
                                 gram_matrices(workload) * tensor.shape[1] * tensor.shape[1] * sizeof(float);
     if (bytes > largest.bytes) largest = {"repair of " + std::string(name_of(tensor.role)), bytes};
   }

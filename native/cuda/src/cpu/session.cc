@@ -143,8 +143,8 @@ void CpuSession::apply_mask(const std::string& shard, TensorRole projection, std
 
 void CpuSession::release_group(std::uint32_t group) { groups_.erase(group); }
 
-std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
-                                                          GramSites wanted, std::size_t sketches, CallContext& context) {
+std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, GramSites wanted,
+                                                          std::size_t sketches, CallContext& context) {
   check_sites(sites);
   check_sketches(sketches);
   const Shard& block = find_shard(shard, ShardKind::kBlock);
@@ -218,7 +218,8 @@ RepairedRows CpuSession::repair_rows(const std::string& shard, TensorRole projec
   input.weights = weight.values.span();
   blocks_.release_work_space();
   // The caller's, but as large as what it is worked on with.
-  const Reservation gram(budget_, input.gram.size_bytes() + input.held_out_gram.size_bytes(), "the Gram matrix of " + std::string(secateur::name_of(projection)));
+  const Reservation gram(budget_, input.gram.size_bytes() + input.held_out_gram.size_bytes(),
+                         "the Gram matrix of " + std::string(secateur::name_of(projection)));
   return secateur::repair_rows(input, options, budget_, pool_, context);
 }
 

@@ -34,7 +34,8 @@ struct Case {
   }
   std::size_t count(const std::vector<std::uint8_t>& bits, std::size_t row) const {
     std::size_t dropped = 0;
-    for (std::size_t byte = 0; byte < mask_bytes(); ++byte) dropped += static_cast<std::size_t>(std::popcount(bits[row * mask_bytes() + byte]));
+    for (std::size_t byte = 0; byte < mask_bytes(); ++byte)
+      dropped += static_cast<std::size_t>(std::popcount(bits[row * mask_bytes() + byte]));
     return dropped;
   }
   double error(const std::vector<float>& gram, const std::vector<std::uint8_t>& bits, std::size_t row) const {
@@ -75,8 +76,12 @@ std::vector<float> correlated_gram(std::size_t columns, std::size_t tokens, unsi
 
 // Of every row another share of the lowest |weight|: of the first nothing, of the last everything. The second row is 0.
 Case make_case(std::size_t rows, std::size_t columns, unsigned seed = 3) {
-  Case made{rows, columns, random_values(rows * columns, seed), correlated_gram(columns, columns + 20, seed + 1, false),
-            correlated_gram(columns, columns / 3 + 8, seed + 3, true), {}};
+  Case made{rows,
+            columns,
+            random_values(rows * columns, seed),
+            correlated_gram(columns, columns + 20, seed + 1, false),
+            correlated_gram(columns, columns / 3 + 8, seed + 3, true),
+            {}};
   if (rows > 3) std::fill_n(made.weights.begin() + static_cast<std::ptrdiff_t>(columns), columns, 0.0F);
   made.mask.resize(rows * made.mask_bytes());
   for (std::size_t row = 0; row < rows; ++row) {
@@ -104,13 +109,14 @@ Swapped swap(const Case& given, std::size_t most, std::size_t threads = 1) {
   CallContext context;
   Swapped swapped{given.mask, 0};
   swapped.swaps =
-      cpu::swap_weights({given.rows, given.columns, given.weights, given.fitting, given.held_out, given.damping, most, swapped.mask.data()}, budget, pool, context);
+      cpu::swap_weights({given.rows, given.columns, given.weights, given.fitting, given.held_out, given.damping, most, swapped.mask.data()},
+                        budget, pool, context);
   CHECK(budget.peak_bytes() <= cpu::swap_bytes(given.columns, threads));
   return swapped;
 }
 
-// As the formulas have it, in float64 and by computing every error anew: the dropped weight whose return alone is best, for the kept one that then
-// costs the least.
+// As the formulas have it, in float64 and by computing every error anew: the dropped weight whose return alone is best, for the kept one
+// that then costs the least.
 std::vector<std::uint8_t> reference_swaps(const Case& given, std::size_t most) {
   std::vector<std::uint8_t> result = given.mask;
   const auto flip = [&](std::vector<std::uint8_t>& bits, std::size_t row, std::size_t column) {
@@ -161,7 +167,8 @@ TEST_CASE("swaps are those of the formula computed in full") {
       CAPTURE(columns);
       Case given = make_case(rows, columns, seed);
       given.damping = seed % 2 == 0 ? 30 : 0;
-      for (const std::size_t most : {std::size_t{1}, std::size_t{3}, kUnbounded}) CHECK(swap(given, most).mask == reference_swaps(given, most));
+      for (const std::size_t most : {std::size_t{1}, std::size_t{3}, kUnbounded})
+        CHECK(swap(given, most).mask == reference_swaps(given, most));
     }
   }
 }
@@ -260,7 +267,8 @@ TEST_CASE("swaps are refused without held-out samples, and where a mask is not t
   CHECK_THROWS_WITH_AS(repair_rows(input, {.method = Repair::kAdmm, .swaps = 1}, budget, pool, context), doctest::Contains("swap"), Error);
   CHECK_THROWS_WITH_AS(repair_rows(input, {.method = Repair::kFit}, budget, pool, context), doctest::Contains("held-out"), Error);
   input.held_out_gram = {};
-  CHECK_THROWS_WITH_AS(repair_rows(input, {.method = Repair::kFit, .swaps = 1}, budget, pool, context), doctest::Contains("held-out"), Error);
+  CHECK_THROWS_WITH_AS(repair_rows(input, {.method = Repair::kFit, .swaps = 1}, budget, pool, context), doctest::Contains("held-out"),
+                       Error);
   CHECK(budget.used_bytes() == 0);
 }
 

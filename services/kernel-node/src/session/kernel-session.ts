@@ -129,11 +129,7 @@ export class KernelSession {
   async collectStatistics(
     shardId: string,
     groupIndex: number,
-    {
-      sites,
-      grams,
-      sketches,
-    }: { readonly sites: readonly InputSite[]; readonly grams: GramSites; readonly sketches: number },
+    { sites, grams, sketches }: { readonly sites: readonly InputSite[]; readonly grams: GramSites; readonly sketches: number },
     signal: AbortSignal,
   ): Promise<readonly SiteStatistics[]> {
     await this.requireShard(shardId);

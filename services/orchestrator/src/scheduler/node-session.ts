@@ -107,11 +107,7 @@ export class NodeSession {
 
   collectStatistics(
     shardId: string,
-    {
-      sites,
-      grams,
-      sketches,
-    }: { readonly sites: readonly InputSite[]; readonly grams: GramSites; readonly sketches: number },
+    { sites, grams, sketches }: { readonly sites: readonly InputSite[]; readonly grams: GramSites; readonly sketches: number },
     groupIndices: readonly number[],
     signal: AbortSignal,
   ): AsyncIterable<CollectStatisticsResponse> {

@@ -24,8 +24,8 @@ namespace {
 // A Gram matrix whose factor is not found is damped so many times more, up to the largest share.
 constexpr double kDampingRaise = 10;
 constexpr double kLargestDamping = 10;
-// Of swaps, as a share of the mean diagonal; found by measurement (docs/algorithms.md). Without it swaps serve the few directions in which inputs
-// are largest, and the model becomes worse than its projections say.
+// Of swaps, as a share of the mean diagonal; found by measurement (docs/algorithms.md). Without it swaps serve the few directions in which
+// inputs are largest, and the model becomes worse than its projections say.
 constexpr double kSwapDamping = 2;
 
 void require_size(std::size_t size, std::size_t expected, const char* what) {
@@ -62,9 +62,9 @@ class RowRepair {
     const double given = sum_of(before);
     if (options_.swaps > 0) {
       const double damping = kSwapDamping * mean_diagonal(input_.gram);
-      result_.swaps = cpu::swap_weights({input_.rows, input_.columns, input_.weights, input_.gram, input_.held_out_gram, damping,
-                                         options_.swaps, result_.mask.data()},
-                                        budget_, pool_, context_);
+      result_.swaps = cpu::swap_weights(
+          {input_.rows, input_.columns, input_.weights, input_.gram, input_.held_out_gram, damping, options_.swaps, result_.mask.data()},
+          budget_, pool_, context_);
       measure_mask(before);
     }
     std::vector<double> after(input_.rows);
@@ -141,8 +141,7 @@ class RowRepair {
 
   double mean_diagonal(std::span<const float> gram) const {
     double sum = 0;
-    for (std::size_t column = 0; column < input_.columns; ++column)
-      sum += static_cast<double>(gram[column * input_.columns + column]);
+    for (std::size_t column = 0; column < input_.columns; ++column) sum += static_cast<double>(gram[column * input_.columns + column]);
     return sum / static_cast<double>(input_.columns);
   }
 
@@ -155,8 +154,8 @@ class RowRepair {
   void choose_and_fit() {
     const std::vector<std::int32_t> counts = result_.dropped_per_row;
     cpu::choose_by_admm(
-        {input_.rows, input_.columns, input_.weights, gram_, counts, options_.across_rows, values_.data(), result_.mask.data()},
-        budget_, pool_, context_);
+        {input_.rows, input_.columns, input_.weights, gram_, counts, options_.across_rows, values_.data(), result_.mask.data()}, budget_,
+        pool_, context_);
     fit();
   }
 

@@ -61,8 +61,8 @@ struct Swap {
   std::size_t dropped;
 };
 
-// One row. With e = the weights where they are dropped, else 0, the error over samples with the Gram matrix G is eᵀGe. Of the fitting samples G is
-// damped.
+// One row. With e = the weights where they are dropped, else 0, the error over samples with the Gram matrix G is eᵀGe. Of the fitting
+// samples G is damped.
 class Row {
  public:
   Row(const SwapTask& task, std::size_t row, double* scratch)
@@ -89,8 +89,8 @@ class Row {
     double least = 0;
     std::size_t best = 0;
     while (swaps_.size() < task_.most && error > 0) {
-      const Lowest restored = find_lowest(
-          task_.columns, [&](std::size_t column) { return restoring_[column] + slopes_[column] * fitting_[column]; });
+      const Lowest restored =
+          find_lowest(task_.columns, [&](std::size_t column) { return restoring_[column] + slopes_[column] * fitting_[column]; });
       if (!std::isfinite(restored.value)) break;
       const auto weight = static_cast<double>(weights_[restored.column]);
       const float* const products = task_.fitting.data() + restored.column * task_.columns;
@@ -165,8 +165,8 @@ class Row {
   // [columns] each: G·e over the fitting and the held-out samples.
   double* fitting_;
   double* held_out_;
-  // What a weight's way to the other side of the mask adds to the error: a part for each unit of its G·e, and the rest, which is infinite for
-  // a kept weight that cannot be restored and a dropped one that cannot be dropped.
+  // What a weight's way to the other side of the mask adds to the error: a part for each unit of its G·e, and the rest, which is infinite
+  // for a kept weight that cannot be restored and a dropped one that cannot be dropped.
   double* slopes_;
   double* restoring_;
   double* dropping_;
