@@ -9,12 +9,13 @@ import {
   type SwapOptions,
 } from '@secateur/proto/allocation';
 import { Compute, HiddenStates } from '@secateur/proto/model';
+import type {
+  OptimalOptions} from '@secateur/proto/job';
 import {
   AlphaMetric,
   AlphaOptions,
   BudgetGranularity,
   LayerBudget,
-  OptimalOptions,
   Pattern,
   Preset,
   Propagation,
