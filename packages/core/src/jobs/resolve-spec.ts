@@ -9,8 +9,7 @@ import {
   type SwapOptions,
 } from '@secateur/proto/allocation';
 import { Compute, HiddenStates } from '@secateur/proto/model';
-import type {
-  OptimalOptions} from '@secateur/proto/job';
+import type { OptimalOptions } from '@secateur/proto/job';
 import {
   AlphaMetric,
   AlphaOptions,
