@@ -77,6 +77,9 @@ TEST_CASE("a backend that repairs nothing says so before any work") {
   workload.sparsity = 0.5;
   workload.repair = Repair::kFit;
   CHECK_THROWS_WITH_AS(backend->plan_session(kArchitecture, Compute::kF32, workload), doctest::Contains("repair"), Error);
+  workload.repair = Repair::kNone;
+  workload.swaps = true;
+  CHECK_THROWS_WITH_AS(backend->plan_session(kArchitecture, Compute::kF32, workload), doctest::Contains("--swap"), Error);
   const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32);
   CHECK_THROWS_WITH_AS(session->take_gram_sums("block", InputSite::kAttentionInput), doctest::Contains("CPU"), Error);
 }
@@ -138,6 +141,46 @@ TEST_CASE("sums belong to their block, and only wanted sites have some") {
   session->release_shard("block");
   session->load_shard("block", block.views, context);
   CHECK(session->take_gram_sums("block", InputSite::kAttentionOutput).groups.empty());
+}
+
+TEST_CASE("samples that are held out have sums of their own, and swaps by both make a projection's output better") {
+  if (!test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 28);
+  const Tensors block(test::random_block(kArchitecture, false, 1));
+  CallContext context;
+  const std::unique_ptr<BackendSession> whole = session_with(*backend, block, {0, 1, 2});
+  const std::unique_ptr<BackendSession> first = session_with(*backend, block, {2, 0});
+  const std::unique_ptr<BackendSession> second = session_with(*backend, block, {1});
+  const GramSites split{InputSites::all(), true};
+  for (const std::uint32_t index : {0U, 1U, 2U}) whole->collect_with_gram("block", index, InputSites::all(), InputSites::all(), context);
+  for (const std::uint32_t index : {2U, 0U}) first->collect_with_gram("block", index, InputSites::all(), split, 0, context);
+  second->collect_with_gram("block", 1, InputSites::all(), split, 0, context);
+  CHECK_THROWS_WITH_AS(second->collect_with_gram("block", 1, InputSites::all(), InputSites::all(), context), doctest::Contains("samples out"),
+                       Error);
+
+  const InputSite site = InputSite::kFeedForwardInput;
+  const GramPart all = whole->take_gram_sums("block", site);
+  CHECK(all.held_out.empty());
+  const GramPart of_first = first->take_gram_sums("block", site);
+  const GramPart of_second = second->take_gram_sums("block", site);
+  CHECK(of_first.held_out != of_first.sums);
+  const auto reduce = [&](std::vector<std::span<const std::uint8_t>> sums) { return first->reduce_gram(16, sums, context); };
+  // However they are dealt out, all samples together are what they are without holding any out.
+  CHECK(reduce({of_second.held_out, of_first.sums, of_first.held_out, of_second.sums}) == reduce({all.sums}));
+  const std::vector<float> gram = reduce({of_first.sums, of_second.sums});
+  const std::vector<float> held_out = reduce({of_first.held_out, of_second.held_out});
+
+  const std::vector<std::uint8_t> mask(24 * 2, 0x55);
+  RepairInput input;
+  input.samples = 6;
+  input.gram = gram;
+  input.held_out_gram = held_out;
+  input.mask = mask;
+  const RepairedRows swapped = first->repair_rows("block", TensorRole::kUpWeight, input, {.swaps = 8}, context);
+  CHECK(swapped.swaps > 0);
+  CHECK(swapped.error_before < swapped.error_before_swaps);
+  CHECK(swapped.error_after == swapped.error_before);
+  CHECK(swapped.dropped_per_row == std::vector<std::int32_t>(24, 8));
 }
 
 TEST_CASE("a repaired projection is multiplied as it was stored") {

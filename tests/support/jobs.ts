@@ -62,6 +62,7 @@ export function pruneSpec(
         rowSparsities: '',
         propagation: Propagation.DENSE_BLOCK,
         repair: undefined,
+        swap: undefined,
         calibration: TokenSource.fromPartial({
           path: fixturePath('calibration', `${model}-calibration.safetensors`),
           samples: 128,

@@ -109,6 +109,8 @@ export interface EngineWorkload {
   readonly allocation: AllocationOptions['allocation'];
   /** How allocated projections are repaired. */
   readonly repair: Repair;
+  /** Masks are bettered by swaps. */
+  readonly swaps: boolean;
   readonly layerQuality: AllocationOptions['layerQuality'];
   readonly rowQuality: AllocationOptions['rowQuality'];
   /** Share of the weights that are dropped. */
@@ -166,7 +168,7 @@ export interface SiteStatistics {
 
 /** One timed part of a call. Phases of one name may occur several times and may overlap when threads work side by side. */
 export interface PhaseTiming {
-  /** `gemm`, `attention`, `normalization`, `activation`, `statistics`, `convert`, `scores`, `sort`, `curves`, `search`, `mask`, `gram`, `factor`, `repair`, `embed`, `loss`, `spectrum`. */
+  /** `gemm`, `attention`, `normalization`, `activation`, `statistics`, `convert`, `scores`, `sort`, `curves`, `search`, `mask`, `gram`, `factor`, `swap`, `repair`, `embed`, `loss`, `spectrum`. */
   readonly phase: string;
   /** Nanoseconds from the start of the call to the first start of this phase. */
   readonly startNanoseconds: number;
@@ -248,6 +250,13 @@ export interface OutlierCount {
   readonly meanScore: number;
 }
 
+/** Sites whose inputs are added to Gram matrices. */
+export interface GramSites {
+  readonly sites: readonly InputSite[];
+  /** Every fourth sample of a group, from the second on, is held out: those have sums of their own. The same for all groups of a block. */
+  readonly holdOut: boolean;
+}
+
 /** How far the output of a block moves when projections are pruned one at a time, over all tokens of a group. */
 export interface BlockSensitivity {
   /** Squared norm of the output of the block as it is. */
@@ -261,6 +270,8 @@ export interface GramPart {
   readonly groups: Uint32Array;
   /** For `reduceGram` of an engine of the same version. */
   readonly sums: Uint8Array;
+  /** Of the samples that are held out, which the sums are without; empty where none are. */
+  readonly heldOut: Uint8Array;
 }
 
 /** What a repair works from. */
@@ -269,6 +280,8 @@ export interface RepairInput {
   readonly samples: number;
   /** float32 [columns, columns], at an address that is a multiple of 4. */
   readonly gram: Uint8Array;
+  /** In the same way, with swaps: of the samples that are held out, which the other is without; else null. */
+  readonly heldOutGram: Uint8Array | null;
   /** What is dropped, as in AllocatedRows; `admm` and `sparsegpt` read only how many weights each row drops. */
   readonly mask: Uint8Array;
   /** Type of the repaired weights. */
@@ -283,6 +296,8 @@ export interface RepairOptions {
   readonly iterations: number;
   /** `admm`, `sparsegpt`: the lowest are dropped whatever their row, as many as the rows drop together. */
   readonly acrossRows: boolean;
+  /** `none`, `fit`: before anything else, at most so many weights of each row come back for kept ones. */
+  readonly swaps: number;
 }
 
 export interface RepairedRows {
@@ -292,7 +307,10 @@ export interface RepairedRows {
   /** [rows] */
   readonly droppedPerRow: Int32Array;
   readonly dropped: number;
-  /** Squared error of the output over all calibration tokens, of the squared output: with the given mask alone, and repaired. */
+  /** Of all rows. */
+  readonly swaps: number;
+  /** Squared error of the output over all calibration tokens, of the squared output: with the given mask alone, swapped, and repaired. */
+  readonly errorBeforeSwaps: number;
   readonly errorBefore: number;
   readonly errorAfter: number;
   /** Share of the mean diagonal that was added; more than was asked for where the Gram matrix needed it. */
@@ -416,7 +434,7 @@ export interface EngineSession {
     shardId: string,
     groupIndex: number,
     sites: readonly InputSite[],
-    gramSites: readonly InputSite[],
+    grams: GramSites,
     options?: CollectOptions,
   ): Promise<Timed<readonly SiteStatistics[]>>;
   /** Hands over what was added to the Gram matrix of a site since the last time. */

@@ -21,6 +21,7 @@ export {
   type EngineTensorLayout,
   type EngineWorkload,
   type GramPart,
+  type GramSites,
   type InputSite,
   type MemoryItem,
   type BlockSensitivity,

@@ -6,6 +6,7 @@ import type {
   EngineArchitecture,
   EngineGroup,
   GramPart,
+  GramSites,
   EngineMemoryPlan,
   EngineTensor,
   EngineWorkload,
@@ -65,7 +66,7 @@ export interface NativeSession {
     shardId: string,
     groupIndex: number,
     sites: readonly InputSite[],
-    gramSites: readonly InputSite[],
+    grams: GramSites,
     sketches: number,
   ): NativeCall<readonly SiteStatistics[]>;
   takeGramSums(shardId: string, site: InputSite): NativeCall<GramPart>;

@@ -67,8 +67,8 @@ function wrapSession(native: NativeSession): EngineSession {
     countOutliers: (shardId, projections, threshold, options) => run(() => native.countOutliers(shardId, projections, threshold), options),
     eigenvalues: (shardId, projection, options) => run(() => native.eigenvalues(shardId, projection), options),
     applyMask: (shardId, projection, mask, options) => run(() => native.applyMask(shardId, projection, mask), options),
-    collectWithGram: (shardId, groupIndex, sites, gramSites, options) =>
-      run(() => native.collectWithGram(shardId, groupIndex, sites, gramSites, options?.sketches ?? 0), options),
+    collectWithGram: (shardId, groupIndex, sites, grams, options) =>
+      run(() => native.collectWithGram(shardId, groupIndex, sites, grams, options?.sketches ?? 0), options),
     takeGramSums: (shardId, site, options) => run(() => native.takeGramSums(shardId, site), options),
     reduceGram: (columns, sums, options) => run(() => native.reduceGram(columns, sums), options),
     repairRows: (shardId, projection, input, repair, options) => run(() => native.repairRows(shardId, projection, input, repair), options),

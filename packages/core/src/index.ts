@@ -28,6 +28,7 @@ export { findTask, readQuestion, TASKS, type TaskDefinition } from './evaluation
 export { applyJobEvent, hasEnded } from './jobs/job-state.js';
 export {
   DEFAULT_CALIBRATION_SAMPLES,
+  changesKeptWeights,
   needsGramMatrices,
   pathsOf,
   resolveJobSpec,

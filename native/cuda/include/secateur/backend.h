@@ -171,6 +171,8 @@ struct Workload {
   Allocation allocation = Allocation::kTrim;
   // How allocated projections are repaired.
   Repair repair = Repair::kNone;
+  // Masks are bettered by swaps.
+  bool swaps = false;
   LayerQuality layer_quality = LayerQuality::kCosimFlat;
   RowQuality row_quality = RowQuality::kCosim;
   // Share of the weights that are dropped.
@@ -240,6 +242,16 @@ struct OutlierCount {
   double mean_score = 0;
 };
 
+// Sites whose inputs are added to Gram matrices.
+struct GramSites {
+  InputSites sites;
+  // Some samples of every group are held out: they have sums of their own.
+  bool hold_out = false;
+};
+
+// Of the samples of a group, those that are held out where some are: every fourth, from the second on. So a group of two has one of each.
+constexpr bool is_held_out(std::size_t sample) { return sample % 4 == 1; }
+
 // How far the output of a block moves when projections are pruned one at a time, over all tokens of a group.
 struct BlockSensitivity {
   // Squared norm of the output of the block as it is.
@@ -253,6 +265,8 @@ struct GramPart {
   std::vector<std::uint32_t> groups;
   // Sums that reduce_gram takes, in a form of this version of the engine.
   std::vector<std::uint8_t> sums;
+  // Of the samples that are held out, which the sums are without; empty where none are.
+  std::vector<std::uint8_t> held_out = {};
 };
 
 // Token ids [samples, sequence_length] of one calibration group.
@@ -318,12 +332,12 @@ class BackendSession {
   // What follows is FailedPrecondition on a backend that repairs nothing.
 
   // As collect_statistics; the inputs of some of the sites are added to their Gram matrices too, unless those of the group were added
-  // already.
-  virtual std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
-                                                        InputSites gram_sites, std::size_t sketches, CallContext& context);
+  // already. All groups of a block are to hold samples out, or none.
+  virtual std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, GramSites grams,
+                                                        std::size_t sketches, CallContext& context);
   std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, InputSites gram_sites,
                                                 CallContext& context) {
-    return collect_with_gram(shard, group, sites, gram_sites, 0, context);
+    return collect_with_gram(shard, group, sites, {gram_sites}, 0, context);
   }
   // Hands over what was added to the Gram matrix of a site of a block since the last time. No groups where that is nothing.
   virtual GramPart take_gram_sums(const std::string& shard, InputSite site);

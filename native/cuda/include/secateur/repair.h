@@ -1,4 +1,5 @@
-// Repair of one projection: kept weights change so that they make up for those that are dropped. Formulas: docs/algorithms.md.
+// Repair of one projection: swaps make its mask better, and kept weights change so that they make up for those that are dropped. Formulas:
+// docs/algorithms.md.
 #pragma once
 
 #include <cstddef>
@@ -27,6 +28,8 @@ struct RepairOptions {
   // kAdmm, kSparseGpt: of the matrix, or of each block of its columns, the lowest are dropped whatever their row, as many as the rows'
   // counts add up to.
   bool across_rows = false;
+  // kNone, kFit: before anything else, at most so many weights of each row come back for kept ones.
+  std::size_t swaps = 0;
 };
 
 // A projection, what it drops and the Gram matrix of its input. All matrices are row-major.
@@ -37,8 +40,10 @@ struct RepairInput {
   std::size_t samples = 0;
   // [rows, columns]
   std::span<const float> weights;
-  // [columns, columns]: Σ xxᵀ over the input vectors of all tokens.
+  // [columns, columns]: Σ xxᵀ over the input vectors of all tokens, without those of the samples that are held out.
   std::span<const float> gram;
+  // [columns, columns]: of the samples that are held out, which tell how many swaps to keep; empty without swaps.
+  std::span<const float> held_out_gram = {};
   // [rows, ceil(columns / 8)]: least significant bit first, 1 = dropped. kAdmm and kSparseGpt read only how many weights each row drops.
   std::span<const std::uint8_t> mask;
   // What the repaired weights are rounded to, to the nearest.
@@ -53,7 +58,11 @@ struct RepairedRows {
   // [rows]
   std::vector<std::int32_t> dropped_per_row;
   std::uint64_t dropped = 0;
-  // ‖(W - Ŵ)X‖² / ‖WX‖² over all calibration tokens, with the given mask alone and with the repaired weights; 0 where the output is 0.
+  // Of all rows.
+  std::uint64_t swaps = 0;
+  // ‖(W - Ŵ)X‖² / ‖WX‖² over all calibration tokens, with the given mask alone, with the swapped one, and with the repaired weights; 0
+  // where the output is 0.
+  double error_before_swaps = 0;
   double error_before = 0;
   double error_after = 0;
   // Share of the mean diagonal that was added; more than was asked for where the Gram matrix needed it.
@@ -61,7 +70,7 @@ struct RepairedRows {
 };
 
 // What repair_rows holds beside its input and its result, at most.
-std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, std::size_t threads);
+std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, bool swaps, std::size_t threads);
 
 // The result does not depend on the number of threads of the pool. Throws InvalidArgument for sizes that contradict each other, NonFinite
 // for a Gram matrix that cannot be used whatever the damping and for weights too large for their type, and OutOfMemory.

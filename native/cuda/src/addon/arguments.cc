@@ -240,6 +240,7 @@ Workload to_workload(const Napi::Value& value) {
                                                                                 {"spectrum", BlockMetric::kSpectrum},
                                                                                 {"sensitivity", BlockMetric::kSensitivity}}});
   workload.repair = to_repair(object["repair"]);
+  workload.swaps = to_flag(object["swaps"], "swaps");
   workload.masked_in_stages = to_flag(object["maskedInStages"], "maskedInStages");
   if (workload.empty()) refuse("block", "the tensors of a block");
   return workload;
@@ -263,6 +264,11 @@ InputSites to_input_sites(const Napi::Value& value) {
     sites.add(to_input_site(array[i]));
   }
   return sites;
+}
+
+GramSites to_gram_sites(const Napi::Value& value) {
+  const Napi::Object object = to_object(value, "grams");
+  return {to_input_sites(object["sites"]), to_flag(object["holdOut"], "holdOut")};
 }
 
 GroupTokens to_group_tokens(const Napi::Value& value) {
@@ -306,17 +312,31 @@ std::vector<std::span<const std::uint8_t>> to_byte_arrays(const Napi::Value& val
   return spans;
 }
 
+namespace {
+
+// The bytes themselves, whose address must suit.
+std::span<const float> view_floats(const Napi::Value& value, const char* field) {
+  const std::span<const std::uint8_t> bytes = to_bytes(value, field);
+  if (bytes.size() % sizeof(float) != 0 || reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(float) != 0) {
+    refuse(field, "float32 values at an address that is a multiple of 4");
+  }
+  return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+}
+
+}  // namespace
+
 RepairInput to_repair_input(const Napi::Value& value, std::vector<Napi::Value>& kept) {
   const Napi::Object object = to_object(value, "input");
   const Napi::Value gram = object["gram"];
+  const Napi::Value held_out = object["heldOutGram"];
   const Napi::Value mask = object["mask"];
-  const std::span<const std::uint8_t> bytes = to_bytes(gram, "gram");
-  if (bytes.size() % sizeof(float) != 0 || reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(float) != 0) {
-    refuse("gram", "float32 values at an address that is a multiple of 4");
-  }
   RepairInput input;
   input.samples = to_size(object["samples"], "samples");
-  input.gram = {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+  input.gram = view_floats(gram, "gram");
+  if (!held_out.IsNull()) {
+    input.held_out_gram = view_floats(held_out, "heldOutGram");
+    kept.push_back(held_out);
+  }
   input.mask = to_bytes(mask, "mask");
   input.stored = to_element_type(object["elementType"]);
   kept.push_back(gram);
@@ -333,6 +353,7 @@ RepairOptions to_repair_options(const Napi::Value& value) {
   if (iterations > 10'000) refuse("iterations", "at most 10000");
   options.iterations = static_cast<int>(iterations);
   options.across_rows = to_flag(object["acrossRows"], "acrossRows");
+  options.swaps = to_size(object["swaps"], "swaps");
   return options;
 }
 

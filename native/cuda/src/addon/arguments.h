@@ -38,6 +38,8 @@ OwnedInputSquares to_input_squares(const Napi::Value& value);
 // None when undefined.
 std::vector<TokenRange> to_token_ranges(const Napi::Value& value);
 InputSites to_input_sites(const Napi::Value& value);
+// { sites, holdOut }
+GramSites to_gram_sites(const Napi::Value& value);
 GroupTokens to_group_tokens(const Napi::Value& value);
 // The role of the weight of a projection named as in TypeScript.
 TensorRole to_projection(const Napi::Value& value);

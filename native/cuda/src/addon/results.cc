@@ -106,6 +106,7 @@ Napi::Value to_value(Napi::Env env, GramPart part) {
   Napi::Object result = Napi::Object::New(env);
   result["groups"] = hand_over<Napi::Uint32Array>(env, std::move(part.groups));
   result["sums"] = hand_over<Napi::Uint8Array>(env, std::move(part.sums));
+  result["heldOut"] = hand_over<Napi::Uint8Array>(env, std::move(part.held_out));
   return result;
 }
 
@@ -115,6 +116,8 @@ Napi::Value to_value(Napi::Env env, RepairedRows rows) {
   result["mask"] = hand_over<Napi::Uint8Array>(env, std::move(rows.mask));
   result["droppedPerRow"] = hand_over<Napi::Int32Array>(env, std::move(rows.dropped_per_row));
   result["dropped"] = Napi::Number::New(env, static_cast<double>(rows.dropped));
+  result["swaps"] = Napi::Number::New(env, static_cast<double>(rows.swaps));
+  result["errorBeforeSwaps"] = Napi::Number::New(env, rows.error_before_swaps);
   result["errorBefore"] = Napi::Number::New(env, rows.error_before);
   result["errorAfter"] = Napi::Number::New(env, rows.error_after);
   result["damping"] = Napi::Number::New(env, rows.damping);

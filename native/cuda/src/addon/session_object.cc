@@ -210,12 +210,11 @@ Napi::Value SessionObject::apply_mask(const Napi::CallbackInfo& info) {
 
 Napi::Value SessionObject::collect_with_gram(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    return submit(
-        info, {},
-        [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sites = to_input_sites(info[2]),
-         gram_sites = to_input_sites(info[3]), sketches = to_size(info[4], "sketches")](BackendSession& session, CallContext& context) {
-          return hand_over(session.collect_with_gram(shard, group, sites, gram_sites, sketches, context));
-        });
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), sites = to_input_sites(info[2]),
+                   grams = to_gram_sites(info[3]), sketches = to_size(info[4], "sketches")](BackendSession& session, CallContext& context) {
+                    return hand_over(session.collect_with_gram(shard, group, sites, grams, sketches, context));
+                  });
   });
 }
 

@@ -8,7 +8,7 @@ namespace {
 
 }  // namespace
 
-std::vector<SiteStatistics> BackendSession::collect_with_gram(const std::string&, std::uint32_t, InputSites, InputSites, std::size_t,
+std::vector<SiteStatistics> BackendSession::collect_with_gram(const std::string&, std::uint32_t, InputSites, GramSites, std::size_t,
                                                               CallContext&) {
   refuse_repair();
 }

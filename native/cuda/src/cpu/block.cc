@@ -213,7 +213,7 @@ void BlockRunner::run(Pass& pass) {
     collected.emplace();
     collected->sketches = sketches;
     for (std::size_t site = 0; site < kSites; ++site) {
-      if (pass.grams[site] != nullptr) collected->gram_sites.add(static_cast<InputSite>(site));
+      if (pass.grams[site].sums != nullptr) collected->gram_sites.add(static_cast<InputSite>(site));
     }
   }
   make_rotary_tables(length);
@@ -297,7 +297,12 @@ void BlockRunner::run(Pass& pass) {
                                                  std::to_string(pass.group.tokens.index) + ".");
         }
       }
-      if (pass.grams[index] != nullptr) pass.grams[index]->add(work.gram_inputs[index], samples, length, pool_, context);
+      if (const GramTarget& gram = pass.grams[index]; gram.sums != nullptr) {
+        for (std::size_t sample = 0; sample < samples; ++sample) {
+          const float* const inputs = work.gram_inputs[index] + sample * length * sizes.widths[index];
+          (is_held_out(sample) ? gram.held_out : gram.sums)->add(inputs, 1, length, pool_, context);
+        }
+      }
     }
   };
 

@@ -23,8 +23,14 @@ struct Group {
   StateBuffer hidden;
 };
 
-// By site: sums that its inputs are added to, or null.
-using GramTargets = std::array<GramSums*, std::size(kInputSiteNames)>;
+// Sums that inputs are added to, or null; those of the samples that are held out, which may be the same.
+struct GramTarget {
+  GramSums* sums = nullptr;
+  GramSums* held_out = nullptr;
+};
+
+// By site.
+using GramTargets = std::array<GramTarget, std::size(kInputSiteNames)>;
 
 // Runs blocks. Work is cut into tiles of tokens that never span samples and have a fixed size, so results do not depend on the threads.
 class BlockRunner {

@@ -85,13 +85,16 @@ MemoryItem scores_of_block(const Workload& workload) {
   return {"scores of a block", bytes};
 }
 
-// With the Gram matrix it works from.
+// Of an input: with swaps, one of the samples that are held out too.
+std::uint64_t gram_matrices(const Workload& workload) { return workload.swaps ? 2 : 1; }
+
+// With the Gram matrices it works from.
 MemoryItem largest_repair(const Workload& workload, std::size_t threads) {
   MemoryItem largest;
   for (const TensorLayout& tensor : workload.block) {
     if (!is_multiplied(tensor.role)) continue;
-    const std::uint64_t bytes =
-        repair_bytes(tensor.shape[0], tensor.shape[1], workload.repair, threads) + tensor.shape[1] * tensor.shape[1] * sizeof(float);
+    const std::uint64_t bytes = repair_bytes(tensor.shape[0], tensor.shape[1], workload.repair, workload.swaps, threads) +
+                                gram_matrices(workload) * tensor.shape[1] * tensor.shape[1] * sizeof(float);
     if (bytes > largest.bytes) largest = {"repair of " + std::string(name_of(tensor.role)), bytes};
   }
   return largest;
@@ -103,11 +106,11 @@ std::vector<InputSites> gram_passes(const Workload& workload) {
   return {{InputSite::kAttentionInput}, {InputSite::kAttentionOutput}, {InputSite::kFeedForwardInput}, {InputSite::kFeedForwardHidden}};
 }
 
-std::uint64_t gram_bytes(const Architecture& architecture, InputSites sites, std::size_t threads) {
+std::uint64_t gram_bytes(const Architecture& architecture, const Workload& workload, InputSites sites, std::size_t threads) {
   std::uint64_t bytes = 0;
   for (std::size_t index = 0; index < std::size(kInputSiteNames); ++index) {
     const auto site = static_cast<InputSite>(index);
-    if (sites.contains(site)) bytes += GramSums::bytes(input_width(architecture, site), threads);
+    if (sites.contains(site)) bytes += gram_matrices(workload) * GramSums::bytes(input_width(architecture, site), threads);
   }
   return bytes;
 }
@@ -162,9 +165,9 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
       const MemoryItem block = {"weights of a block", shard_bytes(workload.block, compute, dropped)};
       peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, {}})});
       peak.consider("allocate", {block, next_block, states, rotary, largest_allocation(workload, threads)});
-      if (workload.repair == Repair::kNone) return;
+      if (workload.repair == Repair::kNone && !workload.swaps) return;
       for (const InputSites sites : gram_passes(workload)) {
-        const MemoryItem grams = {"Gram matrices", gram_bytes(architecture, sites, threads)};
+        const MemoryItem grams = {"Gram matrices", gram_bytes(architecture, workload, sites, threads)};
         peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, sites}), grams});
       }
       peak.consider("repair", {block, next_block, states, rotary, largest_repair(workload, threads)});

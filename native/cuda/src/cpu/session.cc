@@ -143,8 +143,8 @@ void CpuSession::apply_mask(const std::string& shard, TensorRole projection, std
 
 void CpuSession::release_group(std::uint32_t group) { groups_.erase(group); }
 
-std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
-                                                          InputSites gram_sites, std::size_t sketches, CallContext& context) {
+std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, GramSites wanted,
+                                                          std::size_t sketches, CallContext& context) {
   check_sites(sites);
   check_sketches(sketches);
   const Shard& block = find_shard(shard, ShardKind::kBlock);
@@ -154,19 +154,28 @@ std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& sha
   GramTargets targets = {};
   for (std::size_t index = 0; index < targets.size(); ++index) {
     const auto site = static_cast<InputSite>(index);
-    if (!sites.contains(site) || !gram_sites.contains(site)) continue;
+    if (!sites.contains(site) || !wanted.sites.contains(site)) continue;
     auto found = grams.find(site);
     if (found == grams.end()) {
-      GramSums sums(budget_, input_width(architecture_, site), pool_.size(),
-                    "the Gram matrix of the " + std::string(secateur::name_of(site)));
-      found = grams.emplace(site, GramState{std::move(sums), {}}).first;
+      const auto make_sums = [&] {
+        const std::string purpose = "the Gram matrix of the " + std::string(secateur::name_of(site));
+        return GramSums(budget_, input_width(architecture_, site), pool_.size(), purpose);
+      };
+      GramState state{make_sums(), {}, {}};
+      if (wanted.hold_out) state.held_out = make_sums();
+      found = grams.emplace(site, std::move(state)).first;
     }
-    if (std::ranges::find(found->second.groups, group) == found->second.groups.end()) targets[index] = &found->second.sums;
+    GramState& state = found->second;
+    if (state.held_out.has_value() != wanted.hold_out) {
+      throw Error(ErrorCode::kInvalidArgument, "All groups of a block hold samples out, or none.");
+    }
+    if (std::ranges::find(state.groups, group) != state.groups.end()) continue;
+    targets[index] = {&state.sums, wanted.hold_out ? &*state.held_out : &state.sums};
   }
   try {
     std::vector<SiteStatistics> statistics = blocks_.collect(block, states, sites, targets, sketches, context);
     for (std::size_t index = 0; index < targets.size(); ++index) {
-      if (targets[index] != nullptr) grams.at(static_cast<InputSite>(index)).groups.push_back(group);
+      if (targets[index].sums != nullptr) grams.at(static_cast<InputSite>(index)).groups.push_back(group);
     }
     return statistics;
   } catch (...) {
@@ -181,8 +190,13 @@ GramPart CpuSession::take_gram_sums(const std::string& shard, InputSite site) {
   std::map<InputSite, GramState>& states = gram_states_[shard];
   const auto found = states.find(site);
   if (found == states.end()) return {};
-  const std::span<const std::uint8_t> content = found->second.sums.content();
-  GramPart part{std::move(found->second.groups), {content.begin(), content.end()}};
+  GramState& state = found->second;
+  const std::span<const std::uint8_t> content = state.sums.content();
+  GramPart part{std::move(state.groups), {content.begin(), content.end()}};
+  if (state.held_out) {
+    const std::span<const std::uint8_t> held_out = state.held_out->content();
+    part.held_out.assign(held_out.begin(), held_out.end());
+  }
   states.erase(found);
   return part;
 }
@@ -204,7 +218,8 @@ RepairedRows CpuSession::repair_rows(const std::string& shard, TensorRole projec
   input.weights = weight.values.span();
   blocks_.release_work_space();
   // The caller's, but as large as what it is worked on with.
-  const Reservation gram(budget_, input.gram.size_bytes(), "the Gram matrix of " + std::string(secateur::name_of(projection)));
+  const Reservation gram(budget_, input.gram.size_bytes() + input.held_out_gram.size_bytes(),
+                         "the Gram matrix of " + std::string(secateur::name_of(projection)));
   return secateur::repair_rows(input, options, budget_, pool_, context);
 }
 

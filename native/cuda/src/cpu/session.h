@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,7 @@ class CpuSession final : public BackendSession {
   void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) override;
   void release_group(std::uint32_t group) override;
   using BackendSession::collect_with_gram;
-  std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, InputSites gram_sites,
+  std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, GramSites wanted,
                                                 std::size_t sketches, CallContext& context) override;
   GramPart take_gram_sums(const std::string& shard, InputSite site) override;
   std::vector<float> reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums, CallContext& context) override;
@@ -58,6 +59,7 @@ class CpuSession final : public BackendSession {
   // What groups add to a Gram matrix.
   struct GramState {
     GramSums sums;
+    std::optional<GramSums> held_out;
     std::vector<std::uint32_t> groups;
   };
 

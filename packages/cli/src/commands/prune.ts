@@ -69,6 +69,8 @@ export interface PruneSettings extends ServiceOptions {
   readonly repair: Repair;
   readonly repairDamping: number;
   readonly repairIterations: number;
+  /** The most swaps of a row, as a share of its weights; true for the default, absent for none. */
+  readonly swap?: number | true;
   readonly compute: Compute;
   readonly hiddenStates: HiddenStates;
   readonly iterations: number;
@@ -141,6 +143,7 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         propagation: options.inputRecalc === true ? Propagation.RECALCULATED_INPUTS : options.propagation,
         rowSparsities: options.rowSparsities === undefined ? '' : resolve(options.rowSparsities),
         repair: { method: options.repair, damping: options.repairDamping, iterations: options.repairIterations },
+        swap: options.swap === undefined ? undefined : { most: options.swap === true ? 0 : options.swap },
         compute: options.compute,
         hiddenStates: options.hiddenStates,
         selection: toSelection(options),

@@ -32,6 +32,8 @@ const FLAGS: Readonly<Record<string, string>> = {
   'prune.repair.method': '--repair',
   'prune.repair.damping': '--repair-damping',
   'prune.repair.iterations': '--repair-iterations',
+  'prune.swap': '--swap',
+  'prune.swap.most': '--swap',
   'prune.row_sparsities': '--row-sparsities',
   'prune.sketches': '--sketches',
   'prune.sparsity': '--sparsity',

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { Allocation, Repair, Score } from '@secateur/proto/allocation';
-import { JobSpec, LayerBudget, Pattern, Preset, Propagation, PruneSpec } from '@secateur/proto/job';
+import type { PruneSpec } from '@secateur/proto/job';
+import { JobSpec, LayerBudget, Pattern, Preset, Propagation } from '@secateur/proto/job';
 import { resolveJobSpec } from './resolve-spec.js';
 
 type Given = Parameters<typeof PruneSpec.fromPartial>[0];

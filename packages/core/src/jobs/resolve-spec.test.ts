@@ -19,7 +19,7 @@ import {
 } from '@secateur/proto/job';
 import { SecateurError } from '../errors.js';
 import { parseArchitecture } from '../model/parse-architecture.js';
-import { needsGramMatrices, pathsOf, resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';
+import { changesKeptWeights, needsGramMatrices, pathsOf, resolveJobSpec, resolveSequenceLength, validateJobId } from './resolve-spec.js';
 
 function prune(change: Partial<PruneSpec> = {}): JobSpec {
   const value = PruneSpec.fromPartial({ model: 'in', output: 'out', sparsity: 0.7, calibration: { path: 'text.txt' } });
@@ -325,6 +325,20 @@ describe('violations', () => {
       withRepair({ method: Repair.FIT }, { options: AllocationOptions.fromPartial({ score: Score.SPARSEGPT }) }),
       'prune.repair.method',
     ],
+    ['swaps that are more than there are weights', prune({ swap: { most: 1.5 } }), 'prune.swap.most'],
+    ['negative swaps', prune({ swap: { most: -0.1 } }), 'prune.swap.most'],
+    ['swaps of a mask that ADMM chooses', withRepair({ method: Repair.ADMM }, { swap: { most: 0 } }), 'prune.swap'],
+    [
+      'swaps of a mask that SparseGPT chooses',
+      prune({ swap: { most: 0 }, options: AllocationOptions.fromPartial({ score: Score.SPARSEGPT }) }),
+      'prune.swap',
+    ],
+    ['swaps that would break a pattern', prune({ swap: { most: 0 }, ...inGroups }), 'prune.swap'],
+    [
+      'swaps without a sample to hold out',
+      prune({ swap: { most: 0 }, calibration: TokenSource.fromPartial({ path: 'ids.safetensors', samples: 1 }) }),
+      'prune.calibration.samples',
+    ],
     ['a mask of groups that ADMM would choose', withRepair({ method: Repair.ADMM }, inGroups), 'prune.repair.method'],
     ['an unnamed evaluation', prune({ evaluation: TokenSource.fromPartial({}) }), 'prune.evaluation.path'],
   ])('%s', (_, spec, field) => {
@@ -366,6 +380,16 @@ describe('repair', () => {
   test('needs Gram matrices, and so does SparseGPT', () => {
     expect(needsGramMatrices(resolvedPrune(withRepair({ method: Repair.FIT })))).toBe(true);
     expect(needsGramMatrices(resolvedPrune(withOptions({ score: Score.SPARSEGPT })))).toBe(true);
+  });
+
+  test('may follow swaps, which need Gram matrices too', () => {
+    const spec = resolvedPrune(withRepair({ method: Repair.FIT }, { swap: { most: 0.1 } }));
+    expect(spec.swap).toEqual({ most: 0.1 });
+    const masks = resolvedPrune(prune({ swap: { most: 0 } }));
+    expect(masks.swap).toEqual({ most: 0.25 });
+    expect(needsGramMatrices(masks)).toBe(true);
+    expect(changesKeptWeights(masks)).toBe(false);
+    expect(resolvedPrune(prune()).swap).toBeUndefined();
   });
 
   test('of a mask of groups can be a fit', () => {

@@ -6,14 +6,15 @@ import {
   type RepairOptions,
   RowQuality,
   Score,
+  type SwapOptions,
 } from '@secateur/proto/allocation';
 import { Compute, HiddenStates } from '@secateur/proto/model';
+import type { OptimalOptions } from '@secateur/proto/job';
 import {
   AlphaMetric,
   AlphaOptions,
   BudgetGranularity,
   LayerBudget,
-  OptimalOptions,
   Pattern,
   Preset,
   Propagation,
@@ -51,6 +52,7 @@ const MAXIMUM_SEQUENCE_LENGTH = 131_072;
 const MAXIMUM_ITERATIONS = 1000;
 const DEFAULT_DAMPING = 0.01;
 const DEFAULT_FIT_ITERATIONS = 20;
+const DEFAULT_SWAPS = 0.25;
 const MAXIMUM_LEARNING_RATES = 100;
 const MAXIMUM_GROUP = 1024;
 /** The engine's. */
@@ -193,6 +195,12 @@ function resolvePrune(given: PruneSpec, purpose: 'run' | 'plan', violations: Vio
     'must be uniform where a pattern, given row sparsities or targets of the selection decide how much each projection drops',
   );
   const repair = resolveRepair(spec.repair, options, violations);
+  const swap = resolveSwap(spec.swap, options, repair.method, violations);
+  violations.require(
+    swap === undefined || spec.calibration?.samples !== 1,
+    'prune.calibration.samples',
+    'must be at least 2 with swaps, for some samples are held out to tell how many swaps to make',
+  );
   const qualityInputs = spec.qualityInputs === QualityInputs.UNSPECIFIED ? QualityInputs.LAST : spec.qualityInputs;
   if (spec.selection !== undefined) violations.add(findSelectionViolations(spec.selection));
   violations.require(
@@ -210,6 +218,7 @@ function resolvePrune(given: PruneSpec, purpose: 'run' | 'plan', violations: Vio
     hiddenStates: resolveHiddenStates(spec.hiddenStates, 'prune.hidden_states', violations),
     options,
     repair,
+    swap,
     qualityInputs,
     sketches: resolveSketches(spec.sketches, qualityInputs, violations),
     calibration: resolveCalibration(spec.calibration, purpose === 'plan', violations),
@@ -332,9 +341,31 @@ function checkPattern(
   );
 }
 
-/** Whether projections are repaired by the Gram matrices of their inputs. */
-export function needsGramMatrices({ options, repair }: Pick<PruneSpec, 'options' | 'repair'>): boolean {
+/** Whether kept weights change. */
+export function changesKeptWeights({ options, repair }: Pick<PruneSpec, 'options' | 'repair'>): boolean {
   return options?.score === Score.SPARSEGPT || (repair !== undefined && repair.method !== Repair.NONE);
+}
+
+/** Whether projections are swapped or repaired by the Gram matrices of their inputs. */
+export function needsGramMatrices(spec: Pick<PruneSpec, 'options' | 'repair' | 'swap'>): boolean {
+  return spec.swap !== undefined || changesKeptWeights(spec);
+}
+
+/** Rejects swaps of masks that other options choose. */
+function resolveSwap(
+  given: SwapOptions | undefined,
+  { score, groupPattern }: AllocationOptions,
+  repair: Repair,
+  violations: Violations,
+): SwapOptions | undefined {
+  if (given === undefined) return undefined;
+  const field = 'prune.swap';
+  const most = given.most || DEFAULT_SWAPS;
+  violations.require(most > 0 && most <= 1, `${field}.most`, `must be above 0 and up to 1, not ${given.most}`);
+  violations.require(score !== Score.SPARSEGPT, field, 'must be left out with the score sparsegpt, which chooses itself what is dropped');
+  violations.require(repair !== Repair.ADMM, field, 'must be left out with the repair admm, which chooses itself what is dropped; use fit');
+  violations.require(groupPattern === undefined, field, 'must be left out with a pattern, which swaps would break');
+  return { most };
 }
 
 function resolveRepair(given: RepairOptions | undefined, options: AllocationOptions, violations: Violations): RepairOptions {

@@ -17,7 +17,7 @@ import {
   type TokenSource,
 } from '@secateur/proto/job';
 import { findTask } from '../evaluation/tasks.js';
-import { needsGramMatrices, pathsOf } from '../jobs/resolve-spec.js';
+import { changesKeptWeights, pathsOf } from '../jobs/resolve-spec.js';
 
 /** One projection in `secateur.json`. */
 export interface ProjectionReportJson {
@@ -39,6 +39,8 @@ export interface ProjectionReportJson {
   readonly seconds: number;
   /** How kept weights changed; only there when they did. Errors are squared, of the output over all calibration tokens, as a share of it. */
   readonly repair?: { readonly errorBefore: number; readonly errorAfter: number; readonly damping: number };
+  /** How many dropped weights came back for kept ones, and the same errors with the masks before and after; only there when that was asked for. */
+  readonly swap?: { readonly swaps: number; readonly errorBefore: number; readonly errorAfter: number };
 }
 
 /** The data a model was pruned with. */
@@ -134,9 +136,10 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
         : config && lowerWord(patternToJSON(config.pattern), 'PATTERN_'),
       propagation: config && lowerWord(propagationToJSON(config.propagation), 'PROPAGATION_'),
       repair: config?.repair && lowerWord(repairToJSON(config.repair.method), 'REPAIR_'),
-      ...(config !== undefined && needsGramMatrices(config)
+      ...(config !== undefined && changesKeptWeights(config)
         ? { repairDamping: config.repair?.damping, repairIterations: config.repair?.iterations }
         : {}),
+      ...(config?.swap && { swap: config.swap.most }),
       compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
       hiddenStates: config && lowerWord(hiddenStatesToJSON(config.hiddenStates), 'HIDDEN_STATES_'),
       qualityInputs: config && lowerWord(qualityInputsToJSON(config.qualityInputs), 'QUALITY_INPUTS_'),
@@ -256,7 +259,7 @@ function taskToJson({ task, questions, accuracy, normalizedAccuracy }: TaskRepor
 
 const NO_ACCURACY: Accuracy = { value: 0, standardError: 0 };
 
-function projectionToJson({ name, rows, columns, target, actual, record, seconds, repair }: ProjectionReport): ProjectionReportJson {
+function projectionToJson({ name, rows, columns, target, actual, record, seconds, repair, swap }: ProjectionReport): ProjectionReportJson {
   return {
     name,
     rows,
@@ -271,6 +274,7 @@ function projectionToJson({ name, rows, columns, target, actual, record, seconds
     varianceAfter: record?.varianceAfter ?? 0,
     seconds,
     ...(repair === undefined ? {} : { repair }),
+    ...(swap === undefined ? {} : { swap }),
   };
 }
 

@@ -442,9 +442,28 @@ export interface RepairOptions {
   iterations: number;
 }
 
+/**
+ * Settings of swaps: where they make the output's error smaller, a dropped weight of a row comes back for a kept one. They follow the allocation, and a
+ * fit follows on their mask.
+ */
+export interface SwapOptions {
+  /** The most swaps of a row, as a share of its weights, up to 1; 0.25 when 0. */
+  most: number;
+}
+
+/** How the mask of a projection was swapped. */
+export interface SwapRecord {
+  /** Swaps in the whole projection. */
+  swaps: number;
+  /** Squared error of the output over all calibration tokens, as a share of the squared output, with the allocation's mask. */
+  errorBefore: number;
+  /** The same with the swapped mask. */
+  errorAfter: number;
+}
+
 /** How a projection was repaired. */
 export interface RepairRecord {
-  /** Squared error of the output over all calibration tokens, as a share of the squared output, with the mask alone. */
+  /** Squared error of the output over all calibration tokens, as a share of the squared output, with the mask alone, swapped where it is. */
   errorBefore: number;
   /** The same with the repaired weights. */
   errorAfter: number;
@@ -917,6 +936,182 @@ export const RepairOptions: MessageFns<RepairOptions> = {
     message.method = object.method ?? 0;
     message.damping = object.damping ?? 0;
     message.iterations = object.iterations ?? 0;
+    return message;
+  },
+};
+
+function createBaseSwapOptions(): SwapOptions {
+  return { most: 0 };
+}
+
+export const SwapOptions: MessageFns<SwapOptions> = {
+  encode(message: SwapOptions, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.most !== 0) {
+      writer.uint32(9).double(message.most);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SwapOptions {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSwapOptions();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.most = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SwapOptions {
+    return { most: isSet(object.most) ? globalThis.Number(object.most) : 0 };
+  },
+
+  toJSON(message: SwapOptions): unknown {
+    const obj: any = {};
+    if (message.most !== 0) {
+      obj.most = floatToJson(message.most);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SwapOptions>): SwapOptions {
+    return SwapOptions.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SwapOptions>): SwapOptions {
+    const message = createBaseSwapOptions();
+    message.most = object.most ?? 0;
+    return message;
+  },
+};
+
+function createBaseSwapRecord(): SwapRecord {
+  return { swaps: 0, errorBefore: 0, errorAfter: 0 };
+}
+
+export const SwapRecord: MessageFns<SwapRecord> = {
+  encode(message: SwapRecord, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.swaps !== 0) {
+      writer.uint32(8).uint64(message.swaps);
+    }
+    if (message.errorBefore !== 0) {
+      writer.uint32(17).double(message.errorBefore);
+    }
+    if (message.errorAfter !== 0) {
+      writer.uint32(25).double(message.errorAfter);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SwapRecord {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSwapRecord();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.swaps = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.errorBefore = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.errorAfter = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SwapRecord {
+    return {
+      swaps: isSet(object.swaps) ? globalThis.Number(object.swaps) : 0,
+      errorBefore: isSet(object.errorBefore)
+        ? globalThis.Number(object.errorBefore)
+        : isSet(object.error_before)
+        ? globalThis.Number(object.error_before)
+        : 0,
+      errorAfter: isSet(object.errorAfter)
+        ? globalThis.Number(object.errorAfter)
+        : isSet(object.error_after)
+        ? globalThis.Number(object.error_after)
+        : 0,
+    };
+  },
+
+  toJSON(message: SwapRecord): unknown {
+    const obj: any = {};
+    if (message.swaps !== 0) {
+      obj.swaps = Math.round(message.swaps);
+    }
+    if (message.errorBefore !== 0) {
+      obj.errorBefore = floatToJson(message.errorBefore);
+    }
+    if (message.errorAfter !== 0) {
+      obj.errorAfter = floatToJson(message.errorAfter);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SwapRecord>): SwapRecord {
+    return SwapRecord.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SwapRecord>): SwapRecord {
+    const message = createBaseSwapRecord();
+    message.swaps = object.swaps ?? 0;
+    message.errorBefore = object.errorBefore ?? 0;
+    message.errorAfter = object.errorAfter ?? 0;
     return message;
   },
 };

@@ -8,7 +8,14 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Status } from "../../google/rpc/status.js";
-import { AllocationOptions, AllocationRecord, RepairOptions, RepairRecord } from "./allocation.js";
+import {
+  AllocationOptions,
+  AllocationRecord,
+  RepairOptions,
+  RepairRecord,
+  SwapOptions,
+  SwapRecord,
+} from "./allocation.js";
 import {
   Compute,
   computeFromJSON,
@@ -819,6 +826,10 @@ export interface PruneSpec {
   repair:
     | RepairOptions
     | undefined;
+  /** Swaps of dropped weights for kept ones; none when absent. */
+  swap:
+    | SwapOptions
+    | undefined;
   /** What fills in settings that are not set. */
   preset: Preset;
 }
@@ -905,7 +916,11 @@ export interface ProjectionReport {
   /** Seconds of computing. */
   seconds: number;
   /** How it was repaired; absent where the kept weights stay as they are. */
-  repair: RepairRecord | undefined;
+  repair:
+    | RepairRecord
+    | undefined;
+  /** How its mask was swapped; absent where it is the allocation's. */
+  swap: SwapRecord | undefined;
 }
 
 /** Something that happened in a job. */
@@ -1915,6 +1930,7 @@ function createBasePruneSpec(): PruneSpec {
     layerBudgetOptions: undefined,
     propagation: 0,
     repair: undefined,
+    swap: undefined,
     preset: 0,
   };
 }
@@ -1971,6 +1987,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.repair !== undefined) {
       RepairOptions.encode(message.repair, writer.uint32(122).fork()).join();
+    }
+    if (message.swap !== undefined) {
+      SwapOptions.encode(message.swap, writer.uint32(154).fork()).join();
     }
     if (message.preset !== 0) {
       writer.uint32(160).int32(message.preset);
@@ -2127,6 +2146,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.repair = RepairOptions.decode(reader, reader.uint32());
             continue;
           }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.swap = SwapOptions.decode(reader, reader.uint32());
+            continue;
+          }
           case 20: {
             if (tag !== 160) {
               break;
@@ -2186,6 +2213,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
         : undefined,
       propagation: isSet(object.propagation) ? propagationFromJSON(object.propagation) : 0,
       repair: isSet(object.repair) ? RepairOptions.fromJSON(object.repair) : undefined,
+      swap: isSet(object.swap) ? SwapOptions.fromJSON(object.swap) : undefined,
       preset: isSet(object.preset) ? presetFromJSON(object.preset) : 0,
     };
   },
@@ -2243,6 +2271,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.repair !== undefined) {
       obj.repair = RepairOptions.toJSON(message.repair);
     }
+    if (message.swap !== undefined) {
+      obj.swap = SwapOptions.toJSON(message.swap);
+    }
     if (message.preset !== 0) {
       obj.preset = presetToJSON(message.preset);
     }
@@ -2282,6 +2313,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     message.propagation = object.propagation ?? 0;
     message.repair = (object.repair !== undefined && object.repair !== null)
       ? RepairOptions.fromPartial(object.repair)
+      : undefined;
+    message.swap = (object.swap !== undefined && object.swap !== null)
+      ? SwapOptions.fromPartial(object.swap)
       : undefined;
     message.preset = object.preset ?? 0;
     return message;
@@ -2814,7 +2848,17 @@ export const Job: MessageFns<Job> = {
 };
 
 function createBaseProjectionReport(): ProjectionReport {
-  return { name: "", rows: 0, columns: 0, target: 0, actual: 0, record: undefined, seconds: 0, repair: undefined };
+  return {
+    name: "",
+    rows: 0,
+    columns: 0,
+    target: 0,
+    actual: 0,
+    record: undefined,
+    seconds: 0,
+    repair: undefined,
+    swap: undefined,
+  };
 }
 
 export const ProjectionReport: MessageFns<ProjectionReport> = {
@@ -2842,6 +2886,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     }
     if (message.repair !== undefined) {
       RepairRecord.encode(message.repair, writer.uint32(66).fork()).join();
+    }
+    if (message.swap !== undefined) {
+      SwapRecord.encode(message.swap, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -2923,6 +2970,14 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
             message.repair = RepairRecord.decode(reader, reader.uint32());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.swap = SwapRecord.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2945,6 +3000,7 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
       record: isSet(object.record) ? AllocationRecord.fromJSON(object.record) : undefined,
       seconds: isSet(object.seconds) ? globalThis.Number(object.seconds) : 0,
       repair: isSet(object.repair) ? RepairRecord.fromJSON(object.repair) : undefined,
+      swap: isSet(object.swap) ? SwapRecord.fromJSON(object.swap) : undefined,
     };
   },
 
@@ -2974,6 +3030,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     if (message.repair !== undefined) {
       obj.repair = RepairRecord.toJSON(message.repair);
     }
+    if (message.swap !== undefined) {
+      obj.swap = SwapRecord.toJSON(message.swap);
+    }
     return obj;
   },
 
@@ -2993,6 +3052,9 @@ export const ProjectionReport: MessageFns<ProjectionReport> = {
     message.seconds = object.seconds ?? 0;
     message.repair = (object.repair !== undefined && object.repair !== null)
       ? RepairRecord.fromPartial(object.repair)
+      : undefined;
+    message.swap = (object.swap !== undefined && object.swap !== null)
+      ? SwapRecord.fromPartial(object.swap)
       : undefined;
     return message;
   },

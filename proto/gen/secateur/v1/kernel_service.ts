@@ -6,7 +6,14 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import { AllocationOptions, AllocationRecord, RepairOptions, RepairRecord } from "./allocation.js";
+import {
+  AllocationOptions,
+  AllocationRecord,
+  RepairOptions,
+  RepairRecord,
+  SwapOptions,
+  SwapRecord,
+} from "./allocation.js";
 import {
   Architecture,
   Compute,
@@ -173,6 +180,8 @@ export interface CollectStatisticsRequest {
   sites: InputSite[];
   /** Of these the inputs are added to Gram matrices too, which PublishGramSums hands over. */
   gramSites: InputSite[];
+  /** Of every group the samples 1, 5, 9, … are held out: they have Gram matrices of their own, which those of the others are without. */
+  holdOut: boolean;
   /** Random-sign sums over the tokens of each sample that are the quality inputs, up to 8; 0 for the inputs of the last token instead. */
   sketches: number;
 }
@@ -199,8 +208,12 @@ export interface ReducedStatistics {
   meanSquaresResource: string;
   /** Resource: the input vectors that rows are judged on, float32 [samples, columns], or [samples * sketches, columns]. */
   qualityInputsResource: string;
-  /** Gram matrix float32 [columns, columns] of the input vectors of all tokens; absent where nothing is repaired. */
+  /** Gram matrix float32 [columns, columns] of the input vectors of all tokens; absent where nothing is repaired or swapped. */
   gramMatrix:
+    | PeerResource
+    | undefined;
+  /** With swaps, the same of the samples that are held out, which the other is then without. */
+  heldOutGramMatrix:
     | PeerResource
     | undefined;
   /** Quality inputs of each sample that stand for all of its tokens; 0 when there is one, of its last token. */
@@ -240,7 +253,11 @@ export interface GramSums {
   /** Groups whose inputs were added. */
   groupIndices: number[];
   /** The sums, in a form that nodes of one version share. */
-  resource: PeerResource | undefined;
+  resource:
+    | PeerResource
+    | undefined;
+  /** Of the samples that are held out, which the others are without; absent where none are. */
+  heldOut: PeerResource | undefined;
 }
 
 /** Makes Gram matrices. */
@@ -288,7 +305,11 @@ export interface AllocateRowsRequest {
   /** With the allocation `given`: float32 little-endian [rows]. */
   rowSparsities: Uint8Array;
   /** How the kept weights make up for the dropped ones; they stay as they are when absent. */
-  repair: RepairOptions | undefined;
+  repair:
+    | RepairOptions
+    | undefined;
+  /** Swaps of dropped weights for kept ones before any repair; none when absent. */
+  swap: SwapOptions | undefined;
 }
 
 /** The record, then the mask, then repaired weights where there are some. */
@@ -320,7 +341,11 @@ export interface AllocatedRows {
   /** Seconds of computing. */
   seconds: number;
   /** How the kept weights were repaired; absent where they stay as they are. */
-  repair: RepairRecord | undefined;
+  repair:
+    | RepairRecord
+    | undefined;
+  /** How the mask was swapped; absent where it is the allocation's. */
+  swap: SwapRecord | undefined;
 }
 
 /** The mean squares of what a projection takes in, to be pulled. */
@@ -1837,7 +1862,7 @@ export const EmbedResponse: MessageFns<EmbedResponse> = {
 };
 
 function createBaseCollectStatisticsRequest(): CollectStatisticsRequest {
-  return { sessionId: "", shardId: "", groupIndices: [], sites: [], gramSites: [], sketches: 0 };
+  return { sessionId: "", shardId: "", groupIndices: [], sites: [], gramSites: [], holdOut: false, sketches: 0 };
 }
 
 export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
@@ -1868,6 +1893,9 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
         writer.int32(v);
       }
       writer.join();
+    }
+    if (message.holdOut !== false) {
+      writer.uint32(56).bool(message.holdOut);
     }
     if (message.sketches !== 0) {
       writer.uint32(40).uint32(message.sketches);
@@ -1958,6 +1986,14 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
 
             break;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.holdOut = reader.bool();
+            continue;
+          }
           case 5: {
             if (tag !== 40) {
               break;
@@ -2001,6 +2037,11 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
         : globalThis.Array.isArray(object?.gram_sites)
         ? object.gram_sites.map((e: any) => inputSiteFromJSON(e))
         : [],
+      holdOut: isSet(object.holdOut)
+        ? globalThis.Boolean(object.holdOut)
+        : isSet(object.hold_out)
+        ? globalThis.Boolean(object.hold_out)
+        : false,
       sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
@@ -2022,6 +2063,9 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
     if (message.gramSites?.length) {
       obj.gramSites = message.gramSites.map((e) => inputSiteToJSON(e));
     }
+    if (message.holdOut !== false) {
+      obj.holdOut = message.holdOut;
+    }
     if (message.sketches !== 0) {
       obj.sketches = Math.round(message.sketches);
     }
@@ -2038,6 +2082,7 @@ export const CollectStatisticsRequest: MessageFns<CollectStatisticsRequest> = {
     message.groupIndices = object.groupIndices?.map((e) => e) || [];
     message.sites = object.sites?.map((e) => e) || [];
     message.gramSites = object.gramSites?.map((e) => e) || [];
+    message.holdOut = object.holdOut ?? false;
     message.sketches = object.sketches ?? 0;
     return message;
   },
@@ -2161,6 +2206,7 @@ function createBaseReducedStatistics(): ReducedStatistics {
     meanSquaresResource: "",
     qualityInputsResource: "",
     gramMatrix: undefined,
+    heldOutGramMatrix: undefined,
     sketches: 0,
   };
 }
@@ -2181,6 +2227,9 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     }
     if (message.gramMatrix !== undefined) {
       PeerResource.encode(message.gramMatrix, writer.uint32(42).fork()).join();
+    }
+    if (message.heldOutGramMatrix !== undefined) {
+      PeerResource.encode(message.heldOutGramMatrix, writer.uint32(58).fork()).join();
     }
     if (message.sketches !== 0) {
       writer.uint32(48).uint32(message.sketches);
@@ -2241,6 +2290,14 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
             message.gramMatrix = PeerResource.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.heldOutGramMatrix = PeerResource.decode(reader, reader.uint32());
+            continue;
+          }
           case 6: {
             if (tag !== 48) {
               break;
@@ -2280,6 +2337,11 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
         : isSet(object.gram_matrix)
         ? PeerResource.fromJSON(object.gram_matrix)
         : undefined,
+      heldOutGramMatrix: isSet(object.heldOutGramMatrix)
+        ? PeerResource.fromJSON(object.heldOutGramMatrix)
+        : isSet(object.held_out_gram_matrix)
+        ? PeerResource.fromJSON(object.held_out_gram_matrix)
+        : undefined,
       sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
@@ -2301,6 +2363,9 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     if (message.gramMatrix !== undefined) {
       obj.gramMatrix = PeerResource.toJSON(message.gramMatrix);
     }
+    if (message.heldOutGramMatrix !== undefined) {
+      obj.heldOutGramMatrix = PeerResource.toJSON(message.heldOutGramMatrix);
+    }
     if (message.sketches !== 0) {
       obj.sketches = Math.round(message.sketches);
     }
@@ -2318,6 +2383,9 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     message.qualityInputsResource = object.qualityInputsResource ?? "";
     message.gramMatrix = (object.gramMatrix !== undefined && object.gramMatrix !== null)
       ? PeerResource.fromPartial(object.gramMatrix)
+      : undefined;
+    message.heldOutGramMatrix = (object.heldOutGramMatrix !== undefined && object.heldOutGramMatrix !== null)
+      ? PeerResource.fromPartial(object.heldOutGramMatrix)
       : undefined;
     message.sketches = object.sketches ?? 0;
     return message;
@@ -2616,7 +2684,7 @@ export const PublishGramSumsResponse: MessageFns<PublishGramSumsResponse> = {
 };
 
 function createBaseGramSums(): GramSums {
-  return { site: 0, groupIndices: [], resource: undefined };
+  return { site: 0, groupIndices: [], resource: undefined, heldOut: undefined };
 }
 
 export const GramSums: MessageFns<GramSums> = {
@@ -2633,6 +2701,9 @@ export const GramSums: MessageFns<GramSums> = {
     }
     if (message.resource !== undefined) {
       PeerResource.encode(message.resource, writer.uint32(26).fork()).join();
+    }
+    if (message.heldOut !== undefined) {
+      PeerResource.encode(message.heldOut, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -2684,6 +2755,14 @@ export const GramSums: MessageFns<GramSums> = {
             message.resource = PeerResource.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.heldOut = PeerResource.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2705,6 +2784,11 @@ export const GramSums: MessageFns<GramSums> = {
         ? object.group_indices.map((e: any) => globalThis.Number(e))
         : [],
       resource: isSet(object.resource) ? PeerResource.fromJSON(object.resource) : undefined,
+      heldOut: isSet(object.heldOut)
+        ? PeerResource.fromJSON(object.heldOut)
+        : isSet(object.held_out)
+        ? PeerResource.fromJSON(object.held_out)
+        : undefined,
     };
   },
 
@@ -2719,6 +2803,9 @@ export const GramSums: MessageFns<GramSums> = {
     if (message.resource !== undefined) {
       obj.resource = PeerResource.toJSON(message.resource);
     }
+    if (message.heldOut !== undefined) {
+      obj.heldOut = PeerResource.toJSON(message.heldOut);
+    }
     return obj;
   },
 
@@ -2731,6 +2818,9 @@ export const GramSums: MessageFns<GramSums> = {
     message.groupIndices = object.groupIndices?.map((e) => e) || [];
     message.resource = (object.resource !== undefined && object.resource !== null)
       ? PeerResource.fromPartial(object.resource)
+      : undefined;
+    message.heldOut = (object.heldOut !== undefined && object.heldOut !== null)
+      ? PeerResource.fromPartial(object.heldOut)
       : undefined;
     return message;
   },
@@ -2994,6 +3084,7 @@ function createBaseAllocateRowsRequest(): AllocateRowsRequest {
     statistics: undefined,
     rowSparsities: new Uint8Array(0),
     repair: undefined,
+    swap: undefined,
   };
 }
 
@@ -3025,6 +3116,9 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
     }
     if (message.repair !== undefined) {
       RepairOptions.encode(message.repair, writer.uint32(74).fork()).join();
+    }
+    if (message.swap !== undefined) {
+      SwapOptions.encode(message.swap, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -3114,6 +3208,14 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
             message.repair = RepairOptions.decode(reader, reader.uint32());
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.swap = SwapOptions.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3157,6 +3259,7 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
         ? bytesFromBase64(object.row_sparsities)
         : new Uint8Array(0),
       repair: isSet(object.repair) ? RepairOptions.fromJSON(object.repair) : undefined,
+      swap: isSet(object.swap) ? SwapOptions.fromJSON(object.swap) : undefined,
     };
   },
 
@@ -3189,6 +3292,9 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
     if (message.repair !== undefined) {
       obj.repair = RepairOptions.toJSON(message.repair);
     }
+    if (message.swap !== undefined) {
+      obj.swap = SwapOptions.toJSON(message.swap);
+    }
     return obj;
   },
 
@@ -3211,6 +3317,9 @@ export const AllocateRowsRequest: MessageFns<AllocateRowsRequest> = {
     message.rowSparsities = object.rowSparsities ?? new Uint8Array(0);
     message.repair = (object.repair !== undefined && object.repair !== null)
       ? RepairOptions.fromPartial(object.repair)
+      : undefined;
+    message.swap = (object.swap !== undefined && object.swap !== null)
+      ? SwapOptions.fromPartial(object.swap)
       : undefined;
     return message;
   },
@@ -3345,6 +3454,7 @@ function createBaseAllocatedRows(): AllocatedRows {
     droppedPerRow: new Uint8Array(0),
     seconds: 0,
     repair: undefined,
+    swap: undefined,
   };
 }
 
@@ -3364,6 +3474,9 @@ export const AllocatedRows: MessageFns<AllocatedRows> = {
     }
     if (message.repair !== undefined) {
       RepairRecord.encode(message.repair, writer.uint32(42).fork()).join();
+    }
+    if (message.swap !== undefined) {
+      SwapRecord.encode(message.swap, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -3421,6 +3534,14 @@ export const AllocatedRows: MessageFns<AllocatedRows> = {
             message.repair = RepairRecord.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.swap = SwapRecord.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3448,6 +3569,7 @@ export const AllocatedRows: MessageFns<AllocatedRows> = {
         : new Uint8Array(0),
       seconds: isSet(object.seconds) ? globalThis.Number(object.seconds) : 0,
       repair: isSet(object.repair) ? RepairRecord.fromJSON(object.repair) : undefined,
+      swap: isSet(object.swap) ? SwapRecord.fromJSON(object.swap) : undefined,
     };
   },
 
@@ -3468,6 +3590,9 @@ export const AllocatedRows: MessageFns<AllocatedRows> = {
     if (message.repair !== undefined) {
       obj.repair = RepairRecord.toJSON(message.repair);
     }
+    if (message.swap !== undefined) {
+      obj.swap = SwapRecord.toJSON(message.swap);
+    }
     return obj;
   },
 
@@ -3484,6 +3609,9 @@ export const AllocatedRows: MessageFns<AllocatedRows> = {
     message.seconds = object.seconds ?? 0;
     message.repair = (object.repair !== undefined && object.repair !== null)
       ? RepairRecord.fromPartial(object.repair)
+      : undefined;
+    message.swap = (object.swap !== undefined && object.swap !== null)
+      ? SwapRecord.fromPartial(object.swap)
       : undefined;
     return message;
   },

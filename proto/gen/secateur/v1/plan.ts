@@ -132,6 +132,8 @@ export interface Workload {
   repair: Repair;
   /** Sketches of each sample that are collected; 0 for the inputs of the last token. */
   sketches: number;
+  /** Masks of allocated projections will be swapped. */
+  swaps: boolean;
 }
 
 /** A part of a memory plan. */
@@ -260,6 +262,7 @@ function createBaseWorkload(): Workload {
     maskedInStages: false,
     repair: 0,
     sketches: 0,
+    swaps: false,
   };
 }
 
@@ -319,6 +322,9 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.sketches !== 0) {
       writer.uint32(152).uint32(message.sketches);
+    }
+    if (message.swaps !== false) {
+      writer.uint32(240).bool(message.swaps);
     }
     return writer;
   },
@@ -482,6 +488,14 @@ export const Workload: MessageFns<Workload> = {
             message.sketches = reader.uint32();
             continue;
           }
+          case 30: {
+            if (tag !== 240) {
+              break;
+            }
+
+            message.swaps = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -539,6 +553,7 @@ export const Workload: MessageFns<Workload> = {
         : false,
       repair: isSet(object.repair) ? repairFromJSON(object.repair) : 0,
       sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
+      swaps: isSet(object.swaps) ? globalThis.Boolean(object.swaps) : false,
     };
   },
 
@@ -595,6 +610,9 @@ export const Workload: MessageFns<Workload> = {
     if (message.sketches !== 0) {
       obj.sketches = Math.round(message.sketches);
     }
+    if (message.swaps !== false) {
+      obj.swaps = message.swaps;
+    }
     return obj;
   },
 
@@ -626,6 +644,7 @@ export const Workload: MessageFns<Workload> = {
     message.maskedInStages = object.maskedInStages ?? false;
     message.repair = object.repair ?? 0;
     message.sketches = object.sketches ?? 0;
+    message.swaps = object.swaps ?? false;
     return message;
   },
 };

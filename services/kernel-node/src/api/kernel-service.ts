@@ -60,7 +60,8 @@ export function createKernelService({
     collectStatistics: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
         const { sketches } = request;
-        const wanted = { sites: toEngineSites(request.sites), gramSites: request.gramSites.map(toEngineSite), sketches };
+        const grams = { sites: request.gramSites.map(toEngineSite), holdOut: request.holdOut };
+        const wanted = { sites: toEngineSites(request.sites), grams, sketches };
         for (const groupIndex of request.groupIndices) {
           const sites = await session.collectStatistics(request.shardId, groupIndex, wanted, signal);
           for (const [position, statistics] of sites.entries()) {
@@ -80,7 +81,7 @@ export function createKernelService({
     allocateRows: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
         const started = performance.now();
-        const { rows, repaired } = await session.allocateRows(request, signal);
+        const { rows, swap, repaired } = await session.allocateRows(request, signal);
         const seconds = (performance.now() - started) / 1000;
         recordSearchSteps(rows.steps);
         const { learningRate, bestStep, mask } = rows;
@@ -101,6 +102,7 @@ export function createKernelService({
               droppedPerRow: viewBytes(rows.droppedPerRow),
               seconds,
               repair: repaired && { errorBefore: repaired.errorBefore, errorAfter: repaired.errorAfter, damping: repaired.damping },
+              swap,
             },
           },
         };

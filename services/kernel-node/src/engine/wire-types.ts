@@ -264,6 +264,7 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     // A job that allocates nothing says nothing.
     allocation: workload.allocation === Allocation.UNSPECIFIED ? 'uniform' : toEngineRule(workload.score, workload.allocation, 'workload'),
     repair: toEngineRepair(workload.score, workload.repair),
+    swaps: workload.swaps,
     ...toEngineQualities(workload, 'workload'),
     sparsity,
     metric: translate(BLOCK_METRICS, workload.metric, 'workload.metric'),

@@ -32,9 +32,14 @@ export class GramExchange {
     this.shardId = shardId;
     const taken: GramSums[] = [];
     for (const site of sites) {
-      const { groups, sums } = await traceEngineCall(() => this.engine.takeGramSums(shardId, toEngineSite(site)));
+      const { groups, sums, heldOut } = await traceEngineCall(() => this.engine.takeGramSums(shardId, toEngineSite(site)));
       if (groups.length === 0) continue;
-      taken.push({ site, groupIndices: [...groups], resource: this.publish(sums) });
+      taken.push({
+        site,
+        groupIndices: [...groups],
+        resource: this.publish(sums),
+        heldOut: heldOut.byteLength === 0 ? undefined : this.publish(heldOut),
+      });
     }
     return taken;
   }

@@ -2,6 +2,7 @@ import type {
   AllocatedRows,
   BlockSensitivity,
   EngineSession,
+  GramSites,
   InputSite,
   OutlierCount,
   RepairedRows,
@@ -11,7 +12,7 @@ import type {
 import { SecateurError, sparsitiesOfCounts } from '@secateur/core';
 import { fetchResource, type Channel, type ResourceDescriptor, type Resources } from '@secateur/rpc';
 import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
-import { Allocation, Repair } from '@secateur/proto/allocation';
+import { Allocation, Repair, type SwapRecord } from '@secateur/proto/allocation';
 import type {
   AllocateRowsRequest,
   CountOutliersRequest,
@@ -128,18 +129,14 @@ export class KernelSession {
   async collectStatistics(
     shardId: string,
     groupIndex: number,
-    {
-      sites,
-      gramSites,
-      sketches,
-    }: { readonly sites: readonly InputSite[]; readonly gramSites: readonly InputSite[]; readonly sketches: number },
+    { sites, grams, sketches }: { readonly sites: readonly InputSite[]; readonly grams: GramSites; readonly sketches: number },
     signal: AbortSignal,
   ): Promise<readonly SiteStatistics[]> {
     await this.requireShard(shardId);
     return traceEngineCall(() =>
-      gramSites.length === 0
+      grams.sites.length === 0
         ? this.engine.collectStatistics(shardId, groupIndex, sites, { sketches, signal })
-        : this.engine.collectWithGram(shardId, groupIndex, sites, gramSites, { sketches, signal }),
+        : this.engine.collectWithGram(shardId, groupIndex, sites, grams, { sketches, signal }),
     );
   }
 
@@ -158,11 +155,11 @@ export class KernelSession {
     return traceEngineCall(() => this.engine.measureLoss(shardId, groupIndex, ranges, { signal }));
   }
 
-  /** The allocation of a projection and, where kept weights change, its repair. */
+  /** The allocation of a projection and, where its mask or kept weights change after that, its repair. */
   async allocateRows(
     request: AllocateRowsRequest,
     signal: AbortSignal,
-  ): Promise<{ rows: AllocatedRows; repaired: RepairedRows | undefined }> {
+  ): Promise<{ rows: AllocatedRows; swap: SwapRecord | undefined; repaired: RepairedRows | undefined }> {
     const shard = await this.requireShard(request.shardId);
     if (request.statistics === undefined || request.options === undefined) {
       throw new SecateurError('INVALID_REQUEST', 'AllocateRows needs statistics and options.');
@@ -174,27 +171,34 @@ export class KernelSession {
       this.engine.allocateRows(request.shardId, projection, request.targetSparsity, statistics, options, { signal }),
     );
     const method = toEngineRepair(request.options.score, request.repair?.method ?? Repair.NONE);
-    if (method === 'none') return { rows, repaired: undefined };
-    const gram = request.statistics.gramMatrix;
+    const { swap } = request;
+    if (method === 'none' && swap === undefined) return { rows, swap: undefined, repaired: undefined };
+    const { gramMatrix: gram, heldOutGramMatrix: heldOut } = request.statistics;
     const dataType = shard.tensors.get(request.projection)?.dataType;
-    if (gram === undefined || request.repair === undefined || dataType === undefined) {
-      throw new SecateurError('INVALID_REQUEST', 'A repair needs settings, a Gram matrix and a projection.');
+    if (gram === undefined || request.repair === undefined || dataType === undefined || (heldOut === undefined) !== (swap === undefined)) {
+      throw new SecateurError('INVALID_REQUEST', 'A repair needs settings, a Gram matrix (with swaps two) and a projection.');
     }
     const input = {
       samples: request.statistics.samples,
       gram: await this.grams.matrix(request.shardId, gram, signal),
+      heldOutGram: heldOut === undefined ? null : await this.grams.matrix(request.shardId, heldOut, signal),
       mask: rows.mask,
       elementType: toEngineElementType(dataType),
     };
     const { damping, iterations } = request.repair;
     // Where rows may drop different shares, the lowest weights of a block of columns go whatever their row.
     const acrossRows = request.options.allocation === Allocation.UNIFORM;
-    const repair = { method, damping, iterations, acrossRows };
+    const swaps = swap === undefined ? 0 : Math.ceil(swap.most * statistics.columns);
+    const repair = { method, damping, iterations, acrossRows, swaps };
     const repaired = await traceEngineCall(() => this.engine.repairRows(request.shardId, projection, input, repair, { signal }));
-    const { mask, dropped, droppedPerRow } = repaired;
+    const { mask, dropped, droppedPerRow, errorBeforeSwaps, errorBefore } = repaired;
     // A repair may drop other counts than the allocation; their sum stays.
     const rowSparsities = sparsitiesOfCounts(droppedPerRow, statistics.columns);
-    return { rows: { ...rows, mask, dropped, droppedPerRow, rowSparsities }, repaired };
+    return {
+      rows: { ...rows, mask, dropped, droppedPerRow, rowSparsities },
+      swap: swap && { swaps: repaired.swaps, errorBefore: errorBeforeSwaps, errorAfter: errorBefore },
+      repaired: method === 'none' ? undefined : repaired,
+    };
   }
 
   private async pullStatistics(statistics: ReducedStatistics, signal: AbortSignal) {

@@ -43,7 +43,7 @@ export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory,
     { purpose: 'Node.js and the service', bytes: idleBytes + WORKING_HEAP_BYTES },
     { purpose: 'shards being received', bytes: receivedBytes(workload) },
     { purpose: 'quality inputs of a block', bytes: qualityInputBytes(workload) },
-    ...(isRepaired(workload) ? [{ purpose: 'Gram matrices that nodes share', bytes: sharedGramBytes(workload) }] : []),
+    ...(needsGramMatrices(workload) ? [{ purpose: 'Gram matrices that nodes share', bytes: sharedGramBytes(workload) }] : []),
     ...plan.pinned.map(({ purpose, bytes }) => ({ purpose, bytes })),
   ];
   const engineBytes = sumBytes(engineItems);
@@ -78,14 +78,18 @@ export function largestSession(
   return sessions[bytes.indexOf(Math.max(...bytes))]!;
 }
 
-/** Whether the kept weights of a job change. */
-function isRepaired({ repair, score }: Workload): boolean {
-  return score === Score.SPARSEGPT || repair === Repair.FIT || repair === Repair.ADMM;
+/** Whether masks or kept weights of a job change after the allocation. */
+function needsGramMatrices({ repair, score, swaps }: Workload): boolean {
+  return score === Score.SPARSEGPT || repair === Repair.FIT || repair === Repair.ADMM || swaps;
 }
 
-/** Of each input that is summed up at a time: the sums, half a matrix of pairs of float64 in tiles, and the matrix in float32. */
-function sharedGramBytes({ block, maskedInStages }: Workload): number {
-  const bytes = inputWidths(block).map((columns) => 8 * columns * (columns + GRAM_TILE) + 4 * columns * columns);
+/**
+ * Of each input that is summed up at a time: the sums, half a matrix of pairs of float64 in tiles, and the matrix in float32; with swaps, those of
+ * the samples that are held out too.
+ */
+function sharedGramBytes({ block, maskedInStages, swaps }: Workload): number {
+  const matrices = swaps ? 2 : 1;
+  const bytes = inputWidths(block).map((columns) => matrices * (8 * columns * (columns + GRAM_TILE) + 4 * columns * columns));
   return maskedInStages ? Math.max(...bytes) : bytes.reduce((sum, size) => sum + size, 0);
 }
 

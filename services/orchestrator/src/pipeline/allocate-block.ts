@@ -7,7 +7,7 @@ import {
   type ReducedSite,
 } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
-import type { AllocationOptions, RepairOptions } from '@secateur/proto/allocation';
+import type { AllocationOptions, RepairOptions, SwapOptions } from '@secateur/proto/allocation';
 import type { AllocatedRows, ReducedStatistics } from '@secateur/proto/kernel_service';
 import type { InputSite } from '@secateur/proto/statistics';
 import type { Resources } from '@secateur/rpc';
@@ -41,7 +41,9 @@ export interface AllocateBlockOptions {
   readonly options: AllocationOptions;
   readonly rowSparsities: RowSparsities;
   readonly repair: RepairOptions | undefined;
-  /** Of the inputs of those projections; undefined where nothing is repaired. */
+  readonly swap: SwapOptions | undefined;
+  readonly changesKeptWeights: boolean;
+  /** Of the inputs of those projections; undefined where nothing is repaired or swapped. */
   readonly grams: GramMatrices | undefined;
   readonly crew: Crew;
   readonly resources: Resources;
@@ -70,16 +72,19 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
       options: work.options,
       rowSparsities: work.rowSparsities.get(name) ?? new Uint8Array(0),
       repair: work.repair,
+      swap: work.swap,
       statistics: {
         samples: work.samples,
         sketches: work.sketches,
         columns,
         ...statistics.get(name)!,
-        gramMatrix: work.grams?.of(site, member),
+        gramMatrix: undefined,
+        heldOutGramMatrix: undefined,
+        ...work.grams?.of(site, member),
       },
     };
     const { bytes } = describeLayout(block.shard).tensors.find((tensor) => tensor.role === role)!;
-    const expected = { maskBytes: rows * Math.ceil(columns / 8), weightsBytes: work.grams === undefined ? 0 : bytes };
+    const expected = { maskBytes: rows * Math.ceil(columns / 8), weightsBytes: work.changesKeptWeights ? bytes : 0 };
     const answer = await member.allocateRows(request, expected, linked);
     allocated.set(name, { projection, ...answer });
     onProjection();

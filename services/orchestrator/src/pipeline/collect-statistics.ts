@@ -1,8 +1,11 @@
 import { reduceStatistics, type ReducedSite } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { InputSite, SiteStatistics } from '@secateur/proto/statistics';
-import type { NodeSession } from '../scheduler/node-session.js';
+import type { GramSites, NodeSession } from '../scheduler/node-session.js';
 import type { HiddenStates } from './hidden-states.js';
+
+/** Of a pass that makes no Gram matrices. */
+export const NO_GRAMS: GramSites = { sites: [], holdOut: false };
 
 /** A pass through a block that leaves the hidden states as they are. */
 export interface CollectingPass {
@@ -11,7 +14,7 @@ export interface CollectingPass {
   /** Whose statistics are wanted; the pass ends at the last of them. */
   readonly sites: readonly InputSite[];
   /** Of these the inputs are added to Gram matrices too. */
-  readonly gramSites: readonly InputSite[];
+  readonly grams: GramSites;
   /** Quality inputs of each sample that stand for all of its tokens; 0 for the inputs of its last token. */
   readonly sketches: number;
   /** Without it, all groups are run. */
@@ -27,7 +30,7 @@ export interface CollectingPass {
  */
 export async function collectStatistics(
   hiddenStates: HiddenStates,
-  { layer, shardId, sites, gramSites, sketches, groups, prepare, onGroup }: CollectingPass,
+  { layer, shardId, sites, grams, sketches, groups, prepare, onGroup }: CollectingPass,
   signal: AbortSignal,
 ): Promise<readonly ReducedSite[]> {
   const byGroup = new Map<number, readonly SiteStatistics[]>();
@@ -45,7 +48,7 @@ export async function collectStatistics(
             let answered: SiteStatistics[] = [];
             for await (const { groupIndex, statistics, groupDone } of member.collectStatistics(
               shardId,
-              { sites, gramSites, sketches },
+              { sites, grams, sketches },
               groupIndices,
               linked,
             )) {

@@ -4,7 +4,7 @@ import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import { prunedProjections, type PrunePlan } from '../planner/job-plan.js';
 import type { Crew } from '../scheduler/crew.js';
 import type { NodeSession } from '../scheduler/node-session.js';
-import { collectStatistics } from './collect-statistics.js';
+import { collectStatistics, NO_GRAMS } from './collect-statistics.js';
 import { passThroughDense, type DenseBlock } from './dense-pass.js';
 import type { JobRun } from './job-run.js';
 
@@ -26,7 +26,7 @@ export async function countOutliers(run: JobRun, plan: PrunePlan, threshold: num
     const sites = [...new Set(prunedProjections(plan, block).map(({ site }) => site))];
     if (sites.length === 0) return;
     const { id: shardId } = block.shard;
-    const pass = { layer: block.index, shardId, sites, gramSites: [], sketches: 0, prepare, onGroup: () => progress.advance() };
+    const pass = { layer: block.index, shardId, sites, grams: NO_GRAMS, sketches: 0, prepare, onGroup: () => progress.advance() };
     const statistics = await collectStatistics(hiddenStates, pass, run.signal);
     shares.push(await countInBlock(run, plan, { block, statistics, threshold, crew, prepare }));
   };

@@ -1,5 +1,5 @@
 import { SecateurError } from '@secateur/core';
-import type { PeerResource } from '@secateur/proto/kernel_service';
+import type { GramMatrix, PeerResource, ReducedStatistics } from '@secateur/proto/kernel_service';
 import type { InputSite } from '@secateur/proto/statistics';
 import type { Crew } from '../scheduler/crew.js';
 import type { NodeSession } from '../scheduler/node-session.js';
@@ -10,11 +10,14 @@ interface Part {
   readonly site: InputSite;
   readonly groups: readonly number[];
   readonly resource: PeerResource;
+  /** Of its samples that are held out, which the other is without. */
+  readonly heldOut: PeerResource | undefined;
 }
 
 interface Matrix {
   readonly member: NodeSession;
   readonly resource: PeerResource;
+  readonly heldOut: PeerResource | undefined;
 }
 
 export interface GramMatricesOptions {
@@ -22,6 +25,8 @@ export interface GramMatricesOptions {
   readonly shardId: string;
   /** Number of input columns of each site. */
   readonly sites: ReadonlyMap<InputSite, number>;
+  /** Some samples of every group are held out: they have matrices of their own. */
+  readonly holdOut: boolean;
   readonly groupCount: number;
   /** Runs the block on some groups once more, which adds their inputs to the sums of the members that hold them. */
   readonly collectAgain: (groups: ReadonlySet<number>, signal: AbortSignal) => Promise<void>;
@@ -51,11 +56,15 @@ export class GramMatrices {
     }
   }
 
-  /** Where a member finds the matrix of a site. */
-  of(site: InputSite, member: NodeSession): PeerResource {
+  /** Where a member finds the matrices of a site. */
+  of(site: InputSite, member: NodeSession): Pick<ReducedStatistics, 'gramMatrix' | 'heldOutGramMatrix'> {
     const matrix = this.matrices.get(site);
     if (matrix === undefined) throw new SecateurError('INTERNAL', `The Gram matrix of input ${site} was asked for before it was made.`);
-    return from(matrix.member, matrix.resource, member);
+    const { resource, heldOut } = matrix;
+    return {
+      gramMatrix: from(matrix.member, resource, member),
+      heldOutGramMatrix: heldOut && from(matrix.member, heldOut, member),
+    };
   }
 
   private isComplete(): boolean {
@@ -66,11 +75,14 @@ export class GramMatrices {
   }
 
   private async takeSums(member: NodeSession, signal: AbortSignal): Promise<void> {
-    const { shardId, sites } = this.options;
+    const { shardId, sites, holdOut } = this.options;
     // A member that joined late has nothing of the block yet.
     if (!member.holds(shardId)) return;
-    for (const { site, groupIndices, resource } of await member.publishGramSums(shardId, [...sites.keys()], signal)) {
-      if (resource !== undefined) this.parts.push({ member, site, groups: groupIndices, resource });
+    for (const { site, groupIndices, resource, heldOut } of await member.publishGramSums(shardId, [...sites.keys()], signal)) {
+      if (resource === undefined || (heldOut !== undefined) !== holdOut) {
+        throw new SecateurError('CORRUPT_DATA', `Node ${member.node.name} published other sums of input ${site} than were asked for.`);
+      }
+      this.parts.push({ member, site, groups: groupIndices, resource, heldOut });
     }
   }
 
@@ -93,7 +105,7 @@ export class GramMatrices {
 
   /** Gives each matrix that is missing to one of the members, in turn. */
   private async reduce(signal: AbortSignal): Promise<void> {
-    const { crew, sites } = this.options;
+    const { crew, sites, holdOut } = this.options;
     const members = [...new Set(this.parts.map(({ member }) => member))];
     const shares = new Map<NodeSession, InputSite[]>();
     for (const [place, site] of [...sites.keys()].filter((candidate) => !this.matrices.has(candidate)).entries()) {
@@ -103,12 +115,19 @@ export class GramMatrices {
     await crew.each(async (member, linked) => {
       const share = shares.get(member);
       if (share === undefined) return;
-      const wanted = share.map((site) => ({
-        columns: sites.get(site)!,
-        sums: this.parts.filter((part) => part.site === site).map((part) => from(part.member, part.resource, member)),
-      }));
-      const made = await member.reduceGramMatrices(wanted, linked);
-      for (const [place, resource] of made.entries()) this.matrices.set(share[place]!, { member, resource });
+      // Those of the samples that are held out come after all the others.
+      const wanted = (sumsOf: (part: Part) => PeerResource | undefined): GramMatrix[] =>
+        share.map((site) => ({
+          columns: sites.get(site)!,
+          sums: this.parts.filter((part) => part.site === site).map((part) => from(part.member, sumsOf(part)!, member)),
+        }));
+      const made = await member.reduceGramMatrices(
+        [...wanted((part) => part.resource), ...(holdOut ? wanted((part) => part.heldOut) : [])],
+        linked,
+      );
+      for (const [place, site] of share.entries()) {
+        this.matrices.set(site, { member, resource: made[place]!, heldOut: made[share.length + place] });
+      }
     }, signal);
   }
 }

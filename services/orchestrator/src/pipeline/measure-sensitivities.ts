@@ -4,7 +4,7 @@ import type { MeasureSensitivityResponse } from '@secateur/proto/kernel_service'
 import { prunedProjections, type PrunePlan } from '../planner/job-plan.js';
 import { triedSamples } from '../planner/workload.js';
 import type { Crew } from '../scheduler/crew.js';
-import { collectStatistics } from './collect-statistics.js';
+import { collectStatistics, NO_GRAMS } from './collect-statistics.js';
 import { passThroughDense, type DenseBlock } from './dense-pass.js';
 import type { JobRun } from './job-run.js';
 
@@ -29,7 +29,7 @@ export async function measureSensitivities(run: JobRun, plan: PrunePlan, sparsit
     const sites = [...new Set(projections.map(({ site }) => site))];
     const { hiddenStates, prepare, progress } = at;
     const onGroup = (): void => progress.advance();
-    const pass = { layer: at.block.index, shardId: at.block.shard.id, sites, gramSites: [], sketches: 0, prepare, onGroup };
+    const pass = { layer: at.block.index, shardId: at.block.shard.id, sites, grams: NO_GRAMS, sketches: 0, prepare, onGroup };
     const statistics = await collectStatistics(hiddenStates, pass, run.signal);
     const errors = await measureBlock(run, at, { projections, statistics, sparsity });
     for (const [place, projection] of projections.entries()) measured.push({ projection, error: errors[place]! });

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  changesKeptWeights,
   completeBudgetOptions,
   meanTarget,
   needsGramMatrices,
@@ -190,13 +191,14 @@ class LayerPruner {
   ): Promise<{ collected: readonly ReducedSite[]; grams: GramMatrices | undefined }> {
     const { run, hiddenStates, crew } = this;
     const repaired = needsGramMatrices(this.spec) ? stage.allocates : [];
+    const holdOut = this.spec.swap !== undefined;
     const sites = new Map(repaired.map(({ site, columns }) => [site, columns]));
     const progress = new StepProgress(run, block.index, 'collect', hiddenStates.groupCount);
     const pass = {
       layer: block.index,
       shardId: weights.shardId,
       sites: stage.collects,
-      gramSites: [...sites.keys()],
+      grams: { sites: [...sites.keys()], holdOut },
       sketches: this.spec.sketches,
       prepare: weights.prepare,
       onGroup: () => progress.advance(),
@@ -208,7 +210,7 @@ class LayerPruner {
         await collectStatistics(hiddenStates, { ...pass, groups, onGroup: () => undefined }, signal);
       };
       const { groupCount } = hiddenStates;
-      const grams = new GramMatrices({ crew, shardId: weights.shardId, sites, groupCount, collectAgain });
+      const grams = new GramMatrices({ crew, shardId: weights.shardId, sites, holdOut, groupCount, collectAgain });
       await grams.ensure(run.signal);
       return { collected, grams };
     });
@@ -236,6 +238,8 @@ class LayerPruner {
       options: optionsOf(this.spec),
       rowSparsities: plan.rowSparsities,
       repair: this.spec.repair,
+      swap: this.spec.swap,
+      changesKeptWeights: changesKeptWeights(this.spec),
       grams,
       crew,
       resources: run.resources,
@@ -312,6 +316,7 @@ function reportProjection({ projection, rows }: AllocatedProjection, target: num
     record: rows.record,
     seconds: rows.seconds,
     repair: rows.repair,
+    swap: rows.swap,
   };
 }
 

@@ -65,10 +65,17 @@ export interface JobPlan extends JobInput {
 /** The plan of a job that prunes. */
 export type PrunePlan = JobPlan & { readonly calibration: Calibration };
 
+/** Data to calibrate with. */
+export interface CalibrationSource {
+  readonly data: TokenSource;
+  /** Swaps hold some of the samples out, so that there must be two. */
+  readonly holdsOut: boolean;
+}
+
 export interface InputRequest extends TargetRequest {
   /** Folder of the checkpoint. */
   readonly model: string;
-  readonly calibration: TokenSource | undefined;
+  readonly calibration: CalibrationSource | undefined;
   readonly measurement: MeasurementSource | undefined;
   /** Folders that files may really be in once symbolic links are followed. */
   readonly allowedRoots: readonly string[];
@@ -96,15 +103,21 @@ async function openJobInput(request: InputRequest, signal: AbortSignal): Promise
 
 /** The tokens that a job calibrates with. `directory`: of the model, for its tokenizer. */
 export async function loadCalibration(
-  source: TokenSource,
+  { data, holdsOut }: CalibrationSource,
   { directory, architecture, allowedRoots }: { directory: string; architecture: Architecture; allowedRoots: readonly string[] },
   signal: AbortSignal,
 ): Promise<Calibration> {
-  const defaultSequenceLength = resolveSequenceLength(source.sequenceLength, architecture);
+  const defaultSequenceLength = resolveSequenceLength(data.sequenceLength, architecture);
   const consumer = { directory, vocabularySize: architecture.vocabularySize, defaultSequenceLength, allowedRoots };
-  const tokens = await loadCalibrationTokens(readTokenSource(source), consumer, { signal });
+  const tokens = await loadCalibrationTokens(readTokenSource(data), consumer, { signal });
   // Ids bring their own length, which must fit the model too.
   resolveSequenceLength(tokens.sequenceLength, architecture);
+  if (holdsOut && tokens.samples < 2) {
+    throw new SecateurError(
+      'INVALID_REQUEST',
+      'The calibration data has 1 sample; swaps hold some samples out and need 2 at least. Give more, or leave the swaps out.',
+    );
+  }
   return { tokens, groups: splitIntoGroups(tokens.ids, tokens.samples, tokens.sequenceLength) };
 }
 

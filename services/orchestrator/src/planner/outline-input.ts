@@ -36,8 +36,8 @@ export async function outlineInput(request: InputRequest, signal: AbortSignal): 
   const { targets, computedBudget } = await resolveTargets(request, model, allowedRoots);
   const owner = { directory, architecture, allowedRoots };
   const calibration =
-    request.calibration?.path === ''
-      ? countCalibration(request.calibration, architecture)
+    request.calibration?.data.path === ''
+      ? countCalibration(request.calibration.data, architecture)
       : request.calibration && (await loadCalibration(request.calibration, owner, signal));
   const measurement = request.measurement && (await loadMeasurement(request.measurement, owner, signal));
   return { model, targets, computedBudget, calibration, measurement, ...found };

@@ -30,6 +30,7 @@ export interface JobWork {
   readonly sketches: number;
   readonly propagation: Propagation;
   readonly repair: Repair;
+  readonly swaps: boolean;
   readonly layerQuality: LayerQuality;
   readonly rowQuality: RowQuality;
 }
@@ -42,6 +43,7 @@ const NOTHING_ALLOCATED = {
   rowQuality: RowQuality.UNSPECIFIED,
   propagation: Propagation.UNSPECIFIED,
   repair: Repair.NONE,
+  swaps: false,
 };
 
 /** Measuring with the numbers of a job. */
@@ -78,7 +80,8 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
       const { allocation, score, layerQuality, rowQuality } = options ?? NOTHING_ALLOCATED;
       const repair = spec.repair?.method ?? Repair.NONE;
       const { sketches } = spec;
-      const allocating = { allocation, score, sketches, layerQuality, rowQuality, propagation, repair };
+      const swaps = spec.swap !== undefined;
+      const allocating = { allocation, score, sketches, layerQuality, rowQuality, propagation, repair, swaps };
       const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, ...allocating };
       const file = spec.layerBudgetOptions?.file ?? '';
       const input = {
@@ -87,7 +90,7 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
         ratios: file === '' ? undefined : { file, sparsity },
         computedBudget: (architecture: Architecture) => computedBudgetOf(spec, architecture),
         rowSparsities,
-        calibration,
+        calibration: calibration && { data: calibration, holdsOut: swaps },
         measurement: data && { data, stride: 0, tasks: [] },
       };
       const budgeting = budgetingWith(spec);
@@ -141,7 +144,7 @@ export function shareGroups(groups: readonly GroupOutline[], nodes: number): Gro
 /** What a node that keeps these of the groups will be asked to do. */
 export function workloadOf(input: InputOutline, work: JobWork, kept: readonly GroupOutline[]): Workload {
   const { model, calibration } = input;
-  const { use, allocation, score, sketches, layerQuality, rowQuality, propagation, repair } = work;
+  const { use, allocation, score, sketches, layerQuality, rowQuality, propagation, repair, swaps } = work;
   const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
@@ -158,6 +161,7 @@ export function workloadOf(input: InputOutline, work: JobWork, kept: readonly Gr
     allocation,
     score,
     repair,
+    swaps,
     layerQuality,
     rowQuality,
     sparsities: droppedIn(use, input),

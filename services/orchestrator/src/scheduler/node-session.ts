@@ -35,6 +35,13 @@ export interface SessionContext {
   readonly workload: Workload;
 }
 
+/** Inputs that are added to Gram matrices. */
+export interface GramSites {
+  readonly sites: readonly InputSite[];
+  /** Some samples are held out: they have matrices of their own. */
+  readonly holdOut: boolean;
+}
+
 /** One job's session on one node: the calls of KernelService with their deadlines, and which shards the node holds. */
 export class NodeSession {
   private readonly held = new Set<string>();
@@ -100,11 +107,7 @@ export class NodeSession {
 
   collectStatistics(
     shardId: string,
-    {
-      sites,
-      gramSites,
-      sketches,
-    }: { readonly sites: readonly InputSite[]; readonly gramSites: readonly InputSite[]; readonly sketches: number },
+    { sites, grams, sketches }: { readonly sites: readonly InputSite[]; readonly grams: GramSites; readonly sketches: number },
     groupIndices: readonly number[],
     signal: AbortSignal,
   ): AsyncIterable<CollectStatisticsResponse> {
@@ -113,7 +116,8 @@ export class NodeSession {
       shardId,
       groupIndices: [...groupIndices],
       sites: [...sites],
-      gramSites: [...gramSites],
+      gramSites: [...grams.sites],
+      holdOut: grams.holdOut,
       sketches,
     };
     return this.node.kernel.collectStatistics(request, this.step(signal));

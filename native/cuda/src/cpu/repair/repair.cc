@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <string>
 
@@ -12,6 +13,7 @@
 #include "cpu/repair/inverse_factor.h"
 #include "cpu/repair/output_error.h"
 #include "cpu/repair/sparsegpt.h"
+#include "cpu/repair/swap.h"
 #include "cpu/vector_math.h"
 #include "secateur/error.h"
 
@@ -22,6 +24,9 @@ namespace {
 // A Gram matrix whose factor is not found is damped so many times more, up to the largest share.
 constexpr double kDampingRaise = 10;
 constexpr double kLargestDamping = 10;
+// Of swaps, as a share of the mean diagonal; found by measurement (docs/algorithms.md). Without it swaps serve the few directions in which
+// inputs are largest, and the model becomes worse than its projections say.
+constexpr double kSwapDamping = 2;
 
 void require_size(std::size_t size, std::size_t expected, const char* what) {
   if (size == expected) return;
@@ -32,12 +37,16 @@ void require_size(std::size_t size, std::size_t expected, const char* what) {
 class RowRepair {
  public:
   RowRepair(const RepairInput& input, const RepairOptions& options, MemoryBudget& budget, ThreadPool& pool, CallContext& context)
-      : input_(input), options_(options), budget_(budget), pool_(pool), context_(context) {
+      : input_(input), options_(options), budget_(budget), pool_(pool), context_(context), gram_(input.gram) {
     require_size(input.weights.size(), input.rows * input.columns, "weights");
     require_size(input.gram.size(), input.columns * input.columns, "the Gram matrix");
     require_size(input.mask.size(), input.rows * mask_bytes(), "the mask");
     if (input.rows == 0 || input.columns == 0) throw Error(ErrorCode::kInvalidArgument, "A repair needs at least one row and one column.");
     if (!(options.damping > 0)) throw Error(ErrorCode::kInvalidArgument, "The damping of a repair must be above 0.");
+    require_size(input.held_out_gram.size(), options.swaps == 0 ? 0 : input.gram.size(), "the held-out Gram matrix");
+    if (options.swaps > 0 && options.method != Repair::kNone && options.method != Repair::kFit) {
+      throw Error(ErrorCode::kInvalidArgument, "A repair that chooses its own mask leaves nothing to swap.");
+    }
   }
 
   RepairedRows run() && {
@@ -45,11 +54,19 @@ class RowRepair {
     result_.damping = options_.damping;
     result_.mask.assign(input_.mask.begin(), input_.mask.end());
     count_dropped();
+    add_held_out();
     std::vector<double> energies(input_.rows);
     measure(nullptr, energies);
-    mask_weights(values_.data());
     std::vector<double> before(input_.rows);
-    measure(values_.data(), before);
+    measure_mask(before);
+    const double given = sum_of(before);
+    if (options_.swaps > 0) {
+      const double damping = kSwapDamping * mean_diagonal(input_.gram);
+      result_.swaps = cpu::swap_weights(
+          {input_.rows, input_.columns, input_.weights, input_.gram, input_.held_out_gram, damping, options_.swaps, result_.mask.data()},
+          budget_, pool_, context_);
+      measure_mask(before);
+    }
     std::vector<double> after(input_.rows);
     switch (options_.method) {
       case Repair::kNone:
@@ -69,6 +86,7 @@ class RowRepair {
     measure(values_.data(), after);
     if (options_.method == Repair::kFit) keep_better_rows(before, after);
     const double energy = sum_of(energies);
+    result_.error_before_swaps = energy > 0 ? given / energy : 0;
     result_.error_before = energy > 0 ? sum_of(before) / energy : 0;
     result_.error_after = energy > 0 ? sum_of(after) / energy : 0;
     result_.weights.resize(input_.weights.size() * bytes_of(input_.stored));
@@ -95,7 +113,21 @@ class RowRepair {
   }
 
   void measure(const float* pruned, std::vector<double>& errors) {
-    cpu::measure_output_error(input_.weights, pruned, input_.gram, errors, budget_, pool_, context_);
+    cpu::measure_output_error(input_.weights, pruned, gram_, errors, budget_, pool_, context_);
+  }
+
+  // Of what is kept as it was, which the values then are.
+  void measure_mask(std::vector<double>& errors) {
+    mask_weights(values_.data());
+    measure(values_.data(), errors);
+  }
+
+  // Only swaps tell samples apart.
+  void add_held_out() {
+    if (input_.held_out_gram.empty()) return;
+    sum_ = Buffer<float>(budget_, input_.gram.size(), "the Gram matrix of all samples");
+    std::ranges::transform(input_.gram, input_.held_out_gram, sum_.data(), std::plus<>());
+    gram_ = sum_.span();
   }
 
   void mask_row(std::size_t row, float* values) const {
@@ -107,24 +139,23 @@ class RowRepair {
     for (std::size_t row = 0; row < input_.rows; ++row) mask_row(row, values + row * input_.columns);
   }
 
-  double mean_diagonal() const {
+  double mean_diagonal(std::span<const float> gram) const {
     double sum = 0;
-    for (std::size_t column = 0; column < input_.columns; ++column)
-      sum += static_cast<double>(input_.gram[column * input_.columns + column]);
+    for (std::size_t column = 0; column < input_.columns; ++column) sum += static_cast<double>(gram[column * input_.columns + column]);
     return sum / static_cast<double>(input_.columns);
   }
 
   void fit() {
-    const double damping = options_.damping * mean_diagonal();
-    cpu::fit_weights({input_.rows, input_.columns, input_.weights, input_.gram, damping, result_.mask, options_.iterations, values_.data()},
+    const double damping = options_.damping * mean_diagonal(gram_);
+    cpu::fit_weights({input_.rows, input_.columns, input_.weights, gram_, damping, result_.mask, options_.iterations, values_.data()},
                      budget_, pool_, context_);
   }
 
   void choose_and_fit() {
     const std::vector<std::int32_t> counts = result_.dropped_per_row;
     cpu::choose_by_admm(
-        {input_.rows, input_.columns, input_.weights, input_.gram, counts, options_.across_rows, values_.data(), result_.mask.data()},
-        budget_, pool_, context_);
+        {input_.rows, input_.columns, input_.weights, gram_, counts, options_.across_rows, values_.data(), result_.mask.data()}, budget_,
+        pool_, context_);
     fit();
   }
 
@@ -155,7 +186,7 @@ class RowRepair {
     // What an input that is always 0 is multiplied with costs nothing.
     for (std::size_t i = 0; i < input_.weights.size(); ++i) {
       const std::size_t column = i % input_.columns;
-      values_[i] = input_.gram[column * input_.columns + column] == 0 ? 0.0F : input_.weights[i];
+      values_[i] = gram_[column * input_.columns + column] == 0 ? 0.0F : input_.weights[i];
     }
     std::ranges::fill(result_.mask, std::uint8_t{0});
     const std::vector<std::int32_t> counts = result_.dropped_per_row;
@@ -169,7 +200,7 @@ class RowRepair {
     Buffer<float> factor(budget_, columns * columns, "the factor of a Gram matrix");
     const auto of_dead = static_cast<float>(input_.samples) / 2;
     for (double damping = options_.damping; damping <= kLargestDamping; damping *= kDampingRaise) {
-      std::copy(input_.gram.begin(), input_.gram.end(), factor.data());
+      std::copy(gram_.begin(), gram_.end(), factor.data());
       double sum = 0;
       for (std::size_t column = 0; column < columns; ++column) {
         float& diagonal = factor[column * columns + column];
@@ -190,6 +221,9 @@ class RowRepair {
   MemoryBudget& budget_;
   ThreadPool& pool_;
   CallContext& context_;
+  // [columns, columns]: of all samples, where some are held out their sum.
+  std::span<const float> gram_;
+  Buffer<float> sum_;
   // [rows, columns]
   Buffer<float> values_;
   RepairedRows result_;
@@ -197,12 +231,14 @@ class RowRepair {
 
 }  // namespace
 
-std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, std::size_t threads) {
-  if (method == Repair::kNone) return 0;
-  std::uint64_t own = cpu::fit_bytes(columns, threads);
+std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, bool swaps, std::size_t threads) {
+  if (method == Repair::kNone && !swaps) return 0;
+  std::uint64_t own = method == Repair::kNone ? 0 : cpu::fit_bytes(columns, threads);
   if (method == Repair::kAdmm) own = std::max(own, cpu::admm_bytes(rows, columns, threads));
   if (method == Repair::kSparseGpt) own = columns * columns * sizeof(float) + cpu::sparsegpt_bytes(rows, threads);
-  return rows * columns * sizeof(float) + std::max(own, cpu::output_error_bytes(columns, threads));
+  if (swaps) own = std::max(own, cpu::swap_bytes(columns, threads));
+  const std::uint64_t sum = swaps ? columns * columns * sizeof(float) : 0;
+  return rows * columns * sizeof(float) + sum + std::max(own, cpu::output_error_bytes(columns, threads));
 }
 
 RepairedRows repair_rows(const RepairInput& input, const RepairOptions& options, MemoryBudget& budget, ThreadPool& pool,
