@@ -25,8 +25,8 @@ const METHODS = {
   'uniform Wanda': { options: ['--allocation', 'uniform'] },
   TRIM: { options: [] },
   OWL: { options: ['--layer-budget', 'owl', '--allocation', 'uniform'] },
-  // With the published 0.3 of LLaMA and OPT a projection would lose more than it has from 70 % on.
-  AlphaPruning: { options: ['--layer-budget', 'alpha', '--alpha-epsilon', '0.1', '--allocation', 'uniform'] },
+  // With the published 0.3, or 0.1 for Qwen, a projection would lose more than it has at 70 % or 90 %.
+  AlphaPruning: { options: ['--layer-budget', 'alpha', '--alpha-epsilon', '0.05', '--allocation', 'uniform'] },
   SparseGPT: { options: ['--score', 'sparsegpt', '--allocation', 'uniform', '--propagation', 'staged'] },
   fast: { options: ['--preset', 'fast'] },
   best: { options: ['--preset', 'best'] },

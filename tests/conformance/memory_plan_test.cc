@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,13 +33,16 @@ struct Job {
   // Anything but the published search on last tokens is for CPUs.
   AllocationOptions allocation = {};
   std::size_t sketches = 0;
+  Repair repair = Repair::kNone;
+  bool swaps = false;
 
+  bool has_grams() const { return repair != Repair::kNone || swaps; }
   bool has_default_metrics() const {
     return allocation.layer_quality == LayerQuality::kCosimFlat && allocation.row_quality == RowQuality::kCosim;
   }
   bool is_for_cpus() const {
     return precision.hidden_states == HiddenStates::kBF16 || metric != BlockMetric::kNone || !has_default_metrics() ||
-           allocation.allocation == Allocation::kOptimal || sketches > 0;
+           allocation.allocation == Allocation::kOptimal || sketches > 0 || has_grams();
   }
 };
 
@@ -80,6 +84,11 @@ const Job kJobs[] = {
     {"gated, by absolute errors", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, {.layer_quality = LayerQuality::kMae}},
     {"gated, rows by squared errors", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, {.row_quality = RowQuality::kMse}},
     {"gated, split for the least error", kGated, Compute::kF32, 0.5, 20, BlockMetric::kNone, false, {.allocation = Allocation::kOptimal}},
+    {"gated, fitted", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, {.allocation = Allocation::kUniform}, 0, Repair::kFit},
+    {"plain, long, in stages, by ADMM", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true, {.allocation = Allocation::kUniform}, 0, Repair::kAdmm},
+    {"gated, by SparseGPT", kGated, Compute::kF32, 0.5, 20, BlockMetric::kNone, false, {.allocation = Allocation::kUniform}, 0, Repair::kSparseGpt},
+    {"gated, swapped", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, {}, 0, Repair::kNone, true},
+    {"plain, long, in stages, swapped and fitted", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true, {}, 0, Repair::kFit, true},
     {"gated, judged on sketches", kGated, Compute::kF32, 0.5, 20, BlockMetric::kNone, false, {}, kMostSketches},
     {"plain, long, in stages, split for the least error of sketches", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true, {.allocation = Allocation::kOptimal}, 3},
 };
@@ -159,6 +168,8 @@ Workload workload_of(const Job& job, const Model& model) {
   workload.layer_quality = job.allocation.layer_quality;
   workload.row_quality = job.allocation.row_quality;
   workload.sketches = job.sketches;
+  workload.repair = job.repair;
+  workload.swaps = job.swaps;
   workload.sparsity = job.sparsity;
   workload.masked_in_stages = job.in_stages;
   return workload;
@@ -188,6 +199,65 @@ std::vector<Stage> stages_of(const Job& job, const Model& model) {
           {{InputSite::kFeedForwardHidden}, {TensorRole::kDownWeight}}};
 }
 
+InputSite site_of(TensorRole projection) {
+  switch (projection) {
+    case TensorRole::kOutputWeight:
+      return InputSite::kAttentionOutput;
+    case TensorRole::kGateWeight:
+    case TensorRole::kUpWeight:
+      return InputSite::kFeedForwardInput;
+    case TensorRole::kDownWeight:
+      return InputSite::kFeedForwardHidden;
+    default:
+      return InputSite::kAttentionInput;
+  }
+}
+
+// Gram matrices of a stage's sites, with swaps another of the samples that are held out.
+struct Grams {
+  std::vector<float> fitted;
+  std::vector<float> held_out;
+};
+
+std::map<InputSite, Grams> gram_matrices_of(BackendSession& session, const Job& job, const Model& model, const Stage& stage,
+                                            CallContext& context) {
+  const GramSites sites{stage.sites, job.swaps};
+  for (std::uint32_t group = 0; group < kGroups; ++group) session.collect_with_gram("block", group, stage.sites, sites, job.sketches, context);
+  std::map<InputSite, std::pair<std::size_t, GramPart>> parts;
+  for (const TensorView& tensor : model.block.views) {
+    if (!is_projection(tensor.role)) continue;
+    const InputSite site = site_of(tensor.role);
+    if (stage.sites.contains(site) && !parts.contains(site)) parts.emplace(site, std::pair(tensor.shape[1], session.take_gram_sums("block", site)));
+  }
+  std::map<InputSite, Grams> grams;
+  const auto reduce = [&](std::size_t columns, const std::vector<std::uint8_t>& sums) {
+    const std::span<const std::uint8_t> parts_of_site[] = {sums};
+    return session.reduce_gram(columns, parts_of_site, context);
+  };
+  for (const auto& [site, part] : parts) {
+    grams[site].fitted = reduce(part.first, part.second.sums);
+    if (job.swaps) grams[site].held_out = reduce(part.first, part.second.held_out);
+  }
+  return grams;
+}
+
+void repair_stage(BackendSession& session, const Job& job, const Model& model, const Stage& stage,
+                  std::vector<std::pair<TensorRole, std::vector<std::uint8_t>>> masks, CallContext& context) {
+  const std::map<InputSite, Grams> grams = gram_matrices_of(session, job, model, stage, context);
+  std::vector<std::pair<TensorRole, std::vector<std::uint8_t>>> weights;
+  for (const auto& [role, mask] : masks) {
+    const auto& tensor = *std::ranges::find(model.block.views, role, &TensorView::role);
+    RepairInput input;
+    input.samples = kGroups * kSamples;
+    input.gram = grams.at(site_of(role)).fitted;
+    input.held_out_gram = grams.at(site_of(role)).held_out;
+    input.mask = mask;
+    const std::size_t swaps = job.swaps ? tensor.shape[1] / 4 : 0;
+    weights.emplace_back(role, session.repair_rows("block", role, input, {.method = job.repair, .swaps = swaps}, context).weights);
+  }
+  for (const auto& [role, bytes] : weights) session.replace_weights("block", role, ElementType::kF32, bytes, context);
+}
+
 void prune_stage(BackendSession& session, const Job& job, const Model& model, const Stage& stage, CallContext& context) {
   for (std::uint32_t group = 0; group < kGroups; ++group) session.collect_statistics("block", group, stage.sites, job.sketches, context);
   std::vector<std::pair<TensorRole, std::vector<std::uint8_t>>> masks;
@@ -202,6 +272,10 @@ void prune_stage(BackendSession& session, const Job& job, const Model& model, co
     input.mean_squares = mean_squares;
     input.quality_inputs = quality_inputs;
     masks.emplace_back(tensor.role, session.allocate_rows("block", tensor.role, input, job.allocation, context).mask);
+  }
+  if (job.has_grams()) {
+    repair_stage(session, job, model, stage, std::move(masks), context);
+    return;
   }
   for (const auto& [role, mask] : masks) session.apply_mask("block", role, mask, context);
 }
