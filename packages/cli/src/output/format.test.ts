@@ -1,4 +1,5 @@
 import { expect, test } from '@jest/globals';
+import { ProjectionReport } from '@secateur/proto/job';
 import { formatBytes, formatFlops, formatLayerLine, formatQuality, formatSeconds, formatTimeLeft } from './format.js';
 
 test.each([
@@ -24,6 +25,19 @@ test.each([
 
 test('a layer of which nothing is pruned is told as left out', () => {
   expect(formatLayerLine({ layer: 1, projections: [], seconds: 2 })).toBe('layer 2: left out, 2.0 s');
+});
+
+test('a layer is told by its qualities, or by what swaps and repairs leave of its errors', () => {
+  const projection = (changes: Parameters<typeof ProjectionReport.fromPartial>[0]) =>
+    ProjectionReport.fromPartial({ rows: 2, columns: 4, record: { baselineQuality: 0.9, bestQuality: 0.95, dropped: 6 }, ...changes });
+  const line = (...projections: ProjectionReport[]) => formatLayerLine({ layer: 0, projections, seconds: 1 });
+  expect(line(projection({}))).toBe('layer 1: 75.00 % zero, quality 0.9000 -> 0.9500, 1.0 s');
+  const repaired = projection({ repair: { errorBefore: 0.2, errorAfter: 0.1 } });
+  const swapped = projection({ swap: { swaps: 3, errorBefore: 0.4, errorAfter: 0.3 } });
+  const both = projection({ swap: { swaps: 3, errorBefore: 0.4, errorAfter: 0.3 }, repair: { errorBefore: 0.3, errorAfter: 0.1 } });
+  expect(line(repaired, projection({ repair: { errorBefore: 0.4, errorAfter: 0.1 } }))).toContain('output error 30.00 % -> 10.00 %');
+  expect(line(swapped)).toContain('output error 40.00 % -> 30.00 %');
+  expect(line(both)).toContain('output error 40.00 % -> 10.00 %');
 });
 
 test('the time left follows the layers that are finished', () => {

@@ -48,16 +48,33 @@ export function formatCount(value: number): string {
   return value.toLocaleString('en-US');
 }
 
-/** What is left of a layer's projections, of which there is one at least, when they are told in one line: sparsity over their weights, mean qualities. */
-export function summarizeProjections(projections: readonly ProjectionReport[]): { sparsity: number; before: number; after: number } {
+export interface ProjectionsSummary {
+  /** Over all weights. */
+  readonly sparsity: number;
+  /** Mean qualities with uniform rows and now. */
+  readonly before: number;
+  readonly after: number;
+  /** Mean squared errors of the outputs, relative to them, as the allocation leaves them and as swaps and repairs do; absent without either. */
+  readonly errors: { readonly before: number; readonly after: number } | undefined;
+}
+
+/** What is left of projections, of which there is one at least, when they are told in one line. */
+export function summarizeProjections(projections: readonly ProjectionReport[]): ProjectionsSummary {
   const weights = projections.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const dropped = projections.reduce((sum, { record }) => sum + (record?.dropped ?? 0), 0);
   const mean = (pick: (projection: ProjectionReport) => number): number =>
     projections.reduce((sum, projection) => sum + pick(projection), 0) / projections.length;
+  const changed = projections.some(({ repair, swap }) => repair !== undefined || swap !== undefined);
   return {
     sparsity: dropped / weights,
     before: mean(({ record }) => record?.baselineQuality ?? 0),
     after: mean(({ record }) => record?.bestQuality ?? 0),
+    errors: changed
+      ? {
+          before: mean(({ repair, swap }) => (swap ?? repair)?.errorBefore ?? 0),
+          after: mean(({ repair, swap }) => (repair ?? swap)?.errorAfter ?? 0),
+        }
+      : undefined,
   };
 }
 
@@ -68,6 +85,10 @@ export function formatPlan({ layers, resumedLayers, samples, sequenceLength, wei
 
 export function formatLayerLine({ layer, projections, seconds }: JobEvent_LayerFinished): string {
   if (projections.length === 0) return `layer ${layer + 1}: left out, ${formatSeconds(seconds)}`;
-  const { sparsity, before, after } = summarizeProjections(projections);
-  return `layer ${layer + 1}: ${formatShare(sparsity)} zero, quality ${formatQuality(before)} -> ${formatQuality(after)}, ${formatSeconds(seconds)}`;
+  const { sparsity, before, after, errors } = summarizeProjections(projections);
+  const change =
+    errors === undefined
+      ? `quality ${formatQuality(before)} -> ${formatQuality(after)}`
+      : `output error ${formatShare(errors.before)} -> ${formatShare(errors.after)}`;
+  return `layer ${layer + 1}: ${formatShare(sparsity)} zero, ${change}, ${formatSeconds(seconds)}`;
 }

@@ -7,8 +7,10 @@ import { formatCount, formatQuality, formatSeconds, formatShare, summarizeProjec
 
 /** What a prune job did, for people. */
 export function formatPruneReport(report: PruneReport): string {
+  const errors = report.projections.length === 0 ? undefined : summarizeProjections(report.projections).errors;
+  const compared = errors === undefined ? ['quality uniform', 'quality now'] : ['error, mask alone', 'error now'];
   const table = new Table({
-    head: ['layer', 'zero', 'quality uniform', 'quality now', 'time'],
+    head: ['layer', 'zero', ...compared, 'time'],
     colAligns: ['right', 'right', 'right', 'right', 'right'],
     style: { head: [], border: [], compact: true },
   });
@@ -16,7 +18,6 @@ export function formatPruneReport(report: PruneReport): string {
     const projections = report.projections.filter(({ name }) => layerOfProjection(name) === layer);
     table.push([String(layer + 1), ...layerCells(projections), formatSeconds(seconds)]);
   }
-  const improved = report.projections.filter(({ record }) => record?.bestQuality !== record?.baselineQuality).length;
   const steps = Object.entries(report.seconds)
     .filter(([step]) => step !== 'total')
     .map(([step, seconds]) => `${step} ${formatSeconds(seconds)}`);
@@ -26,7 +27,7 @@ export function formatPruneReport(report: PruneReport): string {
     table.toString(),
     formatSparsity(report),
     ...(report.perplexity === undefined ? [] : [formatPerplexity(report.perplexity)]),
-    `Rows differ in ${improved} of ${report.projections.length} projections; in the others uniform rows were best.`,
+    errors === undefined ? formatRows(report) : formatErrors(errors),
     `${formatSeconds(report.seconds['total'] ?? 0)} on ${report.nodes.map(({ name, lost }) => (lost === '' ? name : `${name} (lost)`)).join(', ')}: ${steps.join(', ')}.`,
     `Written to ${pc.bold(report.output)}: the checkpoint, secateur.json, masks.safetensors, row_sparsities.safetensors${layerBudget}.`,
   ];
@@ -69,8 +70,19 @@ function formatPerplexity({ dense, pruned }: PerplexityChange): string {
 
 function layerCells(projections: readonly ProjectionReport[]): string[] {
   if (projections.length === 0) return ['left out', '-', '-'];
-  const { sparsity, before, after } = summarizeProjections(projections);
-  return [formatShare(sparsity), formatQuality(before), formatQuality(after)];
+  const { sparsity, before, after, errors } = summarizeProjections(projections);
+  const compared =
+    errors === undefined ? [formatQuality(before), formatQuality(after)] : [formatShare(errors.before), formatShare(errors.after)];
+  return [formatShare(sparsity), ...compared];
+}
+
+function formatRows({ projections }: PruneReport): string {
+  const improved = projections.filter(({ record }) => record?.bestQuality !== record?.baselineQuality).length;
+  return `Rows differ in ${improved} of ${projections.length} projections; in the others uniform rows were best.`;
+}
+
+function formatErrors({ before, after }: { readonly before: number; readonly after: number }): string {
+  return `Squared error of the projections' outputs over the calibration tokens, on average: ${formatShare(before)} with the mask alone, ${formatShare(after)} now.`;
 }
 
 /** Shares are of the weights of all projections, of which only those that were pruned are in the report. */
