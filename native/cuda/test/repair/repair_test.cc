@@ -237,6 +237,24 @@ TEST_CASE("ADMM drops as many as asked for and fits better than on the mask of t
   }
 }
 
+TEST_CASE("no fit, on the mask or with one of ADMM, makes a projection's output worse, however few weights there are") {
+  int refitted = 0;
+  for (unsigned seed = 0; seed < 300; ++seed) {
+    CAPTURE(seed);
+    const Case given = make_case(1 + seed % 4, 1 + seed / 4 % 9, 100 + 2 * seed);
+    for (const bool across_rows : {false, true}) {
+      for (const Repair method : {Repair::kFit, Repair::kAdmm}) {
+        // A damping that leaves the fit little to do.
+        const RepairedRows repaired = repair(given, {.method = method, .damping = 10, .across_rows = across_rows});
+        CHECK(repaired.error_after <= repaired.error_before);
+        CHECK(repaired.dropped == static_cast<std::uint64_t>(std::accumulate(given.counts.begin(), given.counts.end(), 0)));
+        if (method == Repair::kAdmm && repaired.mask == given.mask) ++refitted;
+      }
+    }
+  }
+  CHECK(refitted > 0);
+}
+
 TEST_CASE("a Gram matrix that is not positive definite is damped more, and the record says so") {
   Case given = make_case(4, 40);
   // Rounding may leave a matrix slightly indefinite; this one is more so.

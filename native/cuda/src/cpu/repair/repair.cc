@@ -68,7 +68,31 @@ class RowRepair {
       measure_mask(before);
     }
     std::vector<double> after(input_.rows);
-    switch (options_.method) {
+    repair(options_.method, before, after);
+    if (options_.method == Repair::kAdmm && sum_of(after) > sum_of(before)) {
+      // Few weights leave little to choose: the mask as it was given is better.
+      std::ranges::copy(input_.mask, result_.mask.begin());
+      mask_weights(values_.data());
+      repair(Repair::kFit, before, after);
+    }
+    const double energy = sum_of(energies);
+    result_.error_before_swaps = energy > 0 ? given / energy : 0;
+    result_.error_before = energy > 0 ? sum_of(before) / energy : 0;
+    result_.error_after = energy > 0 ? sum_of(after) / energy : 0;
+    result_.weights.resize(input_.weights.size() * bytes_of(input_.stored));
+    cpu::narrow(input_.stored, values_.data(), values_.size(), result_.weights.data());
+    return std::move(result_);
+  }
+
+ private:
+  static double sum_of(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
+  std::size_t mask_bytes() const { return (input_.columns + 7) / 8; }
+  bool is_dropped(std::size_t row, std::size_t column) const {
+    return (result_.mask[row * mask_bytes() + column / 8] >> column % 8 & 1U) != 0;
+  }
+
+  void repair(Repair method, const std::vector<double>& before, std::vector<double>& after) {
+    switch (method) {
       case Repair::kNone:
         break;
       case Repair::kFit:
@@ -84,21 +108,7 @@ class RowRepair {
     count_dropped();
     round_values();
     measure(values_.data(), after);
-    if (options_.method == Repair::kFit) keep_better_rows(before, after);
-    const double energy = sum_of(energies);
-    result_.error_before_swaps = energy > 0 ? given / energy : 0;
-    result_.error_before = energy > 0 ? sum_of(before) / energy : 0;
-    result_.error_after = energy > 0 ? sum_of(after) / energy : 0;
-    result_.weights.resize(input_.weights.size() * bytes_of(input_.stored));
-    cpu::narrow(input_.stored, values_.data(), values_.size(), result_.weights.data());
-    return std::move(result_);
-  }
-
- private:
-  static double sum_of(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
-  std::size_t mask_bytes() const { return (input_.columns + 7) / 8; }
-  bool is_dropped(std::size_t row, std::size_t column) const {
-    return (result_.mask[row * mask_bytes() + column / 8] >> column % 8 & 1U) != 0;
+    if (method == Repair::kFit) keep_better_rows(before, after);
   }
 
   void count_dropped() {
