@@ -41,6 +41,7 @@ const METHODS = {
   'equal rows, fit': { step: true, options: ['--allocation', 'uniform', '--repair', 'fit'] },
   'optimal rows, all tokens, fit': { step: true, options: ['--allocation', 'optimal', '--quality-inputs', 'all', '--repair', 'fit'] },
   ADMM: { step: true, options: ['--allocation', 'uniform', '--repair', 'admm'] },
+  'best, staged': { step: true, options: ['--preset', 'best', '--propagation', 'staged'] },
   'ADMM, staged': { step: true, options: ['--allocation', 'uniform', '--repair', 'admm', '--propagation', 'staged'] },
 };
 

@@ -142,7 +142,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--preset <name>',
-        'settings where others are not given: published (TRIM as published), fast (the fastest that is not worse: equal rows, 32 samples, --repair fit), best (the least perplexity: --layer-budget optimal --propagation staged --repair admm; both CPUs only)',
+        'settings where others are not given: published (TRIM as published), fast (the fastest that is not worse: equal rows, 32 samples, --repair fit), best (the least perplexity: --layer-budget optimal --repair admm; both CPUs only)',
         { published: Preset.PUBLISHED, fast: Preset.FAST, best: Preset.BEST },
         'published',
       ),
@@ -253,7 +253,8 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
         '--propagation <name>',
         'what inputs the projections of a block are pruned by: published (those of the block as it was), staged (those that come through its projections pruned before)',
         { published: Propagation.DENSE_BLOCK, staged: Propagation.STAGED },
-      ).default(Propagation.UNSPECIFIED, 'published; staged with --preset best'),
+        'published',
+      ),
     )
     .addOption(
       new Option(

@@ -33,7 +33,7 @@ describe('the spec of a command line', () => {
       preset: 1,
       layerBudget: 0,
       pattern: 1,
-      propagation: 0,
+      propagation: 1,
       calibration: { path: resolve('text.txt'), morePaths: [], samples: 0, sequenceLength: 0, seed: 0, sampling: 1, textField: 'text' },
       selection: undefined,
     });
@@ -41,7 +41,7 @@ describe('the spec of a command line', () => {
 
   test.each([
     [['--score', 'magnitude'], { options: { score: 2 } }],
-    [['--preset', 'best'], { preset: 3, layerBudget: 0, propagation: 0, repair: { method: 0, iterations: 0 } }],
+    [['--preset', 'best'], { preset: 3, layerBudget: 0, repair: { method: 0, iterations: 0 } }],
     [['--allocation', 'uniform'], { options: { allocation: 2 } }],
     [['--layer-budget', 'owl'], { layerBudget: 2, layerBudgetOptions: undefined }],
     [

@@ -38,7 +38,7 @@ describe('a preset', () => {
     expect(resolved(Preset.BEST)).toMatchObject({
       options: { allocation: Allocation.UNIFORM },
       layerBudget: LayerBudget.OPTIMAL,
-      propagation: Propagation.STAGED,
+      propagation: Propagation.DENSE_BLOCK,
       repair: { method: Repair.ADMM, iterations: 20 },
       calibration: { samples: 0 },
     });

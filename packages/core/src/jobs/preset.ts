@@ -1,5 +1,5 @@
 import { Allocation, AllocationOptions, Repair, RepairOptions, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Pattern, Preset, Propagation, TokenSource, type PruneSpec } from '@secateur/proto/job';
+import { LayerBudget, Pattern, Preset, TokenSource, type PruneSpec } from '@secateur/proto/job';
 
 /** Of the preset `fast`: enough for Gram matrices, and a fraction of the work (docs/quality.md). */
 const FEW_SAMPLES = 32;
@@ -29,7 +29,6 @@ export function withPreset(spec: PruneSpec): PruneSpec {
     ...spec,
     options: { ...options, allocation },
     layerBudget: spec.layerBudget || (budgetIsFree ? LayerBudget.OPTIMAL : LayerBudget.UNSPECIFIED),
-    propagation: spec.propagation || Propagation.STAGED,
     repair: repaired ? { ...repair, method: repair.method || (rowsAreFree ? Repair.ADMM : Repair.FIT) } : repair,
   };
 }

@@ -321,10 +321,7 @@ export const Preset = {
   PUBLISHED: 1,
   /** FAST - The fastest that is not worse: equal rows, few samples, kept weights fitted in few steps. CPUs only. */
   FAST: 2,
-  /**
-   * BEST - The least perplexity: projections drop by what they cost, and masks are chosen while the kept weights are fitted, block inputs
-   * staged. CPUs only.
-   */
+  /** BEST - The least perplexity: projections drop by what they cost, and masks are chosen while the kept weights are fitted. CPUs only. */
   BEST: 3,
   UNRECOGNIZED: -1,
 } as const;
