@@ -25,6 +25,8 @@ type MoveWithChecksum = (target: Uint8Array, chunk: Uint8Array) => Uint8Array;
 export interface FetchOptions extends StreamOptions {
   /** For callers that have a faster way than this package's, which copies first and then hashes in WebAssembly. */
   readonly moveWithChecksum?: MoveWithChecksum;
+  /** How long a broken connection may take to come back, each time; idleTimeoutMs when absent. */
+  readonly reconnectTimeoutMs?: number;
 }
 
 /** Pulls a resource into memory of its own; see `fetchResourceInto`. */
@@ -43,7 +45,7 @@ export async function fetchResourceInto(
   channel: Channel,
   descriptor: ResourceDescriptor,
   target: Uint8Array,
-  { moveWithChecksum, ...options }: FetchOptions,
+  { moveWithChecksum, reconnectTimeoutMs, ...options }: FetchOptions,
 ): Promise<void> {
   const transfer = new Transfer(descriptor, target, await loadHasher(), moveWithChecksum);
   const client = channel.client(TensorServiceDefinition);
@@ -51,7 +53,8 @@ export async function fetchResourceInto(
   for (let resumes = 0; ; resumes++) {
     const timeoutMs = Math.max(0, endMs - Date.now());
     try {
-      if (resumes > 0) await channel.waitForReady(Math.min(timeoutMs, options.idleTimeoutMs ?? timeoutMs), options.signal);
+      const reconnectMs = reconnectTimeoutMs ?? options.idleTimeoutMs ?? timeoutMs;
+      if (resumes > 0) await channel.waitForReady(Math.min(timeoutMs, reconnectMs), options.signal);
       const request = { resource: descriptor.resource, offset: transfer.receivedBytes };
       for await (const chunk of client.fetch(request, { ...options, timeoutMs })) transfer.accept(chunk);
       transfer.requireAll();

@@ -103,6 +103,25 @@ describe('fetch', () => {
     expect(starts[2]).toBeGreaterThan(starts[1]!);
   });
 
+  test('waits no longer for a source that is gone than it is told to', async () => {
+    const content = randomBytes(24 * CHUNK_BYTES);
+    await using server = await serve(content);
+    const proxy = await startProxy(server.address);
+    let gone: PromiseLike<void> | undefined;
+    proxy.onForward = (bytes) => {
+      if (bytes > 3 * CHUNK_BYTES) gone ??= proxy[Symbol.asyncDispose]();
+    };
+    const started = performance.now();
+    const fetching = fetchResource(
+      open(proxy.address),
+      { resource: 'r', bytes: content.byteLength },
+      { ...TIMEOUT, reconnectTimeoutMs: 100 },
+    );
+    await expect(fetching).rejects.toMatchObject({ reason: 'UNAVAILABLE' });
+    expect(performance.now() - started).toBeLessThan(TIMEOUT.timeoutMs / 2);
+    await gone;
+  });
+
   test('gives up after three resumed transfers', async () => {
     const content = randomBytes(4 * CHUNK_BYTES);
     await using server = await serve(content);

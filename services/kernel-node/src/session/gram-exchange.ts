@@ -8,6 +8,9 @@ import { traceEngineCall } from '../engine/trace-engine-call.js';
 import { toEngineSite } from '../engine/wire-types.js';
 import { FETCH_OPTIONS } from './pull-tensors.js';
 
+/** Connections may be cut; a peer that has ended does not come back with what it served. */
+const PEER_OPTIONS = { ...FETCH_OPTIONS, reconnectTimeoutMs: 2_000 };
+
 /**
  * Gram matrices of one session: sums that its groups made are served to other nodes, and sums of all nodes become matrices, on this node or on another.
  * All of it is kept outside of the engine, which may be busy when another node asks.
@@ -118,7 +121,7 @@ export class GramExchange {
     const channel = peer;
     try {
       return await withSpan(SpanName.FETCH, { attributes: { [Attribute.BYTES]: bytes } }, () =>
-        fetchResource(channel, descriptor, { ...FETCH_OPTIONS, signal }),
+        fetchResource(channel, descriptor, { ...PEER_OPTIONS, signal }),
       );
     } catch (error) {
       if (!(error instanceof SecateurError)) throw error;
