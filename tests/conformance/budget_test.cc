@@ -181,6 +181,8 @@ TEST_CASE("what pruning one projection after the other does to a block's output 
   std::vector<std::int32_t> ids;
   for (std::size_t i = 0; i < kSamples * kTokens; ++i) ids.push_back(static_cast<std::int32_t>(i * i % 20));
   session->embed("embedding", {3, kSamples, kTokens, ids}, context);
+  session->embed("embedding", {2, 1, kTokens, {ids.begin() + 1, ids.begin() + 1 + kTokens}}, context);
+  const std::vector<std::uint32_t> groups = {2, 3};
 
   const auto output_of = [&](const Tensors& block) {
     test::Values output;
@@ -211,7 +213,12 @@ TEST_CASE("what pruning one projection after the other does to a block's output 
   const std::uint64_t used = backend->memory_used_bytes();
   for (const double sparsity : {0.001, 0.5, 0.8}) {
     CAPTURE(sparsity);
-    const BlockSensitivity sensitivity = session->measure_sensitivity("block", 3, inputs, sparsity, context);
+    const std::vector<BlockSensitivity> sensitivities = session->measure_sensitivity("block", groups, inputs, sparsity, context);
+    // A group that is measured beside others is measured as it is alone.
+    REQUIRE(sensitivities.size() == 2);
+    CHECK(sensitivities[0].errors == session->measure_sensitivity("block", std::span(groups).first(1), inputs, sparsity, context)[0].errors);
+    CHECK(sensitivities[0].errors != sensitivities[1].errors);
+    const BlockSensitivity& sensitivity = sensitivities[1];
     CHECK(std::abs(sensitivity.output_energy / squared(dense, test::Values(dense.size())) - 1) < 1e-5);
     REQUIRE(sensitivity.errors.size() == inputs.size());
     for (std::size_t place = 0; place < inputs.size(); ++place) {
@@ -279,7 +286,7 @@ TEST_CASE("what cannot be measured of a block is named, and a cancelled measurem
   check_error(ErrorCode::kInvalidArgument, "threshold", [&] { count({{TensorRole::kUpWeight, squares}}, 0); });
   check_error(ErrorCode::kInvalidArgument, "meanSquares", [&] { count({{TensorRole::kDownWeight, squares}}, 5); });
   check_error(ErrorCode::kInvalidArgument, "no weights", [&] { count({}, 5); });
-  check_error(ErrorCode::kFailedPrecondition, "Group 0", [&] { session->measure_sensitivity("block", 0, {}, 0.5, context); });
+  check_error(ErrorCode::kFailedPrecondition, "Group 0", [&] { session->measure_sensitivity("block", std::vector<std::uint32_t>{0}, {}, 0.5, context); });
   std::vector<float> infinite = squares;
   infinite[7] = INFINITY;
   check_error(ErrorCode::kNonFinite, "column 7", [&] { count({{TensorRole::kUpWeight, infinite}}, 5); });

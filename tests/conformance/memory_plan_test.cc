@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -293,12 +294,14 @@ void count_outliers(BackendSession& session, const Model& model, CallContext& co
 }
 
 void measure_sensitivity(BackendSession& session, const Job& job, const Model& model, CallContext& context) {
-  for (std::uint32_t group = 0; group < kGroups; ++group) session.collect_statistics("block", group, context);
+  std::vector<std::uint32_t> groups(kGroups);
+  std::iota(groups.begin(), groups.end(), 0U);
+  for (const std::uint32_t group : groups) session.collect_statistics("block", group, context);
   for (const TensorView& tensor : model.block.views) {
     if (!is_projection(tensor.role)) continue;
     const std::vector<float> squares(tensor.shape[1], 1.0F);
     const ProjectionInputSquares input[] = {{tensor.role, squares}};
-    session.measure_sensitivity("block", 0, input, job.sparsity, context);
+    session.measure_sensitivity("block", groups, input, job.sparsity, context);
   }
 }
 

@@ -117,7 +117,7 @@ export interface EngineWorkload {
   readonly sparsity: number;
   /**
    * What is measured of every dense block before anything is pruned: `outliers` of its scores, after a pass of the hidden states through the
-   * dense model, or the `spectrum` of its weights, for which only the block is used.
+   * dense model, the `spectrum` of its weights, for which only the block is used, or its `sensitivity` to pruning one projection.
    */
   readonly metric: 'none' | 'outliers' | 'spectrum' | 'sensitivity';
   /** Projections are masked while statistics of those after them are still to be collected. */
@@ -417,14 +417,17 @@ export interface EngineSession {
     threshold: number,
     options?: CallOptions,
   ): Promise<Timed<OutlierCount>>;
-  /** Each projection of a loaded dense block in turn loses its lowest scores |W| · √meanSquares; weights and hidden states stay as they are. */
+  /**
+   * Each projection of a loaded dense block in turn loses its lowest scores |W| · √meanSquares; one answer per group. Weights and hidden
+   * states stay as they are.
+   */
   measureSensitivity(
     shardId: string,
-    groupIndex: number,
+    groupIndices: readonly number[],
     projections: readonly ProjectionInputSquares[],
     sparsity: number,
     options?: CallOptions,
-  ): Promise<Timed<BlockSensitivity>>;
+  ): Promise<Timed<readonly BlockSensitivity[]>>;
   /** [min(rows, columns)]: eigenvalues of W·Wᵀ, or of WᵀW where that is smaller, ascending. */
   eigenvalues(shardId: string, projection: Projection, options?: CallOptions): Promise<Timed<Float64Array>>;
   /** Sets dropped weights of a loaded block to +0. */

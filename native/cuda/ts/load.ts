@@ -55,10 +55,10 @@ export interface NativeSession {
   ): NativeCall<AllocatedRows>;
   measureSensitivity(
     shardId: string,
-    groupIndex: number,
+    groupIndices: readonly number[],
     projections: readonly ProjectionInputSquares[],
     sparsity: number,
-  ): NativeCall<BlockSensitivity>;
+  ): NativeCall<readonly BlockSensitivity[]>;
   countOutliers(shardId: string, projections: readonly ProjectionInputSquares[], threshold: number): NativeCall<OutlierCount>;
   eigenvalues(shardId: string, projection: Projection): NativeCall<Float64Array>;
   applyMask(shardId: string, projection: Projection, mask: Uint8Array): NativeCall<void>;

@@ -62,8 +62,8 @@ function wrapSession(native: NativeSession): EngineSession {
     lastLogits: (shardId, groupIndex, options) => run(() => native.lastLogits(shardId, groupIndex), options),
     allocateRows: (shardId, projection, target, statistics, allocation, options) =>
       run(() => native.allocateRows(shardId, projection, target, statistics, allocation), options),
-    measureSensitivity: (shardId, groupIndex, projections, sparsity, options) =>
-      run(() => native.measureSensitivity(shardId, groupIndex, projections, sparsity), options),
+    measureSensitivity: (shardId, groupIndices, projections, sparsity, options) =>
+      run(() => native.measureSensitivity(shardId, groupIndices, projections, sparsity), options),
     countOutliers: (shardId, projections, threshold, options) => run(() => native.countOutliers(shardId, projections, threshold), options),
     eigenvalues: (shardId, projection, options) => run(() => native.eigenvalues(shardId, projection), options),
     applyMask: (shardId, projection, mask, options) => run(() => native.applyMask(shardId, projection, mask), options),

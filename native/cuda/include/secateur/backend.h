@@ -320,10 +320,10 @@ class BackendSession {
   virtual OutlierCount count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
                                       CallContext& context) = 0;
   // Each of the projections of a dense block in turn loses its floor(sparsity · rows · columns) lowest scores |W| · √mean_squares, whatever
-  // their row. Weights and hidden states stay as they are.
-  virtual BlockSensitivity measure_sensitivity(const std::string& shard, std::uint32_t group,
-                                               std::span<const ProjectionInputSquares> projections, double sparsity,
-                                               CallContext& context) = 0;
+  // their row. One answer per group. Weights and hidden states stay as they are.
+  virtual std::vector<BlockSensitivity> measure_sensitivity(const std::string& shard, std::span<const std::uint32_t> groups,
+                                                            std::span<const ProjectionInputSquares> projections, double sparsity,
+                                                            CallContext& context) = 0;
   // Eigenvalues of W·Wᵀ, or of WᵀW where that is smaller, ascending.
   virtual std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) = 0;
   virtual void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) = 0;

@@ -257,6 +257,19 @@ std::vector<TokenRange> to_token_ranges(const Napi::Value& value) {
   return ranges;
 }
 
+std::uint32_t to_group_index(const Napi::Value& value) {
+  const std::size_t index = to_size(value, "groupIndex");
+  if (index > UINT32_MAX) throw Error(ErrorCode::kInvalidArgument, "groupIndex must be below 2^32.");
+  return static_cast<std::uint32_t>(index);
+}
+
+std::vector<std::uint32_t> to_group_indices(const Napi::Value& value) {
+  const Napi::Array array = to_array(value, "groupIndices");
+  std::vector<std::uint32_t> indices;
+  for (std::uint32_t i = 0; i < array.Length(); ++i) indices.push_back(to_group_index(array[i]));
+  return indices;
+}
+
 InputSites to_input_sites(const Napi::Value& value) {
   const Napi::Array array = to_array(value, "sites");
   InputSites sites = {};

@@ -37,6 +37,9 @@ struct OwnedInputSquares {
 OwnedInputSquares to_input_squares(const Napi::Value& value);
 // None when undefined.
 std::vector<TokenRange> to_token_ranges(const Napi::Value& value);
+// Below 2^32.
+std::uint32_t to_group_index(const Napi::Value& value);
+std::vector<std::uint32_t> to_group_indices(const Napi::Value& value);
 InputSites to_input_sites(const Napi::Value& value);
 // { sites, holdOut }
 GramSites to_gram_sites(const Napi::Value& value);

@@ -71,10 +71,14 @@ Napi::Value to_value(Napi::Env env, const OutlierCount& count) {
   return result;
 }
 
-Napi::Value to_value(Napi::Env env, BlockSensitivity sensitivity) {
-  Napi::Object result = Napi::Object::New(env);
-  result["outputEnergy"] = Napi::Number::New(env, sensitivity.output_energy);
-  result["errors"] = hand_over<Napi::Float64Array>(env, std::move(sensitivity.errors));
+Napi::Value to_value(Napi::Env env, std::vector<BlockSensitivity> sensitivities) {
+  Napi::Array result = Napi::Array::New(env, sensitivities.size());
+  for (std::uint32_t i = 0; i < sensitivities.size(); ++i) {
+    Napi::Object sensitivity = Napi::Object::New(env);
+    sensitivity["outputEnergy"] = Napi::Number::New(env, sensitivities[i].output_energy);
+    sensitivity["errors"] = hand_over<Napi::Float64Array>(env, std::move(sensitivities[i].errors));
+    result[i] = sensitivity;
+  }
   return result;
 }
 

@@ -13,7 +13,7 @@ Napi::Value to_value(Napi::Env env, std::vector<double> values);
 Napi::Value to_value(Napi::Env env, std::vector<float> values);
 Napi::Value to_value(Napi::Env env, std::vector<SiteStatistics> sites);
 Napi::Value to_value(Napi::Env env, const OutlierCount& count);
-Napi::Value to_value(Napi::Env env, BlockSensitivity sensitivity);
+Napi::Value to_value(Napi::Env env, std::vector<BlockSensitivity> sensitivities);
 Napi::Value to_value(Napi::Env env, AllocatedRows rows);
 Napi::Value to_value(Napi::Env env, GramPart part);
 Napi::Value to_value(Napi::Env env, RepairedRows rows);

@@ -9,12 +9,6 @@ namespace secateur::addon {
 
 namespace {
 
-std::uint32_t to_group_index(const Napi::Value& value) {
-  const std::size_t index = to_size(value, "groupIndex");
-  if (index > UINT32_MAX) throw Error(ErrorCode::kInvalidArgument, "groupIndex must be below 2^32.");
-  return static_cast<std::uint32_t>(index);
-}
-
 // The value of a result that is moved into JavaScript once.
 template <class Result>
 EngineThread::MakeValue hand_over(Result result) {
@@ -180,9 +174,9 @@ Napi::Value SessionObject::measure_sensitivity(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     auto inputs = std::make_shared<OwnedInputSquares>(to_input_squares(info[2]));
     return submit(info, {},
-                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1]), inputs,
+                  [shard = to_string(info[0], "shardId"), groups = to_group_indices(info[1]), inputs,
                    sparsity = to_number(info[3], "sparsity")](BackendSession& session, CallContext& context) {
-                    return hand_over(session.measure_sensitivity(shard, group, inputs->views(), sparsity, context));
+                    return hand_over(session.measure_sensitivity(shard, groups, inputs->views(), sparsity, context));
                   });
   });
 }

@@ -150,7 +150,7 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
   if (workload.metric == BlockMetric::kSensitivity) {
     const MemoryItem block = {"weights of a block", dense_block};
     peak.consider("collect", {block, next_block, states, rotary, work({}, Collected{})});
-    const MemoryItem outputs = {"outputs of a block", compared_output_bytes(architecture, samples * length)};
+    const MemoryItem outputs = {"outputs of a block", compared_output_bytes(architecture, workload.kept_tokens() + samples * length)};
     for (const TensorLayout& tensor : workload.block) {
       if (!is_multiplied(tensor.role)) continue;
       std::vector<ProjectionForm> forms = forms_of(workload.block, compute);

@@ -25,14 +25,6 @@ struct Part {
   const float* row(std::size_t index) const { return weight->values.data() + (first + index) * weight->columns; }
 };
 
-std::vector<float> scales_of(const ScoredWeight& scored) {
-  AllocationInput input;
-  input.columns = scored.weight->columns;
-  input.mean_squares = scored.mean_squares;
-  allocation::require_size(input.mean_squares.size(), input.columns, "meanSquares");
-  return allocation::score_scales(input, Score::kWanda);
-}
-
 // What a function makes of each part, in the order of the parts.
 template <class Result, class Function>
 std::vector<Result> look_at(const std::vector<Part>& parts, ThreadPool& pool, CallContext& context, const Function& function) {
@@ -61,7 +53,7 @@ OutlierCount count_outliers(std::span<const ScoredWeight> weights, double thresh
   std::vector<std::vector<float>> scales;
   std::vector<Part> parts;
   for (const ScoredWeight& scored : weights) {
-    scales.push_back(scales_of(scored));
+    scales.push_back(allocation::wanda_scales(scored.mean_squares, scored.weight->columns));
     const Matrix& weight = *scored.weight;
     for (std::size_t row = 0; row < weight.rows; row += kRows)
       parts.push_back({&weight, scales.back().data(), row, std::min(kRows, weight.rows - row)});

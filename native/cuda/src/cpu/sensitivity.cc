@@ -21,14 +21,6 @@ constexpr std::size_t kPart = std::size_t{1} << 16;
 
 std::size_t mask_bytes(std::size_t rows, std::size_t columns) { return rows * ((columns + 7) / 8); }
 
-std::vector<float> scales_of(const ProjectionInputSquares& input, const Matrix& weight) {
-  AllocationInput scored;
-  scored.columns = weight.columns;
-  scored.mean_squares = input.mean_squares;
-  allocation::require_size(scored.mean_squares.size(), scored.columns, "meanSquares");
-  return allocation::score_scales(scored, Score::kWanda);
-}
-
 // The weight without its lowest scores, whatever their row.
 Matrix without_lowest(const Matrix& dense, const std::vector<float>& scales, double sparsity, MemoryBudget& budget, ThreadPool& pool,
                       CallContext& context) {
@@ -93,28 +85,38 @@ double squared_distance(const float* values, const float* other, std::size_t siz
 
 }  // namespace
 
-BlockSensitivity measure_sensitivity(BlockRunner& blocks, Shard& block, const Group& group,
-                                     std::span<const ProjectionInputSquares> projections, double sparsity, const Architecture& architecture,
-                                     Compute compute, MemoryBudget& budget, ThreadPool& pool, CallContext& context) {
+std::vector<BlockSensitivity> measure_sensitivity(BlockRunner& blocks, Shard& block, std::span<const Group* const> groups,
+                                                  std::span<const ProjectionInputSquares> projections, double sparsity,
+                                                  const Architecture& architecture, Compute compute, MemoryBudget& budget, ThreadPool& pool,
+                                                  CallContext& context) {
   if (!(sparsity > 0 && sparsity < 1)) throw Error(ErrorCode::kInvalidArgument, "sparsity must be above 0 and below 1.");
-  const std::size_t size = group.tokens.ids.size() * architecture.hidden_size;
-  // Compared as they are computed, whatever hidden states are kept in.
-  StateBuffer dense(HiddenStates::kF32, budget, size, "the output of a block");
-  StateBuffer pruned(HiddenStates::kF32, budget, size, "the output of a pruned block");
-  blocks.run_into(block, group, dense, context);
-  const float* const expected = dense.read(0, size, nullptr);
-  const float* const actual = pruned.read(0, size, nullptr);
-  BlockSensitivity sensitivity;
-  sensitivity.output_energy = squared_distance(expected, nullptr, size, pool, context);
+  // Outputs are compared as they are computed, whatever hidden states are kept in.
+  const auto output_of = [&](const Group& group, const char* purpose) {
+    StateBuffer output(HiddenStates::kF32, budget, group.tokens.ids.size() * architecture.hidden_size, purpose);
+    blocks.run_into(block, group, output, context);
+    return output;
+  };
+  const auto distance = [&](const Group& group, const StateBuffer& output, const StateBuffer* other) {
+    const std::size_t size = group.tokens.ids.size() * architecture.hidden_size;
+    return squared_distance(output.read(0, size, nullptr), other == nullptr ? nullptr : other->read(0, size, nullptr), size, pool, context);
+  };
+  std::vector<StateBuffer> dense;
+  std::vector<BlockSensitivity> sensitivities;
+  for (const Group* const group : groups) {
+    dense.push_back(output_of(*group, "the output of a block"));
+    sensitivities.push_back({distance(*group, dense.back(), nullptr), {}});
+  }
   for (const ProjectionInputSquares& input : projections) {
     Projection& projection = block.projection(input.projection);
     const Matrix& weight = projection.dense();
-    Matrix rest = without_lowest(weight, scales_of(input, weight), sparsity, budget, pool, context);
+    Matrix rest = without_lowest(weight, allocation::wanda_scales(input.mean_squares, weight.columns), sparsity, budget, pool, context);
     const Replacement replacement(projection, Projection(input.projection, std::move(rest), compute, budget, pool, context));
-    blocks.run_into(block, group, pruned, context);
-    sensitivity.errors.push_back(squared_distance(expected, actual, size, pool, context));
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      const StateBuffer pruned = output_of(*groups[i], "the output of a pruned block");
+      sensitivities[i].errors.push_back(distance(*groups[i], dense[i], &pruned));
+    }
   }
-  return sensitivity;
+  return sensitivities;
 }
 
 std::uint64_t pruned_projection_bytes(const ProjectionForm& pruned, double sparsity) {
@@ -124,7 +126,7 @@ std::uint64_t pruned_projection_bytes(const ProjectionForm& pruned, double spars
 }
 
 std::uint64_t compared_output_bytes(const Architecture& architecture, std::size_t tokens) {
-  return 2 * StateBuffer::bytes(HiddenStates::kF32, tokens * architecture.hidden_size);
+  return StateBuffer::bytes(HiddenStates::kF32, tokens * architecture.hidden_size);
 }
 
 }  // namespace secateur::cpu

@@ -117,11 +117,12 @@ OutlierCount CpuSession::count_outliers(const std::string& shard, std::span<cons
   return cpu::count_outliers(weights, threshold, budget_, pool_, context);
 }
 
-BlockSensitivity CpuSession::measure_sensitivity(const std::string& shard, std::uint32_t group,
-                                                 std::span<const ProjectionInputSquares> projections, double sparsity,
-                                                 CallContext& context) {
+std::vector<BlockSensitivity> CpuSession::measure_sensitivity(const std::string& shard, std::span<const std::uint32_t> groups,
+                                                              std::span<const ProjectionInputSquares> projections, double sparsity,
+                                                              CallContext& context) {
   Shard& block = find_shard(shard, ShardKind::kBlock);
-  const Group& states = find_group(group);
+  std::vector<const Group*> states;
+  for (const std::uint32_t group : groups) states.push_back(&find_group(group));
   // Of a pass that collects: more than was planned beside the outputs.
   blocks_.release_work_space();
   return cpu::measure_sensitivity(blocks_, block, states, projections, sparsity, architecture_, precision_.compute, budget_, pool_,

@@ -36,8 +36,9 @@ class CpuSession final : public BackendSession {
                               CallContext& context) override;
   OutlierCount count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
                               CallContext& context) override;
-  BlockSensitivity measure_sensitivity(const std::string& shard, std::uint32_t group, std::span<const ProjectionInputSquares> projections,
-                                       double sparsity, CallContext& context) override;
+  std::vector<BlockSensitivity> measure_sensitivity(const std::string& shard, std::span<const std::uint32_t> groups,
+                                                    std::span<const ProjectionInputSquares> projections, double sparsity,
+                                                    CallContext& context) override;
   std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) override;
   void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) override;
   void release_group(std::uint32_t group) override;

@@ -306,8 +306,8 @@ OutlierCount CudaSession::count_outliers(const std::string&, std::span<const Pro
   refuse_block_metrics();
 }
 
-BlockSensitivity CudaSession::measure_sensitivity(const std::string&, std::uint32_t, std::span<const ProjectionInputSquares>, double,
-                                                  CallContext&) {
+std::vector<BlockSensitivity> CudaSession::measure_sensitivity(const std::string&, std::span<const std::uint32_t>,
+                                                               std::span<const ProjectionInputSquares>, double, CallContext&) {
   refuse_block_metrics();
 }
 

@@ -58,8 +58,9 @@ class CudaSession final : public BackendSession {
   std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) override;
   AllocatedRows allocate_rows(const std::string& shard, TensorRole projection, AllocationInput input, const AllocationOptions& options,
                               CallContext& context) override;
-  BlockSensitivity measure_sensitivity(const std::string& shard, std::uint32_t group, std::span<const ProjectionInputSquares> projections,
-                                       double sparsity, CallContext& context) override;
+  std::vector<BlockSensitivity> measure_sensitivity(const std::string& shard, std::span<const std::uint32_t> groups,
+                                                    std::span<const ProjectionInputSquares> projections, double sparsity,
+                                                    CallContext& context) override;
   OutlierCount count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
                               CallContext& context) override;
   std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) override;

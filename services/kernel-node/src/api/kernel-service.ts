@@ -114,9 +114,9 @@ export function createKernelService({
 
     measureSensitivity: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
-        for (const groupIndex of request.groupIndices) {
-          const { outputEnergy, errors } = await session.measureSensitivity(request, groupIndex, signal);
-          yield { groupIndex, outputEnergy, errors: Array.from(errors) };
+        // All groups in one call: what each projection loses is chosen once.
+        for (const [place, { outputEnergy, errors }] of (await session.measureSensitivity(request, signal)).entries()) {
+          yield { groupIndex: request.groupIndices[place]!, outputEnergy, errors: Array.from(errors) };
         }
       }),
 

@@ -12,7 +12,7 @@ import type {
 import { SecateurError, sparsitiesOfCounts } from '@secateur/core';
 import { fetchResource, type Channel, type ResourceDescriptor, type Resources } from '@secateur/rpc';
 import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
-import { Allocation, Repair, type SwapRecord } from '@secateur/proto/allocation';
+import { Allocation, Repair, type AllocationOptions, type SwapRecord } from '@secateur/proto/allocation';
 import type {
   AllocateRowsRequest,
   CountOutliersRequest,
@@ -38,6 +38,14 @@ interface LoadedShard {
   readonly tensors: ReadonlyMap<number, TensorDescriptor>;
   readonly loaded: Promise<LoadShardResponse>;
   readonly abort: AbortController;
+}
+
+/** The rows of a projection as they are in the end. */
+interface ChangedRows {
+  readonly rows: AllocatedRows;
+  /** undefined where nothing is swapped, or repaired. */
+  readonly swap: SwapRecord | undefined;
+  readonly repaired: RepairedRows | undefined;
 }
 
 /** One job's state on this node: weights of at most two blocks, hidden states of its groups, statistics being used. */
@@ -156,11 +164,8 @@ export class KernelSession {
   }
 
   /** The allocation of a projection and, where its mask or kept weights change after that, its repair. */
-  async allocateRows(
-    request: AllocateRowsRequest,
-    signal: AbortSignal,
-  ): Promise<{ rows: AllocatedRows; swap: SwapRecord | undefined; repaired: RepairedRows | undefined }> {
-    const shard = await this.requireShard(request.shardId);
+  async allocateRows(request: AllocateRowsRequest, signal: AbortSignal): Promise<ChangedRows> {
+    await this.requireShard(request.shardId);
     if (request.statistics === undefined || request.options === undefined) {
       throw new SecateurError('INVALID_REQUEST', 'AllocateRows needs statistics and options.');
     }
@@ -170,30 +175,43 @@ export class KernelSession {
     const rows = await traceEngineCall(() =>
       this.engine.allocateRows(request.shardId, projection, request.targetSparsity, statistics, options, { signal }),
     );
-    const method = toEngineRepair(request.options.score, request.repair?.method ?? Repair.NONE);
-    const { swap } = request;
-    if (method === 'none' && swap === undefined) return { rows, swap: undefined, repaired: undefined };
-    const { gramMatrix: gram, heldOutGramMatrix: heldOut } = request.statistics;
-    const dataType = shard.tensors.get(request.projection)?.dataType;
-    if (gram === undefined || request.repair === undefined || dataType === undefined || (heldOut === undefined) !== (swap === undefined)) {
+    return { rows, swap: undefined, repaired: undefined, ...(await this.repairRows(request, request.options, rows, signal)) };
+  }
+
+  /** What changes after the allocation; nothing where masks and kept weights stay as they are. */
+  private async repairRows(
+    { shardId, projection: role, statistics, repair, swap }: AllocateRowsRequest,
+    { score, allocation }: AllocationOptions,
+    rows: AllocatedRows,
+    signal: AbortSignal,
+  ): Promise<Partial<ChangedRows>> {
+    const method = toEngineRepair(score, repair?.method ?? Repair.NONE);
+    if (method === 'none' && swap === undefined) return {};
+    const shard = await this.requireShard(shardId);
+    const { samples = 0, columns = 0, gramMatrix: gram, heldOutGramMatrix: heldOut } = statistics ?? {};
+    const dataType = shard.tensors.get(role)?.dataType;
+    if (gram === undefined || repair === undefined || dataType === undefined || (heldOut === undefined) !== (swap === undefined)) {
       throw new SecateurError('INVALID_REQUEST', 'A repair needs settings, a Gram matrix (with swaps two) and a projection.');
     }
     const input = {
-      samples: request.statistics.samples,
-      gram: await this.grams.matrix(request.shardId, gram, signal),
-      heldOutGram: heldOut === undefined ? null : await this.grams.matrix(request.shardId, heldOut, signal),
+      samples,
+      gram: await this.grams.matrix(shardId, gram, signal),
+      heldOutGram: heldOut === undefined ? null : await this.grams.matrix(shardId, heldOut, signal),
       mask: rows.mask,
       elementType: toEngineElementType(dataType),
     };
-    const { damping, iterations } = request.repair;
-    // Where rows may drop different shares, the lowest weights of a block of columns go whatever their row.
-    const acrossRows = request.options.allocation === Allocation.UNIFORM;
-    const swaps = swap === undefined ? 0 : Math.ceil(swap.most * statistics.columns);
-    const repair = { method, damping, iterations, acrossRows, swaps };
-    const repaired = await traceEngineCall(() => this.engine.repairRows(request.shardId, projection, input, repair, { signal }));
+    const options = {
+      method,
+      damping: repair.damping,
+      iterations: repair.iterations,
+      // Where rows may drop different shares, the lowest weights of a block of columns go whatever their row.
+      acrossRows: allocation === Allocation.UNIFORM,
+      swaps: swap === undefined ? 0 : Math.ceil(swap.most * columns),
+    };
+    const repaired = await traceEngineCall(() => this.engine.repairRows(shardId, toEngineProjection(role), input, options, { signal }));
     const { mask, dropped, droppedPerRow, errorBeforeSwaps, errorBefore } = repaired;
     // A repair may drop other counts than the allocation; their sum stays.
-    const rowSparsities = sparsitiesOfCounts(droppedPerRow, statistics.columns);
+    const rowSparsities = sparsitiesOfCounts(droppedPerRow, columns);
     return {
       rows: { ...rows, mask, dropped, droppedPerRow, rowSparsities },
       swap: swap && { swaps: repaired.swaps, errorBefore: errorBeforeSwaps, errorAfter: errorBefore },
@@ -233,13 +251,12 @@ export class KernelSession {
   }
 
   async measureSensitivity(
-    { shardId, projections, sparsity }: MeasureSensitivityRequest,
-    groupIndex: number,
+    { shardId, groupIndices, projections, sparsity }: MeasureSensitivityRequest,
     signal: AbortSignal,
-  ): Promise<BlockSensitivity> {
+  ): Promise<readonly BlockSensitivity[]> {
     await this.requireShard(shardId);
     const inputs = await this.pullInputSquares(projections, signal);
-    return traceEngineCall(() => this.engine.measureSensitivity(shardId, groupIndex, inputs, sparsity, { signal }));
+    return traceEngineCall(() => this.engine.measureSensitivity(shardId, groupIndices, inputs, sparsity, { signal }));
   }
 
   private pullInputSquares(projections: readonly ProjectionInputSquares[], signal: AbortSignal) {

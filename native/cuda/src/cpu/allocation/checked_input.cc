@@ -78,4 +78,12 @@ std::vector<float> score_scales(const AllocationInput& input, Score score) {
   return scales;
 }
 
+std::vector<float> wanda_scales(std::span<const float> mean_squares, std::size_t columns) {
+  require_size(mean_squares.size(), columns, "meanSquares");
+  AllocationInput input;
+  input.columns = columns;
+  input.mean_squares = mean_squares;
+  return score_scales(input, Score::kWanda);
+}
+
 }  // namespace secateur::allocation

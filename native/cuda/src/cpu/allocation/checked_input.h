@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "secateur/allocation.h"
@@ -20,5 +21,8 @@ float target_of(const AllocationInput& input);
 // [columns]: square roots of the mean squares, or nothing when the score does not use them. Throws NonFinite or InvalidArgument naming the
 // column.
 std::vector<float> score_scales(const AllocationInput& input, Score score);
+
+// Of Wanda's scores alone, where nothing is allocated. Throws as score_scales, and InvalidArgument when there are not as many as columns.
+std::vector<float> wanda_scales(std::span<const float> mean_squares, std::size_t columns);
 
 }  // namespace secateur::allocation
