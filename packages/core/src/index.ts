@@ -29,6 +29,7 @@ export { applyJobEvent, hasEnded } from './jobs/job-state.js';
 export {
   DEFAULT_CALIBRATION_SAMPLES,
   changesKeptWeights,
+  hasDenseTargets,
   needsGramMatrices,
   pathsOf,
   resolveJobSpec,

@@ -30,7 +30,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
     require_products(precision.compute);
     if (!workload.empty()) require_room(plan_session(architecture, precision, workload), budget_);
-    return std::make_unique<cpu::CpuSession>(architecture, precision, budget_, pool_);
+    return std::make_unique<cpu::CpuSession>(architecture, precision, workload.dense_targets, budget_, pool_);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
     const Reservation scratch(budget_,

@@ -1,4 +1,4 @@
-import { allocationToJSON, layerQualityToJSON, repairToJSON, rowQualityToJSON, scoreToJSON } from '@secateur/proto/allocation';
+import { RepairTargets, allocationToJSON, layerQualityToJSON, repairToJSON, rowQualityToJSON, scoreToJSON } from '@secateur/proto/allocation';
 import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
@@ -139,6 +139,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       ...(config !== undefined && changesKeptWeights(config)
         ? { repairDamping: config.repair?.damping, repairIterations: config.repair?.iterations }
         : {}),
+      ...(config?.repair?.targets === RepairTargets.DENSE && { repairTargets: 'dense' }),
       ...(config?.swap && { swap: config.swap.most }),
       compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
       hiddenStates: config && lowerWord(hiddenStatesToJSON(config.hiddenStates), 'HIDDEN_STATES_'),

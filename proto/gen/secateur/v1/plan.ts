@@ -134,6 +134,8 @@ export interface Workload {
   sketches: number;
   /** Masks of allocated projections will be swapped. */
   swaps: boolean;
+  /** Allocated projections will be repaired towards the dense model, whose weights and hidden states are kept too. */
+  denseTargets: boolean;
 }
 
 /** A part of a memory plan. */
@@ -263,6 +265,7 @@ function createBaseWorkload(): Workload {
     repair: 0,
     sketches: 0,
     swaps: false,
+    denseTargets: false,
   };
 }
 
@@ -325,6 +328,9 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.swaps !== false) {
       writer.uint32(240).bool(message.swaps);
+    }
+    if (message.denseTargets !== false) {
+      writer.uint32(160).bool(message.denseTargets);
     }
     return writer;
   },
@@ -496,6 +502,14 @@ export const Workload: MessageFns<Workload> = {
             message.swaps = reader.bool();
             continue;
           }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.denseTargets = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -554,6 +568,11 @@ export const Workload: MessageFns<Workload> = {
       repair: isSet(object.repair) ? repairFromJSON(object.repair) : 0,
       sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
       swaps: isSet(object.swaps) ? globalThis.Boolean(object.swaps) : false,
+      denseTargets: isSet(object.denseTargets)
+        ? globalThis.Boolean(object.denseTargets)
+        : isSet(object.dense_targets)
+        ? globalThis.Boolean(object.dense_targets)
+        : false,
     };
   },
 
@@ -613,6 +632,9 @@ export const Workload: MessageFns<Workload> = {
     if (message.swaps !== false) {
       obj.swaps = message.swaps;
     }
+    if (message.denseTargets !== false) {
+      obj.denseTargets = message.denseTargets;
+    }
     return obj;
   },
 
@@ -645,6 +667,7 @@ export const Workload: MessageFns<Workload> = {
     message.repair = object.repair ?? 0;
     message.sketches = object.sketches ?? 0;
     message.swaps = object.swaps ?? false;
+    message.denseTargets = object.denseTargets ?? false;
     return message;
   },
 };

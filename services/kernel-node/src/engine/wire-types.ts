@@ -269,6 +269,7 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     sparsity,
     metric: translate(BLOCK_METRICS, workload.metric, 'workload.metric'),
     maskedInStages: workload.maskedInStages,
+    denseTargets: workload.denseTargets,
   };
 }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import {
   changesKeptWeights,
   completeBudgetOptions,
+  hasDenseTargets,
   meanTarget,
   needsGramMatrices,
   planStages,
@@ -9,13 +10,15 @@ import {
   pruneReportToJson,
   SecateurError,
   type PlannedBlock,
+  type PlannedProjection,
   type PruningStage,
   type ReducedSite,
 } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { NodeReport, PerplexityChange, PruneReport } from '@secateur/proto/pruning_service';
 import { LayerBudget, Preset, PruneSpec, type ProjectionReport } from '@secateur/proto/job';
-import { Architecture } from '@secateur/proto/model';
+import { HiddenStream } from '@secateur/proto/kernel_service';
+import { Architecture, TensorRole } from '@secateur/proto/model';
 import type { InputSite } from '@secateur/proto/statistics';
 import type { Link } from '@opentelemetry/api';
 import { PrunedOutput } from '../output/pruned-output.js';
@@ -92,6 +95,8 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
   }
 }
 
+const ADDED_TO_HIDDEN_STATES: ReadonlySet<TensorRole> = new Set([TensorRole.OUTPUT_WEIGHT, TensorRole.DOWN_WEIGHT]);
+
 /** The layer loop: collect, allocate, write, propagate, one block after the other, with the next block's bytes on their way. */
 class LayerPruner {
   private readonly hiddenStates: HiddenStates;
@@ -108,6 +113,7 @@ class LayerPruner {
     this.hiddenStates = new HiddenStates(plan.calibration.groups, crew, {
       embedding: describeShard(plan, plan.model.embedding),
       block: (index) => output.describeBlock(plan.model.blocks[index]!),
+      denseBlock: hasDenseTargets(spec) ? (index) => describeShard(plan, plan.model.blocks[index]!.shard) : undefined,
     });
   }
 
@@ -210,7 +216,8 @@ class LayerPruner {
         await collectStatistics(hiddenStates, { ...pass, groups, onGroup: () => undefined }, signal);
       };
       const { groupCount } = hiddenStates;
-      const grams = new GramMatrices({ crew, shardId: weights.shardId, sites, holdOut, groupCount, collectAgain });
+      const driftRows = hasDenseTargets(this.spec) ? driftRowsOf(repaired) : undefined;
+      const grams = new GramMatrices({ crew, shardId: weights.shardId, sites, holdOut, driftRows, groupCount, collectAgain });
       await grams.ensure(run.signal);
       return { collected, grams };
     });
@@ -253,12 +260,20 @@ class LayerPruner {
   private async propagate(block: PlannedBlock, weights: BlockWeights): Promise<void> {
     const { run, hiddenStates } = this;
     const progress = new StepProgress(run, block.index, 'propagate', hiddenStates.groupCount);
+    const streams = hasDenseTargets(this.spec) ? [HiddenStream.DENSE, HiddenStream.PRUNED] : [HiddenStream.PRUNED];
     await hiddenStates.forEachGroup(
       block.index,
-      { prepare: weights.prepare, advances: true, step: propagateStep(weights.shardId, progress) },
+      { prepare: weights.prepare, advances: true, step: propagateStep(weights.shardId, streams, progress) },
       run.signal,
     );
   }
+}
+
+/** Of the inputs of projections. Outputs that are added to hidden states bring the drift of those along. */
+function driftRowsOf(projections: readonly PlannedProjection[]): Map<InputSite, number> {
+  return new Map(
+    projections.map(({ site, role, rows, columns }) => [site, columns + (ADDED_TO_HIDDEN_STATES.has(role) ? rows : 0)]),
+  );
 }
 
 function withCalibration(plan: JobPlan): PrunePlan {

@@ -2,6 +2,7 @@ import {
   assignGroups,
   computedBudgetOf,
   groupSamples,
+  hasDenseTargets,
   possibleTargets,
   SecateurError,
   selectProjections,
@@ -31,6 +32,8 @@ export interface JobWork {
   readonly propagation: Propagation;
   readonly repair: Repair;
   readonly swaps: boolean;
+  /** Repairs bring the model back to the dense one. */
+  readonly denseTargets: boolean;
   readonly layerQuality: LayerQuality;
   readonly rowQuality: RowQuality;
 }
@@ -44,6 +47,7 @@ const NOTHING_ALLOCATED = {
   propagation: Propagation.UNSPECIFIED,
   repair: Repair.NONE,
   swaps: false,
+  denseTargets: false,
 };
 
 /** Measuring with the numbers of a job. */
@@ -81,7 +85,8 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
       const repair = spec.repair?.method ?? Repair.NONE;
       const { sketches } = spec;
       const swaps = spec.swap !== undefined;
-      const allocating = { allocation, score, sketches, layerQuality, rowQuality, propagation, repair, swaps };
+      const denseTargets = hasDenseTargets(spec);
+      const allocating = { allocation, score, sketches, layerQuality, rowQuality, propagation, repair, swaps, denseTargets };
       const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, ...allocating };
       const file = spec.layerBudgetOptions?.file ?? '';
       const input = {
@@ -144,7 +149,7 @@ export function shareGroups(groups: readonly GroupOutline[], nodes: number): Gro
 /** What a node that keeps these of the groups will be asked to do. */
 export function workloadOf(input: InputOutline, work: JobWork, kept: readonly GroupOutline[]): Workload {
   const { model, calibration } = input;
-  const { use, allocation, score, sketches, layerQuality, rowQuality, propagation, repair, swaps } = work;
+  const { use, allocation, score, sketches, layerQuality, rowQuality, propagation, repair, swaps, denseTargets } = work;
   const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
@@ -166,6 +171,7 @@ export function workloadOf(input: InputOutline, work: JobWork, kept: readonly Gr
     rowQuality,
     sparsities: droppedIn(use, input),
     metric: METRICS[use],
+    denseTargets,
     maskedInStages: use === 'calibrate' && propagation !== Propagation.DENSE_BLOCK,
   };
 }
