@@ -235,11 +235,10 @@ Napi::Value SessionObject::reduce_gram(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     std::vector<Napi::Value> kept;
     std::vector<std::span<const std::uint8_t>> sums = to_byte_arrays(info[2], "sums", kept);
-    return submit(info, std::move(kept),
-                  [columns = to_size(info[0], "columns"), drift_rows = to_size(info[1], "driftRows"), sums = std::move(sums)](
-                      BackendSession& session, CallContext& context) {
-                    return hand_over(session.reduce_gram(columns, drift_rows, sums, context));
-                  });
+    return submit(
+        info, std::move(kept),
+        [columns = to_size(info[0], "columns"), drift_rows = to_size(info[1], "driftRows"), sums = std::move(sums)](
+            BackendSession& session, CallContext& context) { return hand_over(session.reduce_gram(columns, drift_rows, sums, context)); });
   });
 }
 

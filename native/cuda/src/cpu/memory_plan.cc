@@ -182,7 +182,8 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
       if (workload.repair == Repair::kNone && !workload.swaps) return;
       for (const InputSites sites : gram_passes(workload)) {
         const MemoryItem grams = {"Gram matrices", gram_bytes(architecture, workload, sites, threads)};
-        const MemoryItem drift = {"drift of a group", workload.dense_targets ? block_drift_bytes(architecture, samples * length, sites) : 0};
+        const MemoryItem drift = {"drift of a group",
+                                  workload.dense_targets ? block_drift_bytes(architecture, samples * length, sites) : 0};
         peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, sites}), grams, drift});
       }
       peak.consider("repair", {block, next_block, states, rotary, largest_repair(workload, threads)});

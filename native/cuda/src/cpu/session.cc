@@ -218,9 +218,7 @@ GramPart CpuSession::take_gram_sums(const std::string& shard, InputSite site) {
   const auto found = states.find(site);
   if (found == states.end()) return {};
   GramState& state = found->second;
-  const auto content_of = [](const ProductSums& sums) {
-    return std::vector<std::uint8_t>(sums.content().begin(), sums.content().end());
-  };
+  const auto content_of = [](const ProductSums& sums) { return std::vector<std::uint8_t>(sums.content().begin(), sums.content().end()); };
   GramPart part{std::move(state.groups), content_of(state.sums)};
   if (state.held_out) part.held_out = content_of(*state.held_out);
   if (state.drift) part.drift = content_of(*state.drift);

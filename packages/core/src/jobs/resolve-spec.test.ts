@@ -1,6 +1,15 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { Allocation, AllocationOptions, LayerQuality, Repair, RepairOptions, RepairTargets, RowQuality, Score } from '@secateur/proto/allocation';
+import {
+  Allocation,
+  AllocationOptions,
+  LayerQuality,
+  Repair,
+  RepairOptions,
+  RepairTargets,
+  RowQuality,
+  Score,
+} from '@secateur/proto/allocation';
 import {
   AlphaMetric,
   BudgetGranularity,

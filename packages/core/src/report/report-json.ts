@@ -1,4 +1,11 @@
-import { RepairTargets, allocationToJSON, layerQualityToJSON, repairToJSON, rowQualityToJSON, scoreToJSON } from '@secateur/proto/allocation';
+import {
+  RepairTargets,
+  allocationToJSON,
+  layerQualityToJSON,
+  repairToJSON,
+  rowQualityToJSON,
+  scoreToJSON,
+} from '@secateur/proto/allocation';
 import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';

@@ -1,7 +1,12 @@
 import { CHUNK_BYTES, SecateurError } from '@secateur/core';
 import type { TokenRange } from '@secateur/native';
 import type { ServiceImplementation } from '@secateur/rpc';
-import { HiddenStream, type EngineDescription, type KernelServiceDefinition, type MeasureLossRequest } from '@secateur/proto/kernel_service';
+import {
+  HiddenStream,
+  type EngineDescription,
+  type KernelServiceDefinition,
+  type MeasureLossRequest,
+} from '@secateur/proto/kernel_service';
 import { recordSearchSteps } from '../engine/record-search-steps.js';
 import { toEngineSite, toEngineSites, toWireSite } from '../engine/wire-types.js';
 import { planMemory, type NodeMemory } from '../session/plan-memory.js';

@@ -40,7 +40,11 @@ export async function measureLosses(
     await inLayer(layer, async () => {
       await hiddenStates.forEachGroup(
         layer,
-        { prepare: loadWithNext(block, blocks[layer + 1] ?? head), advances: true, step: propagateStep(block.id, [HiddenStream.PRUNED], progress) },
+        {
+          prepare: loadWithNext(block, blocks[layer + 1] ?? head),
+          advances: true,
+          step: propagateStep(block.id, [HiddenStream.PRUNED], progress),
+        },
         run.signal,
       );
       await crew.each((member, signal) => member.releaseShard(block.id, signal), run.signal);

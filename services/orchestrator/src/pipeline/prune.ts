@@ -271,9 +271,7 @@ class LayerPruner {
 
 /** Of the inputs of projections. Outputs that are added to hidden states bring the drift of those along. */
 function driftRowsOf(projections: readonly PlannedProjection[]): Map<InputSite, number> {
-  return new Map(
-    projections.map(({ site, role, rows, columns }) => [site, columns + (ADDED_TO_HIDDEN_STATES.has(role) ? rows : 0)]),
-  );
+  return new Map(projections.map(({ site, role, rows, columns }) => [site, columns + (ADDED_TO_HIDDEN_STATES.has(role) ? rows : 0)]));
 }
 
 function withCalibration(plan: JobPlan): PrunePlan {

@@ -78,7 +78,8 @@ std::uint64_t ProductSums::bytes(ProductShape shape, std::size_t threads) {
 
 std::uint64_t ProductSums::content_bytes(ProductShape shape) { return sums_of(shape) * sizeof(double); }
 
-void ProductSums::add(const float* left, const float* right, std::size_t samples, std::size_t tokens, ThreadPool& pool, CallContext& context) {
+void ProductSums::add(const float* left, const float* right, std::size_t samples, std::size_t tokens, ThreadPool& pool,
+                      CallContext& context) {
   pool.parallel_for(items_of(shape_), [&](std::size_t item, std::size_t worker) {
     const Tile tile = tile_at(item, shape_);
     const PhaseScope scope(context, "gram", 2 * static_cast<double>(samples * tokens * tile.size()),
@@ -102,8 +103,8 @@ std::span<const std::uint8_t> ProductSums::content() const noexcept {
 
 void ProductSums::add(std::span<const std::uint8_t> content, ThreadPool& pool, CallContext& context) {
   if (content.size() != sums_.size() * sizeof(double)) {
-    throw Error(ErrorCode::kInvalidArgument, "Sums of a matrix [" + std::to_string(shape_.rows) + ", " + std::to_string(shape_.columns) + "] take " +
-                                                 std::to_string(sums_.size() * sizeof(double)) + " bytes; " +
+    throw Error(ErrorCode::kInvalidArgument, "Sums of a matrix [" + std::to_string(shape_.rows) + ", " + std::to_string(shape_.columns) +
+                                                 "] take " + std::to_string(sums_.size() * sizeof(double)) + " bytes; " +
                                                  std::to_string(content.size()) + " came.");
   }
   pool.parallel_for(items_of(shape_), [&](std::size_t item, std::size_t) {

@@ -71,8 +71,8 @@ class RowRepair {
     if (options_.swaps > 0) {
       const double damping = kSwapDamping * mean_diagonal(input_.gram);
       result_.swaps = cpu::swap_weights(
-          {input_.rows, input_.columns, targets_, input_.gram, input_.held_out_gram, damping, options_.swaps, result_.mask.data()},
-          budget_, pool_, context_);
+          {input_.rows, input_.columns, targets_, input_.gram, input_.held_out_gram, damping, options_.swaps, result_.mask.data()}, budget_,
+          pool_, context_);
       measure_mask(before);
     }
     std::vector<double> after(input_.rows);
@@ -175,15 +175,14 @@ class RowRepair {
 
   void fit() {
     const double damping = options_.damping * mean_diagonal(gram_);
-    cpu::fit_weights({input_.rows, input_.columns, targets_, gram_, damping, result_.mask, options_.iterations, values_.data()},
-                     budget_, pool_, context_);
+    cpu::fit_weights({input_.rows, input_.columns, targets_, gram_, damping, result_.mask, options_.iterations, values_.data()}, budget_,
+                     pool_, context_);
   }
 
   void choose_and_fit() {
     const std::vector<std::int32_t> counts = result_.dropped_per_row;
-    cpu::choose_by_admm(
-        {input_.rows, input_.columns, targets_, gram_, counts, options_.across_rows, values_.data(), result_.mask.data()}, budget_,
-        pool_, context_);
+    cpu::choose_by_admm({input_.rows, input_.columns, targets_, gram_, counts, options_.across_rows, values_.data(), result_.mask.data()},
+                        budget_, pool_, context_);
     fit();
   }
 

@@ -16,7 +16,8 @@ struct ShiftTask {
   std::size_t columns;
   // [rows, columns]: dense.
   std::span<const float> weights;
-  // [columns, columns], as RepairInput has it: Σ (x' - x)xᵀ, then [rows, columns] Σ (r' - r)xᵀ where the output is added to hidden states r.
+  // [columns, columns], as RepairInput has it: Σ (x' - x)xᵀ, then [rows, columns] Σ (r' - r)xᵀ where the output is added to hidden states
+  // r.
   std::span<const float> drift;
   // [columns, columns]: upper, UᵀU = (Σ xxᵀ + λI)⁻¹, 0 below the diagonal.
   const float* inverse_factor;
@@ -24,8 +25,8 @@ struct ShiftTask {
 
 std::uint64_t shift_bytes(std::size_t columns, std::size_t threads);
 
-// targets [rows, columns] = W + (W Σ(x' - x)xᵀ + Σ(r' - r)xᵀ) (Σ xxᵀ + λI)⁻¹: the weights whose outputs for the inputs x of the pruned model
-// are closest to Wx' + r' - r, with x' and r' of the dense one.
+// targets [rows, columns] = W + (W Σ(x' - x)xᵀ + Σ(r' - r)xᵀ) (Σ xxᵀ + λI)⁻¹: the weights whose outputs for the inputs x of the pruned
+// model are closest to Wx' + r' - r, with x' and r' of the dense one.
 void shift_targets(const ShiftTask& task, float* targets, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
 
 }  // namespace secateur::cpu
