@@ -509,6 +509,11 @@ export interface Engine {
    * does not fit what the budget has left.
    */
   openSession(architecture: EngineArchitecture, precision: Precision, workload?: EngineWorkload): EngineSession;
+  /**
+   * Floating-point operations a second of dense products on all threads, measured in some tens of milliseconds; 0 where the device has none of
+   * that kind, or nothing is known.
+   */
+  measureProductSpeed(precision: Precision, options?: CallOptions): Promise<Timed<number>>;
   /** The allocation on a weight matrix given directly, without a session: float32 [rows, columns]. For tests and benchmarks. */
   allocateMatrix(
     weights: Float32Array,

@@ -90,6 +90,7 @@ export interface NativeEngine {
   memoryUsedBytes(): number;
   planSession(architecture: EngineArchitecture, precision: Precision, workload: EngineWorkload): EngineMemoryPlan;
   openSession(architecture: EngineArchitecture, precision: Precision, workload: EngineWorkload | undefined): NativeSession;
+  measureProductSpeed(precision: Precision): NativeCall<number>;
   allocateMatrix(
     weights: Float32Array,
     rows: number,

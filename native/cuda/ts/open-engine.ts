@@ -39,6 +39,7 @@ function wrapEngine(native: NativeEngine): Engine {
     planSession: (architecture, precision, workload) => translateErrors(() => native.planSession(architecture, precision, workload)),
     openSession: (architecture, precision, workload) =>
       wrapSession(translateErrors(() => native.openSession(architecture, precision, workload))),
+    measureProductSpeed: (precision, options) => run(() => native.measureProductSpeed(precision), options),
     allocateMatrix: (weights, rows, columns, target, statistics, allocation, options) =>
       run(() => native.allocateMatrix(weights, rows, columns, target, statistics, allocation), options),
     close: () => {

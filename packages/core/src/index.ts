@@ -57,6 +57,7 @@ export {
   type EvaluateReportJson,
   type PerplexityJson,
   type ProjectionReportJson,
+  type JobPlanJson,
   type PruneReportJson,
   type TaskReportJson,
 } from './report/report-json.js';

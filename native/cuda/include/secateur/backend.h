@@ -384,6 +384,8 @@ class Backend {
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision) {
     return open_session(architecture, precision, Workload{});
   }
+  // Floating-point operations a second of dense products, measured now; 0 where there are none of that kind or nothing is known.
+  virtual double measure_product_speed(Compute compute, CallContext& context);
   // The allocation on weights given directly.
   virtual AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) = 0;
 };

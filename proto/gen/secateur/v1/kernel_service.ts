@@ -125,7 +125,13 @@ export interface EngineDescription {
   /** Processors that its threads are bound to, one each, such as `0-7,16-23`; empty when the system chooses. */
   cpus: string;
   /** NUMA node whose memory its threads prefer; absent when they prefer none. */
-  numaNode?: number | undefined;
+  numaNode?:
+    | number
+    | undefined;
+  /** Floating-point operations a second of float32 products on all threads, measured when the node started; 0 when not known. */
+  productSpeed: number;
+  /** The same of bfloat16 products; 0 also when there are none. */
+  bf16ProductSpeed: number;
 }
 
 /** Asks for the memory of a session. */
@@ -792,6 +798,8 @@ function createBaseEngineDescription(): EngineDescription {
     version: "",
     cpus: "",
     numaNode: undefined,
+    productSpeed: 0,
+    bf16ProductSpeed: 0,
   };
 }
 
@@ -820,6 +828,12 @@ export const EngineDescription: MessageFns<EngineDescription> = {
     }
     if (message.numaNode !== undefined) {
       writer.uint32(64).uint32(message.numaNode);
+    }
+    if (message.productSpeed !== 0) {
+      writer.uint32(73).double(message.productSpeed);
+    }
+    if (message.bf16ProductSpeed !== 0) {
+      writer.uint32(81).double(message.bf16ProductSpeed);
     }
     return writer;
   },
@@ -901,6 +915,22 @@ export const EngineDescription: MessageFns<EngineDescription> = {
             message.numaNode = reader.uint32();
             continue;
           }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.productSpeed = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.bf16ProductSpeed = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -931,6 +961,16 @@ export const EngineDescription: MessageFns<EngineDescription> = {
         : isSet(object.numa_node)
         ? globalThis.Number(object.numa_node)
         : undefined,
+      productSpeed: isSet(object.productSpeed)
+        ? globalThis.Number(object.productSpeed)
+        : isSet(object.product_speed)
+        ? globalThis.Number(object.product_speed)
+        : 0,
+      bf16ProductSpeed: isSet(object.bf16ProductSpeed)
+        ? globalThis.Number(object.bf16ProductSpeed)
+        : isSet(object.bf16_product_speed)
+        ? globalThis.Number(object.bf16_product_speed)
+        : 0,
     };
   },
 
@@ -960,6 +1000,12 @@ export const EngineDescription: MessageFns<EngineDescription> = {
     if (message.numaNode !== undefined) {
       obj.numaNode = Math.round(message.numaNode);
     }
+    if (message.productSpeed !== 0) {
+      obj.productSpeed = floatToJson(message.productSpeed);
+    }
+    if (message.bf16ProductSpeed !== 0) {
+      obj.bf16ProductSpeed = floatToJson(message.bf16ProductSpeed);
+    }
     return obj;
   },
 
@@ -976,6 +1022,8 @@ export const EngineDescription: MessageFns<EngineDescription> = {
     message.version = object.version ?? "";
     message.cpus = object.cpus ?? "";
     message.numaNode = object.numaNode ?? undefined;
+    message.productSpeed = object.productSpeed ?? 0;
+    message.bf16ProductSpeed = object.bf16ProductSpeed ?? 0;
     return message;
   },
 };

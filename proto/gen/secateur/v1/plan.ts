@@ -181,7 +181,7 @@ export interface JobPlan {
   /** What each node does. */
   nodes: NodePlan[];
   /**
-   * Floating-point operations of the dense products per step: `budget`, `collect`, `allocate`, `propagate`, `measure`,
+   * Floating-point operations of the dense products per step: `budget`, `collect`, `gram`, `allocate`, `repair`, `propagate`, `measure`,
    * `evaluate`.
    */
   flops: { [key: string]: number };
@@ -189,8 +189,10 @@ export interface JobPlan {
   parameters: number;
   /** True when the folder has no weights: tensors are those that config.json asks for. */
   fromConfigAlone: boolean;
+  /** Seconds the job will take about, by the speeds that its nodes measured; 0 when that of one is not known or no node takes the job. */
+  estimatedSeconds: number;
   /**
-   * How the sparsity is split over the layers. With `owl` and `alpha` the shares are computed from the model when the job runs; those of the
+   * How the sparsity is split over the layers. With `owl`, `alpha` and `optimal` the shares are computed from the model when the job runs; those of the
    * shards are then what they are on average.
    */
   layerBudget: LayerBudget;
@@ -930,6 +932,7 @@ function createBaseJobPlan(): JobPlan {
     flops: {},
     parameters: 0,
     fromConfigAlone: false,
+    estimatedSeconds: 0,
     layerBudget: 0,
   };
 }
@@ -965,6 +968,9 @@ export const JobPlan: MessageFns<JobPlan> = {
     }
     if (message.fromConfigAlone !== false) {
       writer.uint32(80).bool(message.fromConfigAlone);
+    }
+    if (message.estimatedSeconds !== 0) {
+      writer.uint32(97).double(message.estimatedSeconds);
     }
     if (message.layerBudget !== 0) {
       writer.uint32(88).int32(message.layerBudget);
@@ -1068,6 +1074,14 @@ export const JobPlan: MessageFns<JobPlan> = {
             message.fromConfigAlone = reader.bool();
             continue;
           }
+          case 12: {
+            if (tag !== 97) {
+              break;
+            }
+
+            message.estimatedSeconds = reader.double();
+            continue;
+          }
           case 11: {
             if (tag !== 88) {
               break;
@@ -1121,6 +1135,11 @@ export const JobPlan: MessageFns<JobPlan> = {
         : isSet(object.from_config_alone)
         ? globalThis.Boolean(object.from_config_alone)
         : false,
+      estimatedSeconds: isSet(object.estimatedSeconds)
+        ? globalThis.Number(object.estimatedSeconds)
+        : isSet(object.estimated_seconds)
+        ? globalThis.Number(object.estimated_seconds)
+        : 0,
       layerBudget: isSet(object.layerBudget)
         ? layerBudgetFromJSON(object.layerBudget)
         : isSet(object.layer_budget)
@@ -1167,6 +1186,9 @@ export const JobPlan: MessageFns<JobPlan> = {
     if (message.fromConfigAlone !== false) {
       obj.fromConfigAlone = message.fromConfigAlone;
     }
+    if (message.estimatedSeconds !== 0) {
+      obj.estimatedSeconds = floatToJson(message.estimatedSeconds);
+    }
     if (message.layerBudget !== 0) {
       obj.layerBudget = layerBudgetToJSON(message.layerBudget);
     }
@@ -1198,6 +1220,7 @@ export const JobPlan: MessageFns<JobPlan> = {
     );
     message.parameters = object.parameters ?? 0;
     message.fromConfigAlone = object.fromConfigAlone ?? false;
+    message.estimatedSeconds = object.estimatedSeconds ?? 0;
     message.layerBudget = object.layerBudget ?? 0;
     return message;
   },

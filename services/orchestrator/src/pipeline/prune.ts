@@ -10,7 +10,6 @@ import {
   pruneReportToJson,
   SecateurError,
   type PlannedBlock,
-  type PlannedProjection,
   type PruningStage,
   type ReducedSite,
 } from '@secateur/core';
@@ -18,10 +17,11 @@ import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { NodeReport, PerplexityChange, PruneReport } from '@secateur/proto/pruning_service';
 import { LayerBudget, Preset, PruneSpec, type ProjectionReport } from '@secateur/proto/job';
 import { HiddenStream } from '@secateur/proto/kernel_service';
-import { Architecture, TensorRole } from '@secateur/proto/model';
+import { Architecture } from '@secateur/proto/model';
 import type { InputSite } from '@secateur/proto/statistics';
 import type { Link } from '@opentelemetry/api';
 import { PrunedOutput } from '../output/pruned-output.js';
+import { driftRowsOf } from '../planner/drift-rows.js';
 import {
   describeShard,
   lastPrunedBlock,
@@ -94,8 +94,6 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
     await planned.checkpoint.close();
   }
 }
-
-const ADDED_TO_HIDDEN_STATES: ReadonlySet<TensorRole> = new Set([TensorRole.OUTPUT_WEIGHT, TensorRole.DOWN_WEIGHT]);
 
 /** The layer loop: collect, allocate, write, propagate, one block after the other, with the next block's bytes on their way. */
 class LayerPruner {
@@ -267,11 +265,6 @@ class LayerPruner {
       run.signal,
     );
   }
-}
-
-/** Of the inputs of projections. Outputs that are added to hidden states bring the drift of those along. */
-function driftRowsOf(projections: readonly PlannedProjection[]): Map<InputSite, number> {
-  return new Map(projections.map(({ site, role, rows, columns }) => [site, columns + (ADDED_TO_HIDDEN_STATES.has(role) ? rows : 0)]));
 }
 
 function withCalibration(plan: JobPlan): PrunePlan {

@@ -31,6 +31,8 @@ export interface JobWork {
   readonly sketches: number;
   readonly propagation: Propagation;
   readonly repair: Repair;
+  /** Of a repair that fits. */
+  readonly fitSteps: number;
   readonly swaps: boolean;
   /** Repairs bring the model back to the dense one. */
   readonly denseTargets: boolean;
@@ -46,6 +48,7 @@ const NOTHING_ALLOCATED = {
   rowQuality: RowQuality.UNSPECIFIED,
   propagation: Propagation.UNSPECIFIED,
   repair: Repair.NONE,
+  fitSteps: 0,
   swaps: false,
   denseTargets: false,
 };
@@ -83,10 +86,11 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
       const select = (plan: ModelPlan): ProjectionTargets => selectProjections(plan, sparsity, selection);
       const { allocation, score, layerQuality, rowQuality } = options ?? NOTHING_ALLOCATED;
       const repair = spec.repair?.method ?? Repair.NONE;
+      const fitSteps = spec.repair?.iterations ?? 0;
       const { sketches } = spec;
       const swaps = spec.swap !== undefined;
       const denseTargets = hasDenseTargets(spec);
-      const allocating = { allocation, score, sketches, layerQuality, rowQuality, propagation, repair, swaps, denseTargets };
+      const allocating = { allocation, score, sketches, layerQuality, rowQuality, propagation, repair, fitSteps, swaps, denseTargets };
       const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, ...allocating };
       const file = spec.layerBudgetOptions?.file ?? '';
       const input = {
