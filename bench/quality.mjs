@@ -41,7 +41,13 @@ const METHODS = {
   'equal rows, fit': { step: true, options: ['--allocation', 'uniform', '--repair', 'fit'] },
   'optimal rows, all tokens, fit': { step: true, options: ['--allocation', 'optimal', '--quality-inputs', 'all', '--repair', 'fit'] },
   ADMM: { step: true, options: ['--allocation', 'uniform', '--repair', 'admm'] },
-  'best, staged': { step: true, options: ['--preset', 'best', '--propagation', 'staged'] },
+  'ADMM, dense targets': {
+    step: true,
+    options: ['--allocation', 'uniform', '--repair', 'admm', '--propagation', 'staged', '--repair-targets', 'dense'],
+  },
+  'TRIM, fit, dense targets': { step: true, options: ['--repair', 'fit', '--propagation', 'staged', '--repair-targets', 'dense'] },
+  'best, own targets': { step: true, options: ['--preset', 'best', '--repair-targets', 'own'] },
+  'best, own targets, staged': { step: true, options: ['--preset', 'best', '--repair-targets', 'own', '--propagation', 'staged'] },
   'ADMM, staged': { step: true, options: ['--allocation', 'uniform', '--repair', 'admm', '--propagation', 'staged'] },
 };
 

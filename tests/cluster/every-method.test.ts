@@ -1,7 +1,7 @@
 /** Every way to prune, on models of awkward shapes: the same bytes on 1 node and on 3, and exactly as many zeros as its formula says. */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { Allocation, Repair, RepairOptions, Score, SwapOptions, type GroupPattern } from '@secateur/proto/allocation';
+import { Allocation, Repair, RepairOptions, RepairTargets, Score, SwapOptions, type GroupPattern } from '@secateur/proto/allocation';
 import {
   AlphaMetric,
   BudgetGranularity,
@@ -118,6 +118,11 @@ const METHODS: readonly Method[] = [
   { name: 'a fit', changes: { ...UNIFORM, repair: repair(Repair.FIT) }, dropped: equalRows },
   { name: 'ADMM over rows', changes: { ...UNIFORM, repair: repair(Repair.ADMM) }, dropped: equalRows },
   { name: "ADMM with TRIM's rows", changes: { repair: repair(Repair.ADMM) }, dropped: searchedRows },
+  {
+    name: 'ADMM towards the dense model',
+    changes: { ...UNIFORM, propagation: Propagation.STAGED, repair: { ...repair(Repair.ADMM), targets: RepairTargets.DENSE } },
+    dropped: equalRows,
+  },
   { name: 'swaps and a fit', changes: { swap: SwapOptions.fromPartial({}), repair: repair(Repair.FIT) }, dropped: searchedRows },
 ];
 

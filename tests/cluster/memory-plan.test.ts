@@ -1,6 +1,7 @@
 /** Memory that was planned before a job, and what its nodes really took. */
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
+import type { JobPlanJson } from '@secateur/core';
 import { Allocation, AllocationOptions, Score } from '@secateur/proto/allocation';
 import { JobState } from '@secateur/proto/job';
 import type { JobPlan, NodePlan } from '@secateur/proto/plan';
@@ -88,9 +89,17 @@ test('secateur plan shows the plan to people and as JSON', async () => {
   for (const text of ['embedding', 'block/0 … block/', '80.00 %', 'hidden states', 'resident memory of the process', 'It fits']) {
     expect(shown.stdout).toContain(text);
   }
+  expect(shown.stdout).toMatch(/Time: about \d/);
   const { exitCode, stdout } = await runCommand([...args, '--json']);
   expect(exitCode).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({ groups: 16, nodes: [{ name: 'node-0', groups: 16, fits: true, reason: null }] });
+  // A repair towards the dense model takes longer.
+  const ofBest = JSON.parse((await runCommand([...args, '--preset', 'best', '--json'])).stdout) as JobPlanJson;
+  const { estimatedSeconds, flops } = JSON.parse(stdout) as JobPlanJson;
+  expect(ofBest.targetsKnown).toBe(false);
+  expect(ofBest.flops).toMatchObject({ collect: expect.any(Number), gram: expect.any(Number), repair: expect.any(Number) });
+  expect(ofBest.flops['propagate']).toBe(2 * flops['propagate']!);
+  expect(estimatedSeconds).toBeGreaterThan(0);
   // What prune would refuse, plan does too.
   expect((await runCommand([...args, '--out', modelPath('books-opt')])).stderr).toContain('--out');
   expect((await runCommand(['plan', '--model', '/nowhere', '--calibration', calibration, '--sparsity', '0.8'])).exitCode).toBe(2);

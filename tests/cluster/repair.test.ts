@@ -1,7 +1,7 @@
 /** Repaired jobs: kept weights change, the dropped stay dropped, and the cluster changes no byte. */
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { Allocation, Repair, Score } from '@secateur/proto/allocation';
+import { Allocation, Repair, RepairTargets, Score } from '@secateur/proto/allocation';
 import { JobState, Propagation, TokenSource, type JobEvent } from '@secateur/proto/job';
 import type { PruneReport } from '@secateur/proto/pruning_service';
 import { openCheckpoint } from '@secateur/checkpoint';
@@ -16,10 +16,11 @@ function ids(kind: 'calibration' | 'eval', samples: number): TokenSource {
   return TokenSource.fromPartial({ path: fixturePath('calibration', `${MODEL}-${kind}.safetensors`), samples, sequenceLength: 256 });
 }
 
+/** Nodes share Gram matrices and drifts, and keep the hidden states of two models. */
 const ADMM = {
   sparsity: 0.8,
   calibration: ids('calibration', 48),
-  repair: { method: Repair.ADMM, damping: 0.01, iterations: 20 },
+  repair: { method: Repair.ADMM, damping: 0.01, iterations: 20, targets: RepairTargets.DENSE },
   allocation: Allocation.UNIFORM,
   propagation: Propagation.STAGED,
 };
@@ -82,9 +83,10 @@ describe('a repaired model', () => {
 
 describe('every kind of repair', () => {
   const kinds: readonly (readonly [string, Changes])[] = [
-    ['fit', { repair: { method: Repair.FIT, damping: 0.01, iterations: 20 } }],
-    ['admm by the rows of TRIM', { ...ADMM, allocation: Allocation.TRIM, propagation: Propagation.DENSE_BLOCK }],
-    ['admm', ADMM],
+    ['fit', { repair: { ...ADMM.repair, method: Repair.FIT, targets: RepairTargets.OWN } }],
+    ['admm by the rows of TRIM', { ...ADMM, allocation: Allocation.TRIM }],
+    ['admm', { ...ADMM, repair: { ...ADMM.repair, targets: RepairTargets.OWN }, propagation: Propagation.DENSE_BLOCK }],
+    ['admm towards the dense model', ADMM],
     ['SparseGPT', { score: Score.SPARSEGPT, allocation: Allocation.UNIFORM }],
     ['SparseGPT by the rows of TRIM', { score: Score.SPARSEGPT }],
   ];

@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { Repair } from '@secateur/proto/allocation';
+import { Repair, RepairTargets } from '@secateur/proto/allocation';
 import { TokenSource } from '@secateur/proto/job';
 import type { PruneReport } from '@secateur/proto/pruning_service';
 import { openCheckpoint } from '@secateur/checkpoint';
@@ -23,7 +23,7 @@ function calibration(samples: number): TokenSource {
 
 /** More groups than nodes, and a last one of a single sample. */
 const SWAPPED = { sparsity: 0.8, calibration: calibration(25), swap: { most: 0 } };
-const FITTED = { ...SWAPPED, repair: { method: Repair.FIT, damping: 0, iterations: 0 } };
+const FITTED = { ...SWAPPED, repair: { method: Repair.FIT, damping: 0, iterations: 0, targets: RepairTargets.OWN } };
 
 interface Pruned {
   readonly report: PruneReport;

@@ -36,6 +36,7 @@ struct Job {
   std::size_t sketches = 0;
   Repair repair = Repair::kNone;
   bool swaps = false;
+  bool dense_targets = false;
 
   bool has_grams() const { return repair != Repair::kNone || swaps; }
   bool has_default_metrics() const {
@@ -90,6 +91,8 @@ const Job kJobs[] = {
     {"gated, by SparseGPT", kGated, Compute::kF32, 0.5, 20, BlockMetric::kNone, false, {.allocation = Allocation::kUniform}, 0, Repair::kSparseGpt},
     {"gated, swapped", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, {}, 0, Repair::kNone, true},
     {"plain, long, in stages, swapped and fitted", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true, {}, 0, Repair::kFit, true},
+    {"gated, in stages, fitted towards the dense model", kGated, {Compute::kF32, HiddenStates::kBF16}, 0.8, 20, BlockMetric::kNone, true, {.allocation = Allocation::kUniform}, 0, Repair::kFit, false, true},
+    {"projected, long, in stages, by ADMM towards the dense model", projected(), Compute::kF32, 0.5, 96, BlockMetric::kNone, true, {.allocation = Allocation::kUniform}, 0, Repair::kAdmm, false, true},
     {"gated, judged on sketches", kGated, Compute::kF32, 0.5, 20, BlockMetric::kNone, false, {}, kMostSketches},
     {"plain, long, in stages, split for the least error of sketches", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true, {.allocation = Allocation::kOptimal}, 3},
 };
@@ -171,6 +174,7 @@ Workload workload_of(const Job& job, const Model& model) {
   workload.sketches = job.sketches;
   workload.repair = job.repair;
   workload.swaps = job.swaps;
+  workload.dense_targets = job.dense_targets;
   workload.sparsity = job.sparsity;
   workload.masked_in_stages = job.in_stages;
   return workload;
@@ -218,6 +222,7 @@ InputSite site_of(TensorRole projection) {
 struct Grams {
   std::vector<float> fitted;
   std::vector<float> held_out;
+  std::vector<float> drift;
 };
 
 std::map<InputSite, Grams> gram_matrices_of(BackendSession& session, const Job& job, const Model& model, const Stage& stage,
@@ -231,13 +236,16 @@ std::map<InputSite, Grams> gram_matrices_of(BackendSession& session, const Job& 
     if (stage.sites.contains(site) && !parts.contains(site)) parts.emplace(site, std::pair(tensor.shape[1], session.take_gram_sums("block", site)));
   }
   std::map<InputSite, Grams> grams;
-  const auto reduce = [&](std::size_t columns, const std::vector<std::uint8_t>& sums) {
+  const auto reduce = [&](std::size_t columns, const std::vector<std::uint8_t>& sums, std::size_t drift_rows = 0) {
     const std::span<const std::uint8_t> parts_of_site[] = {sums};
-    return session.reduce_gram(columns, parts_of_site, context);
+    return session.reduce_gram(columns, drift_rows, parts_of_site, context);
   };
   for (const auto& [site, part] : parts) {
     grams[site].fitted = reduce(part.first, part.second.sums);
     if (job.swaps) grams[site].held_out = reduce(part.first, part.second.held_out);
+    const bool added = site == InputSite::kAttentionOutput || site == InputSite::kFeedForwardHidden;
+    const std::size_t drift_rows = part.first + (added ? job.architecture.hidden_size : 0);
+    if (job.dense_targets) grams[site].drift = reduce(part.first, part.second.drift, drift_rows);
   }
   return grams;
 }
@@ -252,6 +260,7 @@ void repair_stage(BackendSession& session, const Job& job, const Model& model, c
     input.samples = kGroups * kSamples;
     input.gram = grams.at(site_of(role)).fitted;
     input.held_out_gram = grams.at(site_of(role)).held_out;
+    input.drift = grams.at(site_of(role)).drift;
     input.mask = mask;
     const std::size_t swaps = job.swaps ? tensor.shape[1] / 4 : 0;
     weights.emplace_back(role, session.repair_rows("block", role, input, {.method = job.repair, .swaps = swaps}, context).weights);
@@ -331,7 +340,10 @@ void run(BackendSession& session, const Job& job, const Model& model) {
     for (const Stage& stage : stages_of(job, model)) prune_stage(session, job, model, stage, context);
   }
   if (job.metric == BlockMetric::kOutliers) count_outliers(session, model, context);
-  for (std::uint32_t group = 0; group < kGroups; ++group) session.propagate("block", group, context);
+  for (std::uint32_t group = 0; group < kGroups; ++group) {
+    session.propagate("block", group, context);
+    if (job.dense_targets) session.propagate_dense("block", group, context);
+  }
   session.release_shard("block");
   if (job.sparsity > 0 || job.metric == BlockMetric::kOutliers) return;
   session.load_shard("head", model.head.views, context);

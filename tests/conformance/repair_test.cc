@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -181,6 +182,121 @@ TEST_CASE("samples that are held out have sums of their own, and swaps by both m
   CHECK(swapped.error_before < swapped.error_before_swaps);
   CHECK(swapped.error_after == swapped.error_before);
   CHECK(swapped.dropped_per_row == std::vector<std::int32_t>(24, 8));
+}
+
+TEST_CASE("the drift is how far the inputs and hidden states of a pruned model are from those of the dense one") {
+  if (!test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 28);
+  const Tensors first(test::random_block(kArchitecture, false, 1));
+  const Tensors second(test::random_block(kArchitecture, false, 2));
+  // Of both blocks something is dropped: every second weight of a projection.
+  const auto masked = [](const Tensors& block, TensorRole role) {
+    std::map<TensorRole, std::vector<float>> values = block.values;
+    for (std::size_t i = 0; i < values[role].size(); i += 2) values[role][i] = 0;
+    return values;
+  };
+  Workload workload;
+  const Tensors tokens = embedding();
+  workload.embedding = {tokens.views.begin(), tokens.views.end()};
+  workload.block = {first.views.begin(), first.views.end()};
+  workload.groups = 2;
+  workload.samples_per_group = 2;
+  workload.sequence_length = 5;
+  workload.allocation_samples = 4;
+  workload.repair = Repair::kFit;
+  workload.sparsity = 0.5;
+  workload.dense_targets = true;
+  CallContext context;
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32, workload);
+  session->load_shard("embedding", tokens.views, context);
+  session->load_shard("first", first.views, context);
+  session->load_shard("second", second.views, context);
+  for (const std::uint32_t index : {0U, 1U}) {
+    session->embed("embedding", group(index), context);
+    session->collect_with_gram("first", index, InputSites::all(), InputSites::all(), context);
+  }
+  // Nothing is dropped yet.
+  for (const InputSite site : kSites) {
+    const GramPart part = session->take_gram_sums("first", site);
+    CHECK(!part.drift.empty());
+    CHECK(std::ranges::all_of(part.drift, [](std::uint8_t byte) { return byte == 0; }));
+  }
+  const std::vector<std::uint8_t> mask(24 * 2, 0x55);
+  session->apply_mask("first", TensorRole::kUpWeight, mask, context);
+  session->apply_mask("second", TensorRole::kOutputWeight, std::span(mask).first(16 * 2), context);
+  for (const std::uint32_t index : {0U, 1U}) {
+    session->propagate("first", index, context);
+    session->propagate_dense("first", index, context);
+    session->collect_with_gram("second", index, InputSites::all(), InputSites::all(), context);
+  }
+
+  struct Stream {
+    std::vector<test::Values> sites;
+    // What the outputs of the attention and of the feed-forward half are added to.
+    test::Values entered;
+    test::Values half;
+  };
+  const auto run = [&](const std::map<TensorRole, std::vector<float>>& before, const std::map<TensorRole, std::vector<float>>& block,
+                       std::size_t sample) {
+    const GroupTokens of_group = group(static_cast<std::uint32_t>(sample / 2));
+    test::Values hidden;
+    for (std::size_t token = 0; token < 5; ++token) {
+      const auto id = static_cast<std::size_t>(of_group.ids[sample % 2 * 5 + token]);
+      const std::vector<float>& table = tokens.values.at(TensorRole::kTokenEmbedding);
+      for (std::size_t i = 0; i < 16; ++i) hidden.push_back(static_cast<double>(table[id * 16 + i]));
+    }
+    Stream stream;
+    stream.entered = test::run_reference_block(kArchitecture, before, hidden, 5).output;
+    stream.sites = test::run_reference_block(kArchitecture, block, stream.entered, 5).sites;
+    stream.half = test::project(stream.sites[1], 5, block.at(TensorRole::kOutputWeight), 16, nullptr);
+    for (std::size_t i = 0; i < stream.half.size(); ++i) stream.half[i] += stream.entered[i];
+    return stream;
+  };
+  std::map<InputSite, std::vector<double>> expected;
+  for (std::size_t sample = 0; sample < 4; ++sample) {
+    const Stream dense = run(first.values, second.values, sample);
+    const Stream pruned = run(masked(first, TensorRole::kUpWeight), masked(second, TensorRole::kOutputWeight), sample);
+    for (std::size_t index = 0; index < std::size(kSites); ++index) {
+      const std::size_t columns = pruned.sites[index].size() / 5;
+      const bool added = index == 1 || index == 3;
+      std::vector<double>& sums = expected[kSites[index]];
+      sums.resize((columns + (added ? 16 : 0)) * columns);
+      const test::Values& ahead = index == 1 ? dense.entered : dense.half;
+      const test::Values& behind = index == 1 ? pruned.entered : pruned.half;
+      for (std::size_t i = 0; i < sums.size(); ++i) {
+        const std::size_t row = i / columns;
+        for (std::size_t token = 0; token < 5; ++token) {
+          const double moved = row < columns
+                                   ? dense.sites[index][token * columns + row] - pruned.sites[index][token * columns + row]
+                                   : ahead[token * 16 + row - columns] - behind[token * 16 + row - columns];
+          sums[i] += moved * pruned.sites[index][token * columns + i % columns];
+        }
+      }
+    }
+  }
+  for (const auto& [site, sums] : expected) {
+    CAPTURE(name_of(site));
+    const GramPart part = session->take_gram_sums("second", site);
+    const std::size_t columns = site == InputSite::kFeedForwardHidden ? 24 : 16;
+    const std::span<const std::uint8_t> parts[] = {part.drift};
+    const std::vector<float> drift = session->reduce_gram(columns, sums.size() / columns, parts, context);
+    REQUIRE(drift.size() == sums.size());
+    double largest = 0;
+    for (const double sum : sums) largest = std::max(largest, std::abs(sum));
+    CHECK(largest > 0);
+    for (std::size_t i = 0; i < sums.size(); ++i) CHECK(std::abs(static_cast<double>(drift[i]) - sums[i]) <= 1e-5 * largest);
+  }
+}
+
+TEST_CASE("a session without dense targets keeps no hidden states of the dense model") {
+  if (!test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 28);
+  const Tensors block(test::random_block(kArchitecture, false, 1));
+  CallContext context;
+  const std::unique_ptr<BackendSession> session = session_with(*backend, block, {0});
+  CHECK_THROWS_WITH_AS(session->propagate_dense("block", 0, context), doctest::Contains("dense model"), Error);
+  session->collect_with_gram("block", 0, InputSites::all(), InputSites::all(), context);
+  CHECK(session->take_gram_sums("block", InputSite::kAttentionInput).drift.empty());
 }
 
 TEST_CASE("a repaired projection is multiplied as it was stored") {

@@ -278,3 +278,19 @@ TEST_CASE("allocation works on the weights of the session and leaves no memory b
   CHECK(allocated.dropped > 0);
   CHECK(backend->memory_used_bytes() == used);
 }
+
+TEST_CASE("the speed of products is measured on the CPU, and leaves nothing behind") {
+  const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 26);
+  const std::uint64_t used = backend->memory_used_bytes();
+  CallContext context;
+  for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
+    const bool offered = test::is_cpu() && (compute == Compute::kF32 || test::why_no_bf16().empty());
+    const double speed = backend->measure_product_speed(compute, context);
+    CHECK((offered ? speed > 1e6 : speed == 0));
+    CHECK(backend->memory_used_bytes() == used);
+  }
+  if (!test::is_cpu()) return;
+  std::atomic<bool> cancelled = true;
+  CallContext cancelling(&cancelled);
+  check_error(ErrorCode::kCancelled, "cancelled", [&] { backend->measure_product_speed(Compute::kF32, cancelling); });
+}

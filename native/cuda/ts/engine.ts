@@ -122,6 +122,8 @@ export interface EngineWorkload {
   readonly metric: 'none' | 'outliers' | 'spectrum' | 'sensitivity';
   /** Projections are masked while statistics of those after them are still to be collected. */
   readonly maskedInStages: boolean;
+  /** Weights are fitted to what brings the model back to the dense one: the session keeps its weights and hidden states too. */
+  readonly denseTargets: boolean;
 }
 
 export interface MemoryItem {
@@ -272,6 +274,8 @@ export interface GramPart {
   readonly sums: Uint8Array;
   /** Of the samples that are held out, which the sums are without; empty where none are. */
   readonly heldOut: Uint8Array;
+  /** Of the drift of the inputs, over all samples; empty in a session without dense targets. */
+  readonly drift: Uint8Array;
 }
 
 /** What a repair works from. */
@@ -282,6 +286,11 @@ export interface RepairInput {
   readonly gram: Uint8Array;
   /** In the same way, with swaps: of the samples that are held out, which the other is without; else null. */
   readonly heldOutGram: Uint8Array | null;
+  /**
+   * How far the pruned model is from the dense one at this input: float32 [columns, columns] Σ (x' - x)xᵀ and, where the output is added to
+   * hidden states r, [rows, columns] Σ (r' - r)xᵀ. null where the target is the dense projection's output for the inputs it gets.
+   */
+  readonly drift: Uint8Array | null;
   /** What is dropped, as in AllocatedRows; `admm` and `sparsegpt` read only how many weights each row drops. */
   readonly mask: Uint8Array;
   /** Type of the repaired weights. */
@@ -394,6 +403,8 @@ export interface EngineSession {
   ): Promise<Timed<readonly SiteStatistics[]>>;
   /** Replaces the hidden states of a group by the block's output. */
   propagate(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<void>>;
+  /** The same for the hidden states of the dense model, through the block as it was loaded; in a session with dense targets. */
+  propagateDense(shardId: string, groupIndex: number, options?: CallOptions): Promise<Timed<void>>;
   /**
    * Mean negative log-likelihood of the tokens in the range of each sample of a group (it keeps its token ids from embed); of tokens
    * 1 … T-1 where no ranges are given.
@@ -442,8 +453,11 @@ export interface EngineSession {
   ): Promise<Timed<readonly SiteStatistics[]>>;
   /** Hands over what was added to the Gram matrix of a site since the last time. */
   takeGramSums(shardId: string, site: InputSite, options?: CallOptions): Promise<Timed<GramPart>>;
-  /** The Gram matrix float32 [columns, columns] that sums add up to, the same in whatever order. */
-  reduceGram(columns: number, sums: readonly Uint8Array[], options?: CallOptions): Promise<Timed<Float32Array>>;
+  /**
+   * The matrix float32 that sums add up to, the same in whatever order: the Gram matrix [columns, columns] where `driftRows` is 0, else the
+   * drift [driftRows, columns].
+   */
+  reduceGram(columns: number, driftRows: number, sums: readonly Uint8Array[], options?: CallOptions): Promise<Timed<Float32Array>>;
   /** Kept weights of one projection of a loaded block that make up for the dropped ones; the loaded block stays as it is. */
   repairRows(
     shardId: string,
@@ -495,6 +509,11 @@ export interface Engine {
    * does not fit what the budget has left.
    */
   openSession(architecture: EngineArchitecture, precision: Precision, workload?: EngineWorkload): EngineSession;
+  /**
+   * Floating-point operations a second of dense products on all threads, measured in some tens of milliseconds; 0 where the device has none of
+   * that kind, or nothing is known.
+   */
+  measureProductSpeed(precision: Precision, options?: CallOptions): Promise<Timed<number>>;
   /** The allocation on a weight matrix given directly, without a session: float32 [rows, columns]. For tests and benchmarks. */
   allocateMatrix(
     weights: Float32Array,

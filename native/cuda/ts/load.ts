@@ -44,6 +44,7 @@ export interface NativeSession {
     sketches: number,
   ): NativeCall<readonly SiteStatistics[]>;
   propagate(shardId: string, groupIndex: number): NativeCall<void>;
+  propagateDense(shardId: string, groupIndex: number): NativeCall<void>;
   measureLoss(shardId: string, groupIndex: number, ranges: readonly TokenRange[] | undefined): NativeCall<Float64Array>;
   lastLogits(shardId: string, groupIndex: number): NativeCall<Float32Array>;
   allocateRows(
@@ -70,7 +71,7 @@ export interface NativeSession {
     sketches: number,
   ): NativeCall<readonly SiteStatistics[]>;
   takeGramSums(shardId: string, site: InputSite): NativeCall<GramPart>;
-  reduceGram(columns: number, sums: readonly Uint8Array[]): NativeCall<Float32Array>;
+  reduceGram(columns: number, driftRows: number, sums: readonly Uint8Array[]): NativeCall<Float32Array>;
   repairRows(shardId: string, projection: Projection, input: RepairInput, repair: RepairOptions): NativeCall<RepairedRows>;
   replaceWeights(shardId: string, projection: Projection, elementType: ElementType, bytes: Uint8Array): NativeCall<void>;
   releaseGroup(groupIndex: number): NativeCall<void>;
@@ -89,6 +90,7 @@ export interface NativeEngine {
   memoryUsedBytes(): number;
   planSession(architecture: EngineArchitecture, precision: Precision, workload: EngineWorkload): EngineMemoryPlan;
   openSession(architecture: EngineArchitecture, precision: Precision, workload: EngineWorkload | undefined): NativeSession;
+  measureProductSpeed(precision: Precision): NativeCall<number>;
   allocateMatrix(
     weights: Float32Array,
     rows: number,

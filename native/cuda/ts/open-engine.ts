@@ -39,6 +39,7 @@ function wrapEngine(native: NativeEngine): Engine {
     planSession: (architecture, precision, workload) => translateErrors(() => native.planSession(architecture, precision, workload)),
     openSession: (architecture, precision, workload) =>
       wrapSession(translateErrors(() => native.openSession(architecture, precision, workload))),
+    measureProductSpeed: (precision, options) => run(() => native.measureProductSpeed(precision), options),
     allocateMatrix: (weights, rows, columns, target, statistics, allocation, options) =>
       run(() => native.allocateMatrix(weights, rows, columns, target, statistics, allocation), options),
     close: () => {
@@ -58,6 +59,7 @@ function wrapSession(native: NativeSession): EngineSession {
     collectStatistics: (shardId, groupIndex, sites, options) =>
       run(() => native.collectStatistics(shardId, groupIndex, sites, options?.sketches ?? 0), options),
     propagate: (shardId, groupIndex, options) => run(() => native.propagate(shardId, groupIndex), options),
+    propagateDense: (shardId, groupIndex, options) => run(() => native.propagateDense(shardId, groupIndex), options),
     measureLoss: (shardId, groupIndex, ranges, options) => run(() => native.measureLoss(shardId, groupIndex, ranges), options),
     lastLogits: (shardId, groupIndex, options) => run(() => native.lastLogits(shardId, groupIndex), options),
     allocateRows: (shardId, projection, target, statistics, allocation, options) =>
@@ -70,7 +72,7 @@ function wrapSession(native: NativeSession): EngineSession {
     collectWithGram: (shardId, groupIndex, sites, grams, options) =>
       run(() => native.collectWithGram(shardId, groupIndex, sites, grams, options?.sketches ?? 0), options),
     takeGramSums: (shardId, site, options) => run(() => native.takeGramSums(shardId, site), options),
-    reduceGram: (columns, sums, options) => run(() => native.reduceGram(columns, sums), options),
+    reduceGram: (columns, driftRows, sums, options) => run(() => native.reduceGram(columns, driftRows, sums), options),
     repairRows: (shardId, projection, input, repair, options) => run(() => native.repairRows(shardId, projection, input, repair), options),
     replaceWeights: (shardId, projection, elementType, bytes, options) =>
       run(() => native.replaceWeights(shardId, projection, elementType, bytes), options),

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secateur/proto/allocation';
+import { Allocation, LayerQuality, Repair, RepairTargets, RowQuality, Score } from '@secateur/proto/allocation';
 import { AlphaMetric, BudgetGranularity, LayerBudget, Preset, Propagation, QualityInputs, Sampling, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
@@ -142,7 +142,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--preset <name>',
-        'settings where others are not given: published (TRIM as published), fast (the fastest that is not worse: equal rows, 32 samples, --repair fit), best (the least perplexity: --layer-budget optimal --repair admm; both CPUs only)',
+        'settings where others are not given: published (TRIM as published), fast (the fastest that is not worse: equal rows, 32 samples, --repair fit), best (the least perplexity: --layer-budget optimal --repair admm --repair-targets dense --propagation staged; both CPUs only)',
         { published: Preset.PUBLISHED, fast: Preset.FAST, best: Preset.BEST },
         'published',
       ),
@@ -253,8 +253,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
         '--propagation <name>',
         'what inputs the projections of a block are pruned by: published (those of the block as it was), staged (those that come through its projections pruned before)',
         { published: Propagation.DENSE_BLOCK, staged: Propagation.STAGED },
-        'published',
-      ),
+      ).default(Propagation.UNSPECIFIED, 'published; staged with --preset best'),
     )
     .addOption(
       new Option(
@@ -269,6 +268,13 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
         'how kept weights make up for the dropped ones: none, fit (to the dense output), admm (the mask is chosen while they are fitted) (CPUs only)',
         { none: Repair.NONE, fit: Repair.FIT, admm: Repair.ADMM },
       ).default(Repair.UNSPECIFIED, 'none; fit with --preset fast, admm with best'),
+    )
+    .addOption(
+      offered(
+        '--repair-targets <name>',
+        'what outputs are fitted to: own (the dense projection, with the inputs it gets in the pruned model) or dense (what brings the hidden states back to those of the dense model, with --propagation staged)',
+        { own: RepairTargets.OWN, dense: RepairTargets.DENSE },
+      ).default(RepairTargets.UNSPECIFIED, 'own; dense with --preset best'),
     )
     .option('--repair-damping <share>', 'share of the mean diagonal added to that of the Gram matrix of the inputs', share, 0.01)
     .addOption(new Option('--repair-iterations <n>', 'steps of the fit').argParser(wholeNumber(1)).default(0, '20; 5 with --preset fast'))

@@ -29,6 +29,7 @@ export { applyJobEvent, hasEnded } from './jobs/job-state.js';
 export {
   DEFAULT_CALIBRATION_SAMPLES,
   changesKeptWeights,
+  hasDenseTargets,
   needsGramMatrices,
   pathsOf,
   resolveJobSpec,
@@ -56,6 +57,7 @@ export {
   type EvaluateReportJson,
   type PerplexityJson,
   type ProjectionReportJson,
+  type JobPlanJson,
   type PruneReportJson,
   type TaskReportJson,
 } from './report/report-json.js';

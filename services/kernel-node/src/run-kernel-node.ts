@@ -1,6 +1,6 @@
 import { hostname, totalmem } from 'node:os';
 import { SecateurError, VERSION } from '@secateur/core';
-import { openEngine, type Placement } from '@secateur/native';
+import { openEngine, type Engine, type Placement } from '@secateur/native';
 import { Resources, RpcServer, serveFetch } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
 import { KernelServiceDefinition } from '@secateur/proto/kernel_service';
@@ -9,7 +9,7 @@ import { TraceServiceDefinition } from '@secateur/proto/trace_service';
 import { pino } from 'pino';
 import { createKernelService } from './api/kernel-service.js';
 import { createTraceService } from './api/trace-service.js';
-import { toWireEngine, withServiceErrors } from './engine/wire-types.js';
+import { toWireEngine, withServiceErrors, type ProductSpeeds } from './engine/wire-types.js';
 import { resolvePlacement, type PlacementOptions } from './machine/resolve-placement.js';
 import { SessionRegistry } from './session/session-registry.js';
 
@@ -43,7 +43,7 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   const telemetry = await startTelemetry({ serviceName: 'secateur-kernel-node', serviceVersion: VERSION, instanceId: name });
   const memoryBudgetBytes = options.memoryBytes ?? defaultMemoryBytes();
   const engine = withServiceErrors(() => openEngine({ backend: options.backend, threads: options.threads, memoryBudgetBytes, placement }));
-  const description = toWireEngine(engine.description, placement);
+  const description = toWireEngine(engine.description, placement, await measureSpeeds(engine));
   const resources = new Resources();
   const sessions = new SessionRegistry(engine, resources, (sessionId) => logger.warn({ sessionId }, 'closed an abandoned session'));
   const server = new RpcServer({ logger });
@@ -68,6 +68,12 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
     await engine.close();
     await telemetry.shutdown();
   }
+}
+
+async function measureSpeeds(engine: Engine): Promise<ProductSpeeds> {
+  const speedOf = async (compute: 'f32' | 'bf16'): Promise<number> =>
+    (await engine.measureProductSpeed({ compute, hiddenStates: 'f32' })).value;
+  return { productSpeed: await speedOf('f32'), bf16ProductSpeed: await speedOf('bf16') };
 }
 
 /** Two threads on one processor would only take turns. */

@@ -180,6 +180,9 @@ struct Workload {
   BlockMetric metric = BlockMetric::kNone;
   // Projections are masked while statistics of those after them are still to be collected.
   bool masked_in_stages = false;
+  // Weights are fitted to what brings the model back to the dense one: the session keeps the dense weights of a block and the hidden states
+  // of the dense model too.
+  bool dense_targets = false;
 
   // Nothing is known: no plan can be made.
   bool empty() const noexcept { return block.empty(); }
@@ -267,6 +270,8 @@ struct GramPart {
   std::vector<std::uint8_t> sums;
   // Of the samples that are held out, which the sums are without; empty where none are.
   std::vector<std::uint8_t> held_out = {};
+  // Of the drift that RepairInput takes, over all samples; empty in a session without dense targets.
+  std::vector<std::uint8_t> drift = {};
 };
 
 // Token ids [samples, sequence_length] of one calibration group.
@@ -308,6 +313,8 @@ class BackendSession {
     return collect_statistics(shard, group, InputSites::all(), context);
   }
   virtual void propagate(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
+  // The same for the hidden states of the dense model, through the block as it was loaded. FailedPrecondition where none are kept.
+  virtual void propagate_dense(const std::string& shard, std::uint32_t group, CallContext& context);
   // Mean negative log-likelihood of the tokens in the range of each sample; of tokens 1 … T-1 where no ranges are given.
   virtual std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
                                            CallContext& context) = 0;
@@ -341,8 +348,13 @@ class BackendSession {
   }
   // Hands over what was added to the Gram matrix of a site of a block since the last time. No groups where that is nothing.
   virtual GramPart take_gram_sums(const std::string& shard, InputSite site);
-  // The Gram matrix float32 [columns, columns] that sums add up to, the same in whatever order.
-  virtual std::vector<float> reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums, CallContext& context);
+  // The matrix float32 that sums add up to, the same in whatever order: the Gram matrix [columns, columns] or, of so many rows, the drift
+  // [drift_rows, columns].
+  virtual std::vector<float> reduce_gram(std::size_t columns, std::size_t drift_rows, std::span<const std::span<const std::uint8_t>> sums,
+                                         CallContext& context);
+  std::vector<float> reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums, CallContext& context) {
+    return reduce_gram(columns, 0, sums, context);
+  }
   // `input.weights`, `rows` and `columns` are taken from the loaded projection, which stays as it is.
   virtual RepairedRows repair_rows(const std::string& shard, TensorRole projection, RepairInput input, const RepairOptions& options,
                                    CallContext& context);
@@ -372,6 +384,8 @@ class Backend {
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision) {
     return open_session(architecture, precision, Workload{});
   }
+  // Floating-point operations a second of dense products, measured now; 0 where there are none of that kind or nothing is known.
+  virtual double measure_product_speed(Compute compute, CallContext& context);
   // The allocation on weights given directly.
   virtual AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) = 0;
 };

@@ -44,6 +44,10 @@ struct RepairInput {
   std::span<const float> gram;
   // [columns, columns]: of the samples that are held out, which tell how many swaps to keep; empty without swaps.
   std::span<const float> held_out_gram = {};
+  // How far the inputs x of the pruned model have come from those of the dense one, x', and so the hidden states r that the output is added
+  // to: [columns, columns] Σ (x' - x)xᵀ and, where it is added to any, [rows, columns] Σ (r' - r)xᵀ, over all tokens. With it the targets
+  // are Wx' + r' - r instead of Wx. Empty without.
+  std::span<const float> drift = {};
   // [rows, ceil(columns / 8)]: least significant bit first, 1 = dropped. kAdmm and kSparseGpt read only how many weights each row drops.
   std::span<const std::uint8_t> mask;
   // What the repaired weights are rounded to, to the nearest.
@@ -61,7 +65,7 @@ struct RepairedRows {
   // Of all rows.
   std::uint64_t swaps = 0;
   // ‖(W - Ŵ)X‖² / ‖WX‖² over all calibration tokens, with the given mask alone, with the swapped one, and with the repaired weights; 0
-  // where the output is 0.
+  // where the output is 0. With drift, W stands for the weights that come closest to the targets.
   double error_before_swaps = 0;
   double error_before = 0;
   double error_after = 0;
@@ -69,8 +73,14 @@ struct RepairedRows {
   double damping = 0;
 };
 
+// What is given to a repair, beside what it cannot do without.
+struct RepairExtras {
+  bool swaps = false;
+  bool drift = false;
+};
+
 // What repair_rows holds beside its input and its result, at most.
-std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, bool swaps, std::size_t threads);
+std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, RepairExtras extras, std::size_t threads);
 
 // The result does not depend on the number of threads of the pool. Throws InvalidArgument for sizes that contradict each other, NonFinite
 // for a Gram matrix that cannot be used whatever the damping and for weights too large for their type, and OutOfMemory.

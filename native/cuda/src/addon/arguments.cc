@@ -242,6 +242,7 @@ Workload to_workload(const Napi::Value& value) {
   workload.repair = to_repair(object["repair"]);
   workload.swaps = to_flag(object["swaps"], "swaps");
   workload.masked_in_stages = to_flag(object["maskedInStages"], "maskedInStages");
+  workload.dense_targets = to_flag(object["denseTargets"], "denseTargets");
   if (workload.empty()) refuse("block", "the tensors of a block");
   return workload;
 }
@@ -349,6 +350,11 @@ RepairInput to_repair_input(const Napi::Value& value, std::vector<Napi::Value>& 
   if (!held_out.IsNull()) {
     input.held_out_gram = view_floats(held_out, "heldOutGram");
     kept.push_back(held_out);
+  }
+  const Napi::Value drift = object["drift"];
+  if (!drift.IsNull()) {
+    input.drift = view_floats(drift, "drift");
+    kept.push_back(drift);
   }
   input.mask = to_bytes(mask, "mask");
   input.stored = to_element_type(object["elementType"]);

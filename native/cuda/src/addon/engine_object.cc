@@ -39,6 +39,7 @@ Napi::Function EngineObject::define(Napi::Env env) {
                          InstanceMethod<&EngineObject::memory_used_bytes>("memoryUsedBytes"),
                          InstanceMethod<&EngineObject::plan_session>("planSession"),
                          InstanceMethod<&EngineObject::open_session>("openSession"),
+                         InstanceMethod<&EngineObject::measure_product_speed>("measureProductSpeed"),
                          InstanceMethod<&EngineObject::allocate_matrix>("allocateMatrix"),
                          InstanceMethod<&EngineObject::close>("close"),
                      });
@@ -93,6 +94,16 @@ Napi::Value EngineObject::open_session(const Napi::CallbackInfo& info) {
     const Napi::Object object = info.Env().GetInstanceData<AddonData>()->session_class.New({});
     SessionObject::Unwrap(object)->attach(state_, std::move(session));
     return object;
+  });
+}
+
+Napi::Value EngineObject::measure_product_speed(const Napi::CallbackInfo& info) {
+  return guarded(info, [&]() -> Napi::Value {
+    return state().thread->submit(info.Env(), nullptr, {},
+                                  [backend = state_->backend, compute = to_precision(info[0]).compute](CallContext& context) {
+                                    const double speed = backend->measure_product_speed(compute, context);
+                                    return EngineThread::MakeValue([speed](Napi::Env env) { return Napi::Number::New(env, speed); });
+                                  });
   });
 }
 

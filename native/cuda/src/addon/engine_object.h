@@ -38,6 +38,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value memory_used_bytes(const Napi::CallbackInfo& info);
   Napi::Value plan_session(const Napi::CallbackInfo& info);
   Napi::Value open_session(const Napi::CallbackInfo& info);
+  Napi::Value measure_product_speed(const Napi::CallbackInfo& info);
   Napi::Value allocate_matrix(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   EngineState& state();

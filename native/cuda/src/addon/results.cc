@@ -111,6 +111,7 @@ Napi::Value to_value(Napi::Env env, GramPart part) {
   result["groups"] = hand_over<Napi::Uint32Array>(env, std::move(part.groups));
   result["sums"] = hand_over<Napi::Uint8Array>(env, std::move(part.sums));
   result["heldOut"] = hand_over<Napi::Uint8Array>(env, std::move(part.held_out));
+  result["drift"] = hand_over<Napi::Uint8Array>(env, std::move(part.drift));
   return result;
 }
 

@@ -26,6 +26,7 @@ Napi::Function SessionObject::define(Napi::Env env) {
                          InstanceMethod<&SessionObject::embed>("embed"),
                          InstanceMethod<&SessionObject::collect_statistics>("collectStatistics"),
                          InstanceMethod<&SessionObject::propagate>("propagate"),
+                         InstanceMethod<&SessionObject::propagate_dense>("propagateDense"),
                          InstanceMethod<&SessionObject::measure_loss>("measureLoss"),
                          InstanceMethod<&SessionObject::last_logits>("lastLogits"),
                          InstanceMethod<&SessionObject::allocate_rows>("allocateRows"),
@@ -118,6 +119,16 @@ Napi::Value SessionObject::propagate(const Napi::CallbackInfo& info) {
     return submit(info, {},
                   [shard = to_string(info[0], "shardId"), group = to_group_index(info[1])](BackendSession& session, CallContext& context) {
                     session.propagate(shard, group, context);
+                    return EngineThread::MakeValue();
+                  });
+  });
+}
+
+Napi::Value SessionObject::propagate_dense(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {},
+                  [shard = to_string(info[0], "shardId"), group = to_group_index(info[1])](BackendSession& session, CallContext& context) {
+                    session.propagate_dense(shard, group, context);
                     return EngineThread::MakeValue();
                   });
   });
@@ -223,11 +234,11 @@ Napi::Value SessionObject::take_gram_sums(const Napi::CallbackInfo& info) {
 Napi::Value SessionObject::reduce_gram(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
     std::vector<Napi::Value> kept;
-    std::vector<std::span<const std::uint8_t>> sums = to_byte_arrays(info[1], "sums", kept);
-    return submit(info, std::move(kept),
-                  [columns = to_size(info[0], "columns"), sums = std::move(sums)](BackendSession& session, CallContext& context) {
-                    return hand_over(session.reduce_gram(columns, sums, context));
-                  });
+    std::vector<std::span<const std::uint8_t>> sums = to_byte_arrays(info[2], "sums", kept);
+    return submit(
+        info, std::move(kept),
+        [columns = to_size(info[0], "columns"), drift_rows = to_size(info[1], "driftRows"), sums = std::move(sums)](
+            BackendSession& session, CallContext& context) { return hand_over(session.reduce_gram(columns, drift_rows, sums, context)); });
   });
 }
 

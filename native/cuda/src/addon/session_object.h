@@ -24,6 +24,7 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   Napi::Value embed(const Napi::CallbackInfo& info);
   Napi::Value collect_statistics(const Napi::CallbackInfo& info);
   Napi::Value propagate(const Napi::CallbackInfo& info);
+  Napi::Value propagate_dense(const Napi::CallbackInfo& info);
   Napi::Value measure_loss(const Napi::CallbackInfo& info);
   Napi::Value last_logits(const Napi::CallbackInfo& info);
   Napi::Value allocate_rows(const Napi::CallbackInfo& info);

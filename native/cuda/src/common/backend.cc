@@ -8,14 +8,18 @@ namespace {
 
 }  // namespace
 
+double Backend::measure_product_speed(Compute, CallContext&) { return 0; }
+
 std::vector<SiteStatistics> BackendSession::collect_with_gram(const std::string&, std::uint32_t, InputSites, GramSites, std::size_t,
                                                               CallContext&) {
   refuse_repair();
 }
 
+void BackendSession::propagate_dense(const std::string&, std::uint32_t, CallContext&) { refuse_repair(); }
+
 GramPart BackendSession::take_gram_sums(const std::string&, InputSite) { refuse_repair(); }
 
-std::vector<float> BackendSession::reduce_gram(std::size_t, std::span<const std::span<const std::uint8_t>>, CallContext&) {
+std::vector<float> BackendSession::reduce_gram(std::size_t, std::size_t, std::span<const std::span<const std::uint8_t>>, CallContext&) {
   refuse_repair();
 }
 

@@ -2,6 +2,7 @@
 
 #include "cpu/gemm.h"
 #include "cpu/memory_plan.h"
+#include "cpu/product_speed.h"
 #include "cpu/session.h"
 #include "secateur/thread_pool.h"
 
@@ -30,7 +31,11 @@ class CpuBackend final : public Backend {
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
     require_products(precision.compute);
     if (!workload.empty()) require_room(plan_session(architecture, precision, workload), budget_);
-    return std::make_unique<cpu::CpuSession>(architecture, precision, budget_, pool_);
+    return std::make_unique<cpu::CpuSession>(architecture, precision, workload.dense_targets, budget_, pool_);
+  }
+  double measure_product_speed(Compute compute, CallContext& context) override {
+    if (compute == Compute::kBF16 && !cpu::why_no_bf16().empty()) return 0;
+    return cpu::measure_product_speed(compute, budget_, pool_, context);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
     const Reservation scratch(budget_,

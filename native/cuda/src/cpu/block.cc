@@ -132,6 +132,21 @@ std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const
   return WorkSpace(architecture, sizes, threads, collected, nullptr).bytes;
 }
 
+ProductShape drift_shape(const Architecture& architecture, InputSite site) {
+  const std::size_t width = input_width(architecture, site);
+  const bool added = site == InputSite::kAttentionOutput || site == InputSite::kFeedForwardHidden;
+  return {width + (added ? architecture.hidden_size : 0), width};
+}
+
+std::uint64_t block_drift_bytes(const Architecture& architecture, std::size_t tokens, InputSites sites) {
+  std::uint64_t bytes = 0;
+  for (std::size_t site = 0; site < kSites; ++site) {
+    if (sites.contains(static_cast<InputSite>(site)))
+      bytes += tokens * drift_shape(architecture, static_cast<InputSite>(site)).rows * sizeof(float);
+  }
+  return bytes;
+}
+
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length) {
   if (architecture.position_encoding != PositionEncoding::kRotary) return 0;
   return 2 * sequence_length * (architecture.head_dimension / 2) * sizeof(float);
@@ -162,9 +177,15 @@ struct BlockRunner::Pass {
   GramTargets grams = {};
   // Of each sample; 0 for its last inputs.
   std::size_t sketches = 0;
+  // The hidden states of the dense model pass through the block as it was loaded; nothing is collected.
+  bool dense = false;
+  // Where the drift of wanted sites is found, or null: what the dense model has is put there, what the pruned one has is taken off.
+  std::array<float*, kSites> drift = {};
   // Of each wanted site.
   std::vector<SiteStatistics> statistics = {};
 
+  const StateBuffer& states() const { return dense ? *group.dense : group.hidden; }
+  const Projection& projection(TensorRole role) const { return dense ? block.dense_projection(role) : block.projection(role); }
   std::size_t samples() const { return group.tokens.samples; }
   std::size_t length() const { return group.tokens.sequence_length; }
 };
@@ -175,8 +196,35 @@ BlockRunner::BlockRunner(const Architecture& architecture, MemoryBudget& budget,
 std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, const Group& group, InputSites sites, const GramTargets& grams,
                                                  std::size_t sketches, CallContext& context) {
   Pass pass{block, group, context, nullptr, sites, grams, sketches};
+  InputSites drifting = {};
+  for (std::size_t site = 0; site < kSites; ++site) {
+    if (grams[site].drift != nullptr) drifting.add(static_cast<InputSite>(site));
+  }
+  if (!drifting.empty()) {
+    const std::size_t size = block_drift_bytes(architecture_, group.tokens.ids.size(), drifting) / sizeof(float);
+    if (drift_.size() < size) {
+      drift_ = {};
+      drift_ = Buffer<float>(budget_, size, "the drift of a group");
+    }
+    float* free = drift_.data();
+    for (std::size_t site = 0; site < kSites; ++site) {
+      if (grams[site].drift == nullptr) continue;
+      pass.drift[site] = free;
+      free += group.tokens.ids.size() * grams[site].drift->shape().rows;
+    }
+    Pass dense{block, group, context, nullptr, drifting};
+    dense.dense = true;
+    dense.drift = pass.drift;
+    run(dense);
+  }
   run(pass);
   return std::move(pass.statistics);
+}
+
+void BlockRunner::propagate_dense(const Shard& block, Group& group, CallContext& context) {
+  Pass pass{block, group, context, &*group.dense};
+  pass.dense = true;
+  run(pass);
 }
 
 void BlockRunner::propagate(const Shard& block, Group& group, CallContext& context) { run_into(block, group, group.hidden, context); }
@@ -209,7 +257,7 @@ void BlockRunner::run(Pass& pass) {
   const bool gated = a.feed_forward == FeedForward::kGatedSilu;
   const std::size_t sketches = pass.sketches;
   std::optional<Collected> collected;
-  if (!pass.sites.empty()) {
+  if (!pass.sites.empty() && !pass.dense) {
     collected.emplace();
     collected->sketches = sketches;
     for (std::size_t site = 0; site < kSites; ++site) {
@@ -218,13 +266,13 @@ void BlockRunner::run(Pass& pass) {
   }
   make_rotary_tables(length);
 
-  const Projection& query = block.projection(TensorRole::kQueryWeight);
-  const Projection& key = block.projection(TensorRole::kKeyWeight);
-  const Projection& value = block.projection(TensorRole::kValueWeight);
-  const Projection& output = block.projection(TensorRole::kOutputWeight);
-  const Projection& up = block.projection(TensorRole::kUpWeight);
-  const Projection& down = block.projection(TensorRole::kDownWeight);
-  const Projection* const gate = gated ? &block.projection(TensorRole::kGateWeight) : &up;
+  const Projection& query = pass.projection(TensorRole::kQueryWeight);
+  const Projection& key = pass.projection(TensorRole::kKeyWeight);
+  const Projection& value = pass.projection(TensorRole::kValueWeight);
+  const Projection& output = pass.projection(TensorRole::kOutputWeight);
+  const Projection& up = pass.projection(TensorRole::kUpWeight);
+  const Projection& down = pass.projection(TensorRole::kDownWeight);
+  const Projection* const gate = gated ? &pass.projection(TensorRole::kGateWeight) : &up;
   const ProjectionForm projections[] = {query.form(), key.form(), value.form(), output.form(), gate->form(), up.form(), down.form()};
   const WorkSizes sizes(a, projections, samples, length);
   const std::size_t tiles = sizes.tiles;
@@ -246,15 +294,29 @@ void BlockRunner::run(Pass& pass) {
   float* quality_inputs[kSites] = {};
   for (std::size_t index = 0; index < kSites; ++index) {
     const auto site = static_cast<InputSite>(index);
-    if (!pass.sites.contains(site)) continue;
+    if (!pass.sites.contains(site) || pass.dense) continue;
     const std::size_t values = samples * std::max<std::size_t>(1, sketches) * sizes.widths[index];
     pass.statistics.push_back({site, std::vector<double>(sizes.widths[index]), std::vector<float>(values)});
     quality_inputs[index] = pass.statistics.back().quality_inputs.data();
   }
   // Whether nothing behind the site is wanted.
   const auto ends_at = [&](InputSite site) { return pass.output == nullptr && pass.sites.end_at(site); };
+  // `added_to`: the hidden states that the output of what reads x is added to, or null.
+  const auto follow_drift = [&](InputSite site, std::size_t first, const float* x, const float* added_to, std::size_t count) {
+    const auto index = static_cast<std::size_t>(site);
+    if (pass.drift[index] == nullptr) return;
+    const std::size_t rows = sizes.widths[index] + (added_to == nullptr ? 0 : hidden);
+    const auto put = [&](const float* values, std::size_t width, std::size_t token, std::size_t offset) {
+      float* const place = pass.drift[index] + (first + token) * rows + offset;
+      for (std::size_t i = 0; i < width; ++i) place[i] = pass.dense ? values[i] : place[i] - values[i];
+    };
+    for (std::size_t token = 0; token < count; ++token) {
+      put(x + token * sizes.widths[index], sizes.widths[index], token, 0);
+      if (added_to != nullptr) put(added_to + token * hidden, hidden, token, sizes.widths[index]);
+    }
+  };
   const auto observe = [&](InputSite site, std::size_t sample, std::size_t tile, const float* x, std::size_t count) {
-    if (!pass.sites.contains(site)) return;
+    if (!pass.sites.contains(site) || pass.dense) return;
     const auto index = static_cast<std::size_t>(site);
     const std::size_t width = sizes.widths[index];
     const auto values = static_cast<double>(count * width);
@@ -300,8 +362,9 @@ void BlockRunner::run(Pass& pass) {
       if (const GramTarget& gram = pass.grams[index]; gram.sums != nullptr) {
         for (std::size_t sample = 0; sample < samples; ++sample) {
           const float* const inputs = work.gram_inputs[index] + sample * length * sizes.widths[index];
-          (is_held_out(sample) ? gram.held_out : gram.sums)->add(inputs, 1, length, pool_, context);
+          (is_held_out(sample) ? gram.held_out : gram.sums)->add(inputs, inputs, 1, length, pool_, context);
         }
+        if (gram.drift != nullptr) gram.drift->add(pass.drift[index], work.gram_inputs[index], samples, length, pool_, context);
       }
     }
   };
@@ -330,12 +393,13 @@ void BlockRunner::run(Pass& pass) {
     const std::size_t count = std::min(kTokenTile, length - position);
     const std::size_t first = sample * length + position;
     float* normed = work.scratch + worker * scratch_size;
-    const float* x = pass.group.hidden.read(first * hidden, count * hidden, normed);
+    const float* x = pass.states().read(first * hidden, count * hidden, normed);
     if (!a.post_normalization) {
       normalize_tile(x, TensorRole::kAttentionNormWeight, TensorRole::kAttentionNormBias, count, normed);
       x = normed;
     }
     observe(InputSite::kAttentionInput, sample, tile, x, count);
+    follow_drift(InputSite::kAttentionInput, first, x, nullptr, count);
     if (ends_at(InputSite::kAttentionInput)) return;
     float* q = work.queries + first * query_width;
     float* k = work.keys + first * key_width;
@@ -393,18 +457,21 @@ void BlockRunner::run(Pass& pass) {
     float* raised = activated + (gated ? tile_tokens * intermediate : 0);
 
     const float* mixed = work.attended + first * query_width;
+    const float* const entered = pass.states().read(first * hidden, count * hidden, normed);
     observe(InputSite::kAttentionOutput, sample, tile, mixed, count);
+    follow_drift(InputSite::kAttentionOutput, first, mixed, entered, count);
     if (ends_at(InputSite::kAttentionOutput)) return;
     const ProjectionWorkspace workspace = workspace_of(worker);
     output.multiply(workspace.prepare(mixed, count, query_width, {&output}), block.find(TensorRole::kOutputBias), workspace, residual,
                     context);
-    vector_math().add(residual, pass.group.hidden.read(first * hidden, count * hidden, normed), count * hidden);
+    vector_math().add(residual, entered, count * hidden);
     if (a.post_normalization) {
       normalize_tile(residual, TensorRole::kAttentionNormWeight, TensorRole::kAttentionNormBias, count, normed);
     } else {
       normalize_tile(residual, TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, count, normed);
     }
     observe(InputSite::kFeedForwardInput, sample, tile, normed, count);
+    follow_drift(InputSite::kFeedForwardInput, first, normed, nullptr, count);
     if (ends_at(InputSite::kFeedForwardInput)) return;
     const ProjectionInput raising = workspace.prepare(normed, count, hidden, {gate, &up});
     up.multiply(raising, block.find(TensorRole::kUpBias), workspace, raised, context);
@@ -418,13 +485,15 @@ void BlockRunner::run(Pass& pass) {
         vector_math().relu(activated, count * intermediate);
       }
     }
-    observe(InputSite::kFeedForwardHidden, sample, tile, activated, count);
-    if (ends_at(InputSite::kFeedForwardHidden)) return;
     // What the half began with is added: the normalised sum where normalisation comes after.
+    const float* const half = a.post_normalization ? normed : residual;
+    observe(InputSite::kFeedForwardHidden, sample, tile, activated, count);
+    follow_drift(InputSite::kFeedForwardHidden, first, activated, half, count);
+    if (ends_at(InputSite::kFeedForwardHidden)) return;
     float* const result = a.post_normalization ? residual : normed;
     down.multiply(workspace.prepare(activated, count, intermediate, {&down}), block.find(TensorRole::kDownBias), workspace, result,
                   context);
-    vector_math().add(result, a.post_normalization ? normed : residual, count * hidden);
+    vector_math().add(result, half, count * hidden);
     if (a.post_normalization) {
       normalize_tile(result, TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, count, result);
     }

@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "cpu/repair/gram_sums.h"
+#include "cpu/repair/product_sums.h"
 #include "cpu/shard.h"
 #include "cpu/state_buffer.h"
 #include "secateur/backend.h"
@@ -21,12 +21,16 @@ namespace secateur::cpu {
 struct Group {
   GroupTokens tokens;
   StateBuffer hidden;
+  // Of the dense model, where targets are made from them.
+  std::optional<StateBuffer> dense = std::nullopt;
 };
 
 // Sums that inputs are added to, or null; those of the samples that are held out, which may be the same.
 struct GramTarget {
-  GramSums* sums = nullptr;
-  GramSums* held_out = nullptr;
+  ProductSums* sums = nullptr;
+  ProductSums* held_out = nullptr;
+  // How far the inputs, and the hidden states that the outputs are added to, are from those of the dense model; or null.
+  ProductSums* drift = nullptr;
 };
 
 // By site.
@@ -42,10 +46,15 @@ class BlockRunner {
                                       std::size_t sketches, CallContext& context);
   // Replaces the hidden states by the block's output.
   void propagate(const Shard& block, Group& group, CallContext& context);
+  // Those of the dense model, which are kept, by the output of the block as it was loaded.
+  void propagate_dense(const Shard& block, Group& group, CallContext& context);
   // Puts the block's output, as large as the hidden states, elsewhere.
   void run_into(const Shard& block, const Group& group, StateBuffer& output, CallContext& context);
   // Work space is kept from run to run until then: fresh memory costs time, page by page.
-  void release_work_space() { work_space_ = {}; }
+  void release_work_space() {
+    work_space_ = {};
+    drift_ = {};
+  }
 
  private:
   struct Pass;
@@ -60,6 +69,8 @@ class BlockRunner {
   Buffer<float> sines_;
   std::size_t rotary_positions_ = 0;
   Buffer<std::uint8_t> work_space_;
+  // Of the sites whose drift is wanted, one after the other: [tokens, rows of the drift].
+  Buffer<float> drift_;
 };
 
 // What a run of a block collects besides sums of squares.
@@ -72,6 +83,10 @@ struct Collected {
 // Memory of a run of a block whose projections have those forms, besides weights and hidden states. `collected`: of a run that collects.
 std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
                                std::size_t sequence_length, std::size_t threads, const std::optional<Collected>& collected);
+// What a session with dense targets needs for the drift of those inputs.
+std::uint64_t block_drift_bytes(const Architecture& architecture, std::size_t tokens, InputSites sites);
+// Of Σ (x' - x)xᵀ and, under it, Σ (r' - r)xᵀ where what reads x is added to hidden states r.
+ProductShape drift_shape(const Architecture& architecture, InputSite site);
 // Of the tables of the rotation, which a session keeps.
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length);
 

@@ -14,7 +14,7 @@
 #include "cpu/loss.h"
 #include "cpu/outliers.h"
 #include "cpu/projection.h"
-#include "cpu/repair/gram_sums.h"
+#include "cpu/repair/product_sums.h"
 #include "cpu/sensitivity.h"
 #include "cpu/spectrum.h"
 
@@ -88,13 +88,18 @@ MemoryItem scores_of_block(const Workload& workload) {
 // Of an input: with swaps, one of the samples that are held out too.
 std::uint64_t gram_matrices(const Workload& workload) { return workload.swaps ? 2 : 1; }
 
-// With the Gram matrices it works from.
+// With the Gram matrices, and the drift, it works from.
 MemoryItem largest_repair(const Workload& workload, std::size_t threads) {
   MemoryItem largest;
   for (const TensorLayout& tensor : workload.block) {
     if (!is_multiplied(tensor.role)) continue;
-    const std::uint64_t bytes = repair_bytes(tensor.shape[0], tensor.shape[1], workload.repair, workload.swaps, threads) +
-                                gram_matrices(workload) * tensor.shape[1] * tensor.shape[1] * sizeof(float);
+    const std::size_t rows = tensor.shape[0];
+    const std::size_t columns = tensor.shape[1];
+    const bool added = tensor.role == TensorRole::kOutputWeight || tensor.role == TensorRole::kDownWeight;
+    const std::uint64_t drift = workload.dense_targets ? (columns + (added ? rows : 0)) * columns : 0;
+    const RepairExtras extras = {workload.swaps, workload.dense_targets};
+    const std::uint64_t bytes = repair_bytes(rows, columns, workload.repair, extras, threads) +
+                                (gram_matrices(workload) * columns * columns + drift) * sizeof(float);
     if (bytes > largest.bytes) largest = {"repair of " + std::string(name_of(tensor.role)), bytes};
   }
   return largest;
@@ -110,7 +115,9 @@ std::uint64_t gram_bytes(const Architecture& architecture, const Workload& workl
   std::uint64_t bytes = 0;
   for (std::size_t index = 0; index < std::size(kInputSiteNames); ++index) {
     const auto site = static_cast<InputSite>(index);
-    if (sites.contains(site)) bytes += gram_matrices(workload) * GramSums::bytes(input_width(architecture, site), threads);
+    if (!sites.contains(site)) continue;
+    bytes += gram_matrices(workload) * ProductSums::bytes(gram_shape(input_width(architecture, site)), threads);
+    if (workload.dense_targets) bytes += ProductSums::bytes(drift_shape(architecture, site), threads);
   }
   return bytes;
 }
@@ -124,13 +131,20 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
   const std::size_t length = workload.sequence_length;
   const std::uint64_t dense_block = shard_bytes(workload.block, compute);
   const Dropped masked{workload.sparsity};
-  const std::uint64_t masked_block = shard_bytes(workload.block, compute, masked);
-  const MemoryItem states = {"hidden states",
-                             StateBuffer::bytes(precision.hidden_states, workload.kept_tokens() * architecture.hidden_size)};
+  // With dense targets, what is masked is kept as it was too.
+  const auto block_bytes = [&](Dropped dropped) {
+    return shard_bytes(workload.block, compute, dropped) + (workload.dense_targets && dropped.share > 0 ? dense_block : 0);
+  };
+  const std::uint64_t masked_block = block_bytes(masked);
+  const std::size_t kept_states = (workload.dense_targets ? 2 : 1) * workload.kept_tokens() * architecture.hidden_size;
+  const MemoryItem states = {"hidden states", StateBuffer::bytes(precision.hidden_states, kept_states)};
   const MemoryItem rotary = {"tables of positions", rotary_table_bytes(architecture, length)};
   const auto work = [&](Dropped dropped, const std::optional<Collected>& collected) -> MemoryItem {
-    const std::vector<ProjectionForm> forms = forms_of(workload.block, compute, dropped);
-    return {"work space of a block", block_work_bytes(architecture, forms, samples, length, threads, collected)};
+    const auto bytes_of_run = [&](Dropped lost, const std::optional<Collected>& wanted) {
+      return block_work_bytes(architecture, forms_of(workload.block, compute, lost), samples, length, threads, wanted);
+    };
+    const std::uint64_t bytes = bytes_of_run(dropped, collected);
+    return {"work space of a block", workload.dense_targets ? std::max(bytes, bytes_of_run({}, std::nullopt)) : bytes};
   };
   const MemoryItem next_block = {"weights of the next block", dense_block};
 
@@ -162,13 +176,15 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
   }
   if (workload.allocation_samples > 0) {
     const auto consider_block = [&](Dropped dropped) {
-      const MemoryItem block = {"weights of a block", shard_bytes(workload.block, compute, dropped)};
+      const MemoryItem block = {"weights of a block", block_bytes(dropped)};
       peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, {}})});
       peak.consider("allocate", {block, next_block, states, rotary, largest_allocation(workload, threads)});
       if (workload.repair == Repair::kNone && !workload.swaps) return;
       for (const InputSites sites : gram_passes(workload)) {
         const MemoryItem grams = {"Gram matrices", gram_bytes(architecture, workload, sites, threads)};
-        peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, sites}), grams});
+        const MemoryItem drift = {"drift of a group",
+                                  workload.dense_targets ? block_drift_bytes(architecture, samples * length, sites) : 0};
+        peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, sites}), grams, drift});
       }
       peak.consider("repair", {block, next_block, states, rotary, largest_repair(workload, threads)});
     };

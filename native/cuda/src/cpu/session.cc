@@ -14,8 +14,13 @@
 
 namespace secateur::cpu {
 
-CpuSession::CpuSession(const Architecture& architecture, Precision precision, MemoryBudget& budget, ThreadPool& pool)
-    : architecture_(architecture), precision_(precision), budget_(budget), pool_(pool), blocks_(architecture_, budget, pool) {
+CpuSession::CpuSession(const Architecture& architecture, Precision precision, bool dense_targets, MemoryBudget& budget, ThreadPool& pool)
+    : architecture_(architecture),
+      precision_(precision),
+      dense_targets_(dense_targets),
+      budget_(budget),
+      pool_(pool),
+      blocks_(architecture_, budget, pool) {
   check_architecture(architecture);
 }
 
@@ -39,7 +44,16 @@ void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext
                      "hidden states of group " + std::to_string(tokens.index));
   embed_tokens(architecture_, embedding, tokens, states, budget_, pool_, context);
   const std::uint32_t index = tokens.index;
-  groups_.emplace(index, Group{std::move(tokens), std::move(states)});
+  Group& group = groups_.emplace(index, Group{std::move(tokens), std::move(states)}).first->second;
+  if (!dense_targets_) return;
+  try {
+    group.dense.emplace(precision_.hidden_states, budget_, group.tokens.ids.size() * architecture_.hidden_size,
+                        "hidden states of the dense model of group " + std::to_string(index));
+    embed_tokens(architecture_, embedding, group.tokens, *group.dense, budget_, pool_, context);
+  } catch (...) {
+    groups_.erase(index);
+    throw;
+  }
 }
 
 std::vector<SiteStatistics> CpuSession::collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
@@ -55,9 +69,21 @@ std::vector<SiteStatistics> CpuSession::collect_statistics(const std::string& sh
 void CpuSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
   const Shard& block = find_shard(shard, ShardKind::kBlock);
   Group& states = find_group(group);
+  move_on(group, [&] { blocks_.propagate(block, states, context); });
+}
+
+void CpuSession::propagate_dense(const std::string& shard, std::uint32_t group, CallContext& context) {
+  const Shard& block = find_shard(shard, ShardKind::kBlock);
+  Group& states = find_group(group);
+  if (!states.dense) throw Error(ErrorCode::kFailedPrecondition, "The session keeps no hidden states of the dense model.");
+  move_on(group, [&] { blocks_.propagate_dense(block, states, context); });
+}
+
+template <class Propagate>
+void CpuSession::move_on(std::uint32_t group, Propagate propagate) {
   prepare_block_run();
   try {
-    blocks_.propagate(block, states, context);
+    propagate();
   } catch (const OutOfMemory&) {
     // Thrown before anything is written.
     throw;
@@ -136,10 +162,9 @@ std::vector<double> CpuSession::eigenvalues(const std::string& shard, TensorRole
 }
 
 void CpuSession::apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) {
-  Projection& weight = find_shard(shard, ShardKind::kBlock).projection(projection);
   // The plan of a masked block has no room for what a pass over the dense one took.
   blocks_.release_work_space();
-  weight.apply_mask(mask, budget_, pool_, context);
+  find_changing(shard, projection, context).apply_mask(mask, budget_, pool_, context);
 }
 
 void CpuSession::release_group(std::uint32_t group) { groups_.erase(group); }
@@ -158,12 +183,13 @@ std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& sha
     if (!sites.contains(site) || !wanted.sites.contains(site)) continue;
     auto found = grams.find(site);
     if (found == grams.end()) {
-      const auto make_sums = [&] {
-        const std::string purpose = "the Gram matrix of the " + std::string(secateur::name_of(site));
-        return GramSums(budget_, input_width(architecture_, site), pool_.size(), purpose);
+      const auto make_sums = [&](const char* what, ProductShape shape) {
+        return ProductSums(budget_, shape, pool_.size(), what + std::string(secateur::name_of(site)));
       };
-      GramState state{make_sums(), {}, {}};
-      if (wanted.hold_out) state.held_out = make_sums();
+      const auto make_gram_sums = [&] { return make_sums("the Gram matrix of the ", gram_shape(input_width(architecture_, site))); };
+      GramState state{make_gram_sums(), {}, {}, {}};
+      if (wanted.hold_out) state.held_out = make_gram_sums();
+      if (dense_targets_) state.drift = make_sums("the drift of the ", drift_shape(architecture_, site));
       found = grams.emplace(site, std::move(state)).first;
     }
     GramState& state = found->second;
@@ -171,7 +197,7 @@ std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& sha
       throw Error(ErrorCode::kInvalidArgument, "All groups of a block hold samples out, or none.");
     }
     if (std::ranges::find(state.groups, group) != state.groups.end()) continue;
-    targets[index] = {&state.sums, wanted.hold_out ? &*state.held_out : &state.sums};
+    targets[index] = {&state.sums, wanted.hold_out ? &*state.held_out : &state.sums, state.drift ? &*state.drift : nullptr};
   }
   try {
     std::vector<SiteStatistics> statistics = blocks_.collect(block, states, sites, targets, sketches, context);
@@ -192,21 +218,21 @@ GramPart CpuSession::take_gram_sums(const std::string& shard, InputSite site) {
   const auto found = states.find(site);
   if (found == states.end()) return {};
   GramState& state = found->second;
-  const std::span<const std::uint8_t> content = state.sums.content();
-  GramPart part{std::move(state.groups), {content.begin(), content.end()}};
-  if (state.held_out) {
-    const std::span<const std::uint8_t> held_out = state.held_out->content();
-    part.held_out.assign(held_out.begin(), held_out.end());
-  }
+  const auto content_of = [](const ProductSums& sums) { return std::vector<std::uint8_t>(sums.content().begin(), sums.content().end()); };
+  GramPart part{std::move(state.groups), content_of(state.sums)};
+  if (state.held_out) part.held_out = content_of(*state.held_out);
+  if (state.drift) part.drift = content_of(*state.drift);
   states.erase(found);
   return part;
 }
 
-std::vector<float> CpuSession::reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums, CallContext& context) {
+std::vector<float> CpuSession::reduce_gram(std::size_t columns, std::size_t drift_rows, std::span<const std::span<const std::uint8_t>> sums,
+                                           CallContext& context) {
   blocks_.release_work_space();
-  GramSums total(budget_, columns, pool_.size(), "a Gram matrix");
+  const ProductShape shape = drift_rows == 0 ? gram_shape(columns) : ProductShape{drift_rows, columns};
+  ProductSums total(budget_, shape, pool_.size(), "a Gram matrix");
   for (const std::span<const std::uint8_t> part : sums) total.add(part, pool_, context);
-  std::vector<float> matrix(columns * columns);
+  std::vector<float> matrix(shape.rows * shape.columns);
   total.round_to(matrix.data(), pool_, context);
   return matrix;
 }
@@ -219,14 +245,14 @@ RepairedRows CpuSession::repair_rows(const std::string& shard, TensorRole projec
   input.weights = weight.values.span();
   blocks_.release_work_space();
   // The caller's, but as large as what it is worked on with.
-  const Reservation gram(budget_, input.gram.size_bytes() + input.held_out_gram.size_bytes(),
+  const Reservation gram(budget_, input.gram.size_bytes() + input.held_out_gram.size_bytes() + input.drift.size_bytes(),
                          "the Gram matrix of " + std::string(secateur::name_of(projection)));
   return secateur::repair_rows(input, options, budget_, pool_, context);
 }
 
 void CpuSession::replace_weights(const std::string& shard, TensorRole projection, ElementType stored, std::span<const std::uint8_t> bytes,
                                  CallContext& context) {
-  find_shard(shard, ShardKind::kBlock).projection(projection).replace(stored, bytes, budget_, pool_, context);
+  find_changing(shard, projection, context).replace(stored, bytes, budget_, pool_, context);
 }
 
 // Allocations work in memory of other sizes than blocks do; both kept would be more than was planned.
@@ -241,6 +267,12 @@ Shard& CpuSession::find_shard(const std::string& name, ShardKind kind) {
     throw Error(ErrorCode::kFailedPrecondition, "Shard " + name + " is " + name_of(found->second->kind()) + ", not " + name_of(kind) + ".");
   }
   return *found->second;
+}
+
+Projection& CpuSession::find_changing(const std::string& shard, TensorRole projection, CallContext& context) {
+  Shard& block = find_shard(shard, ShardKind::kBlock);
+  if (dense_targets_) block.keep_dense(projection, precision_.compute, budget_, pool_, context);
+  return block.projection(projection);
 }
 
 Group& CpuSession::find_group(std::uint32_t index) {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cpu/block.h"
-#include "cpu/repair/gram_sums.h"
+#include "cpu/repair/product_sums.h"
 #include "cpu/shard.h"
 #include "secateur/backend.h"
 
@@ -18,7 +18,7 @@ namespace secateur::cpu {
 class CpuSession final : public BackendSession {
  public:
   // Throws InvalidArgument when the architecture contradicts itself. The budget and the pool outlive the session.
-  CpuSession(const Architecture& architecture, Precision precision, MemoryBudget& budget, ThreadPool& pool);
+  CpuSession(const Architecture& architecture, Precision precision, bool dense_targets, MemoryBudget& budget, ThreadPool& pool);
 
   using BackendSession::load_shard;
   void load_shard(const std::string& shard, std::span<const TensorView> tensors, std::size_t attention_window,
@@ -29,6 +29,7 @@ class CpuSession final : public BackendSession {
   std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites, std::size_t sketches,
                                                  CallContext& context) override;
   void propagate(const std::string& shard, std::uint32_t group, CallContext& context) override;
+  void propagate_dense(const std::string& shard, std::uint32_t group, CallContext& context) override;
   std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
                                    CallContext& context) override;
   std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) override;
@@ -43,10 +44,12 @@ class CpuSession final : public BackendSession {
   void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) override;
   void release_group(std::uint32_t group) override;
   using BackendSession::collect_with_gram;
+  using BackendSession::reduce_gram;
   std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, GramSites wanted,
                                                 std::size_t sketches, CallContext& context) override;
   GramPart take_gram_sums(const std::string& shard, InputSite site) override;
-  std::vector<float> reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums, CallContext& context) override;
+  std::vector<float> reduce_gram(std::size_t columns, std::size_t drift_rows, std::span<const std::span<const std::uint8_t>> sums,
+                                 CallContext& context) override;
   RepairedRows repair_rows(const std::string& shard, TensorRole projection, RepairInput input, const RepairOptions& options,
                            CallContext& context) override;
   void replace_weights(const std::string& shard, TensorRole projection, ElementType stored, std::span<const std::uint8_t> bytes,
@@ -56,16 +59,22 @@ class CpuSession final : public BackendSession {
   void prepare_block_run();
   Shard& find_shard(const std::string& name, ShardKind kind);
   Group& find_group(std::uint32_t index);
+  // A projection of a block that is about to change.
+  Projection& find_changing(const std::string& shard, TensorRole projection, CallContext& context);
+  template <class Propagate>
+  void move_on(std::uint32_t group, Propagate propagate);
 
   // What groups add to a Gram matrix.
   struct GramState {
-    GramSums sums;
-    std::optional<GramSums> held_out;
+    ProductSums sums;
+    std::optional<ProductSums> held_out;
+    std::optional<ProductSums> drift;
     std::vector<std::uint32_t> groups;
   };
 
   Architecture architecture_;
   Precision precision_;
+  bool dense_targets_;
   MemoryBudget& budget_;
   ThreadPool& pool_;
   BlockRunner blocks_;

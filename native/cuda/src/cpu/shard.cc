@@ -57,6 +57,21 @@ const Projection& Shard::projection(TensorRole role) const {
 
 Projection& Shard::projection(TensorRole role) { return const_cast<Projection&>(std::as_const(*this).projection(role)); }
 
+const Projection& Shard::dense_projection(TensorRole role) const {
+  const auto found = dense_.find(role);
+  return found == dense_.end() ? projection(role) : found->second;
+}
+
+void Shard::keep_dense(TensorRole role, Compute compute, MemoryBudget& budget, ThreadPool& pool, CallContext& context) {
+  if (dense_.contains(role)) return;
+  Projection& loaded = projection(role);
+  const Matrix& dense = loaded.dense();
+  Matrix copy = {dense.rows, dense.columns, Buffer<float>(budget, dense.values.size(), name_of(role))};
+  std::ranges::copy(dense.values.span(), copy.values.data());
+  Projection changing(role, std::move(copy), compute, budget, pool, context);
+  dense_.emplace(role, std::exchange(loaded, std::move(changing)));
+}
+
 const float* Shard::find(TensorRole role) const noexcept {
   const auto found = others_.find(role);
   return found == others_.end() ? nullptr : found->second.values.data();

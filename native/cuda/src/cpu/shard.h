@@ -32,6 +32,10 @@ class Shard {
   // A weight that activations are multiplied with. Throws InvalidArgument when there is none in that role.
   const Projection& projection(TensorRole role) const;
   Projection& projection(TensorRole role);
+  // The projection as it was loaded, where it was kept, else as it is.
+  const Projection& dense_projection(TensorRole role) const;
+  // From now on the projection as it was loaded is kept beside what becomes of it. Throws OutOfMemory.
+  void keep_dense(TensorRole role, Compute compute, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
   // The float32 values of any other tensor, or null when the shard has none in that role.
   const float* find(TensorRole role) const noexcept;
 
@@ -41,6 +45,8 @@ class Shard {
   ShardKind kind_ = ShardKind::kBlock;
   TokenTable token_table_;
   std::map<TensorRole, Projection> projections_;
+  // Those that have changed.
+  std::map<TensorRole, Projection> dense_;
   std::map<TensorRole, Matrix> others_;
 };
 

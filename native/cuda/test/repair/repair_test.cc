@@ -33,7 +33,7 @@ struct Case {
   std::vector<std::int32_t> counts;
   std::vector<std::uint8_t> mask;
 
-  RepairInput input() const { return {rows, columns, kSamples, weights, gram, {}, mask}; }
+  RepairInput input() const { return {rows, columns, kSamples, weights, gram, {}, {}, mask}; }
   bool is_dropped(const std::vector<std::uint8_t>& bits, std::size_t row, std::size_t column) const {
     return (bits[row * ((columns + 7) / 8) + column / 8] >> column % 8 & 1U) != 0;
   }
@@ -78,7 +78,7 @@ RepairedRows repair(const Case& given, const RepairOptions& options, std::size_t
   ThreadPool pool(threads);
   CallContext context;
   RepairedRows repaired = repair_rows(given.input(), options, budget, pool, context);
-  CHECK(budget.peak_bytes() <= repair_bytes(given.rows, given.columns, options.method, false, threads));
+  CHECK(budget.peak_bytes() <= repair_bytes(given.rows, given.columns, options.method, {}, threads));
   return repaired;
 }
 

@@ -243,11 +243,11 @@ TEST_CASE("a swapped projection has the error of its mask, and a fit follows on 
   const double energy = errors_of(everything);
   CallContext context;
   ThreadPool pool(2);
-  const RepairInput input{given.rows, given.columns, 8, given.weights, given.fitting, given.held_out, given.mask, ElementType::kF32};
+  const RepairInput input{given.rows, given.columns, 8, given.weights, given.fitting, given.held_out, {}, given.mask, ElementType::kF32};
   for (const Repair method : {Repair::kNone, Repair::kFit}) {
     MemoryBudget budget(std::uint64_t{1} << 30);
     const RepairedRows rows = repair_rows(input, {.method = method, .swaps = kUnbounded}, budget, pool, context);
-    CHECK(budget.peak_bytes() <= repair_bytes(given.rows, given.columns, method, true, 2));
+    CHECK(budget.peak_bytes() <= repair_bytes(given.rows, given.columns, method, {true, false}, 2));
     CHECK(rows.mask == swapped.mask);
     CHECK(rows.swaps == swapped.swaps);
     CHECK(rows.error_before_swaps == doctest::Approx(errors_of(given.mask) / energy).epsilon(1e-4));
@@ -263,7 +263,7 @@ TEST_CASE("swaps are refused without held-out samples, and where a mask is not t
   MemoryBudget budget(std::uint64_t{1} << 20);
   ThreadPool pool(1);
   CallContext context;
-  RepairInput input{given.rows, given.columns, 8, given.weights, given.fitting, given.held_out, given.mask, ElementType::kF32};
+  RepairInput input{given.rows, given.columns, 8, given.weights, given.fitting, given.held_out, {}, given.mask, ElementType::kF32};
   CHECK_THROWS_WITH_AS(repair_rows(input, {.method = Repair::kAdmm, .swaps = 1}, budget, pool, context), doctest::Contains("swap"), Error);
   CHECK_THROWS_WITH_AS(repair_rows(input, {.method = Repair::kFit}, budget, pool, context), doctest::Contains("held-out"), Error);
   input.held_out_gram = {};

@@ -33,7 +33,7 @@ describe('the spec of a command line', () => {
       preset: 1,
       layerBudget: 0,
       pattern: 1,
-      propagation: 1,
+      propagation: 0,
       calibration: { path: resolve('text.txt'), morePaths: [], samples: 0, sequenceLength: 0, seed: 0, sampling: 1, textField: 'text' },
       selection: undefined,
     });

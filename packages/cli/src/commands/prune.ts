@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
-import type { Allocation, LayerQuality, Repair, RowQuality, Score } from '@secateur/proto/allocation';
+import type { Allocation, LayerQuality, Repair, RepairTargets, RowQuality, Score } from '@secateur/proto/allocation';
 import {
   JobSpec,
   Pattern,
@@ -67,6 +67,7 @@ export interface PruneSettings extends ServiceOptions {
   readonly inputRecalc?: boolean;
   readonly rowSparsities?: string;
   readonly repair: Repair;
+  readonly repairTargets: RepairTargets;
   readonly repairDamping: number;
   readonly repairIterations: number;
   /** The most swaps of a row, as a share of its weights; true for the default, absent for none. */
@@ -142,7 +143,12 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
         pattern: options.pattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,
         propagation: options.inputRecalc === true ? Propagation.RECALCULATED_INPUTS : options.propagation,
         rowSparsities: options.rowSparsities === undefined ? '' : resolve(options.rowSparsities),
-        repair: { method: options.repair, damping: options.repairDamping, iterations: options.repairIterations },
+        repair: {
+          method: options.repair,
+          damping: options.repairDamping,
+          iterations: options.repairIterations,
+          targets: options.repairTargets,
+        },
         swap: options.swap === undefined ? undefined : { most: options.swap === true ? 0 : options.swap },
         compute: options.compute,
         hiddenStates: options.hiddenStates,

@@ -31,6 +31,7 @@ const FLAGS: Readonly<Record<string, string>> = {
   'prune.propagation': '--propagation',
   'prune.repair.method': '--repair',
   'prune.repair.damping': '--repair-damping',
+  'prune.repair.targets': '--repair-targets',
   'prune.repair.iterations': '--repair-iterations',
   'prune.swap': '--swap',
   'prune.swap.most': '--swap',

@@ -2,7 +2,7 @@ import { LayerBudget } from '@secateur/proto/job';
 import type { JobPlan, NodePlan } from '@secateur/proto/plan';
 import Table from 'cli-table3';
 import pc from 'picocolors';
-import { formatBytes, formatCount, formatFlops, formatShare } from './format.js';
+import { formatBytes, formatCount, formatFlops, formatSeconds, formatShare } from './format.js';
 
 const STYLE = { style: { head: [], border: [], compact: true } };
 
@@ -17,6 +17,7 @@ export function formatJobPlan(plan: JobPlan): string {
     `${formatCount(plan.parameters)} parameters${plan.fromConfigAlone ? ', by config.json alone: the folder has no weights' : ''}.`,
     `${formatCount(plan.weights)} weights in projections, ${samples} samples of ${sequenceLength} tokens in ${groups} groups.`,
     `Matrix products: ${steps.join(', ')}.`,
+    ...(plan.estimatedSeconds === 0 ? [] : [`Time: about ${formatSeconds(plan.estimatedSeconds)}, by how fast the nodes multiply.`]),
     '',
     ...nodes.flatMap(formatNode),
   ];

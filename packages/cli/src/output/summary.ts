@@ -28,6 +28,7 @@ export function formatPruneReport(report: PruneReport): string {
     formatSparsity(report),
     ...(report.perplexity === undefined ? [] : [formatPerplexity(report.perplexity)]),
     errors === undefined ? formatRows(report) : formatErrors(errors),
+    ...formatDampingWarning(report),
     `${formatSeconds(report.seconds['total'] ?? 0)} on ${report.nodes.map(({ name, lost }) => (lost === '' ? name : `${name} (lost)`)).join(', ')}: ${steps.join(', ')}.`,
     `Written to ${pc.bold(report.output)}: the checkpoint, secateur.json, masks.safetensors, row_sparsities.safetensors${layerBudget}.`,
   ];
@@ -83,6 +84,21 @@ function formatRows({ projections }: PruneReport): string {
 
 function formatErrors({ before, after }: { readonly before: number; readonly after: number }): string {
   return `Squared error of the projections' outputs over the calibration tokens, on average: ${formatShare(before)} with the mask alone, ${formatShare(after)} now.`;
+}
+
+/** What a matrix needs to have a factor is raised until it has one. */
+function formatDampingWarning({ projections, config }: PruneReport): string[] {
+  const asked = config?.repair?.damping ?? 0;
+  const raised = projections.filter(({ repair }) => repair !== undefined && repair.damping > asked * 1.5);
+  const [first] = raised;
+  if (first === undefined) return [];
+  const most = Math.max(...raised.map(({ repair }) => repair!.damping));
+  const others = raised.length === 1 ? '' : ` and ${raised.length - 1} more`;
+  return [
+    pc.yellow(
+      `Warning: the Gram matrix of ${first.name}${others} has no factor with ${asked} of its mean diagonal added, so up to ${most} was (--repair-damping). Calibrate with more samples.`,
+    ),
+  ];
 }
 
 /** Shares are of the weights of all projections, of which only those that were pruned are in the report. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { Allocation, Repair, Score } from '@secateur/proto/allocation';
+import { Allocation, Repair, RepairTargets, Score } from '@secateur/proto/allocation';
 import type { PruneSpec } from '@secateur/proto/job';
 import { JobSpec, LayerBudget, Pattern, Preset, Propagation } from '@secateur/proto/job';
 import { resolveJobSpec } from './resolve-spec.js';
@@ -38,8 +38,8 @@ describe('a preset', () => {
     expect(resolved(Preset.BEST)).toMatchObject({
       options: { allocation: Allocation.UNIFORM },
       layerBudget: LayerBudget.OPTIMAL,
-      propagation: Propagation.DENSE_BLOCK,
-      repair: { method: Repair.ADMM, iterations: 20 },
+      propagation: Propagation.STAGED,
+      repair: { method: Repair.ADMM, iterations: 20, targets: RepairTargets.DENSE },
       calibration: { samples: 0 },
     });
   });
@@ -53,6 +53,13 @@ describe('a preset', () => {
       calibration: { path: 'a.txt', samples: 9 },
     };
     for (const preset of [Preset.FAST, Preset.BEST]) expect(resolved(preset, given)).toMatchObject(given);
+  });
+
+  test('has dense targets where inputs are staged', () => {
+    const own = { repair: { targets: RepairTargets.OWN } };
+    expect(resolved(Preset.BEST, own)).toMatchObject({ ...own, propagation: Propagation.DENSE_BLOCK });
+    const inputsOfBlock = { propagation: Propagation.DENSE_BLOCK };
+    expect(resolved(Preset.BEST, inputsOfBlock)).toMatchObject({ ...inputsOfBlock, ...own });
   });
 
   test('leaves to patterns, rows and targets that are given what they decide', () => {

@@ -1,5 +1,5 @@
-import { Allocation, AllocationOptions, Repair, RepairOptions, Score } from '@secateur/proto/allocation';
-import { LayerBudget, Pattern, Preset, TokenSource, type PruneSpec } from '@secateur/proto/job';
+import { Allocation, AllocationOptions, Repair, RepairOptions, RepairTargets, Score } from '@secateur/proto/allocation';
+import { LayerBudget, Pattern, Preset, Propagation, TokenSource, type PruneSpec } from '@secateur/proto/job';
 
 /** Of the preset `fast`: enough for Gram matrices, and a fraction of the work (docs/quality.md). */
 const FEW_SAMPLES = 32;
@@ -25,10 +25,11 @@ export function withPreset(spec: PruneSpec): PruneSpec {
       repair: repaired ? { ...repair, method: repair.method || Repair.FIT, iterations: repair.iterations || FEW_FIT_ITERATIONS } : repair,
     };
   }
-  return {
-    ...spec,
-    options: { ...options, allocation },
-    layerBudget: spec.layerBudget || (budgetIsFree ? LayerBudget.OPTIMAL : LayerBudget.UNSPECIFIED),
-    repair: repaired ? { ...repair, method: repair.method || (rowsAreFree ? Repair.ADMM : Repair.FIT) } : repair,
-  };
+  const layerBudget = spec.layerBudget || (budgetIsFree ? LayerBudget.OPTIMAL : LayerBudget.UNSPECIFIED);
+  const method = repair.method || (rowsAreFree ? Repair.ADMM : Repair.FIT);
+  if (!repaired || method === Repair.NONE) return { ...spec, options: { ...options, allocation }, layerBudget };
+  // Staged inputs pay only with dense targets, which need them.
+  const propagation = spec.propagation || (repair.targets === RepairTargets.OWN ? Propagation.UNSPECIFIED : Propagation.STAGED);
+  const targets = repair.targets || (propagation === Propagation.STAGED ? RepairTargets.DENSE : RepairTargets.UNSPECIFIED);
+  return { ...spec, options: { ...options, allocation }, layerBudget, propagation, repair: { ...repair, method, targets } };
 }

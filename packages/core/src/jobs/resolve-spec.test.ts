@@ -1,6 +1,15 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { Allocation, AllocationOptions, LayerQuality, Repair, RepairOptions, RowQuality, Score } from '@secateur/proto/allocation';
+import {
+  Allocation,
+  AllocationOptions,
+  LayerQuality,
+  Repair,
+  RepairOptions,
+  RepairTargets,
+  RowQuality,
+  Score,
+} from '@secateur/proto/allocation';
 import {
   AlphaMetric,
   BudgetGranularity,
@@ -44,6 +53,8 @@ const inGroups: Partial<PruneSpec> = {
 function withRepair(repair: Parameters<typeof RepairOptions.fromPartial>[0], change: Partial<PruneSpec> = {}): JobSpec {
   return prune({ ...change, repair: RepairOptions.fromPartial(repair) });
 }
+
+const staged: Partial<PruneSpec> = { propagation: Propagation.STAGED };
 
 function withTarget(change: Partial<PruneSpec>): JobSpec {
   return prune({ ...change, selection: ProjectionSelection.fromPartial({ targets: [{ pattern: 'mlp', sparsity: 0.6 }] }) });
@@ -320,6 +331,9 @@ describe('violations', () => {
     ['a repair with too much damping', withRepair({ method: Repair.FIT, damping: 11 }), 'prune.repair.damping'],
     ['a repair with negative damping', withRepair({ method: Repair.FIT, damping: -1 }), 'prune.repair.damping'],
     ['a repair that takes for ever', withRepair({ method: Repair.FIT, iterations: 1001 }), 'prune.repair.iterations'],
+    ['dense targets of nothing that is fitted', withRepair({ targets: RepairTargets.DENSE }, staged), 'prune.repair.targets'],
+    ['dense targets without staged inputs', withRepair({ method: Repair.FIT, targets: RepairTargets.DENSE }), 'prune.repair.targets'],
+    ['targets that are not known', withRepair({ method: Repair.FIT, targets: 9 as RepairTargets }), 'prune.repair.targets'],
     [
       'a repair of what SparseGPT repairs',
       withRepair({ method: Repair.FIT }, { options: AllocationOptions.fromPartial({ score: Score.SPARSEGPT }) }),
@@ -373,7 +387,7 @@ describe('violations', () => {
 describe('repair', () => {
   test('is none unless asked for, and has defaults', () => {
     const spec = resolvedPrune(prune());
-    expect(spec.repair).toEqual({ method: Repair.NONE, damping: 0.01, iterations: 20 });
+    expect(spec.repair).toEqual({ method: Repair.NONE, damping: 0.01, iterations: 20, targets: RepairTargets.OWN });
     expect(needsGramMatrices(spec)).toBe(false);
   });
 

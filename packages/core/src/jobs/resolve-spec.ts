@@ -3,6 +3,7 @@ import {
   type AllocationOptions,
   LayerQuality,
   Repair,
+  RepairTargets,
   type RepairOptions,
   RowQuality,
   Score,
@@ -68,6 +69,7 @@ const PROPAGATIONS: ReadonlySet<Propagation> = new Set<Propagation>([
   Propagation.STAGED,
 ]);
 const REPAIRS: ReadonlySet<Repair> = new Set<Repair>([Repair.NONE, Repair.FIT, Repair.ADMM]);
+const REPAIR_TARGETS: ReadonlySet<RepairTargets> = new Set<RepairTargets>([RepairTargets.OWN, RepairTargets.DENSE]);
 const ALLOCATIONS: ReadonlySet<Allocation> = new Set<Allocation>([
   Allocation.TRIM,
   Allocation.UNIFORM,
@@ -194,7 +196,7 @@ function resolvePrune(given: PruneSpec, purpose: 'run' | 'plan', violations: Vio
     'prune.layer_budget',
     'must be uniform where a pattern, given row sparsities or targets of the selection decide how much each projection drops',
   );
-  const repair = resolveRepair(spec.repair, options, violations);
+  const repair = resolveRepair(spec.repair, options, propagation, violations);
   const swap = resolveSwap(spec.swap, options, repair.method, violations);
   violations.require(
     swap === undefined || spec.calibration?.samples !== 1,
@@ -351,6 +353,11 @@ export function needsGramMatrices(spec: Pick<PruneSpec, 'options' | 'repair' | '
   return spec.swap !== undefined || changesKeptWeights(spec);
 }
 
+/** Whether repairs bring the model back to the dense one. */
+export function hasDenseTargets({ repair }: Pick<PruneSpec, 'repair'>): boolean {
+  return repair?.targets === RepairTargets.DENSE;
+}
+
 /** Rejects swaps of masks that other options choose. */
 function resolveSwap(
   given: SwapOptions | undefined,
@@ -368,7 +375,12 @@ function resolveSwap(
   return { most };
 }
 
-function resolveRepair(given: RepairOptions | undefined, options: AllocationOptions, violations: Violations): RepairOptions {
+function resolveRepair(
+  given: RepairOptions | undefined,
+  options: AllocationOptions,
+  propagation: Propagation,
+  violations: Violations,
+): RepairOptions {
   const method = given?.method || Repair.NONE;
   const damping = given?.damping || DEFAULT_DAMPING;
   const iterations = given?.iterations || DEFAULT_FIT_ITERATIONS;
@@ -389,7 +401,19 @@ function resolveRepair(given: RepairOptions | undefined, options: AllocationOpti
     'prune.repair.method',
     'must be none or fit with a pattern; admm chooses itself what is dropped',
   );
-  return { method, damping, iterations };
+  const targets = given?.targets || RepairTargets.OWN;
+  violations.require(REPAIR_TARGETS.has(targets), 'prune.repair.targets', 'must be own or dense');
+  violations.require(
+    targets !== RepairTargets.DENSE || method !== Repair.NONE,
+    'prune.repair.targets',
+    'must be own where nothing is fitted; choose the repair fit or admm',
+  );
+  violations.require(
+    targets !== RepairTargets.DENSE || propagation === Propagation.STAGED,
+    'prune.repair.targets',
+    'must be own without the propagation staged: what was pruned before in the same block would not be made up for, or twice',
+  );
+  return { method, damping, iterations, targets };
 }
 
 function resolveEvaluate(spec: EvaluateSpec, violations: Violations): EvaluateSpec {

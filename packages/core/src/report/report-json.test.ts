@@ -26,6 +26,8 @@ const ENGINE = {
   version: '0.1.0',
   cpus: '0-1',
   numaNode: 0,
+  productSpeed: 1e11,
+  bf16ProductSpeed: 0,
 };
 
 const REPORT = PruneReport.fromPartial({

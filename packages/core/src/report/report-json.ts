@@ -1,4 +1,11 @@
-import { allocationToJSON, layerQualityToJSON, repairToJSON, rowQualityToJSON, scoreToJSON } from '@secateur/proto/allocation';
+import {
+  RepairTargets,
+  allocationToJSON,
+  layerQualityToJSON,
+  repairToJSON,
+  rowQualityToJSON,
+  scoreToJSON,
+} from '@secateur/proto/allocation';
 import type { Accuracy, EvaluateReport, PruneReport, TaskReport } from '@secateur/proto/pruning_service';
 import { computeToJSON, hiddenStatesToJSON } from '@secateur/proto/model';
 import type { JobPlan, MemoryItem } from '@secateur/proto/plan';
@@ -139,6 +146,7 @@ export function pruneReportToJson(report: PruneReport): PruneReportJson {
       ...(config !== undefined && changesKeptWeights(config)
         ? { repairDamping: config.repair?.damping, repairIterations: config.repair?.iterations }
         : {}),
+      ...(config?.repair?.targets === RepairTargets.DENSE && { repairTargets: 'dense' }),
       ...(config?.swap && { swap: config.swap.most }),
       compute: config && lowerWord(computeToJSON(config.compute), 'COMPUTE_'),
       hiddenStates: config && lowerWord(hiddenStatesToJSON(config.hiddenStates), 'HIDDEN_STATES_'),
@@ -210,6 +218,8 @@ export interface JobPlanJson {
     } | null;
   }[];
   readonly flops: Readonly<Record<string, number>>;
+  /** By the speeds that the nodes measured; null when one is not known. */
+  readonly estimatedSeconds: number | null;
   /** The folder has no weights: tensors are those that config.json asks for. */
   readonly fromConfigAlone: boolean;
   /** How the sparsity is split over the layers; null in a plan that prunes nothing. */
@@ -218,8 +228,11 @@ export interface JobPlanJson {
   readonly targetsKnown: boolean;
 }
 
+const COMPUTED_BUDGETS: ReadonlySet<LayerBudget> = new Set([LayerBudget.OWL, LayerBudget.ALPHA, LayerBudget.OPTIMAL]);
+
 export function jobPlanToJson(plan: JobPlan): JobPlanJson {
-  const { parameters, weights, samples, sequenceLength, groups, shards, nodes, flops, fromConfigAlone, layerBudget } = plan;
+  const { parameters, weights, samples, sequenceLength, groups, shards, nodes, flops, estimatedSeconds, fromConfigAlone, layerBudget } =
+    plan;
   return {
     parameters,
     weights,
@@ -229,9 +242,10 @@ export function jobPlanToJson(plan: JobPlan): JobPlanJson {
     shards,
     nodes: nodes.map(({ reason, memory, ...node }) => ({ ...node, reason: reason === '' ? null : reason, memory: memory ?? null })),
     flops,
+    estimatedSeconds: estimatedSeconds || null,
     fromConfigAlone,
     layerBudget: layerBudget === LayerBudget.UNSPECIFIED ? null : lowerWord(layerBudgetToJSON(layerBudget), 'LAYER_BUDGET_'),
-    targetsKnown: layerBudget !== LayerBudget.OWL && layerBudget !== LayerBudget.ALPHA,
+    targetsKnown: !COMPUTED_BUDGETS.has(layerBudget),
   };
 }
 

@@ -397,6 +397,58 @@ export function repairToJSON(object: Repair): string {
   }
 }
 
+/** What the outputs of repaired projections are to come close to. */
+export const RepairTargets = {
+  /** UNSPECIFIED - Own outputs. */
+  UNSPECIFIED: 0,
+  /** OWN - What the dense projection gives for the inputs it gets in the pruned model. */
+  OWN: 1,
+  /** DENSE - What brings the hidden states of the pruned model back to those of the dense one, which passes beside it. With staged propagation. */
+  DENSE: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type RepairTargets = typeof RepairTargets[keyof typeof RepairTargets];
+
+export namespace RepairTargets {
+  export type UNSPECIFIED = typeof RepairTargets.UNSPECIFIED;
+  export type OWN = typeof RepairTargets.OWN;
+  export type DENSE = typeof RepairTargets.DENSE;
+  export type UNRECOGNIZED = typeof RepairTargets.UNRECOGNIZED;
+}
+
+export function repairTargetsFromJSON(object: any): RepairTargets {
+  switch (object) {
+    case 0:
+    case "REPAIR_TARGETS_UNSPECIFIED":
+      return RepairTargets.UNSPECIFIED;
+    case 1:
+    case "REPAIR_TARGETS_OWN":
+      return RepairTargets.OWN;
+    case 2:
+    case "REPAIR_TARGETS_DENSE":
+      return RepairTargets.DENSE;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return RepairTargets.UNRECOGNIZED;
+  }
+}
+
+export function repairTargetsToJSON(object: RepairTargets): string {
+  switch (object) {
+    case RepairTargets.UNSPECIFIED:
+      return "REPAIR_TARGETS_UNSPECIFIED";
+    case RepairTargets.OWN:
+      return "REPAIR_TARGETS_OWN";
+    case RepairTargets.DENSE:
+      return "REPAIR_TARGETS_DENSE";
+    case RepairTargets.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /**
  * In every group of neighbouring inputs of a row the same number of weights is dropped, those with the lowest scores. A last group that is
  * shorter loses the same share, rounded down.
@@ -440,6 +492,8 @@ export interface RepairOptions {
   damping: number;
   /** Steps of the fit; 20 when 0. */
   iterations: number;
+  /** What the outputs are to come close to. */
+  targets: RepairTargets;
 }
 
 /**
@@ -840,7 +894,7 @@ export const AllocationOptions: MessageFns<AllocationOptions> = {
 };
 
 function createBaseRepairOptions(): RepairOptions {
-  return { method: 0, damping: 0, iterations: 0 };
+  return { method: 0, damping: 0, iterations: 0, targets: 0 };
 }
 
 export const RepairOptions: MessageFns<RepairOptions> = {
@@ -853,6 +907,9 @@ export const RepairOptions: MessageFns<RepairOptions> = {
     }
     if (message.iterations !== 0) {
       writer.uint32(24).uint32(message.iterations);
+    }
+    if (message.targets !== 0) {
+      writer.uint32(32).int32(message.targets);
     }
     return writer;
   },
@@ -894,6 +951,14 @@ export const RepairOptions: MessageFns<RepairOptions> = {
             message.iterations = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.targets = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -911,6 +976,7 @@ export const RepairOptions: MessageFns<RepairOptions> = {
       method: isSet(object.method) ? repairFromJSON(object.method) : 0,
       damping: isSet(object.damping) ? globalThis.Number(object.damping) : 0,
       iterations: isSet(object.iterations) ? globalThis.Number(object.iterations) : 0,
+      targets: isSet(object.targets) ? repairTargetsFromJSON(object.targets) : 0,
     };
   },
 
@@ -925,6 +991,9 @@ export const RepairOptions: MessageFns<RepairOptions> = {
     if (message.iterations !== 0) {
       obj.iterations = Math.round(message.iterations);
     }
+    if (message.targets !== 0) {
+      obj.targets = repairTargetsToJSON(message.targets);
+    }
     return obj;
   },
 
@@ -936,6 +1005,7 @@ export const RepairOptions: MessageFns<RepairOptions> = {
     message.method = object.method ?? 0;
     message.damping = object.damping ?? 0;
     message.iterations = object.iterations ?? 0;
+    message.targets = object.targets ?? 0;
     return message;
   },
 };

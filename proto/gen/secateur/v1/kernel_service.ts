@@ -34,6 +34,58 @@ export const protobufPackage = "secateur.v1";
 
 export const protobufFileName = "secateur/v1/kernel_service.proto";
 
+/** Which hidden states of a group. */
+export const HiddenStream = {
+  /** UNSPECIFIED - Those of the pruned model. */
+  UNSPECIFIED: 0,
+  /** PRUNED - Those of the pruned model. */
+  PRUNED: 1,
+  /** DENSE - Those of the dense model, which pass through the block as it was loaded. In sessions with dense targets. */
+  DENSE: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type HiddenStream = typeof HiddenStream[keyof typeof HiddenStream];
+
+export namespace HiddenStream {
+  export type UNSPECIFIED = typeof HiddenStream.UNSPECIFIED;
+  export type PRUNED = typeof HiddenStream.PRUNED;
+  export type DENSE = typeof HiddenStream.DENSE;
+  export type UNRECOGNIZED = typeof HiddenStream.UNRECOGNIZED;
+}
+
+export function hiddenStreamFromJSON(object: any): HiddenStream {
+  switch (object) {
+    case 0:
+    case "HIDDEN_STREAM_UNSPECIFIED":
+      return HiddenStream.UNSPECIFIED;
+    case 1:
+    case "HIDDEN_STREAM_PRUNED":
+      return HiddenStream.PRUNED;
+    case 2:
+    case "HIDDEN_STREAM_DENSE":
+      return HiddenStream.DENSE;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return HiddenStream.UNRECOGNIZED;
+  }
+}
+
+export function hiddenStreamToJSON(object: HiddenStream): string {
+  switch (object) {
+    case HiddenStream.UNSPECIFIED:
+      return "HIDDEN_STREAM_UNSPECIFIED";
+    case HiddenStream.PRUNED:
+      return "HIDDEN_STREAM_PRUNED";
+    case HiddenStream.DENSE:
+      return "HIDDEN_STREAM_DENSE";
+    case HiddenStream.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** Asks what the node can do. */
 export interface DescribeNodeRequest {
 }
@@ -73,7 +125,13 @@ export interface EngineDescription {
   /** Processors that its threads are bound to, one each, such as `0-7,16-23`; empty when the system chooses. */
   cpus: string;
   /** NUMA node whose memory its threads prefer; absent when they prefer none. */
-  numaNode?: number | undefined;
+  numaNode?:
+    | number
+    | undefined;
+  /** Floating-point operations a second of float32 products on all threads, measured when the node started; 0 when not known. */
+  productSpeed: number;
+  /** The same of bfloat16 products; 0 also when there are none. */
+  bf16ProductSpeed: number;
 }
 
 /** Asks for the memory of a session. */
@@ -216,6 +274,13 @@ export interface ReducedStatistics {
   heldOutGramMatrix:
     | PeerResource
     | undefined;
+  /**
+   * With dense targets, how far the pruned model is from the dense one, primes: float32 [columns, columns] sum of (x' - x) times x transposed over all
+   * tokens and, where outputs are added to hidden states r, [rows, columns] sum of (r' - r) times x transposed.
+   */
+  drift:
+    | PeerResource
+    | undefined;
   /** Quality inputs of each sample that stand for all of its tokens; 0 when there is one, of its last token. */
   sketches: number;
 }
@@ -257,7 +322,11 @@ export interface GramSums {
     | PeerResource
     | undefined;
   /** Of the samples that are held out, which the others are without; absent where none are. */
-  heldOut: PeerResource | undefined;
+  heldOut:
+    | PeerResource
+    | undefined;
+  /** Of the drift, over all samples; absent without dense targets. */
+  drift: PeerResource | undefined;
 }
 
 /** Makes Gram matrices. */
@@ -274,6 +343,8 @@ export interface GramMatrix {
   columns: number;
   /** Sums to add up. */
   sums: PeerResource[];
+  /** Number of rows of a drift; 0 for a Gram matrix. */
+  driftRows: number;
 }
 
 /** The matrices can be pulled. */
@@ -454,6 +525,8 @@ export interface PropagateRequest {
   shardId: string;
   /** Groups on this node, in the order to compute them. */
   groupIndices: number[];
+  /** What moves of each group; what belongs to the pruned model when empty. */
+  streams: HiddenStream[];
 }
 
 /** One group is done. */
@@ -725,6 +798,8 @@ function createBaseEngineDescription(): EngineDescription {
     version: "",
     cpus: "",
     numaNode: undefined,
+    productSpeed: 0,
+    bf16ProductSpeed: 0,
   };
 }
 
@@ -753,6 +828,12 @@ export const EngineDescription: MessageFns<EngineDescription> = {
     }
     if (message.numaNode !== undefined) {
       writer.uint32(64).uint32(message.numaNode);
+    }
+    if (message.productSpeed !== 0) {
+      writer.uint32(73).double(message.productSpeed);
+    }
+    if (message.bf16ProductSpeed !== 0) {
+      writer.uint32(81).double(message.bf16ProductSpeed);
     }
     return writer;
   },
@@ -834,6 +915,22 @@ export const EngineDescription: MessageFns<EngineDescription> = {
             message.numaNode = reader.uint32();
             continue;
           }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.productSpeed = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.bf16ProductSpeed = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -864,6 +961,16 @@ export const EngineDescription: MessageFns<EngineDescription> = {
         : isSet(object.numa_node)
         ? globalThis.Number(object.numa_node)
         : undefined,
+      productSpeed: isSet(object.productSpeed)
+        ? globalThis.Number(object.productSpeed)
+        : isSet(object.product_speed)
+        ? globalThis.Number(object.product_speed)
+        : 0,
+      bf16ProductSpeed: isSet(object.bf16ProductSpeed)
+        ? globalThis.Number(object.bf16ProductSpeed)
+        : isSet(object.bf16_product_speed)
+        ? globalThis.Number(object.bf16_product_speed)
+        : 0,
     };
   },
 
@@ -893,6 +1000,12 @@ export const EngineDescription: MessageFns<EngineDescription> = {
     if (message.numaNode !== undefined) {
       obj.numaNode = Math.round(message.numaNode);
     }
+    if (message.productSpeed !== 0) {
+      obj.productSpeed = floatToJson(message.productSpeed);
+    }
+    if (message.bf16ProductSpeed !== 0) {
+      obj.bf16ProductSpeed = floatToJson(message.bf16ProductSpeed);
+    }
     return obj;
   },
 
@@ -909,6 +1022,8 @@ export const EngineDescription: MessageFns<EngineDescription> = {
     message.version = object.version ?? "";
     message.cpus = object.cpus ?? "";
     message.numaNode = object.numaNode ?? undefined;
+    message.productSpeed = object.productSpeed ?? 0;
+    message.bf16ProductSpeed = object.bf16ProductSpeed ?? 0;
     return message;
   },
 };
@@ -2207,6 +2322,7 @@ function createBaseReducedStatistics(): ReducedStatistics {
     qualityInputsResource: "",
     gramMatrix: undefined,
     heldOutGramMatrix: undefined,
+    drift: undefined,
     sketches: 0,
   };
 }
@@ -2230,6 +2346,9 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     }
     if (message.heldOutGramMatrix !== undefined) {
       PeerResource.encode(message.heldOutGramMatrix, writer.uint32(58).fork()).join();
+    }
+    if (message.drift !== undefined) {
+      PeerResource.encode(message.drift, writer.uint32(66).fork()).join();
     }
     if (message.sketches !== 0) {
       writer.uint32(48).uint32(message.sketches);
@@ -2298,6 +2417,14 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
             message.heldOutGramMatrix = PeerResource.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.drift = PeerResource.decode(reader, reader.uint32());
+            continue;
+          }
           case 6: {
             if (tag !== 48) {
               break;
@@ -2342,6 +2469,7 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
         : isSet(object.held_out_gram_matrix)
         ? PeerResource.fromJSON(object.held_out_gram_matrix)
         : undefined,
+      drift: isSet(object.drift) ? PeerResource.fromJSON(object.drift) : undefined,
       sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
     };
   },
@@ -2366,6 +2494,9 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
     if (message.heldOutGramMatrix !== undefined) {
       obj.heldOutGramMatrix = PeerResource.toJSON(message.heldOutGramMatrix);
     }
+    if (message.drift !== undefined) {
+      obj.drift = PeerResource.toJSON(message.drift);
+    }
     if (message.sketches !== 0) {
       obj.sketches = Math.round(message.sketches);
     }
@@ -2386,6 +2517,9 @@ export const ReducedStatistics: MessageFns<ReducedStatistics> = {
       : undefined;
     message.heldOutGramMatrix = (object.heldOutGramMatrix !== undefined && object.heldOutGramMatrix !== null)
       ? PeerResource.fromPartial(object.heldOutGramMatrix)
+      : undefined;
+    message.drift = (object.drift !== undefined && object.drift !== null)
+      ? PeerResource.fromPartial(object.drift)
       : undefined;
     message.sketches = object.sketches ?? 0;
     return message;
@@ -2684,7 +2818,7 @@ export const PublishGramSumsResponse: MessageFns<PublishGramSumsResponse> = {
 };
 
 function createBaseGramSums(): GramSums {
-  return { site: 0, groupIndices: [], resource: undefined, heldOut: undefined };
+  return { site: 0, groupIndices: [], resource: undefined, heldOut: undefined, drift: undefined };
 }
 
 export const GramSums: MessageFns<GramSums> = {
@@ -2704,6 +2838,9 @@ export const GramSums: MessageFns<GramSums> = {
     }
     if (message.heldOut !== undefined) {
       PeerResource.encode(message.heldOut, writer.uint32(34).fork()).join();
+    }
+    if (message.drift !== undefined) {
+      PeerResource.encode(message.drift, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -2763,6 +2900,14 @@ export const GramSums: MessageFns<GramSums> = {
             message.heldOut = PeerResource.decode(reader, reader.uint32());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.drift = PeerResource.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2789,6 +2934,7 @@ export const GramSums: MessageFns<GramSums> = {
         : isSet(object.held_out)
         ? PeerResource.fromJSON(object.held_out)
         : undefined,
+      drift: isSet(object.drift) ? PeerResource.fromJSON(object.drift) : undefined,
     };
   },
 
@@ -2806,6 +2952,9 @@ export const GramSums: MessageFns<GramSums> = {
     if (message.heldOut !== undefined) {
       obj.heldOut = PeerResource.toJSON(message.heldOut);
     }
+    if (message.drift !== undefined) {
+      obj.drift = PeerResource.toJSON(message.drift);
+    }
     return obj;
   },
 
@@ -2821,6 +2970,9 @@ export const GramSums: MessageFns<GramSums> = {
       : undefined;
     message.heldOut = (object.heldOut !== undefined && object.heldOut !== null)
       ? PeerResource.fromPartial(object.heldOut)
+      : undefined;
+    message.drift = (object.drift !== undefined && object.drift !== null)
+      ? PeerResource.fromPartial(object.drift)
       : undefined;
     return message;
   },
@@ -2918,7 +3070,7 @@ export const ReduceGramMatricesRequest: MessageFns<ReduceGramMatricesRequest> = 
 };
 
 function createBaseGramMatrix(): GramMatrix {
-  return { columns: 0, sums: [] };
+  return { columns: 0, sums: [], driftRows: 0 };
 }
 
 export const GramMatrix: MessageFns<GramMatrix> = {
@@ -2928,6 +3080,9 @@ export const GramMatrix: MessageFns<GramMatrix> = {
     }
     for (const v of message.sums) {
       PeerResource.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.driftRows !== 0) {
+      writer.uint32(24).uint32(message.driftRows);
     }
     return writer;
   },
@@ -2961,6 +3116,14 @@ export const GramMatrix: MessageFns<GramMatrix> = {
             message.sums.push(PeerResource.decode(reader, reader.uint32()));
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.driftRows = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2977,6 +3140,11 @@ export const GramMatrix: MessageFns<GramMatrix> = {
     return {
       columns: isSet(object.columns) ? globalThis.Number(object.columns) : 0,
       sums: globalThis.Array.isArray(object?.sums) ? object.sums.map((e: any) => PeerResource.fromJSON(e)) : [],
+      driftRows: isSet(object.driftRows)
+        ? globalThis.Number(object.driftRows)
+        : isSet(object.drift_rows)
+        ? globalThis.Number(object.drift_rows)
+        : 0,
     };
   },
 
@@ -2988,6 +3156,9 @@ export const GramMatrix: MessageFns<GramMatrix> = {
     if (message.sums?.length) {
       obj.sums = message.sums.map((e) => PeerResource.toJSON(e));
     }
+    if (message.driftRows !== 0) {
+      obj.driftRows = Math.round(message.driftRows);
+    }
     return obj;
   },
 
@@ -2998,6 +3169,7 @@ export const GramMatrix: MessageFns<GramMatrix> = {
     const message = createBaseGramMatrix();
     message.columns = object.columns ?? 0;
     message.sums = object.sums?.map((e) => PeerResource.fromPartial(e)) || [];
+    message.driftRows = object.driftRows ?? 0;
     return message;
   },
 };
@@ -4711,7 +4883,7 @@ export const ApplyMasksResponse: MessageFns<ApplyMasksResponse> = {
 };
 
 function createBasePropagateRequest(): PropagateRequest {
-  return { sessionId: "", shardId: "", groupIndices: [] };
+  return { sessionId: "", shardId: "", groupIndices: [], streams: [] };
 }
 
 export const PropagateRequest: MessageFns<PropagateRequest> = {
@@ -4726,6 +4898,13 @@ export const PropagateRequest: MessageFns<PropagateRequest> = {
       writer.uint32(26).fork();
       for (const v of message.groupIndices) {
         writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.streams.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.streams) {
+        writer.int32(v);
       }
       writer.join();
     }
@@ -4779,6 +4958,24 @@ export const PropagateRequest: MessageFns<PropagateRequest> = {
 
             break;
           }
+          case 4: {
+            if (tag === 32) {
+              message.streams.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.streams.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4808,6 +5005,7 @@ export const PropagateRequest: MessageFns<PropagateRequest> = {
         : globalThis.Array.isArray(object?.group_indices)
         ? object.group_indices.map((e: any) => globalThis.Number(e))
         : [],
+      streams: globalThis.Array.isArray(object?.streams) ? object.streams.map((e: any) => hiddenStreamFromJSON(e)) : [],
     };
   },
 
@@ -4822,6 +5020,9 @@ export const PropagateRequest: MessageFns<PropagateRequest> = {
     if (message.groupIndices?.length) {
       obj.groupIndices = message.groupIndices.map((e) => Math.round(e));
     }
+    if (message.streams?.length) {
+      obj.streams = message.streams.map((e) => hiddenStreamToJSON(e));
+    }
     return obj;
   },
 
@@ -4833,6 +5034,7 @@ export const PropagateRequest: MessageFns<PropagateRequest> = {
     message.sessionId = object.sessionId ?? "";
     message.shardId = object.shardId ?? "";
     message.groupIndices = object.groupIndices?.map((e) => e) || [];
+    message.streams = object.streams?.map((e) => e) || [];
     return message;
   },
 };

@@ -134,6 +134,8 @@ export interface Workload {
   sketches: number;
   /** Masks of allocated projections will be swapped. */
   swaps: boolean;
+  /** Allocated projections will be repaired towards the dense model, whose weights and hidden states are kept too. */
+  denseTargets: boolean;
 }
 
 /** A part of a memory plan. */
@@ -179,7 +181,7 @@ export interface JobPlan {
   /** What each node does. */
   nodes: NodePlan[];
   /**
-   * Floating-point operations of the dense products per step: `budget`, `collect`, `allocate`, `propagate`, `measure`,
+   * Floating-point operations of the dense products per step: `budget`, `collect`, `gram`, `allocate`, `repair`, `propagate`, `measure`,
    * `evaluate`.
    */
   flops: { [key: string]: number };
@@ -187,8 +189,10 @@ export interface JobPlan {
   parameters: number;
   /** True when the folder has no weights: tensors are those that config.json asks for. */
   fromConfigAlone: boolean;
+  /** Seconds the job will take about, by the speeds that its nodes measured; 0 when that of one is not known or no node takes the job. */
+  estimatedSeconds: number;
   /**
-   * How the sparsity is split over the layers. With `owl` and `alpha` the shares are computed from the model when the job runs; those of the
+   * How the sparsity is split over the layers. With `owl`, `alpha` and `optimal` the shares are computed from the model when the job runs; those of the
    * shards are then what they are on average.
    */
   layerBudget: LayerBudget;
@@ -263,6 +267,7 @@ function createBaseWorkload(): Workload {
     repair: 0,
     sketches: 0,
     swaps: false,
+    denseTargets: false,
   };
 }
 
@@ -325,6 +330,9 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.swaps !== false) {
       writer.uint32(240).bool(message.swaps);
+    }
+    if (message.denseTargets !== false) {
+      writer.uint32(160).bool(message.denseTargets);
     }
     return writer;
   },
@@ -496,6 +504,14 @@ export const Workload: MessageFns<Workload> = {
             message.swaps = reader.bool();
             continue;
           }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.denseTargets = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -554,6 +570,11 @@ export const Workload: MessageFns<Workload> = {
       repair: isSet(object.repair) ? repairFromJSON(object.repair) : 0,
       sketches: isSet(object.sketches) ? globalThis.Number(object.sketches) : 0,
       swaps: isSet(object.swaps) ? globalThis.Boolean(object.swaps) : false,
+      denseTargets: isSet(object.denseTargets)
+        ? globalThis.Boolean(object.denseTargets)
+        : isSet(object.dense_targets)
+        ? globalThis.Boolean(object.dense_targets)
+        : false,
     };
   },
 
@@ -613,6 +634,9 @@ export const Workload: MessageFns<Workload> = {
     if (message.swaps !== false) {
       obj.swaps = message.swaps;
     }
+    if (message.denseTargets !== false) {
+      obj.denseTargets = message.denseTargets;
+    }
     return obj;
   },
 
@@ -645,6 +669,7 @@ export const Workload: MessageFns<Workload> = {
     message.repair = object.repair ?? 0;
     message.sketches = object.sketches ?? 0;
     message.swaps = object.swaps ?? false;
+    message.denseTargets = object.denseTargets ?? false;
     return message;
   },
 };
@@ -907,6 +932,7 @@ function createBaseJobPlan(): JobPlan {
     flops: {},
     parameters: 0,
     fromConfigAlone: false,
+    estimatedSeconds: 0,
     layerBudget: 0,
   };
 }
@@ -942,6 +968,9 @@ export const JobPlan: MessageFns<JobPlan> = {
     }
     if (message.fromConfigAlone !== false) {
       writer.uint32(80).bool(message.fromConfigAlone);
+    }
+    if (message.estimatedSeconds !== 0) {
+      writer.uint32(97).double(message.estimatedSeconds);
     }
     if (message.layerBudget !== 0) {
       writer.uint32(88).int32(message.layerBudget);
@@ -1045,6 +1074,14 @@ export const JobPlan: MessageFns<JobPlan> = {
             message.fromConfigAlone = reader.bool();
             continue;
           }
+          case 12: {
+            if (tag !== 97) {
+              break;
+            }
+
+            message.estimatedSeconds = reader.double();
+            continue;
+          }
           case 11: {
             if (tag !== 88) {
               break;
@@ -1098,6 +1135,11 @@ export const JobPlan: MessageFns<JobPlan> = {
         : isSet(object.from_config_alone)
         ? globalThis.Boolean(object.from_config_alone)
         : false,
+      estimatedSeconds: isSet(object.estimatedSeconds)
+        ? globalThis.Number(object.estimatedSeconds)
+        : isSet(object.estimated_seconds)
+        ? globalThis.Number(object.estimated_seconds)
+        : 0,
       layerBudget: isSet(object.layerBudget)
         ? layerBudgetFromJSON(object.layerBudget)
         : isSet(object.layer_budget)
@@ -1144,6 +1186,9 @@ export const JobPlan: MessageFns<JobPlan> = {
     if (message.fromConfigAlone !== false) {
       obj.fromConfigAlone = message.fromConfigAlone;
     }
+    if (message.estimatedSeconds !== 0) {
+      obj.estimatedSeconds = floatToJson(message.estimatedSeconds);
+    }
     if (message.layerBudget !== 0) {
       obj.layerBudget = layerBudgetToJSON(message.layerBudget);
     }
@@ -1175,6 +1220,7 @@ export const JobPlan: MessageFns<JobPlan> = {
     );
     message.parameters = object.parameters ?? 0;
     message.fromConfigAlone = object.fromConfigAlone ?? false;
+    message.estimatedSeconds = object.estimatedSeconds ?? 0;
     message.layerBudget = object.layerBudget ?? 0;
     return message;
   },

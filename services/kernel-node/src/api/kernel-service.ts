@@ -1,7 +1,12 @@
 import { CHUNK_BYTES, SecateurError } from '@secateur/core';
 import type { TokenRange } from '@secateur/native';
 import type { ServiceImplementation } from '@secateur/rpc';
-import type { EngineDescription, KernelServiceDefinition, MeasureLossRequest } from '@secateur/proto/kernel_service';
+import {
+  HiddenStream,
+  type EngineDescription,
+  type KernelServiceDefinition,
+  type MeasureLossRequest,
+} from '@secateur/proto/kernel_service';
 import { recordSearchSteps } from '../engine/record-search-steps.js';
 import { toEngineSite, toEngineSites, toWireSite } from '../engine/wire-types.js';
 import { planMemory, type NodeMemory } from '../session/plan-memory.js';
@@ -140,8 +145,9 @@ export function createKernelService({
 
     propagate: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
+        const streams = request.streams.length === 0 ? [HiddenStream.PRUNED] : request.streams;
         for (const groupIndex of request.groupIndices) {
-          await session.propagate(request.shardId, groupIndex, signal);
+          await session.propagate(request.shardId, groupIndex, streams, signal);
           yield { groupIndex };
         }
       }),

@@ -269,6 +269,7 @@ export function toEngineWorkload(workload: Workload, sparsity: number): EngineWo
     sparsity,
     metric: translate(BLOCK_METRICS, workload.metric, 'workload.metric'),
     maskedInStages: workload.maskedInStages,
+    denseTargets: workload.denseTargets,
   };
 }
 
@@ -277,9 +278,11 @@ export function toEngineProjection(role: WireRole): Projection {
 }
 
 /** The engine with the processors that its threads run on. */
-export function toWireEngine(engine: EngineDescription, placement: Placement | undefined): WireEngine {
+export type ProductSpeeds = Pick<WireEngine, 'productSpeed' | 'bf16ProductSpeed'>;
+
+export function toWireEngine(engine: EngineDescription, placement: Placement | undefined, speeds: ProductSpeeds): WireEngine {
   const cpus = formatCpuList(placement?.cpus.slice(0, engine.threads) ?? []);
-  return { ...engine, cpus, numaNode: placement?.numaNode };
+  return { ...engine, cpus, numaNode: placement?.numaNode, ...speeds };
 }
 
 export function toWireSite(site: InputSite): WireSite {

@@ -35,13 +35,14 @@ export class GramExchange {
     this.shardId = shardId;
     const taken: GramSums[] = [];
     for (const site of sites) {
-      const { groups, sums, heldOut } = await traceEngineCall(() => this.engine.takeGramSums(shardId, toEngineSite(site)));
+      const { groups, sums, heldOut, drift } = await traceEngineCall(() => this.engine.takeGramSums(shardId, toEngineSite(site)));
       if (groups.length === 0) continue;
       taken.push({
         site,
         groupIndices: [...groups],
         resource: this.publish(sums),
         heldOut: heldOut.byteLength === 0 ? undefined : this.publish(heldOut),
+        drift: drift.byteLength === 0 ? undefined : this.publish(drift),
       });
     }
     return taken;
@@ -50,10 +51,10 @@ export class GramExchange {
   /** Makes matrices of sums. */
   async reduce(matrices: readonly GramMatrix[], signal: AbortSignal): Promise<PeerResource[]> {
     const made: PeerResource[] = [];
-    for (const { columns, sums } of matrices) {
+    for (const { columns, driftRows, sums } of matrices) {
       const parts: Uint8Array[] = [];
       for (const part of sums) parts.push(await this.read(part, signal));
-      const matrix = await traceEngineCall(() => this.engine.reduceGram(columns, parts, { signal }));
+      const matrix = await traceEngineCall(() => this.engine.reduceGram(columns, driftRows, parts, { signal }));
       made.push(this.publish(new Uint8Array(matrix.buffer, matrix.byteOffset, matrix.byteLength)));
     }
     return made;

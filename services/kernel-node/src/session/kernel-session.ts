@@ -12,16 +12,17 @@ import type {
 import { SecateurError, sparsitiesOfCounts } from '@secateur/core';
 import { fetchResource, type Channel, type ResourceDescriptor, type Resources } from '@secateur/rpc';
 import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
-import { Allocation, Repair, type AllocationOptions, type SwapRecord } from '@secateur/proto/allocation';
-import type {
-  AllocateRowsRequest,
-  CountOutliersRequest,
-  LoadShardResponse,
-  MaskDescriptor,
-  MeasureSensitivityRequest,
-  OpenSessionRequest,
-  ProjectionInputSquares,
-  ReducedStatistics,
+import { Allocation, Repair, RepairTargets, type AllocationOptions, type SwapRecord } from '@secateur/proto/allocation';
+import {
+  HiddenStream,
+  type AllocateRowsRequest,
+  type CountOutliersRequest,
+  type LoadShardResponse,
+  type MaskDescriptor,
+  type MeasureSensitivityRequest,
+  type OpenSessionRequest,
+  type ProjectionInputSquares,
+  type ReducedStatistics,
 } from '@secateur/proto/kernel_service';
 import type { ShardDescriptor, TensorDescriptor, TensorRole } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
@@ -148,9 +149,15 @@ export class KernelSession {
     );
   }
 
-  async propagate(shardId: string, groupIndex: number, signal: AbortSignal): Promise<void> {
+  async propagate(shardId: string, groupIndex: number, streams: readonly HiddenStream[], signal: AbortSignal): Promise<void> {
     await this.requireShard(shardId);
-    await traceEngineCall(() => this.engine.propagate(shardId, groupIndex, { signal }));
+    for (const stream of streams) {
+      await traceEngineCall(() =>
+        stream === HiddenStream.DENSE
+          ? this.engine.propagateDense(shardId, groupIndex, { signal })
+          : this.engine.propagate(shardId, groupIndex, { signal }),
+      );
+    }
   }
 
   async measureLoss(
@@ -188,15 +195,19 @@ export class KernelSession {
     const method = toEngineRepair(score, repair?.method ?? Repair.NONE);
     if (method === 'none' && swap === undefined) return {};
     const shard = await this.requireShard(shardId);
-    const { samples = 0, columns = 0, gramMatrix: gram, heldOutGramMatrix: heldOut } = statistics ?? {};
+    const { samples = 0, columns = 0, gramMatrix: gram, heldOutGramMatrix: heldOut, drift } = statistics ?? {};
     const dataType = shard.tensors.get(role)?.dataType;
     if (gram === undefined || repair === undefined || dataType === undefined || (heldOut === undefined) !== (swap === undefined)) {
       throw new SecateurError('INVALID_REQUEST', 'A repair needs settings, a Gram matrix (with swaps two) and a projection.');
+    }
+    if ((drift === undefined) === (repair.targets === RepairTargets.DENSE)) {
+      throw new SecateurError('INVALID_REQUEST', 'A repair needs the drift of the inputs with dense targets, and only then.');
     }
     const input = {
       samples,
       gram: await this.grams.matrix(shardId, gram, signal),
       heldOutGram: heldOut === undefined ? null : await this.grams.matrix(shardId, heldOut, signal),
+      drift: drift === undefined ? null : await this.grams.matrix(shardId, drift, signal),
       mask: rows.mask,
       elementType: toEngineElementType(dataType),
     };

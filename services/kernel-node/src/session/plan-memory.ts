@@ -85,11 +85,15 @@ function needsGramMatrices({ repair, score, swaps }: Workload): boolean {
 
 /**
  * Of each input that is summed up at a time: the sums, half a matrix of pairs of float64 in tiles, and the matrix in float32; with swaps, those of
- * the samples that are held out too.
+ * the samples that are held out too, and with dense targets the drift, whose sums are of a whole matrix.
  */
-function sharedGramBytes({ block, maskedInStages, swaps }: Workload): number {
+function sharedGramBytes({ block, maskedInStages, swaps, denseTargets }: Workload): number {
   const matrices = swaps ? 2 : 1;
-  const bytes = inputWidths(block).map((columns) => matrices * (8 * columns * (columns + GRAM_TILE) + 4 * columns * columns));
+  const hiddenSize = inputWidths(block)[0]!;
+  const bytes = inputWidths(block).map(
+    (columns) =>
+      matrices * (8 * columns * (columns + GRAM_TILE) + 4 * columns * columns) + (denseTargets ? 20 * columns * (columns + hiddenSize) : 0),
+  );
   return maskedInStages ? Math.max(...bytes) : bytes.reduce((sum, size) => sum + size, 0);
 }
 

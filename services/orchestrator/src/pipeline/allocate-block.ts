@@ -80,6 +80,7 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
         ...statistics.get(name)!,
         gramMatrix: undefined,
         heldOutGramMatrix: undefined,
+        drift: undefined,
         ...work.grams?.of(site, member),
       },
     };

@@ -1,5 +1,6 @@
 import type { PlannedBlock } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
+import { HiddenStream } from '@secateur/proto/kernel_service';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import { describeShard, lastPrunedBlock, type PrunePlan } from '../planner/job-plan.js';
 import type { Crew } from '../scheduler/crew.js';
@@ -48,7 +49,7 @@ export async function passThroughDense(run: JobRun, plan: PrunePlan, { groups, c
     await withSpan(SpanName.LAYER, { attributes }, async () => {
       await visit({ block, hiddenStates, prepare, progress });
       if (block.index < last) {
-        const step = propagateStep(id, progress);
+        const step = propagateStep(id, [HiddenStream.PRUNED], progress);
         await hiddenStates.forEachGroup(block.index, { prepare, advances: true, step }, run.signal);
       }
       await crew.each((member, signal) => member.releaseShard(id, signal), run.signal);

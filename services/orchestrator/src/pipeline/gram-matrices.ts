@@ -12,12 +12,15 @@ interface Part {
   readonly resource: PeerResource;
   /** Of its samples that are held out, which the other is without. */
   readonly heldOut: PeerResource | undefined;
+  /** Of the drift of its inputs. */
+  readonly drift: PeerResource | undefined;
 }
 
 interface Matrix {
   readonly member: NodeSession;
   readonly resource: PeerResource;
   readonly heldOut: PeerResource | undefined;
+  readonly drift: PeerResource | undefined;
 }
 
 export interface GramMatricesOptions {
@@ -27,6 +30,8 @@ export interface GramMatricesOptions {
   readonly sites: ReadonlyMap<InputSite, number>;
   /** Some samples of every group are held out: they have matrices of their own. */
   readonly holdOut: boolean;
+  /** Number of rows of each site's drift; undefined where repairs have no dense targets. */
+  readonly driftRows: ReadonlyMap<InputSite, number> | undefined;
   readonly groupCount: number;
   /** Runs the block on some groups once more, which adds their inputs to the sums of the members that hold them. */
   readonly collectAgain: (groups: ReadonlySet<number>, signal: AbortSignal) => Promise<void>;
@@ -57,13 +62,14 @@ export class GramMatrices {
   }
 
   /** Where a member finds the matrices of a site. */
-  of(site: InputSite, member: NodeSession): Pick<ReducedStatistics, 'gramMatrix' | 'heldOutGramMatrix'> {
+  of(site: InputSite, member: NodeSession): Pick<ReducedStatistics, 'gramMatrix' | 'heldOutGramMatrix' | 'drift'> {
     const matrix = this.matrices.get(site);
     if (matrix === undefined) throw new SecateurError('INTERNAL', `The Gram matrix of input ${site} was asked for before it was made.`);
-    const { resource, heldOut } = matrix;
+    const { resource, heldOut, drift } = matrix;
     return {
       gramMatrix: from(matrix.member, resource, member),
       heldOutGramMatrix: heldOut && from(matrix.member, heldOut, member),
+      drift: drift && from(matrix.member, drift, member),
     };
   }
 
@@ -75,14 +81,14 @@ export class GramMatrices {
   }
 
   private async takeSums(member: NodeSession, signal: AbortSignal): Promise<void> {
-    const { shardId, sites, holdOut } = this.options;
+    const { shardId, sites, holdOut, driftRows } = this.options;
     // A member that joined late has nothing of the block yet.
     if (!member.holds(shardId)) return;
-    for (const { site, groupIndices, resource, heldOut } of await member.publishGramSums(shardId, [...sites.keys()], signal)) {
-      if (resource === undefined || (heldOut !== undefined) !== holdOut) {
+    for (const { site, groupIndices, resource, heldOut, drift } of await member.publishGramSums(shardId, [...sites.keys()], signal)) {
+      if (resource === undefined || (heldOut !== undefined) !== holdOut || (drift === undefined) !== (driftRows === undefined)) {
         throw new SecateurError('CORRUPT_DATA', `Node ${member.node.name} published other sums of input ${site} than were asked for.`);
       }
-      this.parts.push({ member, site, groups: groupIndices, resource, heldOut });
+      this.parts.push({ member, site, groups: groupIndices, resource, heldOut, drift });
     }
   }
 
@@ -105,7 +111,7 @@ export class GramMatrices {
 
   /** Gives each matrix that is missing to one of the members, in turn. */
   private async reduce(signal: AbortSignal): Promise<void> {
-    const { crew, sites, holdOut } = this.options;
+    const { crew, sites, holdOut, driftRows } = this.options;
     const members = [...new Set(this.parts.map(({ member }) => member))];
     const shares = new Map<NodeSession, InputSite[]>();
     for (const [place, site] of [...sites.keys()].filter((candidate) => !this.matrices.has(candidate)).entries()) {
@@ -115,18 +121,18 @@ export class GramMatrices {
     await crew.each(async (member, linked) => {
       const share = shares.get(member);
       if (share === undefined) return;
-      // Those of the samples that are held out come after all the others.
-      const wanted = (sumsOf: (part: Part) => PeerResource | undefined): GramMatrix[] =>
+      const wanted = (sumsOf: (part: Part) => PeerResource | undefined, rowsOf?: ReadonlyMap<InputSite, number>): GramMatrix[] =>
         share.map((site) => ({
           columns: sites.get(site)!,
+          driftRows: rowsOf?.get(site) ?? 0,
           sums: this.parts.filter((part) => part.site === site).map((part) => from(part.member, sumsOf(part)!, member)),
         }));
-      const made = await member.reduceGramMatrices(
-        [...wanted((part) => part.resource), ...(holdOut ? wanted((part) => part.heldOut) : [])],
-        linked,
-      );
+      const reduce = (matrices: readonly GramMatrix[]): Promise<readonly PeerResource[]> => member.reduceGramMatrices(matrices, linked);
+      const grams = await reduce(wanted((part) => part.resource));
+      const heldOut = holdOut ? await reduce(wanted((part) => part.heldOut)) : [];
+      const drifts = driftRows === undefined ? [] : await reduce(wanted((part) => part.drift, driftRows));
       for (const [place, site] of share.entries()) {
-        this.matrices.set(site, { member, resource: made[place]!, heldOut: made[share.length + place] });
+        this.matrices.set(site, { member, resource: grams[place]!, heldOut: heldOut[place], drift: drifts[place] });
       }
     }, signal);
   }

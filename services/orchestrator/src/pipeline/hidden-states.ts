@@ -1,5 +1,6 @@
 import { assignGroups, SecateurError } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
+import { HiddenStream } from '@secateur/proto/kernel_service';
 import type { ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { Crew } from '../scheduler/crew.js';
@@ -9,6 +10,8 @@ import type { NodeSession } from '../scheduler/node-session.js';
 export interface ReplaySource {
   readonly embedding: ShardDescriptor;
   block(index: number): ShardDescriptor;
+  /** Where those of the dense model are kept too: the blocks as they were. */
+  readonly denseBlock?: ((index: number) => ShardDescriptor) | undefined;
 }
 
 interface GroupState {
@@ -133,22 +136,21 @@ export class HiddenStates {
     await member.releasePrefetched(signal);
     for (let index = from; index < position; index++) {
       const behind = states.filter((state) => state.position === index);
-      const shard = { ...this.source.block(index), id: `block/${index}/replay` };
+      const groupIndices = behind.map((state) => state.group.index);
+      const replay = async (block: ShardDescriptor, stream: HiddenStream, onGroup: (groupIndex: number) => void): Promise<void> => {
+        const shard = { ...block, id: `block/${index}/replay` };
+        await member.loadShard(shard, signal);
+        await member.propagate(shard.id, groupIndices, [stream], onGroup, signal);
+        await member.releaseShard(shard.id, signal);
+      };
+      const byIndex = new Map(behind.map((state) => [state.group.index, state]));
       const attributes = { [Attribute.NODE]: member.node.name, [Attribute.LAYER_INDEX]: index, [Attribute.GROUPS]: behind.length };
       await withSpan(SpanName.REPLAY, { attributes }, async () => {
-        await member.loadShard(shard, signal);
-        const groupIndices = behind.map((state) => state.group.index);
-        const byIndex = new Map(behind.map((state) => [state.group.index, state]));
-        await member.propagate(
-          shard.id,
-          groupIndices,
-          (groupIndex) => {
-            const state = byIndex.get(groupIndex);
-            if (state !== undefined) state.position = index + 1;
-          },
-          signal,
-        );
-        await member.releaseShard(shard.id, signal);
+        if (this.source.denseBlock !== undefined) await replay(this.source.denseBlock(index), HiddenStream.DENSE, () => undefined);
+        await replay(this.source.block(index), HiddenStream.PRUNED, (groupIndex) => {
+          const state = byIndex.get(groupIndex);
+          if (state !== undefined) state.position = index + 1;
+        });
       });
     }
   }

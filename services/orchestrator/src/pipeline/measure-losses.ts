@@ -1,4 +1,5 @@
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
+import { HiddenStream } from '@secateur/proto/kernel_service';
 import type { ShardDescriptor } from '@secateur/proto/model';
 import type { Measurement } from '../planner/measurement.js';
 import type { Crew } from '../scheduler/crew.js';
@@ -39,7 +40,11 @@ export async function measureLosses(
     await inLayer(layer, async () => {
       await hiddenStates.forEachGroup(
         layer,
-        { prepare: loadWithNext(block, blocks[layer + 1] ?? head), advances: true, step: propagateStep(block.id, progress) },
+        {
+          prepare: loadWithNext(block, blocks[layer + 1] ?? head),
+          advances: true,
+          step: propagateStep(block.id, [HiddenStream.PRUNED], progress),
+        },
         run.signal,
       );
       await crew.each((member, signal) => member.releaseShard(block.id, signal), run.signal);

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import {
   changesKeptWeights,
   completeBudgetOptions,
+  hasDenseTargets,
   meanTarget,
   needsGramMatrices,
   planStages,
@@ -15,10 +16,12 @@ import {
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { NodeReport, PerplexityChange, PruneReport } from '@secateur/proto/pruning_service';
 import { LayerBudget, Preset, PruneSpec, type ProjectionReport } from '@secateur/proto/job';
+import { HiddenStream } from '@secateur/proto/kernel_service';
 import { Architecture } from '@secateur/proto/model';
 import type { InputSite } from '@secateur/proto/statistics';
 import type { Link } from '@opentelemetry/api';
 import { PrunedOutput } from '../output/pruned-output.js';
+import { driftRowsOf } from '../planner/drift-rows.js';
 import {
   describeShard,
   lastPrunedBlock,
@@ -108,6 +111,7 @@ class LayerPruner {
     this.hiddenStates = new HiddenStates(plan.calibration.groups, crew, {
       embedding: describeShard(plan, plan.model.embedding),
       block: (index) => output.describeBlock(plan.model.blocks[index]!),
+      denseBlock: hasDenseTargets(spec) ? (index) => describeShard(plan, plan.model.blocks[index]!.shard) : undefined,
     });
   }
 
@@ -210,7 +214,8 @@ class LayerPruner {
         await collectStatistics(hiddenStates, { ...pass, groups, onGroup: () => undefined }, signal);
       };
       const { groupCount } = hiddenStates;
-      const grams = new GramMatrices({ crew, shardId: weights.shardId, sites, holdOut, groupCount, collectAgain });
+      const driftRows = hasDenseTargets(this.spec) ? driftRowsOf(repaired) : undefined;
+      const grams = new GramMatrices({ crew, shardId: weights.shardId, sites, holdOut, driftRows, groupCount, collectAgain });
       await grams.ensure(run.signal);
       return { collected, grams };
     });
@@ -253,9 +258,10 @@ class LayerPruner {
   private async propagate(block: PlannedBlock, weights: BlockWeights): Promise<void> {
     const { run, hiddenStates } = this;
     const progress = new StepProgress(run, block.index, 'propagate', hiddenStates.groupCount);
+    const streams = hasDenseTargets(this.spec) ? [HiddenStream.DENSE, HiddenStream.PRUNED] : [HiddenStream.PRUNED];
     await hiddenStates.forEachGroup(
       block.index,
-      { prepare: weights.prepare, advances: true, step: propagateStep(weights.shardId, progress) },
+      { prepare: weights.prepare, advances: true, step: propagateStep(weights.shardId, streams, progress) },
       run.signal,
     );
   }

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { groupSamples, parseArchitecture, planShapes, type ProjectionTargets } from '@secateur/core';
 import { Propagation } from '@secateur/proto/job';
 import { Compute, DataType, HiddenStates } from '@secateur/proto/model';
-import { Allocation, Score } from '@secateur/proto/allocation';
+import { Allocation, Repair, Score } from '@secateur/proto/allocation';
 import { countFlops } from './count-flops.js';
 import type { InputOutline } from './job-plan.js';
 import { measuringWith, type JobWork } from './workload.js';
@@ -53,6 +53,33 @@ describe('countFlops', () => {
     ['of queries, keys and values only', Propagation.RECALCULATED_INPUTS, /mlp|o_proj/, 0],
   ])('counts the passes of statistics %s', (_, propagation, skipped, weights) => {
     expect(countFlops(outlineWithout(skipped), [pruning(propagation)])['collect']).toBe(2 * TOKENS * 2 * weights);
+  });
+
+  test('counts the passes of the dense model beside the pruned one', () => {
+    const outline = outlineWithout(undefined);
+    const own = countFlops(outline, [pruning(Propagation.STAGED)]);
+    const dense = countFlops(outline, [{ ...pruning(Propagation.STAGED), denseTargets: true }]);
+    expect(dense).toMatchObject({ collect: 2 * own['collect']!, propagate: 2 * own['propagate']! });
+  });
+
+  test('counts Gram matrices and what is solved with them', () => {
+    const outline = outlineWithout(undefined);
+    const flops = (change: Partial<JobWork>) => countFlops(outline, [{ ...pruning(Propagation.STAGED), ...change }]);
+    expect(flops({})).not.toHaveProperty('repair');
+    const fitted = flops({ repair: Repair.FIT, fitSteps: 5 });
+    // Each pair of columns once; in both blocks four inputs, of which one is wide.
+    expect(fitted['gram']).toBe(2 * TOKENS * (3 * 16 ** 2 + 40 ** 2));
+    const products = 2 * ((QUERY_KEY_VALUE + OUTPUT + GATE_UP) * 16 + DOWN * 40);
+    // Five steps and their start, and three errors.
+    expect(fitted['repair']).toBe(2 * products * 9);
+    expect(flops({ swaps: true })['repair']).toBe(2 * products * 3);
+    const towardsDense = flops({ repair: Repair.FIT, fitSteps: 5, denseTargets: true });
+    // A whole drift beside each, of the inputs and, twice, of the hidden states.
+    expect(towardsDense['gram']).toBe(fitted['gram']! + 2 * TOKENS * 2 * (16 * 16 + 16 * 32 + 16 * 16 + 40 * 56));
+    expect(towardsDense['repair']).toBeGreaterThan(fitted['repair']!);
+    for (const change of [{ repair: Repair.ADMM, fitSteps: 5 }, { score: Score.SPARSEGPT }]) {
+      expect(flops(change)['repair']).toBeGreaterThan(2 * products * 3);
+    }
   });
 
   test('counts what is allocated, and every block whose output is read, whatever the stages', () => {

@@ -1,6 +1,7 @@
 import { planStages, projectionsRun, type PlannedBlock, type PlannedProjection } from '@secateur/core';
 import { Propagation } from '@secateur/proto/job';
 import { lastPrunedBlock, prunedProjections, type InputOutline } from './job-plan.js';
+import { repairFlops } from './repair-flops.js';
 import { countTokens, triedSamples, type JobWork } from './workload.js';
 
 /**
@@ -49,11 +50,17 @@ export function countFlops(input: InputOutline, works: readonly JobWork[]): Reco
     }
   };
   const { propagate, measure } = measuring();
+  // The dense one passes beside the pruned one.
+  const models = pruning.denseTargets ? 2 : 1;
+  const repairs = model.blocks.map((block) => repairFlops(pruned(block), tokens, pruning));
+  const gram = repairs.reduce((sum, flops) => sum + flops.gram, 0);
+  const repair = repairs.reduce((sum, flops) => sum + flops.repair, 0);
   return {
     ...budgetFlops(),
-    collect: overBlocks(tokens, model.blocks, collected(pruning.propagation)),
+    collect: models * overBlocks(tokens, model.blocks, collected(pruning.propagation)),
+    ...(gram === 0 ? {} : { gram, repair }),
     allocate: overBlocks(calibration.tokens.samples * Math.max(1, pruning.sketches), model.blocks, pruned),
-    propagate: propagated,
+    propagate: models * propagated,
     // Before and after.
     ...(measurement === undefined ? {} : { evaluate: 2 * (propagate + measure) }),
   };

@@ -9,6 +9,7 @@ import {
 } from '@secateur/core';
 import type { JobPlan, MemoryPlan, NodePlan, ShardPlan } from '@secateur/proto/plan';
 import { LayerBudget, type JobSpec } from '@secateur/proto/job';
+import { Compute } from '@secateur/proto/model';
 import type { PoolNode } from '../scheduler/node-pool.js';
 import { countFlops } from './count-flops.js';
 import { describeLayout, sizeOf, type InputOutline } from './job-plan.js';
@@ -16,6 +17,8 @@ import { outlineInput } from './outline-input.js';
 import { groupsOf, shareGroups, storedBytes, workloadOf, workOf, type JobWork } from './workload.js';
 
 const PLAN_TIMEOUT_MS = 30_000;
+/** What a job takes, as a multiple of its products alone: attention, sorting, reading and writing come on top (docs/performance.md). */
+const MORE_THAN_PRODUCTS = 1.5;
 
 /** Tells what a job would do on these nodes. The spec has its defaults and paths that may be read. */
 export async function outlineJob(
@@ -28,18 +31,37 @@ export async function outlineJob(
   const input = await outlineInput({ ...request, allowedRoots }, signal);
   const { model } = input;
   const shards = describeShards(input, works);
+  const flops = countFlops(input, works);
+  const planned = await Promise.all(nodes.map((node, slot) => planNode(node, input, works, { slot, slots: nodes.length }, signal)));
+  const speeds = new Map(nodes.map((node) => [node.address, productSpeed(node, works[0]!)]));
   return {
     architecture: model.architecture,
     weights: shards.reduce((sum, { weights }) => sum + weights, 0),
     ...sizeOf(input),
     groups: groupsOf(input, works[0]!).length,
     shards,
-    nodes: await Promise.all(nodes.map((node, slot) => planNode(node, input, works, { slot, slots: nodes.length }, signal))),
-    flops: countFlops(input, works),
+    nodes: planned,
+    flops,
+    estimatedSeconds: estimateSeconds(flops, planned, speeds),
     parameters: countParameters(model),
     fromConfigAlone: !input.hasWeights,
     layerBudget: spec.kind?.$case === 'prune' ? spec.kind.value.layerBudget : LayerBudget.UNSPECIFIED,
   };
+}
+
+function productSpeed({ description }: PoolNode, { compute }: JobWork): number {
+  const engine = description?.engine;
+  return (compute === Compute.BF16 ? engine?.bf16ProductSpeed : engine?.productSpeed) ?? 0;
+}
+
+/** By the node that takes longest for its groups; 0 where that is not known. */
+function estimateSeconds(flops: Readonly<Record<string, number>>, nodes: readonly NodePlan[], speeds: ReadonlyMap<string, number>): number {
+  const busy = nodes.filter(({ groups }) => groups > 0);
+  const groups = busy.reduce((sum, node) => sum + node.groups, 0);
+  const shares = busy.map((node) => node.groups / groups / speeds.get(node.address)!);
+  if (busy.length === 0 || !shares.every(Number.isFinite)) return 0;
+  const all = Object.values(flops).reduce((sum, count) => sum + count, 0);
+  return MORE_THAN_PRODUCTS * all * Math.max(...shares);
 }
 
 /** Of all tensors; a tied head counts once. */

@@ -2,6 +2,7 @@ import {
   assignGroups,
   computedBudgetOf,
   groupSamples,
+  hasDenseTargets,
   possibleTargets,
   SecateurError,
   selectProjections,
@@ -30,7 +31,11 @@ export interface JobWork {
   readonly sketches: number;
   readonly propagation: Propagation;
   readonly repair: Repair;
+  /** Of a repair that fits. */
+  readonly fitSteps: number;
   readonly swaps: boolean;
+  /** Repairs bring the model back to the dense one. */
+  readonly denseTargets: boolean;
   readonly layerQuality: LayerQuality;
   readonly rowQuality: RowQuality;
 }
@@ -43,7 +48,9 @@ const NOTHING_ALLOCATED = {
   rowQuality: RowQuality.UNSPECIFIED,
   propagation: Propagation.UNSPECIFIED,
   repair: Repair.NONE,
+  fitSteps: 0,
   swaps: false,
+  denseTargets: false,
 };
 
 /** Measuring with the numbers of a job. */
@@ -79,9 +86,11 @@ export function workOf(kind: JobSpec['kind']): { readonly input: Omit<InputReque
       const select = (plan: ModelPlan): ProjectionTargets => selectProjections(plan, sparsity, selection);
       const { allocation, score, layerQuality, rowQuality } = options ?? NOTHING_ALLOCATED;
       const repair = spec.repair?.method ?? Repair.NONE;
+      const fitSteps = spec.repair?.iterations ?? 0;
       const { sketches } = spec;
       const swaps = spec.swap !== undefined;
-      const allocating = { allocation, score, sketches, layerQuality, rowQuality, propagation, repair, swaps };
+      const denseTargets = hasDenseTargets(spec);
+      const allocating = { allocation, score, sketches, layerQuality, rowQuality, propagation, repair, fitSteps, swaps, denseTargets };
       const pruning: JobWork = { use: 'calibrate', compute, hiddenStates, ...allocating };
       const file = spec.layerBudgetOptions?.file ?? '';
       const input = {
@@ -144,7 +153,7 @@ export function shareGroups(groups: readonly GroupOutline[], nodes: number): Gro
 /** What a node that keeps these of the groups will be asked to do. */
 export function workloadOf(input: InputOutline, work: JobWork, kept: readonly GroupOutline[]): Workload {
   const { model, calibration } = input;
-  const { use, allocation, score, sketches, layerQuality, rowQuality, propagation, repair, swaps } = work;
+  const { use, allocation, score, sketches, layerQuality, rowQuality, propagation, repair, swaps, denseTargets } = work;
   const all = groupsOf(input, work);
   const bytesOf = ({ shard }: PlannedBlock): number => storedBytes(describeLayout(shard));
   const largest = model.blocks.reduce((found, block) => (bytesOf(block) > bytesOf(found) ? block : found));
@@ -166,6 +175,7 @@ export function workloadOf(input: InputOutline, work: JobWork, kept: readonly Gr
     rowQuality,
     sparsities: droppedIn(use, input),
     metric: METRICS[use],
+    denseTargets,
     maskedInStages: use === 'calibrate' && propagation !== Propagation.DENSE_BLOCK,
   };
 }

@@ -7,6 +7,7 @@ import type {
   CountOutliersResponse,
   GramMatrix,
   GramSums,
+  HiddenStream,
   MaskDescriptor,
   MeasuredTokens,
   MeasureSensitivityResponse,
@@ -200,10 +201,11 @@ export class NodeSession {
   async propagate(
     shardId: string,
     groupIndices: readonly number[],
+    streams: readonly HiddenStream[],
     onGroup: (groupIndex: number) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const request = { sessionId: this.sessionId, shardId, groupIndices: [...groupIndices] };
+    const request = { sessionId: this.sessionId, shardId, groupIndices: [...groupIndices], streams: [...streams] };
     for await (const { groupIndex } of this.node.kernel.propagate(request, this.step(signal))) onGroup(groupIndex);
   }
 

@@ -14,7 +14,7 @@ namespace secateur::cpu {
 struct AdmmTask {
   std::size_t rows;
   std::size_t columns;
-  // [rows, columns]: dense.
+  // [rows, columns]: what the kept weights are to come close to.
   std::span<const float> weights;
   // [columns, columns]
   std::span<const float> gram;

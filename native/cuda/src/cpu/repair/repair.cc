@@ -12,6 +12,7 @@
 #include "cpu/repair/fit_weights.h"
 #include "cpu/repair/inverse_factor.h"
 #include "cpu/repair/output_error.h"
+#include "cpu/repair/shifted_targets.h"
 #include "cpu/repair/sparsegpt.h"
 #include "cpu/repair/swap.h"
 #include "cpu/vector_math.h"
@@ -37,13 +38,19 @@ void require_size(std::size_t size, std::size_t expected, const char* what) {
 class RowRepair {
  public:
   RowRepair(const RepairInput& input, const RepairOptions& options, MemoryBudget& budget, ThreadPool& pool, CallContext& context)
-      : input_(input), options_(options), budget_(budget), pool_(pool), context_(context), gram_(input.gram) {
+      : input_(input), options_(options), budget_(budget), pool_(pool), context_(context), gram_(input.gram), targets_(input.weights) {
     require_size(input.weights.size(), input.rows * input.columns, "weights");
     require_size(input.gram.size(), input.columns * input.columns, "the Gram matrix");
     require_size(input.mask.size(), input.rows * mask_bytes(), "the mask");
     if (input.rows == 0 || input.columns == 0) throw Error(ErrorCode::kInvalidArgument, "A repair needs at least one row and one column.");
     if (!(options.damping > 0)) throw Error(ErrorCode::kInvalidArgument, "The damping of a repair must be above 0.");
     require_size(input.held_out_gram.size(), options.swaps == 0 ? 0 : input.gram.size(), "the held-out Gram matrix");
+    if (input.drift.size() != (input.columns + input.rows) * input.columns) {
+      require_size(input.drift.size(), input.drift.empty() ? 0 : input.columns * input.columns, "the drift of the inputs");
+    }
+    if (!input.drift.empty() && options.method != Repair::kFit && options.method != Repair::kAdmm) {
+      throw Error(ErrorCode::kInvalidArgument, "Kept weights make up for a drift only where they are fitted.");
+    }
     if (options.swaps > 0 && options.method != Repair::kNone && options.method != Repair::kFit) {
       throw Error(ErrorCode::kInvalidArgument, "A repair that chooses its own mask leaves nothing to swap.");
     }
@@ -55,6 +62,7 @@ class RowRepair {
     result_.mask.assign(input_.mask.begin(), input_.mask.end());
     count_dropped();
     add_held_out();
+    shift();
     std::vector<double> energies(input_.rows);
     measure(nullptr, energies);
     std::vector<double> before(input_.rows);
@@ -63,8 +71,8 @@ class RowRepair {
     if (options_.swaps > 0) {
       const double damping = kSwapDamping * mean_diagonal(input_.gram);
       result_.swaps = cpu::swap_weights(
-          {input_.rows, input_.columns, input_.weights, input_.gram, input_.held_out_gram, damping, options_.swaps, result_.mask.data()},
-          budget_, pool_, context_);
+          {input_.rows, input_.columns, targets_, input_.gram, input_.held_out_gram, damping, options_.swaps, result_.mask.data()}, budget_,
+          pool_, context_);
       measure_mask(before);
     }
     std::vector<double> after(input_.rows);
@@ -123,7 +131,7 @@ class RowRepair {
   }
 
   void measure(const float* pruned, std::vector<double>& errors) {
-    cpu::measure_output_error(input_.weights, pruned, gram_, errors, budget_, pool_, context_);
+    cpu::measure_output_error(targets_, pruned, gram_, errors, budget_, pool_, context_);
   }
 
   // Of what is kept as it was, which the values then are.
@@ -138,6 +146,16 @@ class RowRepair {
     sum_ = Buffer<float>(budget_, input_.gram.size(), "the Gram matrix of all samples");
     std::ranges::transform(input_.gram, input_.held_out_gram, sum_.data(), std::plus<>());
     gram_ = sum_.span();
+  }
+
+  void shift() {
+    if (input_.drift.empty()) return;
+    shifted_ = Buffer<float>(budget_, input_.weights.size(), "the targets of a projection");
+    Buffer<float> factor = find_factor(0);
+    for (std::size_t row = 1; row < input_.columns; ++row) std::fill_n(factor.data() + row * input_.columns, row, 0.0F);
+    cpu::shift_targets({input_.rows, input_.columns, input_.weights, input_.drift, factor.data()}, shifted_.data(), budget_, pool_,
+                       context_);
+    targets_ = shifted_.span();
   }
 
   void mask_row(std::size_t row, float* values) const {
@@ -157,15 +175,14 @@ class RowRepair {
 
   void fit() {
     const double damping = options_.damping * mean_diagonal(gram_);
-    cpu::fit_weights({input_.rows, input_.columns, input_.weights, gram_, damping, result_.mask, options_.iterations, values_.data()},
-                     budget_, pool_, context_);
+    cpu::fit_weights({input_.rows, input_.columns, targets_, gram_, damping, result_.mask, options_.iterations, values_.data()}, budget_,
+                     pool_, context_);
   }
 
   void choose_and_fit() {
     const std::vector<std::int32_t> counts = result_.dropped_per_row;
-    cpu::choose_by_admm(
-        {input_.rows, input_.columns, input_.weights, gram_, counts, options_.across_rows, values_.data(), result_.mask.data()}, budget_,
-        pool_, context_);
+    cpu::choose_by_admm({input_.rows, input_.columns, targets_, gram_, counts, options_.across_rows, values_.data(), result_.mask.data()},
+                        budget_, pool_, context_);
     fit();
   }
 
@@ -192,7 +209,8 @@ class RowRepair {
   }
 
   void prune_columns() {
-    const Buffer<float> factor = find_factor();
+    // The published code gives dead columns such a diagonal.
+    const Buffer<float> factor = find_factor(static_cast<float>(input_.samples) / 2);
     // What an input that is always 0 is multiplied with costs nothing.
     for (std::size_t i = 0; i < input_.weights.size(); ++i) {
       const std::size_t column = i % input_.columns;
@@ -204,11 +222,10 @@ class RowRepair {
                    pool_, context_);
   }
 
-  // Of the damped Gram matrix, whose dead columns get the diagonal that the published code gives them.
-  Buffer<float> find_factor() {
+  // Of the damped Gram matrix, whose dead columns get a diagonal before.
+  Buffer<float> find_factor(float of_dead) {
     const std::size_t columns = input_.columns;
     Buffer<float> factor(budget_, columns * columns, "the factor of a Gram matrix");
-    const auto of_dead = static_cast<float>(input_.samples) / 2;
     for (double damping = options_.damping; damping <= kLargestDamping; damping *= kDampingRaise) {
       std::copy(gram_.begin(), gram_.end(), factor.data());
       double sum = 0;
@@ -234,6 +251,9 @@ class RowRepair {
   // [columns, columns]: of all samples, where some are held out their sum.
   std::span<const float> gram_;
   Buffer<float> sum_;
+  // [rows, columns]: the weights that values are to come close to; the dense ones, or those that make up for a drift.
+  std::span<const float> targets_;
+  Buffer<float> shifted_;
   // [rows, columns]
   Buffer<float> values_;
   RepairedRows result_;
@@ -241,14 +261,16 @@ class RowRepair {
 
 }  // namespace
 
-std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, bool swaps, std::size_t threads) {
-  if (method == Repair::kNone && !swaps) return 0;
+std::uint64_t repair_bytes(std::size_t rows, std::size_t columns, Repair method, RepairExtras extras, std::size_t threads) {
+  if (method == Repair::kNone && !extras.swaps) return 0;
   std::uint64_t own = method == Repair::kNone ? 0 : cpu::fit_bytes(columns, threads);
   if (method == Repair::kAdmm) own = std::max(own, cpu::admm_bytes(rows, columns, threads));
   if (method == Repair::kSparseGpt) own = columns * columns * sizeof(float) + cpu::sparsegpt_bytes(rows, threads);
-  if (swaps) own = std::max(own, cpu::swap_bytes(columns, threads));
-  const std::uint64_t sum = swaps ? columns * columns * sizeof(float) : 0;
-  return rows * columns * sizeof(float) + sum + std::max(own, cpu::output_error_bytes(columns, threads));
+  if (extras.swaps) own = std::max(own, cpu::swap_bytes(columns, threads));
+  if (extras.drift) own = std::max(own, columns * columns * sizeof(float) + cpu::shift_bytes(columns, threads));
+  const std::uint64_t shifted = extras.drift ? rows * columns * sizeof(float) : 0;
+  const std::uint64_t sum = extras.swaps ? columns * columns * sizeof(float) : 0;
+  return rows * columns * sizeof(float) + shifted + sum + std::max(own, cpu::output_error_bytes(columns, threads));
 }
 
 RepairedRows repair_rows(const RepairInput& input, const RepairOptions& options, MemoryBudget& budget, ThreadPool& pool,
