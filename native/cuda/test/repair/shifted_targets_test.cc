@@ -132,6 +132,21 @@ TEST_CASE("pruned weights come closer to the dense model when the drift is known
   }
 }
 
+TEST_CASE("weights of inputs that are always 0 have nothing to make up for") {
+  Streams streams(4, 8);
+  for (const std::size_t live : {std::size_t{0}, std::size_t{3}}) {
+    CAPTURE(live);
+    for (std::size_t i = 0; i < streams.pruned.size(); ++i) streams.pruned[i] = i % 8 < live ? streams.dense[i] + 0.1F : 0.0F;
+    const std::vector<std::uint8_t> nothing(streams.rows);
+    for (const Repair method : {Repair::kFit, Repair::kAdmm}) {
+      const std::vector<float> fitted = fit(streams, streams.drift(true), nothing, method, 1);
+      for (std::size_t i = 0; i < fitted.size(); ++i) {
+        if (i % 8 >= live) CHECK(fitted[i] == doctest::Approx(streams.weights[i]));
+      }
+    }
+  }
+}
+
 TEST_CASE("a drift of another size, or of weights that are not fitted, is refused") {
   const Streams streams(4, 8);
   const std::vector<std::uint8_t> mask(streams.rows);

@@ -151,7 +151,9 @@ class RowRepair {
   void shift() {
     if (input_.drift.empty()) return;
     shifted_ = Buffer<float>(budget_, input_.weights.size(), "the targets of a projection");
-    Buffer<float> factor = find_factor(0);
+    // Inputs that are always 0 have no drift; where all are, any diagonal will do.
+    const double diagonal = mean_diagonal(gram_);
+    Buffer<float> factor = find_factor(diagonal > 0 ? static_cast<float>(diagonal) : 1.0F);
     for (std::size_t row = 1; row < input_.columns; ++row) std::fill_n(factor.data() + row * input_.columns, row, 0.0F);
     cpu::shift_targets({input_.rows, input_.columns, input_.weights, input_.drift, factor.data()}, shifted_.data(), budget_, pool_,
                        context_);
