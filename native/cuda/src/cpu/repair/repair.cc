@@ -151,9 +151,8 @@ class RowRepair {
   void shift() {
     if (input_.drift.empty()) return;
     shifted_ = Buffer<float>(budget_, input_.weights.size(), "the targets of a projection");
-    // Inputs that are always 0 have no drift; where all are, any diagonal will do.
-    const double diagonal = mean_diagonal(gram_);
-    Buffer<float> factor = find_factor(diagonal > 0 ? static_cast<float>(diagonal) : 1.0F);
+    // Damping alone is enough for inputs that are always 0, unless all are.
+    Buffer<float> factor = find_factor(mean_diagonal(gram_) > 0 ? 0.0F : 1.0F);
     for (std::size_t row = 1; row < input_.columns; ++row) std::fill_n(factor.data() + row * input_.columns, row, 0.0F);
     cpu::shift_targets({input_.rows, input_.columns, input_.weights, input_.drift, factor.data()}, shifted_.data(), budget_, pool_,
                        context_);
