@@ -14,7 +14,9 @@ export type StatusName =
   | 'INTERNAL'
   | 'INVALID_ARGUMENT'
   | 'NOT_FOUND'
+  | 'PERMISSION_DENIED'
   | 'RESOURCE_EXHAUSTED'
+  | 'UNAUTHENTICATED'
   | 'UNAVAILABLE'
   | 'UNKNOWN';
 
@@ -91,6 +93,21 @@ export const ERROR_CATALOGUE = {
     status: 'FAILED_PRECONDITION',
     retryable: false,
     description: 'A computation gave NaN or infinity.',
+  },
+  LEASE_LOST: {
+    status: 'ABORTED',
+    retryable: true,
+    description: 'The job went to another orchestrator, which goes on with it.',
+  },
+  UNAUTHENTICATED: {
+    status: 'UNAUTHENTICATED',
+    retryable: false,
+    description: 'The caller did not say who it is, or what it said is not valid.',
+  },
+  PERMISSION_DENIED: {
+    status: 'PERMISSION_DENIED',
+    retryable: false,
+    description: 'The caller may not do this.',
   },
   CANCELLED: {
     status: 'CANCELLED',

@@ -37,12 +37,26 @@ export interface ServiceDefinition {
 type RequestOf<Method extends MethodDefinition> = ReturnType<Method['requestType']['decode']>;
 type ResponseOf<Method extends MethodDefinition> = ReturnType<Method['responseType']['decode']>;
 
+/** Who calls. */
+export interface Caller {
+  /** For people and the audit log. */
+  readonly name: string;
+  /** Whose jobs and files it may see and change. */
+  readonly tenant: string;
+  /** Sees and changes those of all tenants. */
+  readonly administrator: boolean;
+}
+
+/** Who calls a server that asks nobody who they are. */
+export const ANYBODY: Caller = { name: 'anybody', tenant: 'default', administrator: true };
+
 /** What a handler knows about the call it serves. */
 export interface CallContext {
   /** Aborts when the client cancels or is gone, when the deadline is over, and when the server shuts down. Its reason is a SecateurError. */
   readonly signal: AbortSignal;
   /** Address of the caller. */
   readonly peer: string;
+  readonly caller: Caller;
   /** Full name, such as `secateur.v1.KernelService/Embed`. */
   readonly method: string;
   readonly deadline: Date;

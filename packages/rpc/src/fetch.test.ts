@@ -3,6 +3,7 @@ import { afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { CHUNK_BYTES, loadHasher, type Hasher } from '@secateur/core';
 import { TensorServiceDefinition, type FetchResponse } from '@secateur/proto/tensor_service';
 import { startProxy, startServer, type TestServer } from '../test/support.js';
+import { ANYBODY } from './definition.js';
 import { connect, fetchResource, fetchResourceInto, serveFetch, type ByteSource, type Channel } from './index.js';
 
 const TIMEOUT = { timeoutMs: 20_000 };
@@ -295,7 +296,7 @@ describe('fetch', () => {
         },
       }),
     );
-    const context = { signal: new AbortController().signal, peer: '', method: '', deadline: new Date() };
+    const context = { signal: new AbortController().signal, peer: '', caller: ANYBODY, method: '', deadline: new Date() };
     const chunks = service.fetch({ resource: 'r', offset: 0 }, context)[Symbol.asyncIterator]();
     await chunks.next();
     expect(reads).toEqual([0, CHUNK_BYTES]);

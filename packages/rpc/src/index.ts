@@ -2,6 +2,7 @@ export { connect, type Channel, type ConnectOptions } from './channel.js';
 export type { ChannelKind } from './channel-options.js';
 export type {
   CallContext,
+  Caller,
   CallOptions,
   DeepPartial,
   ServiceClient,

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { context as contextApi } from '@opentelemetry/api';
 import type { handleServerStreamingCall, handleUnaryCall, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
 import { SecateurError } from '@secateur/core';
-import type { CallContext } from './definition.js';
+import { ANYBODY, type CallContext } from './definition.js';
 import type { HostPort } from './host-port.js';
 import type { RpcLogger } from './logger.js';
 import type { MethodCodec } from './method-codec.js';
@@ -87,7 +87,7 @@ export class ServerCalls {
     const traced = traceServerCall(method, this.address(), call.metadata);
     return {
       traced,
-      context: { signal, peer: call.getPeer(), method: method.fullName, deadline },
+      context: { signal, peer: call.getPeer(), caller: ANYBODY, method: method.fullName, deadline },
       fail: (cause) => this.explain(cause, method, signal),
       end: (error) => {
         this.running.delete(controller);

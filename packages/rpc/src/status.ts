@@ -19,7 +19,7 @@ const REASON_OF_CODE: Readonly<Partial<Record<number, ErrorReason>>> = {
   [StatusCode.DEADLINE_EXCEEDED]: 'DEADLINE_EXCEEDED',
   [StatusCode.NOT_FOUND]: 'NOT_FOUND',
   [StatusCode.ALREADY_EXISTS]: 'ALREADY_EXISTS',
-  [StatusCode.PERMISSION_DENIED]: 'FAILED_PRECONDITION',
+  [StatusCode.PERMISSION_DENIED]: 'PERMISSION_DENIED',
   [StatusCode.RESOURCE_EXHAUSTED]: 'RESOURCE_EXHAUSTED',
   [StatusCode.FAILED_PRECONDITION]: 'FAILED_PRECONDITION',
   [StatusCode.ABORTED]: 'UNAVAILABLE',
@@ -27,7 +27,7 @@ const REASON_OF_CODE: Readonly<Partial<Record<number, ErrorReason>>> = {
   [StatusCode.UNIMPLEMENTED]: 'FAILED_PRECONDITION',
   [StatusCode.UNAVAILABLE]: 'UNAVAILABLE',
   [StatusCode.DATA_LOSS]: 'CORRUPT_DATA',
-  [StatusCode.UNAUTHENTICATED]: 'FAILED_PRECONDITION',
+  [StatusCode.UNAUTHENTICATED]: 'UNAUTHENTICATED',
 };
 
 /** The google.rpc.Status of an error: its reason and metadata as ErrorInfo, its violations as BadRequest. */
