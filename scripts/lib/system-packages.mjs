@@ -1,6 +1,7 @@
 // The programs and libraries outside npm that the build, the tests and the linters need: how to find each, and how to get it.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { findExecutable } from './find-executable.mjs';
 import { requireCommand, runCommand } from './run-command.mjs';
 
 /**
@@ -60,6 +61,14 @@ export const requirements = [
     fedora: 'json-devel',
     brew: 'nlohmann-json',
     findProblem: () => Promise.resolve(findHeader('nlohmann/json.hpp') ? undefined : 'not found'),
+  },
+  {
+    what: 'the PostgreSQL server 13 or newer (initdb)',
+    purpose: 'tests',
+    debian: 'postgresql',
+    fedora: 'postgresql-server',
+    brew: 'postgresql',
+    findProblem: () => Promise.resolve(findPostgres() === undefined ? 'not found' : undefined),
   },
   {
     what: 'clang-format 14 or newer',
@@ -206,6 +215,13 @@ const prefixes = [...(process.env['CMAKE_PREFIX_PATH'] ?? '').split(delimiter).f
 /** Debian's folders for one architecture, such as x86_64-linux-gnu. @param {string} folder */
 function listArchitectureFolders(folder) {
   return existsSync(folder) ? readdirSync(folder).filter((name) => name.includes('-linux-')) : [];
+}
+
+/** Debian keeps the programs of the server out of the PATH. */
+function findPostgres() {
+  const debian = '/usr/lib/postgresql';
+  const folders = existsSync(debian) ? readdirSync(debian).map((version) => join(debian, version, 'bin')) : [];
+  return findExecutable('initdb', folders) ?? findExecutable('initdb');
 }
 
 /** @param {string} name */

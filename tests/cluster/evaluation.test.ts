@@ -6,7 +6,7 @@ import { loadTokenizer } from '@secateur/checkpoint';
 import { EvaluateSpec, Task, TaskSource, TokenSource, type JobSpec } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { runCommand } from '../support/command.js';
-import { evaluate, eventually, prune, pruneSpec } from '../support/jobs.js';
+import { evaluate, eventually, NO_WISHES, prune, pruneSpec } from '../support/jobs.js';
 import { fixturePath, modelPath, withTemporaryFolder } from '../support/paths.js';
 
 const MODEL = 'books-opt';
@@ -22,7 +22,7 @@ afterAll(() => cluster[Symbol.asyncDispose]());
 
 function evaluateJob(change: Partial<EvaluateSpec>, maximumNodes = 0): JobSpec {
   const value = EvaluateSpec.fromPartial({ model: modelPath(MODEL), ...change });
-  return { kind: { $case: 'evaluate', value }, recordTrace: false, maximumNodes };
+  return { kind: { $case: 'evaluate', value }, recordTrace: false, maximumNodes, ...NO_WISHES };
 }
 
 const measure = (change: Partial<EvaluateSpec>, maximumNodes?: number) =>

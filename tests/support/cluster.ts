@@ -66,6 +66,8 @@ export interface ClusterOptions {
   /** Memory budget of each node, as --memory takes it. */
   readonly memory?: string;
   readonly environment?: NodeJS.ProcessEnv;
+  /** Where jobs are kept, as --state takes it; in memory by default. */
+  readonly state?: string;
   /** Folders jobs may use beside the repository and the system's temporary folder. */
   readonly roots?: readonly string[];
 }
@@ -86,6 +88,7 @@ export class Cluster implements AsyncDisposable {
     memory = '2GiB',
     environment = {},
     roots = [],
+    state = 'memory',
   }: ClusterOptions): Promise<Cluster> {
     const names = Array.from({ length: nodes }, (_, index) => `node-${index}`);
     const started = await Promise.all(
@@ -100,7 +103,7 @@ export class Cluster implements AsyncDisposable {
     const missing = Array.from({ length: unreachable }, (_, index) => `127.0.1.${index + 1}:1`);
     const nodeArgs = [...started.map(({ address }) => address), ...missing].flatMap((address) => ['--node', address]);
     const rootArgs = [repositoryRoot, tmpdir(), ...roots].flatMap((root) => ['--root', root]);
-    const orchestrator = await ServiceProcess.start(['serve', '--listen', '127.0.0.1:0', ...nodeArgs, ...rootArgs], environment);
+    const orchestrator = await ServiceProcess.start(['serve', '--listen', '127.0.0.1:0', '--state', state, ...nodeArgs, ...rootArgs], environment);
     return new Cluster(
       started.map(({ process: service }) => service),
       orchestrator.process,

@@ -75,8 +75,12 @@ export function pruneSpec(
     },
     recordTrace: false,
     maximumNodes: 0,
+    ...NO_WISHES,
   };
 }
+
+/** How a job is treated when nothing is asked for. */
+export const NO_WISHES = { priority: 0, maximumAttempts: 0, timeToLiveSeconds: 0, deleteOutput: false };
 
 /** A perplexity job with the recorded evaluation ids of a sample model. */
 export function evaluateSpec(model: ModelName, directory: string, changes: Partial<EvaluateSpec> = {}): JobSpec {
@@ -95,6 +99,7 @@ export function evaluateSpec(model: ModelName, directory: string, changes: Parti
     },
     recordTrace: false,
     maximumNodes: 0,
+    ...NO_WISHES,
   };
 }
 

@@ -422,6 +422,15 @@ function addServe(program: CheckedCommand): void {
     .option('--advertise <host:port>', 'address at which kernel nodes reach this process (default: the one listened on)', hostPort)
     .requiredOption('--node <host:port>', 'address of a kernel node; repeat it for more', repeatable(hostPort))
     .requiredOption('--root <dir>', 'folder that jobs may read from and write to; repeat it for more', repeatable(String))
+    .option(
+      '--state <where>',
+      'where jobs are kept: a postgres:// URL, which several orchestrators may share; a folder; or memory, until the process ends ' +
+        '(default: DATABASE_URL of the environment, or ~/.local/state/secateur)',
+    )
+    .option('--concurrent-jobs <n>', 'jobs to run at once; the others wait', wholeNumber(1), 1)
+    .option('--lease <seconds>', 'a job whose orchestrator has been silent for so long goes to another one', wholeNumber(3), 15)
+    .option('--keep-jobs <days>', 'how long jobs are kept after their end', wholeNumber(1), 30)
+    .option('--tenants <file>', 'JSON file with the limits and folders of tenants (docs/operations.md)')
     .addOption(logLevel())
     .example('secateur serve --node 10.0.0.5:7401 --node 10.0.0.6:7401 --root /models --root /data')
     .action(async (options: unknown) => {

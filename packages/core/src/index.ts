@@ -25,7 +25,7 @@ export type { MultipleChoiceItem, ScoredChoice } from './evaluation/multiple-cho
 export { accuracyOf, normalizedAccuracyOf } from './evaluation/score-answers.js';
 export { perplexityOf, sequenceOf, sequencesOfWindows, type ScoredSequence } from './evaluation/scored-sequence.js';
 export { findTask, readQuestion, TASKS, type TaskDefinition } from './evaluation/tasks.js';
-export { applyJobEvent, hasEnded } from './jobs/job-state.js';
+export { applyJobEvent, hasEnded, isBegun } from './jobs/job-state.js';
 export {
   DEFAULT_CALIBRATION_SAMPLES,
   changesKeptWeights,

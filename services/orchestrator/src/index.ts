@@ -1,1 +1,2 @@
 export { runOrchestrator, type OrchestratorOptions } from './run-orchestrator.js';
+export { defaultState } from './store/open-job-store.js';

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { SecateurError, VERSION } from '@secateur/core';
 import { Resources, RpcServer, serveFetch } from '@secateur/rpc';
@@ -7,7 +8,9 @@ import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { pino } from 'pino';
 import { createPruningService } from './api/pruning-service.js';
 import { JobManager } from './jobs/job-manager.js';
+import { Tenants } from './jobs/tenants.js';
 import { NodePool } from './scheduler/node-pool.js';
+import { openJobStore } from './store/open-job-store.js';
 
 const SHUTDOWN_GRACE_MS = 10_000;
 
@@ -20,6 +23,16 @@ export interface OrchestratorOptions {
   readonly nodes: readonly string[];
   /** Folders that jobs may read models and data from and write results to. */
   readonly roots: readonly string[];
+  /** Where jobs are kept: `memory`, a `postgres://` URL, or a folder of this machine. */
+  readonly state: string;
+  /** Jobs that are run at once. */
+  readonly concurrentJobs: number;
+  /** A job whose orchestrator has not been heard of for so long goes to another one. */
+  readonly leaseMs: number;
+  /** How long jobs are kept after their end. */
+  readonly keepJobsMs: number;
+  /** File with the rules of tenants. */
+  readonly tenants?: string;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   readonly onListening?: (address: string) => void;
   /** Aborting stops the jobs and drains the service. */
@@ -32,16 +45,24 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   if (options.roots.length === 0) throw new SecateurError('INVALID_REQUEST', 'No root folder is allowed; name at least one.');
   const instanceId = `${hostname()}-${process.pid}`;
   const logger = pino({ name: 'secateur-orchestrator', level: options.logLevel }, pino.destination(2));
+  const tenants = options.tenants === undefined ? Tenants.alike(options.roots) : await Tenants.read(options.tenants, options.roots);
+  const store = await openJobStore(options.state, (error) => logger.warn({ err: error }, 'a connection to the job database broke'));
   const telemetry = await startTelemetry({ serviceName: 'secateur-orchestrator', serviceVersion: VERSION, instanceId });
   const pool = new NodePool(options.nodes, logger);
   const resources = new Resources();
   let address = '';
   const jobs = new JobManager({
+    store,
+    // One that is started anew under the same process id has no leases of the one before.
+    name: `${instanceId}-${randomUUID().slice(0, 8)}`,
+    tenants,
+    slots: options.concurrentJobs,
+    leaseMs: options.leaseMs,
+    keepJobsMs: options.keepJobsMs,
     pool,
     resources,
     recorder: telemetry.recorder,
     logger,
-    roots: options.roots,
     tensorEndpoint: () => options.advertise ?? address,
   });
   const server = new RpcServer({ logger });
@@ -54,6 +75,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     const { host, port } = await server.listen(options.listen);
     address = `${host}:${port}`;
     pool.start();
+    jobs.start();
     server.setServing(true);
     logger.info({ address, nodes: options.nodes }, 'listening');
     options.onListening?.(address);
@@ -66,6 +88,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   } finally {
     await server.shutdown({ graceMs: SHUTDOWN_GRACE_MS });
     pool.stop();
+    await store.close();
     await telemetry.shutdown();
   }
 }

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { runOrchestrator, type OrchestratorOptions } from '@secateur/orchestrator';
+import { defaultState, runOrchestrator, type OrchestratorOptions } from '@secateur/orchestrator';
 import { checkPaths } from '../input/check-request.js';
 import { runService } from './run-service.js';
 
@@ -8,10 +8,20 @@ export interface ServeOptions {
   readonly advertise?: string;
   readonly node: readonly string[];
   readonly root: readonly string[];
+  readonly state?: string;
+  readonly concurrentJobs: number;
+  /** Seconds. */
+  readonly lease: number;
+  /** Days. */
+  readonly keepJobs: number;
+  readonly tenants?: string;
   readonly logLevel: OrchestratorOptions['logLevel'];
 }
 
-export async function serve({ listen, advertise, node, root, logLevel }: ServeOptions): Promise<void> {
+const MS_PER_DAY = 86_400_000;
+
+export async function serve(options: ServeOptions): Promise<void> {
+  const { listen, advertise, node, root, state, concurrentJobs, lease, keepJobs, tenants, logLevel } = options;
   await checkPaths(root.map((path) => ({ flag: '--root', path, expected: 'exists' })));
   await runService((signal, onListening) =>
     runOrchestrator({
@@ -19,6 +29,11 @@ export async function serve({ listen, advertise, node, root, logLevel }: ServeOp
       ...(advertise === undefined ? {} : { advertise }),
       nodes: node,
       roots: root.map((path) => resolve(path)),
+      state: state ?? defaultState(),
+      concurrentJobs,
+      leaseMs: lease * 1000,
+      keepJobsMs: keepJobs * MS_PER_DAY,
+      ...(tenants === undefined ? {} : { tenants }),
       logLevel,
       onListening,
       signal,

@@ -4,14 +4,21 @@ import { Job, JobEvent, JobState } from '@secateur/proto/job';
 import { SecateurError } from '../errors.js';
 import { applyJobEvent, hasEnded } from './job-state.js';
 
-const { QUEUED, PLANNING, RUNNING, SUCCEEDED, FAILED, CANCELLED } = JobState;
-const STATES = [QUEUED, PLANNING, RUNNING, SUCCEEDED, FAILED, CANCELLED];
+const { QUEUED, PLANNING, RUNNING, PAUSED, SUCCEEDED, FAILED, CANCELLED } = JobState;
+const STATES = [QUEUED, PLANNING, RUNNING, PAUSED, SUCCEEDED, FAILED, CANCELLED];
 
 const ALLOWED: ReadonlySet<string> = new Set(
   [
     [QUEUED, PLANNING],
     [QUEUED, FAILED],
     [QUEUED, CANCELLED],
+    [QUEUED, PAUSED],
+    [PLANNING, QUEUED],
+    [PLANNING, PAUSED],
+    [RUNNING, QUEUED],
+    [RUNNING, PAUSED],
+    [PAUSED, QUEUED],
+    [PAUSED, CANCELLED],
     [PLANNING, RUNNING],
     [PLANNING, FAILED],
     [PLANNING, CANCELLED],
@@ -76,6 +83,20 @@ test('a job that goes on counts what an earlier attempt had finished', () => {
   expect(second.reduce(applyJobEvent, first)).toMatchObject({ layers: 4, finishedLayers: 4, resumedLayers: 2, state: SUCCEEDED });
 });
 
+test('attempts that fail are counted until a caller makes the job go on', () => {
+  const twice = play(become(PLANNING), become(QUEUED, 'no node'), become(PLANNING), become(FAILED, 'no node'));
+  expect(twice).toMatchObject({ failedAttempts: 2 });
+  expect(applyJobEvent(twice, become(QUEUED))).toMatchObject({ failedAttempts: 0, error: undefined });
+});
+
+test('attempts whose orchestrator was lost are counted until a block is finished', () => {
+  const attempt = (number: number, afterLoss: boolean): JobEvent =>
+    JobEvent.fromPartial({ event: { $case: 'attemptStarted', value: { attempt: number, afterLoss } } });
+  const lost = play(attempt(1, false), attempt(2, true), attempt(3, true));
+  expect(lost).toMatchObject({ attempt: 3, lostAttempts: 2 });
+  expect(applyJobEvent(lost, finished(0))).toMatchObject({ attempt: 3, lostAttempts: 0 });
+});
+
 test('whatever events come, a job is unchanged or legally changed, and never ends twice', () => {
   const events = fc.oneof(
     fc.constantFrom(...STATES).map((state) => become(state)),
@@ -105,6 +126,6 @@ test('whatever events come, a job is unchanged or legally changed, and never end
   );
 });
 
-test('only the last three states are ends', () => {
+test('only three states are ends', () => {
   expect(STATES.filter(hasEnded)).toEqual([SUCCEEDED, FAILED, CANCELLED]);
 });

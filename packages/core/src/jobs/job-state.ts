@@ -2,18 +2,24 @@ import { JobState, jobStateToJSON, type Job, type JobEvent } from '@secateur/pro
 import { SecateurError } from '../errors.js';
 
 const NEXT_STATES: ReadonlyMap<JobState, readonly JobState[]> = new Map<JobState, readonly JobState[]>([
-  [JobState.QUEUED, [JobState.PLANNING, JobState.CANCELLED, JobState.FAILED]],
-  [JobState.PLANNING, [JobState.RUNNING, JobState.CANCELLED, JobState.FAILED]],
-  [JobState.RUNNING, [JobState.SUCCEEDED, JobState.CANCELLED, JobState.FAILED]],
+  [JobState.QUEUED, [JobState.PLANNING, JobState.PAUSED, JobState.CANCELLED, JobState.FAILED]],
+  // Back to the queue: its orchestrator stopped or is gone, or another attempt follows one that failed.
+  [JobState.PLANNING, [JobState.RUNNING, JobState.QUEUED, JobState.PAUSED, JobState.CANCELLED, JobState.FAILED]],
+  [JobState.RUNNING, [JobState.SUCCEEDED, JobState.QUEUED, JobState.PAUSED, JobState.CANCELLED, JobState.FAILED]],
+  [JobState.PAUSED, [JobState.QUEUED, JobState.CANCELLED]],
   [JobState.SUCCEEDED, []],
-  // Creating the job again makes it go on.
   [JobState.FAILED, [JobState.QUEUED]],
   [JobState.CANCELLED, [JobState.QUEUED]],
 ]);
 
-/** Whether nothing more happens in a job unless it is created again. */
+/** Whether nothing more happens in a job unless it is resumed or created again. */
 export function hasEnded(state: JobState): boolean {
   return state === JobState.SUCCEEDED || state === JobState.FAILED || state === JobState.CANCELLED;
+}
+
+/** Whether an orchestrator works on a job, or did when it was last heard of. */
+export function isBegun(state: JobState): boolean {
+  return state === JobState.PLANNING || state === JobState.RUNNING;
 }
 
 /** The job after an event. Throws FAILED_PRECONDITION for a change of state that cannot happen. */
@@ -27,20 +33,33 @@ export function applyJobEvent(job: Job, { event, time }: JobEvent): Job {
           `Job ${job.id} is ${describeState(job.state)} and cannot become ${describeState(state)}.`,
         );
       }
-      return { ...job, state, error, finishedAt: hasEnded(state) ? time : undefined };
+      return { ...job, ...failuresAfter(job, event.value), state, error, finishedAt: hasEnded(state) ? time : undefined };
+    }
+    case 'attemptStarted': {
+      const { attempt, afterLoss } = event.value;
+      return { ...job, attempt, lostAttempts: job.lostAttempts + (afterLoss ? 1 : 0) };
     }
     case 'planned': {
       const { layers, resumedLayers } = event.value;
       return { ...job, layers, resumedLayers, finishedLayers: resumedLayers };
     }
     case 'layerFinished':
-      return { ...job, finishedLayers: event.value.layer + 1 };
+      return { ...job, finishedLayers: event.value.layer + 1, lostAttempts: 0 };
     case 'progress':
     case 'nodeJoined':
     case 'nodeLost':
     case undefined:
       return job;
   }
+}
+
+/** A caller who makes a job go on gives it all its attempts again. */
+function failuresAfter(
+  { state: before, failedAttempts, lostAttempts }: Job,
+  { state, error }: { readonly state: JobState; readonly error: Job['error'] },
+): Pick<Job, 'failedAttempts' | 'lostAttempts'> {
+  if (state === JobState.QUEUED && !isBegun(before)) return { failedAttempts: 0, lostAttempts: 0 };
+  return { failedAttempts: failedAttempts + (error === undefined ? 0 : 1), lostAttempts };
 }
 
 /** `JOB_STATE_QUEUED` → `queued`. */

@@ -545,10 +545,12 @@ export const JobState = {
   RUNNING: 3,
   /** SUCCEEDED - Finished. */
   SUCCEEDED: 4,
-  /** FAILED - Stopped by an error. Creating the job again goes on after the last finished block. */
+  /** FAILED - Stopped by an error. Resuming the job, or creating it again, goes on after the last finished block. */
   FAILED: 5,
-  /** CANCELLED - Stopped by a caller. Creating the job again goes on after the last finished block. */
+  /** CANCELLED - Stopped by a caller. Resuming the job, or creating it again, goes on after the last finished block. */
   CANCELLED: 6,
+  /** PAUSED - Set aside by a caller. Resuming the job goes on after the last finished block. */
+  PAUSED: 7,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -562,6 +564,7 @@ export namespace JobState {
   export type SUCCEEDED = typeof JobState.SUCCEEDED;
   export type FAILED = typeof JobState.FAILED;
   export type CANCELLED = typeof JobState.CANCELLED;
+  export type PAUSED = typeof JobState.PAUSED;
   export type UNRECOGNIZED = typeof JobState.UNRECOGNIZED;
 }
 
@@ -588,6 +591,9 @@ export function jobStateFromJSON(object: any): JobState {
     case 6:
     case "JOB_STATE_CANCELLED":
       return JobState.CANCELLED;
+    case 7:
+    case "JOB_STATE_PAUSED":
+      return JobState.PAUSED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -611,6 +617,8 @@ export function jobStateToJSON(object: JobState): string {
       return "JOB_STATE_FAILED";
     case JobState.CANCELLED:
       return "JOB_STATE_CANCELLED";
+    case JobState.PAUSED:
+      return "JOB_STATE_PAUSED";
     case JobState.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -864,6 +872,17 @@ export interface JobSpec {
   recordTrace: boolean;
   /** Use at most this many nodes; all healthy ones when 0. */
   maximumNodes: number;
+  /** Jobs with a higher priority are begun first, from -1000 to 1000. Jobs that run are not stopped for others. */
+  priority: number;
+  /**
+   * Attempts after errors that another attempt may mend, such as nodes that are gone; 1 when 0, at most 100. Attempts that ended with
+   * their orchestrator do not count.
+   */
+  maximumAttempts: number;
+  /** Seconds after its end until the job and its unfinished output are forgotten; what the service says when 0. */
+  timeToLiveSeconds: number;
+  /** Whether the finished output is deleted with the job when its time to live is over. */
+  deleteOutput: boolean;
 }
 
 /** A job. */
@@ -890,8 +909,20 @@ export interface Job {
   layers: number;
   /** Blocks that an earlier attempt had finished. */
   resumedLayers: number;
-  /** Why it failed. */
-  error: Status | undefined;
+  /** Why it failed, or the last attempt of a job that waits for another one. */
+  error:
+    | Status
+    | undefined;
+  /** Whose it is. */
+  tenant: string;
+  /** How often it was begun. */
+  attempt: number;
+  /** Attempts that failed since it was created or resumed. */
+  failedAttempts: number;
+  /** Attempts in a row that ended with their orchestrator, without a finished block in between. */
+  lostAttempts: number;
+  /** When it is forgotten; absent while it has not ended. */
+  expiresAt: Timestamp | undefined;
 }
 
 /** One projection of a report. */
@@ -948,6 +979,9 @@ export interface JobEvent {
     | //
     /** A node is no longer used; its work moves to the others. */
     { $case: "nodeLost"; value: JobEvent_NodeLost }
+    | //
+    /** An orchestrator begins to run the job. */
+    { $case: "attemptStarted"; value: JobEvent_AttemptStarted }
     | undefined;
 }
 
@@ -955,8 +989,18 @@ export interface JobEvent {
 export interface JobEvent_StateChanged {
   /** The state. */
   state: JobState;
-  /** Why it failed. */
+  /** Why it failed, or why it waits again. */
   error: Status | undefined;
+}
+
+/** An orchestrator begins to run the job. */
+export interface JobEvent_AttemptStarted {
+  /** The attempt, from 1. */
+  attempt: number;
+  /** Name of the orchestrator. */
+  orchestrator: string;
+  /** The orchestrator of the attempt before was gone without a word. */
+  afterLoss: boolean;
 }
 
 /** The job is planned. */
@@ -2475,7 +2519,15 @@ export const EvaluateSpec: MessageFns<EvaluateSpec> = {
 };
 
 function createBaseJobSpec(): JobSpec {
-  return { kind: undefined, recordTrace: false, maximumNodes: 0 };
+  return {
+    kind: undefined,
+    recordTrace: false,
+    maximumNodes: 0,
+    priority: 0,
+    maximumAttempts: 0,
+    timeToLiveSeconds: 0,
+    deleteOutput: false,
+  };
 }
 
 export const JobSpec: MessageFns<JobSpec> = {
@@ -2493,6 +2545,18 @@ export const JobSpec: MessageFns<JobSpec> = {
     }
     if (message.maximumNodes !== 0) {
       writer.uint32(32).uint32(message.maximumNodes);
+    }
+    if (message.priority !== 0) {
+      writer.uint32(40).int32(message.priority);
+    }
+    if (message.maximumAttempts !== 0) {
+      writer.uint32(48).uint32(message.maximumAttempts);
+    }
+    if (message.timeToLiveSeconds !== 0) {
+      writer.uint32(56).uint64(message.timeToLiveSeconds);
+    }
+    if (message.deleteOutput !== false) {
+      writer.uint32(64).bool(message.deleteOutput);
     }
     return writer;
   },
@@ -2542,6 +2606,38 @@ export const JobSpec: MessageFns<JobSpec> = {
             message.maximumNodes = reader.uint32();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.priority = reader.int32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.maximumAttempts = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.timeToLiveSeconds = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.deleteOutput = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2571,6 +2667,22 @@ export const JobSpec: MessageFns<JobSpec> = {
         : isSet(object.maximum_nodes)
         ? globalThis.Number(object.maximum_nodes)
         : 0,
+      priority: isSet(object.priority) ? globalThis.Number(object.priority) : 0,
+      maximumAttempts: isSet(object.maximumAttempts)
+        ? globalThis.Number(object.maximumAttempts)
+        : isSet(object.maximum_attempts)
+        ? globalThis.Number(object.maximum_attempts)
+        : 0,
+      timeToLiveSeconds: isSet(object.timeToLiveSeconds)
+        ? globalThis.Number(object.timeToLiveSeconds)
+        : isSet(object.time_to_live_seconds)
+        ? globalThis.Number(object.time_to_live_seconds)
+        : 0,
+      deleteOutput: isSet(object.deleteOutput)
+        ? globalThis.Boolean(object.deleteOutput)
+        : isSet(object.delete_output)
+        ? globalThis.Boolean(object.delete_output)
+        : false,
     };
   },
 
@@ -2586,6 +2698,18 @@ export const JobSpec: MessageFns<JobSpec> = {
     }
     if (message.maximumNodes !== 0) {
       obj.maximumNodes = Math.round(message.maximumNodes);
+    }
+    if (message.priority !== 0) {
+      obj.priority = Math.round(message.priority);
+    }
+    if (message.maximumAttempts !== 0) {
+      obj.maximumAttempts = Math.round(message.maximumAttempts);
+    }
+    if (message.timeToLiveSeconds !== 0) {
+      obj.timeToLiveSeconds = Math.round(message.timeToLiveSeconds);
+    }
+    if (message.deleteOutput !== false) {
+      obj.deleteOutput = message.deleteOutput;
     }
     return obj;
   },
@@ -2611,6 +2735,10 @@ export const JobSpec: MessageFns<JobSpec> = {
     }
     message.recordTrace = object.recordTrace ?? false;
     message.maximumNodes = object.maximumNodes ?? 0;
+    message.priority = object.priority ?? 0;
+    message.maximumAttempts = object.maximumAttempts ?? 0;
+    message.timeToLiveSeconds = object.timeToLiveSeconds ?? 0;
+    message.deleteOutput = object.deleteOutput ?? false;
     return message;
   },
 };
@@ -2626,6 +2754,11 @@ function createBaseJob(): Job {
     layers: 0,
     resumedLayers: 0,
     error: undefined,
+    tenant: "",
+    attempt: 0,
+    failedAttempts: 0,
+    lostAttempts: 0,
+    expiresAt: undefined,
   };
 }
 
@@ -2657,6 +2790,21 @@ export const Job: MessageFns<Job> = {
     }
     if (message.error !== undefined) {
       Status.encode(message.error, writer.uint32(74).fork()).join();
+    }
+    if (message.tenant !== "") {
+      writer.uint32(82).string(message.tenant);
+    }
+    if (message.attempt !== 0) {
+      writer.uint32(88).uint32(message.attempt);
+    }
+    if (message.failedAttempts !== 0) {
+      writer.uint32(96).uint32(message.failedAttempts);
+    }
+    if (message.lostAttempts !== 0) {
+      writer.uint32(104).uint32(message.lostAttempts);
+    }
+    if (message.expiresAt !== undefined) {
+      Timestamp.encode(message.expiresAt, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -2746,6 +2894,46 @@ export const Job: MessageFns<Job> = {
             message.error = Status.decode(reader, reader.uint32());
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.attempt = reader.uint32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.failedAttempts = reader.uint32();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.lostAttempts = reader.uint32();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.expiresAt = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2785,6 +2973,23 @@ export const Job: MessageFns<Job> = {
         ? globalThis.Number(object.resumed_layers)
         : 0,
       error: isSet(object.error) ? Status.fromJSON(object.error) : undefined,
+      tenant: isSet(object.tenant) ? globalThis.String(object.tenant) : "",
+      attempt: isSet(object.attempt) ? globalThis.Number(object.attempt) : 0,
+      failedAttempts: isSet(object.failedAttempts)
+        ? globalThis.Number(object.failedAttempts)
+        : isSet(object.failed_attempts)
+        ? globalThis.Number(object.failed_attempts)
+        : 0,
+      lostAttempts: isSet(object.lostAttempts)
+        ? globalThis.Number(object.lostAttempts)
+        : isSet(object.lost_attempts)
+        ? globalThis.Number(object.lost_attempts)
+        : 0,
+      expiresAt: isSet(object.expiresAt)
+        ? fromJsonTimestamp(object.expiresAt)
+        : isSet(object.expires_at)
+        ? fromJsonTimestamp(object.expires_at)
+        : undefined,
     };
   },
 
@@ -2817,6 +3022,21 @@ export const Job: MessageFns<Job> = {
     if (message.error !== undefined) {
       obj.error = Status.toJSON(message.error);
     }
+    if (message.tenant !== "") {
+      obj.tenant = message.tenant;
+    }
+    if (message.attempt !== 0) {
+      obj.attempt = Math.round(message.attempt);
+    }
+    if (message.failedAttempts !== 0) {
+      obj.failedAttempts = Math.round(message.failedAttempts);
+    }
+    if (message.lostAttempts !== 0) {
+      obj.lostAttempts = Math.round(message.lostAttempts);
+    }
+    if (message.expiresAt !== undefined) {
+      obj.expiresAt = fromTimestamp(message.expiresAt).toISOString();
+    }
     return obj;
   },
 
@@ -2839,6 +3059,13 @@ export const Job: MessageFns<Job> = {
     message.resumedLayers = object.resumedLayers ?? 0;
     message.error = (object.error !== undefined && object.error !== null)
       ? Status.fromPartial(object.error)
+      : undefined;
+    message.tenant = object.tenant ?? "";
+    message.attempt = object.attempt ?? 0;
+    message.failedAttempts = object.failedAttempts ?? 0;
+    message.lostAttempts = object.lostAttempts ?? 0;
+    message.expiresAt = (object.expiresAt !== undefined && object.expiresAt !== null)
+      ? Timestamp.fromPartial(object.expiresAt)
       : undefined;
     return message;
   },
@@ -3088,6 +3315,9 @@ export const JobEvent: MessageFns<JobEvent> = {
       case "nodeLost":
         JobEvent_NodeLost.encode(message.event.value, writer.uint32(66).fork()).join();
         break;
+      case "attemptStarted":
+        JobEvent_AttemptStarted.encode(message.event.value, writer.uint32(74).fork()).join();
+        break;
     }
     return writer;
   },
@@ -3169,6 +3399,14 @@ export const JobEvent: MessageFns<JobEvent> = {
             message.event = { $case: "nodeLost", value: JobEvent_NodeLost.decode(reader, reader.uint32()) };
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.event = { $case: "attemptStarted", value: JobEvent_AttemptStarted.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3205,6 +3443,10 @@ export const JobEvent: MessageFns<JobEvent> = {
         ? { $case: "nodeLost", value: JobEvent_NodeLost.fromJSON(object.nodeLost) }
         : isSet(object.node_lost)
         ? { $case: "nodeLost", value: JobEvent_NodeLost.fromJSON(object.node_lost) }
+        : isSet(object.attemptStarted)
+        ? { $case: "attemptStarted", value: JobEvent_AttemptStarted.fromJSON(object.attemptStarted) }
+        : isSet(object.attempt_started)
+        ? { $case: "attemptStarted", value: JobEvent_AttemptStarted.fromJSON(object.attempt_started) }
         : undefined,
     };
   },
@@ -3229,6 +3471,8 @@ export const JobEvent: MessageFns<JobEvent> = {
       obj.nodeJoined = JobEvent_NodeJoined.toJSON(message.event.value);
     } else if (message.event?.$case === "nodeLost") {
       obj.nodeLost = JobEvent_NodeLost.toJSON(message.event.value);
+    } else if (message.event?.$case === "attemptStarted") {
+      obj.attemptStarted = JobEvent_AttemptStarted.toJSON(message.event.value);
     }
     return obj;
   },
@@ -3274,6 +3518,12 @@ export const JobEvent: MessageFns<JobEvent> = {
       case "nodeLost": {
         if (object.event?.value !== undefined && object.event?.value !== null) {
           message.event = { $case: "nodeLost", value: JobEvent_NodeLost.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "attemptStarted": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "attemptStarted", value: JobEvent_AttemptStarted.fromPartial(object.event.value) };
         }
         break;
       }
@@ -3365,6 +3615,111 @@ export const JobEvent_StateChanged: MessageFns<JobEvent_StateChanged> = {
     message.error = (object.error !== undefined && object.error !== null)
       ? Status.fromPartial(object.error)
       : undefined;
+    return message;
+  },
+};
+
+function createBaseJobEvent_AttemptStarted(): JobEvent_AttemptStarted {
+  return { attempt: 0, orchestrator: "", afterLoss: false };
+}
+
+export const JobEvent_AttemptStarted: MessageFns<JobEvent_AttemptStarted> = {
+  encode(message: JobEvent_AttemptStarted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.attempt !== 0) {
+      writer.uint32(8).uint32(message.attempt);
+    }
+    if (message.orchestrator !== "") {
+      writer.uint32(18).string(message.orchestrator);
+    }
+    if (message.afterLoss !== false) {
+      writer.uint32(24).bool(message.afterLoss);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): JobEvent_AttemptStarted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseJobEvent_AttemptStarted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.attempt = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.orchestrator = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.afterLoss = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): JobEvent_AttemptStarted {
+    return {
+      attempt: isSet(object.attempt) ? globalThis.Number(object.attempt) : 0,
+      orchestrator: isSet(object.orchestrator) ? globalThis.String(object.orchestrator) : "",
+      afterLoss: isSet(object.afterLoss)
+        ? globalThis.Boolean(object.afterLoss)
+        : isSet(object.after_loss)
+        ? globalThis.Boolean(object.after_loss)
+        : false,
+    };
+  },
+
+  toJSON(message: JobEvent_AttemptStarted): unknown {
+    const obj: any = {};
+    if (message.attempt !== 0) {
+      obj.attempt = Math.round(message.attempt);
+    }
+    if (message.orchestrator !== "") {
+      obj.orchestrator = message.orchestrator;
+    }
+    if (message.afterLoss !== false) {
+      obj.afterLoss = message.afterLoss;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<JobEvent_AttemptStarted>): JobEvent_AttemptStarted {
+    return JobEvent_AttemptStarted.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<JobEvent_AttemptStarted>): JobEvent_AttemptStarted {
+    const message = createBaseJobEvent_AttemptStarted();
+    message.attempt = object.attempt ?? 0;
+    message.orchestrator = object.orchestrator ?? "";
+    message.afterLoss = object.afterLoss ?? false;
     return message;
   },
 };

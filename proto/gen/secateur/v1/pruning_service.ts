@@ -6,6 +6,7 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Job, JobEvent, JobSpec, ProjectionReport, PruneSpec, Task, taskFromJSON, taskToJSON } from "./job.js";
 import { DescribeNodeResponse, EngineDescription } from "./kernel_service.js";
 import { JobPlan } from "./plan.js";
@@ -76,10 +77,14 @@ export interface WatchJobRequest {
   afterSequence: number;
 }
 
-/** Something happened. */
+/** Something happened, or the watch lives on. */
 export interface WatchJobResponse {
-  /** The event. */
-  event: JobEvent | undefined;
+  /** The event; absent in a heartbeat. */
+  event:
+    | JobEvent
+    | undefined;
+  /** When nothing had happened for a while. */
+  heartbeat: Timestamp | undefined;
 }
 
 /** Stops a job. */
@@ -92,6 +97,42 @@ export interface CancelJobRequest {
 export interface CancelJobResponse {
   /** The job. */
   job: Job | undefined;
+}
+
+/** Sets a job aside. */
+export interface PauseJobRequest {
+  /** The job. */
+  jobId: string;
+}
+
+/** The job. */
+export interface PauseJobResponse {
+  /** The job. */
+  job: Job | undefined;
+}
+
+/** Makes a job go on. */
+export interface ResumeJobRequest {
+  /** The job. */
+  jobId: string;
+}
+
+/** The job. */
+export interface ResumeJobResponse {
+  /** The job. */
+  job: Job | undefined;
+}
+
+/** Forgets a job. */
+export interface DeleteJobRequest {
+  /** The job. */
+  jobId: string;
+  /** Also delete the finished output. */
+  deleteOutput: boolean;
+}
+
+/** The job is forgotten. */
+export interface DeleteJobResponse {
 }
 
 /** Reads a report. */
@@ -970,13 +1011,16 @@ export const WatchJobRequest: MessageFns<WatchJobRequest> = {
 };
 
 function createBaseWatchJobResponse(): WatchJobResponse {
-  return { event: undefined };
+  return { event: undefined, heartbeat: undefined };
 }
 
 export const WatchJobResponse: MessageFns<WatchJobResponse> = {
   encode(message: WatchJobResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.event !== undefined) {
       JobEvent.encode(message.event, writer.uint32(10).fork()).join();
+    }
+    if (message.heartbeat !== undefined) {
+      Timestamp.encode(message.heartbeat, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -1002,6 +1046,14 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
             message.event = JobEvent.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.heartbeat = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1015,13 +1067,19 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
   },
 
   fromJSON(object: any): WatchJobResponse {
-    return { event: isSet(object.event) ? JobEvent.fromJSON(object.event) : undefined };
+    return {
+      event: isSet(object.event) ? JobEvent.fromJSON(object.event) : undefined,
+      heartbeat: isSet(object.heartbeat) ? fromJsonTimestamp(object.heartbeat) : undefined,
+    };
   },
 
   toJSON(message: WatchJobResponse): unknown {
     const obj: any = {};
     if (message.event !== undefined) {
       obj.event = JobEvent.toJSON(message.event);
+    }
+    if (message.heartbeat !== undefined) {
+      obj.heartbeat = fromTimestamp(message.heartbeat).toISOString();
     }
     return obj;
   },
@@ -1033,6 +1091,9 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
     const message = createBaseWatchJobResponse();
     message.event = (object.event !== undefined && object.event !== null)
       ? JobEvent.fromPartial(object.event)
+      : undefined;
+    message.heartbeat = (object.heartbeat !== undefined && object.heartbeat !== null)
+      ? Timestamp.fromPartial(object.heartbeat)
       : undefined;
     return message;
   },
@@ -1174,6 +1235,431 @@ export const CancelJobResponse: MessageFns<CancelJobResponse> = {
   fromPartial(object: DeepPartial<CancelJobResponse>): CancelJobResponse {
     const message = createBaseCancelJobResponse();
     message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
+    return message;
+  },
+};
+
+function createBasePauseJobRequest(): PauseJobRequest {
+  return { jobId: "" };
+}
+
+export const PauseJobRequest: MessageFns<PauseJobRequest> = {
+  encode(message: PauseJobRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jobId !== "") {
+      writer.uint32(10).string(message.jobId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PauseJobRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePauseJobRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jobId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PauseJobRequest {
+    return {
+      jobId: isSet(object.jobId)
+        ? globalThis.String(object.jobId)
+        : isSet(object.job_id)
+        ? globalThis.String(object.job_id)
+        : "",
+    };
+  },
+
+  toJSON(message: PauseJobRequest): unknown {
+    const obj: any = {};
+    if (message.jobId !== "") {
+      obj.jobId = message.jobId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PauseJobRequest>): PauseJobRequest {
+    return PauseJobRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PauseJobRequest>): PauseJobRequest {
+    const message = createBasePauseJobRequest();
+    message.jobId = object.jobId ?? "";
+    return message;
+  },
+};
+
+function createBasePauseJobResponse(): PauseJobResponse {
+  return { job: undefined };
+}
+
+export const PauseJobResponse: MessageFns<PauseJobResponse> = {
+  encode(message: PauseJobResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.job !== undefined) {
+      Job.encode(message.job, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PauseJobResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePauseJobResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.job = Job.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PauseJobResponse {
+    return { job: isSet(object.job) ? Job.fromJSON(object.job) : undefined };
+  },
+
+  toJSON(message: PauseJobResponse): unknown {
+    const obj: any = {};
+    if (message.job !== undefined) {
+      obj.job = Job.toJSON(message.job);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PauseJobResponse>): PauseJobResponse {
+    return PauseJobResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PauseJobResponse>): PauseJobResponse {
+    const message = createBasePauseJobResponse();
+    message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
+    return message;
+  },
+};
+
+function createBaseResumeJobRequest(): ResumeJobRequest {
+  return { jobId: "" };
+}
+
+export const ResumeJobRequest: MessageFns<ResumeJobRequest> = {
+  encode(message: ResumeJobRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jobId !== "") {
+      writer.uint32(10).string(message.jobId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResumeJobRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResumeJobRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jobId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ResumeJobRequest {
+    return {
+      jobId: isSet(object.jobId)
+        ? globalThis.String(object.jobId)
+        : isSet(object.job_id)
+        ? globalThis.String(object.job_id)
+        : "",
+    };
+  },
+
+  toJSON(message: ResumeJobRequest): unknown {
+    const obj: any = {};
+    if (message.jobId !== "") {
+      obj.jobId = message.jobId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ResumeJobRequest>): ResumeJobRequest {
+    return ResumeJobRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResumeJobRequest>): ResumeJobRequest {
+    const message = createBaseResumeJobRequest();
+    message.jobId = object.jobId ?? "";
+    return message;
+  },
+};
+
+function createBaseResumeJobResponse(): ResumeJobResponse {
+  return { job: undefined };
+}
+
+export const ResumeJobResponse: MessageFns<ResumeJobResponse> = {
+  encode(message: ResumeJobResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.job !== undefined) {
+      Job.encode(message.job, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResumeJobResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResumeJobResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.job = Job.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ResumeJobResponse {
+    return { job: isSet(object.job) ? Job.fromJSON(object.job) : undefined };
+  },
+
+  toJSON(message: ResumeJobResponse): unknown {
+    const obj: any = {};
+    if (message.job !== undefined) {
+      obj.job = Job.toJSON(message.job);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ResumeJobResponse>): ResumeJobResponse {
+    return ResumeJobResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResumeJobResponse>): ResumeJobResponse {
+    const message = createBaseResumeJobResponse();
+    message.job = (object.job !== undefined && object.job !== null) ? Job.fromPartial(object.job) : undefined;
+    return message;
+  },
+};
+
+function createBaseDeleteJobRequest(): DeleteJobRequest {
+  return { jobId: "", deleteOutput: false };
+}
+
+export const DeleteJobRequest: MessageFns<DeleteJobRequest> = {
+  encode(message: DeleteJobRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jobId !== "") {
+      writer.uint32(10).string(message.jobId);
+    }
+    if (message.deleteOutput !== false) {
+      writer.uint32(16).bool(message.deleteOutput);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteJobRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteJobRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jobId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.deleteOutput = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DeleteJobRequest {
+    return {
+      jobId: isSet(object.jobId)
+        ? globalThis.String(object.jobId)
+        : isSet(object.job_id)
+        ? globalThis.String(object.job_id)
+        : "",
+      deleteOutput: isSet(object.deleteOutput)
+        ? globalThis.Boolean(object.deleteOutput)
+        : isSet(object.delete_output)
+        ? globalThis.Boolean(object.delete_output)
+        : false,
+    };
+  },
+
+  toJSON(message: DeleteJobRequest): unknown {
+    const obj: any = {};
+    if (message.jobId !== "") {
+      obj.jobId = message.jobId;
+    }
+    if (message.deleteOutput !== false) {
+      obj.deleteOutput = message.deleteOutput;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeleteJobRequest>): DeleteJobRequest {
+    return DeleteJobRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeleteJobRequest>): DeleteJobRequest {
+    const message = createBaseDeleteJobRequest();
+    message.jobId = object.jobId ?? "";
+    message.deleteOutput = object.deleteOutput ?? false;
+    return message;
+  },
+};
+
+function createBaseDeleteJobResponse(): DeleteJobResponse {
+  return {};
+}
+
+export const DeleteJobResponse: MessageFns<DeleteJobResponse> = {
+  encode(_: DeleteJobResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteJobResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteJobResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): DeleteJobResponse {
+    return {};
+  },
+
+  toJSON(_: DeleteJobResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeleteJobResponse>): DeleteJobResponse {
+    return DeleteJobResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<DeleteJobResponse>): DeleteJobResponse {
+    const message = createBaseDeleteJobResponse();
     return message;
   },
 };
@@ -2928,7 +3414,7 @@ export const Node: MessageFns<Node> = {
   },
 };
 
-/** Jobs: create, get, list, watch, cancel, report. */
+/** Jobs: create, get, list, watch, pause, resume, cancel, delete, report. Callers see the jobs of their own tenant. */
 export type PruningServiceDefinition = typeof PruningServiceDefinition;
 export const PruningServiceDefinition = {
   name: "PruningService",
@@ -2945,7 +3431,7 @@ export const PruningServiceDefinition = {
     },
     /**
      * Starts a job. Creating a job with the id and spec of an existing one returns that job; a failed or cancelled one goes on after its
-     * last finished block. Another spec under a used id is ALREADY_EXISTS.
+     * last finished block. Another spec under a used id is ALREADY_EXISTS; RESOURCE_EXHAUSTED when too many jobs of the tenant wait.
      */
     createJob: {
       name: "CreateJob",
@@ -2973,7 +3459,7 @@ export const PruningServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Streams the events of a job from a sequence number on and ends with the job. */
+    /** Streams the events of a job from a sequence number on, with a heartbeat where nothing happens, and ends with the job. */
     watchJob: {
       name: "WatchJob",
       requestType: WatchJobRequest as typeof WatchJobRequest,
@@ -2988,6 +3474,36 @@ export const PruningServiceDefinition = {
       requestType: CancelJobRequest as typeof CancelJobRequest,
       requestStream: false,
       responseType: CancelJobResponse as typeof CancelJobResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Sets a job aside: it stops computing and waits until it is resumed. FAILED_PRECONDITION when it has ended. */
+    pauseJob: {
+      name: "PauseJob",
+      requestType: PauseJobRequest as typeof PauseJobRequest,
+      requestStream: false,
+      responseType: PauseJobResponse as typeof PauseJobResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Makes a paused, failed or cancelled job go on after its last finished block. Resuming a job that waits or runs does nothing;
+     * FAILED_PRECONDITION when it has succeeded.
+     */
+    resumeJob: {
+      name: "ResumeJob",
+      requestType: ResumeJobRequest as typeof ResumeJobRequest,
+      requestStream: false,
+      responseType: ResumeJobResponse as typeof ResumeJobResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Forgets a job that has ended, and deletes its unfinished output. FAILED_PRECONDITION when it has not ended. */
+    deleteJob: {
+      name: "DeleteJob",
+      requestType: DeleteJobRequest as typeof DeleteJobRequest,
+      requestStream: false,
+      responseType: DeleteJobResponse as typeof DeleteJobResponse,
       responseStream: false,
       options: {},
     },
@@ -3058,6 +3574,39 @@ export type DeepPartial<T> = T extends Builtin ? T
   : T extends { $case: string; value: unknown } ? { $case: T["$case"]; value?: DeepPartial<T["value"]> }
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
   : Partial<T>;
+
+function toTimestamp(date: Date): Timestamp {
+  const seconds = Math.trunc(date.getTime() / 1_000);
+  const nanos = (date.getTime() % 1_000) * 1_000_000;
+  return { seconds, nanos };
+}
+
+function fromTimestamp(t: Timestamp): Date {
+  let millis = (t.seconds || 0) * 1_000;
+  millis += (t.nanos || 0) / 1_000_000;
+  return new globalThis.Date(millis);
+}
+
+const timestampFractionRegex = /:\d{2}\.\d+/;
+
+function fromJsonTimestamp(o: any): Timestamp {
+  if (o instanceof globalThis.Date) {
+    return toTimestamp(o);
+  } else if (typeof o === "string") {
+    // Date only keeps milliseconds, and parses longer fractions in an engine-specific way,
+    // so parse the fractional seconds ourselves and give Date only the whole seconds
+    const fraction = timestampFractionRegex.exec(o);
+    if (fraction === null) {
+      return toTimestamp(new globalThis.Date(o));
+    }
+    const fractionNanos = Number(fraction[0].slice(4, 13).padEnd(9, "0"));
+    const wholeSeconds = new globalThis.Date(o.replace(fraction[0], fraction[0].slice(0, 3)));
+    const timestamp = toTimestamp(new globalThis.Date(wholeSeconds.getTime() + Math.trunc(fractionNanos / 1_000_000)));
+    return { ...timestamp, nanos: (timestamp.nanos ?? 0) + (fractionNanos % 1_000_000) };
+  } else {
+    return Timestamp.fromJSON(o);
+  }
+}
 
 function longToNumber(int64: { toString(): string }): number {
   const num = globalThis.Number(int64.toString());

@@ -3,6 +3,7 @@ import type { ServiceImplementation } from '@secateur/rpc';
 import type { PruningServiceDefinition } from '@secateur/proto/pruning_service';
 import type { JobManager } from '../jobs/job-manager.js';
 import type { NodePool } from '../scheduler/node-pool.js';
+import { toTimestamp } from '../store/job-record.js';
 
 const DEFAULT_PAGE_SIZE = 100;
 const MAXIMUM_PAGE_SIZE = 1000;
@@ -10,32 +11,42 @@ const MAXIMUM_PAGE_SIZE = 1000;
 /** The gRPC surface of the orchestrator: unpacks requests, asks the job manager, packs answers. */
 export function createPruningService(jobs: JobManager, pool: NodePool): ServiceImplementation<PruningServiceDefinition> {
   return {
-    planJob: async ({ spec }, { signal }) => ({ plan: await jobs.plan(spec, signal) }),
+    planJob: async ({ spec }, { caller, signal }) => ({ plan: await jobs.plan(caller, spec, signal) }),
 
-    createJob: async ({ jobId, spec }) => ({ job: await jobs.create(jobId, spec) }),
+    createJob: async ({ jobId, spec }, { caller }) => ({ job: await jobs.create(caller, jobId, spec) }),
 
-    getJob: ({ jobId }) => answer(() => ({ job: jobs.get(jobId) })),
+    getJob: async ({ jobId }, { caller }) => ({ job: await jobs.get(caller, jobId) }),
 
-    listJobs: ({ pageSize, pageToken }) =>
-      answer(() => {
-        const all = jobs.list();
-        const start = pageToken === '' ? 0 : all.findIndex((job) => job.id === pageToken) + 1;
-        if (start === 0 && pageToken !== '') throw new SecateurError('INVALID_REQUEST', `page_token ${pageToken} is not of this list.`);
-        const end = start + Math.min(pageSize === 0 ? DEFAULT_PAGE_SIZE : pageSize, MAXIMUM_PAGE_SIZE);
-        const page = all.slice(start, end);
-        return { jobs: page, nextPageToken: end < all.length ? (page.at(-1)?.id ?? '') : '' };
-      }),
-
-    watchJob: async function* ({ jobId, afterSequence }, { signal }) {
-      for await (const event of jobs.log(jobId).watch(afterSequence, signal)) yield { event };
+    listJobs: async ({ pageSize, pageToken }, { caller }) => {
+      const size = Math.min(pageSize === 0 ? DEFAULT_PAGE_SIZE : pageSize, MAXIMUM_PAGE_SIZE);
+      const page = await jobs.list(caller, pageToken === '' ? undefined : pageToken, size).catch((error: unknown) => {
+        if (!(error instanceof SecateurError && error.reason === 'NOT_FOUND')) throw error;
+        throw new SecateurError('INVALID_REQUEST', `page_token ${pageToken} is not of this list.`);
+      });
+      return { jobs: page, nextPageToken: page.length === size ? (page.at(-1)?.id ?? '') : '' };
     },
 
-    cancelJob: async ({ jobId }) => ({ job: await jobs.cancel(jobId) }),
+    watchJob: async function* ({ jobId, afterSequence }, { caller, signal }) {
+      for await (const event of jobs.watch(caller, jobId, afterSequence, signal)) {
+        yield event === undefined ? { heartbeat: toTimestamp(new Date()) } : { event };
+      }
+    },
 
-    getReport: ({ jobId }) => answer(() => ({ report: jobs.report(jobId) })),
+    cancelJob: async ({ jobId }, { caller }) => ({ job: await jobs.cancel(caller, jobId) }),
 
-    getTrace: async function* ({ jobId }) {
-      for await (const otlpJson of jobs.trace(jobId).read(pool)) yield { otlpJson };
+    pauseJob: async ({ jobId }, { caller }) => ({ job: await jobs.pause(caller, jobId) }),
+
+    resumeJob: async ({ jobId }, { caller }) => ({ job: await jobs.resume(caller, jobId) }),
+
+    deleteJob: async ({ jobId, deleteOutput }, { caller }) => {
+      await jobs.delete(caller, jobId, deleteOutput);
+      return {};
+    },
+
+    getReport: async ({ jobId }, { caller }) => ({ report: await jobs.report(caller, jobId) }),
+
+    getTrace: async function* ({ jobId }, { caller }) {
+      for await (const otlpJson of jobs.trace(caller, jobId)) yield { otlpJson };
     },
 
     listNodes: async () => {
@@ -44,11 +55,4 @@ export function createPruningService(jobs: JobManager, pool: NodePool): ServiceI
       return { nodes: pool.nodes.map((node) => node.toMessage()) };
     },
   };
-}
-
-/** A promise of what a synchronous function returns or throws. */
-function answer<Answer>(compute: () => Answer): Promise<Answer> {
-  return new Promise((resolve) => {
-    resolve(compute());
-  });
 }

@@ -1,42 +1,86 @@
-import { EventEmitter, once } from 'node:events';
-import { applyJobEvent, hasEnded, throwIfCancelled } from '@secateur/core';
-import type { Job, JobEvent } from '@secateur/proto/job';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SecateurError } from '@secateur/core';
+import { requireLease, type JobChange, type JobRecord, type NewEvent } from '../store/job-record.js';
+import type { JobStore } from '../store/job-store.js';
+import type { JobLease } from './job-lease.js';
 
-/** What happened in a job, in order, for any number of watchers. The job's present state is always the sum of its events. */
+/** Events that one transaction stores. */
+const MAXIMUM_BATCH = 500;
+const FIRST_RETRY_MS = 50;
+const LAST_RETRY_MS = 1_000;
+
+/**
+ * Stores what happens in a job that this process runs. Events are stored in the order they came, together where they come faster than the
+ * store takes them; a store that cannot be reached is tried again for as long as the lease lasts.
+ */
 export class JobLog {
-  private readonly events: JobEvent[] = [];
-  private readonly appended = new EventEmitter();
+  private readonly pending: NewEvent[] = [];
+  private storing: Promise<void> = Promise.resolve();
+  private scheduled = false;
+  private sequence: number;
 
-  constructor(private current: Job) {
-    this.appended.setMaxListeners(0);
+  constructor(
+    private readonly store: JobStore,
+    { sequence }: JobRecord,
+    private readonly lease: JobLease,
+    private readonly onStored: (jobId: string) => void,
+  ) {
+    this.sequence = sequence;
   }
 
-  get job(): Job {
-    return this.current;
+  append(event: NewEvent): void {
+    this.pending.push(event);
+    if (this.scheduled) return;
+    this.scheduled = true;
+    // What the lease was lost by stops the work; who flushes is told as well.
+    this.storing = this.storing.then(() => this.storePending());
+    this.storing.catch(() => undefined);
   }
 
-  append(event: NonNullable<JobEvent['event']>): void {
-    const entry: JobEvent = { sequence: this.events.length + 1, time: now(), event };
-    this.current = applyJobEvent(this.current, entry);
-    this.events.push(entry);
-    this.appended.emit('event');
+  /** Resolves when all events are stored. Throws LEASE_LOST. */
+  async flush(): Promise<void> {
+    await this.storing;
   }
 
-  /** All events after a sequence number, those to come too, until the job has ended. */
-  async *watch(afterSequence: number, signal: AbortSignal): AsyncGenerator<JobEvent, void> {
-    let next = Math.max(0, afterSequence);
-    for (;;) {
-      while (next < this.events.length) yield this.events[next++]!;
-      if (hasEnded(this.current.state)) return;
-      await once(this.appended, 'event', { signal }).catch((error: unknown) => {
-        throwIfCancelled(signal);
-        throw error;
-      });
+  /** Stores what is waiting and a change. Throws LEASE_LOST. */
+  async commit(change: JobChange): Promise<JobRecord> {
+    await this.flush();
+    return this.apply(change);
+  }
+
+  private async storePending(): Promise<void> {
+    this.scheduled = false;
+    while (this.pending.length > 0) {
+      await this.apply({ events: this.pending.slice(0, MAXIMUM_BATCH) });
+      this.pending.splice(0, MAXIMUM_BATCH);
     }
   }
-}
 
-export function now(): { seconds: number; nanos: number } {
-  const milliseconds = Date.now();
-  return { seconds: Math.floor(milliseconds / 1000), nanos: (milliseconds % 1000) * 1_000_000 };
+  private async apply(change: JobChange): Promise<JobRecord> {
+    const { jobId, token } = this.lease;
+    const before = this.sequence;
+    const after = before + (change.events?.length ?? 0);
+    for (let delayMs = FIRST_RETRY_MS; ; delayMs = Math.min(delayMs * 2, LAST_RETRY_MS)) {
+      this.lease.assertHeld();
+      try {
+        const record = await this.store.change(jobId, (present, now) => {
+          // An attempt whose answer was lost may have been stored; nobody else adds events to a job that is leased.
+          if (present.sequence === after && after > before) return {};
+          requireLease(present, token, now);
+          return change;
+        });
+        this.sequence = after;
+        this.onStored(jobId);
+        return record;
+      } catch (error) {
+        if (!(error instanceof SecateurError)) throw error;
+        if (error.reason === 'LEASE_LOST' || error.reason === 'NOT_FOUND') {
+          this.lease.lose(error);
+          throw error;
+        }
+        if (error.reason !== 'UNAVAILABLE') throw error;
+      }
+      await sleep(delayMs);
+    }
+  }
 }

@@ -1,176 +1,263 @@
 import { randomUUID } from 'node:crypto';
-import { resolve } from 'node:path';
-import { stat } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { resolveInsideRoots } from '@secateur/checkpoint';
-import { hasEnded, pathsOf, resolveJobSpec, SecateurError, validateJobId } from '@secateur/core';
-import { type Resources, toStatusProto } from '@secateur/rpc';
+import { hasEnded, isBegun, resolveJobSpec, SecateurError, validateJobId } from '@secateur/core';
+import type { Caller, Resources } from '@secateur/rpc';
 import { Attribute, SpanName, withSpan, type SpanRecorder } from '@secateur/telemetry';
-import { JobSpec, JobState, type Job, type LayerBudgetOptions, type TokenSource } from '@secateur/proto/job';
+import { JobSpec, JobState, type Job, type JobEvent } from '@secateur/proto/job';
 import type { JobPlan } from '@secateur/proto/plan';
-import type { GetReportResponse } from '@secateur/proto/pruning_service';
+import { GetReportResponse } from '@secateur/proto/pruning_service';
 import type { Logger } from 'pino';
 import { runEvaluate } from '../pipeline/evaluate.js';
 import type { JobRun } from '../pipeline/job-run.js';
 import { runPrune } from '../pipeline/prune.js';
 import { outlineJob } from '../planner/outline-job.js';
 import type { NodePool } from '../scheduler/node-pool.js';
-import { JobLog, now } from './job-log.js';
+import { toTimestamp, type JobRecord, type NewEvent } from '../store/job-record.js';
+import type { JobStore } from '../store/job-store.js';
+import { noSuchJob } from '../store/store-errors.js';
+import { confineSpec } from './confine-spec.js';
+import { JobFeed } from './job-feed.js';
+import { encodeReport, JobRunner, type LeasedJob, type Report } from './job-runner.js';
 import { JobTrace } from './job-trace.js';
+import type { Tenants } from './tenants.js';
 
-/** Jobs kept in memory; the oldest ended ones are forgotten first. */
-const MAXIMUM_JOBS = 10_000;
 /** How long a plan waits for the configured nodes to answer. */
 const NODES_TIMEOUT_MS = 10_000;
-/** Why a job's signal aborts when the orchestrator shuts down. */
-const STOPPING = Symbol('the orchestrator is stopping');
+/** How long a caller who pauses or cancels a job waits until it has stopped. */
+const STOP_TIMEOUT_MS = 20_000;
+const SWEEP_EVERY_MS = 60_000;
+const SWEPT_AT_ONCE = 100;
 
 export interface JobManagerOptions {
+  readonly store: JobStore;
   readonly pool: NodePool;
   readonly resources: Resources;
   readonly recorder: SpanRecorder;
   readonly logger: Logger;
-  /** Folders that jobs may read from and write to. */
-  readonly roots: readonly string[];
+  /** Name of this orchestrator, which no other one of the store has. */
+  readonly name: string;
+  readonly tenants: Tenants;
+  /** Jobs this orchestrator runs at once. */
+  readonly slots: number;
+  readonly leaseMs: number;
+  /** How long jobs that have ended are kept unless they say so themselves. */
+  readonly keepJobsMs: number;
   /** HOST:PORT at which nodes reach this orchestrator; known once it listens. */
   readonly tensorEndpoint: () => string;
 }
 
-type Report = NonNullable<GetReportResponse['report']>;
-
-interface ManagedJob {
-  /** The spec as it was given, to recognise the same request. */
-  readonly requested: JobSpec;
-  readonly log: JobLog;
-  readonly trace: JobTrace;
-  abort: AbortController;
-  finished: Promise<void>;
-  report: Report | undefined;
-}
-
-/** Accepts jobs, runs them one after the other, and answers what became of them. */
+/** Accepts jobs, has them run, and answers what became of them. Every caller sees the jobs of its tenant. */
 export class JobManager {
-  private readonly jobs = new Map<string, ManagedJob>();
-  private queue: Promise<void> = Promise.resolve();
+  private readonly feed: JobFeed;
+  private readonly runner: JobRunner;
+  private readonly traces = new Map<string, JobTrace>();
+  private readonly sweeper = new AbortController();
   private stopping = false;
 
-  constructor(private readonly options: JobManagerOptions) {}
+  constructor(private readonly options: JobManagerOptions) {
+    const { store, logger, name, tenants, slots, leaseMs } = options;
+    this.feed = new JobFeed(store, logger);
+    this.runner = new JobRunner({
+      store,
+      feed: this.feed,
+      logger,
+      name,
+      slots,
+      leaseMs,
+      tenants,
+      keptForMs: (job) => this.keptForMs(job),
+      work: (leased) => this.work(leased),
+    });
+  }
+
+  start(): void {
+    this.runner.start();
+    void this.sweep();
+  }
 
   /** Accepts a job; the same id and spec again return the same job, and make one that failed or was cancelled go on. */
-  async create(requestedId: string, requested: JobSpec | undefined): Promise<Job> {
-    if (this.stopping) throw new SecateurError('UNAVAILABLE', 'This orchestrator is shutting down.');
+  async create(caller: Caller, requestedId: string, requested: JobSpec | undefined): Promise<Job> {
+    this.refuseWhenStopping();
     if (requested === undefined) throw new SecateurError('INVALID_REQUEST', 'CreateJob needs a spec.');
     const id = requestedId === '' ? randomUUID() : requestedId;
     validateJobId(id);
-    const existing = this.jobs.get(id);
-    if (existing !== undefined) return this.recreate(id, existing, requested);
-    const spec = await this.confine(resolveJobSpec(requested));
-    this.refuseSharedOutput(id, spec);
-    const log = new JobLog({
+    const { store, tenants } = this.options;
+    const existing = await store.read(id);
+    if (existing !== undefined) return this.recreate(caller, existing, requested);
+    const rules = tenants.of(caller.tenant);
+    const spec = await confineSpec(resolveJobSpec(requested), rules.roots);
+    if (spec.priority > rules.maximumPriority) {
+      const violation = { field: 'priority', description: `must be at most ${rules.maximumPriority} for tenant ${caller.tenant}` };
+      throw new SecateurError('INVALID_REQUEST', `${violation.field} ${violation.description}`, { violations: [violation] });
+    }
+    const job: Job = {
       id,
       spec,
       state: JobState.QUEUED,
-      createdAt: now(),
+      createdAt: toTimestamp(new Date()),
       finishedAt: undefined,
       finishedLayers: 0,
       layers: 0,
       resumedLayers: 0,
       error: undefined,
-    });
-    const job: ManagedJob = {
-      requested,
-      log,
-      trace: new JobTrace(spec.recordTrace, this.options.recorder),
-      abort: new AbortController(),
-      finished: Promise.resolve(),
-      report: undefined,
+      tenant: caller.tenant,
+      attempt: 0,
+      failedAttempts: 0,
+      lostAttempts: 0,
+      expiresAt: undefined,
     };
-    this.jobs.set(id, job);
-    this.forgetOldest();
-    this.enqueue(id, job);
-    return log.job;
+    const inserted = await store.insert(job, requested, rules.unendedJobs);
+    if (inserted === undefined) return this.recreate(caller, await this.find(caller, id), requested);
+    this.runner.wake();
+    return inserted.job;
   }
 
   /** Tells what a job would do with the nodes there are; nothing is written. */
-  async plan(requested: JobSpec | undefined, signal: AbortSignal): Promise<JobPlan> {
+  async plan(caller: Caller, requested: JobSpec | undefined, signal: AbortSignal): Promise<JobPlan> {
     if (requested === undefined) throw new SecateurError('INVALID_REQUEST', 'PlanJob needs a spec.');
-    const spec = await this.confine(resolveJobSpec(requested, 'plan'));
-    const { pool, roots } = this.options;
+    const { roots } = this.options.tenants.of(caller.tenant);
+    const spec = await confineSpec(resolveJobSpec(requested, 'plan'), roots);
+    const { pool } = this.options;
     const wanted = maximumNodesOf(spec);
     const nodes = await pool.settle(Math.min(pool.nodes.length, wanted), NODES_TIMEOUT_MS, signal);
     if (nodes.length === 0) throw new SecateurError('UNAVAILABLE', 'No kernel node can be asked: none is healthy.');
     return outlineJob(spec, nodes.slice(0, wanted), roots, signal);
   }
 
-  get(id: string): Job {
-    return this.find(id).log.job;
+  async get(caller: Caller, id: string): Promise<Job> {
+    return (await this.find(caller, id)).job;
   }
 
-  /** Newest first. */
-  list(): Job[] {
-    return [...this.jobs.values()].map(({ log }) => log.job).reverse();
+  /** Newest first, after the job `before`. */
+  list(caller: Caller, before: string | undefined, limit: number): Promise<Job[]> {
+    return this.options.store.list({ tenant: caller.administrator ? undefined : caller.tenant, before, limit });
   }
 
-  log(id: string): JobLog {
-    return this.find(id).log;
+  /** The events of a job after a sequence number; undefined where nothing happened for a while. */
+  async *watch(caller: Caller, id: string, afterSequence: number, signal: AbortSignal): AsyncGenerator<JobEvent | undefined, void> {
+    await this.find(caller, id);
+    yield* this.feed.watch(id, afterSequence, signal);
   }
 
-  report(id: string): Report {
-    const job = this.find(id);
-    if (job.report === undefined) {
-      throw new SecateurError('FAILED_PRECONDITION', `Job ${id} has not succeeded, so there is no report.`);
-    }
-    return job.report;
+  async report(caller: Caller, id: string): Promise<Report> {
+    const { job } = await this.find(caller, id);
+    const encoded = job.state === JobState.SUCCEEDED ? await this.options.store.readReport(id) : undefined;
+    const report = encoded && GetReportResponse.decode(encoded).report;
+    if (report === undefined) throw new SecateurError('FAILED_PRECONDITION', `Job ${id} has not succeeded, so there is no report.`);
+    return report;
   }
 
-  trace(id: string): JobTrace {
-    return this.find(id).trace;
+  /** The spans recorded for a job, up to now where this orchestrator runs it. */
+  async *trace(caller: Caller, id: string): AsyncGenerator<Uint8Array, void> {
+    await this.find(caller, id);
+    await this.traces.get(id)?.drain(this.options.pool);
+    yield* this.options.store.readTrace(id);
   }
 
-  async cancel(id: string): Promise<Job> {
-    const job = this.find(id);
-    job.abort.abort();
-    if (job.log.job.state === JobState.QUEUED) {
-      job.log.append({ $case: 'stateChanged', value: { state: JobState.CANCELLED, error: undefined } });
-    }
-    if (!hasEnded(job.log.job.state)) await job.finished;
-    return job.log.job;
+  async cancel(caller: Caller, id: string): Promise<Job> {
+    return this.ask(caller, id, 'cancel', JobState.CANCELLED);
   }
 
-  /** Stops all jobs; what they finished stays on disk for the next attempt. */
+  async pause(caller: Caller, id: string): Promise<Job> {
+    const { job } = await this.find(caller, id);
+    if (hasEnded(job.state)) throw new SecateurError('FAILED_PRECONDITION', `Job ${id} has ended, so it cannot be paused.`);
+    return this.ask(caller, id, 'pause', JobState.PAUSED);
+  }
+
+  async resume(caller: Caller, id: string): Promise<Job> {
+    this.refuseWhenStopping();
+    await this.find(caller, id);
+    const { job } = await this.options.store.change(id, ({ job: { state }, wish }) => {
+      if (state === JobState.SUCCEEDED) throw new SecateurError('FAILED_PRECONDITION', `Job ${id} has succeeded; there is nothing to go on with.`);
+      if (state === JobState.QUEUED || isBegun(state)) {
+        if (wish === 'run') return {};
+        throw new SecateurError('FAILED_PRECONDITION', `Job ${id} is being stopped; resume it when it has.`);
+      }
+      return { events: [becomes(JobState.QUEUED)], requeue: true, delayMs: 0 };
+    });
+    this.feed.notify(id);
+    this.runner.wake();
+    return job;
+  }
+
+  /** Forgets a job that has ended and deletes its unfinished output, and the finished one when asked to. */
+  async delete(caller: Caller, id: string, deleteOutput: boolean): Promise<void> {
+    await this.find(caller, id);
+    await this.remove(id, deleteOutput);
+  }
+
+  /** How many jobs are in each state. */
+  counts(): Promise<ReadonlyMap<JobState, number>> {
+    return this.options.store.counts();
+  }
+
+  /** Stops the jobs that run here, which go back to the queue; what they finished stays on disk for the next attempt. */
   async stop(): Promise<void> {
     this.stopping = true;
-    for (const job of this.jobs.values()) job.abort.abort(STOPPING);
-    await this.queue;
+    this.sweeper.abort();
+    await this.runner.stop();
+    this.feed.stop();
   }
 
-  private recreate(id: string, job: ManagedJob, requested: JobSpec): Job {
-    if (!sameSpec(job.requested, requested)) {
+  private keptForMs({ spec }: Job): number {
+    return spec?.timeToLiveSeconds ? spec.timeToLiveSeconds * 1000 : this.options.keepJobsMs;
+  }
+
+  private refuseWhenStopping(): void {
+    if (this.stopping) throw new SecateurError('UNAVAILABLE', 'This orchestrator is shutting down.');
+  }
+
+  private async find(caller: Caller, id: string): Promise<JobRecord> {
+    const record = await this.options.store.read(id);
+    // That a job of another tenant is there is nobody's business.
+    if (record === undefined || !mayUse(caller, record)) throw noSuchJob(id);
+    return record;
+  }
+
+  private async recreate(caller: Caller, { job, requested: before }: JobRecord, requested: JobSpec): Promise<Job> {
+    const { id, tenant, state } = job;
+    if (tenant !== caller.tenant || !sameSpec(before, requested)) {
       throw new SecateurError('ALREADY_EXISTS', `Job ${id} exists with another spec; choose another id.`);
     }
-    const { state } = job.log.job;
-    if (state === JobState.FAILED || state === JobState.CANCELLED) {
-      job.abort = new AbortController();
-      job.log.append({ $case: 'stateChanged', value: { state: JobState.QUEUED, error: undefined } });
-      this.enqueue(id, job);
+    return state === JobState.FAILED || state === JobState.CANCELLED ? this.resume(caller, id) : job;
+  }
+
+  /** Makes a job stop: at once where nobody runs it, or by whoever does. */
+  private async ask(caller: Caller, id: string, wish: 'pause' | 'cancel', state: JobState): Promise<Job> {
+    await this.find(caller, id);
+    const { job, sequence } = await this.options.store.change(id, ({ job: present, lease }, now) => {
+      if (hasEnded(present.state) || present.state === state) return {};
+      if (lease !== undefined && lease.expiresAt > now) return { wish };
+      return { events: [becomes(state)], wish: 'run', lease: 'end', keptForMs: this.keptForMs(present) };
+    });
+    this.feed.notify(id);
+    this.runner.wake();
+    if (hasEnded(job.state) || job.state === state) return job;
+    return this.waitUntilStopped(caller, id, sequence);
+  }
+
+  /** The job when it has stopped, or as it is when that takes too long. */
+  private async waitUntilStopped(caller: Caller, id: string, sequence: number): Promise<Job> {
+    const signal = AbortSignal.timeout(STOP_TIMEOUT_MS);
+    try {
+      for await (const event of this.feed.watch(id, sequence, signal)) {
+        const state = event?.event?.$case === 'stateChanged' ? event.event.value.state : undefined;
+        if (state === JobState.PAUSED) break;
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
     }
-    return job.log.job;
+    return this.get(caller, id);
   }
 
-  private enqueue(id: string, job: ManagedJob): void {
-    const { signal } = job.abort;
-    const finished = this.queue.then(() => (signal.aborted ? undefined : this.run(id, job, signal)));
-    job.finished = finished;
-    this.queue = finished;
-  }
-
-  private async run(id: string, job: ManagedJob, signal: AbortSignal): Promise<void> {
-    const { log } = job;
-    const { logger, pool, resources, tensorEndpoint } = this.options;
-    const { spec } = log.job;
-    const changeState = (state: JobState, error?: SecateurError): void =>
-      log.append({ $case: 'stateChanged', value: { state, error: error && toStatusProto(error) } });
-    logger.info({ jobId: id }, 'job begins');
-    changeState(JobState.PLANNING);
+  private async work(leased: LeasedJob): Promise<Report> {
+    const { id, job, lease, log } = leased;
+    const { spec } = job;
+    const { store, recorder, pool, resources, tensorEndpoint, tenants } = this.options;
+    const trace = new JobTrace(id, spec?.recordTrace === true, recorder, store);
+    this.traces.set(id, trace);
     const run: JobRun = {
       jobId: id,
       maximumNodes: maximumNodesOf(spec),
@@ -178,105 +265,61 @@ export class JobManager {
       pool,
       resources,
       tensorEndpoint: tensorEndpoint(),
-      roots: this.options.roots,
+      roots: tenants.of(job.tenant).roots,
       log,
-      trace: job.trace,
-      signal,
+      lease,
+      trace,
+      signal: lease.signal,
+      saveReport: async (report) => {
+        await log.commit({ report: encodeReport(report) });
+      },
     };
     try {
       const attributes = { [Attribute.JOB_ID]: id, [Attribute.TRACE_RECORD]: run.recordTrace };
-      job.report = await withSpan(SpanName.JOB, { root: true, attributes }, (span) => {
-        job.trace.add(span.spanContext().traceId);
+      return await withSpan(SpanName.JOB, { root: true, attributes }, (span) => {
+        trace.add(span.spanContext().traceId);
         return runSpec(run, spec);
       });
-      changeState(JobState.SUCCEEDED);
-      logger.info({ jobId: id }, 'job succeeded');
-    } catch (error) {
-      if (signal.reason === STOPPING) {
-        changeState(JobState.FAILED, new SecateurError('UNAVAILABLE', 'The orchestrator was stopped; create the job again to go on.'));
-        logger.warn({ jobId: id }, 'job stopped');
-      } else if (signal.aborted) {
-        changeState(JobState.CANCELLED);
-        logger.info({ jobId: id }, 'job cancelled');
-      } else {
-        changeState(JobState.FAILED, explain(error));
-        // What a caller can understand and mend needs no stack in our log.
-        if (error instanceof SecateurError && error.reason !== 'INTERNAL') {
-          logger.warn({ jobId: id, reason: error.reason, message: error.message }, 'job failed');
-        } else {
-          logger.error({ jobId: id, err: error }, 'job failed');
+    } finally {
+      await trace.drain(pool);
+      this.traces.delete(id);
+    }
+  }
+
+  /** Removes jobs whose time to live is over. */
+  private async sweep(): Promise<void> {
+    const { signal } = this.sweeper;
+    while (!signal.aborted) {
+      try {
+        for (const { job } of await this.options.store.expired(SWEPT_AT_ONCE)) {
+          await this.remove(job.id, job.spec?.deleteOutput === true);
+          this.options.logger.info({ jobId: job.id }, 'job forgotten: its time to live is over');
         }
+      } catch (error) {
+        this.options.logger.warn({ err: error }, 'jobs whose time to live is over could not be removed');
       }
+      await sleep(SWEEP_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
     }
   }
 
-  /** The spec with absolute paths, all inside the allowed roots. */
-  private async confine(spec: JobSpec): Promise<JobSpec> {
-    const { roots } = this.options;
-    switch (spec.kind?.$case) {
-      case 'prune': {
-        const { value } = spec.kind;
-        const model = await resolveInsideRoots(value.model, roots);
-        // A job that is only planned may name neither output nor data.
-        const output = value.output && (await resolveInsideRoots(value.output, roots));
-        if (output !== '' && (await stat(output).catch(() => undefined)) !== undefined) {
-          throw new SecateurError('ALREADY_EXISTS', `The output folder ${output} exists; choose another or remove it.`);
-        }
-        const calibration = value.calibration && (await confineSource(value.calibration, roots));
-        const evaluation = value.evaluation && (await confineSource(value.evaluation, roots));
-        const rowSparsities = value.rowSparsities && (await resolveInsideRoots(value.rowSparsities, roots));
-        const layerBudgetOptions = await confineRatios(value.layerBudgetOptions, roots);
-        return {
-          ...spec,
-          kind: { $case: 'prune', value: { ...value, model, output, calibration, evaluation, rowSparsities, layerBudgetOptions } },
-        };
-      }
-      case 'evaluate': {
-        const { value } = spec.kind;
-        const model = await resolveInsideRoots(value.model, roots);
-        const data = value.data && (await confineSource(value.data, roots));
-        const tasks = await Promise.all(value.tasks.map(async (task) => ({ ...task, path: await resolveInsideRoots(task.path, roots) })));
-        return { ...spec, kind: { $case: 'evaluate', value: { ...value, model, data, tasks } } };
-      }
-      case undefined:
-        throw new SecateurError('INVALID_REQUEST', 'The spec has no kind; set prune or evaluate.');
-    }
-  }
-
-  private refuseSharedOutput(id: string, spec: JobSpec): void {
-    const output = outputOf(spec);
-    if (output === undefined) return;
-    for (const [otherId, { log }] of this.jobs) {
-      if (otherId !== id && !hasEnded(log.job.state) && outputOf(log.job.spec) === output) {
-        throw new SecateurError('ALREADY_EXISTS', `Job ${otherId} is writing to ${output}; choose another output folder.`);
-      }
-    }
-  }
-
-  private forgetOldest(): void {
-    for (const [id, { log }] of this.jobs) {
-      if (this.jobs.size <= MAXIMUM_JOBS) return;
-      if (hasEnded(log.job.state)) this.jobs.delete(id);
-    }
-  }
-
-  private find(id: string): ManagedJob {
-    const job = this.jobs.get(id);
-    if (job === undefined) throw new SecateurError('NOT_FOUND', `There is no job ${id}.`);
-    return job;
+  private async remove(id: string, deleteOutput: boolean): Promise<void> {
+    const { job } = await this.options.store.remove(id);
+    if (job.spec?.kind?.$case !== 'prune') return;
+    // The folders may have been moved or linked elsewhere since.
+    const output = await resolveInsideRoots(job.spec.kind.value.output, this.options.tenants.of(job.tenant).roots);
+    // Another job may have taken the folder over.
+    if (await this.options.store.isBeingWritten(output)) return;
+    if (job.state !== JobState.SUCCEEDED) await rm(`${output}.partial`, { recursive: true, force: true });
+    else if (deleteOutput) await rm(output, { recursive: true, force: true });
   }
 }
 
-/** The source with absolute paths inside the roots. Of a glob, only the folder it begins in can be looked at before it is expanded.
- * A job that is only planned may name no data. */
-async function confineSource(source: TokenSource, roots: readonly string[]): Promise<TokenSource> {
-  const [path = '', ...morePaths] = await Promise.all(pathsOf(source).map((given) => resolveInsideRoots(given, roots)));
-  return { ...source, path, morePaths };
+function mayUse(caller: Caller, { job }: JobRecord): boolean {
+  return caller.administrator || job.tenant === caller.tenant;
 }
 
-async function confineRatios(options: LayerBudgetOptions | undefined, roots: readonly string[]): Promise<LayerBudgetOptions | undefined> {
-  if (options === undefined || options.file === '') return options;
-  return { ...options, file: await resolveInsideRoots(options.file, roots) };
+function becomes(state: JobState): NewEvent {
+  return { $case: 'stateChanged', value: { state, error: undefined } };
 }
 
 async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> {
@@ -290,19 +333,8 @@ async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> 
   }
 }
 
-/** What callers are told of an error; defects keep their text in the log. */
-function explain(error: unknown): SecateurError {
-  return error instanceof SecateurError
-    ? error
-    : new SecateurError('INTERNAL', "A defect stopped the job; the orchestrator's log has the details.");
-}
-
 function maximumNodesOf(spec: JobSpec | undefined): number {
   return spec?.maximumNodes || Number.POSITIVE_INFINITY;
-}
-
-function outputOf(spec: JobSpec | undefined): string | undefined {
-  return spec?.kind?.$case === 'prune' ? resolve(spec.kind.value.output) : undefined;
 }
 
 function sameSpec(left: JobSpec, right: JobSpec): boolean {

@@ -1,20 +1,22 @@
 import type { SpanRecorder } from '@secateur/telemetry';
 import type { NodePool } from '../scheduler/node-pool.js';
+import type { JobStore } from '../store/job-store.js';
 
 const DRAIN_TIMEOUT_MS = 30_000;
-/** What one job's recorded spans may take in memory; later ones are left out. */
+/** What one attempt's recorded spans may take in the store; later ones are left out. */
 const MAXIMUM_BYTES = 512 << 20;
 
-/** The recorded spans of one job: its own and those of the nodes, taken over layer by layer so that a lost node loses little. */
+/** The recorded spans of a job that this process runs: its own and those of the nodes, stored layer by layer so that a lost process loses little. */
 export class JobTrace {
   private readonly traceIds = new Set<string>();
-  private readonly chunks: Uint8Array[] = [];
   private bytes = 0;
 
   constructor(
+    private readonly jobId: string,
     /** False when nobody asked for the spans; they are then only exported, not kept. */
     private readonly wanted: boolean,
     private readonly recorder: SpanRecorder,
+    private readonly store: JobStore,
   ) {}
 
   add(traceId: string): void {
@@ -25,11 +27,11 @@ export class JobTrace {
   async drain(pool: NodePool): Promise<void> {
     const traceIds = [...this.traceIds];
     if (traceIds.length === 0) return;
-    for await (const chunk of this.recorder.drain(traceIds)) this.keep(chunk);
+    for await (const chunk of this.recorder.drain(traceIds)) await this.keep(chunk);
     await Promise.all(
       pool.healthy.map(async (node) => {
         try {
-          for await (const { otlpJson } of node.trace.drainSpans({ traceIds }, { timeoutMs: DRAIN_TIMEOUT_MS })) this.keep(otlpJson);
+          for await (const { otlpJson } of node.trace.drainSpans({ traceIds }, { timeoutMs: DRAIN_TIMEOUT_MS })) await this.keep(otlpJson);
         } catch {
           // The spans of a node that is gone are gone with it.
         }
@@ -37,14 +39,10 @@ export class JobTrace {
     );
   }
 
-  async *read(pool: NodePool): AsyncGenerator<Uint8Array, void> {
-    await this.drain(pool);
-    yield* this.chunks;
-  }
-
-  private keep(chunk: Uint8Array): void {
+  private async keep(chunk: Uint8Array): Promise<void> {
     if (this.bytes + chunk.byteLength > MAXIMUM_BYTES) return;
     this.bytes += chunk.byteLength;
-    this.chunks.push(chunk);
+    // A job does not fail for its trace.
+    await this.store.addTrace(this.jobId, chunk).catch(() => undefined);
   }
 }

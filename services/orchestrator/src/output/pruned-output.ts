@@ -5,9 +5,10 @@ import { applyMask, CheckpointWriter, maskEntries, publishDirectory, Safetensors
 import { DataType, type ShardDescriptor } from '@secateur/proto/model';
 import type { Resources } from '@secateur/rpc';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
+import type { JobLease } from '../jobs/job-lease.js';
 import { describeShard, prunedProjections, type JobPlan } from '../planner/job-plan.js';
 import { Journal, type DenseMeasurement, type FinishedLayer } from './journal.js';
-import { OutputLock } from './output-lock.js';
+import { FolderLock } from './folder-lock.js';
 import { sumDropped } from './sum-dropped.js';
 
 const REPORT_FILE = 'secateur.json';
@@ -21,7 +22,8 @@ export class PrunedOutput {
   private constructor(
     private readonly plan: JobPlan,
     private readonly directory: string,
-    private readonly lock: OutputLock,
+    private readonly lease: JobLease,
+    private readonly lock: FolderLock,
     private readonly checkpoint: CheckpointWriter,
     private readonly masks: SafetensorsFileWriter,
     private readonly rowSparsities: SafetensorsFileWriter,
@@ -34,7 +36,7 @@ export class PrunedOutput {
   ) {}
 
   /** Begins an output, or goes on with the one an earlier attempt of the same job left. */
-  static async open(plan: JobPlan, directory: string, identity: string, resources: Resources): Promise<PrunedOutput> {
+  static async open(plan: JobPlan, directory: string, identity: string, resources: Resources, lease: JobLease): Promise<PrunedOutput> {
     const partial = `${directory}.partial`;
     const content = await reusableJournal(partial, directory, identity);
     const projections = plan.model.blocks.flatMap((block) => prunedProjections(plan, block));
@@ -45,9 +47,9 @@ export class PrunedOutput {
     const layers = content?.layers ?? [];
     const written = layers.flatMap(({ projections: reports }) => reports.map(({ name }) => `${name}.weight`));
     await mkdir(partial, { recursive: true });
-    const lock = await OutputLock.take(partial);
+    const lock = await FolderLock.take(partial, { advice: 'wait for it, or choose another output folder', lease });
     try {
-      if (content === undefined) await removeAllBut(partial, OutputLock.file);
+      if (content === undefined) await removeAllBut(partial, FolderLock.file);
       const resuming = content !== undefined;
       const files = await openAll([
         resuming ? CheckpointWriter.resume(plan.checkpoint, partial, written) : CheckpointWriter.create(plan.checkpoint, partial),
@@ -55,7 +57,7 @@ export class PrunedOutput {
         resuming ? SafetensorsFileWriter.resume(rowsPath, rowEntries, written) : SafetensorsFileWriter.create(rowsPath, rowEntries),
         Journal.begin(partial, { identity, dense: content?.dense, targets: content?.targets, layers }),
       ]);
-      const output = new PrunedOutput(plan, directory, lock, ...files, [...layers], content?.dense, content?.targets, resources);
+      const output = new PrunedOutput(plan, directory, lease, lock, ...files, [...layers], content?.dense, content?.targets, resources);
       for (const block of plan.model.blocks.slice(0, layers.length)) output.publishBlock(block);
       return output;
     } catch (error) {
@@ -99,6 +101,7 @@ export class PrunedOutput {
         );
       }
       digests[name] = hasher.digest(bytes);
+      this.lease.assertHeld();
       await this.checkpoint.writeTensor(name, bytes);
       await this.masks.write(name, mask);
       await this.rowSparsities.write(name, rows.rowSparsities);
@@ -110,6 +113,8 @@ export class PrunedOutput {
   /** Makes a written block durable and journals it. */
   async commitBlock(layer: FinishedLayer): Promise<void> {
     await Promise.all([this.checkpoint.sync(), this.masks.sync(), this.rowSparsities.sync()]);
+    // Another orchestrator may have begun to write here.
+    this.lease.assertHeld();
     await this.journal.appendLayer(layer);
     this.finished.push(layer);
   }
@@ -141,6 +146,8 @@ export class PrunedOutput {
       const ratios = [...layerBudget].map(([name, target]) => [projectionName({ name }), target] as const);
       await writeJson(join(partial, LAYER_BUDGET_FILE), Object.fromEntries(ratios));
     }
+    this.lease.assertHeld();
+    await this.lock.verify();
     await this.journal.close();
     await unlink(Journal.pathIn(partial));
     await this.lock.release();

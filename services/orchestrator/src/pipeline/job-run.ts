@@ -1,5 +1,7 @@
 import { JobState } from '@secateur/proto/job';
+import type { GetReportResponse } from '@secateur/proto/pruning_service';
 import type { Resources } from '@secateur/rpc';
+import type { JobLease } from '../jobs/job-lease.js';
 import type { JobLog } from '../jobs/job-log.js';
 import type { JobTrace } from '../jobs/job-trace.js';
 import type { NodePool } from '../scheduler/node-pool.js';
@@ -21,8 +23,12 @@ export interface JobRun {
   /** Folders the job may read from. */
   readonly roots: readonly string[];
   readonly log: JobLog;
+  /** The right to run the job, to be asked for before anything that others would see. */
+  readonly lease: JobLease;
   readonly trace: JobTrace;
   readonly signal: AbortSignal;
+  /** Stores what the job found before its output has its name. */
+  readonly saveReport: (report: NonNullable<GetReportResponse['report']>) => Promise<void>;
 }
 
 /** What sessions are opened with for a kind of work, when so many nodes share it. */

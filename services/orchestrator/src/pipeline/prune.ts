@@ -61,7 +61,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
       calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength },
       layerBudgetOptions: completeBudgetOptions(spec, planned.model.architecture),
     };
-    const output = await PrunedOutput.open(planned, spec.output, identityOf(planned, resolved), run.resources);
+    const output = await PrunedOutput.open(planned, spec.output, identityOf(planned, resolved), run.resources, run.lease);
     const resumedLayers = output.finished.length;
     const crew = gatherCrew(run, planned, pruning);
     try {
@@ -82,6 +82,8 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
       const seconds = { ...clock.seconds(), total: secondsSince(started) };
       const nodes = await crew.report();
       const report = makeReport({ spec: resolved, plan, output, nodes, resumedLayers, seconds, layerSeconds, perplexity });
+      // Before the output has its name: an attempt that is lost in between is over then.
+      await run.saveReport({ $case: 'prune', value: report });
       const layerBudget = spec.layerBudget === LayerBudget.UNIFORM ? undefined : plan.targets;
       await withSpan(SpanName.WRITE, {}, () => output.publish(pruneReportToJson(report), layerBudget, run.signal));
       return report;

@@ -1,0 +1,173 @@
+import { hasEnded, throwIfCancelled } from '@secateur/core';
+import type { JobEvent } from '@secateur/proto/job';
+import type { Logger } from 'pino';
+import type { JobStore } from '../store/job-store.js';
+
+/** How often the store is asked for what other orchestrators did. */
+const POLL_EVERY_MS = 250;
+const PAGE = 500;
+/** Events of a job that are kept at hand for its watchers. */
+const MAXIMUM_TAIL = 2_000;
+const HEARTBEAT_EVERY_MS = 15_000;
+
+/** The last events of a job that somebody watches, read once for all watchers. */
+interface Tail {
+  watchers: number;
+  /** Sequence number before the first event at hand. */
+  start: number;
+  events: JobEvent[];
+  reading: Promise<void> | undefined;
+  /** Called when there is something new, or the tail was read in vain. */
+  readonly waiting: Set<() => void>;
+}
+
+/** Streams the events of jobs to any number of watchers, whichever orchestrator runs them. */
+export class JobFeed {
+  private readonly tails = new Map<string, Tail>();
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly store: JobStore,
+    private readonly logger: Logger,
+  ) {}
+
+  /**
+   * All events after a sequence number, those to come too, until the job has ended; undefined when nothing happened for a while. NOT_FOUND
+   * when there is no such job.
+   */
+  async *watch(id: string, afterSequence: number, signal: AbortSignal): AsyncGenerator<JobEvent | undefined, void> {
+    let next = Math.max(0, afterSequence);
+    // Whether it has ended is seen in its events, of which the first ones may not be wanted any more.
+    const record = await this.store.read(id);
+    if (record !== undefined && record.sequence <= next && hasEnded(record.job.state)) return;
+    const tail = this.follow(id, next);
+    try {
+      for (;;) {
+        const events = await this.read(id, tail, next);
+        for (const event of events) {
+          next = event.sequence;
+          yield event;
+        }
+        const last = events.at(-1);
+        if (last !== undefined) {
+          if (last.event?.$case === 'stateChanged' && hasEnded(last.event.value.state) && (await this.hasEndedAt(id, next))) return;
+          continue;
+        }
+        if (!(await this.somethingNew(tail, next, signal))) yield undefined;
+        throwIfCancelled(signal);
+      }
+    } finally {
+      this.leave(id, tail);
+    }
+  }
+
+  /** Something was stored by this process. */
+  notify(id: string): void {
+    const tail = this.tails.get(id);
+    if (tail !== undefined) void this.refresh(id, tail);
+  }
+
+  stop(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+  }
+
+  private async hasEndedAt(id: string, sequence: number): Promise<boolean> {
+    const record = await this.store.read(id);
+    return record === undefined || (record.sequence === sequence && hasEnded(record.job.state));
+  }
+
+  private follow(id: string, start: number): Tail {
+    let tail = this.tails.get(id);
+    if (tail === undefined) {
+      tail = { watchers: 0, start, events: [], reading: undefined, waiting: new Set() };
+      this.tails.set(id, tail);
+    }
+    tail.watchers += 1;
+    this.schedule();
+    return tail;
+  }
+
+  private leave(id: string, tail: Tail): void {
+    tail.watchers -= 1;
+    if (tail.watchers === 0) this.tails.delete(id);
+  }
+
+  private async read(id: string, tail: Tail, after: number): Promise<readonly JobEvent[]> {
+    if (after < tail.start) return this.store.events(id, after, PAGE);
+    if (after >= endOf(tail)) await this.refresh(id, tail);
+    return tail.events.slice(after - tail.start, after - tail.start + PAGE);
+  }
+
+  /** Reads what has come since; those who come meanwhile share the answer. */
+  private refresh(id: string, tail: Tail): Promise<void> {
+    tail.reading ??= this.readOn(id, tail).finally(() => {
+      tail.reading = undefined;
+    });
+    return tail.reading;
+  }
+
+  private async readOn(id: string, tail: Tail): Promise<void> {
+    const events = await this.store.events(id, endOf(tail), PAGE);
+    if (events.length === 0) return;
+    tail.events.push(...events);
+    const surplus = tail.events.length - MAXIMUM_TAIL;
+    if (surplus > 0) {
+      tail.events = tail.events.slice(surplus);
+      tail.start += surplus;
+    }
+    for (const wake of tail.waiting) wake();
+  }
+
+  /** False when nothing new came until the next heartbeat. */
+  private somethingNew(tail: Tail, next: number, signal: AbortSignal): Promise<boolean> {
+    if (signal.aborted || endOf(tail) > next) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const settle = (news: boolean): void => {
+        clearTimeout(heartbeat);
+        tail.waiting.delete(wake);
+        signal.removeEventListener('abort', wake);
+        resolve(news);
+      };
+      const wake = (): void => settle(true);
+      const heartbeat = setTimeout(() => settle(false), HEARTBEAT_EVERY_MS);
+      tail.waiting.add(wake);
+      signal.addEventListener('abort', wake, { once: true });
+    });
+  }
+
+  private schedule(): void {
+    if (this.timer !== undefined) return;
+    this.timer = setTimeout(() => {
+      void this.poll().finally(() => {
+        this.timer = undefined;
+        if (this.tails.size > 0) this.schedule();
+      });
+    }, POLL_EVERY_MS);
+    this.timer.unref();
+  }
+
+  private async poll(): Promise<void> {
+    try {
+      const sequences = await this.store.sequences([...this.tails.keys()]);
+      await Promise.all(
+        [...this.tails].map(async ([id, tail]) => {
+          const sequence = sequences.get(id);
+          if (sequence === undefined) {
+            // The job is gone; its watchers find out when they read.
+            for (const wake of tail.waiting) wake();
+          } else if (sequence > endOf(tail)) {
+            await this.refresh(id, tail);
+          }
+        }),
+      );
+    } catch (error) {
+      this.logger.warn({ err: error }, 'the events of watched jobs could not be read');
+    }
+  }
+}
+
+function endOf({ start, events }: Tail): number {
+  return start + events.length;
+}
+

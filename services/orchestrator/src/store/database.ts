@@ -1,0 +1,77 @@
+import { mkdir } from 'node:fs/promises';
+import { SecateurError } from '@secateur/core';
+import { Kysely, Migrator, PostgresDialect, sql, type Dialect } from 'kysely';
+import { FolderLock } from '../output/folder-lock.js';
+import { PgliteDialect } from './pglite-dialect.js';
+import { MIGRATIONS, SCHEMA, type Schema } from './schema.js';
+
+const POOL_SIZE = 10;
+const CONNECT_TIMEOUT_MS = 5_000;
+/** A statement that takes longer waits for something that will not come. */
+const STATEMENT_TIMEOUT_MS = 30_000;
+/** Object identifier of PostgreSQL's int8, whose values here are counters that a double holds exactly. */
+const INT8 = 20;
+
+export interface Database {
+  readonly db: Kysely<Schema>;
+  close(): Promise<void>;
+}
+
+/** Connects to PostgreSQL and brings the schema up to date. */
+export async function openPostgres(url: string, onError: (error: Error) => void): Promise<Database> {
+  const { default: pg } = await import('pg');
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: POOL_SIZE,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    statement_timeout: STATEMENT_TIMEOUT_MS,
+    query_timeout: STATEMENT_TIMEOUT_MS + CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    application_name: 'secateur-orchestrator',
+    types: { getTypeParser: (oid, format) => (oid === INT8 && format !== 'binary' ? Number : pg.types.getTypeParser(oid, format)) },
+  });
+  // A connection that breaks while nobody uses it is replaced by the next that is needed.
+  pool.on('error', onError);
+  return migrated(new PostgresDialect({ pool }), () => Promise.resolve());
+}
+
+/** Opens the database in a folder of this machine, which one process may use at a time, and brings the schema up to date. */
+export async function openEmbedded(directory: string): Promise<Database> {
+  const { PGlite } = await import('@electric-sql/pglite');
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const lock = await FolderLock.take(directory, {
+    advice: `stop it, choose another --state folder, or let several orchestrators share a PostgreSQL database`,
+  });
+  try {
+    return await migrated(new PgliteDialect(new PGlite(`${directory}/database`)), () => lock.release());
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+async function migrated(dialect: Dialect, onClosed: () => Promise<void>): Promise<Database> {
+  const db = new Kysely<Schema>({ dialect });
+  try {
+    await sql`CREATE SCHEMA IF NOT EXISTS ${sql.id(SCHEMA)}`.execute(db);
+    const migrator = new Migrator({
+      db,
+      provider: { getMigrations: () => Promise.resolve({ ...MIGRATIONS }) },
+      migrationTableSchema: SCHEMA,
+    });
+    const { error } = await migrator.migrateToLatest();
+    if (error !== undefined) {
+      throw new SecateurError('FAILED_PRECONDITION', 'The schema of the job database could not be brought up to date.', { cause: error });
+    }
+  } catch (error) {
+    await db.destroy();
+    throw error;
+  }
+  return {
+    db: db.withSchema(SCHEMA),
+    close: async () => {
+      await db.destroy();
+      await onClosed();
+    },
+  };
+}

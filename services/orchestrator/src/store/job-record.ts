@@ -1,0 +1,94 @@
+import { applyJobEvent, hasEnded, SecateurError } from '@secateur/core';
+import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
+
+/** What a caller wants of a job that an orchestrator runs. */
+export type Wish = 'run' | 'pause' | 'cancel';
+
+/** The right of one orchestrator to run a job, until it is over or given back. */
+export interface Lease {
+  /** Name of the orchestrator. */
+  readonly owner: string;
+  /** Grows with every lease of the job: what is written with an older one is refused. */
+  readonly token: number;
+  readonly expiresAt: Date;
+}
+
+/** A job as it is stored. */
+export interface JobRecord {
+  readonly job: Job;
+  /** The spec as it was given, to recognise the same request. */
+  readonly requested: JobSpec;
+  /** Sequence number of its last event. */
+  readonly sequence: number;
+  readonly wish: Wish;
+  readonly lease: Lease | undefined;
+  /** Whether it has a report. */
+  readonly hasReport: boolean;
+}
+
+export type NewEvent = NonNullable<JobEvent['event']>;
+
+/** What to do to a job, all of it or nothing. */
+export interface JobChange {
+  /** What happened, in order. */
+  readonly events?: readonly NewEvent[];
+  readonly wish?: Wish;
+  /** An end gives the lease back; a number lets it last so many milliseconds from now. */
+  readonly lease?: 'end' | { readonly forMs: number };
+  /** Whether it goes to the end of the queue. */
+  readonly requeue?: boolean;
+  /** It waits at least so long before it is run. */
+  readonly delayMs?: number;
+  /** Encoded GetReportResponse. */
+  readonly report?: Uint8Array;
+  /** How long a job that ended with this change is kept. */
+  readonly keptForMs?: number;
+}
+
+/** Throws LEASE_LOST unless the lease with that token is the job's present one and not over. */
+export function requireLease({ job, lease }: JobRecord, token: number, now: Date): void {
+  if (lease?.token === token && lease.expiresAt > now) return;
+  throw new SecateurError('LEASE_LOST', `Job ${job.id} is not run here any more; another orchestrator goes on with it.`);
+}
+
+/** The record after a change, and the events to be stored with it. */
+export function applyChange(record: JobRecord, change: JobChange, now: Date): { readonly record: JobRecord; readonly events: JobEvent[] } {
+  let { job, sequence } = record;
+  const events = (change.events ?? []).map((event): JobEvent => ({ sequence: ++sequence, time: toTimestamp(now), event }));
+  for (const event of events) job = applyJobEvent(job, event);
+  if (!hasEnded(job.state)) job = { ...job, expiresAt: undefined };
+  else if (change.keptForMs !== undefined) job = { ...job, expiresAt: toTimestamp(new Date(now.getTime() + change.keptForMs)) };
+  return {
+    record: {
+      ...record,
+      job,
+      sequence,
+      wish: change.wish ?? record.wish,
+      lease: leaseAfter(record.lease, change.lease, now),
+      hasReport: record.hasReport || change.report !== undefined,
+    },
+    events,
+  };
+}
+
+function leaseAfter(lease: Lease | undefined, change: JobChange['lease'], now: Date): Lease | undefined {
+  if (change === 'end') return undefined;
+  if (change === undefined || lease === undefined) return lease;
+  return { ...lease, expiresAt: new Date(now.getTime() + change.forMs) };
+}
+
+/** The folder a job writes; undefined when it writes none, or has ended and another job may write it. */
+export function activeOutput({ job }: JobRecord): string | undefined {
+  const { kind } = job.spec ?? {};
+  return kind?.$case === 'prune' && !hasEnded(job.state) ? kind.value.output : undefined;
+}
+
+export function toTimestamp(date: Date): { seconds: number; nanos: number } {
+  const milliseconds = date.getTime();
+  const seconds = Math.floor(milliseconds / 1000);
+  return { seconds, nanos: (milliseconds - seconds * 1000) * 1_000_000 };
+}
+
+export function toDate({ seconds, nanos }: { readonly seconds: number; readonly nanos: number }): Date {
+  return new Date(seconds * 1000 + Math.floor(nanos / 1_000_000));
+}

@@ -1,0 +1,326 @@
+import { hasEnded, SecateurError } from '@secateur/core';
+import { Job, JobEvent, JobSpec, JobState } from '@secateur/proto/job';
+import { sql, type Selectable, type Transaction } from 'kysely';
+import type { Database } from './database.js';
+import { activeOutput, applyChange, toDate, type JobChange, type JobRecord } from './job-record.js';
+import type { HeldJob, JobStore, ListOptions, RunningLimits } from './job-store.js';
+import type { JobsTable, Schema } from './schema.js';
+import { noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js';
+
+/** Key of the lock that makes one orchestrator lease at a time, so that limits hold. */
+const ACQUIRE_LOCK = 7_283_462;
+const RUNNABLE_STATES = [JobState.QUEUED, JobState.PLANNING, JobState.RUNNING];
+const ENDED_STATES = [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED];
+const TRACE_PAGE = 16;
+
+type JobRow = Pick<
+  Selectable<JobsTable>,
+  'job' | 'requested' | 'sequence' | 'wish' | 'lease_owner' | 'lease_token' | 'lease_expires_at'
+> & { readonly has_report: boolean };
+
+/** Keeps jobs in PostgreSQL, in a server or inside this process. */
+export class SqlJobStore implements JobStore {
+  constructor(private readonly database: Database) {}
+
+  insert(job: Job, requested: JobSpec, maximumWaiting: number): Promise<JobRecord | undefined> {
+    const record: JobRecord = { job, requested, sequence: 0, wish: 'run', lease: undefined, hasReport: false };
+    return this.transaction(async (transaction) => {
+      const taken = await transaction.selectFrom('jobs').select('id').where('id', '=', job.id).executeTakeFirst();
+      if (taken !== undefined) return undefined;
+      const { count } = await transaction
+        .selectFrom('jobs')
+        .select((build) => build.fn.countAll().as('count'))
+        .where('tenant', '=', job.tenant)
+        .where('state', 'not in', ENDED_STATES)
+        .executeTakeFirstOrThrow();
+      if (Number(count) >= maximumWaiting) throw tooManyJobs(job.tenant, maximumWaiting);
+      const inserted = await transaction
+        .insertInto('jobs')
+        .values({
+          id: job.id,
+          tenant: job.tenant,
+          priority: job.spec?.priority ?? 0,
+          requested: JobSpec.encode(requested).finish(),
+          ...columnsOf(record),
+        })
+        .onConflict((conflict) => conflict.column('id').doNothing())
+        .returning('id')
+        .executeTakeFirst();
+      return inserted && record;
+    });
+  }
+
+  read(id: string): Promise<JobRecord | undefined> {
+    return this.query(async ({ db }) => {
+      const row = await db.selectFrom('jobs').select(RECORD_COLUMNS).select(HAS_REPORT).where('id', '=', id).executeTakeFirst();
+      return row && toRecord(row);
+    });
+  }
+
+  readReport(id: string): Promise<Uint8Array | undefined> {
+    return this.query(async ({ db }) => {
+      const row = await db.selectFrom('jobs').select('report').where('id', '=', id).executeTakeFirst();
+      return row?.report ?? undefined;
+    });
+  }
+
+  list({ tenant, before, limit }: ListOptions): Promise<Job[]> {
+    return this.query(async ({ db }) => {
+      let jobs = db.selectFrom('jobs').select('job').orderBy('number', 'desc').limit(limit);
+      if (tenant !== undefined) jobs = jobs.where('tenant', '=', tenant);
+      if (before !== undefined) {
+        const last = await db.selectFrom('jobs').select('number').where('id', '=', before).executeTakeFirst();
+        if (last === undefined) throw noSuchJob(before);
+        jobs = jobs.where('number', '<', last.number);
+      }
+      const rows = await jobs.execute();
+      return rows.map(({ job }) => Job.decode(job));
+    });
+  }
+
+  change(id: string, decide: (record: JobRecord, now: Date) => JobChange): Promise<JobRecord> {
+    return this.transaction(async (transaction) => {
+      const before = await lockJob(transaction, id);
+      // Not the transaction's time, which is that of its beginning: it may have waited for the lock.
+      const now = await readTime(transaction);
+      const change = decide(before, now);
+      const { record, events } = applyChange(before, change, now);
+      await transaction
+        .updateTable('jobs')
+        .set({
+          ...columnsOf(record),
+          ...(change.report === undefined ? {} : { report: change.report }),
+          ...(change.requeue === true ? { position: sql<number>`nextval('secateur.queue_position')` } : {}),
+          ...(change.delayMs === undefined ? {} : { ready_at: afterNow(change.delayMs) }),
+        })
+        .where('id', '=', id)
+        .execute();
+      if (events.length > 0) {
+        await transaction
+          .insertInto('job_events')
+          .values(events.map((event) => ({ job_id: id, sequence: event.sequence, event: JobEvent.encode(event).finish() })))
+          .execute();
+      }
+      return record;
+    });
+  }
+
+  acquire(owner: string, leaseMs: number, { others, tenants }: RunningLimits): Promise<JobRecord | undefined> {
+    return this.transaction(async (transaction) => {
+      await sql`SELECT pg_advisory_xact_lock(${sql.lit(ACQUIRE_LOCK)})`.execute(transaction);
+      const { rows } = await sql<{ id: string }>`
+        WITH running AS (
+          SELECT tenant, count(*) AS jobs FROM secateur.jobs
+          WHERE lease_owner IS NOT NULL AND lease_expires_at > clock_timestamp() GROUP BY tenant
+        )
+        SELECT jobs.id FROM secateur.jobs LEFT JOIN running ON running.tenant = jobs.tenant
+        WHERE jobs.state IN (${sql.join(RUNNABLE_STATES.map((state) => sql.lit(state)))})
+          AND (jobs.lease_owner IS NULL OR jobs.lease_expires_at <= clock_timestamp())
+          AND jobs.ready_at <= clock_timestamp()
+          AND coalesce(running.jobs, 0) < coalesce((${JSON.stringify(tenants)}::jsonb ->> jobs.tenant)::bigint, ${others}::bigint)
+        ORDER BY jobs.priority DESC, coalesce(running.jobs, 0), jobs.position
+        LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
+      `.execute(transaction);
+      const next = rows[0];
+      if (next === undefined) return undefined;
+      const leased = await transaction
+        .updateTable('jobs')
+        .set({
+          lease_owner: owner,
+          lease_token: sql<number>`lease_token + 1`,
+          lease_expires_at: afterNow(leaseMs),
+        })
+        .where('id', '=', next.id)
+        .returning(RECORD_COLUMNS)
+        .returning(HAS_REPORT)
+        .executeTakeFirstOrThrow();
+      return toRecord(leased);
+    });
+  }
+
+  held(owner: string): Promise<HeldJob[]> {
+    return this.query(async ({ db }) => {
+      const rows = await db.selectFrom('jobs').select(['id', 'lease_token', 'wish']).where('lease_owner', '=', owner).execute();
+      return rows.map(({ id, lease_token, wish }) => ({ id, token: lease_token, wish }));
+    });
+  }
+
+  events(id: string, after: number, limit: number): Promise<JobEvent[]> {
+    return this.query(async ({ db }) => {
+      const rows = await db
+        .selectFrom('job_events')
+        .select('event')
+        .where('job_id', '=', id)
+        .where('sequence', '>', after)
+        .orderBy('sequence')
+        .limit(limit)
+        .execute();
+      if (rows.length === 0) {
+        const job = await db.selectFrom('jobs').select('id').where('id', '=', id).executeTakeFirst();
+        if (job === undefined) throw noSuchJob(id);
+      }
+      return rows.map(({ event }) => JobEvent.decode(event));
+    });
+  }
+
+  sequences(ids: readonly string[]): Promise<Map<string, number>> {
+    if (ids.length === 0) return Promise.resolve(new Map());
+    return this.query(async ({ db }) => {
+      const rows = await db.selectFrom('jobs').select(['id', 'sequence']).where('id', 'in', ids).execute();
+      return new Map(rows.map(({ id, sequence }) => [id, sequence]));
+    });
+  }
+
+  addTrace(id: string, chunk: Uint8Array): Promise<void> {
+    return this.query(async ({ db }) => {
+      await db.insertInto('job_traces').values({ job_id: id, chunk }).execute();
+    });
+  }
+
+  async *readTrace(id: string): AsyncGenerator<Uint8Array, void> {
+    let last = 0;
+    for (;;) {
+      const after = last;
+      const page = await this.query(({ db }) =>
+        db
+          .selectFrom('job_traces')
+          .select(['number', 'chunk'])
+          .where('job_id', '=', id)
+          .where('number', '>', after)
+          .orderBy('number')
+          .limit(TRACE_PAGE)
+          .execute(),
+      );
+      for (const { number, chunk } of page) {
+        last = number;
+        yield chunk;
+      }
+      if (page.length < TRACE_PAGE) return;
+    }
+  }
+
+  remove(id: string): Promise<JobRecord> {
+    return this.transaction(async (transaction) => {
+      const record = await lockJob(transaction, id);
+      if (!hasEnded(record.job.state)) throw notEnded(id);
+      await transaction.deleteFrom('jobs').where('id', '=', id).execute();
+      return record;
+    });
+  }
+
+  expired(limit: number): Promise<JobRecord[]> {
+    return this.query(async ({ db }) => {
+      const rows = await db
+        .selectFrom('jobs')
+        .select(RECORD_COLUMNS)
+        .select(HAS_REPORT)
+        .where('expires_at', '<=', sql<Date>`clock_timestamp()`)
+        .orderBy('expires_at')
+        .limit(limit)
+        .execute();
+      return rows.map(toRecord);
+    });
+  }
+
+  isBeingWritten(output: string): Promise<boolean> {
+    return this.query(async ({ db }) => {
+      const job = await db.selectFrom('jobs').select('id').where('active_output', '=', output).executeTakeFirst();
+      return job !== undefined;
+    });
+  }
+
+  counts(): Promise<ReadonlyMap<JobState, number>> {
+    return this.query(async ({ db }) => {
+      const rows = await db
+        .selectFrom('jobs')
+        .select('state')
+        .select((build) => build.fn.countAll().as('count'))
+        .groupBy('state')
+        .execute();
+      return new Map(rows.map(({ state, count }) => [state as JobState, Number(count)]));
+    });
+  }
+
+  close(): Promise<void> {
+    return this.database.close();
+  }
+
+  private async query<Result>(work: (database: Database) => Promise<Result>): Promise<Result> {
+    try {
+      return await work(this.database);
+    } catch (error) {
+      throw toStoreError(error);
+    }
+  }
+
+  private transaction<Result>(work: (transaction: Transaction<Schema>) => Promise<Result>): Promise<Result> {
+    return this.query(({ db }) => db.transaction().execute(work));
+  }
+}
+
+const RECORD_COLUMNS = ['job', 'requested', 'sequence', 'wish', 'lease_owner', 'lease_token', 'lease_expires_at'] as const;
+const HAS_REPORT = sql<boolean>`report IS NOT NULL`.as('has_report');
+
+/** The columns that follow from a record and change with it. */
+function columnsOf(record: JobRecord) {
+  const { job, sequence, wish, lease } = record;
+  return {
+    job: Job.encode(job).finish(),
+    state: job.state,
+    sequence,
+    wish,
+    lease_owner: lease?.owner ?? null,
+    lease_expires_at: lease?.expiresAt ?? null,
+    active_output: activeOutput(record) ?? null,
+    expires_at: job.expiresAt === undefined ? null : toDate(job.expiresAt),
+  };
+}
+
+function toRecord(row: JobRow): JobRecord {
+  const { lease_owner: owner, lease_expires_at: expiresAt } = row;
+  return {
+    job: Job.decode(row.job),
+    requested: JobSpec.decode(row.requested),
+    sequence: row.sequence,
+    wish: row.wish,
+    lease: owner === null || expiresAt === null ? undefined : { owner, token: row.lease_token, expiresAt },
+    hasReport: row.has_report,
+  };
+}
+
+async function lockJob(transaction: Transaction<Schema>, id: string): Promise<JobRecord> {
+  const row = await transaction
+    .selectFrom('jobs')
+    .select(RECORD_COLUMNS)
+    .select(HAS_REPORT)
+    .where('id', '=', id)
+    .forUpdate()
+    .executeTakeFirst();
+  if (row === undefined) throw noSuchJob(id);
+  return toRecord(row);
+}
+
+async function readTime(transaction: Transaction<Schema>): Promise<Date> {
+  const { rows } = await sql<{ now: Date }>`SELECT clock_timestamp() AS now`.execute(transaction);
+  return rows[0]!.now;
+}
+
+function afterNow(milliseconds: number) {
+  return sql<Date>`clock_timestamp() + ${milliseconds} * interval '1 millisecond'`;
+}
+
+/** SQLSTATE classes and codes of a server that cannot be reached, has no room, or asks to try again. */
+const UNAVAILABLE_CODES = /^(?:08...|53...|57P..|57014|40001|40P01|55P03|E(?:CONN|HOST|NET|PIPE|TIMEDOUT|AI_AGAIN|NOTFOUND).*)$/;
+const BROKEN_CONNECTION = /connection terminated|timeout exceeded|client has encountered a connection error|query read timeout/i;
+
+function toStoreError(error: unknown): unknown {
+  if (error instanceof SecateurError || typeof error !== 'object' || error === null) return error;
+  const { code, constraint, detail, message } = error as Readonly<Record<string, unknown>>;
+  if (constraint === 'jobs_active_output') {
+    return outputTaken(/=\((?<output>.*)\) already/.exec(String(detail))?.groups?.['output'] ?? 'that folder');
+  }
+  if ((typeof code === 'string' && UNAVAILABLE_CODES.test(code)) || BROKEN_CONNECTION.test(String(message))) {
+    return new SecateurError('UNAVAILABLE', 'The job database cannot be reached or has no room; try again later.', { cause: error });
+  }
+  return error;
+}

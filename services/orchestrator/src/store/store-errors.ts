@@ -1,0 +1,21 @@
+import { SecateurError } from '@secateur/core';
+
+export function noSuchJob(id: string): SecateurError {
+  return new SecateurError('NOT_FOUND', `There is no job ${id}.`);
+}
+
+export function notEnded(id: string): SecateurError {
+  return new SecateurError('FAILED_PRECONDITION', `Job ${id} has not ended; cancel it first.`);
+}
+
+/** Names no job: it may be another tenant's. */
+export function outputTaken(output: string): SecateurError {
+  return new SecateurError('ALREADY_EXISTS', `Another job is writing to ${output}, or waits to; choose another output folder.`);
+}
+
+export function tooManyJobs(tenant: string, maximum: number): SecateurError {
+  return new SecateurError(
+    'RESOURCE_EXHAUSTED',
+    `Tenant ${tenant} has ${maximum} jobs that have not ended, as many as it may; wait for one, or cancel or delete some.`,
+  );
+}
