@@ -68,17 +68,27 @@ export interface ClusterOptions {
   readonly environment?: NodeJS.ProcessEnv;
   /** Where jobs are kept, as --state takes it; in memory by default. */
   readonly state?: string;
+  /** Orchestrators that share the state, each with the same nodes. */
+  readonly orchestrators?: number;
+  /** More arguments of `secateur serve`. */
+  readonly serve?: readonly string[];
   /** Folders jobs may use beside the repository and the system's temporary folder. */
   readonly roots?: readonly string[];
 }
 
-/** An orchestrator and its kernel nodes, all real processes on loopback. */
+/** An orchestrator that was started, with a client of its own. */
+export interface Replica {
+  readonly process: ServiceProcess;
+  readonly address: string;
+  readonly client: PruningClient;
+}
+
+/** Orchestrators, one if not told otherwise, and their kernel nodes, all real processes on loopback. */
 export class Cluster implements AsyncDisposable {
   private constructor(
     readonly nodes: readonly ServiceProcess[],
-    readonly orchestrator: ServiceProcess,
-    readonly address: string,
-    readonly client: PruningClient,
+    readonly replicas: Replica[],
+    private readonly startReplica: () => Promise<Replica>,
   ) {}
 
   static async start({
@@ -89,6 +99,8 @@ export class Cluster implements AsyncDisposable {
     environment = {},
     roots = [],
     state = 'memory',
+    orchestrators = 1,
+    serve = [],
   }: ClusterOptions): Promise<Cluster> {
     const names = Array.from({ length: nodes }, (_, index) => `node-${index}`);
     const started = await Promise.all(
@@ -103,18 +115,44 @@ export class Cluster implements AsyncDisposable {
     const missing = Array.from({ length: unreachable }, (_, index) => `127.0.1.${index + 1}:1`);
     const nodeArgs = [...started.map(({ address }) => address), ...missing].flatMap((address) => ['--node', address]);
     const rootArgs = [repositoryRoot, tmpdir(), ...roots].flatMap((root) => ['--root', root]);
-    const orchestrator = await ServiceProcess.start(['serve', '--listen', '127.0.0.1:0', '--state', state, ...nodeArgs, ...rootArgs], environment);
+    const startReplica = async (): Promise<Replica> => {
+      const args = ['serve', '--listen', '127.0.0.1:0', '--state', state, ...nodeArgs, ...rootArgs, ...serve];
+      const { process: service, address } = await ServiceProcess.start(args, environment);
+      return { process: service, address, client: PruningClient.connect(address) };
+    };
+    const replicas: Replica[] = [];
+    for (let index = 0; index < orchestrators; ++index) replicas.push(await startReplica());
     return new Cluster(
       started.map(({ process: service }) => service),
-      orchestrator.process,
-      orchestrator.address,
-      PruningClient.connect(orchestrator.address),
+      replicas,
+      startReplica,
     );
   }
 
+  get orchestrator(): ServiceProcess {
+    return this.replicas[0]!.process;
+  }
+
+  /** HOST:PORT of the first orchestrator. */
+  get address(): string {
+    return this.replicas[0]!.address;
+  }
+
+  /** A client of the first orchestrator. */
+  get client(): PruningClient {
+    return this.replicas[0]!.client;
+  }
+
+  /** Starts one more orchestrator with the same state and nodes. */
+  async addReplica(): Promise<Replica> {
+    const replica = await this.startReplica();
+    this.replicas.push(replica);
+    return replica;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    this.client.close();
-    await this.orchestrator.signal('SIGTERM');
+    for (const { client } of this.replicas) client.close();
+    await Promise.all(this.replicas.map(({ process: service }) => service.signal('SIGTERM')));
     await Promise.all(this.nodes.map((node) => node.signal('SIGTERM')));
   }
 }

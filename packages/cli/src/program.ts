@@ -11,6 +11,7 @@ import {
   cpuList,
   groupPattern,
   hostPort,
+  integer,
   layerBudget,
   layerList,
   numbers,
@@ -108,6 +109,8 @@ function addPrune(program: CheckedCommand): void {
     .requiredOption('--out <dir>', 'folder to write; must not exist')
     .requiredOption('--calibration <file>', CALIBRATION, repeatable(String))
     .option('--job-id <id>', 'id of the job (default: made from the options)')
+    .option('--priority <n>', 'begun before jobs of lower priority, from -1000 to 1000', integer(-1000, 1000), 0)
+    .option('--attempts <n>', 'attempts after errors that another attempt may mend, such as nodes that are gone', wholeNumber(1), 1)
     .option('--trace-out <file>', 'write a trace that ui.perfetto.dev opens')
     .option('--quiet', 'show no progress');
   withPruneSettings(command)
@@ -459,7 +462,7 @@ function addNode(program: CheckedCommand): void {
 }
 
 function addJobs(program: CheckedCommand): void {
-  const jobs = program.command('jobs').description('List, read, watch and cancel the jobs of an orchestrator.');
+  const jobs = program.command('jobs').description('List, read, watch, pause, resume, cancel and delete the jobs of an orchestrator.');
   const load = () => import('./commands/jobs.js');
   withEndpoint(
     jobs.command('list').description('List the jobs, newest first.').example('secateur jobs list --endpoint 10.0.0.1:7400'),
@@ -471,6 +474,20 @@ function addJobs(program: CheckedCommand): void {
   addJobCommand('get', 'Show a job.', async (job, options) => (await load()).getJob(job, options));
   addJobCommand('watch', 'Show what happens in a job until it ends.', async (job, options) => (await load()).watchJob(job, options));
   addJobCommand('cancel', 'Stop a job; its finished layers are kept.', async (job, options) => (await load()).cancelJob(job, options));
+  addJobCommand('pause', 'Set a job aside; it stops computing and waits until it is resumed.', async (job, options) =>
+    (await load()).pauseJob(job, options),
+  );
+  addJobCommand('resume', 'Make a paused, failed or cancelled job go on after its last finished layer.', async (job, options) =>
+    (await load()).resumeJob(job, options),
+  );
+  const deleteCommand = jobs
+    .command('delete')
+    .description('Forget a job that has ended, and delete its unfinished output.')
+    .argument('<job>', 'id of the job')
+    .option('--delete-output', 'also delete the finished output');
+  withEndpoint(deleteCommand.example('secateur jobs delete qwen-70 --endpoint 10.0.0.1:7400')).action(
+    async (job: string, options: EndpointFlags & { deleteOutput?: boolean }) => (await load()).deleteJob(job, options),
+  );
   addJobCommand('report', 'Show what a finished job found.', async (job, options) => (await load()).reportJob(job, options));
 }
 

@@ -1,1 +1,1 @@
-export { PruningClient, type NewJob, type RequestOptions, type WatchJobOptions } from './pruning-client.js';
+export { PruningClient, type DeleteJobOptions, type NewJob, type RequestOptions, type WatchJobOptions } from './pruning-client.js';

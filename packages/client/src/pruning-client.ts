@@ -10,6 +10,8 @@ const PLAN_TIMEOUT_MS = 600_000;
 const TRACE_TIMEOUT_MS = 600_000;
 /** Watching begins anew after this time, as after a broken connection. */
 const WATCH_TIMEOUT_MS = 3_600_000;
+/** A watch that brings nothing for so long, not even a heartbeat, is broken. */
+const WATCH_IDLE_TIMEOUT_MS = 45_000;
 /** How long a watcher waits for a service that went away. */
 const DEFAULT_RECONNECT_TIMEOUT_MS = 60_000;
 
@@ -29,6 +31,11 @@ export interface WatchJobOptions extends RequestOptions {
   readonly afterSequence?: number;
   /** How long to wait for a service that went away before the error is thrown. Defaults to 60 s. */
   readonly reconnectTimeoutMs?: number;
+}
+
+export interface DeleteJobOptions extends RequestOptions {
+  /** Whether the finished output is deleted too. Defaults to false. */
+  readonly deleteOutput?: boolean;
 }
 
 /**
@@ -105,11 +112,14 @@ export class PruningClient {
     let sequence = afterSequence;
     for (;;) {
       try {
-        const answers = this.service.watchJob({ jobId, afterSequence: sequence }, { timeoutMs: WATCH_TIMEOUT_MS, ...options });
+        const answers = this.service.watchJob(
+          { jobId, afterSequence: sequence },
+          { timeoutMs: WATCH_TIMEOUT_MS, idleTimeoutMs: WATCH_IDLE_TIMEOUT_MS, ...options },
+        );
         for await (const { event } of answers) {
-          const next = required(event, 'WatchJob');
-          sequence = next.sequence;
-          yield next;
+          if (event === undefined) continue;
+          sequence = event.sequence;
+          yield event;
         }
         return;
       } catch (error) {
@@ -130,6 +140,23 @@ export class PruningClient {
   async cancelJob(jobId: string, options: RequestOptions = {}): Promise<Job> {
     const { job } = await this.service.cancelJob({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
     return required(job, 'CancelJob');
+  }
+
+  /** Sets a job aside until it is resumed; FAILED_PRECONDITION when it has ended. */
+  async pauseJob(jobId: string, options: RequestOptions = {}): Promise<Job> {
+    const { job } = await this.service.pauseJob({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
+    return required(job, 'PauseJob');
+  }
+
+  /** Makes a paused, failed or cancelled job go on after its last finished block; FAILED_PRECONDITION when it has succeeded. */
+  async resumeJob(jobId: string, options: RequestOptions = {}): Promise<Job> {
+    const { job } = await this.service.resumeJob({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
+    return required(job, 'ResumeJob');
+  }
+
+  /** Forgets a job that has ended and deletes its unfinished output; FAILED_PRECONDITION when it has not ended. */
+  async deleteJob(jobId: string, { deleteOutput = false, ...options }: DeleteJobOptions = {}): Promise<void> {
+    await this.service.deleteJob({ jobId, deleteOutput }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
   }
 
   /** What a job found; FAILED_PRECONDITION before it has succeeded. */

@@ -51,6 +51,24 @@ export async function cancelJob(jobId: string, { endpoint, json }: EndpointOptio
   writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
 }
 
+export async function pauseJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
+  const job = await withClient(endpoint, (client) => client.pauseJob(jobId));
+  writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
+}
+
+export async function resumeJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
+  const job = await withClient(endpoint, (client) => client.resumeJob(jobId));
+  writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
+}
+
+export async function deleteJob(
+  jobId: string,
+  { endpoint, json, deleteOutput = false }: EndpointOptions & { readonly deleteOutput?: boolean },
+): Promise<void> {
+  await withClient(endpoint, (client) => client.deleteJob(jobId, { deleteOutput }));
+  writeResult(json, { deleted: jobId }, () => `Job ${jobId} is forgotten.\n`);
+}
+
 export async function reportJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
   const { report } = await withClient(endpoint, (client) => client.getReport(jobId));
   if (report?.$case === 'prune') writeResult(json, pruneReportToJson(report.value), () => formatPruneReport(report.value));
@@ -85,12 +103,14 @@ export async function listNodes({ endpoint, json }: EndpointOptions): Promise<vo
 }
 
 function formatJobs(jobs: readonly Job[]): string {
-  const table = new Table({ head: ['job', 'kind', 'state', 'layers', 'error'], ...TABLE_STYLE });
-  for (const { id, spec, state, finishedLayers, layers, error } of jobs) {
+  const table = new Table({ head: ['job', 'tenant', 'kind', 'state', 'attempt', 'layers', 'error'], ...TABLE_STYLE });
+  for (const { id, tenant, spec, state, attempt, finishedLayers, layers, error } of jobs) {
     table.push([
       id,
+      tenant,
       spec?.kind?.$case ?? '',
       jobStateWord(state),
+      attempt,
       layers === 0 ? '' : `${finishedLayers} of ${layers}`,
       error?.message ?? '',
     ]);

@@ -89,6 +89,8 @@ export interface PruneOptions extends PruneSettings {
   readonly out: string;
   readonly calibration: readonly string[];
   readonly jobId?: string;
+  readonly priority?: number;
+  readonly attempts?: number;
   readonly traceOut?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
@@ -117,7 +119,7 @@ export async function prune(options: PruneOptions): Promise<void> {
 }
 
 /** The job a user asks for; paths become absolute because the service may run elsewhere. A job that is only planned may lack output and data. */
-export function toPruneSpec(options: PruneSettings & { readonly traceOut?: string }): JobSpec {
+export function toPruneSpec(options: PruneSettings & { readonly traceOut?: string; readonly priority?: number; readonly attempts?: number }): JobSpec {
   return JobSpec.fromPartial({
     kind: {
       $case: 'prune',
@@ -174,6 +176,8 @@ export function toPruneSpec(options: PruneSettings & { readonly traceOut?: strin
       },
     },
     recordTrace: options.traceOut !== undefined,
+    priority: options.priority ?? 0,
+    maximumAttempts: options.attempts ?? 0,
   });
 }
 

@@ -45,6 +45,8 @@ const FLAGS: Readonly<Record<string, string>> = {
   'prune.selection.skip_layers': '--skip-layers',
   'prune.selection.targets': '--target',
   job_id: '--job-id',
+  priority: '--priority',
+  maximum_attempts: '--attempts',
 };
 
 /** What is to be there, or not to be there, on this machine before a job is begun. */

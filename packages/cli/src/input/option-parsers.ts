@@ -12,6 +12,16 @@ export function wholeNumber(minimum: number): (text: string) => number {
   };
 }
 
+/** A whole number that may be negative. */
+export function integer(minimum: number, maximum: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^-?\d+$/.test(text) || value < minimum || value > maximum)
+      throw new InvalidArgumentError(`It must be a whole number from ${minimum} to ${maximum}.`);
+    return value;
+  };
+}
+
 /** A share above 0 and below 1. */
 export function share(text: string): number {
   const value = Number(text);

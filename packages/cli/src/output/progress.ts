@@ -1,4 +1,4 @@
-import type { JobEvent } from '@secateur/proto/job';
+import { JobState, type JobEvent, type JobEvent_AttemptStarted } from '@secateur/proto/job';
 import { SingleBar } from 'cli-progress';
 import { formatBytes, formatLayerLine, formatPlan, formatTimeLeft } from './format.js';
 
@@ -84,7 +84,12 @@ export function createLines(write: (line: string) => void): Progress {
             `node ${event.value.name} lost (${event.value.address}): ${event.value.reason.replace(/\.$/, '')}; its work goes to the others`,
           );
           break;
+        case 'attemptStarted':
+          if (event.value.attempt > 1) write(formatAttempt(event.value));
+          break;
         case 'stateChanged':
+          if (event.value.state === JobState.PAUSED) write('paused; it waits until it is resumed');
+          break;
         case 'progress':
         case undefined:
           break;
@@ -92,6 +97,10 @@ export function createLines(write: (line: string) => void): Progress {
     },
     stop: () => undefined,
   };
+}
+
+function formatAttempt({ attempt, orchestrator, afterLoss }: JobEvent_AttemptStarted): string {
+  return `attempt ${attempt} on ${orchestrator}${afterLoss ? ', as the orchestrator before it was lost' : ''}`;
 }
 
 function createBar(): Progress {
@@ -134,7 +143,7 @@ function createBar(): Progress {
       } else if (event?.$case === 'layerFinished') {
         finished = event.value.layer + 1;
         show(event.value.layer, 'done', 1, 1);
-      } else if (event?.$case === 'nodeLost') {
+      } else if (event?.$case === 'nodeLost' || event?.$case === 'attemptStarted') {
         lines.onEvent(entry);
       }
     },

@@ -56,6 +56,8 @@ const DEFAULT_FIT_ITERATIONS = 20;
 const DEFAULT_SWAPS = 0.25;
 const MAXIMUM_LEARNING_RATES = 100;
 const MAXIMUM_GROUP = 1024;
+const MAXIMUM_PRIORITY = 1000;
+const MAXIMUM_ATTEMPTS = 100;
 /** The engine's. */
 const MAXIMUM_SKETCHES = 8;
 /** Far above any score, so that what is no threshold is told. */
@@ -127,6 +129,8 @@ class Violations {
 export function resolveJobSpec(spec: JobSpec, purpose: 'run' | 'plan' = 'run'): JobSpec {
   const violations = new Violations();
   const resolved = resolveKind(spec, purpose, violations);
+  violations.require(Math.abs(spec.priority) <= MAXIMUM_PRIORITY, 'priority', `must be from -${MAXIMUM_PRIORITY} to ${MAXIMUM_PRIORITY}`);
+  violations.require(spec.maximumAttempts <= MAXIMUM_ATTEMPTS, 'maximum_attempts', `must be at most ${MAXIMUM_ATTEMPTS}`);
   violations.throwIfAny();
   return resolved;
 }

@@ -64,7 +64,8 @@ export class JobFeed {
   /** Something was stored by this process. */
   notify(id: string): void {
     const tail = this.tails.get(id);
-    if (tail !== undefined) void this.refresh(id, tail);
+    // What cannot be read now is read by the next poll.
+    if (tail !== undefined) this.refresh(id, tail).catch(() => undefined);
   }
 
   stop(): void {

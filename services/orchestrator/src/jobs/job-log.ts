@@ -51,8 +51,9 @@ export class JobLog {
   private async storePending(): Promise<void> {
     this.scheduled = false;
     while (this.pending.length > 0) {
-      await this.apply({ events: this.pending.slice(0, MAXIMUM_BATCH) });
-      this.pending.splice(0, MAXIMUM_BATCH);
+      const batch = this.pending.slice(0, MAXIMUM_BATCH);
+      await this.apply({ events: batch });
+      this.pending.splice(0, batch.length);
     }
   }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { resolveInsideRoots } from '@secateur/checkpoint';
 import { hasEnded, isBegun, resolveJobSpec, SecateurError, validateJobId } from '@secateur/core';
@@ -85,7 +85,7 @@ export class JobManager {
     validateJobId(id);
     const { store, tenants } = this.options;
     const existing = await store.read(id);
-    if (existing !== undefined) return this.recreate(caller, existing, requested);
+    if (existing !== undefined && !(await this.isWithoutResult(caller, existing, requested))) return this.recreate(caller, existing, requested);
     const rules = tenants.of(caller.tenant);
     const spec = await confineSpec(resolveJobSpec(requested), rules.roots);
     if (spec.priority > rules.maximumPriority) {
@@ -216,6 +216,15 @@ export class JobManager {
     return record;
   }
 
+  /** Forgets a job whose output was removed since, so that the same request makes it anew. */
+  private async isWithoutResult(caller: Caller, { job, requested: before }: JobRecord, requested: JobSpec): Promise<boolean> {
+    if (job.state !== JobState.SUCCEEDED || job.tenant !== caller.tenant || !sameSpec(before, requested)) return false;
+    const { kind } = job.spec ?? {};
+    if (kind?.$case !== 'prune' || (await stat(kind.value.output).catch(() => undefined)) !== undefined) return false;
+    await this.options.store.remove(job.id);
+    return true;
+  }
+
   private async recreate(caller: Caller, { job, requested: before }: JobRecord, requested: JobSpec): Promise<Job> {
     const { id, tenant, state } = job;
     if (tenant !== caller.tenant || !sameSpec(before, requested)) {
@@ -267,6 +276,7 @@ export class JobManager {
       tensorEndpoint: tensorEndpoint(),
       roots: tenants.of(job.tenant).roots,
       log,
+      toldLayers: job.finishedLayers,
       lease,
       trace,
       signal: lease.signal,

@@ -23,6 +23,8 @@ export interface JobRun {
   /** Folders the job may read from. */
   readonly roots: readonly string[];
   readonly log: JobLog;
+  /** Blocks whose end the log has told of in earlier attempts. */
+  readonly toldLayers: number;
   /** The right to run the job, to be asked for before anything that others would see. */
   readonly lease: JobLease;
   readonly trace: JobTrace;

@@ -20,6 +20,7 @@ import { HiddenStream } from '@secateur/proto/kernel_service';
 import { Architecture } from '@secateur/proto/model';
 import type { InputSite } from '@secateur/proto/statistics';
 import type { Link } from '@opentelemetry/api';
+import type { FinishedLayer } from '../output/journal.js';
 import { PrunedOutput } from '../output/pruned-output.js';
 import { driftRowsOf } from '../planner/drift-rows.js';
 import {
@@ -67,6 +68,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
     try {
       publishDenseTensors(planned, run.resources);
       announcePlan(run, planned, resumedLayers);
+      tellOfEarlierLayers(run, output.finished);
       const evaluate = (shards: MeasuredShards): Promise<number> =>
         clock.measure('evaluate', async () => {
           await crew.turnTo(contextOf(run, planned, measuringWith(spec)));
@@ -94,6 +96,13 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
   } finally {
     run.resources.withdraw(`jobs/${run.jobId}/`);
     await planned.checkpoint.close();
+  }
+}
+
+/** An attempt that was lost may have finished blocks that its log could not tell of any more. */
+function tellOfEarlierLayers({ log, toldLayers }: JobRun, finished: readonly FinishedLayer[]): void {
+  for (const { layer, projections, seconds } of finished.slice(toldLayers)) {
+    log.append({ $case: 'layerFinished', value: { layer, projections: [...projections], seconds } });
   }
 }
 

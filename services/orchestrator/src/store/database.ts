@@ -9,6 +9,7 @@ const POOL_SIZE = 10;
 const CONNECT_TIMEOUT_MS = 5_000;
 /** A statement that takes longer waits for something that will not come. */
 const STATEMENT_TIMEOUT_MS = 30_000;
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 2_000;
 /** Object identifier of PostgreSQL's int8, whose values here are counters that a double holds exactly. */
 const INT8 = 20;
 
@@ -26,12 +27,16 @@ export async function openPostgres(url: string, onError: (error: Error) => void)
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     statement_timeout: STATEMENT_TIMEOUT_MS,
     query_timeout: STATEMENT_TIMEOUT_MS + CONNECT_TIMEOUT_MS,
+    // An orchestrator that is frozen within a transaction must not keep the others from its jobs.
+    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     keepAlive: true,
     application_name: 'secateur-orchestrator',
     types: { getTypeParser: (oid, format) => (oid === INT8 && format !== 'binary' ? Number : pg.types.getTypeParser(oid, format)) },
   });
-  // A connection that breaks while nobody uses it is replaced by the next that is needed.
+  // A connection that breaks is replaced by the next that is needed. The pool tells of those that nobody uses; those within a transaction,
+  // between two statements, have only this listener.
   pool.on('error', onError);
+  pool.on('connect', (client) => client.on('error', onError));
   return migrated(new PostgresDialect({ pool }), () => Promise.resolve());
 }
 
