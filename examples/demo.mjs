@@ -81,7 +81,16 @@ try {
 
   console.log('Starting an orchestrator and two kernel nodes on this machine …');
   const nodes = await Promise.all(['node-0', 'node-1'].map((name) => startService(['node', '--name', name, '--threads', '1'])));
-  const endpoint = await startService(['serve', ...nodes.flatMap((node) => ['--node', node]), '--root', root, '--root', scratch, '--state', 'memory']);
+  const endpoint = await startService([
+    'serve',
+    ...nodes.flatMap((node) => ['--node', node]),
+    '--root',
+    root,
+    '--root',
+    scratch,
+    '--state',
+    'memory',
+  ]);
 
   console.log('\nPruning books-qwen2 to 70 % with TRIM:');
   const data = ['--calibration', calibration, '--samples', '128', '--seq-len', '256', '--endpoint', endpoint];

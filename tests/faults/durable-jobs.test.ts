@@ -20,7 +20,7 @@ beforeAll(async () => {
     await using cluster = await Cluster.start({ nodes: 1 });
     const output = join(folder, 'pruned');
     await prune(cluster.client, 'reference', pruneSpec(MODEL, output));
-    return hashOutput(output);
+    return await hashOutput(output);
   });
 });
 afterAll(() => database[Symbol.asyncDispose]());

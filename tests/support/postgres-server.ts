@@ -27,11 +27,15 @@ export class PostgresServer implements AsyncDisposable {
     const directory = await mkdtemp(join(tmpdir(), 'postgres-'));
     if (user.uid !== undefined && user.gid !== undefined) await chown(directory, user.uid, user.gid);
     const server = new PostgresServer(programs, directory, await freePort(), user);
-    const made = spawnSync(join(programs, 'initdb'), ['--pgdata', join(directory, 'data'), '--username', 'secateur', '--auth', 'trust', '--no-sync'], {
-      ...user,
-      cwd: directory,
-      encoding: 'utf8',
-    });
+    const made = spawnSync(
+      join(programs, 'initdb'),
+      ['--pgdata', join(directory, 'data'), '--username', 'secateur', '--auth', 'trust', '--no-sync'],
+      {
+        ...user,
+        cwd: directory,
+        encoding: 'utf8',
+      },
+    );
     if (made.status !== 0) throw new Error(`initdb failed: ${made.stderr}`);
     await server.run();
     return server;
@@ -44,7 +48,18 @@ export class PostgresServer implements AsyncDisposable {
 
   /** Starts the server again after it was killed; what it had committed is there. */
   async run(): Promise<void> {
-    const args = ['-D', join(this.directory, 'data'), '-p', String(this.port), '-h', '127.0.0.1', '-k', this.directory, '-c', 'shared_buffers=16MB'];
+    const args = [
+      '-D',
+      join(this.directory, 'data'),
+      '-p',
+      String(this.port),
+      '-h',
+      '127.0.0.1',
+      '-k',
+      this.directory,
+      '-c',
+      'shared_buffers=16MB',
+    ];
     const child = spawn(join(this.programs, 'postgres'), args, { ...this.user, cwd: this.directory, stdio: ['ignore', 'ignore', 'pipe'] });
     this.child = child;
     await new Promise<void>((resolve, reject) => {
@@ -63,7 +78,7 @@ export class PostgresServer implements AsyncDisposable {
   async end(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     const { child } = this;
     this.child = undefined;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    if (child?.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
     child.kill(signal);
     await ended;

@@ -433,7 +433,7 @@ function addServe(program: CheckedCommand): void {
     .option('--concurrent-jobs <n>', 'jobs to run at once; the others wait', wholeNumber(1), 1)
     .option('--lease <seconds>', 'a job whose orchestrator has been silent for so long goes to another one', wholeNumber(3), 15)
     .option('--keep-jobs <days>', 'how long jobs are kept after their end', wholeNumber(1), 30)
-    .option('--tenants <file>', 'JSON file with the limits and folders of tenants (docs/operations.md)')
+    .option('--tenants <file>', 'JSON file with the limits and folders of tenants (docs/jobs.md)')
     .addOption(logLevel())
     .example('secateur serve --node 10.0.0.5:7401 --node 10.0.0.6:7401 --root /models --root /data')
     .action(async (options: unknown) => {

@@ -44,7 +44,11 @@ export class LocalCluster implements AsyncDisposable {
         return result.value.address;
       });
       const args = [...addresses.flatMap((address) => ['--node', address]), ...roots.flatMap((root) => ['--root', root])];
-      const { service, address } = await ServiceProcess.start('orchestrator', ['serve', ...COMMON_ARGUMENTS, '--state', 'memory', ...args], signal);
+      const { service, address } = await ServiceProcess.start(
+        'orchestrator',
+        ['serve', ...COMMON_ARGUMENTS, '--state', 'memory', ...args],
+        signal,
+      );
       return new LocalCluster(service, nodes, address);
     } catch (error) {
       await Promise.all(nodes.map((node) => node.stop()));

@@ -119,7 +119,9 @@ export async function prune(options: PruneOptions): Promise<void> {
 }
 
 /** The job a user asks for; paths become absolute because the service may run elsewhere. A job that is only planned may lack output and data. */
-export function toPruneSpec(options: PruneSettings & { readonly traceOut?: string; readonly priority?: number; readonly attempts?: number }): JobSpec {
+export function toPruneSpec(
+  options: PruneSettings & { readonly traceOut?: string; readonly priority?: number; readonly attempts?: number },
+): JobSpec {
   return JobSpec.fromPartial({
     kind: {
       $case: 'prune',

@@ -1,6 +1,7 @@
 import { hasEnded, throwIfCancelled } from '@secateur/core';
 import type { JobEvent } from '@secateur/proto/job';
 import type { Logger } from 'pino';
+import type { JobRecord } from '../store/job-record.js';
 import type { JobStore } from '../store/job-store.js';
 
 /** How often the store is asked for what other orchestrators did. */
@@ -32,14 +33,17 @@ export class JobFeed {
   ) {}
 
   /**
-   * All events after a sequence number, those to come too, until the job has ended; undefined when nothing happened for a while. NOT_FOUND
-   * when there is no such job.
+   * All events of a job after a sequence number, those to come too, until it has ended; undefined when nothing happened for a while. NOT_FOUND
+   * when it was deleted meanwhile.
    */
-  async *watch(id: string, afterSequence: number, signal: AbortSignal): AsyncGenerator<JobEvent | undefined, void> {
+  async *watch(
+    { job: { id, state }, sequence }: JobRecord,
+    afterSequence: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<JobEvent | undefined, void> {
     let next = Math.max(0, afterSequence);
-    // Whether it has ended is seen in its events, of which the first ones may not be wanted any more.
-    const record = await this.store.read(id);
-    if (record !== undefined && record.sequence <= next && hasEnded(record.job.state)) return;
+    // That it has ended is told by its last event, which may not be wanted any more.
+    if (sequence <= next && hasEnded(state)) return;
     const tail = this.follow(id, next);
     try {
       for (;;) {
@@ -171,4 +175,3 @@ export class JobFeed {
 function endOf({ start, events }: Tail): number {
   return start + events.length;
 }
-

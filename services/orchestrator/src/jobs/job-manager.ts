@@ -85,7 +85,8 @@ export class JobManager {
     validateJobId(id);
     const { store, tenants } = this.options;
     const existing = await store.read(id);
-    if (existing !== undefined && !(await this.isWithoutResult(caller, existing, requested))) return this.recreate(caller, existing, requested);
+    if (existing !== undefined && !(await this.isWithoutResult(caller, existing, requested)))
+      return this.recreate(caller, existing, requested);
     const rules = tenants.of(caller.tenant);
     const spec = await confineSpec(resolveJobSpec(requested), rules.roots);
     if (spec.priority > rules.maximumPriority) {
@@ -137,8 +138,7 @@ export class JobManager {
 
   /** The events of a job after a sequence number; undefined where nothing happened for a while. */
   async *watch(caller: Caller, id: string, afterSequence: number, signal: AbortSignal): AsyncGenerator<JobEvent | undefined, void> {
-    await this.find(caller, id);
-    yield* this.feed.watch(id, afterSequence, signal);
+    yield* this.feed.watch(await this.find(caller, id), afterSequence, signal);
   }
 
   async report(caller: Caller, id: string): Promise<Report> {
@@ -170,7 +170,8 @@ export class JobManager {
     this.refuseWhenStopping();
     await this.find(caller, id);
     const { job } = await this.options.store.change(id, ({ job: { state }, wish }) => {
-      if (state === JobState.SUCCEEDED) throw new SecateurError('FAILED_PRECONDITION', `Job ${id} has succeeded; there is nothing to go on with.`);
+      if (state === JobState.SUCCEEDED)
+        throw new SecateurError('FAILED_PRECONDITION', `Job ${id} has succeeded; there is nothing to go on with.`);
       if (state === JobState.QUEUED || isBegun(state)) {
         if (wish === 'run') return {};
         throw new SecateurError('FAILED_PRECONDITION', `Job ${id} is being stopped; resume it when it has.`);
@@ -236,29 +237,29 @@ export class JobManager {
   /** Makes a job stop: at once where nobody runs it, or by whoever does. */
   private async ask(caller: Caller, id: string, wish: 'pause' | 'cancel', state: JobState): Promise<Job> {
     await this.find(caller, id);
-    const { job, sequence } = await this.options.store.change(id, ({ job: present, lease }, now) => {
+    const record = await this.options.store.change(id, ({ job: present, lease }, now) => {
       if (hasEnded(present.state) || present.state === state) return {};
       if (lease !== undefined && lease.expiresAt > now) return { wish };
       return { events: [becomes(state)], wish: 'run', lease: 'end', keptForMs: this.keptForMs(present) };
     });
     this.feed.notify(id);
     this.runner.wake();
-    if (hasEnded(job.state) || job.state === state) return job;
-    return this.waitUntilStopped(caller, id, sequence);
+    if (hasEnded(record.job.state) || record.job.state === state) return record.job;
+    return this.waitUntilStopped(caller, record);
   }
 
   /** The job when it has stopped, or as it is when that takes too long. */
-  private async waitUntilStopped(caller: Caller, id: string, sequence: number): Promise<Job> {
+  private async waitUntilStopped(caller: Caller, record: JobRecord): Promise<Job> {
     const signal = AbortSignal.timeout(STOP_TIMEOUT_MS);
     try {
-      for await (const event of this.feed.watch(id, sequence, signal)) {
+      for await (const event of this.feed.watch(record, record.sequence, signal)) {
         const state = event?.event?.$case === 'stateChanged' ? event.event.value.state : undefined;
         if (state === JobState.PAUSED) break;
       }
     } catch (error) {
       if (!signal.aborted) throw error;
     }
-    return this.get(caller, id);
+    return this.get(caller, record.job.id);
   }
 
   private async work(leased: LeasedJob): Promise<Report> {

@@ -28,10 +28,7 @@ export class Tenants {
 
   /** The same for everybody: no limits but those of the service. */
   static alike(roots: readonly string[]): Tenants {
-    return new Tenants(
-      { runningJobs: NO_LIMIT, unendedJobs: MAXIMUM_UNENDED_JOBS, maximumPriority: MAXIMUM_PRIORITY, roots },
-      new Map(),
-    );
+    return new Tenants({ runningJobs: NO_LIMIT, unendedJobs: MAXIMUM_UNENDED_JOBS, maximumPriority: MAXIMUM_PRIORITY, roots }, new Map());
   }
 
   /** From a JSON file: `{ "default": RULES, "tenants": { NAME: RULES } }`, where rules that are left out are the default ones. */

@@ -5,7 +5,7 @@ import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
 export type Wish = 'run' | 'pause' | 'cancel';
 
 /** The right of one orchestrator to run a job, until it is over or given back. */
-export interface Lease {
+interface Lease {
   /** Name of the orchestrator. */
   readonly owner: string;
   /** Grows with every lease of the job: what is written with an older one is refused. */

@@ -173,7 +173,9 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
 
   test('are each leased once, however many ask at the same time', async () => {
     const ids = await Promise.all(Array.from({ length: 12 }, () => add(store)));
-    const leased = await Promise.all(Array.from({ length: 20 }, (_, owner) => store.acquire(String(owner), LEASE_MS, { ...NO_LIMITS, others: 10 })));
+    const leased = await Promise.all(
+      Array.from({ length: 20 }, (_, owner) => store.acquire(String(owner), LEASE_MS, { ...NO_LIMITS, others: 10 })),
+    );
     const got = leased.flatMap((record) => record?.job.id ?? []);
     expect(new Set(got).size).toBe(got.length);
     expect(got).toHaveLength(10);

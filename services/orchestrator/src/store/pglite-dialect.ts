@@ -70,7 +70,8 @@ class PgliteDriver implements Driver {
   }
 
   releaseConnection(): Promise<void> {
-    this.release();
+    // The database computes in this thread: between two of its users the rest of the process has a turn.
+    setImmediate(this.release);
     return Promise.resolve();
   }
 
@@ -91,7 +92,6 @@ class PgliteConnection implements DatabaseConnection {
     return toQueryResult<Row>(await this.database.query(sql, [...parameters]));
   }
 
-  // eslint-disable-next-line @typescript-eslint/require-await -- what the interface asks for
   async *streamQuery<Row>(): AsyncGenerator<QueryResult<Row>, void> {
     throw new Error('PGlite answers a query all at once; it has no cursors.');
   }

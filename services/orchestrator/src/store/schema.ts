@@ -37,14 +37,14 @@ export interface JobsTable {
   readonly expires_at: Date | null;
 }
 
-export interface JobEventsTable {
+interface JobEventsTable {
   readonly job_id: string;
   readonly sequence: number;
   /** Encoded JobEvent. */
   readonly event: Bytes;
 }
 
-export interface JobTracesTable {
+interface JobTracesTable {
   readonly number: Generated<number>;
   readonly job_id: string;
   readonly chunk: Bytes;

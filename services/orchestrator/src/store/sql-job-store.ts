@@ -167,7 +167,7 @@ export class SqlJobStore implements JobStore {
     if (ids.length === 0) return Promise.resolve(new Map());
     return this.query(async ({ db }) => {
       const rows = await db.selectFrom('jobs').select(['id', 'sequence']).where('id', 'in', ids).execute();
-      return new Map(rows.map(({ id, sequence }) => [id, sequence]));
+      return new Map<string, number>(rows.map(({ id, sequence }) => [id, sequence]));
     });
   }
 
