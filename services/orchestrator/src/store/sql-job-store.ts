@@ -164,7 +164,7 @@ export class SqlJobStore implements JobStore {
   }
 
   sequences(ids: readonly string[]): Promise<Map<string, number>> {
-    if (ids.length === 0) return Promise.resolve(new Map());
+    if (ids.length === 0) return Promise.resolve(new Map<string, number>());
     return this.query(async ({ db }) => {
       const rows = await db.selectFrom('jobs').select(['id', 'sequence']).where('id', 'in', ids).execute();
       return new Map<string, number>(rows.map(({ id, sequence }) => [id, sequence]));
