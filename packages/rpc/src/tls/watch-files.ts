@@ -1,0 +1,14 @@
+import { unwatchFile, watchFile } from 'node:fs';
+
+/** How often files are looked at. Notifications of the system miss files behind links that are exchanged, as Kubernetes mounts secrets. */
+const LOOK_EVERY_MS = 1_000;
+
+/** Calls `onChange` whenever one of the files has changed, until disposed. Does not keep the process alive. */
+export function watchFiles(paths: readonly string[], onChange: () => void): Disposable {
+  for (const path of paths) watchFile(path, { interval: LOOK_EVERY_MS, persistent: false }, onChange);
+  return {
+    [Symbol.dispose]: () => {
+      for (const path of paths) unwatchFile(path, onChange);
+    },
+  };
+}
