@@ -14,7 +14,7 @@ export type {
 export { fetchResource, fetchResourceInto, type FetchOptions, type ResourceDescriptor } from './fetch-resource.js';
 export { checkHealth, watchHealth } from './health.js';
 export { parseHostPort, type HostPort } from './host-port.js';
-export { checkListenAddress, type ListenSafety } from './listen-address.js';
+export { checkListenAddress, isLoopback, type ListenSafety } from './listen-address.js';
 export type { RpcLogger } from './logger.js';
 export { Resources } from './resources.js';
 export { RpcServer, type RpcServerOptions } from './rpc-server.js';
