@@ -222,6 +222,13 @@ describe('addresses', () => {
     using tls = await TlsCredentials.load({ authorities: authority.path });
     connect('10.0.0.1:7400', { kind: 'control', tls, token: 'secret-token' }).close();
   });
+
+  test.each(['secret token', 'secret\ntoken', 'secret\u0000token', 'sécret', ''])('%j is not sent as a token, nor shown', async (token) => {
+    const channel = connect('127.0.0.1:7400', { kind: 'control', token });
+    const error = await call(channel).catch((reason: unknown) => reason);
+    channel.close();
+    expect(error).toMatchObject({ reason: 'INVALID_REQUEST', message: expect.not.stringContaining('cret') });
+  });
 });
 
 async function write(name: string, content: string): Promise<string> {

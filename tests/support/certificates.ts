@@ -8,7 +8,7 @@ import * as x509 from '@peculiar/x509';
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 const DAY_MS = 86_400_000;
 
-x509.cryptoProvider.set(webcrypto as Crypto);
+x509.cryptoProvider.set(webcrypto);
 
 export interface CertificateOptions {
   /** URIs such as spiffe://secateur.test/secateur/orchestrator. */
@@ -32,7 +32,7 @@ export class CertificateAuthority {
 
   private constructor(
     private readonly folder: string,
-    private readonly keys: CryptoKeyPair,
+    private readonly keys: webcrypto.CryptoKeyPair,
     private readonly certificate: x509.X509Certificate,
     /** Path of the authority's certificate. */
     readonly path: string,
@@ -85,6 +85,6 @@ export class CertificateAuthority {
   }
 }
 
-function makeKeys(): Promise<CryptoKeyPair> {
-  return webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']) as Promise<CryptoKeyPair>;
+function makeKeys(): Promise<webcrypto.CryptoKeyPair> {
+  return webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
 }

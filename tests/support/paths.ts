@@ -18,8 +18,9 @@ export function fixturePath(...parts: string[]): string {
   return join(repositoryRoot, 'tests/fixtures', ...parts);
 }
 
-export interface TemporaryFolder extends AsyncDisposable {
+export interface TemporaryFolder {
   readonly path: string;
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
 /** A folder that is removed when it is disposed. */

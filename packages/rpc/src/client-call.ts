@@ -34,9 +34,15 @@ export async function callUnary(target: CallTarget, method: MethodCodec, request
   }
 }
 
-function createMetadata({ token }: CallTarget): Metadata {
+function createMetadata({ token: readToken }: CallTarget): Metadata {
   const metadata = new Metadata();
-  if (token !== undefined) metadata.set('authorization', `Bearer ${token().trim()}`);
+  if (readToken === undefined) return metadata;
+  const token = readToken().trim();
+  // grpc-js would refuse it too, and show it in the error.
+  if (!/^[\x21-\x7e]+$/.test(token)) {
+    throw new SecateurError('INVALID_REQUEST', 'The token is empty, or holds characters that no token has, such as spaces or line breaks.');
+  }
+  metadata.set('authorization', `Bearer ${token}`);
   return metadata;
 }
 
