@@ -111,10 +111,18 @@ test('prunes from end to end, with bytes pulled from the orchestrator and betwee
 
 describe('the orchestrator', () => {
   test.each<[string, () => Promise<PruningClientOptions>, object]>([
-    ['a caller without token and certificate', () => Promise.resolve({}), { reason: 'UNAUTHENTICATED', message: expect.stringContaining('SECATEUR_TOKEN') }],
+    [
+      'a caller without token and certificate',
+      () => Promise.resolve({}),
+      { reason: 'UNAUTHENTICATED', message: expect.stringContaining('SECATEUR_TOKEN') },
+    ],
     ['a wrong token', () => Promise.resolve({ token: newToken({ ...alice.entry }).token }), { reason: 'UNAUTHENTICATED' }],
     ['a hash in place of a token', () => Promise.resolve({ token: alice.entry.sha256 }), { reason: 'UNAUTHENTICATED' }],
-    ['a kernel node', async () => ({ tls: await open(nodeFiles) }), { reason: 'PERMISSION_DENIED', message: expect.stringContaining('kernel-node') }],
+    [
+      'a kernel node',
+      async () => ({ tls: await open(nodeFiles) }),
+      { reason: 'PERMISSION_DENIED', message: expect.stringContaining('kernel-node') },
+    ],
     ['an orchestrator', async () => ({ tls: await open(orchestratorFiles) }), { reason: 'PERMISSION_DENIED' }],
     [
       'a certificate without a role',
@@ -131,7 +139,9 @@ describe('the orchestrator', () => {
     ],
   ])('refuses %s', async (_who, options, error) => {
     const client = await as(await options());
-    await expect(client.createJob({ jobId: 'refused', spec: pruneSpec('books-opt', join(folder.path, 'refused')) })).rejects.toMatchObject(error);
+    await expect(client.createJob({ jobId: 'refused', spec: pruneSpec('books-opt', join(folder.path, 'refused')) })).rejects.toMatchObject(
+      error,
+    );
     await expect(client.listNodes()).rejects.toMatchObject(error);
     await expect((await as({ token: admin.token })).getJob('refused')).rejects.toMatchObject({ reason: 'NOT_FOUND' });
   });
@@ -225,7 +235,10 @@ describe('the command', () => {
     const byOptions = await runCommand(['nodes', ...endpoint, '--tls-ca', authority.path, '--token-file', tokenFile, '--json']);
     expect(byOptions).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('node-1') });
     const variables = { SECATEUR_TLS_CA: authority.path, SECATEUR_TOKEN: alice.token };
-    expect(await runCommand(['jobs', 'list', ...endpoint], undefined, variables)).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('secure') });
+    expect(await runCommand(['jobs', 'list', ...endpoint], undefined, variables)).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining('secure'),
+    });
     const withoutToken = await runCommand(['nodes', ...endpoint, '--tls-ca', authority.path]);
     expect(withoutToken).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('does not tell who makes it') });
     const inTheClear = await runCommand(['nodes', '--endpoint', '10.0.0.1:1'], undefined, { SECATEUR_TOKEN: alice.token });
@@ -247,5 +260,15 @@ describe('the command', () => {
     expect(token).toMatch(/^secateur_[\w-]{43}$/);
     expect(entry).toMatchObject({ name: 'frank', tenant: 'research', role: 'user', sha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
     expect(JSON.stringify(entry)).not.toContain(token);
+    const file = join(folder.path, 'made.json');
+    for (const name of ['grace', 'heidi']) {
+      const made = await runCommand(['token', '--name', name, '--role', 'administrator', '--tokens', file]);
+      expect(made).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^secateur_[\w-]{43}\n$/) });
+      expect(await readFile(file, 'utf8')).not.toContain(made.stdout.trim());
+    }
+    expect(JSON.parse(await readFile(file, 'utf8'))).toMatchObject([
+      { name: 'grace' },
+      { name: 'heidi', role: 'administrator', tenant: 'default' },
+    ]);
   });
 });

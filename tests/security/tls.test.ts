@@ -1,9 +1,20 @@
 /** TLS of servers and channels: who is trusted, files that are wrong, files that change. */
+import { once } from 'node:events';
 import { copyFile, readFile, writeFile } from 'node:fs/promises';
+import { connect as connectHttp2 } from 'node:http2';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
-import { checkListenAddress, connect, RpcServer, TlsCredentials, type CallEvidence, type Channel, type TlsFiles, type TlsLogger } from '@secateur/rpc';
+import {
+  checkListenAddress,
+  connect,
+  RpcServer,
+  TlsCredentials,
+  type CallEvidence,
+  type Channel,
+  type TlsFiles,
+  type TlsLogger,
+} from '@secateur/rpc';
 import { CertificateAuthority, type CertificateFiles } from '../support/certificates.js';
 import { eventually } from '../support/jobs.js';
 import { temporaryFolder, type TemporaryFolder } from '../support/paths.js';
@@ -89,9 +100,23 @@ describe('a server with certificates', () => {
     const expired = await authority.issue('expired', { fromDays: -2, toDays: -1 });
     for (const files of [{ ...foreign, authorities: authority.path }, { authorities: authority.path }])
       expect(await call(await server.connect(files))).toBe(7);
-    expect(server.evidence.map(({ certificate }) => certificate)).toEqual([undefined, undefined]);
-    // A process of ours does not even begin with one that has expired.
-    await expect(TlsCredentials.load(expired)).rejects.toMatchObject({ reason: 'INVALID_REQUEST', message: expect.stringContaining('expired on') });
+    // A process of ours does not even begin with one that has expired; others do.
+    const session = connectHttp2(`https://127.0.0.1:${server.port}`, {
+      ca: await readFile(authority.path),
+      cert: await readFile(expired.certificate),
+      key: await readFile(expired.privateKey),
+    });
+    const path = '/secateur.v1.TensorService/Fetch';
+    await once(
+      session.request({ ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers', 'grpc-timeout': '5S' }),
+      'response',
+    );
+    session.destroy();
+    expect(server.evidence.map(({ certificate }) => certificate)).toEqual([undefined, undefined, undefined]);
+    await expect(TlsCredentials.load(expired)).rejects.toMatchObject({
+      reason: 'INVALID_REQUEST',
+      message: expect.stringContaining('expired on'),
+    });
   });
 
   test('is not trusted by callers of another authority or at another name, who are told at once', async () => {
@@ -101,7 +126,10 @@ describe('a server with certificates', () => {
       for (const host of ['127.0.0.1', 'localhost']) {
         const channel = await server.connect({ authorities }, host);
         const started = performance.now();
-        await expect(channel.waitForReady(10_000)).rejects.toMatchObject({ reason: 'UNAUTHENTICATED', message: expect.stringContaining('--tls-ca') });
+        await expect(channel.waitForReady(10_000)).rejects.toMatchObject({
+          reason: 'UNAUTHENTICATED',
+          message: expect.stringContaining('--tls-ca'),
+        });
         expect(performance.now() - started).toBeLessThan(5_000);
       }
     }
@@ -130,11 +158,14 @@ describe('a server with certificates', () => {
     await copyFile(serverFiles.privateKey, files.privateKey);
     await copyFile(authority.path, authorities);
     const warnings: string[] = [];
-    await using server = await startServer({ ...files, authorities }, { info: () => undefined, warn: (_fields, text) => warnings.push(text) });
+    await using server = await startServer(
+      { ...files, authorities },
+      { info: () => undefined, warn: (_fields, text) => warnings.push(text) },
+    );
     const use = async <Result>(clientTlsFiles: TlsFiles, work: (channel: Channel) => Promise<Result>): Promise<Result> => {
       using tls = await TlsCredentials.load(clientTlsFiles);
       const channel = connect(`127.0.0.1:${server.port}`, { kind: 'control', tls });
-      return work(channel).finally(() => channel.close());
+      return await work(channel).finally(() => channel.close());
     };
     const trusted = (path: string): Promise<boolean> =>
       use({ authorities: path }, (channel) =>
@@ -184,7 +215,11 @@ describe('files', () => {
       /--tls-key .* holds no private key in PEM/,
     ],
     ['expired', () => authority.issue('old', { fromDays: -3, toDays: -2 }), /--tls-cert the certificate in .*old\.crt expired on/],
-    ['not valid yet', () => authority.issue('young', { fromDays: 2, toDays: 3 }), /--tls-cert the certificate in .*young\.crt is valid only from/],
+    [
+      'not valid yet',
+      () => authority.issue('young', { fromDays: 2, toDays: 3 }),
+      /--tls-cert the certificate in .*young\.crt is valid only from/,
+    ],
   ])('%s', async (_what, files, message) => {
     await expect(files().then((paths) => TlsCredentials.load(paths))).rejects.toMatchObject({
       reason: 'INVALID_REQUEST',
@@ -195,7 +230,9 @@ describe('files', () => {
   test('errors hold nothing of a key', async () => {
     const key = await readFile(clientFiles.privateKey, 'utf8');
     const broken = await write('broken.key', key.replace('END', 'ENDE'));
-    const error = await TlsCredentials.load({ certificate: clientFiles.certificate, privateKey: broken }).catch((reason: unknown) => reason);
+    const error = await TlsCredentials.load({ certificate: clientFiles.certificate, privateKey: broken }).catch(
+      (reason: unknown) => reason,
+    );
     const [, secret = ''] = key.split('\n');
     expect(secret.length).toBeGreaterThan(30);
     expect(`${String(error)} ${String((error as Error).cause)}`).not.toContain(secret.slice(0, 20));
@@ -203,18 +240,26 @@ describe('files', () => {
 });
 
 describe('addresses', () => {
-  test.each(['127.0.0.1:7400', '127.8.0.1:0', '[::1]:7400', 'localhost:7400', 'LOCALHOST:1'])('%s may be listened at by anybody', (address) => {
-    expect(() => checkListenAddress(address, { verifiesCallers: false, insecure: false })).not.toThrow();
-  });
-
-  test.each(['0.0.0.0:7400', '[::]:7400', '10.0.0.1:7400', '127.evil.test:7400', 'localhost.evil.test:7400', '128.0.0.1:1', '[::ffff:10.0.0.1]:1'])(
-    '%s needs certificates or --insecure',
+  test.each(['127.0.0.1:7400', '127.8.0.1:0', '[::1]:7400', 'localhost:7400', 'LOCALHOST:1'])(
+    '%s may be listened at by anybody',
     (address) => {
-      expect(() => checkListenAddress(address, { verifiesCallers: false, insecure: false })).toThrow(/--tls-cert.*--insecure/);
-      expect(() => checkListenAddress(address, { verifiesCallers: true, insecure: false })).not.toThrow();
-      expect(() => checkListenAddress(address, { verifiesCallers: false, insecure: true })).not.toThrow();
+      expect(() => checkListenAddress(address, { verifiesCallers: false, insecure: false })).not.toThrow();
     },
   );
+
+  test.each([
+    '0.0.0.0:7400',
+    '[::]:7400',
+    '10.0.0.1:7400',
+    '127.evil.test:7400',
+    'localhost.evil.test:7400',
+    '128.0.0.1:1',
+    '[::ffff:10.0.0.1]:1',
+  ])('%s needs certificates or --insecure', (address) => {
+    expect(() => checkListenAddress(address, { verifiesCallers: false, insecure: false })).toThrow(/--tls-cert.*--insecure/);
+    expect(() => checkListenAddress(address, { verifiesCallers: true, insecure: false })).not.toThrow();
+    expect(() => checkListenAddress(address, { verifiesCallers: false, insecure: true })).not.toThrow();
+  });
 
   test('a token goes to other machines over TLS only', async () => {
     expect(() => connect('10.0.0.1:7400', { kind: 'control', token: 'secret-token' })).toThrow(/not sent to 10\.0\.0\.1:7400 in the clear/);

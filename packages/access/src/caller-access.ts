@@ -64,9 +64,13 @@ export class CallerAccess implements AccessControl {
   private async limit({ name, tenant }: Identity): Promise<void> {
     const { callsPerSecond } = this.options;
     await this.limiter.consume(JSON.stringify([tenant, name])).catch(() => {
-      throw new SecateurError('RESOURCE_EXHAUSTED', `${name} makes more than ${callsPerSecond} calls per second (--calls-per-second); wait a second.`, {
-        metadata: { callsPerSecond: String(callsPerSecond) },
-      });
+      throw new SecateurError(
+        'RESOURCE_EXHAUSTED',
+        `${name} makes more than ${callsPerSecond} calls per second (--calls-per-second); wait a second.`,
+        {
+          metadata: { callsPerSecond: String(callsPerSecond) },
+        },
+      );
     });
   }
 

@@ -27,7 +27,8 @@ export function identityOfCertificate({ commonName, alternativeNames }: CallerCe
   const identities = found.filter((identity) => identity !== undefined);
   const [identity, ...others] = identities;
   const shown = [...uris, ...dns, commonName].join(', ');
-  if (identity === undefined) throw unauthenticated(`The certificate of ${shown} names no role; see docs/security.md for the names that do.`);
+  if (identity === undefined)
+    throw unauthenticated(`The certificate of ${shown} names no role; see docs/security.md for the names that do.`);
   if (others.some(({ role, tenant }) => role !== identity.role || tenant !== identity.tenant)) {
     throw unauthenticated(`The certificate of ${shown} names more than one role; each role needs its own.`);
   }

@@ -15,7 +15,8 @@ interface Review {
 }
 
 const encode = (part: object): string => Buffer.from(JSON.stringify(part)).toString('base64url');
-const tokenOf = (name: string): string => `${encode({ alg: 'RS256' })}.${encode({ iss: 'https://kubernetes.default.svc', sub: name })}.c2ln`;
+const tokenOf = (name: string): string =>
+  `${encode({ alg: 'RS256' })}.${encode({ iss: 'https://kubernetes.default.svc', sub: name })}.c2ln`;
 
 let folder: TemporaryFolder;
 let server: Server;
@@ -24,7 +25,10 @@ let reviews: Review[] = [];
 /** What the API knows of each token. */
 const known = new Map<string, object>([
   [tokenOf('job'), { authenticated: true, user: { username: 'system:serviceaccount:team-a:pruner' }, audiences: ['secateur'] }],
-  [tokenOf('api'), { authenticated: true, user: { username: 'system:serviceaccount:team-a:pruner' }, audiences: ['https://kubernetes.default.svc'] }],
+  [
+    tokenOf('api'),
+    { authenticated: true, user: { username: 'system:serviceaccount:team-a:pruner' }, audiences: ['https://kubernetes.default.svc'] },
+  ],
   [tokenOf('old'), { authenticated: true, user: { username: 'system:serviceaccount:team-a:pruner' } }],
   [tokenOf('human'), { authenticated: true, user: { username: 'jane' }, audiences: ['secateur'] }],
   [tokenOf('forged'), { authenticated: false, error: 'invalid bearer token' }],
@@ -67,7 +71,10 @@ describe('tokens of Kubernetes service accounts', () => {
     const authenticator = create();
     const credentials = { token: tokenOf('job'), certificate: undefined };
     const expected = { name: 'system:serviceaccount:team-a:pruner', tenant: 'team-a', role: 'user' };
-    expect(await Promise.all([authenticator.authenticate(credentials), authenticator.authenticate(credentials)])).toEqual([expected, expected]);
+    expect(await Promise.all([authenticator.authenticate(credentials), authenticator.authenticate(credentials)])).toEqual([
+      expected,
+      expected,
+    ]);
     expect(await authenticator.authenticate(credentials)).toEqual(expected);
     expect(reviews).toMatchObject([
       {
@@ -120,6 +127,9 @@ describe('tokens of Kubernetes service accounts', () => {
 
   test('need a cluster', () => {
     expect(() => kubernetesApi({})).toThrow(/KUBERNETES_SERVICE_HOST/);
-    expect(kubernetesApi({ KUBERNETES_SERVICE_HOST: '10.96.0.1', KUBERNETES_SERVICE_PORT: '443' })).toMatchObject({ host: '10.96.0.1', port: 443 });
+    expect(kubernetesApi({ KUBERNETES_SERVICE_HOST: '10.96.0.1', KUBERNETES_SERVICE_PORT: '443' })).toMatchObject({
+      host: '10.96.0.1',
+      port: 443,
+    });
   });
 });

@@ -9,7 +9,7 @@ import { TENANT_PATTERN, unauthenticated, type Authenticator, type Credentials, 
 import { issuerOfToken } from './web-token.js';
 
 /** Tokens must be made for us: those for the API server itself would let whoever gets them use the cluster. */
-export const KUBERNETES_AUDIENCE = 'secateur';
+const KUBERNETES_AUDIENCE = 'secateur';
 
 const SERVICE_ACCOUNT_FOLDER = '/var/run/secrets/kubernetes.io/serviceaccount';
 const TIMEOUT_MS = 5_000;

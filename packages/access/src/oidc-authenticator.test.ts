@@ -66,7 +66,11 @@ describe('tokens of an OpenID Connect issuer', () => {
     ['of no tenant', () => sign({ claims: { sub: 'alice' } }), /claim tenant/],
     ['of a tenant that is no name', () => sign({ claims: { sub: 'alice', tenant: '../other' } }), /claim tenant/],
     ['of an unknown role', () => sign({ claims: { ...CLAIMS, secateur_role: 'orchestrator' } }), /secateur_role/],
-    ['without a signature', () => Promise.resolve(`${encode({ alg: 'none' })}.${encode({ ...CLAIMS, iss: issuer, aud: AUDIENCE, exp: seconds() + 60 })}.`), /alg/i],
+    [
+      'without a signature',
+      () => Promise.resolve(`${encode({ alg: 'none' })}.${encode({ ...CLAIMS, iss: issuer, aud: AUDIENCE, exp: seconds() + 60 })}.`),
+      /alg/i,
+    ],
     [
       'whose content was changed',
       async () => {
@@ -98,6 +102,8 @@ describe('tokens of an OpenID Connect issuer', () => {
   });
 
   test.each(['http://issuer.test', 'issuer.test', 'file:///etc/passwd'])('%s is no issuer', (unsafe) => {
-    expect(() => new OidcAuthenticator({ issuer: unsafe, audience: AUDIENCE, tenantClaim: 'tenant' })).toThrow(/--oidc-issuer must be an https/);
+    expect(() => new OidcAuthenticator({ issuer: unsafe, audience: AUDIENCE, tenantClaim: 'tenant' })).toThrow(
+      /--oidc-issuer must be an https/,
+    );
   });
 });

@@ -85,7 +85,10 @@ async function discoverKeys(issuer: string): Promise<JWTVerifyGetKey> {
     throw new SecateurError('UNAVAILABLE', `The configuration of the token issuer cannot be read from ${url}.`, { cause });
   }
   if (configuration.issuer !== issuer) {
-    throw new SecateurError('UNAVAILABLE', `${url} is of the issuer ${configuration.issuer}, not of ${issuer}; write --oidc-issuer as it does.`);
+    throw new SecateurError(
+      'UNAVAILABLE',
+      `${url} is of the issuer ${configuration.issuer}, not of ${issuer}; write --oidc-issuer as it does.`,
+    );
   }
   return createRemoteJWKSet(requireSafeUrl(configuration.jwks_uri, 'jwks_uri'), { timeoutDuration: TIMEOUT_MS });
 }

@@ -19,15 +19,21 @@ const EXPECTED: Readonly<Record<Role, readonly string[]>> = {
 describe('roles', () => {
   test.each(ROLES)('%s may call what it needs and nothing else', (role) => {
     expect(METHODS.length).toBeGreaterThan(25);
-    for (const method of METHODS) expect([method, mayCall(role, method)]).toEqual([method, EXPECTED[role].includes(method.split('/')[0] ?? '')]);
+    for (const method of METHODS)
+      expect([method, mayCall(role, method)]).toEqual([method, EXPECTED[role].includes(method.split('/')[0] ?? '')]);
   });
 
-  test.each(['', '/', 'secateur.v1.PruningService', 'secateur.v1.PruningServiceX/GetJob', 'secateur.v1.TensorService/FetchAll', 'secateur.v2.PruningService/GetJob', 'x.secateur.v1.PruningService/GetJob'])(
-    'nobody may call %j',
-    (method) => {
-      for (const role of ROLES) expect(mayCall(role, method)).toBe(false);
-    },
-  );
+  test.each([
+    '',
+    '/',
+    'secateur.v1.PruningService',
+    'secateur.v1.PruningServiceX/GetJob',
+    'secateur.v1.TensorService/FetchAll',
+    'secateur.v2.PruningService/GetJob',
+    'x.secateur.v1.PruningService/GetJob',
+  ])('nobody may call %j', (method) => {
+    for (const role of ROLES) expect(mayCall(role, method)).toBe(false);
+  });
 
   test('health is for all, reflection for all that are known, bytes and tensors for processes of the cluster', () => {
     expect(isOpen('grpc.health.v1.Health/Check')).toBe(true);
@@ -39,7 +45,9 @@ describe('roles', () => {
   });
 
   test('what changes jobs is audited, and so is what is not known yet', () => {
-    const audited = Object.values(PruningServiceDefinition.methods).map(({ name }) => `secateur.v1.PruningService/${name}`).filter(isAudited);
+    const audited = Object.values(PruningServiceDefinition.methods)
+      .map(({ name }) => `secateur.v1.PruningService/${name}`)
+      .filter(isAudited);
     expect(audited).toEqual(['secateur.v1.PruningService/CreateJob', 'secateur.v1.PruningService/CancelJob']);
     expect(isAudited('secateur.v1.PruningService/DeleteJob')).toBe(true);
   });

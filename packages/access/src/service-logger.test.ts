@@ -33,6 +33,12 @@ describe('the log of a service', () => {
 
   test('keeps what is no secret', () => {
     const text = logged([{ address: '127.0.0.1:7400', jobId: 'qwen-70', url: 'https://db:5432/x', tokens: 3 }, 'token file was read']);
-    expect(JSON.parse(text)).toMatchObject({ address: '127.0.0.1:7400', jobId: 'qwen-70', url: 'https://db:5432/x', tokens: 3, msg: 'token file was read' });
+    expect(JSON.parse(text)).toMatchObject({
+      address: '127.0.0.1:7400',
+      jobId: 'qwen-70',
+      url: 'https://db:5432/x',
+      tokens: 3,
+      msg: 'token file was read',
+    });
   });
 });

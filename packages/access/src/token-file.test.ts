@@ -33,6 +33,8 @@ describe('a token file', () => {
   });
 
   test('that is not there is named', async () => {
-    await expect(TokenFile.open('/none.json', pino({ level: 'silent' }))).rejects.toMatchObject({ message: expect.stringContaining('ENOENT') });
+    await expect(TokenFile.open('/none.json', pino({ level: 'silent' }))).rejects.toMatchObject({
+      message: expect.stringContaining('ENOENT'),
+    });
   });
 });

@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { access, readFile, rename, writeFile } from 'node:fs/promises';
 import { SecateurError } from '@secateur/core';
 import { watchFiles } from '@secateur/rpc';
 import type { Logger } from 'pino';
@@ -26,7 +26,7 @@ export class TokenFile implements Authenticator, Disposable {
     private entries: readonly TokenEntry[],
     private readonly logger: Logger,
   ) {
-    this.watch = watchFiles([path], () => void this.reload());
+    this.watch = watchFiles([path], () => this.reload());
   }
 
   static async open(path: string, logger: Logger): Promise<TokenFile> {
@@ -56,6 +56,18 @@ export class TokenFile implements Authenticator, Disposable {
       this.logger.warn({ err: error }, 'the changed token file is not used');
     }
   }
+}
+
+/** Adds an entry to a file, which is made where there is none, so that whoever reads it meanwhile finds it whole. */
+export async function addTokenEntry(path: string, entry: TokenEntry): Promise<void> {
+  const isThere = await access(path).then(
+    () => true,
+    () => false,
+  );
+  const entries = [...(isThere ? await readEntries(path) : []), entry];
+  const unfinished = `${path}.partial`;
+  await writeFile(unfinished, `${JSON.stringify(entries, undefined, 2)}\n`, { mode: 0o600 });
+  await rename(unfinished, path);
 }
 
 async function readEntries(path: string): Promise<readonly TokenEntry[]> {

@@ -524,15 +524,22 @@ function addTrace(program: CheckedCommand): void {
 function addToken(program: CheckedCommand): void {
   program
     .command('token')
-    .description('Make a token for a caller of an orchestrator, and the entry by which its --tokens file knows it. The token is shown this once.')
+    .description(
+      'Make a token for a caller of an orchestrator, and the entry by which its --tokens file knows it. The token is shown this once.',
+    )
     .requiredOption('--name <name>', 'who calls, for people and the audit log')
     .option('--tenant <name>', 'whose jobs the caller sees', 'default')
-    .addOption(new Option('--role <role>', 'what the caller may do; administrators see the jobs of all').choices(['user', 'administrator']).default('user'))
+    .addOption(
+      new Option('--role <role>', 'what the caller may do; administrators see the jobs of all')
+        .choices(['user', 'administrator'])
+        .default('user'),
+    )
+    .option('--tokens <file>', 'add the entry to this file, made where there is none, and print the token alone')
     .option('--json', 'print one JSON document on stdout')
-    .example('secateur token --name alice --tenant research')
+    .example('secateur token --name alice --tenant research --tokens tokens.json > alice.token')
     .action(async (options: unknown) => {
       const { token } = await import('./commands/token.js');
-      token(options as Parameters<typeof token>[0]);
+      await token(options as Parameters<typeof token>[0]);
     });
 }
 

@@ -38,7 +38,10 @@ export class CallGuard {
               else refuse(missingDeadline(method.path));
             };
             if (this.access === undefined) go(ANYBODY);
-            else this.access.admit(takeEvidence(method.path, call, metadata)).then(go, (cause) => refuse(this.explain(cause, method.path)));
+            else
+              this.access
+                .admit(takeEvidence(method.path, call, metadata))
+                .then(go, (cause: unknown) => refuse(this.explain(cause, method.path)));
           },
           onCancel: () => this.infrastructure.delete(call),
         });

@@ -44,7 +44,12 @@ export class RpcServer {
     this.guard = new CallGuard(access, (cause, method) => explain(cause, method, logger));
     const options = tls === undefined ? SERVER_OPTIONS : SECURE_SERVER_OPTIONS;
     this.server = new Server({ ...options, interceptors: [this.guard.interceptor] });
-    this.calls = new ServerCalls(() => this.address, (metadata) => this.guard.callerOf(metadata), logger, onCallEnd);
+    this.calls = new ServerCalls(
+      () => this.address,
+      (metadata) => this.guard.callerOf(metadata),
+      logger,
+      onCallEnd,
+    );
     this.tls = tls;
     this.insecure = insecure;
   }

@@ -48,7 +48,9 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   const description = toWireEngine(engine.description, placement, await measureSpeeds(engine));
   const resources = new Resources();
   const connectToSource: ConnectToSource = (address) => connect(address, { kind: 'bulk', tls: security.tls });
-  const sessions = new SessionRegistry(engine, resources, connectToSource, (sessionId) => logger.warn({ sessionId }, 'closed an abandoned session'));
+  const sessions = new SessionRegistry(engine, resources, connectToSource, (sessionId) =>
+    logger.warn({ sessionId }, 'closed an abandoned session'),
+  );
   const server = new RpcServer(security.server);
   const memory = { engine, memoryBudgetBytes, idleBytes: process.memoryUsage.rss() };
   server.addService(KernelServiceDefinition, createKernelService({ name, description, sessions, memory }));

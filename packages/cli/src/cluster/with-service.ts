@@ -21,7 +21,11 @@ type Work<Result> = (client: PruningClient, signal: AbortSignal) => Promise<Resu
  * Runs work against the orchestrator at the endpoint, or against a cluster of our own that is stopped afterwards, whatever happens.
  * The signal aborts when the user stops the command or the cluster is lost.
  */
-export function withService<Result>({ endpoint, nodes, threads, backend, ...security }: ServiceOptions, roots: readonly string[], work: Work<Result>): Promise<Result> {
+export function withService<Result>(
+  { endpoint, nodes, threads, backend, ...security }: ServiceOptions,
+  roots: readonly string[],
+  work: Work<Result>,
+): Promise<Result> {
   return withInterruption(async (signal) => {
     if (endpoint !== undefined) return withClient({ endpoint, ...security }, (client) => work(client, signal), signal);
     await using cluster = await LocalCluster.start({ nodes, threads, backend, roots }, signal);

@@ -57,10 +57,14 @@ export function withTokenOptions(command: CheckedCommand): CheckedCommand {
 /** Options of commands that call an orchestrator. */
 export function withConnectionSecurity(command: CheckedCommand): CheckedCommand {
   return command
-    .addOption(new Option('--tls-ca <file>', 'use TLS: PEM certificates of the authorities of the orchestrator, or system').env('SECATEUR_TLS_CA'))
+    .addOption(
+      new Option('--tls-ca <file>', 'use TLS: PEM certificates of the authorities of the orchestrator, or system').env('SECATEUR_TLS_CA'),
+    )
     .addOption(new Option('--tls-cert <file>', 'PEM certificate that tells the orchestrator who calls').env('SECATEUR_TLS_CERT'))
     .addOption(new Option('--tls-key <file>', 'PEM key of --tls-cert').env('SECATEUR_TLS_KEY'))
-    .addOption(new Option('--token-file <file>', 'file with the token that tells who calls (or SECATEUR_TOKEN)').env('SECATEUR_TOKEN_FILE'));
+    .addOption(
+      new Option('--token-file <file>', 'file with the token that tells who calls (or SECATEUR_TOKEN)').env('SECATEUR_TOKEN_FILE'),
+    );
 }
 
 export function toServiceSecurity({ insecure = false, ...flags }: ServiceSecurityFlags): ServiceSecurityOptions {
@@ -69,7 +73,14 @@ export function toServiceSecurity({ insecure = false, ...flags }: ServiceSecurit
 }
 
 /** INVALID_REQUEST when options that need each other are not together. */
-export function toTokenOptions({ tokens, oidcIssuer, oidcAudience, oidcTenantClaim, kubernetesTokens = false, callsPerSecond }: TokenFlags): TokenOptions {
+export function toTokenOptions({
+  tokens,
+  oidcIssuer,
+  oidcAudience,
+  oidcTenantClaim,
+  kubernetesTokens = false,
+  callsPerSecond,
+}: TokenFlags): TokenOptions {
   if ((oidcIssuer === undefined) !== (oidcAudience === undefined)) {
     const [missing, given] = oidcIssuer === undefined ? ['--oidc-issuer', '--oidc-audience'] : ['--oidc-audience', '--oidc-issuer'];
     throw new SecateurError('INVALID_REQUEST', `${missing} is missing; ${given} needs it.`);

@@ -39,7 +39,7 @@ export class TlsCredentials implements Disposable {
     const paths = [files.certificate, files.privateKey, files.authorities].filter(
       (path): path is string => path !== undefined && path !== SYSTEM_AUTHORITIES,
     );
-    this.watch = watchFiles(paths, () => void this.reload());
+    this.watch = watchFiles(paths, () => this.reload());
   }
 
   static async load(files: TlsFiles, logger?: TlsLogger): Promise<TlsCredentials> {
