@@ -146,9 +146,20 @@ describe('the orchestrator', () => {
     await expect((await as({ token: admin.token })).getJob('refused')).rejects.toMatchObject({ reason: 'NOT_FOUND' });
   });
 
-  test('knows users by their certificates too', async () => {
-    const client = await as({ tls: await open(await issue('bob', { uris: [`${DOMAIN}/user/research/bob`], addresses: [] })) });
-    expect(await client.listNodes()).toHaveLength(2);
+  test('knows users by their certificates too, and shows them the jobs of their tenant', async () => {
+    const user = async (name: string, uri: string): Promise<PruningClient> =>
+      as({ tls: await open(await issue(name, { uris: [`${DOMAIN}/${uri}`], addresses: [] })) });
+    for (const client of [
+      await user('bob', 'user/research/bob'),
+      await user('root', 'administrator/root'),
+      await as({ token: admin.token }),
+    ]) {
+      expect(await client.getJob('secure')).toMatchObject({ id: 'secure' });
+    }
+    const foreign = await user('mallory', 'user/elsewhere/mallory');
+    expect(await foreign.listNodes()).toHaveLength(2);
+    await expect(foreign.getJob('secure')).rejects.toMatchObject({ reason: 'NOT_FOUND' });
+    await expect(foreign.cancelJob('secure')).rejects.toMatchObject({ reason: 'NOT_FOUND' });
   });
 
   test('serves bytes to nodes only', async () => {

@@ -48,7 +48,8 @@ describe('roles', () => {
     const audited = Object.values(PruningServiceDefinition.methods)
       .map(({ name }) => `secateur.v1.PruningService/${name}`)
       .filter(isAudited);
-    expect(audited).toEqual(['secateur.v1.PruningService/CreateJob', 'secateur.v1.PruningService/CancelJob']);
-    expect(isAudited('secateur.v1.PruningService/DeleteJob')).toBe(true);
+    const changes = ['CreateJob', 'CancelJob', 'PauseJob', 'ResumeJob', 'DeleteJob'];
+    expect(audited).toEqual(changes.map((name) => `secateur.v1.PruningService/${name}`));
+    expect(isAudited('secateur.v1.PruningService/AMethodToCome')).toBe(true);
   });
 });

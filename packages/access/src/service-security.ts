@@ -46,6 +46,9 @@ export async function openServiceSecurity(
   if (tls !== undefined && authenticators.length === 0 && !verifiesCertificates) {
     logger.warn('callers are not asked who they are: neither --tls-ca nor tokens are given');
   }
+  if (authenticators.length > 0 && !verifiesCertificates) {
+    logger.warn('without --tls-ca kernel nodes cannot tell who they are: TensorService is open to all who reach this port');
+  }
   const access =
     authenticators.length > 0 || verifiesCertificates
       ? new CallerAccess({

@@ -12,7 +12,8 @@ export function watchFiles(paths: readonly string[], onChange: () => Promise<voi
   const listener = (): void => {
     last = last.then(onChange);
   };
-  for (const path of paths) watchFile(path, { interval: LOOK_EVERY_MS, persistent: false }, listener);
+  // A process may have any number of connections with the same files.
+  for (const path of paths) watchFile(path, { interval: LOOK_EVERY_MS, persistent: false }, listener).setMaxListeners(0);
   return {
     [Symbol.dispose]: () => {
       for (const path of paths) unwatchFile(path, listener);
