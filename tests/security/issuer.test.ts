@@ -30,16 +30,7 @@ beforeAll(async () => {
       .setAudience(audience)
       .setExpirationTime('10m')
       .sign(privateKey);
-  const serve = [
-    '--oidc-issuer',
-    url,
-    '--oidc-audience',
-    'secateur',
-    '--oidc-tenant-claim',
-    'team',
-    '--calls-per-second',
-    '20',
-  ];
+  const serve = ['--oidc-issuer', url, '--oidc-audience', 'secateur', '--oidc-tenant-claim', 'team', '--calls-per-second', '20'];
   cluster = await Cluster.start({ nodes: 1, serve, client: { token: await sign('secateur') } });
 });
 afterAll(async () => {
