@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
-import { PruningClient } from '@secateur/client';
+import { PruningClient, type PruningClientOptions } from '@secateur/client';
 import { commandPath, repositoryRoot } from './paths.js';
 
 const START_TIMEOUT_MS = 60_000;
@@ -72,6 +72,10 @@ export interface ClusterOptions {
   readonly orchestrators?: number;
   /** More arguments of `secateur serve`. */
   readonly serve?: readonly string[];
+  /** More arguments of `secateur node`. */
+  readonly node?: readonly string[];
+  /** How the clients are known to the orchestrators. */
+  readonly client?: PruningClientOptions;
   /** Folders jobs may use beside the repository and the system's temporary folder. */
   readonly roots?: readonly string[];
 }
@@ -101,12 +105,17 @@ export class Cluster implements AsyncDisposable {
     state = 'memory',
     orchestrators = 1,
     serve = [],
+    node = [],
+    client = {},
   }: ClusterOptions): Promise<Cluster> {
     const names = Array.from({ length: nodes }, (_, index) => `node-${index}`);
     const started = await Promise.all(
       names.map((name) =>
         ServiceProcess.start(
-          ['node', '--listen', '127.0.0.1:0', '--name', name, '--threads', String(threads), '--memory', memory, '--backend', 'cpu'],
+          [
+            ...['node', '--listen', '127.0.0.1:0', '--name', name, '--threads', String(threads), '--memory', memory, '--backend', 'cpu'],
+            ...node,
+          ],
           environment,
         ),
       ),
@@ -118,7 +127,7 @@ export class Cluster implements AsyncDisposable {
     const startReplica = async (): Promise<Replica> => {
       const args = ['serve', '--listen', '127.0.0.1:0', '--state', state, ...nodeArgs, ...rootArgs, ...serve];
       const { process: service, address } = await ServiceProcess.start(args, environment);
-      return { process: service, address, client: PruningClient.connect(address) };
+      return { process: service, address, client: PruningClient.connect(address, client) };
     };
     const replicas: Replica[] = [];
     for (let index = 0; index < orchestrators; ++index) replicas.push(await startReplica());

@@ -18,12 +18,19 @@ export function fixturePath(...parts: string[]): string {
   return join(repositoryRoot, 'tests/fixtures', ...parts);
 }
 
+export interface TemporaryFolder {
+  readonly path: string;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** A folder that is removed when it is disposed. */
+export async function temporaryFolder(): Promise<TemporaryFolder> {
+  const path = await mkdtemp(join(tmpdir(), 'secateur-test-'));
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+}
+
 /** Runs work in a folder of its own, removed afterwards. */
 export async function withTemporaryFolder<Result>(work: (folder: string) => Promise<Result>): Promise<Result> {
-  const folder = await mkdtemp(join(tmpdir(), 'secateur-test-'));
-  try {
-    return await work(folder);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  await using folder = await temporaryFolder();
+  return await work(folder.path);
 }

@@ -21,6 +21,7 @@ import {
   share,
   wholeNumber,
 } from './input/option-parsers.js';
+import { withConnectionSecurity, withServiceSecurity, withTokenOptions, type ConnectionFlags } from './input/security-options.js';
 import { ExitCode, reportError } from './output/exit.js';
 
 const DEFAULT_ENDPOINT = '127.0.0.1:7400';
@@ -33,7 +34,8 @@ const TEXT_FIELD = 'field of .jsonl or column of .parquet that holds the text';
 
 const ENVIRONMENT = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
-Environment: OTEL_EXPORTER_OTLP_ENDPOINT and the like export traces, SECATEUR_DEBUG=1 shows stacks and logs of failures.
+Environment: SECATEUR_TOKEN and SECATEUR_TLS_CA tell commands with --endpoint how to be known there and whom to trust,
+OTEL_EXPORTER_OTLP_ENDPOINT and the like export traces, SECATEUR_DEBUG=1 shows stacks and logs of failures.
 
 Example:
   secateur prune --model models/Qwen2.5-0.5B --out pruned --sparsity 0.7 --calibration text.jsonl`;
@@ -87,6 +89,7 @@ export function createProgram(version: string): CheckedCommand {
   addJobs(program);
   addNodes(program);
   addTrace(program);
+  addToken(program);
   return program;
 }
 
@@ -418,7 +421,7 @@ function withQuietResult(command: CheckedCommand): CheckedCommand {
 }
 
 function addServe(program: CheckedCommand): void {
-  program
+  const command = program
     .command('serve')
     .description('Run an orchestrator: accepts jobs over gRPC and runs them on kernel nodes.')
     .option('--listen <host:port>', 'address to listen on; port 0 takes a free one', hostPort, DEFAULT_ENDPOINT)
@@ -434,8 +437,11 @@ function addServe(program: CheckedCommand): void {
     .option('--lease <seconds>', 'a job whose orchestrator has been silent for so long goes to another one', wholeNumber(3), 15)
     .option('--keep-jobs <days>', 'how long jobs are kept after their end', wholeNumber(1), 30)
     .option('--tenants <file>', 'JSON file with the limits and folders of tenants (docs/jobs.md)')
-    .addOption(logLevel())
-    .example('secateur serve --node 10.0.0.5:7401 --node 10.0.0.6:7401 --root /models --root /data')
+    .addOption(logLevel());
+  withTokenOptions(withServiceSecurity(command))
+    .example(
+      'secateur serve --listen 0.0.0.0:7400 --advertise 10.0.0.4:7400 --node 10.0.0.5:7401 --node 10.0.0.6:7401 --root /models --tls-cert orchestrator.crt --tls-key orchestrator.key --tls-ca ca.crt --tokens tokens.json',
+    )
     .action(async (options: unknown) => {
       const { serve } = await import('./commands/serve.js');
       await serve(options as Parameters<typeof serve>[0]);
@@ -443,7 +449,7 @@ function addServe(program: CheckedCommand): void {
 }
 
 function addNode(program: CheckedCommand): void {
-  program
+  const command = program
     .command('node')
     .description('Run a kernel node: computes for orchestrators.')
     .option('--listen <host:port>', 'address to listen on; port 0 takes a free one', hostPort, DEFAULT_NODE_ADDRESS)
@@ -453,8 +459,9 @@ function addNode(program: CheckedCommand): void {
     .option('--cpus <list>', 'processors to bind the threads to, one each, such as 0-7,16-23 (Linux)', cpuList)
     .option('--numa-node <n>', 'NUMA node whose processors, unless --cpus names some, and memory to use (Linux)', wholeNumber(0))
     .option('--memory <size>', 'memory the engine may use, such as 8GiB (default: 80 % of what there is)', byteSize)
-    .addOption(logLevel())
-    .example('secateur node --listen 0.0.0.0:7401 --threads 16 --memory 64GiB')
+    .addOption(logLevel());
+  withServiceSecurity(command)
+    .example('secateur node --listen 0.0.0.0:7401 --tls-cert node.crt --tls-key node.key --tls-ca ca.crt --threads 16 --memory 64GiB')
     .action(async (options: unknown) => {
       const { node } = await import('./commands/node.js');
       await node(options as Parameters<typeof node>[0]);
@@ -500,33 +507,56 @@ function addNodes(program: CheckedCommand): void {
 }
 
 function addTrace(program: CheckedCommand): void {
-  program
+  const command = program
     .command('trace')
     .description('Write the recorded trace of a job (secateur prune --trace-out asks for one) as a file that ui.perfetto.dev opens.')
     .argument('<job>', 'id of the job')
     .requiredOption('--out <file>', 'file to write')
-    .option('--endpoint <host:port>', 'address of the orchestrator', hostPort, DEFAULT_ENDPOINT)
+    .option('--endpoint <host:port>', 'address of the orchestrator', hostPort, DEFAULT_ENDPOINT);
+  withConnectionSecurity(command)
     .example('secateur trace qwen-70 --out trace.json')
-    .action(async (job: string, options: { endpoint: string; out: string }) => {
+    .action(async (job: string, options: ConnectionFlags & { out: string }) => {
       const { traceJob } = await import('./commands/jobs.js');
       await traceJob(job, options);
     });
 }
 
-interface EndpointFlags {
-  readonly endpoint: string;
+function addToken(program: CheckedCommand): void {
+  program
+    .command('token')
+    .description(
+      'Make a token for a caller of an orchestrator, and the entry by which its --tokens file knows it. The token is shown this once.',
+    )
+    .requiredOption('--name <name>', 'who calls, for people and the audit log')
+    .option('--tenant <name>', 'whose jobs the caller sees', 'default')
+    .addOption(
+      new Option('--role <role>', 'what the caller may do; administrators see the jobs of all')
+        .choices(['user', 'administrator'])
+        .default('user'),
+    )
+    .option('--tokens <file>', 'add the entry to this file, made where there is none, and print the token alone')
+    .option('--json', 'print one JSON document on stdout')
+    .example('secateur token --name alice --tenant research --tokens tokens.json > alice.token')
+    .action(async (options: unknown) => {
+      const { token } = await import('./commands/token.js');
+      await token(options as Parameters<typeof token>[0]);
+    });
+}
+
+interface EndpointFlags extends ConnectionFlags {
   readonly json?: boolean;
 }
 
 function withEndpoint(command: CheckedCommand): CheckedCommand {
-  return command
+  command
     .option('--endpoint <host:port>', 'address of the orchestrator', hostPort, DEFAULT_ENDPOINT)
     .option('--json', 'print one JSON document on stdout');
+  return withConnectionSecurity(command);
 }
 
 /** Options of the commands that run a job. */
 function withJobOptions(command: CheckedCommand): CheckedCommand {
-  return command
+  command
     .addOption(
       offered(
         '--compute <type>',
@@ -556,6 +586,7 @@ function withJobOptions(command: CheckedCommand): CheckedCommand {
     .option('--threads <n>', 'threads of each node started here; 0 divides the processors', wholeNumber(0), 0)
     .addOption(backend())
     .option('--json', 'print one JSON document on stdout');
+  return withConnectionSecurity(command);
 }
 
 /** An option whose values are words; its value is what the word stands for. */

@@ -1,1 +1,9 @@
-export { PruningClient, type DeleteJobOptions, type NewJob, type RequestOptions, type WatchJobOptions } from './pruning-client.js';
+export {
+  PruningClient,
+  type DeleteJobOptions,
+  type NewJob,
+  type PruningClientOptions,
+  type RequestOptions,
+  type WatchJobOptions,
+} from './pruning-client.js';
+export { TlsCredentials } from '@secateur/rpc';

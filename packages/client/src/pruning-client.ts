@@ -2,7 +2,7 @@ import { SecateurError } from '@secateur/core';
 import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
 import type { JobPlan } from '@secateur/proto/plan';
 import { PruningServiceDefinition, type GetReportResponse, type Node } from '@secateur/proto/pruning_service';
-import { connect, type Channel, type DeepPartial, type ServiceClient } from '@secateur/rpc';
+import { connect, type Channel, type ConnectOptions, type DeepPartial, type ServiceClient } from '@secateur/rpc';
 
 const CALL_TIMEOUT_MS = 30_000;
 /** Long texts take their time to be read as tokens. */
@@ -14,6 +14,9 @@ const WATCH_TIMEOUT_MS = 3_600_000;
 const WATCH_IDLE_TIMEOUT_MS = 45_000;
 /** How long a watcher waits for a service that went away. */
 const DEFAULT_RECONNECT_TIMEOUT_MS = 60_000;
+
+/** How to be safe on the way and known there. */
+export type PruningClientOptions = Pick<ConnectOptions, 'tls' | 'token'>;
 
 export interface RequestOptions {
   /** Aborting fails the call with CANCELLED. The job itself goes on. */
@@ -57,9 +60,9 @@ export class PruningClient {
     this.service = channel.client(PruningServiceDefinition);
   }
 
-  /** A client of the service at HOST:PORT. The connection is made by the first call. */
-  static connect(address: string): PruningClient {
-    return new PruningClient(connect(address, { kind: 'control' }));
+  /** A client of the service at HOST:PORT. The connection is made by the first call. `tls` is made by TlsCredentials.load. */
+  static connect(address: string, options: PruningClientOptions = {}): PruningClient {
+    return new PruningClient(connect(address, { kind: 'control', ...options }));
   }
 
   /** Resolves once the service is reached; UNAVAILABLE when that takes longer. */

@@ -40,3 +40,8 @@ export const CLIENT_CHANNEL_OPTIONS: Readonly<Record<ChannelKind, ChannelOptions
 };
 
 export const SERVER_OPTIONS: ChannelOptions = COMMON;
+
+/** A connection is trusted as long as it lasts, so it must not outlast the certificates and authorities it was made with by much. */
+const MAXIMUM_CONNECTION_AGE_MS = 3_600_000;
+
+export const SECURE_SERVER_OPTIONS: ChannelOptions = { ...COMMON, 'grpc.max_connection_age_ms': MAXIMUM_CONNECTION_AGE_MS };

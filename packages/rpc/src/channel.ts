@@ -2,9 +2,12 @@ import { Client, credentials } from '@grpc/grpc-js';
 import { SecateurError } from '@secateur/core';
 import { callServerStream, callUnary, isClosed, type CallTarget } from './client-call.js';
 import { CLIENT_CHANNEL_OPTIONS, type ChannelKind } from './channel-options.js';
+import { connectionProblem, throwIfUntrusted } from './connection-problem.js';
 import type { CallOptions, ServiceClient, ServiceDefinition } from './definition.js';
 import { parseHostPort } from './host-port.js';
+import { isLoopback } from './listen-address.js';
 import { createMethodCodec } from './method-codec.js';
+import type { TlsCredentials } from './tls/tls-credentials.js';
 
 /** grpc-js cannot be told to stop waiting, so it waits in short turns. */
 const READY_POLL_MS = 200;
@@ -23,12 +26,23 @@ export interface Channel {
 export interface ConnectOptions {
   /** `bulk` for TensorService, `control` for everything else. */
   readonly kind: ChannelKind;
+  /** Certificates. Without them everything is sent in the clear. */
+  readonly tls?: TlsCredentials | undefined;
+  /** Sent with every call to tell who makes it: a token, or what reads the present one. Needs TLS, unless the server is on this machine. */
+  readonly token?: string | (() => string) | undefined;
 }
 
-export function connect(address: string, { kind }: ConnectOptions): Channel {
+export function connect(address: string, { kind, tls, token }: ConnectOptions): Channel {
   const server = parseHostPort(address);
-  const client = new Client(address, credentials.createInsecure(), CLIENT_CHANNEL_OPTIONS[kind]);
-  const target: CallTarget = { client, address, server };
+  if (token !== undefined && tls === undefined && !isLoopback(server.host)) {
+    throw new SecateurError(
+      'INVALID_REQUEST',
+      `A token is not sent to ${address} in the clear, where others could read it; use TLS (--tls-ca, or SECATEUR_TLS_CA).`,
+    );
+  }
+  const secure = tls?.channel(server) ?? { credentials: credentials.createInsecure(), options: {} };
+  const client = new Client(address, secure.credentials, { ...CLIENT_CHANNEL_OPTIONS[kind], ...secure.options });
+  const target: CallTarget = { client, address, server, token: typeof token === 'string' ? () => token : token };
   return {
     address,
     client: (definition) => createServiceClient(target, definition),
@@ -49,14 +63,17 @@ function createServiceClient<Definition extends ServiceDefinition>(target: CallT
 async function waitForReady(target: CallTarget, timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
   const { address, client } = target;
   const endMs = Date.now() + timeoutMs;
+  let problem = '';
   do {
     if (signal?.aborted) throw new SecateurError('CANCELLED', `Connecting to ${address} was cancelled.`, { cause: signal.reason });
     if (isClosed(client)) throw new SecateurError('UNAVAILABLE', `The channel to ${address} was closed.`);
     if (await becomesReady(client, Math.min(endMs, Date.now() + READY_POLL_MS))) return;
+    problem = await connectionProblem(client);
+    throwIfUntrusted(problem, address);
   } while (Date.now() < endMs);
   throw new SecateurError(
     'UNAVAILABLE',
-    `Nothing answers at ${address} within ${timeoutMs} ms; check the address and that the server runs.`,
+    `Nothing answers at ${address} within ${timeoutMs} ms; check the address, that the server runs, and whether it wants TLS (--tls-ca).${problem && ` ${problem}`}`,
   );
 }
 

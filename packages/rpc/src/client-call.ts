@@ -12,6 +12,8 @@ export interface CallTarget {
   readonly client: Client;
   readonly address: string;
   readonly server: HostPort;
+  /** The token to send, where there is one. */
+  readonly token: (() => string) | undefined;
 }
 
 export function isClosed(client: Client): boolean {
@@ -19,7 +21,7 @@ export function isClosed(client: Client): boolean {
 }
 
 export async function callUnary(target: CallTarget, method: MethodCodec, request: unknown, options: CallOptions): Promise<unknown> {
-  const metadata = new Metadata();
+  const metadata = createMetadata(target);
   const traced = traceClientCall(method, target.server, metadata);
   try {
     const response = await sendUnary(target, method, request, metadata, options);
@@ -30,6 +32,18 @@ export async function callUnary(target: CallTarget, method: MethodCodec, request
     traced.end(error);
     throw error;
   }
+}
+
+function createMetadata({ token: readToken }: CallTarget): Metadata {
+  const metadata = new Metadata();
+  if (readToken === undefined) return metadata;
+  const token = readToken().trim();
+  // grpc-js would refuse it too, and show it in the error.
+  if (!/^[\x21-\x7e]+$/.test(token)) {
+    throw new SecateurError('INVALID_REQUEST', 'The token is empty, or holds characters that no token has, such as spaces or line breaks.');
+  }
+  metadata.set('authorization', `Bearer ${token}`);
+  return metadata;
 }
 
 function sendUnary(
@@ -78,7 +92,7 @@ async function* readServerStream(
   parent: Context,
 ): AsyncGenerator<unknown, void, undefined> {
   if (signal?.aborted) throw cancelled(method, signal);
-  const metadata = new Metadata();
+  const metadata = createMetadata(target);
   const traced = contextApi.with(parent, () => traceClientCall(method, target.server, metadata));
   let failure: SecateurError | undefined;
   try {

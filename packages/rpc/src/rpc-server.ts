@@ -1,18 +1,29 @@
 import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { SecateurError } from '@secateur/core';
 import type { HealthImplementation } from 'grpc-health-check';
+import type { AccessControl, EndedCall } from './access.js';
 import { CallGuard } from './call-guard.js';
-import { SERVER_OPTIONS } from './channel-options.js';
+import { SECURE_SERVER_OPTIONS, SERVER_OPTIONS } from './channel-options.js';
 import type { CallContext, ServiceDefinition, ServiceImplementation } from './definition.js';
 import { parseHostPort, type HostPort } from './host-port.js';
+import { checkListenAddress } from './listen-address.js';
 import type { RpcLogger } from './logger.js';
 import { createMethodCodec } from './method-codec.js';
 import { addReflection } from './reflection.js';
-import { ServerCalls } from './server-calls.js';
+import { explain, ServerCalls } from './server-calls.js';
+import type { TlsCredentials } from './tls/tls-credentials.js';
 
 export interface RpcServerOptions {
   /** Where errors that are defects go, with their stack. */
   readonly logger?: RpcLogger;
+  /** Certificates. Without them everything is sent in the clear. */
+  readonly tls?: TlsCredentials;
+  /** Listens where others reach it though nothing tells callers apart. Defaults to false. */
+  readonly insecure?: boolean;
+  /** Who may call. Without it everybody may, as an administrator. */
+  readonly access?: AccessControl;
+  /** Told of every call of a service, health and reflection aside, when it is over. */
+  readonly onCallEnd?: (call: EndedCall) => void;
 }
 
 /**
@@ -20,15 +31,27 @@ export interface RpcServerOptions {
  * Calls without a deadline are refused.
  */
 export class RpcServer {
-  private readonly guard = new CallGuard();
-  private readonly server = new Server({ ...SERVER_OPTIONS, interceptors: [this.guard.interceptor] });
+  private readonly guard: CallGuard;
+  private readonly server: Server;
   private readonly calls: ServerCalls;
+  private readonly tls: TlsCredentials | undefined;
+  private readonly insecure: boolean;
   private readonly serviceNames: string[] = [];
   private health: HealthImplementation | undefined;
   private address: HostPort = { host: '', port: 0 };
 
-  constructor({ logger }: RpcServerOptions = {}) {
-    this.calls = new ServerCalls(() => this.address, logger);
+  constructor({ logger, tls, insecure = false, access, onCallEnd }: RpcServerOptions = {}) {
+    this.guard = new CallGuard(access, (cause, method) => explain(cause, method, logger));
+    const options = tls === undefined ? SERVER_OPTIONS : SECURE_SERVER_OPTIONS;
+    this.server = new Server({ ...options, interceptors: [this.guard.interceptor] });
+    this.calls = new ServerCalls(
+      () => this.address,
+      (metadata) => this.guard.callerOf(metadata),
+      logger,
+      onCallEnd,
+    );
+    this.tls = tls;
+    this.insecure = insecure;
   }
 
   /** Before `listen`. */
@@ -44,16 +67,21 @@ export class RpcServer {
     this.serviceNames.push(definition.fullName);
   }
 
-  /** Listens at HOST:PORT, port 0 for any free one, and returns where. */
+  /**
+   * Listens at HOST:PORT, port 0 for any free one, and returns where. Refuses addresses that others reach while nothing tells them apart,
+   * unless it is told to be insecure.
+   */
   async listen(address: string): Promise<HostPort> {
     const { host } = parseHostPort(address);
+    checkListenAddress(address, { verifiesCallers: this.tls?.verifiesCallers === true, insecure: this.insecure });
+    const serverCredentials = this.tls?.serverCredentials() ?? ServerCredentials.createInsecure();
     const { HealthImplementation } = await import('grpc-health-check');
     this.health = new HealthImplementation();
     this.setServing(false);
     this.health.addToServer(this.server);
     addReflection(this.server, this.serviceNames);
     const port = await new Promise<number>((resolve, reject) => {
-      this.server.bindAsync(address, ServerCredentials.createInsecure(), (error, boundPort) => {
+      this.server.bindAsync(address, serverCredentials, (error, boundPort) => {
         if (error === null) resolve(boundPort);
         else reject(new SecateurError('FAILED_PRECONDITION', `Cannot listen at ${address}: ${error.message}`, { cause: error }));
       });

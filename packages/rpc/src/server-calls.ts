@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { context as contextApi } from '@opentelemetry/api';
-import type { handleServerStreamingCall, handleUnaryCall, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
+import type { handleServerStreamingCall, handleUnaryCall, Metadata, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
 import { SecateurError } from '@secateur/core';
-import { ANYBODY, type CallContext } from './definition.js';
+import type { EndedCall } from './access.js';
+import type { CallContext, Caller } from './definition.js';
 import type { HostPort } from './host-port.js';
 import type { RpcLogger } from './logger.js';
 import type { MethodCodec } from './method-codec.js';
@@ -19,7 +20,7 @@ interface RunningCall {
   readonly context: CallContext;
   /** What the call ends with when its handler threw `cause`. */
   fail(cause: unknown): SecateurError;
-  end(error?: SecateurError): void;
+  end(error: SecateurError | undefined, response?: unknown): void;
 }
 
 /** Runs handlers for the calls of a server, and knows which are running. */
@@ -29,7 +30,9 @@ export class ServerCalls {
 
   constructor(
     private readonly address: () => HostPort,
+    private readonly callerOf: (metadata: Metadata) => Caller,
     private readonly logger: RpcLogger | undefined,
+    private readonly onCallEnd: ((call: EndedCall) => void) | undefined,
   ) {}
 
   /** Asks the handlers of all calls to stop; those that do end with this error. Calls that come later are stopped at once. */
@@ -45,7 +48,7 @@ export class ServerCalls {
         try {
           const response = await contextApi.with(running.traced.context, () => handler(call.request, running.context));
           callback(null, response);
-          running.end();
+          running.end(undefined, response);
         } catch (cause) {
           const error = running.fail(cause);
           callback(toStatusObject(error));
@@ -63,7 +66,7 @@ export class ServerCalls {
         try {
           await writeAll(call, running, () => handler(call.request, running.context));
           call.end();
-          running.end();
+          running.end(undefined);
         } catch (cause) {
           const error = running.fail(cause);
           call.emit('error', toStatusObject(error));
@@ -85,25 +88,29 @@ export class ServerCalls {
       if (this.running.has(controller)) controller.abort(goneError(method, deadline));
     });
     const traced = traceServerCall(method, this.address(), call.metadata);
+    const context = { signal, peer: call.getPeer(), caller: this.callerOf(call.metadata), method: method.fullName, deadline };
     return {
       traced,
-      context: { signal, peer: call.getPeer(), caller: ANYBODY, method: method.fullName, deadline },
-      fail: (cause) => this.explain(cause, method, signal),
-      end: (error) => {
+      context,
+      // Whatever a handler throws when it is asked to stop, the reason is why it was asked.
+      fail: (cause) =>
+        signal.aborted && signal.reason instanceof SecateurError ? signal.reason : explain(cause, method.fullName, this.logger),
+      end: (error, response) => {
         this.running.delete(controller);
         traced.end(error);
+        const { peer, caller } = context;
+        this.onCallEnd?.({ method: method.fullName, peer, caller, request: call.request, response, outcome: error?.reason ?? 'OK' });
       },
     };
   }
+}
 
-  private explain(cause: unknown, method: MethodCodec, signal: AbortSignal): SecateurError {
-    // Whatever a handler throws when it is asked to stop, the reason is why it was asked.
-    if (signal.aborted && signal.reason instanceof SecateurError) return signal.reason;
-    if (cause instanceof SecateurError) return cause;
-    const id = randomUUID();
-    this.logger?.error({ err: cause, method: method.fullName, errorId: id }, 'a call failed by a defect');
-    return new SecateurError('INTERNAL', `Internal error ${id}; the server's log has the details.`, { cause, metadata: { errorId: id } });
-  }
+/** What a caller is told of an error; defects keep their text in the log. */
+export function explain(cause: unknown, method: string, logger: RpcLogger | undefined): SecateurError {
+  if (cause instanceof SecateurError) return cause;
+  const id = randomUUID();
+  logger?.error({ err: cause, method, errorId: id }, 'a call failed by a defect');
+  return new SecateurError('INTERNAL', `Internal error ${id}; the server's log has the details.`, { cause, metadata: { errorId: id } });
 }
 
 async function writeAll(

@@ -1,16 +1,17 @@
 import { hostname, totalmem } from 'node:os';
+import { createServiceLogger, openServiceSecurity, type ServiceSecurityOptions } from '@secateur/access';
 import { SecateurError, VERSION } from '@secateur/core';
 import { openEngine, type Engine, type Placement } from '@secateur/native';
-import { Resources, RpcServer, serveFetch } from '@secateur/rpc';
+import { connect, Resources, RpcServer, serveFetch } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
 import { KernelServiceDefinition } from '@secateur/proto/kernel_service';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { TraceServiceDefinition } from '@secateur/proto/trace_service';
-import { pino } from 'pino';
 import { createKernelService } from './api/kernel-service.js';
 import { createTraceService } from './api/trace-service.js';
 import { toWireEngine, withServiceErrors, type ProductSpeeds } from './engine/wire-types.js';
 import { resolvePlacement, type PlacementOptions } from './machine/resolve-placement.js';
+import type { ConnectToSource } from './session/pull-tensors.js';
 import { SessionRegistry } from './session/session-registry.js';
 
 /** Longer than any single engine call takes to notice that it is cancelled. */
@@ -18,7 +19,7 @@ const SHUTDOWN_GRACE_MS = 10_000;
 /** Share of the machine's (or container's) memory the engine may use when no budget is given. */
 const DEFAULT_MEMORY_SHARE = 0.8;
 
-export interface KernelNodeOptions extends PlacementOptions {
+export interface KernelNodeOptions extends PlacementOptions, ServiceSecurityOptions {
   /** HOST:PORT; port 0 takes a free one. */
   readonly listen: string;
   /** For reports and traces. Defaults to the host name and process id. */
@@ -39,14 +40,18 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   const placement = await resolvePlacement(options);
   checkThreads(options.threads, placement);
   const name = options.name ?? `${hostname()}-${process.pid}`;
-  const logger = pino({ name: 'secateur-node', level: options.logLevel, base: { node: name } }, pino.destination(2));
+  const logger = createServiceLogger({ name: 'secateur-node', level: options.logLevel, base: { node: name } });
+  using security = await openServiceSecurity(options, logger);
   const telemetry = await startTelemetry({ serviceName: 'secateur-kernel-node', serviceVersion: VERSION, instanceId: name });
   const memoryBudgetBytes = options.memoryBytes ?? defaultMemoryBytes();
   const engine = withServiceErrors(() => openEngine({ backend: options.backend, threads: options.threads, memoryBudgetBytes, placement }));
   const description = toWireEngine(engine.description, placement, await measureSpeeds(engine));
   const resources = new Resources();
-  const sessions = new SessionRegistry(engine, resources, (sessionId) => logger.warn({ sessionId }, 'closed an abandoned session'));
-  const server = new RpcServer({ logger });
+  const connectToSource: ConnectToSource = (address) => connect(address, { kind: 'bulk', tls: security.tls });
+  const sessions = new SessionRegistry(engine, resources, connectToSource, (sessionId) =>
+    logger.warn({ sessionId }, 'closed an abandoned session'),
+  );
+  const server = new RpcServer(security.server);
   const memory = { engine, memoryBudgetBytes, idleBytes: process.memoryUsage.rss() };
   server.addService(KernelServiceDefinition, createKernelService({ name, description, sessions, memory }));
   server.addService(

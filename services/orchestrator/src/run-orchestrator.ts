@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
+import { createServiceLogger, openServiceSecurity, type ServiceSecurityOptions, type TokenOptions } from '@secateur/access';
 import { SecateurError, VERSION } from '@secateur/core';
 import { Resources, RpcServer, serveFetch } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
 import { PruningServiceDefinition } from '@secateur/proto/pruning_service';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
-import { pino } from 'pino';
 import { createPruningService } from './api/pruning-service.js';
 import { JobManager } from './jobs/job-manager.js';
 import { Tenants } from './jobs/tenants.js';
@@ -14,7 +14,7 @@ import { openJobStore } from './store/open-job-store.js';
 
 const SHUTDOWN_GRACE_MS = 10_000;
 
-export interface OrchestratorOptions {
+export interface OrchestratorOptions extends ServiceSecurityOptions, TokenOptions {
   /** HOST:PORT; port 0 takes a free one. */
   readonly listen: string;
   /** HOST:PORT at which kernel nodes reach this process. Defaults to the address listened on. */
@@ -44,11 +44,12 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   if (options.nodes.length === 0) throw new SecateurError('INVALID_REQUEST', 'No kernel node is configured; name at least one HOST:PORT.');
   if (options.roots.length === 0) throw new SecateurError('INVALID_REQUEST', 'No root folder is allowed; name at least one.');
   const instanceId = `${hostname()}-${process.pid}`;
-  const logger = pino({ name: 'secateur-orchestrator', level: options.logLevel }, pino.destination(2));
+  const logger = createServiceLogger({ name: 'secateur-orchestrator', level: options.logLevel });
+  using security = await openServiceSecurity(options, logger, options);
   const tenants = options.tenants === undefined ? Tenants.alike(options.roots) : await Tenants.read(options.tenants, options.roots);
   const store = await openJobStore(options.state, (error) => logger.warn({ err: error }, 'a connection to the job database broke'));
   const telemetry = await startTelemetry({ serviceName: 'secateur-orchestrator', serviceVersion: VERSION, instanceId });
-  const pool = new NodePool(options.nodes, logger);
+  const pool = new NodePool(options.nodes, logger, security.tls);
   const resources = new Resources();
   let address = '';
   const jobs = new JobManager({
@@ -65,7 +66,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     logger,
     tensorEndpoint: () => options.advertise ?? address,
   });
-  const server = new RpcServer({ logger });
+  const server = new RpcServer(security.server);
   server.addService(PruningServiceDefinition, createPruningService(jobs, pool));
   server.addService(
     TensorServiceDefinition,

@@ -4,21 +4,21 @@ import { Node } from '@secateur/proto/pruning_service';
 import { fromStatusProto } from '@secateur/rpc';
 import Table from 'cli-table3';
 import { withClient } from '../cluster/with-service.js';
+import type { ConnectionFlags } from '../input/security-options.js';
 import { createLines } from '../output/progress.js';
 import { formatEvaluateReport, formatPruneReport } from '../output/summary.js';
 import { jobStateWord } from '../output/words.js';
 import { writeResult } from '../output/write-result.js';
 import { writeTrace } from './run-job.js';
 
-export interface EndpointOptions {
-  readonly endpoint: string;
+export interface EndpointOptions extends ConnectionFlags {
   readonly json?: boolean;
 }
 
 const TABLE_STYLE = { style: { head: [], border: [], compact: true } };
 
-export async function listJobs({ endpoint, json }: EndpointOptions): Promise<void> {
-  const jobs = await withClient(endpoint, async (client) => {
+export async function listJobs({ json, ...connection }: EndpointOptions): Promise<void> {
+  const jobs = await withClient(connection, async (client) => {
     const all: Job[] = [];
     for await (const job of client.listJobs()) all.push(job);
     return all;
@@ -26,15 +26,15 @@ export async function listJobs({ endpoint, json }: EndpointOptions): Promise<voi
   writeResult(json, { jobs: jobs.map((job) => Job.toJSON(job)) }, () => formatJobs(jobs));
 }
 
-export async function getJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
-  const job = await withClient(endpoint, (client) => client.getJob(jobId));
+export async function getJob(jobId: string, { json, ...connection }: EndpointOptions): Promise<void> {
+  const job = await withClient(connection, (client) => client.getJob(jobId));
   writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
 }
 
 /** Events as lines until the job ends; with --json they go to stderr and the ended job to stdout. Throws the error of a job that failed. */
-export async function watchJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
+export async function watchJob(jobId: string, { json, ...connection }: EndpointOptions): Promise<void> {
   const stream = json === true ? process.stderr : process.stdout;
-  const job = await withClient(endpoint, async (client) => {
+  const job = await withClient(connection, async (client) => {
     const lines = createLines((line) => stream.write(`${line}\n`));
     for await (const event of client.watchJob(jobId)) {
       lines.onEvent(event);
@@ -46,42 +46,42 @@ export async function watchJob(jobId: string, { endpoint, json }: EndpointOption
   if (job.error !== undefined) throw fromStatusProto(job.error);
 }
 
-export async function cancelJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
-  const job = await withClient(endpoint, (client) => client.cancelJob(jobId));
+export async function cancelJob(jobId: string, { json, ...connection }: EndpointOptions): Promise<void> {
+  const job = await withClient(connection, (client) => client.cancelJob(jobId));
   writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
 }
 
-export async function pauseJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
-  const job = await withClient(endpoint, (client) => client.pauseJob(jobId));
+export async function pauseJob(jobId: string, { json, ...connection }: EndpointOptions): Promise<void> {
+  const job = await withClient(connection, (client) => client.pauseJob(jobId));
   writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
 }
 
-export async function resumeJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
-  const job = await withClient(endpoint, (client) => client.resumeJob(jobId));
+export async function resumeJob(jobId: string, { json, ...connection }: EndpointOptions): Promise<void> {
+  const job = await withClient(connection, (client) => client.resumeJob(jobId));
   writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
 }
 
 export async function deleteJob(
   jobId: string,
-  { endpoint, json, deleteOutput = false }: EndpointOptions & { readonly deleteOutput?: boolean },
+  { json, deleteOutput = false, ...connection }: EndpointOptions & { readonly deleteOutput?: boolean },
 ): Promise<void> {
-  await withClient(endpoint, (client) => client.deleteJob(jobId, { deleteOutput }));
+  await withClient(connection, (client) => client.deleteJob(jobId, { deleteOutput }));
   writeResult(json, { deleted: jobId }, () => `Job ${jobId} is forgotten.\n`);
 }
 
-export async function reportJob(jobId: string, { endpoint, json }: EndpointOptions): Promise<void> {
-  const { report } = await withClient(endpoint, (client) => client.getReport(jobId));
+export async function reportJob(jobId: string, { json, ...connection }: EndpointOptions): Promise<void> {
+  const { report } = await withClient(connection, (client) => client.getReport(jobId));
   if (report?.$case === 'prune') writeResult(json, pruneReportToJson(report.value), () => formatPruneReport(report.value));
   if (report?.$case === 'evaluate') writeResult(json, evaluateReportToJson(report.value), () => formatEvaluateReport(report.value));
 }
 
-export async function traceJob(jobId: string, { endpoint, out }: { readonly endpoint: string; readonly out: string }): Promise<void> {
-  await withClient(endpoint, (client) => writeTrace(client, jobId, out));
+export async function traceJob(jobId: string, { out, ...connection }: ConnectionFlags & { readonly out: string }): Promise<void> {
+  await withClient(connection, (client) => writeTrace(client, jobId, out));
   process.stderr.write(`Written to ${out}; open it in https://ui.perfetto.dev or chrome://tracing.\n`);
 }
 
-export async function listNodes({ endpoint, json }: EndpointOptions): Promise<void> {
-  const nodes = await withClient(endpoint, (client) => client.listNodes());
+export async function listNodes({ json, ...connection }: EndpointOptions): Promise<void> {
+  const nodes = await withClient(connection, (client) => client.listNodes());
   writeResult(json, { nodes: nodes.map((node) => Node.toJSON(node)) }, () => {
     const table = new Table({ head: ['address', 'name', 'state', 'engine', 'threads', 'sessions', 'memory'], ...TABLE_STYLE });
     for (const { address, healthy, description } of nodes) {

@@ -1,7 +1,8 @@
 import { runKernelNode, type KernelNodeOptions } from '@secateur/kernel-node';
+import { toServiceSecurity, type ServiceSecurityFlags } from '../input/security-options.js';
 import { runService } from './run-service.js';
 
-export interface NodeOptions {
+export interface NodeOptions extends ServiceSecurityFlags {
   readonly listen: string;
   readonly name?: string;
   readonly backend: KernelNodeOptions['backend'];
@@ -16,6 +17,7 @@ export async function node({ memory, name, ...options }: NodeOptions): Promise<v
   await runService((signal, onListening) =>
     runKernelNode({
       ...options,
+      ...toServiceSecurity(options),
       ...(name === undefined ? {} : { name }),
       ...(memory === undefined ? {} : { memoryBytes: memory }),
       onListening,

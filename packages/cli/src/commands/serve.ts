@@ -1,9 +1,10 @@
 import { resolve } from 'node:path';
 import { defaultState, runOrchestrator, type OrchestratorOptions } from '@secateur/orchestrator';
 import { checkPaths } from '../input/check-request.js';
+import { toServiceSecurity, toTokenOptions, type ServiceSecurityFlags, type TokenFlags } from '../input/security-options.js';
 import { runService } from './run-service.js';
 
-export interface ServeOptions {
+export interface ServeOptions extends ServiceSecurityFlags, TokenFlags {
   readonly listen: string;
   readonly advertise?: string;
   readonly node: readonly string[];
@@ -23,6 +24,7 @@ const MS_PER_DAY = 86_400_000;
 export async function serve(options: ServeOptions): Promise<void> {
   const { listen, advertise, node, root, state, concurrentJobs, lease, keepJobs, tenants, logLevel } = options;
   await checkPaths(root.map((path) => ({ flag: '--root', path, expected: 'exists' })));
+  const safety = { ...toServiceSecurity(options), ...toTokenOptions(options) };
   await runService((signal, onListening) =>
     runOrchestrator({
       listen,
@@ -35,6 +37,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       keepJobsMs: keepJobs * MS_PER_DAY,
       ...(tenants === undefined ? {} : { tenants }),
       logLevel,
+      ...safety,
       onListening,
       signal,
     }),

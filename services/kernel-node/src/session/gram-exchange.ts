@@ -1,12 +1,12 @@
 import { SecateurError } from '@secateur/core';
 import type { EngineSession } from '@secateur/native';
-import { connect, fetchResource, type Channel, type Resources } from '@secateur/rpc';
+import { fetchResource, type Channel, type Resources } from '@secateur/rpc';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { GramMatrix, GramSums, PeerResource } from '@secateur/proto/kernel_service';
 import type { InputSite } from '@secateur/proto/statistics';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
 import { toEngineSite } from '../engine/wire-types.js';
-import { FETCH_OPTIONS } from './pull-tensors.js';
+import { FETCH_OPTIONS, type ConnectToSource } from './pull-tensors.js';
 
 /** Connections may be cut; a peer that has ended does not come back with what it served. */
 const PEER_OPTIONS = { ...FETCH_OPTIONS, reconnectTimeoutMs: 2_000 };
@@ -28,6 +28,7 @@ export class GramExchange {
     private readonly sessionId: string,
     private readonly engine: EngineSession,
     private readonly resources: Resources,
+    private readonly connectToSource: ConnectToSource,
   ) {}
 
   /** Takes what was added to the matrices of a block since the last time. */
@@ -116,7 +117,7 @@ export class GramExchange {
     if (endpoint === '') return this.own(descriptor);
     let peer = this.peers.get(endpoint);
     if (peer === undefined) {
-      peer = connect(endpoint, { kind: 'bulk' });
+      peer = this.connectToSource(endpoint);
       this.peers.set(endpoint, peer);
     }
     const channel = peer;

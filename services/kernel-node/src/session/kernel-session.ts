@@ -28,7 +28,7 @@ import type { ShardDescriptor, TensorDescriptor, TensorRole } from '@secateur/pr
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import { toEngineAllocation, toEngineElementType, toEngineLayout, toEngineProjection, toEngineRepair } from '../engine/wire-types.js';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
-import { FETCH_OPTIONS, pullTensors } from './pull-tensors.js';
+import { FETCH_OPTIONS, pullTensors, type ConnectToSource } from './pull-tensors.js';
 import { GramExchange } from './gram-exchange.js';
 import { ShardMemory } from './shard-memory.js';
 
@@ -55,15 +55,17 @@ export class KernelSession {
   private readonly memory = new ShardMemory();
   /** Statistics pulled for the block in use; siblings share their input's. */
   private readonly statistics = new Map<string, Promise<Buffer>>();
+  private readonly source: Channel;
   readonly grams: GramExchange;
 
   constructor(
     readonly request: OpenSessionRequest,
     private readonly engine: EngineSession,
-    private readonly source: Channel,
+    connectToSource: ConnectToSource,
     resources: Resources,
   ) {
-    this.grams = new GramExchange(request.sessionId, engine, resources);
+    this.source = connectToSource(request.tensorEndpoint);
+    this.grams = new GramExchange(request.sessionId, engine, resources, connectToSource);
   }
 
   async loadShard(shard: ShardDescriptor): Promise<LoadShardResponse> {

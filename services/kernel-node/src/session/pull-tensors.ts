@@ -4,6 +4,9 @@ import { fetchResourceInto, type Channel, type FetchOptions, type ResourceDescri
 /** While one resource ends and another begins the connection would rest. */
 const PULLS_AT_ONCE = 2;
 
+/** Connects to the TensorService of an orchestrator or of another node. */
+export type ConnectToSource = (address: string) => Channel;
+
 export const FETCH_OPTIONS: FetchOptions = { timeoutMs: 3_600_000, idleTimeoutMs: 60_000, moveWithChecksum };
 
 /** Pulls each tensor into its target. When one fails, the rest is given up; no target is written to once this is over. */

@@ -1,10 +1,11 @@
 import type { Engine } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
-import { connect, type Resources } from '@secateur/rpc';
+import type { Resources } from '@secateur/rpc';
 import { OpenSessionRequest } from '@secateur/proto/kernel_service';
 import { toEngineArchitecture, toEnginePrecision, withServiceErrors } from '../engine/wire-types.js';
 import { KernelSession } from './kernel-session.js';
 import { largestSession } from './plan-memory.js';
+import type { ConnectToSource } from './pull-tensors.js';
 
 /** A session nobody has called for this long belongs to an orchestrator that is gone. Orchestrators reopen theirs every minute. */
 const ABANDONED_AFTER_MS = 10 * 60_000;
@@ -26,6 +27,7 @@ export class SessionRegistry {
     private readonly engine: Engine,
     /** What the sessions serve to other nodes. */
     private readonly resources: Resources,
+    private readonly connectToSource: ConnectToSource,
     private readonly onAbandoned: (sessionId: string) => void,
   ) {
     this.sweeper = setInterval(() => this.closeAbandoned(), SWEEP_EVERY_MS);
@@ -60,7 +62,7 @@ export class SessionRegistry {
         ? this.engine.openSession(toEngineArchitecture(architecture), toEnginePrecision(request))
         : this.engine.openSession(...largestSession(this.engine, architecture, request, workload)),
     );
-    const session = new KernelSession(request, engineSession, connect(request.tensorEndpoint, { kind: 'bulk' }), this.resources);
+    const session = new KernelSession(request, engineSession, this.connectToSource, this.resources);
     this.entries.set(request.sessionId, { session, lastUsedMs: Date.now(), callsRunning: 0 });
   }
 

@@ -1,5 +1,5 @@
 import { SecateurError } from '@secateur/core';
-import { checkHealth, connect, type Channel, type ServiceClient } from '@secateur/rpc';
+import { checkHealth, connect, type Channel, type ServiceClient, type TlsCredentials } from '@secateur/rpc';
 import { KernelServiceDefinition, type DescribeNodeResponse } from '@secateur/proto/kernel_service';
 import type { Node } from '@secateur/proto/pruning_service';
 import { TraceServiceDefinition } from '@secateur/proto/trace_service';
@@ -20,8 +20,11 @@ export class PoolNode {
   /** Whether it has been asked for its health at least once. */
   asked = false;
 
-  constructor(readonly address: string) {
-    this.channel = connect(address, { kind: 'control' });
+  constructor(
+    readonly address: string,
+    tls: TlsCredentials | undefined,
+  ) {
+    this.channel = connect(address, { kind: 'control', tls });
     this.kernel = this.channel.client(KernelServiceDefinition);
     this.trace = this.channel.client(TraceServiceDefinition);
   }
@@ -64,8 +67,9 @@ export class NodePool {
   constructor(
     addresses: readonly string[],
     private readonly logger: Logger,
+    tls: TlsCredentials | undefined,
   ) {
-    this.nodes = [...new Set(addresses)].map((address) => new PoolNode(address));
+    this.nodes = [...new Set(addresses)].map((address) => new PoolNode(address, tls));
   }
 
   start(): void {

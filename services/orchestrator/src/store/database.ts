@@ -31,7 +31,10 @@ export async function openPostgres(url: string, onError: (error: Error) => void)
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     keepAlive: true,
     application_name: 'secateur-orchestrator',
-    types: { getTypeParser: (type, format) => (Number(type) === INT8 ? Number : (pg.types.getTypeParser(type, format) as (text: string) => unknown)) },
+    types: {
+      getTypeParser: (type, format) =>
+        Number(type) === INT8 ? Number : (pg.types.getTypeParser(type, format) as (text: string) => unknown),
+    },
   });
   // A connection that breaks is replaced by the next that is needed. The pool tells of those that nobody uses; those within a transaction,
   // between two statements, have only this listener.

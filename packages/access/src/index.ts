@@ -1,0 +1,5 @@
+export { newToken } from './new-token.js';
+export { USER_ROLES, type UserRole } from './roles.js';
+export { addTokenEntry } from './token-file.js';
+export { createServiceLogger } from './service-logger.js';
+export { openServiceSecurity, type ServiceSecurity, type ServiceSecurityOptions, type TokenOptions } from './service-security.js';
