@@ -50,6 +50,13 @@ export default {
       to: { path: '^services/' },
     },
     {
+      name: 'only-k8s-knows-kubernetes',
+      comment: 'The client takes a second to load, so it is loaded where it is needed, when it is needed.',
+      severity: 'error',
+      from: { path: '^(packages|services|native)/', pathNot: '^services/orchestrator/src/k8s/' },
+      to: { path: 'node_modules/@kubernetes/' },
+    },
+    {
       name: 'only-telemetry-sets-up-opentelemetry',
       severity: 'error',
       from: { path: '^(packages|services|native)/', pathNot: ['^packages/telemetry/', inTests] },

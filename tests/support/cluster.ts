@@ -42,6 +42,11 @@ export class ServiceProcess {
     return this.child.pid ?? -1;
   }
 
+  /** Null while it runs and when a signal ended it. */
+  get exitCode(): number | null {
+    return this.child.exitCode;
+  }
+
   /** What the process wrote to stderr last. */
   get output(): string {
     return this.stderr;

@@ -14,6 +14,7 @@ import {
   integer,
   layerBudget,
   layerList,
+  nodeSource,
   numbers,
   positiveNumber,
   projectionTarget,
@@ -426,7 +427,11 @@ function addServe(program: CheckedCommand): void {
     .description('Run an orchestrator: accepts jobs over gRPC and runs them on kernel nodes.')
     .option('--listen <host:port>', 'address to listen on; port 0 takes a free one', hostPort, DEFAULT_ENDPOINT)
     .option('--advertise <host:port>', 'address at which kernel nodes reach this process (default: the one listened on)', hostPort)
-    .requiredOption('--node <host:port>', 'address of a kernel node; repeat it for more', repeatable(hostPort))
+    .requiredOption(
+      '--node <address>',
+      'kernel nodes: HOST:PORT of one; dns:HOST:PORT, all addresses of a name; endpointslices:NAMESPACE/SERVICE:PORT, the endpoints of a Kubernetes service; repeat it for more',
+      repeatable(nodeSource),
+    )
     .requiredOption('--root <dir>', 'folder that jobs may read from and write to; repeat it for more', repeatable(String))
     .option(
       '--state <where>',
@@ -437,6 +442,7 @@ function addServe(program: CheckedCommand): void {
     .option('--lease <seconds>', 'a job whose orchestrator has been silent for so long goes to another one', wholeNumber(3), 15)
     .option('--keep-jobs <days>', 'how long jobs are kept after their end', wholeNumber(1), 30)
     .option('--tenants <file>', 'JSON file with the limits and folders of tenants (docs/jobs.md)')
+    .addOption(healthListen())
     .addOption(logLevel());
   withTokenOptions(withServiceSecurity(command))
     .example(
@@ -459,6 +465,8 @@ function addNode(program: CheckedCommand): void {
     .option('--cpus <list>', 'processors to bind the threads to, one each, such as 0-7,16-23 (Linux)', cpuList)
     .option('--numa-node <n>', 'NUMA node whose processors, unless --cpus names some, and memory to use (Linux)', wholeNumber(0))
     .option('--memory <size>', 'memory the engine may use, such as 8GiB (default: 80 % of what there is)', byteSize)
+    .option('--drain-timeout <seconds>', 'how long the steps that run at SIGTERM may take to end', wholeNumber(0), 25)
+    .addOption(healthListen())
     .addOption(logLevel());
   withServiceSecurity(command)
     .example('secateur node --listen 0.0.0.0:7401 --tls-cert node.crt --tls-key node.key --tls-ca ca.crt --threads 16 --memory 64GiB')
@@ -597,6 +605,10 @@ function offered<Value>(flags: string, description: string, words: Readonly<Reco
 
 function backend(): Option {
   return new Option('--backend <name>', 'what computes').choices(['auto', 'cpu', 'cuda']).default('auto');
+}
+
+function healthListen(): Option {
+  return new Option('--health-listen <host:port>', 'answer health checks here too, in plain text and nothing else').argParser(hostPort);
 }
 
 function logLevel(): Option {

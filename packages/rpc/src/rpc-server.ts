@@ -37,6 +37,7 @@ export class RpcServer {
   private readonly tls: TlsCredentials | undefined;
   private readonly insecure: boolean;
   private readonly serviceNames: string[] = [];
+  private readonly healthServer = new Server(SERVER_OPTIONS);
   private health: HealthImplementation | undefined;
   private address: HostPort = { host: '', port: 0 };
 
@@ -76,23 +77,26 @@ export class RpcServer {
     checkListenAddress(address, { verifiesCallers: this.tls?.verifiesCallers === true, insecure: this.insecure });
     const serverCredentials = this.tls?.serverCredentials() ?? ServerCredentials.createInsecure();
     const { HealthImplementation } = await import('grpc-health-check');
-    this.health = new HealthImplementation();
+    this.health = new HealthImplementation({ '': 'SERVING' });
     this.setServing(false);
-    this.health.addToServer(this.server);
+    for (const server of [this.server, this.healthServer]) this.health.addToServer(server);
     addReflection(this.server, this.serviceNames);
-    const port = await new Promise<number>((resolve, reject) => {
-      this.server.bindAsync(address, serverCredentials, (error, boundPort) => {
-        if (error === null) resolve(boundPort);
-        else reject(new SecateurError('FAILED_PRECONDITION', `Cannot listen at ${address}: ${error.message}`, { cause: error }));
-      });
-    });
-    this.address = { host, port };
+    this.address = { host, port: await bind(this.server, address, serverCredentials) };
     return this.address;
   }
 
-  /** Tells health checks, for the server as a whole and for each service, whether new work is welcome. */
+  /**
+   * Answers health checks at HOST:PORT too, in plain text and nothing else: probes of Kubernetes know no certificates. After `listen`, as the
+   * states are the same.
+   */
+  async listenForHealth(address: string): Promise<HostPort> {
+    const { host } = parseHostPort(address);
+    return { host, port: await bind(this.healthServer, address, ServerCredentials.createInsecure()) };
+  }
+
+  /** Tells health checks of each service whether new work is welcome. The server as a whole ('') lives as long as it listens. */
   setServing(serving: boolean): void {
-    for (const name of ['', ...this.serviceNames]) this.health?.setStatus(name, serving ? 'SERVING' : 'NOT_SERVING');
+    for (const name of this.serviceNames) this.health?.setStatus(name, serving ? 'SERVING' : 'NOT_SERVING');
   }
 
   /**
@@ -101,6 +105,7 @@ export class RpcServer {
    */
   async shutdown({ graceMs }: { readonly graceMs: number }): Promise<void> {
     this.setServing(false);
+    this.health?.setStatus('', 'NOT_SERVING');
     const error = new SecateurError('UNAVAILABLE', 'The server is shutting down; try another one or later.');
     this.calls.stop(error);
     this.guard.endInfrastructureCalls(error);
@@ -111,5 +116,16 @@ export class RpcServer {
         resolve();
       });
     });
+    this.healthServer.forceShutdown();
   }
+}
+
+/** The port, which the system chose where the address names 0. */
+function bind(server: Server, address: string, credentials: ServerCredentials): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(address, credentials, (error, port) => {
+      if (error === null) resolve(port);
+      else reject(new SecateurError('FAILED_PRECONDITION', `Cannot listen at ${address}: ${error.message}`, { cause: error }));
+    });
+  });
 }

@@ -30,8 +30,12 @@ export interface KernelNodeOptions extends PlacementOptions, ServiceSecurityOpti
   /** What all sessions together may hold. Defaults to 80 % of the memory of the machine or container. */
   readonly memoryBytes?: number;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
+  /** HOST:PORT that answers health checks only, in plain text. None when left out. */
+  readonly healthListen?: string;
+  /** How long the steps that run when the node drains may take; 0 ends them at once. */
+  readonly drainTimeoutMs: number;
   readonly onListening?: (address: string) => void;
-  /** Aborting drains the node: running calls are ended, sessions freed. */
+  /** Aborting drains the node: it reports NOT_SERVING, lets running steps end, frees sessions. */
   readonly signal: AbortSignal;
 }
 
@@ -61,12 +65,15 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   server.addService(TraceServiceDefinition, createTraceService(telemetry.recorder));
   try {
     const { host, port } = await server.listen(options.listen);
+    const health = options.healthListen && (await server.listenForHealth(options.healthListen));
     server.setServing(true);
     const address = `${host}:${port}`;
-    logger.info({ address, engine: description, memoryBudgetBytes }, 'listening');
+    logger.info({ address, health, engine: description, memoryBudgetBytes }, 'listening');
     options.onListening?.(address);
     await aborted(options.signal);
-    logger.info('draining');
+    logger.info({ sessions: sessions.size }, 'draining');
+    server.setServing(false);
+    await sessions.drain(options.drainTimeoutMs);
   } finally {
     await server.shutdown({ graceMs: SHUTDOWN_GRACE_MS });
     await sessions.closeAll();

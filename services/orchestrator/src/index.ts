@@ -1,2 +1,3 @@
 export { runOrchestrator, type OrchestratorOptions } from './run-orchestrator.js';
 export { defaultState } from './store/open-job-store.js';
+export type { NodeSource } from './scheduler/node-discovery.js';

@@ -6,9 +6,13 @@ import { Resources, RpcServer, serveFetch } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
 import { PruningServiceDefinition } from '@secateur/proto/pruning_service';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
+import type { Logger } from 'pino';
 import { createPruningService } from './api/pruning-service.js';
 import { JobManager } from './jobs/job-manager.js';
 import { Tenants } from './jobs/tenants.js';
+import { EndpointSliceDiscovery } from './k8s/endpoint-slice-discovery.js';
+import { DnsDiscovery } from './scheduler/dns-discovery.js';
+import { StaticDiscovery, type NodeDiscovery, type NodeSource } from './scheduler/node-discovery.js';
 import { NodePool } from './scheduler/node-pool.js';
 import { openJobStore } from './store/open-job-store.js';
 
@@ -19,8 +23,10 @@ export interface OrchestratorOptions extends ServiceSecurityOptions, TokenOption
   readonly listen: string;
   /** HOST:PORT at which kernel nodes reach this process. Defaults to the address listened on. */
   readonly advertise?: string;
-  /** HOST:PORT of each kernel node. */
-  readonly nodes: readonly string[];
+  /** HOST:PORT that answers health checks only, in plain text. None when left out. */
+  readonly healthListen?: string;
+  /** Where the kernel nodes are told from. */
+  readonly nodes: readonly NodeSource[];
   /** Folders that jobs may read models and data from and write results to. */
   readonly roots: readonly string[];
   /** Where jobs are kept: `memory`, a `postgres://` URL, or a folder of this machine. */
@@ -49,7 +55,11 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   const tenants = options.tenants === undefined ? Tenants.alike(options.roots) : await Tenants.read(options.tenants, options.roots);
   const store = await openJobStore(options.state, (error) => logger.warn({ err: error }, 'a connection to the job database broke'));
   const telemetry = await startTelemetry({ serviceName: 'secateur-orchestrator', serviceVersion: VERSION, instanceId });
-  const pool = new NodePool(options.nodes, logger, security.tls);
+  const pool = new NodePool(
+    options.nodes.map((source) => discover(source, logger)),
+    logger,
+    security.tls,
+  );
   const resources = new Resources();
   let address = '';
   const jobs = new JobManager({
@@ -74,11 +84,12 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   );
   try {
     const { host, port } = await server.listen(options.listen);
+    const health = options.healthListen && (await server.listenForHealth(options.healthListen));
     address = `${host}:${port}`;
     pool.start();
     jobs.start();
     server.setServing(true);
-    logger.info({ address, nodes: options.nodes }, 'listening');
+    logger.info({ address, health, nodes: options.nodes }, 'listening');
     options.onListening?.(address);
     await new Promise<void>((resolve) => {
       if (options.signal.aborted) resolve();
@@ -91,5 +102,16 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     pool.stop();
     await store.close();
     await telemetry.shutdown();
+  }
+}
+
+function discover(source: NodeSource, logger: Logger): NodeDiscovery {
+  switch (source.kind) {
+    case 'address':
+      return new StaticDiscovery(source.address);
+    case 'dns':
+      return new DnsDiscovery(source, logger);
+    case 'endpointslices':
+      return new EndpointSliceDiscovery(source, logger);
   }
 }

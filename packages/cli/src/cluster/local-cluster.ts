@@ -82,5 +82,6 @@ function nodeArguments(name: string, { nodes, threads, backend }: Omit<LocalClus
   const memory = limit > 0 && limit < totalmem() ? limit : totalmem();
   const memoryPerNode = Math.floor((memory * MEMORY_SHARE) / nodes);
   const budget = ['--threads', String(perNode), '--memory', String(memoryPerNode)];
-  return ['node', ...COMMON_ARGUMENTS, '--name', name, '--backend', backend, ...budget];
+  // These nodes end with the command, when their work is over or of no use any more.
+  return ['node', ...COMMON_ARGUMENTS, '--name', name, '--backend', backend, '--drain-timeout', '0', ...budget];
 }

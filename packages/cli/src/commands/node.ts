@@ -10,18 +10,25 @@ export interface NodeOptions extends ServiceSecurityFlags {
   readonly memory?: number;
   readonly cpus?: readonly number[];
   readonly numaNode?: number;
+  /** In seconds. */
+  readonly drainTimeout: number;
+  readonly healthListen?: string;
   readonly logLevel: KernelNodeOptions['logLevel'];
 }
 
-export async function node({ memory, name, ...options }: NodeOptions): Promise<void> {
-  await runService((signal, onListening) =>
-    runKernelNode({
-      ...options,
-      ...toServiceSecurity(options),
-      ...(name === undefined ? {} : { name }),
-      ...(memory === undefined ? {} : { memoryBytes: memory }),
-      onListening,
-      signal,
-    }),
+export async function node({ memory, name, drainTimeout, ...options }: NodeOptions): Promise<void> {
+  const drainTimeoutMs = 1000 * drainTimeout;
+  await runService(
+    (signal, onListening) =>
+      runKernelNode({
+        ...options,
+        ...toServiceSecurity(options),
+        ...(name === undefined ? {} : { name }),
+        ...(memory === undefined ? {} : { memoryBytes: memory }),
+        drainTimeoutMs,
+        onListening,
+        signal,
+      }),
+    drainTimeoutMs,
   );
 }

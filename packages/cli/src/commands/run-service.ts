@@ -1,16 +1,23 @@
-/** A service that has not drained by then is ended. */
-const DRAIN_LIMIT_MS = 30_000;
+/** A service that has not stopped so long after its running work was due to end is ended. */
+const STOP_LIMIT_MS = 30_000;
 
-/** Runs a service until SIGTERM, SIGINT, or the end of the process that started it; a second signal ends it at once. */
-export async function runService(run: (signal: AbortSignal, onListening: (address: string) => void) => Promise<void>): Promise<void> {
+/**
+ * Runs a service until SIGTERM, SIGINT, or the end of the process that started it, after which its running work has `drainTimeoutMs` to end;
+ * a second signal ends it at once.
+ */
+export async function runService(
+  run: (signal: AbortSignal, onListening: (address: string) => void) => Promise<void>,
+  drainTimeoutMs = 0,
+): Promise<void> {
+  const limitMs = drainTimeoutMs + STOP_LIMIT_MS;
   const stop = new AbortController();
   const onSignal = (): void => {
     if (stop.signal.aborted) process.exit(1);
     stop.abort();
     setTimeout(() => {
-      process.stderr.write(`Ended without draining: that took longer than ${DRAIN_LIMIT_MS / 1000} s.\n`);
+      process.stderr.write(`Ended without draining: that took longer than ${limitMs / 1000} s.\n`);
       process.exit(1);
-    }, DRAIN_LIMIT_MS).unref();
+    }, limitMs).unref();
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);

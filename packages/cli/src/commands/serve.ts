@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { defaultState, runOrchestrator, type OrchestratorOptions } from '@secateur/orchestrator';
+import { defaultState, runOrchestrator, type NodeSource, type OrchestratorOptions } from '@secateur/orchestrator';
 import { checkPaths } from '../input/check-request.js';
 import { toServiceSecurity, toTokenOptions, type ServiceSecurityFlags, type TokenFlags } from '../input/security-options.js';
 import { runService } from './run-service.js';
@@ -7,7 +7,8 @@ import { runService } from './run-service.js';
 export interface ServeOptions extends ServiceSecurityFlags, TokenFlags {
   readonly listen: string;
   readonly advertise?: string;
-  readonly node: readonly string[];
+  readonly healthListen?: string;
+  readonly node: readonly NodeSource[];
   readonly root: readonly string[];
   readonly state?: string;
   readonly concurrentJobs: number;
@@ -22,13 +23,14 @@ export interface ServeOptions extends ServiceSecurityFlags, TokenFlags {
 const MS_PER_DAY = 86_400_000;
 
 export async function serve(options: ServeOptions): Promise<void> {
-  const { listen, advertise, node, root, state, concurrentJobs, lease, keepJobs, tenants, logLevel } = options;
+  const { listen, advertise, healthListen, node, root, state, concurrentJobs, lease, keepJobs, tenants, logLevel } = options;
   await checkPaths(root.map((path) => ({ flag: '--root', path, expected: 'exists' })));
   const safety = { ...toServiceSecurity(options), ...toTokenOptions(options) };
   await runService((signal, onListening) =>
     runOrchestrator({
       listen,
       ...(advertise === undefined ? {} : { advertise }),
+      ...(healthListen === undefined ? {} : { healthListen }),
       nodes: node,
       roots: root.map((path) => resolve(path)),
       state: state ?? defaultState(),

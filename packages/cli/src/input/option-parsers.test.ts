@@ -8,6 +8,7 @@ import {
   hostPort,
   layerBudget,
   layerList,
+  nodeSource,
   numbers,
   positiveNumber,
   projectionTarget,
@@ -125,6 +126,30 @@ describe('hostPort', () => {
 
   test.each(['7400', 'host', 'host:', 'host:70000', 'a b:1', '::1:7400'])('refuses %p', (text) => {
     expect(() => hostPort(text)).toThrow(/HOST:PORT/);
+  });
+});
+
+describe('nodeSource', () => {
+  test.each([
+    ['10.0.0.5:7401', { kind: 'address', address: '10.0.0.5:7401' }],
+    ['[fd00::5]:7401', { kind: 'address', address: '[fd00::5]:7401' }],
+    ['dns:7401', { kind: 'address', address: 'dns:7401' }],
+    ['dns:nodes.prune.svc.cluster.local:7401', { kind: 'dns', host: 'nodes.prune.svc.cluster.local', port: 7401 }],
+    ['endpointslices:prune/nodes:7401', { kind: 'endpointslices', namespace: 'prune', service: 'nodes', port: 7401 }],
+  ])('takes %s', (text, expected) => {
+    expect(nodeSource(text)).toEqual(expected);
+  });
+
+  test.each([
+    'nodes',
+    'dns:nodes',
+    'dns:nodes:0',
+    'dns:nodes:70000',
+    'endpointslices:nodes:7401',
+    'endpointslices:prune/nodes',
+    'srv:nodes:1',
+  ])('refuses %p', (text) => {
+    expect(() => nodeSource(text)).toThrow(/endpointslices:NAMESPACE\/SERVICE:PORT/);
   });
 });
 

@@ -1,5 +1,6 @@
 import { parseCpuList } from '@secateur/core';
 import { LayerBudget } from '@secateur/proto/job';
+import type { NodeSource } from '@secateur/orchestrator';
 import { InvalidArgumentError } from 'commander';
 
 /** A whole number of at least `minimum`. */
@@ -125,11 +126,31 @@ export function cpuList(text: string): number[] {
   return cpus;
 }
 
+const HOST_PORT = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d{1,5})$/;
+
 /** HOST:PORT with a port from 0. */
 export function hostPort(text: string): string {
-  const match = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d{1,5})$/.exec(text);
+  const match = HOST_PORT.exec(text);
   if (match === null || Number(match[1]) > 65_535) throw new InvalidArgumentError('It must be HOST:PORT, such as 127.0.0.1:7400.');
   return text;
+}
+
+/** HOST:PORT, dns:HOST:PORT or endpointslices:NAMESPACE/SERVICE:PORT; the port of a node that is to be found is never 0. */
+export function nodeSource(text: string): NodeSource {
+  const dns = /^dns:(?<host>[^\s:/[\]]+):(?<port>\d{1,5})$/.exec(text)?.groups;
+  if (dns !== undefined && isPort(dns['port'])) return { kind: 'dns', host: dns['host']!, port: Number(dns['port']) };
+  const slices = /^endpointslices:(?<namespace>[a-z0-9-]{1,63})\/(?<service>[a-z0-9-]{1,63}):(?<port>\d{1,5})$/.exec(text)?.groups;
+  if (slices !== undefined && isPort(slices['port'])) {
+    return { kind: 'endpointslices', namespace: slices['namespace']!, service: slices['service']!, port: Number(slices['port']) };
+  }
+  if (/^(dns|endpointslices):[^\d]/.test(text) || !HOST_PORT.test(text)) {
+    throw new InvalidArgumentError('It must be HOST:PORT, dns:HOST:PORT or endpointslices:NAMESPACE/SERVICE:PORT.');
+  }
+  return { kind: 'address', address: hostPort(text) };
+}
+
+function isPort(digits: string | undefined): boolean {
+  return Number(digits) > 0 && Number(digits) <= 65_535;
 }
 
 /** Collects a repeatable option. */

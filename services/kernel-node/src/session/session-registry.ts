@@ -11,6 +11,8 @@ import type { ConnectToSource } from './pull-tensors.js';
 const ABANDONED_AFTER_MS = 10 * 60_000;
 const SWEEP_EVERY_MS = 30_000;
 const MAXIMUM_SESSIONS = 64;
+/** Calls of one step follow each other much faster. A node that drains and is called no more for so long is waited for by nobody. */
+const QUIET_MS = 3_000;
 
 interface Entry {
   readonly session: KernelSession;
@@ -22,6 +24,8 @@ interface Entry {
 export class SessionRegistry {
   private readonly entries = new Map<string, Entry>();
   private readonly sweeper: NodeJS.Timeout;
+  private draining = false;
+  private onChange: () => void = () => undefined;
 
   constructor(
     private readonly engine: Engine,
@@ -50,6 +54,7 @@ export class SessionRegistry {
       existing.lastUsedMs = Date.now();
       return;
     }
+    if (this.draining) throw new SecateurError('UNAVAILABLE', 'This node is draining; it takes no new sessions.');
     if (request.sessionId === '' || request.architecture === undefined || request.tensorEndpoint === '') {
       throw new SecateurError('INVALID_REQUEST', 'OpenSession needs session_id, architecture and tensor_endpoint.');
     }
@@ -72,7 +77,7 @@ export class SessionRegistry {
     try {
       return await call(entry.session);
     } finally {
-      end(entry);
+      this.end(entry);
     }
   }
 
@@ -82,7 +87,7 @@ export class SessionRegistry {
     try {
       yield* call(entry.session);
     } finally {
-      end(entry);
+      this.end(entry);
     }
   }
 
@@ -92,14 +97,46 @@ export class SessionRegistry {
       throw new SecateurError('NOT_FOUND', `No session ${sessionId} is open on this node; it may have restarted.`);
     }
     entry.callsRunning += 1;
+    this.onChange();
     return entry;
+  }
+
+  private end(entry: Entry): void {
+    entry.callsRunning -= 1;
+    entry.lastUsedMs = Date.now();
+    this.onChange();
   }
 
   async close(sessionId: string): Promise<void> {
     const entry = this.entries.get(sessionId);
     if (entry === undefined) return;
     this.entries.delete(sessionId);
+    this.onChange();
     await entry.session.close();
+  }
+
+  /**
+   * Takes no new sessions, and resolves when those there are have been closed or are used no more, at the latest after `timeoutMs`. Their
+   * calls go on, as an orchestrator that has seen the node drain lets it finish the step it is in.
+   */
+  drain(timeoutMs: number): Promise<void> {
+    this.draining = true;
+    return new Promise((resolve) => {
+      let quiet: NodeJS.Timeout | undefined;
+      const finish = (): void => {
+        clearTimeout(limit);
+        clearTimeout(quiet);
+        this.onChange = () => undefined;
+        resolve();
+      };
+      const limit = setTimeout(finish, timeoutMs);
+      this.onChange = () => {
+        clearTimeout(quiet);
+        if (this.entries.size === 0) finish();
+        else if ([...this.entries.values()].every(({ callsRunning }) => callsRunning === 0)) quiet = setTimeout(finish, QUIET_MS);
+      };
+      this.onChange();
+    });
   }
 
   async closeAll(): Promise<void> {
@@ -116,11 +153,6 @@ export class SessionRegistry {
       }
     }
   }
-}
-
-function end(entry: Entry): void {
-  entry.callsRunning -= 1;
-  entry.lastUsedMs = Date.now();
 }
 
 function sameRequest(left: OpenSessionRequest, right: OpenSessionRequest): boolean {

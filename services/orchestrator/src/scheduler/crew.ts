@@ -15,7 +15,7 @@ export interface CrewEvents {
   onLost(node: PoolNode, reason: string): void;
 }
 
-/** The nodes that work on one job. Members are lost when they fail; healthy nodes join between steps. */
+/** The nodes that work on one job. Members are lost when they fail; between steps healthy nodes join, and those leave that want to. */
 export class Crew {
   private readonly members = new Set<NodeSession>();
   private readonly reports = new Map<string, NodeReport>();
@@ -34,12 +34,13 @@ export class Crew {
     return this.members.has(member);
   }
 
-  /** The members, at least one; healthy nodes that are not members join first. Throws UNAVAILABLE when there is none for a minute. */
+  /** The members, at least one; those that are leaving are let go and healthy nodes join first. Throws UNAVAILABLE when there is none for a minute. */
   async gather(signal: AbortSignal): Promise<readonly NodeSession[]> {
     if (!this.gathered) {
       await this.pool.settle(Math.min(this.pool.nodes.length, this.maximumNodes), GATHER_TIMEOUT_MS, signal);
       this.gathered = true;
     }
+    for (const member of this.members) if (member.node.leaving) this.remove(member, member.node.reason);
     await this.admit(signal);
     const until = Date.now() + REPLACEMENT_TIMEOUT_MS;
     while (this.members.size === 0 && Date.now() < until) {
@@ -83,7 +84,7 @@ export class Crew {
 
   /**
    * Deals parts of a work out: each member takes the next one when it is free, so faster nodes do more; what a lost node had begun is taken
-   * by another. `begin` comes before the first, and again whenever nodes were lost.
+   * by another, and one that is leaving takes no more. `begin` comes before the first, and again whenever nodes were lost.
    */
   async deal<Part>(
     parts: readonly Part[],
@@ -96,7 +97,9 @@ export class Crew {
     while (done.size < parts.length) {
       await begin?.(signal);
       await this.each(async (member, linked) => {
-        for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+        while (!member.node.leaving) {
+          const next = waiting.shift();
+          if (next === undefined) return;
           const [index, part] = next;
           try {
             await work(member, part, linked);
@@ -178,12 +181,18 @@ export class Crew {
   }
 
   private lose(member: NodeSession, error: unknown): void {
-    if (!this.members.delete(member)) return;
-    const reason = error instanceof Error ? error.message : String(error);
-    this.losses.set(member.node, (this.losses.get(member.node) ?? 0) + 1);
-    // Until the pool sees it healthy again.
-    member.node.healthy = false;
-    member.node.reason = reason;
+    if (!this.members.has(member)) return;
+    if (!member.node.leaving) {
+      this.losses.set(member.node, (this.losses.get(member.node) ?? 0) + 1);
+      // Until the pool sees it healthy again.
+      member.node.healthy = false;
+      member.node.reason = error instanceof Error ? error.message : String(error);
+    }
+    this.remove(member, member.node.reason);
+  }
+
+  private remove(member: NodeSession, reason: string): void {
+    this.members.delete(member);
     const report = this.reports.get(member.node.address);
     if (report !== undefined) this.reports.set(member.node.address, { ...report, lost: reason });
     this.events.onLost(member.node, reason);

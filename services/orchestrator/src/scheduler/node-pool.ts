@@ -1,15 +1,18 @@
 import { SecateurError } from '@secateur/core';
-import { checkHealth, connect, type Channel, type ServiceClient, type TlsCredentials } from '@secateur/rpc';
+import { checkHealth, connect, watchHealth, type Channel, type ServiceClient, type TlsCredentials } from '@secateur/rpc';
 import { KernelServiceDefinition, type DescribeNodeResponse } from '@secateur/proto/kernel_service';
 import type { Node } from '@secateur/proto/pruning_service';
 import { TraceServiceDefinition } from '@secateur/proto/trace_service';
 import type { Logger } from 'pino';
+import type { NodeDiscovery } from './node-discovery.js';
 
 const POLL_EVERY_MS = 1_000;
 const POLL_TIMEOUT_MS = 5_000;
 const RETRY_AFTER_MS = 200;
+/** Every call needs a deadline; a watch that reaches it is begun anew. */
+const WATCH_TIMEOUT_MS = 3_600_000;
 
-/** A configured kernel node and what was last seen of it. */
+/** A kernel node and what was last seen of it. */
 export class PoolNode {
   readonly channel: Channel;
   readonly kernel: ServiceClient<KernelServiceDefinition>;
@@ -19,6 +22,11 @@ export class PoolNode {
   reason = 'not reached yet';
   /** Whether it has been asked for its health at least once. */
   asked = false;
+  private draining = false;
+  private retired = false;
+  private sessions = 0;
+  private watching = false;
+  private readonly end = new AbortController();
 
   constructor(
     readonly address: string,
@@ -34,12 +42,18 @@ export class PoolNode {
     return this.description?.name ?? this.address;
   }
 
+  /** Whether it answers but must get no new work: it drains, or is no node of this cluster any more. */
+  get leaving(): boolean {
+    return this.draining || this.retired;
+  }
+
   async poll(): Promise<void> {
     try {
       const serving = await checkHealth(this.channel, KernelServiceDefinition.fullName, POLL_TIMEOUT_MS);
       if (serving && !this.healthy) await this.describe();
-      this.healthy = serving;
-      this.reason = serving ? '' : 'draining';
+      if (this.retired) return;
+      this.setServing(serving);
+      void this.watch();
     } catch (error) {
       this.healthy = false;
       this.reason = error instanceof Error ? error.message : String(error);
@@ -56,24 +70,85 @@ export class PoolNode {
   toMessage(): Node {
     return { address: this.address, healthy: this.healthy, reason: this.reason, description: this.description };
   }
+
+  /** A session is open on the node, which can be reached until it is released. */
+  retain(): void {
+    this.sessions += 1;
+  }
+
+  release(): void {
+    this.sessions -= 1;
+    this.closeWhenUnused();
+  }
+
+  /** The node gets no new work from now on; what runs on it may end. */
+  retire(): void {
+    this.retired = true;
+    this.healthy = false;
+    this.reason = 'no longer in the cluster';
+    this.closeWhenUnused();
+  }
+
+  close(): void {
+    this.end.abort();
+    this.channel.close();
+  }
+
+  private setServing(serving: boolean): void {
+    this.healthy = serving;
+    this.draining = !serving;
+    this.reason = serving ? '' : 'draining';
+  }
+
+  /** Hears at once that the node begins to drain; by polls alone it would get work for another second. */
+  private async watch(): Promise<void> {
+    if (this.watching) return;
+    this.watching = true;
+    try {
+      const options = { timeoutMs: WATCH_TIMEOUT_MS, signal: this.end.signal };
+      for await (const serving of watchHealth(this.channel, KernelServiceDefinition.fullName, options)) {
+        if (!serving && !this.retired) this.setServing(false);
+      }
+    } catch {
+      // Polls tell why a node does not answer, and watch it again when it does.
+    } finally {
+      this.watching = false;
+    }
+  }
+
+  private closeWhenUnused(): void {
+    if (this.retired && this.sessions === 0) this.close();
+  }
 }
 
-/** The nodes this orchestrator may use, polled for their health. */
+/** The nodes this orchestrator may use, as discoveries tell, polled for their health. */
 export class NodePool {
-  readonly nodes: readonly PoolNode[];
+  private readonly byAddress = new Map<string, PoolNode>();
+  private readonly reported = new Map<NodeDiscovery, readonly string[]>();
+  /** Whether a node was healthy when that was last written to the log. */
+  private readonly logged = new WeakMap<PoolNode, boolean>();
+  private readonly end = new AbortController();
   private timer: NodeJS.Timeout | undefined;
   private polling: Promise<void> = Promise.resolve();
 
   constructor(
-    addresses: readonly string[],
+    private readonly discoveries: readonly NodeDiscovery[],
     private readonly logger: Logger,
-    tls: TlsCredentials | undefined,
-  ) {
-    this.nodes = [...new Set(addresses)].map((address) => new PoolNode(address, tls));
-  }
+    private readonly tls: TlsCredentials | undefined,
+  ) {}
 
   start(): void {
+    for (const discovery of this.discoveries) {
+      discovery.start((addresses) => {
+        this.reported.set(discovery, addresses);
+        this.update(discovery);
+      }, this.end.signal);
+    }
     this.schedule(0);
+  }
+
+  get nodes(): readonly PoolNode[] {
+    return [...this.byAddress.values()];
   }
 
   get healthy(): readonly PoolNode[] {
@@ -81,12 +156,13 @@ export class NodePool {
   }
 
   /**
-   * Waits until `enough` nodes are healthy, or at least one is and no other can be expected at once (all have been asked and did not
+   * Waits until `enough` nodes, and at least one, are healthy, or at least one is and no other can be expected at once (all have been asked and did not
    * answer), or the time is over; returns the healthy ones.
    */
   async settle(enough: number, timeoutMs: number, signal: AbortSignal): Promise<readonly PoolNode[]> {
     const until = Date.now() + timeoutMs;
-    const settled = (): boolean => this.healthy.length >= enough || (this.healthy.length > 0 && this.nodes.every((node) => node.asked));
+    const settled = (): boolean =>
+      this.healthy.length >= Math.max(1, enough) || (this.healthy.length > 0 && this.nodes.every((node) => node.asked));
     while (!settled() && Date.now() < until && !signal.aborted) {
       await this.pollAll();
       if (!settled()) await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER_MS));
@@ -97,7 +173,24 @@ export class NodePool {
   stop(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
-    for (const node of this.nodes) node.channel.close();
+    this.end.abort();
+    for (const node of this.nodes) node.close();
+  }
+
+  private update(discovery: NodeDiscovery): void {
+    if (this.end.signal.aborted) return;
+    const addresses = new Set([...this.reported.values()].flat());
+    for (const [address, node] of this.byAddress) {
+      if (addresses.has(address)) continue;
+      this.byAddress.delete(address);
+      node.retire();
+      this.logger.info({ node: node.name, address, discovery: discovery.name }, 'a node has left');
+    }
+    for (const address of addresses) {
+      if (this.byAddress.has(address)) continue;
+      this.byAddress.set(address, new PoolNode(address, this.tls));
+      this.logger.info({ address, discovery: discovery.name }, 'a node is known');
+    }
   }
 
   private schedule(delayMs: number): void {
@@ -113,9 +206,9 @@ export class NodePool {
     this.polling = this.polling.then(async () => {
       await Promise.all(
         this.nodes.map(async (node) => {
-          const wasHealthy = node.healthy;
           await node.poll();
-          if (node.healthy !== wasHealthy) {
+          if (node.healthy !== (this.logged.get(node) ?? false)) {
+            this.logged.set(node, node.healthy);
             this.logger.info({ node: node.name, address: node.address, healthy: node.healthy, reason: node.reason }, 'node health changed');
           }
         }),

@@ -56,6 +56,7 @@ export class NodeSession {
     /** Resident memory the node's process is planned to take at most. */
     readonly plannedResidentBytes: number,
   ) {
+    node.retain();
     this.heartbeat = setInterval(() => {
       node.kernel.openSession({ sessionId, ...context }, { timeoutMs: CONTROL_TIMEOUT_MS }).catch(() => undefined);
     }, HEARTBEAT_EVERY_MS);
@@ -224,6 +225,7 @@ export class NodeSession {
   async close(): Promise<void> {
     clearInterval(this.heartbeat);
     await this.node.kernel.closeSession({ sessionId: this.sessionId }, { timeoutMs: CONTROL_TIMEOUT_MS }).catch(() => undefined);
+    this.node.release();
   }
 
   private step(signal: AbortSignal): { timeoutMs: number; signal: AbortSignal } {

@@ -1,0 +1,138 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { KubeConfig, KubernetesListObject, KubernetesObject } from '@kubernetes/client-node';
+
+/** The server ends a watch after this time. */
+const WATCH_SECONDS = 240;
+/** A watch that lasts longer than that is a connection that died unseen. */
+const WATCH_LIMIT_MS = (WATCH_SECONDS + 30) * 1_000;
+const LIST_TIMEOUT_MS = 30_000;
+/** A watch that ends sooner counts as a failure, or it would be begun anew as fast as the server answers. */
+const SHORTEST_WATCH_MS = 1_000;
+const FIRST_BACKOFF_MS = 500;
+const LONGEST_BACKOFF_MS = 30_000;
+const GONE = 410;
+
+export interface FollowedObjects<Item extends KubernetesObject> {
+  /** Path of the collection, such as /apis/discovery.k8s.io/v1/namespaces/default/endpointslices. */
+  readonly path: string;
+  readonly labelSelector: string;
+  readonly list: (config: KubeConfig) => Promise<KubernetesListObject<Item>>;
+  /** Gets all objects, first and after every change. */
+  readonly onObjects: (objects: readonly Item[]) => void;
+  readonly onProblem: (error: unknown) => void;
+}
+
+/**
+ * Lists objects of the Kubernetes API and watches them from the version listed, until the signal aborts. A watch that ends is continued from
+ * the last version seen; when the server no longer has that version (410 Gone), they are listed anew.
+ */
+export async function followObjects<Item extends KubernetesObject>(followed: FollowedObjects<Item>, signal: AbortSignal): Promise<void> {
+  const { list, onObjects, onProblem } = followed;
+  let objects = new Map<string, Item>();
+  let version: string | undefined;
+  let failures = 0;
+  const isStopped = (): boolean => signal.aborted;
+  const onEvent = (type: string, item: Item): void => {
+    version = item.metadata?.resourceVersion ?? version;
+    if (type === 'BOOKMARK' || isStopped()) return;
+    if (type === 'DELETED') objects.delete(keyOf(item));
+    else objects.set(keyOf(item), item);
+    onObjects([...objects.values()]);
+  };
+  while (!isStopped()) {
+    const startedMs = Date.now();
+    try {
+      const config = await loadConfig();
+      if (version === undefined) {
+        const { items, metadata } = await withTimeout(list(config), LIST_TIMEOUT_MS);
+        objects = new Map(items.map((item) => [keyOf(item), item]));
+        version = metadata?.resourceVersion ?? '';
+        if (!isStopped()) onObjects([...objects.values()]);
+      }
+      await watchOnce(config, followed, version, onEvent, signal);
+      failures = Date.now() - startedMs < SHORTEST_WATCH_MS ? failures + 1 : 0;
+    } catch (error) {
+      if (statusOf(error) === GONE) version = undefined;
+      else if (!isStopped()) onProblem(error);
+      failures = Date.now() - startedMs < SHORTEST_WATCH_MS ? failures + 1 : 1;
+    }
+    if (failures > 0) await sleep(backoffMs(failures), undefined, { signal, ref: false }).catch(() => undefined);
+  }
+}
+
+/** The cluster that KUBECONFIG or the service account of the pod names. The client takes a second to load, so only those wait who need it. */
+async function loadConfig(): Promise<KubeConfig> {
+  const { KubeConfig } = await import('@kubernetes/client-node');
+  const config = new KubeConfig();
+  config.loadFromDefault();
+  return config;
+}
+
+/** Resolves when the watch ends, and throws when the server ends it with an error. */
+async function watchOnce<Item extends KubernetesObject>(
+  config: KubeConfig,
+  { path, labelSelector }: FollowedObjects<Item>,
+  resourceVersion: string,
+  onEvent: (type: string, item: Item) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const { Watch } = await import('@kubernetes/client-node');
+  const query = { labelSelector, resourceVersion, allowWatchBookmarks: true, timeoutSeconds: WATCH_SECONDS };
+  const stop = AbortSignal.any([signal, AbortSignal.timeout(WATCH_LIMIT_MS)]);
+  await new Promise<void>((resolve, reject) => {
+    let failure: Error | undefined;
+    const onMessage = (type: string, object: Item): void => {
+      if (type === 'ERROR') failure = new WatchError(object);
+      else onEvent(type, object);
+    };
+    const onEnd = (error: unknown): void => {
+      const reason = failure ?? (error as Error | null | undefined);
+      if (reason === null || reason === undefined || stop.aborted) resolve();
+      else reject(reason);
+    };
+    new Watch(config).watch(path, query, onMessage, onEnd).then((request) => {
+      if (stop.aborted) request.abort();
+      else stop.addEventListener('abort', () => request.abort(), { once: true });
+    }, reject);
+  });
+}
+
+/** A status object that the server sent instead of a change. */
+class WatchError extends Error {
+  readonly code: unknown;
+
+  constructor(status: object) {
+    super('message' in status && typeof status.message === 'string' ? status.message : 'The server ended the watch.');
+    this.code = 'code' in status ? status.code : undefined;
+  }
+}
+
+/** HTTP status of an error of the client: `code` where a call or a watch under way fails, `statusCode` where a watch is refused. */
+function statusOf(error: unknown): unknown {
+  if (typeof error !== 'object' || error === null) return undefined;
+  if ('statusCode' in error) return error.statusCode;
+  return 'code' in error ? error.code : undefined;
+}
+
+function keyOf({ metadata }: KubernetesObject): string {
+  return `${metadata?.namespace ?? ''}/${metadata?.name ?? ''}`;
+}
+
+/** Doubles with every failure in a row; a random half keeps replicas apart. */
+function backoffMs(failures: number): number {
+  const longest = Math.min(FIRST_BACKOFF_MS * 2 ** (failures - 1), LONGEST_BACKOFF_MS);
+  return longest * (0.5 + Math.random() / 2);
+}
+
+async function withTimeout<Value>(work: Promise<Value>, timeoutMs: number): Promise<Value> {
+  const stop = new AbortController();
+  const late = sleep(timeoutMs, undefined, { signal: stop.signal, ref: false }).then(() => {
+    throw new Error(`No answer within ${timeoutMs} ms.`);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    stop.abort();
+    late.catch(() => undefined);
+  }
+}
