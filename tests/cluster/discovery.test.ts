@@ -32,7 +32,7 @@ test.each(['collect', 'allocate'])('a node that drains during %s ends its step a
     let ended: Promise<number | null> | undefined;
     await prune(cluster.client, 'job', pruneSpec(MODEL, join(folder, 'pruned')), ({ event }) => {
       if (event?.$case === 'nodeLost') lost.push(`${event.value.name}: ${event.value.reason}`);
-      if (event?.$case !== 'progress' || event.value.layer !== 1 || event.value.step !== step) return;
+      if (event?.$case !== 'progress' || event.value.step !== step || event.value.done === 0) return;
       ended ??= drained?.signal('SIGTERM').then(() => drained.exitCode);
     });
     expect(lost).toEqual(['node-1: draining']);
@@ -51,7 +51,7 @@ test('a pod that joins a service joins the running job, one that ends leaves it'
     api.setSlice('nodes-a', [{ addresses: ['127.0.0.2'], conditions: { ready: true } }]);
     const roots = [repositoryRoot, tmpdir()].flatMap((root) => ['--root', root]);
     const node = ['--node', `endpointslices:prune/nodes:${port}`];
-    const serve = await ServiceProcess.start(['serve', '--listen', '127.0.0.1:0', ...node, ...roots], {
+    const serve = await ServiceProcess.start(['serve', '--listen', '127.0.0.1:0', '--state', 'memory', ...node, ...roots], {
       KUBECONFIG: join(folder, 'kubeconfig'),
     });
     const client = PruningClient.connect(serve.address);

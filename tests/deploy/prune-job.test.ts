@@ -1,0 +1,145 @@
+/** The schema of PruneJob takes what it should, and its rules hold what cannot be said by a schema. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { celEnv, parse as parseRule, plan } from '@bufbuild/cel';
+import { Ajv } from 'ajv';
+import { parse } from 'yaml';
+import { repositoryRoot } from '../support/paths.js';
+import { checkSchema, type KubernetesObject } from '../support/manifests.js';
+
+interface Schema {
+  readonly [keyword: string]: unknown;
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly items?: Schema;
+}
+
+type Spec = Record<string, unknown>;
+
+const crd = parse(await readFile(join(repositoryRoot, 'deploy/k8s/crds/prunejobs.secateur.dev.yaml'), 'utf8')) as KubernetesObject & {
+  spec: { versions: { name: string; schema: { openAPIV3Schema: Schema } }[] };
+};
+const schema = crd.spec.versions[0]!.schema.openAPIV3Schema;
+const specSchema = schema.properties!['spec']!;
+const rules = specSchema['x-kubernetes-validations'] as { rule: string; message: string }[];
+
+const SPEC = {
+  model: '/models/Qwen2.5-7B',
+  output: '/models/pruned',
+  sparsity: 0.7,
+  calibration: { paths: ['/models/text.jsonl'], samples: 256 },
+};
+
+/** The same schema as Kubernetes reads it: fields it does not know are refused, bounds that are excluded are numbers. */
+function toJsonSchema({ properties, items, ...rest }: Schema): object {
+  const kept = Object.entries(rest).filter(([keyword]) => !keyword.startsWith('x-') && keyword !== 'format');
+  const result: Record<string, unknown> = Object.fromEntries(kept);
+  for (const [bound, excluded] of [
+    ['minimum', 'exclusiveMinimum'],
+    ['maximum', 'exclusiveMaximum'],
+  ] as const) {
+    if (result[excluded] !== true) continue;
+    result[excluded] = result[bound];
+    delete result[bound];
+  }
+  if (items !== undefined) result['items'] = toJsonSchema(items);
+  if (properties !== undefined) {
+    result['properties'] = Object.fromEntries(Object.entries(properties).map(([name, property]) => [name, toJsonSchema(property)]));
+    // The schema of metadata is Kubernetes' own.
+    result['additionalProperties'] = Object.keys(properties).length === 0;
+  }
+  return result;
+}
+
+const validate = new Ajv({ strict: true, strictTypes: false, allErrors: true }).compile(toJsonSchema(schema));
+
+function isValid(spec: Spec, status: object = {}): boolean {
+  return validate({ apiVersion: 'secateur.dev/v1alpha1', kind: 'PruneJob', metadata: { name: 'qwen-70' }, spec, status });
+}
+
+const environment = celEnv();
+const programs = rules.map(({ rule }) => plan(environment, parseRule(rule)));
+
+/** Whether the rules take a change; those that compare with what was do not count for a new object. */
+function mayBecome(self: Spec, oldSelf?: Spec): boolean {
+  return programs.every((program, index) => {
+    if (oldSelf === undefined && rules[index]?.rule.includes('oldSelf')) return true;
+    return program({ self, oldSelf: oldSelf ?? {} } as never) === true;
+  });
+}
+
+test('the definition follows the schema of definitions', () => {
+  checkSchema(crd);
+});
+
+describe('a spec', () => {
+  test.each<[string, Spec]>([
+    ['the least', SPEC],
+    [
+      'with everything that is nested',
+      {
+        ...SPEC,
+        preset: 'best',
+        evaluation: { paths: ['/models/wiki.test.raw'], sequenceLength: 2048, textField: 'text', seed: 1, sampling: 'documents' },
+        selection: { only: ['mlp'], skip: ['down_proj'], skipLayers: [0, 31], targets: [{ pattern: 'q_proj', sparsity: 0.5 }] },
+        layerBudget: 'owl',
+        layerBudgetOptions: { owl: { lambda: 0.05, threshold: 7 } },
+        repair: { method: 'admm', iterations: 20, damping: 0.01, targets: 'dense' },
+        swap: { most: 0.25 },
+        pattern: '2:4',
+        priority: -5,
+        suspend: true,
+      },
+    ],
+  ])('is taken: %s', (_name, spec) => {
+    expect([isValid(spec), validate.errors]).toEqual([true, null]);
+    expect(mayBecome(spec)).toBe(true);
+  });
+
+  test.each<[string, Spec]>([
+    ['no model', { ...SPEC, model: undefined }],
+    ['an empty output', { ...SPEC, output: '' }],
+    ['a sparsity of 1', { ...SPEC, sparsity: 1 }],
+    ['a sparsity of 0', { ...SPEC, sparsity: 0 }],
+    ['no data', { ...SPEC, calibration: { paths: [] } }],
+    ['an unknown field', { ...SPEC, sparcity: 0.5 }],
+    ['an unknown word', { ...SPEC, score: 'best' }],
+    ['a pattern that is none', { ...SPEC, pattern: '2/4' }],
+    ['a priority out of range', { ...SPEC, priority: 5000 }],
+  ])('is refused: %s', (_name, spec) => {
+    expect(isValid(JSON.parse(JSON.stringify(spec)) as Spec)).toBe(false);
+  });
+
+  test('has row sparsities exactly with the allocation that takes them', () => {
+    expect(mayBecome({ ...SPEC, allocation: 'given' })).toBe(false);
+    expect(mayBecome({ ...SPEC, allocation: 'given', rowSparsities: '/models/rows.safetensors' })).toBe(true);
+    expect(mayBecome({ ...SPEC, allocation: 'trim', rowSparsities: '/models/rows.safetensors' })).toBe(false);
+  });
+
+  test('can be suspended, and nothing else of it changed', () => {
+    expect(mayBecome({ ...SPEC, suspend: true }, SPEC)).toBe(true);
+    expect(mayBecome(SPEC, { ...SPEC, suspend: true })).toBe(true);
+    expect(mayBecome({ ...SPEC, sparsity: 0.8 }, SPEC)).toBe(false);
+    expect(mayBecome({ ...SPEC, calibration: { paths: ['/models/other.jsonl'], samples: 256 } }, SPEC)).toBe(false);
+    expect(mayBecome({ ...SPEC, priority: 1 }, SPEC)).toBe(false);
+    expect(mayBecome(SPEC, { ...SPEC, priority: 1 })).toBe(false);
+    expect(mayBecome({ ...SPEC, priority: 2 }, { ...SPEC, priority: 1 })).toBe(false);
+    // Every field there is, so that none is forgotten.
+    const text = rules.map(({ rule }) => rule).join('\n');
+    for (const name of Object.keys(specSchema.properties!)) {
+      expect([name, new RegExp(`self\\.${name} == oldSelf\\.${name}\\b`).test(text)]).toEqual([name, name !== 'suspend']);
+    }
+  });
+});
+
+test('a status is what the columns show', () => {
+  const status = {
+    phase: 'Running',
+    layersFinished: 3,
+    layersTotal: 24,
+    progress: '3/24',
+    conditions: [{ type: 'Planned', status: 'True', lastTransitionTime: '2026-01-01T00:00:00Z', reason: 'Planned', message: '24 blocks' }],
+  };
+  expect([isValid(SPEC, status), validate.errors]).toEqual([true, null]);
+  expect(isValid(SPEC, { phase: 'Somewhere' })).toBe(false);
+});
