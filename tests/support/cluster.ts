@@ -17,9 +17,13 @@ export class ServiceProcess {
     });
   }
 
-  /** Starts the process and waits until it listens. */
-  static async start(args: readonly string[], environment: NodeJS.ProcessEnv = {}): Promise<{ process: ServiceProcess; address: string }> {
-    const child = spawn(process.execPath, [commandPath, ...args], {
+  /** Starts the process and waits until it listens. `command` is the script that runs. */
+  static async start(
+    args: readonly string[],
+    environment: NodeJS.ProcessEnv = {},
+    command: string = commandPath,
+  ): Promise<{ process: ServiceProcess; address: string }> {
+    const child = spawn(process.execPath, [command, ...args], {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       env: { ...withoutTestOptions(process.env), ...environment },
     });
