@@ -32,7 +32,7 @@ const SERVICES: Readonly<Record<string, string>> = {
 };
 
 /** Offered by changes that are under way. */
-const AWAITED_OPTIONS = ['--http-listen', '--insecure', '--kubernetes-tokens', '--tls-ca', '--tls-cert', '--tls-key'];
+const AWAITED_OPTIONS = ['--http-listen'];
 const AWAITED_METRICS = /^(secateur_(nodes|jobs|job_state|layers|tokens|layer_duration|fetch|node|engine)|rpc_server_call_duration)/;
 
 const describeWithKubectl = kubectlProblem === undefined ? describe : describe.skip;

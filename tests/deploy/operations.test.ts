@@ -11,8 +11,6 @@ import { repositoryRoot } from '../support/paths.js';
 const page = await readFile(join(repositoryRoot, 'docs/operations.md'), 'utf8');
 const scripts = findShellBlocks(page).map(({ script }) => script);
 const text = scripts.join('\n');
-/** Offered by changes that are under way. */
-const AWAITED_OPTIONS = ['--tls-ca', '--token-file'];
 
 test('they are shell', () => {
   expect(scripts.length).toBeGreaterThan(8);
@@ -31,7 +29,7 @@ test('options of secateur are offered', async () => {
   for (const [, command = '', rest = ''] of calls) {
     const { stdout } = await runCommand([command, '--help']);
     const offered = new Set(stdout.match(/--[a-z-]+/g));
-    const used = (rest.match(/--[a-z-]+/g) ?? []).filter((option) => !AWAITED_OPTIONS.includes(option));
+    const used = rest.match(/--[a-z-]+/g) ?? [];
     expect([command, used.filter((option) => !offered.has(option))]).toEqual([command, []]);
   }
 });

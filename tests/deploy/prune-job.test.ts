@@ -32,15 +32,11 @@ const SPEC = {
 
 /** The same schema as Kubernetes reads it: fields it does not know are refused, bounds that are excluded are numbers. */
 function toJsonSchema({ properties, items, ...rest }: Schema): object {
-  const kept = Object.entries(rest).filter(([keyword]) => !keyword.startsWith('x-') && keyword !== 'format');
-  const result: Record<string, unknown> = Object.fromEntries(kept);
-  for (const [bound, excluded] of [
-    ['minimum', 'exclusiveMinimum'],
-    ['maximum', 'exclusiveMaximum'],
-  ] as const) {
-    if (result[excluded] !== true) continue;
-    result[excluded] = result[bound];
-    delete result[bound];
+  const result: Record<string, unknown> = {};
+  for (const [keyword, value] of Object.entries(rest)) {
+    const exclusive = `exclusive${keyword.charAt(0).toUpperCase()}${keyword.slice(1)}`;
+    if (keyword.startsWith('x-') || keyword.startsWith('exclusive') || keyword === 'format') continue;
+    result[rest[exclusive] === true ? exclusive : keyword] = value;
   }
   if (items !== undefined) result['items'] = toJsonSchema(items);
   if (properties !== undefined) {

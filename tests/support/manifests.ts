@@ -22,7 +22,7 @@ export interface KubernetesObject {
   readonly metadata: { readonly name: string; readonly namespace?: string; readonly labels?: Readonly<Record<string, string>> };
 }
 
-export interface Probe {
+interface Probe {
   readonly grpc?: { readonly port: number; readonly service?: string };
   readonly httpGet?: { readonly port: number | string };
   readonly exec?: object;
@@ -43,7 +43,7 @@ export interface Container {
   readonly volumeMounts?: readonly { readonly name: string }[];
 }
 
-export interface PodSpec {
+interface PodSpec {
   readonly serviceAccountName: string;
   readonly automountServiceAccountToken: boolean;
   readonly priorityClassName?: string;
