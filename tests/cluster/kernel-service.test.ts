@@ -95,6 +95,24 @@ describe('a session', () => {
     await expect(other).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
   });
 
+  test('is closed when its job is opened under a later lease, and not under an earlier one', async () => {
+    const { architecture } = plan;
+    const open = (id: string, jobId: string, lease: number) =>
+      kernel.openSession({ sessionId: id, jobId, lease, architecture, tensorEndpoint, compute: Compute.F32 }, CALL);
+    const isOpen = (id: string): Promise<boolean> =>
+      kernel.releaseShard({ sessionId: id, shardId: 'none' }, CALL).then(
+        () => true,
+        () => false,
+      );
+    await open('second', 'leased', 2);
+    await open('first', 'leased', 1);
+    await open('other', 'another', 1);
+    expect(await Promise.all(['second', 'first', 'other'].map(isOpen))).toEqual([true, true, true]);
+    await open('third', 'leased', 3);
+    expect(await Promise.all(['second', 'first', 'other', 'third'].map(isOpen))).toEqual([false, false, true, true]);
+    await Promise.all(['other', 'third'].map((id) => kernel.closeSession({ sessionId: id }, CALL)));
+  });
+
   test('holds two blocks at most, and loading one again pulls nothing', async () => {
     expect((await kernel.loadShard({ sessionId, shard: block(0) }, CALL)).fetchedBytes).toBeGreaterThan(0);
     expect((await kernel.loadShard({ sessionId, shard: block(0) }, CALL)).fetchedBytes).toBe(0);

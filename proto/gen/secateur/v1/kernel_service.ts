@@ -176,6 +176,11 @@ export interface OpenSessionRequest {
     | undefined;
   /** What hidden states are kept in between blocks; float32 when not set. */
   hiddenStates: HiddenStates;
+  /**
+   * Number of the lease by which the caller runs the job. Sessions of the same job that were opened under an earlier one are closed: their
+   * orchestrator has lost it.
+   */
+  lease: number;
 }
 
 /** The session is open. */
@@ -1231,6 +1236,7 @@ function createBaseOpenSessionRequest(): OpenSessionRequest {
     compute: 0,
     workload: undefined,
     hiddenStates: 0,
+    lease: 0,
   };
 }
 
@@ -1256,6 +1262,9 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     }
     if (message.hiddenStates !== 0) {
       writer.uint32(56).int32(message.hiddenStates);
+    }
+    if (message.lease !== 0) {
+      writer.uint32(64).uint64(message.lease);
     }
     return writer;
   },
@@ -1329,6 +1338,14 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
             message.hiddenStates = reader.int32() as any;
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.lease = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1366,6 +1383,7 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
         : isSet(object.hidden_states)
         ? hiddenStatesFromJSON(object.hidden_states)
         : 0,
+      lease: isSet(object.lease) ? globalThis.Number(object.lease) : 0,
     };
   },
 
@@ -1392,6 +1410,9 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     if (message.hiddenStates !== 0) {
       obj.hiddenStates = hiddenStatesToJSON(message.hiddenStates);
     }
+    if (message.lease !== 0) {
+      obj.lease = Math.round(message.lease);
+    }
     return obj;
   },
 
@@ -1411,6 +1432,7 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
       ? Workload.fromPartial(object.workload)
       : undefined;
     message.hiddenStates = object.hiddenStates ?? 0;
+    message.lease = object.lease ?? 0;
     return message;
   },
 };

@@ -40,10 +40,10 @@ export function createKernelService({
 
     planSession: (request) => Promise.resolve({ plan: planMemory(memory, request) }),
 
-    openSession: (request) => {
+    openSession: async (request) => {
       const plan = request.workload && planMemory(memory, request);
-      sessions.open(request);
-      return Promise.resolve({ plan });
+      await sessions.open(request);
+      return { plan };
     },
 
     loadShard: (request) =>

@@ -7,9 +7,9 @@ import { KernelSession } from './kernel-session.js';
 import { largestSession } from './plan-memory.js';
 import type { ConnectToSource } from './pull-tensors.js';
 
-/** A session nobody has called for this long belongs to an orchestrator that is gone. Orchestrators reopen theirs every minute. */
-const ABANDONED_AFTER_MS = 10 * 60_000;
-const SWEEP_EVERY_MS = 30_000;
+/** A session nobody has called for this long belongs to an orchestrator that is gone. Orchestrators reopen theirs every 20 s. */
+const ABANDONED_AFTER_MS = 2 * 60_000;
+const SWEEP_EVERY_MS = 10_000;
 const MAXIMUM_SESSIONS = 64;
 /** Calls of one step follow each other much faster. A node that drains and is called no more for so long is waited for by nobody. */
 const QUIET_MS = 3_000;
@@ -42,7 +42,7 @@ export class SessionRegistry {
     return this.entries.size;
   }
 
-  open(request: OpenSessionRequest): void {
+  async open(request: OpenSessionRequest): Promise<void> {
     const existing = this.entries.get(request.sessionId);
     if (existing !== undefined) {
       if (!sameRequest(existing.session.request, request)) {
@@ -58,6 +58,7 @@ export class SessionRegistry {
     if (request.sessionId === '' || request.architecture === undefined || request.tensorEndpoint === '') {
       throw new SecateurError('INVALID_REQUEST', 'OpenSession needs session_id, architecture and tensor_endpoint.');
     }
+    await this.closeSuperseded(request);
     if (this.entries.size >= MAXIMUM_SESSIONS) {
       throw new SecateurError('RESOURCE_EXHAUSTED', `This node holds ${MAXIMUM_SESSIONS} sessions, the most it takes.`);
     }
@@ -142,6 +143,17 @@ export class SessionRegistry {
   async closeAll(): Promise<void> {
     clearInterval(this.sweeper);
     await Promise.all([...this.entries.keys()].map((sessionId) => this.close(sessionId)));
+  }
+
+  /** An orchestrator that lost a job cannot close its sessions, and their memory is wanted by the one that goes on. */
+  private async closeSuperseded({ jobId, lease }: OpenSessionRequest): Promise<void> {
+    const superseded = [...this.entries].filter(([, { session: { request } }]) => request.jobId === jobId && request.lease < lease);
+    await Promise.all(
+      superseded.map(([sessionId]) => {
+        this.onAbandoned(sessionId);
+        return this.close(sessionId);
+      }),
+    );
   }
 
   private closeAbandoned(): void {

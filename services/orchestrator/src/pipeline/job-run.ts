@@ -37,6 +37,7 @@ export interface JobRun {
 export function contextOf(run: JobRun, plan: JobPlan, work: JobWork): (nodes: number) => SessionContext {
   return (nodes) => ({
     jobId: run.jobId,
+    lease: run.lease.token,
     architecture: plan.model.architecture,
     tensorEndpoint: run.tensorEndpoint,
     compute: work.compute,

@@ -23,10 +23,12 @@ const CONTROL_TIMEOUT_MS = 30_000;
 /** Upper bound of one step on one node; a dead or frozen node is noticed by keepalive long before. */
 const STEP_TIMEOUT_MS = 6 * 3_600_000;
 /** Nodes close sessions they hear nothing of. */
-const HEARTBEAT_EVERY_MS = 60_000;
+const HEARTBEAT_EVERY_MS = 20_000;
 
 export interface SessionContext {
   readonly jobId: string;
+  /** Number of the lease by which this process runs the job. */
+  readonly lease: number;
   readonly architecture: Architecture;
   /** Where nodes pull this job's resources. */
   readonly tensorEndpoint: string;

@@ -1,0 +1,182 @@
+/**
+ * Random jobs under random faults: every job ends with the bytes it would have without them, and nothing is left behind.
+ * SECATEUR_SOAK_MINUTES sets for how long faults happen, SECATEUR_SOAK_SEED which ones.
+ */
+import { readdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { JobState } from '@secateur/proto/job';
+import { PruningClient } from '@secateur/client';
+import { ServiceProcess } from '../support/cluster.js';
+import { eventually, prune, pruneSpec } from '../support/jobs.js';
+import { hashOutput } from '../support/output-files.js';
+import { repositoryRoot, withTemporaryFolder } from '../support/paths.js';
+import { PostgresServer } from '../support/postgres-server.js';
+
+const MINUTES = Number(process.env['SECATEUR_SOAK_MINUTES'] ?? 0.5);
+const SEED = Number(process.env['SECATEUR_SOAK_SEED'] ?? 1);
+const LEASE_S = 3;
+/** Jobs that wait or run at a time. */
+const UNENDED_JOBS = 2;
+/** Nodes close sessions that nobody has used for two minutes. */
+const SETTLE_MS = 240_000;
+const MODELS = ['books-llama', 'books-opt'] as const;
+type Model = (typeof MODELS)[number];
+
+/** Numbers that are the same for the same seed. */
+const draws = fc.sample(fc.nat(), { seed: SEED, numRuns: 100_000 });
+let drawn = 0;
+function draw(below: number): number {
+  return draws[drawn++ % draws.length]! % below;
+}
+
+/** A service that is started again, with the same arguments, whenever it is killed. */
+class Supervised {
+  private constructor(
+    private readonly args: readonly string[],
+    private process: ServiceProcess,
+    readonly address: string,
+  ) {}
+
+  static async start(args: readonly string[]): Promise<Supervised> {
+    const { process: service, address } = await ServiceProcess.start([...args, '--listen', '127.0.0.1:0']);
+    return new Supervised([...args, '--listen', address], service, address);
+  }
+
+  get pid(): number {
+    return this.process.pid;
+  }
+
+  async kill(): Promise<void> {
+    await this.process.signal('SIGKILL');
+    ({ process: this.process } = await ServiceProcess.start(this.args));
+  }
+
+  async freeze(milliseconds: number): Promise<void> {
+    const { pid } = this;
+    process.kill(pid, 'SIGSTOP');
+    await sleep(milliseconds);
+    process.kill(pid, 'SIGCONT');
+  }
+
+  stop(): Promise<void> {
+    return this.process.signal('SIGTERM');
+  }
+}
+
+async function openFiles({ pid }: Supervised): Promise<number> {
+  return (await readdir(`/proc/${pid}/fd`)).length;
+}
+
+test(
+  'jobs end with the same bytes whatever is killed, frozen, cancelled or paused, and nothing is left behind',
+  async () => {
+    await withTemporaryFolder(async (folder) => {
+      await using database = await PostgresServer.start();
+      const nodeArgs = ['node', '--threads', '1', '--memory', '1GiB', '--backend', 'cpu', '--log-level', 'error'];
+      const nodes = [await Supervised.start(nodeArgs), await Supervised.start(nodeArgs)];
+      const serveArgs = [
+        ...['serve', '--state', database.url, '--lease', String(LEASE_S), '--log-level', 'error'],
+        ...[repositoryRoot, tmpdir()].flatMap((root) => ['--root', root]),
+        ...nodes.flatMap(({ address }) => ['--node', address]),
+      ];
+      const orchestrators = [await Supervised.start(serveArgs), await Supervised.start(serveArgs)];
+      const services = [...nodes, ...orchestrators];
+      const clients = orchestrators.map(({ address }) => PruningClient.connect(address));
+      /** Calls that meet a fault are made again. */
+      const ask = async <Answer>(call: (client: PruningClient) => Promise<Answer>): Promise<Answer> => {
+        for (let attempt = 0; ; ++attempt) {
+          try {
+            return await call(clients[draw(clients.length)]!);
+          } catch (error) {
+            const { reason } = error as { reason?: string };
+            if (attempt > 100 || !['UNAVAILABLE', 'DEADLINE_EXCEEDED'].includes(reason ?? '')) throw error;
+            await sleep(300);
+          }
+        }
+      };
+      const specOf = (model: Model, output: string) => ({ ...pruneSpec(model, output), maximumAttempts: 100 });
+      const reference = new Map<Model, Record<string, string>>();
+      for (const model of MODELS) {
+        const output = join(folder, `reference-${model}`);
+        await prune(clients[0]!, `reference-${model}`, pruneSpec(model, output));
+        reference.set(model, await hashOutput(output));
+      }
+      await sleep(1_000);
+      const filesBefore = await Promise.all(services.map(openFiles));
+
+      const faults: Readonly<Record<string, () => Promise<void>>> = {
+        'orchestrator killed': () => orchestrators[draw(2)]!.kill(),
+        'node killed': () => nodes[draw(2)]!.kill(),
+        'process frozen for a moment': () => services[draw(4)]!.freeze(300),
+        'process frozen for longer than its lease': () => services[draw(4)]!.freeze((LEASE_S + 1) * 1000),
+        'database killed': async () => {
+          await database.end('SIGKILL');
+          await sleep(draw(1_000));
+          await database.run();
+        },
+      };
+      const happened: Record<string, number> = {};
+      const made: { id: string; model: Model; output: string }[] = [];
+      const states = async (): Promise<JobState[]> => Promise.all(made.map(async ({ id }) => (await ask((client) => client.getJob(id))).state));
+      const until = Date.now() + MINUTES * 60_000;
+      while (Date.now() < until) {
+        const present = await states();
+        const unended = made.filter((_, index) => present[index] !== JobState.SUCCEEDED);
+        if (unended.length < UNENDED_JOBS) {
+          const model = MODELS[draw(MODELS.length)]!;
+          const job = { id: `soak-${SEED}-${made.length}`, model, output: join(folder, `pruned-${made.length}`) };
+          made.push(job);
+          await ask((client) => client.createJob({ jobId: job.id, spec: specOf(model, job.output) }));
+        }
+        await sleep(draw(1_500));
+        const [name, fault] = Object.entries(faults)[draw(Object.keys(faults).length)]!;
+        happened[name] = (happened[name] ?? 0) + 1;
+        await fault();
+        const asked = unended[draw(unended.length + 3)];
+        if (asked !== undefined) {
+          const wish = draw(2) === 0 ? 'paused' : 'cancelled';
+          happened[`job ${wish}`] = (happened[`job ${wish}`] ?? 0) + 1;
+          // It may have ended meanwhile.
+          await ask((client) => (wish === 'paused' ? client.pauseJob(asked.id) : client.cancelJob(asked.id))).catch(() => undefined);
+          await sleep(draw(500));
+          await ask((client) => client.resumeJob(asked.id)).catch(() => undefined);
+        }
+      }
+
+      await eventually(
+        async () => {
+          for (const { id } of made) {
+            const { state, error } = await ask((client) => client.getJob(id));
+            if (state === JobState.FAILED) throw new Error(`Job ${id} failed: ${error?.message ?? ''}`);
+            // A wish that came while nobody held the job is heeded by whoever takes it next.
+            if (state === JobState.PAUSED || state === JobState.CANCELLED) await ask((client) => client.resumeJob(id));
+          }
+          return (await states()).every((state) => state === JobState.SUCCEEDED);
+        },
+        'all jobs have succeeded',
+        SETTLE_MS,
+      );
+      for (const { model, output } of made) expect(await hashOutput(output)).toEqual(reference.get(model));
+
+      // Nothing unfinished is left, on the disk, on the nodes or in the processes.
+      expect((await readdir(folder)).filter((name) => name.endsWith('.partial'))).toEqual([]);
+      await eventually(
+        async () => (await ask((client) => client.listNodes())).every(({ healthy, description }) => healthy && description?.sessions === 0),
+        'the nodes have no sessions',
+        SETTLE_MS,
+      );
+      await sleep(1_000);
+      const filesAfter = await Promise.all(services.map(openFiles));
+      // Connections come and go; what leaks grows with every job and fault.
+      for (const [index, files] of filesAfter.entries()) expect(files).toBeLessThan(filesBefore[index]! + 30);
+      process.stderr.write(`${made.length} jobs, faults: ${JSON.stringify(happened)}\n`);
+      for (const client of clients) client.close();
+      await Promise.all(services.map((service) => service.stop()));
+    });
+  },
+  MINUTES * 60_000 + 2 * SETTLE_MS,
+);
