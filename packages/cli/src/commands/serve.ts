@@ -6,6 +6,7 @@ import { runService } from './run-service.js';
 
 export interface ServeOptions extends ServiceSecurityFlags, TokenFlags {
   readonly listen: string;
+  readonly httpListen?: string;
   readonly advertise?: string;
   readonly node: readonly string[];
   readonly root: readonly string[];
@@ -22,12 +23,13 @@ export interface ServeOptions extends ServiceSecurityFlags, TokenFlags {
 const MS_PER_DAY = 86_400_000;
 
 export async function serve(options: ServeOptions): Promise<void> {
-  const { listen, advertise, node, root, state, concurrentJobs, lease, keepJobs, tenants, logLevel } = options;
+  const { listen, httpListen, advertise, node, root, state, concurrentJobs, lease, keepJobs, tenants, logLevel } = options;
   await checkPaths(root.map((path) => ({ flag: '--root', path, expected: 'exists' })));
   const safety = { ...toServiceSecurity(options), ...toTokenOptions(options) };
   await runService((signal, onListening) =>
     runOrchestrator({
       listen,
+      ...(httpListen === undefined ? {} : { httpListen }),
       ...(advertise === undefined ? {} : { advertise }),
       nodes: node,
       roots: root.map((path) => resolve(path)),
