@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { listFiles } from './lib/fingerprint.mjs';
 import { nativeFolder } from './lib/native-build.mjs';
 import { findPrivateText, findLockedAddresses } from './lib/private-text.mjs';
-import { findStaleGeneratedFiles, runBuf } from './lib/protobuf.mjs';
+import { findBreakingChanges, findStaleGeneratedFiles, runBuf } from './lib/protobuf.mjs';
 import { CommandError, requireCommand } from './lib/run-command.mjs';
 import { formatCounts } from './lib/test-counts.mjs';
 import { workspaceRoot } from './lib/workspace-root.mjs';
@@ -13,6 +13,7 @@ import { workspaceRoot } from './lib/workspace-root.mjs';
 /** @type {readonly { name: string, check: () => Promise<unknown> }[]} each check throws when it finds something */
 const checks = [
   { name: 'buf lint', check: () => runBuf(['lint']) },
+  { name: 'buf breaking', check: checkBreakingChanges },
   { name: 'generated code', check: checkGeneratedCode },
   { name: 'types', check: () => runTool('typescript', 'bin/tsc', ['--project', 'tsconfig.tests.json', '--pretty', 'false']) },
   { name: 'prettier', check: () => runTool('prettier', 'bin/prettier.cjs', ['--check', '--log-level', 'warn', '.']) },
@@ -26,6 +27,12 @@ const checks = [
 /** @param {string} name of an npm package @param {string} program its script @param {readonly string[]} args */
 function runTool(name, program, args) {
   return requireCommand(process.execPath, [join(workspaceRoot, 'node_modules', name, program), ...args], { quiet: true });
+}
+
+async function checkBreakingChanges() {
+  const changes = await findBreakingChanges();
+  if (changes.length > 0)
+    throw new Error(`The .proto files break what the last release promised:\n${changes.join('\n')}\nSee docs/versioning.md.`);
 }
 
 async function checkGeneratedCode() {

@@ -2,11 +2,13 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { listFiles } from './fingerprint.mjs';
-import { requireCommand } from './run-command.mjs';
+import { requireCommand, runCommand } from './run-command.mjs';
 import { workspaceRoot } from './workspace-root.mjs';
 
 const protoFolder = join(workspaceRoot, 'proto');
 const committedFolder = join(protoFolder, 'gen');
+const descriptorsFile = 'secateur.binpb';
+const baselineFile = join(protoFolder, 'baseline.binpb');
 const bufProgram = join(workspaceRoot, 'node_modules', '@bufbuild', 'buf', 'bin', 'buf');
 
 /** @param {readonly string[]} args arguments of buf, run in the folder of the .proto files */
@@ -22,11 +24,51 @@ async function generate() {
   const folder = mkdtempSync(join(tmpdir(), 'secateur-proto-'));
   try {
     await runBuf(['generate', '-o', folder]);
-    await runBuf(['build', '-o', join(folder, 'gen', 'secateur.binpb')]);
-    return readFolder(join(folder, 'gen'));
+    await runBuf(['build', '-o', join(folder, 'gen', descriptorsFile)]);
+    const files = readFolder(join(folder, 'gen'));
+    for (const path of files.keys()) if (onlyAnnotates(path)) files.delete(path);
+    return new Map([...files, ...(await generateHttpApi(files.get(descriptorsFile) ?? Buffer.of()))]);
   } finally {
     rmSync(folder, { recursive: true });
   }
+}
+
+/**
+ * What of the last release is gone or means something else: messages of buf, and routes.
+ * @param {string} [folder] of the .proto files
+ */
+export async function findBreakingChanges(folder = protoFolder) {
+  const { findLostRoutes } = await import('./http-api.mjs');
+  const image = mkdtempSync(join(tmpdir(), 'secateur-proto-'));
+  try {
+    const now = join(image, descriptorsFile);
+    await runBuf(['build', folder, '-o', now]);
+    const { code, output } = await runCommand(process.execPath, [bufProgram, 'breaking', folder, '--against', baselineFile], {
+      quiet: true,
+    });
+    const changes = code === 0 ? [] : [output.trimEnd()];
+    return [...changes, ...findLostRoutes(readFileSync(baselineFile), readFileSync(now))];
+  } finally {
+    rmSync(image, { recursive: true });
+  }
+}
+
+/** Makes the .proto files as they are now what later ones are compared with. At a release. */
+export async function writeBaseline() {
+  await runBuf(['build', '--exclude-source-info', '-o', baselineFile]);
+}
+
+/** What describes descriptors and routes is not sent, so that nobody needs its types. @param {string} path */
+function onlyAnnotates(path) {
+  return path.startsWith('google/api/') || path === 'google/protobuf/descriptor.ts';
+}
+
+/** @param {Buffer} descriptors @returns {Promise<Map<string, Buffer>>} */
+async function generateHttpApi(descriptors) {
+  // Its library is not there yet when setup.mjs loads this module in a fresh clone.
+  const { describeHttpApi } = await import('./http-api.mjs');
+  const { routes, openapi } = describeHttpApi(descriptors);
+  return new Map([...routes].concat([['openapi.json', openapi]]).map(([path, text]) => [path, Buffer.from(text)]));
 }
 
 /** @param {string} folder @returns {Map<string, Buffer>} */

@@ -8,9 +8,10 @@ import { requireCommand, runCommand } from './run-command.mjs';
  * @typedef {object} Requirement
  * @property {string} what as it is named in the message to the user
  * @property {'build' | 'tests' | 'lint'} purpose
- * @property {string} debian
+ * @property {string} debian packages
  * @property {string} fedora
  * @property {string} [brew] left out where macOS has it with the command line tools
+ * @property {true} [optional] whether what needs it is skipped, and says so, where it is missing
  * @property {() => Promise<string | undefined>} findProblem undefined when it is there and new enough
  */
 
@@ -71,6 +72,15 @@ export const requirements = [
     findProblem: () => Promise.resolve(findPostgres() === undefined ? 'not found' : undefined),
   },
   {
+    what: 'the C++ libraries of gRPC and protobuf with their compilers (for the client of examples/clients/cpp)',
+    purpose: 'tests',
+    debian: 'protobuf-compiler-grpc libgrpc++-dev libprotobuf-dev pkgconf',
+    fedora: 'grpc-devel grpc-plugins protobuf-devel pkgconf',
+    brew: 'grpc pkgconf',
+    optional: true,
+    findProblem: findGrpcProblem,
+  },
+  {
     what: 'clang-format 14 or newer',
     purpose: 'lint',
     debian: 'clang-format',
@@ -92,13 +102,31 @@ export async function ensureSystemPackages(purposes, say) {
   const missing = await findMissing(needed);
   if (missing.length === 0) return false;
   const asRoot = isDebianLike(readOsRelease()) ? await findRootPrefix() : undefined;
-  if (asRoot === undefined) throw new Error(describeMissing(missing));
-  const packages = missing.map(({ requirement }) => requirement.debian);
-  say(`Installing the system packages ${packages.join(', ')} with apt-get.`);
-  await installDebianPackages(packages, asRoot);
-  const stillMissing = await findMissing(needed);
-  if (stillMissing.length > 0) throw new Error(describeMissing(stillMissing));
+  if (asRoot === undefined) {
+    refuseMissing(missing);
+    return false;
+  }
+  // What is optional comes by itself, so that its failure is no one else's.
+  for (const optional of [false, true]) {
+    const packages = missing.filter(({ requirement }) => (requirement.optional === true) === optional).flatMap(debianPackages);
+    if (packages.length === 0) continue;
+    say(`Installing the system packages ${packages.join(', ')} with apt-get.`);
+    const installed = installDebianPackages(packages, asRoot);
+    await (optional ? installed.catch(() => say('They could not be installed; the tests that need them are skipped.')) : installed);
+  }
+  refuseMissing(await findMissing(needed));
   return true;
+}
+
+/** @param {Missing} missing */
+function debianPackages({ requirement }) {
+  return requirement.debian.split(' ');
+}
+
+/** @param {readonly Missing[]} missing */
+function refuseMissing(missing) {
+  const required = missing.filter(({ requirement }) => requirement.optional !== true);
+  if (required.length > 0) throw new Error(describeMissing(required));
 }
 
 /** @typedef {{ requirement: Requirement, problem: string }} Missing */
@@ -190,6 +218,15 @@ async function findCompilerProblem() {
     return describeVersion(program, output, minimum);
   }
   return 'not found';
+}
+
+/** What keeps C++ clients of gRPC from being built here. @returns {Promise<string | undefined>} */
+export async function findGrpcProblem() {
+  if (findExecutable('grpc_cpp_plugin') === undefined) return 'grpc_cpp_plugin was not found';
+  if (findExecutable('protoc') === undefined) return 'protoc was not found';
+  if (!findHeader('google/protobuf/descriptor.proto')) return 'google/protobuf/descriptor.proto was not found';
+  const { code } = await runCommand('pkg-config', ['--exists', 'grpc++', 'protobuf'], { quiet: true });
+  return code === 0 ? undefined : 'pkg-config does not know grpc++ and protobuf';
 }
 
 /** @param {string} program @param {readonly number[]} minimum */

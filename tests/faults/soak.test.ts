@@ -121,7 +121,8 @@ test(
       };
       const happened: Record<string, number> = {};
       const made: { id: string; model: Model; output: string }[] = [];
-      const states = async (): Promise<JobState[]> => Promise.all(made.map(async ({ id }) => (await ask((client) => client.getJob(id))).state));
+      const states = async (): Promise<JobState[]> =>
+        Promise.all(made.map(async ({ id }) => (await ask((client) => client.getJob(id))).state));
       const until = Date.now() + MINUTES * 60_000;
       while (Date.now() < until) {
         const present = await states();

@@ -260,7 +260,19 @@ describe('the command', () => {
   test('does not listen where others reach it, unless told so', async () => {
     const node = await runCommand(['node', '--listen', '0.0.0.0:0', '--memory', '64MiB', '--threads', '1']);
     expect(node).toMatchObject({ exitCode: 2, stderr: expect.stringMatching(/Will not listen at 0\.0\.0\.0:0.*--tls-cert.*--insecure/) });
-    const serve = await runCommand(['serve', '--listen', '[::]:0', '--node', '127.0.0.1:1', '--root', folder.path, '--tokens', tokens, '--state', 'memory']);
+    const serve = await runCommand([
+      'serve',
+      '--listen',
+      '[::]:0',
+      '--node',
+      '127.0.0.1:1',
+      '--root',
+      folder.path,
+      '--tokens',
+      tokens,
+      '--state',
+      'memory',
+    ]);
     expect(serve).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('Will not listen at [::]:0') });
   });
 

@@ -7,6 +7,14 @@ import { commandPath, repositoryRoot } from './paths.js';
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 20_000;
 
+interface Started {
+  readonly process: ServiceProcess;
+  /** HOST:PORT of gRPC. */
+  readonly address: string;
+  /** HOST:PORT of HTTP, where it was asked for. */
+  readonly httpAddress: string | undefined;
+}
+
 /** A real `secateur serve` or `secateur node` process. */
 export class ServiceProcess {
   private stderr = '';
@@ -18,11 +26,7 @@ export class ServiceProcess {
   }
 
   /** Starts the process and waits until it listens. `command` is the script that runs. */
-  static async start(
-    args: readonly string[],
-    environment: NodeJS.ProcessEnv = {},
-    command: string = commandPath,
-  ): Promise<{ process: ServiceProcess; address: string }> {
+  static async start(args: readonly string[], environment: NodeJS.ProcessEnv = {}, command: string = commandPath): Promise<Started> {
     const child = spawn(process.execPath, [command, ...args], {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       env: { ...withoutTestOptions(process.env), ...environment },
@@ -30,13 +34,13 @@ export class ServiceProcess {
     const service = new ServiceProcess(child);
     const timer = setTimeout(() => child.kill('SIGKILL'), START_TIMEOUT_MS);
     try {
-      const address = await new Promise<string>((resolve, reject) => {
-        child.on('message', (message: { type: string; address: string }) => {
-          if (message.type === 'listening') resolve(message.address);
+      const addresses = await new Promise<Omit<Started, 'process'>>((resolve, reject) => {
+        child.on('message', ({ type, address, httpAddress }: { type: string; address: string; httpAddress?: string }) => {
+          if (type === 'listening') resolve({ address, httpAddress });
         });
         child.once('exit', (code, signal) => reject(new Error(`secateur ${args.join(' ')} ended (${code ?? signal}): ${service.stderr}`)));
       });
-      return { process: service, address };
+      return { process: service, ...addresses };
     } finally {
       clearTimeout(timer);
     }
@@ -74,6 +78,8 @@ export interface ClusterOptions {
   readonly threads?: number;
   /** Memory budget of each node, as --memory takes it. */
   readonly memory?: string;
+  /** Whether all processes listen for HTTP too. */
+  readonly http?: boolean;
   readonly environment?: NodeJS.ProcessEnv;
   /** Where jobs are kept, as --state takes it; in memory by default. */
   readonly state?: string;
@@ -93,6 +99,8 @@ export interface ClusterOptions {
 export interface Replica {
   readonly process: ServiceProcess;
   readonly address: string;
+  /** HOST:PORT for HTTP; empty where it does not listen for it. */
+  readonly httpAddress: string;
   readonly client: PruningClient;
 }
 
@@ -102,6 +110,8 @@ export class Cluster implements AsyncDisposable {
     readonly nodes: readonly ServiceProcess[],
     readonly replicas: Replica[],
     private readonly startReplica: () => Promise<Replica>,
+    /** HOST:PORT for HTTP of each node; empty where they do not listen for it. */
+    readonly nodesHttp: readonly string[],
   ) {}
 
   static async start({
@@ -109,6 +119,7 @@ export class Cluster implements AsyncDisposable {
     unreachable = 0,
     threads = 1,
     memory = '2GiB',
+    http = false,
     environment = {},
     roots = [],
     state = 'memory',
@@ -117,6 +128,7 @@ export class Cluster implements AsyncDisposable {
     node = [],
     client = {},
   }: ClusterOptions): Promise<Cluster> {
+    const httpArgs = http ? ['--http-listen', '127.0.0.1:0'] : [];
     const names = Array.from({ length: nodes }, (_, index) => `node-${index}`);
     const started = await Promise.all(
       names.map((name) =>
@@ -124,6 +136,7 @@ export class Cluster implements AsyncDisposable {
           [
             ...['node', '--listen', '127.0.0.1:0', '--name', name, '--threads', String(threads), '--memory', memory, '--backend', 'cpu'],
             ...node,
+            ...httpArgs,
           ],
           environment,
         ),
@@ -134,9 +147,9 @@ export class Cluster implements AsyncDisposable {
     const nodeArgs = [...started.map(({ address }) => address), ...missing].flatMap((address) => ['--node', address]);
     const rootArgs = [repositoryRoot, tmpdir(), ...roots].flatMap((root) => ['--root', root]);
     const startReplica = async (): Promise<Replica> => {
-      const args = ['serve', '--listen', '127.0.0.1:0', '--state', state, ...nodeArgs, ...rootArgs, ...serve];
-      const { process: service, address } = await ServiceProcess.start(args, environment);
-      return { process: service, address, client: PruningClient.connect(address, client) };
+      const args = ['serve', '--listen', '127.0.0.1:0', '--state', state, ...httpArgs, ...nodeArgs, ...rootArgs, ...serve];
+      const { process: service, address, httpAddress = '' } = await ServiceProcess.start(args, environment);
+      return { process: service, address, httpAddress, client: PruningClient.connect(address, client) };
     };
     const replicas: Replica[] = [];
     for (let index = 0; index < orchestrators; ++index) replicas.push(await startReplica());
@@ -144,6 +157,7 @@ export class Cluster implements AsyncDisposable {
       started.map(({ process: service }) => service),
       replicas,
       startReplica,
+      started.map(({ httpAddress = '' }) => httpAddress),
     );
   }
 
@@ -154,6 +168,11 @@ export class Cluster implements AsyncDisposable {
   /** HOST:PORT of the first orchestrator. */
   get address(): string {
     return this.replicas[0]!.address;
+  }
+
+  /** The same for HTTP. */
+  get httpAddress(): string {
+    return this.replicas[0]!.httpAddress;
   }
 
   /** A client of the first orchestrator. */

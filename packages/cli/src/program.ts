@@ -426,6 +426,11 @@ function addServe(program: CheckedCommand): void {
     .command('serve')
     .description('Run an orchestrator: accepts jobs over gRPC and runs them on kernel nodes.')
     .option('--listen <host:port>', 'address to listen on; port 0 takes a free one', hostPort, DEFAULT_ENDPOINT)
+    .option(
+      '--http-listen <host:port>',
+      'address for HTTP: jobs as JSON, health, metrics; port 0 takes a free one (default: none)',
+      hostPort,
+    )
     .option('--advertise <host:port>', 'address at which kernel nodes reach this process (default: the one listened on)', hostPort)
     .requiredOption(
       '--node <address>',
@@ -459,6 +464,7 @@ function addNode(program: CheckedCommand): void {
     .command('node')
     .description('Run a kernel node: computes for orchestrators.')
     .option('--listen <host:port>', 'address to listen on; port 0 takes a free one', hostPort, DEFAULT_NODE_ADDRESS)
+    .option('--http-listen <host:port>', 'address for HTTP: health and metrics; port 0 takes a free one (default: none)', hostPort)
     .option('--name <name>', 'name in reports and traces (default: host name and process id)')
     .addOption(backend())
     .option('--threads <n>', 'threads that compute; 0 = one per processor, of --cpus or --numa-node where given', wholeNumber(0), 0)

@@ -1,3 +1,6 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { SecateurError } from '@secateur/core';
 import { JobState, type JobEvent } from '@secateur/proto/job';
@@ -55,6 +58,28 @@ describe('the client', () => {
     expect(await client.createJob({ jobId: 'mine', spec })).toMatchObject({ id: 'mine' });
     expect(await client.getJob('mine')).toMatchObject({ id: 'mine', state: JobState.RUNNING });
     expect(await client.cancelJob('mine')).toMatchObject({ state: JobState.CANCELLED });
+  });
+
+  test('writes reports to files, whole or not at all', async () => {
+    const { address } = await serve({
+      getReport: ({ jobId }) =>
+        jobId === 'done'
+          ? Promise.resolve({ report: { $case: 'evaluate', value: { model: '/in', perplexity: 12.5, windows: 3 } } })
+          : Promise.reject(new SecateurError('FAILED_PRECONDITION', 'not yet')),
+    });
+    const client = clientOf(address);
+    const folder = await mkdtemp(join(tmpdir(), 'secateur-client-'));
+    cleanUps.push(() => rm(folder, { recursive: true }));
+    const path = join(folder, 'report.json');
+    await writeFile(path, 'before');
+    await expect(client.downloadReport('other', path)).rejects.toMatchObject({ reason: 'FAILED_PRECONDITION' });
+    expect(await readFile(path, 'utf8')).toBe('before');
+    await client.downloadReport('done', path);
+    expect(JSON.parse(await readFile(path, 'utf8'))).toMatchObject({ model: '/in', perplexity: 12.5 });
+    await expect(client.downloadReport('done', join(folder, 'none/report.json'))).rejects.toMatchObject({
+      message: expect.stringContaining('none'),
+    });
+    expect(await readdir(folder)).toEqual(['report.json']);
   });
 
   test('lists jobs over all pages', async () => {

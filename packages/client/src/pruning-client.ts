@@ -1,4 +1,5 @@
-import { SecateurError } from '@secateur/core';
+import { rename, rm, writeFile } from 'node:fs/promises';
+import { evaluateReportToJson, pruneReportToJson, SecateurError } from '@secateur/core';
 import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
 import type { JobPlan } from '@secateur/proto/plan';
 import { PruningServiceDefinition, type GetReportResponse, type Node } from '@secateur/proto/pruning_service';
@@ -42,7 +43,9 @@ export interface DeleteJobOptions extends RequestOptions {
 }
 
 /**
- * Client of a pruning service. Every failure is a SecateurError whose `reason` says what to do.
+ * Client of a pruning service. Every failure is a SecateurError whose `reason` says what to do. Beside what its method names, every call can
+ * fail with UNAVAILABLE and DEADLINE_EXCEEDED, after which it may be repeated, with CANCELLED when its signal aborted, with UNAUTHENTICATED
+ * and PERMISSION_DENIED where the service asks who calls, and with INTERNAL, which is a defect of ours.
  *
  * ```ts
  * const client = PruningClient.connect('127.0.0.1:7400');
@@ -60,12 +63,12 @@ export class PruningClient {
     this.service = channel.client(PruningServiceDefinition);
   }
 
-  /** A client of the service at HOST:PORT. The connection is made by the first call. `tls` is made by TlsCredentials.load. */
+  /** A client of the service at HOST:PORT. The connection is made by the first call. `tls` is made by TlsCredentials.load. INVALID_REQUEST when that is no address. */
   static connect(address: string, options: PruningClientOptions = {}): PruningClient {
     return new PruningClient(connect(address, { kind: 'control', ...options }));
   }
 
-  /** Resolves once the service is reached; UNAVAILABLE when that takes longer. */
+  /** Resolves once the service is reached; UNAVAILABLE when that takes longer, CANCELLED when the signal aborts. */
   waitForReady(timeoutMs: number, { signal }: RequestOptions = {}): Promise<void> {
     return this.channel.waitForReady(timeoutMs, signal);
   }
@@ -106,7 +109,7 @@ export class PruningClient {
 
   /**
    * The events of a job in order, without gaps or repetitions, until the job ends. After a broken connection, or a restart of the
-   * service, it goes on after the last event.
+   * service, it goes on after the last event. NOT_FOUND when there is no job with that id, UNAVAILABLE when the service stays away.
    */
   async *watchJob(
     jobId: string,
@@ -132,42 +135,66 @@ export class PruningClient {
     }
   }
 
-  /** The job as it is when it has ended, well or not. */
+  /** The job as it is when it has ended, well or not: its `state` says which, its `error` why. NOT_FOUND, UNAVAILABLE as of `watchJob`. */
   async waitForJob(jobId: string, options: WatchJobOptions = {}): Promise<Job> {
     const events = this.watchJob(jobId, options);
     while ((await events.next()).done !== true);
     return this.getJob(jobId, options.signal === undefined ? {} : { signal: options.signal });
   }
 
-  /** Stops a job; one that has ended stays as it is. */
+  /** Stops a job; one that has ended stays as it is. NOT_FOUND when there is none with that id. */
   async cancelJob(jobId: string, options: RequestOptions = {}): Promise<Job> {
     const { job } = await this.service.cancelJob({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
     return required(job, 'CancelJob');
   }
 
-  /** Sets a job aside until it is resumed; FAILED_PRECONDITION when it has ended. */
+  /** Sets a job aside until it is resumed; FAILED_PRECONDITION when it has ended, NOT_FOUND when there is none with that id. */
   async pauseJob(jobId: string, options: RequestOptions = {}): Promise<Job> {
     const { job } = await this.service.pauseJob({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
     return required(job, 'PauseJob');
   }
 
-  /** Makes a paused, failed or cancelled job go on after its last finished block; FAILED_PRECONDITION when it has succeeded. */
+  /**
+   * Makes a paused, failed or cancelled job go on after its last finished block; FAILED_PRECONDITION when it has succeeded, NOT_FOUND when
+   * there is none with that id.
+   */
   async resumeJob(jobId: string, options: RequestOptions = {}): Promise<Job> {
     const { job } = await this.service.resumeJob({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
     return required(job, 'ResumeJob');
   }
 
-  /** Forgets a job that has ended and deletes its unfinished output; FAILED_PRECONDITION when it has not ended. */
+  /**
+   * Forgets a job that has ended and deletes its unfinished output; FAILED_PRECONDITION when it has not ended, NOT_FOUND when there is none
+   * with that id.
+   */
   async deleteJob(jobId: string, { deleteOutput = false, ...options }: DeleteJobOptions = {}): Promise<void> {
     await this.service.deleteJob({ jobId, deleteOutput }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
   }
 
-  /** What a job found; FAILED_PRECONDITION before it has succeeded. */
+  /** What a job found; FAILED_PRECONDITION before it has succeeded, NOT_FOUND when there is none with that id. */
   getReport(jobId: string, options: RequestOptions = {}): Promise<GetReportResponse> {
     return this.service.getReport({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
   }
 
-  /** The spans recorded for a job: OTLP/JSON ExportTraceServiceRequests. */
+  /**
+   * Writes what a job found to a file, as JSON: of a prune job the content of its `secateur.json`. A file that is there is replaced, whole or
+   * not at all. FAILED_PRECONDITION before the job has succeeded, NOT_FOUND when there is none with that id.
+   */
+  async downloadReport(jobId: string, path: string, options: RequestOptions = {}): Promise<void> {
+    const { report } = await this.getReport(jobId, options);
+    const { $case, value } = required(report, 'GetReport');
+    const json = $case === 'prune' ? pruneReportToJson(value) : evaluateReportToJson(value);
+    const partial = `${path}.partial`;
+    try {
+      await writeFile(partial, `${JSON.stringify(json, undefined, 2)}\n`);
+      await rename(partial, path);
+    } catch (cause) {
+      await rm(partial, { force: true });
+      throw new SecateurError('FAILED_PRECONDITION', `The report cannot be written to ${path}: ${String(cause)}`, { cause });
+    }
+  }
+
+  /** The spans recorded for a job: OTLP/JSON ExportTraceServiceRequests. NOT_FOUND when there is none with that id. */
   async *getTrace(jobId: string, options: RequestOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
     for await (const { otlpJson } of this.service.getTrace({ jobId }, { timeoutMs: TRACE_TIMEOUT_MS, ...options })) yield otlpJson;
   }

@@ -5,12 +5,13 @@ import type { AccessControl, EndedCall } from './access.js';
 import { CallGuard } from './call-guard.js';
 import { SECURE_SERVER_OPTIONS, SERVER_OPTIONS } from './channel-options.js';
 import type { CallContext, ServiceDefinition, ServiceImplementation } from './definition.js';
+import { explain } from './explain-failure.js';
 import { parseHostPort, type HostPort } from './host-port.js';
 import { checkListenAddress } from './listen-address.js';
 import type { RpcLogger } from './logger.js';
 import { createMethodCodec } from './method-codec.js';
 import { addReflection } from './reflection.js';
-import { explain, ServerCalls } from './server-calls.js';
+import { ServerCalls } from './server-calls.js';
 import type { TlsCredentials } from './tls/tls-credentials.js';
 
 export interface RpcServerOptions {

@@ -1,7 +1,7 @@
 import { trace } from '@opentelemetry/api';
 import { CHECKSUM_BYTES, CHUNK_BYTES, loadHasher, SecateurError } from '@secateur/core';
 import type { TensorServiceDefinition } from '@secateur/proto/tensor_service';
-import { Attribute } from '@secateur/telemetry';
+import { Attribute, count } from '@secateur/telemetry';
 import type { ServiceImplementation } from './definition.js';
 import { FetchChunk } from './fetch-chunk.js';
 
@@ -35,6 +35,7 @@ export function serveFetch(find: (resource: string) => Promise<ByteSource>): Ser
         const { chunk, data } = await next;
         next = offset + CHUNK_BYTES < source.bytes ? readChunk(source, offset + CHUNK_BYTES, chunks, signal) : undefined;
         yield chunk.encode(offset, data.byteLength, checksumOf(data, offset));
+        count('SENT', data.byteLength);
       }
     },
   };

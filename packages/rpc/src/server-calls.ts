@@ -1,9 +1,9 @@
-import { randomUUID } from 'node:crypto';
 import { context as contextApi } from '@opentelemetry/api';
 import type { handleServerStreamingCall, handleUnaryCall, Metadata, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
 import { SecateurError } from '@secateur/core';
 import type { EndedCall } from './access.js';
 import type { CallContext, Caller } from './definition.js';
+import { explainFailure } from './explain-failure.js';
 import type { HostPort } from './host-port.js';
 import type { RpcLogger } from './logger.js';
 import type { MethodCodec } from './method-codec.js';
@@ -92,9 +92,7 @@ export class ServerCalls {
     return {
       traced,
       context,
-      // Whatever a handler throws when it is asked to stop, the reason is why it was asked.
-      fail: (cause) =>
-        signal.aborted && signal.reason instanceof SecateurError ? signal.reason : explain(cause, method.fullName, this.logger),
+      fail: (cause) => explainFailure(cause, method.fullName, signal, this.logger),
       end: (error, response) => {
         this.running.delete(controller);
         traced.end(error);
@@ -103,14 +101,6 @@ export class ServerCalls {
       },
     };
   }
-}
-
-/** What a caller is told of an error; defects keep their text in the log. */
-export function explain(cause: unknown, method: string, logger: RpcLogger | undefined): SecateurError {
-  if (cause instanceof SecateurError) return cause;
-  const id = randomUUID();
-  logger?.error({ err: cause, method, errorId: id }, 'a call failed by a defect');
-  return new SecateurError('INTERNAL', `Internal error ${id}; the server's log has the details.`, { cause, metadata: { errorId: id } });
 }
 
 async function writeAll(

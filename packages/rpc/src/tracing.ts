@@ -1,4 +1,4 @@
-/** Spans of calls after OpenTelemetry's stable RPC conventions, without a dependency on an SDK. */
+/** Spans and durations of calls after OpenTelemetry's stable RPC conventions, without a dependency on an SDK. */
 
 import {
   context as contextApi,
@@ -13,6 +13,7 @@ import {
   type TextMapSetter,
 } from '@opentelemetry/api';
 import type { SecateurError } from '@secateur/core';
+import { recordSeconds } from '@secateur/telemetry';
 import type { Metadata } from '@grpc/grpc-js';
 import type { HostPort } from './host-port.js';
 import { isInfrastructure, type MethodCodec } from './method-codec.js';
@@ -41,22 +42,49 @@ export function traceClientCall(method: MethodCodec, server: HostPort, metadata:
   if (isInfrastructure(method.path)) return { end: () => undefined };
   const span = tracer.startSpan(method.fullName, { kind: SpanKind.CLIENT, attributes: describe(method, server) }, parent);
   propagation.inject(trace.setSpan(parent, span), metadata, METADATA_SETTER);
-  return { end: (error) => endSpan(span, error, error !== undefined) };
+  const startedMs = performance.now();
+  return {
+    end: (error) => {
+      recordDuration('RPC_CLIENT_DURATION', method, startedMs, error);
+      endSpan(span, error, error !== undefined);
+    },
+  };
 }
 
 /** Begins the SERVER span of a call under the span whose context came with it. */
 export function traceServerCall(method: MethodCodec, server: HostPort, metadata: Metadata): TracedServerCall {
   const parent = propagation.extract(contextApi.active(), metadata, METADATA_GETTER);
   const span = tracer.startSpan(method.fullName, { kind: SpanKind.SERVER, attributes: describe(method, server) }, parent);
-  return { context: trace.setSpan(parent, span), end: (error) => endSpan(span, error, error !== undefined && isServersFault(error)) };
+  const startedMs = performance.now();
+  return {
+    context: trace.setSpan(parent, span),
+    end: (error) => {
+      recordDuration('RPC_SERVER_DURATION', method, startedMs, error);
+      endSpan(span, error, error !== undefined && isServersFault(error));
+    },
+  };
 }
 
 function describe(method: MethodCodec, server: HostPort): Attributes {
   return { 'rpc.system.name': 'grpc', 'rpc.method': method.fullName, 'server.address': server.host, 'server.port': server.port };
 }
 
+function recordDuration(
+  histogram: 'RPC_CLIENT_DURATION' | 'RPC_SERVER_DURATION',
+  method: MethodCodec,
+  startedMs: number,
+  error: SecateurError | undefined,
+): void {
+  const attributes = { 'rpc.method': method.fullName, 'rpc.response.status_code': statusOf(error) };
+  recordSeconds(histogram, (performance.now() - startedMs) / 1e3, attributes);
+}
+
+function statusOf(error: SecateurError | undefined): string {
+  return error === undefined ? 'OK' : error.status;
+}
+
 function endSpan(span: Span, error: SecateurError | undefined, isFailure: boolean): void {
-  span.setAttribute('rpc.response.status_code', error === undefined ? 'OK' : error.status);
+  span.setAttribute('rpc.response.status_code', statusOf(error));
   // Work that was stopped on purpose did not fail.
   if (error !== undefined && isFailure && error.reason !== 'CANCELLED') {
     span.setAttribute('error.type', error.reason);

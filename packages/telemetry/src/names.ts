@@ -1,4 +1,4 @@
-/** The one registry of names in traces. docs/reference/telemetry.md is made from it by scripts/write-reference.mjs. */
+/** The one registry of names in traces and metrics. docs/reference/telemetry.md is made from it by scripts/write-reference.mjs. */
 
 export interface RegisteredName {
   readonly name: string;
@@ -86,6 +86,96 @@ export const EVENTS = {
   },
 } as const satisfies Record<string, RegisteredName>;
 
+export interface RegisteredMetric extends RegisteredName {
+  /** As UCUM writes it. */
+  readonly unit: string;
+  /** What it is split by. */
+  readonly attributes: readonly string[];
+}
+
+/** Read when somebody asks for metrics. */
+export const GAUGES = {
+  JOBS: { name: 'secateur.jobs', unit: '{job}', attributes: ['secateur.job.state'], description: 'Jobs that are known, by their state.' },
+  NODES: {
+    name: 'secateur.nodes',
+    unit: '{node}',
+    attributes: ['secateur.node.healthy'],
+    description: 'Kernel nodes that the orchestrator was told of, and whether they are healthy.',
+  },
+  MEMORY_USED: {
+    name: 'secateur.node.memory.used',
+    unit: 'By',
+    attributes: [],
+    description: 'Memory that all sessions of a kernel node hold.',
+  },
+  MEMORY_BUDGET: { name: 'secateur.node.memory.budget', unit: 'By', attributes: [], description: 'Memory they may hold.' },
+  SESSIONS: { name: 'secateur.node.sessions', unit: '{session}', attributes: [], description: 'Sessions that are open on a kernel node.' },
+} as const satisfies Record<string, RegisteredMetric>;
+
+/** What rises and falls. */
+export const LEVELS = {
+  PENDING_LAYERS: {
+    name: 'secateur.layers.pending',
+    unit: '{layer}',
+    attributes: [],
+    description: 'Blocks that jobs which are being pruned by this orchestrator still have to do.',
+  },
+} as const satisfies Record<string, RegisteredMetric>;
+
+export const COUNTERS = {
+  TOKENS: {
+    name: 'secateur.tokens',
+    unit: '{token}',
+    attributes: [],
+    description: 'Calibration tokens that blocks were pruned with, once per block.',
+  },
+  SENT: { name: 'secateur.fetch.sent', unit: 'By', attributes: [], description: 'Bytes sent by TensorService.' },
+  DEVICE_TIME: {
+    name: 'secateur.engine.device_time',
+    unit: 's',
+    attributes: ['secateur.engine.phase'],
+    description: 'Seconds of computing by phase: summed over threads and divided by the number of threads that worked.',
+  },
+} as const satisfies Record<string, RegisteredMetric>;
+
+export interface RegisteredHistogram extends RegisteredMetric {
+  /** Upper bounds of its buckets. */
+  readonly bounds: readonly number[];
+}
+
+const CALL_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800];
+
+export const HISTOGRAMS = {
+  LAYER_DURATION: {
+    name: 'secateur.layer.duration',
+    unit: 's',
+    attributes: [],
+    description: 'From the beginning of a block until it is pruned and durable.',
+    bounds: [0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800],
+  },
+  RPC_SERVER_DURATION: {
+    name: 'rpc.server.call.duration',
+    unit: 's',
+    attributes: ['rpc.method', 'rpc.response.status_code'],
+    description: 'gRPC calls that were served.',
+    bounds: CALL_SECONDS,
+  },
+  RPC_CLIENT_DURATION: {
+    name: 'rpc.client.call.duration',
+    unit: 's',
+    attributes: ['rpc.method', 'rpc.response.status_code'],
+    description: 'gRPC calls that were made.',
+    bounds: CALL_SECONDS,
+  },
+  HTTP_SERVER_DURATION: {
+    name: 'http.server.request.duration',
+    unit: 's',
+    attributes: ['http.request.method', 'http.route', 'http.response.status_code'],
+    description: 'HTTP requests to methods that were served.',
+    bounds: CALL_SECONDS,
+  },
+} as const satisfies Record<string, RegisteredHistogram>;
+
 type Names<Table extends Record<string, RegisteredName>> = { readonly [Key in keyof Table]: Table[Key]['name'] };
 
 function namesOf<Table extends Record<string, RegisteredName>>(table: Table): Names<Table> {
@@ -100,3 +190,8 @@ export type Attribute = (typeof Attribute)[keyof typeof Attribute];
 
 export const EventName = namesOf(EVENTS);
 export type EventName = (typeof EventName)[keyof typeof EventName];
+
+export type Gauge = keyof typeof GAUGES;
+export type Level = keyof typeof LEVELS;
+export type Counter = keyof typeof COUNTERS;
+export type Histogram = keyof typeof HISTOGRAMS;

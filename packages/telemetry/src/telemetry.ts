@@ -3,19 +3,30 @@ import { SpanRecorder } from './span-recorder.js';
 
 export interface Telemetry {
   readonly recorder: SpanRecorder;
+  /** The metrics of this process, as Prometheus reads them; empty where they were not asked for. */
+  readMetrics(): Promise<string>;
   /** Sends what is still to be exported. */
   shutdown(): Promise<void>;
 }
 
+export interface TelemetryOptions {
+  /** Whether `readMetrics` will be called. Defaults to false: nothing is measured. */
+  readonly metrics?: boolean;
+}
+
 /**
- * Sets up tracing of this process, once. Spans are exported over OTLP only when the standard environment variables ask for it
+ * Sets up tracing and metrics of this process, once. Spans are exported over OTLP only when the standard environment variables ask for it
  * (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_TRACES_EXPORTER), and recorded for traces whose root span has
  * the attribute secateur.trace.record. OTEL_SDK_DISABLED=true turns all of it off.
  */
-export async function startTelemetry(service: ServiceIdentity): Promise<Telemetry> {
+export async function startTelemetry(service: ServiceIdentity, { metrics = false }: TelemetryOptions = {}): Promise<Telemetry> {
   const recorder = new SpanRecorder();
-  if (process.env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true') return { recorder, shutdown: () => Promise.resolve() };
-  // Only processes that trace pay for loading the SDK.
-  const { startTracing } = await import('./tracer-provider.js');
-  return { recorder, shutdown: await startTracing(service, recorder) };
+  if (process.env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true') {
+    return { recorder, readMetrics: () => Promise.resolve(''), shutdown: () => Promise.resolve() };
+  }
+  // Only processes that trace or are asked for metrics pay for loading what does it.
+  const { startSdk } = await import('./start-sdk.js');
+  const reader = metrics ? new (await import('./metric-reader.js')).MetricReader() : undefined;
+  const shutdown = await startSdk(service, recorder, reader);
+  return { recorder, readMetrics: () => reader?.read() ?? Promise.resolve(''), shutdown };
 }

@@ -3,7 +3,7 @@ import { createServiceLogger, openServiceSecurity, type ServiceSecurityOptions }
 import { SecateurError, VERSION } from '@secateur/core';
 import { openEngine, type Engine, type Placement } from '@secateur/native';
 import { connect, Resources, RpcServer, serveFetch } from '@secateur/rpc';
-import { startTelemetry } from '@secateur/telemetry';
+import { observe, startTelemetry } from '@secateur/telemetry';
 import { KernelServiceDefinition } from '@secateur/proto/kernel_service';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { TraceServiceDefinition } from '@secateur/proto/trace_service';
@@ -22,6 +22,8 @@ const DEFAULT_MEMORY_SHARE = 0.8;
 export interface KernelNodeOptions extends PlacementOptions, ServiceSecurityOptions {
   /** HOST:PORT; port 0 takes a free one. */
   readonly listen: string;
+  /** HOST:PORT for HTTP: health and metrics; port 0 takes a free one. None when absent. */
+  readonly httpListen?: string;
   /** For reports and traces. Defaults to the host name and process id. */
   readonly name?: string;
   readonly backend: 'auto' | 'cpu' | 'cuda';
@@ -34,7 +36,8 @@ export interface KernelNodeOptions extends PlacementOptions, ServiceSecurityOpti
   readonly healthListen?: string;
   /** How long the steps that run when the node drains may take; 0 ends them at once. */
   readonly drainTimeoutMs: number;
-  readonly onListening?: (address: string) => void;
+  /** Addresses of gRPC and, where it was asked for, of HTTP. */
+  readonly onListening?: (address: string, httpAddress: string | undefined) => void;
   /** Aborting drains the node: it reports NOT_SERVING, lets running steps end, frees sessions. */
   readonly signal: AbortSignal;
 }
@@ -46,7 +49,8 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   const name = options.name ?? `${hostname()}-${process.pid}`;
   const logger = createServiceLogger({ name: 'secateur-node', level: options.logLevel, base: { node: name } });
   using security = await openServiceSecurity(options, logger);
-  const telemetry = await startTelemetry({ serviceName: 'secateur-kernel-node', serviceVersion: VERSION, instanceId: name });
+  const identity = { serviceName: 'secateur-kernel-node', serviceVersion: VERSION, instanceId: name };
+  const telemetry = await startTelemetry(identity, { metrics: options.httpListen !== undefined });
   const memoryBudgetBytes = options.memoryBytes ?? defaultMemoryBytes();
   const engine = withServiceErrors(() => openEngine({ backend: options.backend, threads: options.threads, memoryBudgetBytes, placement }));
   const description = toWireEngine(engine.description, placement, await measureSpeeds(engine));
@@ -63,19 +67,29 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
     serveFetch((resource) => resources.find(resource)),
   );
   server.addService(TraceServiceDefinition, createTraceService(telemetry.recorder));
+  observe('MEMORY_USED', () => [{ value: engine.memoryUsedBytes() }]);
+  observe('MEMORY_BUDGET', () => [{ value: memoryBudgetBytes }]);
+  observe('SESSIONS', () => [{ value: sessions.size }]);
+  // Only processes that serve HTTP pay for loading it.
+  const http =
+    options.httpListen === undefined
+      ? undefined
+      : new (await import('@secateur/http')).HttpServer({ ...security.server, readMetrics: () => telemetry.readMetrics() });
   try {
     const { host, port } = await server.listen(options.listen);
     const health = options.healthListen && (await server.listenForHealth(options.healthListen));
+    const httpAddress = options.httpListen === undefined ? undefined : await http?.listen(options.httpListen);
     server.setServing(true);
+    http?.setServing(true);
     const address = `${host}:${port}`;
-    logger.info({ address, health, engine: description, memoryBudgetBytes }, 'listening');
-    options.onListening?.(address);
+    logger.info({ address, health, httpAddress, engine: description, memoryBudgetBytes }, 'listening');
+    options.onListening?.(address, httpAddress);
     await aborted(options.signal);
     logger.info({ sessions: sessions.size }, 'draining');
     server.setServing(false);
     await sessions.drain(options.drainTimeoutMs);
   } finally {
-    await server.shutdown({ graceMs: SHUTDOWN_GRACE_MS });
+    await Promise.all([server.shutdown({ graceMs: SHUTDOWN_GRACE_MS }), http?.shutdown({ graceMs: SHUTDOWN_GRACE_MS })]);
     await sessions.closeAll();
     await engine.close();
     await telemetry.shutdown();

@@ -5,22 +5,28 @@ import { SecateurError, VERSION } from '@secateur/core';
 import { Resources, RpcServer, serveFetch } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
 import { PruningServiceDefinition } from '@secateur/proto/pruning_service';
+import { PruningServiceRoutes } from '@secateur/proto/pruning_service_routes';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import type { Logger } from 'pino';
 import { createPruningService } from './api/pruning-service.js';
 import { JobManager } from './jobs/job-manager.js';
 import { Tenants } from './jobs/tenants.js';
 import { EndpointSliceDiscovery } from './k8s/endpoint-slice-discovery.js';
+import { observeOrchestrator } from './observe-orchestrator.js';
 import { DnsDiscovery } from './scheduler/dns-discovery.js';
 import { StaticDiscovery, type NodeDiscovery, type NodeSource } from './scheduler/node-discovery.js';
 import { NodePool } from './scheduler/node-pool.js';
 import { openJobStore } from './store/open-job-store.js';
 
 const SHUTDOWN_GRACE_MS = 10_000;
+/** Long texts take their time to be read as tokens. */
+const PLAN_TIMEOUT_MS = 600_000;
 
 export interface OrchestratorOptions extends ServiceSecurityOptions, TokenOptions {
   /** HOST:PORT; port 0 takes a free one. */
   readonly listen: string;
+  /** HOST:PORT for HTTP: the same methods as JSON, health and metrics; port 0 takes a free one. None when absent. */
+  readonly httpListen?: string;
   /** HOST:PORT at which kernel nodes reach this process. Defaults to the address listened on. */
   readonly advertise?: string;
   /** HOST:PORT that answers health checks only, in plain text. None when left out. */
@@ -40,7 +46,8 @@ export interface OrchestratorOptions extends ServiceSecurityOptions, TokenOption
   /** File with the rules of tenants. */
   readonly tenants?: string;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
-  readonly onListening?: (address: string) => void;
+  /** Addresses of gRPC and, where it was asked for, of HTTP. */
+  readonly onListening?: (address: string, httpAddress: string | undefined) => void;
   /** Aborting stops the jobs and drains the service. */
   readonly signal: AbortSignal;
 }
@@ -54,7 +61,10 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   using security = await openServiceSecurity(options, logger, options);
   const tenants = options.tenants === undefined ? Tenants.alike(options.roots) : await Tenants.read(options.tenants, options.roots);
   const store = await openJobStore(options.state, (error) => logger.warn({ err: error }, 'a connection to the job database broke'));
-  const telemetry = await startTelemetry({ serviceName: 'secateur-orchestrator', serviceVersion: VERSION, instanceId });
+  const telemetry = await startTelemetry(
+    { serviceName: 'secateur-orchestrator', serviceVersion: VERSION, instanceId },
+    { metrics: options.httpListen !== undefined },
+  );
   const pool = new NodePool(
     options.nodes.map((source) => discover(source, logger)),
     logger,
@@ -77,20 +87,30 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     tensorEndpoint: () => options.advertise ?? address,
   });
   const server = new RpcServer(security.server);
-  server.addService(PruningServiceDefinition, createPruningService(jobs, pool));
+  const service = createPruningService(jobs, pool);
+  server.addService(PruningServiceDefinition, service);
   server.addService(
     TensorServiceDefinition,
     serveFetch((resource) => resources.find(resource)),
   );
+  // Only processes that serve HTTP pay for loading it.
+  const http =
+    options.httpListen === undefined
+      ? undefined
+      : new (await import('@secateur/http')).HttpServer({ ...security.server, readMetrics: () => telemetry.readMetrics() });
+  http?.addService(PruningServiceDefinition, PruningServiceRoutes, service, { planJob: PLAN_TIMEOUT_MS });
+  observeOrchestrator(store, pool);
   try {
     const { host, port } = await server.listen(options.listen);
     const health = options.healthListen && (await server.listenForHealth(options.healthListen));
     address = `${host}:${port}`;
     pool.start();
+    const httpAddress = options.httpListen === undefined ? undefined : await http?.listen(options.httpListen);
     jobs.start();
     server.setServing(true);
-    logger.info({ address, health, nodes: options.nodes }, 'listening');
-    options.onListening?.(address);
+    http?.setServing(true);
+    logger.info({ address, health, httpAddress, nodes: options.nodes }, 'listening');
+    options.onListening?.(address, httpAddress);
     await new Promise<void>((resolve) => {
       if (options.signal.aborted) resolve();
       else options.signal.addEventListener('abort', () => resolve(), { once: true });
@@ -98,7 +118,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     logger.info('draining');
     await jobs.stop();
   } finally {
-    await server.shutdown({ graceMs: SHUTDOWN_GRACE_MS });
+    await Promise.all([server.shutdown({ graceMs: SHUTDOWN_GRACE_MS }), http?.shutdown({ graceMs: SHUTDOWN_GRACE_MS })]);
     pool.stop();
     await store.close();
     await telemetry.shutdown();

@@ -6,7 +6,7 @@ const STOP_LIMIT_MS = 30_000;
  * a second signal ends it at once.
  */
 export async function runService(
-  run: (signal: AbortSignal, onListening: (address: string) => void) => Promise<void>,
+  run: (signal: AbortSignal, onListening: (address: string, httpAddress: string | undefined) => void) => Promise<void>,
   drainTimeoutMs = 0,
 ): Promise<void> {
   const limitMs = drainTimeoutMs + STOP_LIMIT_MS;
@@ -26,10 +26,11 @@ export async function runService(
   // The starting process may have gone while this one was loading.
   if (startedByProcess && !process.connected) return;
   try {
-    await run(stop.signal, (address) => {
-      if (!startedByProcess) process.stderr.write(`Listening on ${address}\n`);
+    await run(stop.signal, (address, httpAddress) => {
+      const http = httpAddress === undefined ? '' : `, HTTP on ${httpAddress}`;
+      if (!startedByProcess) process.stderr.write(`Listening on ${address}${http}\n`);
       // An error means that the starting process is gone, which `disconnect` tells as well.
-      else process.send?.({ type: 'listening', address }, undefined, undefined, () => undefined);
+      else process.send?.({ type: 'listening', address, httpAddress }, undefined, undefined, () => undefined);
     });
   } finally {
     // The channel to the starting process would keep this one alive.

@@ -147,7 +147,14 @@ export class SessionRegistry {
 
   /** An orchestrator that lost a job cannot close its sessions, and their memory is wanted by the one that goes on. */
   private async closeSuperseded({ jobId, lease }: OpenSessionRequest): Promise<void> {
-    const superseded = [...this.entries].filter(([, { session: { request } }]) => request.jobId === jobId && request.lease < lease);
+    const superseded = [...this.entries].filter(
+      ([
+        ,
+        {
+          session: { request },
+        },
+      ]) => request.jobId === jobId && request.lease < lease,
+    );
     await Promise.all(
       superseded.map(([sessionId]) => {
         this.onAbandoned(sessionId);

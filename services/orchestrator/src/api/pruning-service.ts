@@ -19,11 +19,13 @@ export function createPruningService(jobs: JobManager, pool: NodePool): ServiceI
 
     listJobs: async ({ pageSize, pageToken }, { caller }) => {
       const size = Math.min(pageSize === 0 ? DEFAULT_PAGE_SIZE : pageSize, MAXIMUM_PAGE_SIZE);
-      const page = await jobs.list(caller, pageToken === '' ? undefined : pageToken, size).catch((error: unknown) => {
+      // One more tells whether there is another page.
+      const found = await jobs.list(caller, pageToken === '' ? undefined : pageToken, size + 1).catch((error: unknown) => {
         if (!(error instanceof SecateurError && error.reason === 'NOT_FOUND')) throw error;
         throw new SecateurError('INVALID_REQUEST', `page_token ${pageToken} is not of this list.`);
       });
-      return { jobs: page, nextPageToken: page.length === size ? (page.at(-1)?.id ?? '') : '' };
+      const page = found.slice(0, size);
+      return { jobs: page, nextPageToken: found.length > size ? (page.at(-1)?.id ?? '') : '' };
     },
 
     watchJob: async function* ({ jobId, afterSequence }, { caller, signal }) {

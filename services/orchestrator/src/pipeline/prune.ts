@@ -13,7 +13,7 @@ import {
   type PruningStage,
   type ReducedSite,
 } from '@secateur/core';
-import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
+import { adjust, Attribute, count, recordSeconds, SpanName, withSpan } from '@secateur/telemetry';
 import type { NodeReport, PerplexityChange, PruneReport } from '@secateur/proto/pruning_service';
 import { LayerBudget, Preset, PruneSpec, type ProjectionReport } from '@secateur/proto/job';
 import { HiddenStream } from '@secateur/proto/kernel_service';
@@ -128,29 +128,40 @@ class LayerPruner {
 
   /** Prunes all layers from one on and returns the seconds each took. */
   async pruneFrom(firstLayer: number): Promise<number[]> {
+    const blocks = this.plan.model.blocks.slice(firstLayer);
     const layerSeconds: number[] = [];
-    for (const block of this.plan.model.blocks.slice(firstLayer)) {
-      const attributes = { [Attribute.JOB_ID]: this.run.jobId, [Attribute.LAYER_INDEX]: block.index };
-      await withSpan(SpanName.LAYER_SUMMARY, { attributes }, async (summary) => {
-        const jobLink: Link = { context: summary.spanContext() };
-        await withSpan(
-          SpanName.LAYER,
-          {
-            root: true,
-            attributes: { ...attributes, [Attribute.TRACE_RECORD]: this.run.recordTrace },
-            links: this.previousLayer === undefined ? [jobLink] : [jobLink, this.previousLayer],
-          },
-          async (span) => {
-            this.previousLayer = { context: span.spanContext() };
-            summary.addLink(this.previousLayer);
-            this.run.trace.add(span.spanContext().traceId);
-            layerSeconds.push(await this.pruneBlock(block));
-          },
-        );
-      });
-      await this.run.trace.drain(this.run.pool);
+    adjust('PENDING_LAYERS', blocks.length);
+    try {
+      for (const block of blocks) {
+        layerSeconds.push(await this.pruneTraced(block));
+        await this.run.trace.drain(this.run.pool);
+      }
+      return layerSeconds;
+    } finally {
+      adjust('PENDING_LAYERS', layerSeconds.length - blocks.length);
     }
-    return layerSeconds;
+  }
+
+  /** Prunes a block in a trace of its own and returns the seconds it took. */
+  private async pruneTraced(block: PlannedBlock): Promise<number> {
+    const attributes = { [Attribute.JOB_ID]: this.run.jobId, [Attribute.LAYER_INDEX]: block.index };
+    return withSpan(SpanName.LAYER_SUMMARY, { attributes }, (summary) => {
+      const jobLink: Link = { context: summary.spanContext() };
+      return withSpan(
+        SpanName.LAYER,
+        {
+          root: true,
+          attributes: { ...attributes, [Attribute.TRACE_RECORD]: this.run.recordTrace },
+          links: this.previousLayer === undefined ? [jobLink] : [jobLink, this.previousLayer],
+        },
+        (span) => {
+          this.previousLayer = { context: span.spanContext() };
+          summary.addLink(this.previousLayer);
+          this.run.trace.add(span.spanContext().traceId);
+          return this.pruneBlock(block);
+        },
+      );
+    });
   }
 
   private async pruneBlock(block: PlannedBlock): Promise<number> {
@@ -178,6 +189,10 @@ class LayerPruner {
       await crew.each((member, signal) => weights.release(member, signal), run.signal);
       const seconds = secondsSince(started);
       run.log.append({ $case: 'layerFinished', value: { layer: block.index, projections, seconds } });
+      adjust('PENDING_LAYERS', -1);
+      recordSeconds('LAYER_DURATION', seconds);
+      const { samples, sequenceLength } = this.plan.calibration.tokens;
+      count('TOKENS', samples * sequenceLength);
       return seconds;
     } finally {
       weights.withdraw();

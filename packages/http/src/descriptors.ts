@@ -1,0 +1,23 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { createFileRegistry, fromBinary, type DescMessage, type FileRegistry } from '@bufbuild/protobuf';
+import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
+
+let registry: FileRegistry | undefined;
+
+/** What the .proto files say about a message, by its full name. */
+export function messageType(name: string): DescMessage {
+  registry ??= createFileRegistry(fromBinary(FileDescriptorSetSchema, readFileSync(pathOf('@secateur/proto/descriptors'))));
+  const type = registry.getMessage(name);
+  if (type === undefined) throw new Error(`The descriptors have no message ${name}.`);
+  return type;
+}
+
+/** The OpenAPI document of all routes. */
+export function readOpenApi(): string {
+  return readFileSync(pathOf('@secateur/proto/openapi'), 'utf8');
+}
+
+function pathOf(specifier: string): string {
+  return fileURLToPath(import.meta.resolve(specifier));
+}

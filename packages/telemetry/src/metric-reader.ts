@@ -1,0 +1,14 @@
+import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
+
+/** Reads the metrics of this process when they are asked for, in the text format of Prometheus. */
+export class MetricReader {
+  /** To be given to the SDK. It opens no port of its own. */
+  readonly exporter = new PrometheusExporter({ preventServerStart: true });
+  /** No prefix, no timestamps, and no label of the library that measures. */
+  private readonly serializer = new PrometheusSerializer('', false, undefined, false, true);
+
+  async read(): Promise<string> {
+    const { resourceMetrics } = await this.exporter.collect();
+    return this.serializer.serialize(resourceMetrics);
+  }
+}

@@ -1,0 +1,68 @@
+import { metrics, type Attributes, type Meter, type MeterProvider } from '@opentelemetry/api';
+import { COUNTERS, GAUGES, HISTOGRAMS, LEVELS, type Counter, type Gauge, type Histogram, type Level } from './names.js';
+
+interface Instruments {
+  readonly provider: MeterProvider;
+  readonly meter: Meter;
+  readonly add: Partial<Record<Counter, (value: number, attributes: Attributes) => void>>;
+  readonly adjust: Partial<Record<Level, (difference: number) => void>>;
+  readonly record: Partial<Record<Histogram, (value: number, attributes: Attributes) => void>>;
+}
+
+let current: Instruments | undefined;
+
+/** Adds to what has happened. Does nothing where nobody reads metrics. */
+export function count(counter: Counter, value: number, attributes: Attributes = {}): void {
+  const { add, meter } = instruments();
+  const { name, unit, description } = COUNTERS[counter];
+  if (add[counter] === undefined) {
+    const instrument = meter.createCounter(name, { unit, description });
+    add[counter] = (...sample) => instrument.add(...sample);
+  }
+  add[counter](value, attributes);
+}
+
+/** Lets a level rise or fall. */
+export function adjust(level: Level, difference: number): void {
+  const { adjust: change, meter } = instruments();
+  const { name, unit, description } = LEVELS[level];
+  if (change[level] === undefined) {
+    const instrument = meter.createUpDownCounter(name, { unit, description });
+    change[level] = (by) => instrument.add(by);
+  }
+  change[level](difference);
+}
+
+/** Records how long something took, in seconds. */
+export function recordSeconds(histogram: Histogram, seconds: number, attributes: Attributes = {}): void {
+  const { record, meter } = instruments();
+  const { name, unit, description, bounds } = HISTOGRAMS[histogram];
+  if (record[histogram] === undefined) {
+    const instrument = meter.createHistogram(name, { unit, description, advice: { explicitBucketBoundaries: [...bounds] } });
+    record[histogram] = (...sample) => instrument.record(...sample);
+  }
+  record[histogram](seconds, attributes);
+}
+
+export interface GaugeValue {
+  readonly value: number;
+  readonly attributes?: Attributes;
+}
+
+/** Says how a gauge is read when somebody asks; once, after telemetry was started. */
+export function observe(gauge: Gauge, read: () => Iterable<GaugeValue> | Promise<Iterable<GaugeValue>>): void {
+  const { name, unit, description } = GAUGES[gauge];
+  instruments()
+    .meter.createObservableGauge(name, { unit, description })
+    .addCallback(async (result) => {
+      for (const { value, attributes = {} } of await read()) result.observe(value, attributes);
+    });
+}
+
+/** Instruments made before the SDK was started would do nothing for ever. */
+function instruments(): Instruments {
+  const provider = metrics.getMeterProvider();
+  if (current?.provider !== provider)
+    current = { provider, meter: provider.getMeter('@secateur/telemetry'), add: {}, adjust: {}, record: {} };
+  return current;
+}
