@@ -10,8 +10,6 @@ const CONNECT_TIMEOUT_MS = 5_000;
 /** A statement that takes longer waits for something that will not come. */
 const STATEMENT_TIMEOUT_MS = 30_000;
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 2_000;
-/** Object identifier of PostgreSQL's int8, whose values here are counters that a double holds exactly. */
-const INT8 = 20;
 
 export interface Database {
   readonly db: Kysely<Schema>;
@@ -33,7 +31,7 @@ export async function openPostgres(url: string, onError: (error: Error) => void)
     application_name: 'secateur-orchestrator',
     types: {
       getTypeParser: (type, format) =>
-        Number(type) === INT8 ? Number : (pg.types.getTypeParser(type, format) as (text: string) => unknown),
+        type === pg.types.builtins.INT8 ? Number : (pg.types.getTypeParser(type, format) as (text: string) => unknown),
     },
   });
   // A connection that breaks is replaced by the next that is needed. The pool tells of those that nobody uses; those within a transaction,
