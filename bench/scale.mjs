@@ -2,7 +2,7 @@
 import { checkModel } from './scale/check-model.mjs';
 import { LINK_BYTES_PER_SECOND, predictGpuNode } from './scale/cost-model.mjs';
 import { measureOrchestrator } from './scale/measure-orchestrator.mjs';
-import { simulateLongJob, USES } from './scale/simulate-job.mjs';
+import { simulateLongJob } from './scale/simulate-job.mjs';
 import { markdownTable } from './table.mjs';
 
 const QWEN_72B = {
@@ -26,7 +26,7 @@ const GOOD_EFFICIENCY = 0.8;
 const DISK = { readBytesPerSecond: 2e9, writeBytesPerSecond: 1e9 };
 const CALL_SECONDS = 0.5e-3;
 
-/** What node time goes to, in words. @type {Record<typeof USES[number], string>} */
+/** What node time goes to, in words. @type {Record<string, string>} */
 const NAMES = {
   compute: 'compute',
   masks: 'masks',
@@ -117,6 +117,7 @@ export async function benchScale() {
     ['speed', 'value', 'which is'],
     [
       ['H100 node: products of a block', `${(gpu.productsPerSecond / 1e12).toFixed(0)} TFLOP/s`, 'predicted: 40 % of the data sheet'],
+      ['H100 node: sorting weights', `${(gpu.sortedWeightsPerSecond / 1e9).toFixed(0)} G/s`, 'predicted: half of the memory speed'],
       [
         'H100 node: row search, weights x samples',
         `${(gpu.weightSamplesPerSecond / 1e9).toFixed(0)} G/s`,
@@ -128,7 +129,12 @@ export async function benchScale() {
         `${(cpu.prunedProductsPerSecond / 1e9).toFixed(0)} GFLOP/s`,
         'measured: one job',
       ],
-      ['node of this machine: row search, weights x samples', `${(cpu.weightSamplesPerSecond / 1e9).toFixed(1)} G/s`, 'measured: one job'],
+      ['node of this machine: sorting weights', `${(cpu.sortedWeightsPerSecond / 1e9).toFixed(2)} G/s`, 'measured: one job'],
+      [
+        'node of this machine: row search, weights x samples',
+        `${(cpu.weightSamplesPerSecond / 1e9).toFixed(0)} G/s`,
+        'measured: the table of curves and search',
+      ],
       ["orchestrator's thread: serving", `${megabytes(measured.sendSeconds)} MB/s`, 'measured: half of both ends'],
       ["orchestrator's thread: reducing statistics", `${megabytes(measured.reduceSeconds)} MB/s`, 'measured'],
       ["orchestrator's thread: masking and digest", `${megabytes(measured.maskSeconds)} MB/s`, 'measured'],

@@ -1,4 +1,5 @@
-// Holds the simulator to real jobs of this machine: the speeds come from one job on one node, and other jobs are predicted with them.
+// Holds the simulator to real jobs of this machine: speeds come from one job on one node, and other jobs are predicted with them.
+import { randomUUID } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +9,9 @@ import { writeSyntheticModel } from '../synthetic-model.mjs';
 import { markdownTable } from '../table.mjs';
 import { simulateJob } from './simulate-job.mjs';
 
+/** Rounds of all jobs; the least seconds of a step count, since what else runs on the machine makes steps longer only. */
 const ROUNDS = 2;
+const ROUNDS_OF_FITTING = 4;
 const THREADS = 2;
 const STEPS = ['collect', 'allocate', 'write', 'propagate'];
 /** Of two processes on one machine nothing is known to be slower than the thread that sends. */
@@ -16,21 +19,17 @@ const LOOPBACK_BYTES_PER_SECOND = 10e9;
 /** Converts to float32 (docs/performance.md, fetch). */
 const LOADED_BYTES_PER_SECOND = 0.5e9;
 const MASKED_BYTES_PER_SECOND = 1e9;
+/** Searches rows (docs/performance.md, curves and search): a job of this size spends more on all the rest of an allocation. */
+const WEIGHT_SAMPLES_PER_SECOND = 15e9;
 
 /** @typedef {{ name: string, model: string, data: string, samples: number, sequenceLength: number }} CheckedJob */
 
-/** Least seconds of each step: what else the machine does makes steps longer only. @param {CheckedJob} job @param {number} nodes @param {string} folder */
+/** Seconds of each step. @param {CheckedJob} job @param {number} nodes @param {string} folder @returns {Promise<Record<string, number>>} */
 async function measureJob({ name, model, data }, nodes, folder) {
-  /** @type {Record<string, number>} */
-  const least = {};
-  for (let round = 0; round < ROUNDS; round++) {
-    const out = join(folder, `${name.replaceAll(/\W/g, '-')}-${nodes}-${round}`);
-    const sharing = ['--nodes', String(nodes), '--threads', String(THREADS / nodes)];
-    const options = ['--model', model, '--calibration', data, '--sparsity', '0.7', '--out', out, ...sharing];
-    const { timings } = JSON.parse((await runSecateur(['prune', ...options, '--json', '--quiet'])).output);
-    for (const step of STEPS) least[step] = Math.min(least[step] ?? Infinity, timings.seconds[step]);
-  }
-  return least;
+  const out = join(folder, `${name.replaceAll(/\W/g, '-')}-${nodes}-${randomUUID()}`);
+  const sharing = ['--nodes', String(nodes), '--threads', String(THREADS / nodes)];
+  const options = ['--model', model, '--calibration', data, '--sparsity', '0.7', '--out', out, ...sharing];
+  return JSON.parse((await runSecateur(['prune', ...options, '--json', '--quiet'])).output).timings.seconds;
 }
 
 /** @param {CheckedJob} job @param {number} nodes @param {import('./cost-model.mjs').NodeSpeed} node @param {import('./cost-model.mjs').OrchestratorSpeed} orchestrator */
@@ -44,7 +43,12 @@ function shareOf(whole, nodes) {
   return { ...whole, ...Object.fromEntries(COMPUTED.map((speed) => [speed, whole[speed] / nodes])) };
 }
 
-const COMPUTED = /** @type {const} */ (['productsPerSecond', 'prunedProductsPerSecond', 'weightSamplesPerSecond']);
+const COMPUTED = /** @type {const} */ ([
+  'productsPerSecond',
+  'prunedProductsPerSecond',
+  'sortedWeightsPerSecond',
+  'weightSamplesPerSecond',
+]);
 
 /**
  * Predicted beside measured, and the node that this machine is.
@@ -70,30 +74,46 @@ export async function checkModel(orchestrator) {
       sequenceLength: 256,
     };
     const local = { ...orchestrator, linkBytesPerSecond: LOOPBACK_BYTES_PER_SECOND };
-    const measured = await measureJob(synthetic, 1, folder);
-    // What a node takes for an operation, once for each step: a first guess is simulated and corrected by what it is off.
+    const jobs = /** @type {[CheckedJob, number][]} */ ([
+      [synthetic, 1],
+      [synthetic, 2],
+      [books, 1],
+      [books, 2],
+    ]);
+    /** Of each job. @type {Record<string, number>[]} */
+    const least = jobs.map(() => ({}));
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const [place, [job, nodes]] of jobs.entries()) {
+        const seconds = await measureJob(job, nodes, folder);
+        for (const step of STEPS) least[place][step] = Math.min(least[place][step] ?? Infinity, seconds[step]);
+      }
+    }
+    const [measured] = least;
+    // A first guess is simulated and corrected by what it is off.
     let node = {
       productsPerSecond: 1e11,
       prunedProductsPerSecond: 1e11,
-      weightSamplesPerSecond: 1e10,
+      sortedWeightsPerSecond: 1e8,
+      weightSamplesPerSecond: WEIGHT_SAMPLES_PER_SECOND,
       loadedBytesPerSecond: LOADED_BYTES_PER_SECOND,
       maskedBytesPerSecond: MASKED_BYTES_PER_SECOND,
       linkBytesPerSecond: LOOPBACK_BYTES_PER_SECOND,
       pulledBytesPerSecond: 1 / orchestrator.sendSeconds,
     };
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < ROUNDS_OF_FITTING; round++) {
       const { seconds } = await predictJob(synthetic, 1, node, local);
-      for (const [place, step] of ['collect', 'propagate', 'allocate'].entries()) {
-        node = { ...node, [COMPUTED[place]]: (node[COMPUTED[place]] * seconds[step]) / measured[step] };
-      }
+      const off = (/** @type {string} */ step) => seconds[step] / measured[step];
+      node = {
+        ...node,
+        productsPerSecond: node.productsPerSecond * off('collect'),
+        prunedProductsPerSecond: node.prunedProductsPerSecond * off('propagate'),
+        sortedWeightsPerSecond: node.sortedWeightsPerSecond * off('allocate'),
+      };
     }
     const rows = [];
-    for (const [job, nodes] of /** @type {[CheckedJob, number][]} */ ([
-      [synthetic, 2],
-      [books, 1],
-      [books, 2],
-    ])) {
-      const real = await measureJob(job, nodes, folder);
+    for (const [place, [job, nodes]] of jobs.entries()) {
+      if (place === 0) continue;
+      const real = least[place];
       const { seconds } = await predictJob(job, nodes, shareOf(node, nodes), local);
       const sum = (/** @type {Record<string, number>} */ parts) => STEPS.reduce((total, step) => total + (parts[step] ?? 0), 0);
       const cell = (/** @type {number} */ predicted, /** @type {number} */ was) =>

@@ -6,7 +6,8 @@ import { gpuByName } from '../gpu-tables.mjs';
  * @typedef {object} NodeSpeed
  * @property {number} productsPerSecond floating-point operations of a block's products and attention
  * @property {number} prunedProductsPerSecond the same of a pruned block, dropped weights counted too
- * @property {number} weightSamplesPerSecond weights whose row is searched, times the samples that rows are judged on
+ * @property {number} sortedWeightsPerSecond weights that are scored and sorted for the search
+ * @property {number} weightSamplesPerSecond weights that are searched, times the samples that rows are judged on
  * @property {number} loadedBytesPerSecond bytes of a shard that the engine takes over
  * @property {number} maskedBytesPerSecond bytes of weights that masks are applied to
  * @property {number} linkBytesPerSecond of its network, each way
@@ -34,6 +35,8 @@ const SHARE_OF_PRODUCTS = 0.4;
 /** Share of a data sheet's memory speed that row search reaches, whose float32 outputs of each row are read and written once a weight. */
 const SHARE_OF_MEMORY = 0.5;
 const BYTES_PER_WEIGHT_SAMPLE = 8;
+/** Keys and places are read and written once for each byte of a float32 key. */
+const BYTES_PER_SORTED_WEIGHT = 4 * 2 * 8;
 const PCIE_BYTES_PER_SECOND = 20e9;
 
 /** A PREDICTION from the data sheet, no measurement. @param {string} name @param {number} pulledBytesPerSecond @returns {NodeSpeed} */
@@ -45,6 +48,7 @@ export function predictGpuNode(name, pulledBytesPerSecond) {
     productsPerSecond: SHARE_OF_PRODUCTS * gpu.teraflops.bf16 * 1e12,
     // Nothing is multiplied sparse there.
     prunedProductsPerSecond: SHARE_OF_PRODUCTS * gpu.teraflops.bf16 * 1e12,
+    sortedWeightsPerSecond: memory / BYTES_PER_SORTED_WEIGHT,
     weightSamplesPerSecond: memory / BYTES_PER_WEIGHT_SAMPLE,
     loadedBytesPerSecond: PCIE_BYTES_PER_SECOND,
     maskedBytesPerSecond: memory / 2,
@@ -72,4 +76,9 @@ export function passFlops(architecture, block, { samples, sequenceLength }, site
   const projections = sites === undefined ? block.projections : projectionsRun(block, { collects: sites });
   const tokens = samples * sequenceLength;
   return { products: productFlops(projections, tokens), attention: attentionFlops(architecture, tokens, sequenceLength) };
+}
+
+/** @param {NodeSpeed} speed @param {{ rows: number, columns: number }} projection @param {number} samples */
+export function allocationSeconds({ sortedWeightsPerSecond, weightSamplesPerSecond }, { rows, columns }, samples) {
+  return rows * columns * (1 / sortedWeightsPerSecond + samples / weightSamplesPerSecond);
 }

@@ -1,5 +1,5 @@
 import { makeLink } from './shared-links.mjs';
-import { passFlops } from './cost-model.mjs';
+import { allocationSeconds, passFlops } from './cost-model.mjs';
 
 const PULLS_AT_ONCE = 2;
 const FLOAT64_BYTES = 8;
@@ -14,6 +14,7 @@ export const WAITS = /** @type {const} */ (['masks', 'statistics', 'checkpoint']
  */
 export class FakeNode {
   healthy = true;
+  leaving = false;
   reason = '';
   description = { name: '', peakResidentBytes: 0 };
   /** Computing, by what for. @type {Record<string, number>} */
@@ -59,6 +60,10 @@ export class FakeNode {
   }
 
   async describe() {}
+
+  retain() {}
+
+  release() {}
 
   /** @template Result @param {() => Promise<Result>} work @returns {Promise<Result>} */
   async #call(work) {
@@ -203,7 +208,7 @@ export class FakeNode {
     const samples = statistics.samples * Math.max(1, statistics.sketches);
     await Promise.all([this.#pullOnce(statistics.meanSquaresResource), this.#pullOnce(statistics.qualityInputsResource)]);
     this.flops.allocate += 2 * rows * columns * samples;
-    await this.#compute((rows * columns * samples) / this.speed.weightSamplesPerSecond);
+    await this.#compute(allocationSeconds(this.speed, { rows, columns }, samples));
     const mask = this.simulation.bytes(rows * Math.ceil(columns / 8));
     const counts = this.simulation.bytes(rows * FLOAT32_BYTES);
     await this.#waitFor('masks', this.simulation.receive('masks', mask.byteLength + 2 * counts.byteLength, this));

@@ -17,6 +17,7 @@ const config = {
 const node = {
   productsPerSecond: 1e9,
   prunedProductsPerSecond: 2e9,
+  sortedWeightsPerSecond: 1e8,
   weightSamplesPerSecond: 1e8,
   loadedBytesPerSecond: 1e8,
   maskedBytesPerSecond: 1e8,
@@ -67,6 +68,7 @@ describe('simulateJob', () => {
     const only = {
       loadedBytesPerSecond: 1e15,
       maskedBytesPerSecond: 1e15,
+      sortedWeightsPerSecond: 1e15,
       weightSamplesPerSecond: 1e15,
       linkBytesPerSecond: 1e15,
       pulledBytesPerSecond: 1e15,
