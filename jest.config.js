@@ -19,6 +19,7 @@ export default {
         '<rootDir>/{packages,services}/*/src/**/*.test.ts',
         '<rootDir>/native/cuda/ts/**/*.test.ts',
         '<rootDir>/scripts/**/*.test.mjs',
+        '<rootDir>/bench/**/*.test.mjs',
       ],
     },
     { ...shared, displayName: 'system', testMatch: ['<rootDir>/tests/**/*.test.ts'] },

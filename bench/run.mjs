@@ -1,7 +1,7 @@
 // Measures the engine, the wire and the whole command, each beside a peer or a limit in the same run.
 //   npm run bench                 prints the tables
 //   npm run bench -- --write      also puts them into docs/performance.md
-//   npm run bench -- fetch        only one of: engine, fetch, jobs, prune, queue
+//   npm run bench -- fetch        only one of: engine, fetch, jobs, prune, queue, scale
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { workspaceRoot } from '../scripts/lib/workspace-root.mjs';
@@ -10,9 +10,10 @@ import { benchFetch } from './fetch.mjs';
 import { benchJobs } from './jobs.mjs';
 import { benchPrune } from './prune.mjs';
 import { benchQueue } from './queue.mjs';
+import { benchScale } from './scale.mjs';
 import { writeSection } from './write-section.mjs';
 
-const benches = { engine: benchEngine, fetch: benchFetch, jobs: benchJobs, prune: benchPrune, queue: benchQueue };
+const benches = { engine: benchEngine, fetch: benchFetch, jobs: benchJobs, prune: benchPrune, queue: benchQueue, scale: benchScale };
 const args = process.argv.slice(2);
 const write = args.includes('--write');
 const chosen = args.filter((argument) => argument !== '--write');

@@ -62,7 +62,7 @@ export class StepProgress {
   private done = 0;
 
   constructor(
-    private readonly run: JobRun,
+    private readonly run: { readonly log: Pick<JobLog, 'append'> },
     private readonly layer: number,
     private readonly step: string,
     private readonly total: number,

@@ -2,13 +2,20 @@
 export class StepClock {
   private readonly totals: Record<string, number> = {};
 
+  /** `now`: milliseconds that only grow. */
+  constructor(readonly now: () => number = () => performance.now()) {}
+
   async measure<Result>(step: string, work: () => Promise<Result>): Promise<Result> {
-    const started = performance.now();
+    const started = this.now();
     try {
       return await work();
     } finally {
-      this.totals[step] = (this.totals[step] ?? 0) + (performance.now() - started) / 1000;
+      this.totals[step] = (this.totals[step] ?? 0) + this.secondsSince(started);
     }
+  }
+
+  secondsSince(started: number): number {
+    return (this.now() - started) / 1000;
   }
 
   seconds(): Record<string, number> {

@@ -23,7 +23,7 @@ export class Crew {
   private gathered = false;
 
   constructor(
-    private readonly pool: NodePool,
+    private readonly pool: Pick<NodePool, 'nodes' | 'healthy' | 'settle'>,
     /** What sessions are opened with when so many nodes share the work. */
     private contextFor: (nodes: number) => SessionContext,
     private readonly maximumNodes: number,

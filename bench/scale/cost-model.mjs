@@ -1,0 +1,84 @@
+import { projectionsRun } from '../../packages/core/dist/index.js';
+import { gpuByName } from '../gpu-tables.mjs';
+
+/**
+ * How fast a node is.
+ * @typedef {object} NodeSpeed
+ * @property {number} productsPerSecond floating-point operations of a block's products and attention
+ * @property {number} prunedProductsPerSecond the same of a pruned block, dropped weights counted too
+ * @property {number} sortedWeightsPerSecond weights that are scored and sorted for the search
+ * @property {number} weightSamplesPerSecond weights that are searched, times the samples that rows are judged on
+ * @property {number} loadedBytesPerSecond bytes of a shard that the engine takes over
+ * @property {number} maskedBytesPerSecond bytes of weights that masks are applied to
+ * @property {number} linkBytesPerSecond of its network, each way
+ * @property {number} pulledBytesPerSecond what its process can receive
+ */
+
+/**
+ * How fast the orchestrator is. It does all but disk and network on one thread.
+ * @typedef {object} OrchestratorSpeed
+ * @property {number} linkBytesPerSecond of its network, each way
+ * @property {number} sendSeconds of its thread for a byte that it serves
+ * @property {number} receiveSeconds of its thread for a byte of an answer
+ * @property {number} reduceSeconds of its thread for a byte of statistics
+ * @property {number} maskSeconds of its thread for a byte of weights that is masked and digested
+ * @property {number} readBytesPerSecond of its disk
+ * @property {number} writeBytesPerSecond of its disk
+ * @property {number} callSeconds latency of a call
+ */
+
+/** 25 Gbit/s. */
+export const LINK_BYTES_PER_SECOND = 25e9 / 8;
+
+/** Share of a data sheet's products that a block reaches: what the CPU engine reaches of sgemm is more (docs/performance.md), GPUs seldom do. */
+const SHARE_OF_PRODUCTS = 0.4;
+/** Share of a data sheet's memory speed that row search reaches, whose float32 outputs of each row are read and written once a weight. */
+const SHARE_OF_MEMORY = 0.5;
+const BYTES_PER_WEIGHT_SAMPLE = 8;
+/** Keys and places are read and written once for each byte of a float32 key. */
+const BYTES_PER_SORTED_WEIGHT = 4 * 2 * 8;
+const PCIE_BYTES_PER_SECOND = 20e9;
+
+/** A PREDICTION from the data sheet, no measurement. @param {string} name @param {number} pulledBytesPerSecond @returns {NodeSpeed} */
+export function predictGpuNode(name, pulledBytesPerSecond) {
+  const gpu = gpuByName(name);
+  if (gpu === undefined) throw new Error(`The limits of ${name} are not known.`);
+  const memory = SHARE_OF_MEMORY * gpu.gigabytesPerSecond * 1e9;
+  return {
+    productsPerSecond: SHARE_OF_PRODUCTS * gpu.teraflops.bf16 * 1e12,
+    // Nothing is multiplied sparse there.
+    prunedProductsPerSecond: SHARE_OF_PRODUCTS * gpu.teraflops.bf16 * 1e12,
+    sortedWeightsPerSecond: memory / BYTES_PER_SORTED_WEIGHT,
+    weightSamplesPerSecond: memory / BYTES_PER_WEIGHT_SAMPLE,
+    loadedBytesPerSecond: PCIE_BYTES_PER_SECOND,
+    maskedBytesPerSecond: memory / 2,
+    linkBytesPerSecond: LINK_BYTES_PER_SECOND,
+    pulledBytesPerSecond,
+  };
+}
+
+/** @param {import('@secateur/proto/model').Architecture} architecture @param {number} tokens @param {number} sequenceLength */
+function attentionFlops({ attentionHeads, headDimension }, tokens, sequenceLength) {
+  // Scores and weighted values, 2 each, of the half of the keys that a token sees.
+  return 2 * tokens * sequenceLength * attentionHeads * headDimension;
+}
+
+/** @param {readonly import('../../packages/core/dist/index.js').PlannedProjection[]} projections @param {number} tokens */
+function productFlops(projections, tokens) {
+  return projections.reduce((sum, { rows, columns }) => sum + 2 * rows * columns * tokens, 0);
+}
+
+/**
+ * Operations of a pass through a block for one group, as count-flops.ts counts those of whole jobs, and attention on top. `sites`: a pass that ends at the
+ * last of these; undefined for a whole one.
+ */
+export function passFlops(architecture, block, { samples, sequenceLength }, sites) {
+  const projections = sites === undefined ? block.projections : projectionsRun(block, { collects: sites });
+  const tokens = samples * sequenceLength;
+  return { products: productFlops(projections, tokens), attention: attentionFlops(architecture, tokens, sequenceLength) };
+}
+
+/** @param {NodeSpeed} speed @param {{ rows: number, columns: number }} projection @param {number} samples */
+export function allocationSeconds({ sortedWeightsPerSecond, weightSamplesPerSecond }, { rows, columns }, samples) {
+  return rows * columns * (1 / sortedWeightsPerSecond + samples / weightSamplesPerSecond);
+}

@@ -1,0 +1,244 @@
+import {
+  changesKeptWeights,
+  hasDenseTargets,
+  needsGramMatrices,
+  planStages,
+  projectionName,
+  SecateurError,
+  type PlannedBlock,
+  type PruningStage,
+  type ReducedSite,
+} from '@secateur/core';
+import { adjust, Attribute, count, recordSeconds, SpanName, withSpan } from '@secateur/telemetry';
+import type { PruneSpec, ProjectionReport } from '@secateur/proto/job';
+import { HiddenStream } from '@secateur/proto/kernel_service';
+import type { InputSite } from '@secateur/proto/statistics';
+import type { Link } from '@opentelemetry/api';
+import type { PrunedOutput } from '../output/pruned-output.js';
+import { driftRowsOf } from '../planner/drift-rows.js';
+import { describeShard, lastPrunedBlock, prunedProjections, type PrunePlan } from '../planner/job-plan.js';
+import type { Crew } from '../scheduler/crew.js';
+import { allocateBlock, type AllocatedProjection } from './allocate-block.js';
+import { BlockWeights } from './block-weights.js';
+import { collectStatistics } from './collect-statistics.js';
+import { GramMatrices } from './gram-matrices.js';
+import { HiddenStates } from './hidden-states.js';
+import { StepProgress, type JobRun } from './job-run.js';
+import { propagateStep } from './propagate-step.js';
+import type { StepClock } from './step-clock.js';
+
+/** What the layer loop takes of a run. */
+export interface LayerRun extends Pick<JobRun, 'jobId' | 'recordTrace' | 'pool' | 'resources' | 'signal'> {
+  readonly log: Pick<JobRun['log'], 'append'>;
+  readonly trace: Pick<JobRun['trace'], 'add' | 'drain'>;
+}
+
+/** Where the layer loop puts finished blocks. */
+export type LayerOutput = Pick<PrunedOutput, 'writeBlock' | 'commitBlock' | 'describeBlock'>;
+
+/** The layer loop: collect, allocate, write, propagate, one block after the other, with the next block's bytes on their way. */
+export class LayerPruner {
+  private readonly hiddenStates: HiddenStates;
+  private previousLayer: Link | undefined;
+
+  constructor(
+    private readonly run: LayerRun,
+    private readonly spec: PruneSpec,
+    private readonly plan: PrunePlan,
+    private readonly output: LayerOutput,
+    private readonly crew: Crew,
+    private readonly clock: StepClock,
+  ) {
+    this.hiddenStates = new HiddenStates(plan.calibration.groups, crew, {
+      embedding: describeShard(plan, plan.model.embedding),
+      block: (index) => output.describeBlock(plan.model.blocks[index]!),
+      denseBlock: hasDenseTargets(spec) ? (index) => describeShard(plan, plan.model.blocks[index]!.shard) : undefined,
+    });
+  }
+
+  /** Prunes all layers from one on and returns the seconds each took. */
+  async pruneFrom(firstLayer: number): Promise<number[]> {
+    const blocks = this.plan.model.blocks.slice(firstLayer);
+    const layerSeconds: number[] = [];
+    adjust('PENDING_LAYERS', blocks.length);
+    try {
+      for (const block of blocks) {
+        layerSeconds.push(await this.pruneTraced(block));
+        await this.run.trace.drain(this.run.pool);
+      }
+      return layerSeconds;
+    } finally {
+      adjust('PENDING_LAYERS', layerSeconds.length - blocks.length);
+    }
+  }
+
+  /** Prunes a block in a trace of its own and returns the seconds it took. */
+  private async pruneTraced(block: PlannedBlock): Promise<number> {
+    const attributes = { [Attribute.JOB_ID]: this.run.jobId, [Attribute.LAYER_INDEX]: block.index };
+    return withSpan(SpanName.LAYER_SUMMARY, { attributes }, (summary) => {
+      const jobLink: Link = { context: summary.spanContext() };
+      return withSpan(
+        SpanName.LAYER,
+        {
+          root: true,
+          attributes: { ...attributes, [Attribute.TRACE_RECORD]: this.run.recordTrace },
+          links: this.previousLayer === undefined ? [jobLink] : [jobLink, this.previousLayer],
+        },
+        (span) => {
+          this.previousLayer = { context: span.spanContext() };
+          summary.addLink(this.previousLayer);
+          this.run.trace.add(span.spanContext().traceId);
+          return this.pruneBlock(block);
+        },
+      );
+    });
+  }
+
+  private async pruneBlock(block: PlannedBlock): Promise<number> {
+    const { run, clock, crew } = this;
+    const started = clock.now();
+    const next = this.plan.model.blocks[block.index + 1];
+    const weights = new BlockWeights(
+      run.jobId,
+      describeShard(this.plan, block.shard),
+      next && describeShard(this.plan, next.shard),
+      run.resources,
+    );
+    try {
+      const allocated = await this.allocate(block, weights);
+
+      const digests = await clock.measure('write', () =>
+        withSpan(SpanName.WRITE, { attributes: { [Attribute.LAYER_INDEX]: block.index } }, () => this.output.writeBlock(block, allocated)),
+      );
+      const { targets } = this.plan;
+      const projections = allocated.map((allocation) => reportProjection(allocation, targets.get(allocation.projection.name)!));
+      await Promise.all([
+        block.index < lastPrunedBlock(this.plan) ? clock.measure('propagate', () => this.propagate(block, weights)) : undefined,
+        this.output.commitBlock({ layer: block.index, projections, digests, seconds: clock.secondsSince(started) }),
+      ]);
+      await crew.each((member, signal) => weights.release(member, signal), run.signal);
+      const seconds = clock.secondsSince(started);
+      run.log.append({ $case: 'layerFinished', value: { layer: block.index, projections, seconds } });
+      adjust('PENDING_LAYERS', -1);
+      recordSeconds('LAYER_DURATION', seconds);
+      const { samples, sequenceLength } = this.plan.calibration.tokens;
+      count('TOKENS', samples * sequenceLength);
+      return seconds;
+    } finally {
+      weights.withdraw();
+    }
+  }
+
+  /** Allocates the rows of the projections of a block that are pruned, stage by stage; what a stage drops is gone for those after it. */
+  private async allocate(block: PlannedBlock, weights: BlockWeights): Promise<AllocatedProjection[]> {
+    const { plan, spec } = this;
+    const allocated: AllocatedProjection[] = [];
+    const statistics = new Map<InputSite, ReducedSite[]>();
+    for (const stage of planStages(prunedProjections(plan, block), spec.propagation)) {
+      const { collected, grams } = await this.collect(block, stage, weights);
+      for (const ofSite of collected) statistics.set(ofSite.site, [...(statistics.get(ofSite.site) ?? []), ofSite]);
+      const ofStage = await this.allocateStage(block, stage, { statistics, grams }, weights);
+      weights.drop(ofStage);
+      allocated.push(...ofStage);
+    }
+    return allocated;
+  }
+
+  private async collect(
+    block: PlannedBlock,
+    stage: PruningStage,
+    weights: BlockWeights,
+  ): Promise<{ collected: readonly ReducedSite[]; grams: GramMatrices | undefined }> {
+    const { run, hiddenStates, crew } = this;
+    const repaired = needsGramMatrices(this.spec) ? stage.allocates : [];
+    const holdOut = this.spec.swap !== undefined;
+    const sites = new Map(repaired.map(({ site, columns }) => [site, columns]));
+    const progress = new StepProgress(run, block.index, 'collect', hiddenStates.groupCount);
+    const pass = {
+      layer: block.index,
+      shardId: weights.shardId,
+      sites: stage.collects,
+      grams: { sites: [...sites.keys()], holdOut },
+      sketches: this.spec.sketches,
+      prepare: weights.prepare,
+      onGroup: () => progress.advance(),
+    };
+    return this.clock.measure('collect', async () => {
+      const collected = await collectStatistics(hiddenStates, pass, run.signal);
+      if (sites.size === 0) return { collected, grams: undefined };
+      const collectAgain = async (groups: ReadonlySet<number>, signal: AbortSignal): Promise<void> => {
+        await collectStatistics(hiddenStates, { ...pass, groups, onGroup: () => undefined }, signal);
+      };
+      const { groupCount } = hiddenStates;
+      const driftRows = hasDenseTargets(this.spec) ? driftRowsOf(repaired) : undefined;
+      const grams = new GramMatrices({ crew, shardId: weights.shardId, sites, holdOut, driftRows, groupCount, collectAgain });
+      await grams.ensure(run.signal);
+      return { collected, grams };
+    });
+  }
+
+  private async allocateStage(
+    block: PlannedBlock,
+    { allocates }: PruningStage,
+    {
+      statistics,
+      grams,
+    }: { readonly statistics: ReadonlyMap<InputSite, readonly ReducedSite[]>; readonly grams: GramMatrices | undefined },
+    weights: BlockWeights,
+  ): Promise<AllocatedProjection[]> {
+    const { run, plan, crew } = this;
+    const progress = new StepProgress(run, block.index, 'allocate', allocates.length);
+    const work = {
+      jobId: run.jobId,
+      block,
+      projections: allocates,
+      targets: plan.targets,
+      statistics,
+      samples: plan.calibration.tokens.samples,
+      sketches: this.spec.sketches,
+      options: optionsOf(this.spec),
+      rowSparsities: plan.rowSparsities,
+      repair: this.spec.repair,
+      swap: this.spec.swap,
+      changesKeptWeights: changesKeptWeights(this.spec),
+      grams,
+      crew,
+      resources: run.resources,
+      prepare: weights.prepare,
+      onProjection: () => progress.advance(),
+    };
+    return this.clock.measure('allocate', () => allocateBlock(work, run.signal));
+  }
+
+  /** Runs the block as it is now, which gives the inputs of the next. A block that is left out is dense. */
+  private async propagate(block: PlannedBlock, weights: BlockWeights): Promise<void> {
+    const { run, hiddenStates } = this;
+    const progress = new StepProgress(run, block.index, 'propagate', hiddenStates.groupCount);
+    const streams = hasDenseTargets(this.spec) ? [HiddenStream.DENSE, HiddenStream.PRUNED] : [HiddenStream.PRUNED];
+    await hiddenStates.forEachGroup(
+      block.index,
+      { prepare: weights.prepare, advances: true, step: propagateStep(weights.shardId, streams, progress) },
+      run.signal,
+    );
+  }
+}
+
+function reportProjection({ projection, rows }: AllocatedProjection, target: number): ProjectionReport {
+  const weights = projection.rows * projection.columns;
+  return {
+    name: projectionName(projection),
+    rows: projection.rows,
+    columns: projection.columns,
+    target,
+    actual: (rows.record?.dropped ?? 0) / weights,
+    record: rows.record,
+    seconds: rows.seconds,
+    repair: rows.repair,
+    swap: rows.swap,
+  };
+}
+
+function optionsOf(spec: PruneSpec) {
+  if (spec.options === undefined) throw new SecateurError('INVALID_REQUEST', 'prune.options is missing.');
+  return spec.options;
+}
