@@ -240,6 +240,7 @@ export async function simulateJob(job) {
     pool: { nodes, healthy: nodes, settle: async () => nodes },
     resources,
     tensorEndpoint: 'orchestrator:1',
+    lease: { token: 1 },
     log: { append: (event) => event.$case === 'layerFinished' && layers.push(figures()) },
     trace: { add: () => undefined, drain: async () => undefined },
     signal: new AbortController().signal,
