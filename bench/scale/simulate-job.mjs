@@ -21,7 +21,7 @@ const JOB_ID = 'simulated';
  * What node time goes to, the work first. `groups`: others still have groups of the step to do; `projections`: others still allocate.
  * `write`: the block is masked and written; `disk`: it is made durable.
  */
-export const USES = /** @type {const} */ (['compute', ...WAITS, 'reduction', 'write', 'disk', 'groups', 'projections', 'calls']);
+const USES = /** @type {const} */ (['compute', ...WAITS, 'reduction', 'write', 'disk', 'groups', 'projections', 'calls']);
 
 /**
  * @typedef {object} SimulatedJob
