@@ -25,13 +25,15 @@ const GOOD_EFFICIENCY = 0.8;
 /** A disk of the kind that servers have; not measured. */
 const DISK = { readBytesPerSecond: 2e9, writeBytesPerSecond: 1e9 };
 const CALL_SECONDS = 0.5e-3;
+/** A volume that nodes share, read and hashed by one thread of each; not measured. */
+const VOLUME_BYTES_PER_SECOND = 1e9;
 
 /** What node time goes to, in words. @type {Record<string, string>} */
 const NAMES = {
   compute: 'compute',
   masks: 'masks',
   statistics: 'statistics on the wire',
-  checkpoint: 'checkpoint bytes through the orchestrator',
+  checkpoint: 'checkpoint bytes',
   reduction: 'statistics reduction',
   write: "masking on the orchestrator's thread",
   disk: 'disk write',
@@ -147,6 +149,10 @@ export async function benchScale() {
     'scale-check': table,
     'scale-speeds': speeds,
     'scale-h100': markdownTable(HEAD, rows),
+    'scale-volume': markdownTable(
+      HEAD,
+      await simulateClusters(256, { ...gpu, volumeBytesPerSecond: VOLUME_BYTES_PER_SECOND }, orchestrator),
+    ),
     'scale-cpu': markdownTable(HEAD, await simulateClusters(256, cpu, orchestrator)),
   };
 }

@@ -12,6 +12,7 @@ import { gpuByName } from '../gpu-tables.mjs';
  * @property {number} maskedBytesPerSecond bytes of weights that masks are applied to
  * @property {number} linkBytesPerSecond of its network, each way
  * @property {number} pulledBytesPerSecond what its process can receive
+ * @property {number} [volumeBytesPerSecond] at which it reads checkpoints itself; they are pulled from the orchestrator when absent
  */
 
 /**

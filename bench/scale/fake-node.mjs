@@ -111,8 +111,13 @@ export class FakeNode {
   /** @param {{ tensors: readonly { bytes: number }[] }} shard */
   async #pullShard({ tensors }) {
     const remaining = tensors.values();
+    const { volumeBytesPerSecond } = this.speed;
     const pullRemaining = async () => {
-      for (const { bytes } of remaining) await this.#pull('checkpoint', bytes);
+      for (const { bytes } of remaining) {
+        // What is read at once shares the volume.
+        if (volumeBytesPerSecond !== undefined) await this.simulation.clock.sleep((bytes * PULLS_AT_ONCE) / volumeBytesPerSecond);
+        else await this.#pull('checkpoint', bytes);
+      }
     };
     await Promise.all(Array.from({ length: PULLS_AT_ONCE }, pullRemaining));
     const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);

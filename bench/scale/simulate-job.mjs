@@ -206,7 +206,11 @@ async function planOf({ config, samples, sequenceLength }) {
     const { kind } = resolveJobSpec(JobSpec.fromPartial({ kind: { $case: 'prune', value: prune } }), 'plan');
     const { input, works } = workOf(kind);
     const outline = await outlineInput({ ...input, allowedRoots: [folder, tmpdir()] }, new AbortController().signal);
-    return { plan: { ...outline, jobId: JOB_ID, scanned: new Map(), rowSparsities: new Map() }, spec: kind.value, works };
+    return {
+      plan: { ...outline, jobId: JOB_ID, checkpoint: { directory: '', tensors: new Map() }, scanned: new Map(), rowSparsities: new Map() },
+      spec: kind.value,
+      works,
+    };
   } finally {
     await rm(folder, { recursive: true });
   }

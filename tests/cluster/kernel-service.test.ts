@@ -70,6 +70,8 @@ function describeShard({ id, tensors: planned }: PlannedShard): ShardDescriptor 
       resource: name,
       bytes: checkpoint.tensor(name).bytes,
       digest: digests.get(name) ?? '',
+      path: '',
+      pathOffset: 0,
     })),
   };
 }

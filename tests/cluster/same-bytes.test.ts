@@ -6,7 +6,7 @@ import { JobState, QualityInputs, type JobEvent } from '@secateur/proto/job';
 import { Cluster, type ClusterOptions } from '../support/cluster.js';
 import { eventually, prune, pruneSpec } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
-import { withTemporaryFolder } from '../support/paths.js';
+import { repositoryRoot, withTemporaryFolder } from '../support/paths.js';
 
 const MODEL = 'books-llama';
 
@@ -40,6 +40,23 @@ describe('the result is the same', () => {
 
   test('on 3 nodes', async () => {
     expect(await pruneOn({ nodes: 3 })).toEqual(await referenceHashes());
+  });
+
+  test('on 2 nodes that read the checkpoint themselves, of which the orchestrator then sends next to nothing', async () => {
+    const sent: number[] = [];
+    for (const node of [[], ['--root', repositoryRoot]]) {
+      await withTemporaryFolder(async (folder) => {
+        await using cluster = await Cluster.start({ nodes: 2, node, serve: ['--http-listen', '127.0.0.1:0'] });
+        const output = join(folder, 'pruned');
+        await prune(cluster.client, 'job', pruneSpec(MODEL, output));
+        expect(await hashOutput(output)).toEqual(await referenceHashes());
+        const metrics = await (await fetch(`http://${cluster.httpAddress}/metrics`)).text();
+        sent.push(Number(/^secateur_fetch_sent\S*\s+(\d+)/m.exec(metrics)?.[1]));
+      });
+    }
+    expect(sent[0]).toBeGreaterThan(1e6);
+    // Statistics and masks are pulled all the same.
+    expect(sent[1]).toBeLessThan(sent[0]! / 4);
   });
 
   test('on 1 and 3 nodes when rows are split for the least error on all tokens', async () => {

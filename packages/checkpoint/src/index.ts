@@ -27,3 +27,4 @@ export { loadCalibrationTokens, loadEvaluationTokens, type EvaluationLoadOptions
 export { loadTask, type LoadedTask, type TaskFile } from './tokens/load-task.js';
 export { expandDataPath, type DataFiles } from './tokens/data-files.js';
 export type { TokenConsumer, TokenSet, TokenSource } from './tokens/token-set.js';
+export { InputFile } from './files/input-file.js';

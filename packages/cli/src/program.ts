@@ -471,6 +471,11 @@ function addNode(program: CheckedCommand): void {
     .option('--cpus <list>', 'processors to bind the threads to, one each, such as 0-7,16-23 (Linux)', cpuList)
     .option('--numa-node <n>', 'NUMA node whose processors, unless --cpus names some, and memory to use (Linux)', wholeNumber(0))
     .option('--memory <size>', 'memory the engine may use, such as 8GiB (default: 80 % of what there is)', byteSize)
+    .option(
+      '--root <dir>',
+      'folder that this node shares with the orchestrator under the same path: checkpoints are read there instead of being pulled; repeat it for more',
+      repeatable(String),
+    )
     .option('--drain-timeout <seconds>', 'how long the steps that run at SIGTERM may take to end', wholeNumber(0), 25)
     .addOption(healthListen())
     .addOption(logLevel());

@@ -11,8 +11,9 @@ import { createKernelService } from './api/kernel-service.js';
 import { createTraceService } from './api/trace-service.js';
 import { toWireEngine, withServiceErrors, type ProductSpeeds } from './engine/wire-types.js';
 import { resolvePlacement, type PlacementOptions } from './machine/resolve-placement.js';
-import type { ConnectToSource } from './session/pull-tensors.js';
+import type { ConnectToSource } from './session/load-tensors.js';
 import { SessionRegistry } from './session/session-registry.js';
+import { SharedVolume } from './session/shared-volume.js';
 
 /** Longer than any single engine call takes to notice that it is cancelled. */
 const SHUTDOWN_GRACE_MS = 10_000;
@@ -34,6 +35,8 @@ export interface KernelNodeOptions extends PlacementOptions, ServiceSecurityOpti
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   /** HOST:PORT that answers health checks only, in plain text. None when left out. */
   readonly healthListen?: string;
+  /** Folders shared with orchestrators, from which checkpoints are read instead of being pulled. */
+  readonly roots: readonly string[];
   /** How long the steps that run when the node drains may take; 0 ends them at once. */
   readonly drainTimeoutMs: number;
   /** Addresses of gRPC and, where it was asked for, of HTTP. */
@@ -56,7 +59,7 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   const description = toWireEngine(engine.description, placement, await measureSpeeds(engine));
   const resources = new Resources();
   const connectToSource: ConnectToSource = (address) => connect(address, { kind: 'bulk', tls: security.tls });
-  const sessions = new SessionRegistry(engine, resources, connectToSource, (sessionId) =>
+  const sessions = new SessionRegistry(engine, resources, connectToSource, new SharedVolume(options.roots), (sessionId) =>
     logger.warn({ sessionId }, 'closed an abandoned session'),
   );
   const server = new RpcServer(security.server);

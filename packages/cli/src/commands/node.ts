@@ -1,4 +1,6 @@
+import { resolve } from 'node:path';
 import { runKernelNode, type KernelNodeOptions } from '@secateur/kernel-node';
+import { checkPaths } from '../input/check-request.js';
 import { toServiceSecurity, type ServiceSecurityFlags } from '../input/security-options.js';
 import { runService } from './run-service.js';
 
@@ -14,10 +16,12 @@ export interface NodeOptions extends ServiceSecurityFlags {
   /** In seconds. */
   readonly drainTimeout: number;
   readonly healthListen?: string;
+  readonly root?: readonly string[];
   readonly logLevel: KernelNodeOptions['logLevel'];
 }
 
-export async function node({ memory, name, drainTimeout, ...options }: NodeOptions): Promise<void> {
+export async function node({ memory, name, drainTimeout, root = [], ...options }: NodeOptions): Promise<void> {
+  await checkPaths(root.map((path) => ({ flag: '--root', path, expected: 'exists' })));
   const drainTimeoutMs = 1000 * drainTimeout;
   await runService(
     (signal, onListening) =>
@@ -26,6 +30,7 @@ export async function node({ memory, name, drainTimeout, ...options }: NodeOptio
         ...toServiceSecurity(options),
         ...(name === undefined ? {} : { name }),
         ...(memory === undefined ? {} : { memoryBytes: memory }),
+        roots: root.map((path) => resolve(path)),
         drainTimeoutMs,
         onListening,
         signal,

@@ -860,6 +860,13 @@ export interface TensorDescriptor {
   bytes: number;
   /** Digest of the bytes: XXH64 over the XXH64 values of their 1 MiB chunks, 16 hex digits. */
   digest: string;
+  /**
+   * File that holds the bytes, for nodes that reach it inside their own roots; empty when they can only be pulled. What is read there
+   * counts only if its digest is right.
+   */
+  path: string;
+  /** First byte in that file. */
+  pathOffset: number;
 }
 
 /** A part of the model that is loaded, used and released as a whole: the embedding, one block, or the head. */
@@ -1601,7 +1608,7 @@ export const Architecture: MessageFns<Architecture> = {
 };
 
 function createBaseTensorDescriptor(): TensorDescriptor {
-  return { name: "", role: 0, dataType: 0, shape: [], resource: "", bytes: 0, digest: "" };
+  return { name: "", role: 0, dataType: 0, shape: [], resource: "", bytes: 0, digest: "", path: "", pathOffset: 0 };
 }
 
 export const TensorDescriptor: MessageFns<TensorDescriptor> = {
@@ -1630,6 +1637,12 @@ export const TensorDescriptor: MessageFns<TensorDescriptor> = {
     }
     if (message.digest !== "") {
       writer.uint32(58).string(message.digest);
+    }
+    if (message.path !== "") {
+      writer.uint32(66).string(message.path);
+    }
+    if (message.pathOffset !== 0) {
+      writer.uint32(72).uint64(message.pathOffset);
     }
     return writer;
   },
@@ -1713,6 +1726,22 @@ export const TensorDescriptor: MessageFns<TensorDescriptor> = {
             message.digest = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.pathOffset = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1738,6 +1767,12 @@ export const TensorDescriptor: MessageFns<TensorDescriptor> = {
       resource: isSet(object.resource) ? globalThis.String(object.resource) : "",
       bytes: isSet(object.bytes) ? globalThis.Number(object.bytes) : 0,
       digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      path: isSet(object.path) ? globalThis.String(object.path) : "",
+      pathOffset: isSet(object.pathOffset)
+        ? globalThis.Number(object.pathOffset)
+        : isSet(object.path_offset)
+        ? globalThis.Number(object.path_offset)
+        : 0,
     };
   },
 
@@ -1764,6 +1799,12 @@ export const TensorDescriptor: MessageFns<TensorDescriptor> = {
     if (message.digest !== "") {
       obj.digest = message.digest;
     }
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.pathOffset !== 0) {
+      obj.pathOffset = Math.round(message.pathOffset);
+    }
     return obj;
   },
 
@@ -1779,6 +1820,8 @@ export const TensorDescriptor: MessageFns<TensorDescriptor> = {
     message.resource = object.resource ?? "";
     message.bytes = object.bytes ?? 0;
     message.digest = object.digest ?? "";
+    message.path = object.path ?? "";
+    message.pathOffset = object.pathOffset ?? 0;
     return message;
   },
 };

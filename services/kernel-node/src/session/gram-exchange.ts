@@ -6,7 +6,7 @@ import type { GramMatrix, GramSums, PeerResource } from '@secateur/proto/kernel_
 import type { InputSite } from '@secateur/proto/statistics';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
 import { toEngineSite } from '../engine/wire-types.js';
-import { FETCH_OPTIONS, type ConnectToSource } from './pull-tensors.js';
+import { FETCH_OPTIONS, type ConnectToSource } from './load-tensors.js';
 
 /** Connections may be cut; a peer that has ended does not come back with what it served. */
 const PEER_OPTIONS = { ...FETCH_OPTIONS, reconnectTimeoutMs: 2_000 };

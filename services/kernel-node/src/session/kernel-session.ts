@@ -28,9 +28,10 @@ import type { ShardDescriptor, TensorDescriptor, TensorRole } from '@secateur/pr
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import { toEngineAllocation, toEngineElementType, toEngineLayout, toEngineProjection, toEngineRepair } from '../engine/wire-types.js';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
-import { FETCH_OPTIONS, pullTensors, type ConnectToSource } from './pull-tensors.js';
+import { FETCH_OPTIONS, loadTensors, type ConnectToSource } from './load-tensors.js';
 import { GramExchange } from './gram-exchange.js';
 import { ShardMemory } from './shard-memory.js';
+import type { SharedVolume } from './shared-volume.js';
 
 /** The block in use and the one that is pulled meanwhile. */
 const MAXIMUM_BLOCK_SHARDS = 2;
@@ -63,6 +64,7 @@ export class KernelSession {
     private readonly engine: EngineSession,
     connectToSource: ConnectToSource,
     resources: Resources,
+    private readonly volume: SharedVolume,
   ) {
     this.source = connectToSource(request.tensorEndpoint);
     this.grams = new GramExchange(request.sessionId, engine, resources, connectToSource);
@@ -101,7 +103,7 @@ export class KernelSession {
       shard.tensors.map(({ bytes }) => bytes),
       async (targets) => {
         await withSpan(SpanName.FETCH, { attributes: { [Attribute.SHARD_ID]: shard.id, [Attribute.BYTES]: fetchedBytes } }, () =>
-          pullTensors(this.source, shard.tensors, targets, signal),
+          loadTensors(this.volume, this.source, shard.tensors, targets, signal),
         );
         const fetchSeconds = (performance.now() - started) / 1000;
         const tensors = layouts.map((layout, index) => ({ ...layout, bytes: targets[index]! }));

@@ -6,7 +6,7 @@ import { DataType, type ShardDescriptor } from '@secateur/proto/model';
 import type { Resources } from '@secateur/rpc';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
 import type { JobLease } from '../jobs/job-lease.js';
-import { describeShard, prunedProjections, type JobPlan } from '../planner/job-plan.js';
+import { describeShard, NOWHERE, prunedProjections, type JobPlan } from '../planner/job-plan.js';
 import { Journal, type DenseMeasurement, type FinishedLayer } from './journal.js';
 import { FolderLock } from './folder-lock.js';
 import { sumDropped } from './sum-dropped.js';
@@ -128,7 +128,7 @@ export class PrunedOutput {
       ...dense,
       tensors: dense.tensors.map((tensor) =>
         pruned.has(tensor.name)
-          ? { ...tensor, resource: prunedResource(this.plan.jobId, tensor.name), digest: digests[tensor.name] ?? '' }
+          ? { ...tensor, ...NOWHERE, resource: prunedResource(this.plan.jobId, tensor.name), digest: digests[tensor.name] ?? '' }
           : tensor,
       ),
     };

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import {
   SecateurError,
   planModel,
@@ -168,6 +169,9 @@ function denseResource(jobId: string, tensor: string): string {
   return `jobs/${jobId}/dense/${tensor}`;
 }
 
+/** No file of a checkpoint: the bytes can only be pulled. */
+export const NOWHERE = { path: '', pathOffset: 0 };
+
 /** The wire form of a shard with the checkpoint's own tensors. */
 export function describeShard(plan: JobPlan, shard: PlannedShard): ShardDescriptor {
   const layout = describeLayout(shard);
@@ -177,8 +181,15 @@ export function describeShard(plan: JobPlan, shard: PlannedShard): ShardDescript
       ...tensor,
       resource: denseResource(plan.jobId, tensor.name),
       digest: plan.scanned.get(tensor.name)?.digest ?? '',
+      ...placeOf(plan, tensor.name),
     })),
   };
+}
+
+/** Where a node that shares the volume finds a tensor. */
+function placeOf({ checkpoint }: JobPlan, name: string): { readonly path: string; readonly pathOffset: number } {
+  const entry = checkpoint.tensors.get(name);
+  return entry === undefined ? NOWHERE : { path: join(checkpoint.directory, entry.file), pathOffset: entry.fileOffset };
 }
 
 /** The wire form of a shard that nobody is to pull: names, roles, types, shapes and sizes. */
@@ -194,6 +205,7 @@ export function describeLayout(shard: PlannedShard): ShardDescriptor {
       resource: '',
       bytes: shape.reduce((product, size) => product * size, dataType === DataType.F32 ? 4 : 2),
       digest: '',
+      ...NOWHERE,
     })),
   };
 }
