@@ -314,7 +314,11 @@ export class KubernetesApi implements AsyncDisposable {
     return this.store('MODIFIED', target, { ...present, metadata });
   }
 
-  private store(type: Event['type'], target: Target, object: { readonly metadata: object; readonly [field: string]: unknown }): StoredObject {
+  private store(
+    type: Event['type'],
+    target: Target,
+    object: { readonly metadata: object; readonly [field: string]: unknown },
+  ): StoredObject {
     this.version += 1;
     const [group, version] = target.resource.split('/');
     const stored = {
