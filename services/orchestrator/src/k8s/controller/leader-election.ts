@@ -80,23 +80,20 @@ class LeaderLease {
   async hold(): Promise<boolean> {
     const { api, namespace } = await this.open();
     const { identity, lease: name, durationMs } = this.options;
-    const { V1MicroTime } = await import('@kubernetes/client-node');
+    const { V1Lease, V1LeaseSpec, V1MicroTime, V1ObjectMeta } = await import('@kubernetes/client-node');
     const present = await this.read();
     if (present !== undefined && !this.mayBeTaken(present)) return false;
+    const before = present?.spec;
+    const isSame = before?.holderIdentity === identity;
     const now = new V1MicroTime();
-    const isSame = present?.spec?.holderIdentity === identity;
-    const body: V1Lease = {
-      apiVersion: 'coordination.k8s.io/v1',
-      kind: 'Lease',
-      metadata: present?.metadata ?? { name, namespace },
-      spec: {
-        holderIdentity: identity,
-        leaseDurationSeconds: Math.ceil(durationMs / 1000),
-        acquireTime: (isSame ? present.spec?.acquireTime : undefined) ?? now,
-        renewTime: now,
-        leaseTransitions: (present?.spec?.leaseTransitions ?? 0) + (present === undefined || isSame ? 0 : 1),
-      },
-    };
+    const body = present ?? Object.assign(new V1Lease(), { metadata: Object.assign(new V1ObjectMeta(), { name, namespace }) });
+    body.spec = Object.assign(new V1LeaseSpec(), {
+      holderIdentity: identity,
+      leaseDurationSeconds: Math.ceil(durationMs / 1000),
+      acquireTime: (isSame ? before.acquireTime : undefined) ?? now,
+      renewTime: now,
+      leaseTransitions: (before?.leaseTransitions ?? 0) + (present === undefined || isSame ? 0 : 1),
+    });
     try {
       // The version in the metadata has the server refuse it when another one was faster.
       if (present === undefined) await api.createNamespacedLease({ namespace, body });
@@ -113,13 +110,15 @@ class LeaderLease {
     const { api, namespace } = await this.open();
     const present = await this.read();
     if (present?.spec?.holderIdentity !== this.options.identity) return;
-    const body: V1Lease = { ...present, spec: { ...present.spec, holderIdentity: '', leaseDurationSeconds: 1 } };
-    await api.replaceNamespacedLease({ name: this.options.lease, namespace, body });
+    present.spec.holderIdentity = '';
+    present.spec.leaseDurationSeconds = 1;
+    await api.replaceNamespacedLease({ name: this.options.lease, namespace, body: present });
   }
 
   /** Clocks of machines differ, so only what this process has seen for the whole duration counts as over. */
   private mayBeTaken({ metadata, spec }: V1Lease): boolean {
-    const { holderIdentity = '', leaseDurationSeconds = 0 } = spec ?? {};
+    const holderIdentity = spec?.holderIdentity ?? '';
+    const leaseDurationSeconds = spec?.leaseDurationSeconds ?? 0;
     if (holderIdentity === '' || holderIdentity === this.options.identity) return true;
     const nowMs = performance.now();
     const version = metadata?.resourceVersion;

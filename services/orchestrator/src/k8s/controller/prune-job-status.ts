@@ -1,4 +1,4 @@
-import { hasEnded, isBegun, SecateurError } from '@secateur/core';
+import { hasEnded, isBegun, type SecateurError } from '@secateur/core';
 import { JobState, type Job } from '@secateur/proto/job';
 import { toDate } from '../../store/job-record.js';
 import type { Condition, ConditionType, Phase, PruneJobStatus } from './prune-job.js';

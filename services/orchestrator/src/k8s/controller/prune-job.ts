@@ -108,8 +108,13 @@ export interface Identity {
 
 /** Every object that comes from the API server has all of it. */
 export function identityOf({ metadata }: PruneJob): Identity {
-  const { namespace = '', name = '', uid = '', resourceVersion = '', generation = 0 } = metadata ?? {};
-  return { namespace, name, uid, resourceVersion, generation };
+  return {
+    namespace: metadata?.namespace ?? '',
+    name: metadata?.name ?? '',
+    uid: metadata?.uid ?? '',
+    resourceVersion: metadata?.resourceVersion ?? '',
+    generation: metadata?.generation ?? 0,
+  };
 }
 
 /** The same for the same object, and another one for an object of the same name that is made later. */
