@@ -5,6 +5,9 @@ import { describe, expect, test } from '@jest/globals';
 import { celEnv, parse as parseRule, plan } from '@bufbuild/cel';
 import { Ajv } from 'ajv';
 import { parse } from 'yaml';
+import { JobSpec } from '@secateur/proto/job';
+import { jobSpecOf } from '../../services/orchestrator/src/k8s/controller/job-spec-of.js';
+import type { PruneJobSpec } from '../../services/orchestrator/src/k8s/controller/prune-job.js';
 import { repositoryRoot } from '../support/paths.js';
 import { checkSchema, type KubernetesObject } from '../support/manifests.js';
 
@@ -134,8 +137,42 @@ test('a status is what the columns show', () => {
     layersFinished: 3,
     layersTotal: 24,
     progress: '3/24',
-    conditions: [{ type: 'Planned', status: 'True', lastTransitionTime: '2026-01-01T00:00:00Z', reason: 'Planned', message: '24 blocks' }],
+    conditions: [{ type: 'Accepted', status: 'True', lastTransitionTime: '2026-01-01T00:00:00Z', reason: 'JobCreated', message: '' }],
   };
   expect([isValid(SPEC, status), validate.errors]).toEqual([true, null]);
   expect(isValid(SPEC, { phase: 'Somewhere' })).toBe(false);
+});
+
+/** Values that the schema takes: every word, and objects with each of their fields beside those that are needed. */
+function examples(property: Schema): unknown[] {
+  if (Array.isArray(property['enum'])) return property['enum'];
+  const { type, properties, items, pattern } = property;
+  if (properties !== undefined) {
+    const required = Object.fromEntries(
+      ((property['required'] as string[] | undefined) ?? []).map((name) => [name, examples(properties[name]!)[0]]),
+    );
+    return Object.entries(properties).flatMap(([name, inner]) => examples(inner).map((value) => ({ ...required, [name]: value })));
+  }
+  if (items !== undefined) return examples(items).map((value) => [value]);
+  if (type === 'boolean') return [true];
+  if (type === 'string') return [pattern === undefined ? 'x' : '2:4'];
+  return [type === 'number' ? 0.25 : 3];
+}
+
+describe('the job of a spec', () => {
+  const encode = (spec: Spec): string => Buffer.from(JobSpec.encode(jobSpecOf(spec as unknown as PruneJobSpec)).finish()).toString('hex');
+  const fields = Object.entries(specSchema.properties!).filter(([name]) => name !== 'suspend');
+
+  test.each(fields)('has %s', (name, property) => {
+    const values = examples(property);
+    const seen = new Set([encode({ ...SPEC, [name]: undefined, ...(name === 'calibration' ? { calibration: { paths: [''] } } : {}) })]);
+    for (const value of values) seen.add(encode({ ...SPEC, [name]: value }));
+    const same = values.filter((value) => value === 'unstructured').length;
+    const distinct = new Set(values.map((value) => JSON.stringify(value))).size;
+    expect(seen.size).toBe(distinct + 1 - same);
+  });
+
+  test('is refused with a word that is not known', () => {
+    expect(() => encode({ ...SPEC, score: 'best' })).toThrow('score is "best", which this version does not know.');
+  });
 });

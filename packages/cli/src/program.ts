@@ -14,6 +14,7 @@ import {
   integer,
   layerBudget,
   layerList,
+  namespaces,
   nodeSource,
   numbers,
   positiveNumber,
@@ -447,6 +448,11 @@ function addServe(program: CheckedCommand): void {
     .option('--lease <seconds>', 'a job whose orchestrator has been silent for so long goes to another one', wholeNumber(3), 15)
     .option('--keep-jobs <days>', 'how long jobs are kept after their end', wholeNumber(1), 30)
     .option('--tenants <file>', 'JSON file with the limits and folders of tenants (docs/jobs.md)')
+    .option(
+      '--controller [namespace]',
+      'make PruneJobs of Kubernetes jobs: those of a namespace, of the own one when it is left out, or of all with *; orchestrators elect one that does (docs/operations.md)',
+      namespaces,
+    )
     .addOption(healthListen())
     .addOption(logLevel());
   withTokenOptions(withServiceSecurity(command))

@@ -11,6 +11,7 @@ import type { Logger } from 'pino';
 import { createPruningService } from './api/pruning-service.js';
 import { JobManager } from './jobs/job-manager.js';
 import { Tenants } from './jobs/tenants.js';
+import { runPruneJobController, type ControlledNamespaces } from './k8s/controller/prune-job-controller.js';
 import { EndpointSliceDiscovery } from './k8s/endpoint-slice-discovery.js';
 import { observeOrchestrator } from './observe-orchestrator.js';
 import { DnsDiscovery } from './scheduler/dns-discovery.js';
@@ -45,6 +46,8 @@ export interface OrchestratorOptions extends ServiceSecurityOptions, TokenOption
   readonly keepJobsMs: number;
   /** File with the rules of tenants. */
   readonly tenants?: string;
+  /** Whose PruneJobs are made jobs, by one orchestrator of the store at a time. None when left out. */
+  readonly controller?: ControlledNamespaces;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
   /** Addresses of gRPC and, where it was asked for, of HTTP. */
   readonly onListening?: (address: string, httpAddress: string | undefined) => void;
@@ -71,11 +74,12 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     security.tls,
   );
   const resources = new Resources();
+  // One that is started anew under the same process id has no leases of the one before.
+  const name = `${instanceId}-${randomUUID().slice(0, 8)}`;
   let address = '';
   const jobs = new JobManager({
     store,
-    // One that is started anew under the same process id has no leases of the one before.
-    name: `${instanceId}-${randomUUID().slice(0, 8)}`,
+    name,
     tenants,
     slots: options.concurrentJobs,
     leaseMs: options.leaseMs,
@@ -111,12 +115,14 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     http?.setServing(true);
     logger.info({ address, health, httpAddress, nodes: options.nodes }, 'listening');
     options.onListening?.(address, httpAddress);
+    const { controller: namespaces, leaseMs, signal } = options;
+    const controlling = namespaces && runPruneJobController({ namespaces, jobs, identity: name, leaseMs, logger }, signal);
     await new Promise<void>((resolve) => {
       if (options.signal.aborted) resolve();
       else options.signal.addEventListener('abort', () => resolve(), { once: true });
     });
     logger.info('draining');
-    await jobs.stop();
+    await Promise.all([controlling, jobs.stop()]);
   } finally {
     await Promise.all([server.shutdown({ graceMs: SHUTDOWN_GRACE_MS }), http?.shutdown({ graceMs: SHUTDOWN_GRACE_MS })]);
     pool.stop();

@@ -1,25 +1,97 @@
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
 
-interface Slice {
-  readonly metadata: { readonly name: string; readonly namespace: string; readonly resourceVersion: string };
-  readonly addressType: string;
-  readonly endpoints: readonly object[];
+interface Metadata {
+  readonly name: string;
+  readonly namespace: string;
+  readonly uid: string;
+  readonly resourceVersion: string;
+  readonly generation: number;
+  readonly creationTimestamp: string;
+  readonly deletionTimestamp?: string;
+  readonly finalizers?: readonly string[];
+  readonly labels?: Readonly<Record<string, string>>;
 }
 
-/** An API server on loopback, over real HTTP, that lists and watches the EndpointSlices of one service as Kubernetes does. */
+/** An object as the server holds it. */
+export interface StoredObject {
+  readonly metadata: Metadata;
+  readonly spec?: unknown;
+  readonly status?: unknown;
+  readonly [field: string]: unknown;
+}
+
+/** What a caller sends: the server fills in the rest. */
+type SentObject = Readonly<Record<string, unknown>> & { readonly metadata: Partial<Metadata> };
+
+interface Kind {
+  readonly kind: string;
+  /** Whether the status is written by a path of its own, and the generation counts changes of the spec. */
+  readonly hasStatus: boolean;
+}
+
+const KINDS: Readonly<Record<string, Kind>> = {
+  'discovery.k8s.io/v1/endpointslices': { kind: 'EndpointSlice', hasStatus: false },
+  'coordination.k8s.io/v1/leases': { kind: 'Lease', hasStatus: false },
+  'secateur.dev/v1alpha1/prunejobs': { kind: 'PruneJob', hasStatus: true },
+};
+
+const PATH =
+  /^\/apis\/(?<group>[\w.]+)\/(?<version>\w+)(?:\/namespaces\/(?<namespace>[\w-]+))?\/(?<plural>[a-z]+)(?:\/(?<name>[\w.-]+)(?:\/(?<part>status))?)?$/;
+
+/** What a request names. */
+interface Target {
+  /** GROUP/VERSION/PLURAL. */
+  readonly resource: string;
+  readonly namespace: string | undefined;
+  readonly name: string | undefined;
+  readonly part: 'object' | 'status';
+}
+
+interface Watcher extends Pick<Target, 'resource' | 'namespace'> {
+  readonly response: ServerResponse;
+  readonly labels: ReadonlyMap<string, string>;
+}
+
+interface Event extends Pick<Target, 'resource'> {
+  readonly version: number;
+  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
+  readonly object: StoredObject;
+}
+
+/** What has the server refuse a request. */
+class Refusal extends Error {
+  constructor(
+    readonly code: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/**
+ * An API server on loopback, over real HTTP, for the kinds above: get, list, watch, create, replace and JSON merge patch, with one counter of
+ * versions for all objects, 409 for changes of another version or uid, a status that only its own path writes, generations, finalizers and
+ * deletion timestamps as Kubernetes has them. It is not more than that: schemas and CEL rules are held elsewhere (tests/deploy), and there is
+ * no admission, no access control beyond the token, no server-side apply, no pages of lists, no bookmarks, and only labels with `=` select.
+ */
 export class KubernetesApi implements AsyncDisposable {
   readonly requests: URL[] = [];
-  private readonly watchers = new Set<ServerResponse>();
-  private readonly slices = new Map<string, Slice>();
-  private events: { readonly version: number; readonly line: string }[] = [];
+  /** Requests to change something, in order. */
+  readonly writes: { readonly request: string; readonly code: number; readonly atMs: number }[] = [];
+  /** Statuses that the next requests are answered with. */
+  readonly failures: number[] = [];
+  private readonly watchers = new Set<Watcher>();
+  /** By resource, namespace and name. */
+  private readonly objects = new Map<string, StoredObject>();
+  private events: Event[] = [];
   private version = 100;
   private oldest = 100;
   private goneAs: 'event' | 'status' = 'event';
-  /** Statuses that the next requests are answered with. */
-  readonly failures: number[] = [];
-  private readonly server = createServer((request, response) => this.answer(request, response));
+  private readonly server = createServer((request, response) => void this.answer(request, response));
   private onRequest: (() => void) | undefined;
 
   static async start(): Promise<KubernetesApi> {
@@ -40,31 +112,54 @@ export class KubernetesApi implements AsyncDisposable {
       kind: 'Config',
       clusters: [{ name: 'test', cluster: { server: this.url, 'insecure-skip-tls-verify': true } }],
       users: [{ name: 'test', user: { token: 'test' } }],
-      contexts: [{ name: 'test', context: { cluster: 'test', user: 'test' } }],
+      contexts: [{ name: 'test', context: { cluster: 'test', user: 'test', namespace: 'prune' } }],
       'current-context': 'test',
     });
   }
 
+  /** Sets a slice of the service `nodes`. */
   setSlice(name: string, endpoints: readonly object[]): void {
-    const type = this.slices.has(name) ? 'MODIFIED' : 'ADDED';
-    this.version += 1;
-    const metadata = { name, namespace: 'prune', resourceVersion: String(this.version) };
+    const target = sliceTarget(name);
+    const present = this.objects.get(keyOf(target));
+    const metadata = { ...present?.metadata, name, labels: { 'kubernetes.io/service-name': 'nodes' } };
     const slice = { metadata, addressType: 'IPv4', endpoints };
-    this.slices.set(name, slice);
-    this.send(type, slice);
+    if (present === undefined) this.create(target, slice);
+    else this.replace(target, present, slice);
   }
 
   removeSlice(name: string): void {
-    const slice = this.slices.get(name);
-    if (slice === undefined) throw new Error(`There is no slice ${name}.`);
-    this.slices.delete(name);
-    this.version += 1;
-    this.send('DELETED', { ...slice, metadata: { ...slice.metadata, resourceVersion: String(this.version) } });
+    this.remove(sliceTarget(name));
+  }
+
+  /** As `kubectl create` does. */
+  createPruneJob(name: string, spec: object): StoredObject {
+    return this.create(pruneJobTarget(name), { metadata: { name }, spec });
+  }
+
+  /** As `kubectl patch --type merge` does. */
+  patchPruneJob(name: string, patch: object): StoredObject {
+    const target = pruneJobTarget(name);
+    const present = this.find(target);
+    return this.replace(target, present, merge(present, patch) as SentObject);
+  }
+
+  /** As `kubectl delete` does: it is there until its last finalizer is gone. */
+  deletePruneJob(name: string): void {
+    this.remove(pruneJobTarget(name));
+  }
+
+  pruneJob(name: string): StoredObject | undefined {
+    return this.objects.get(keyOf(pruneJobTarget(name)));
+  }
+
+  /** The lease of that name. */
+  lease(name: string): StoredObject | undefined {
+    return this.objects.get(keyOf({ resource: 'coordination.k8s.io/v1/leases', namespace: 'prune', name }));
   }
 
   /** Ends all watches, as the server does from time to time. */
   endWatches(): void {
-    for (const watcher of this.watchers) watcher.end();
+    for (const { response } of this.watchers) response.end();
     this.watchers.clear();
   }
 
@@ -87,47 +182,212 @@ export class KubernetesApi implements AsyncDisposable {
     await new Promise((resolve) => this.server.close(resolve));
   }
 
-  private answer(request: IncomingMessage, response: ServerResponse): void {
+  private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? '', this.url);
+    const method = request.method ?? '';
     this.requests.push(url);
-    const onRequest = this.onRequest;
-    this.onRequest = undefined;
-    const failure = this.failures.shift();
-    if (failure !== undefined) this.refuse(response, failure);
-    else if (request.headers.authorization !== 'Bearer test') this.refuse(response, 401);
-    else if (url.pathname !== '/apis/discovery.k8s.io/v1/namespaces/prune/endpointslices') this.refuse(response, 404);
-    else if (url.searchParams.get('labelSelector') !== 'kubernetes.io/service-name=nodes') this.refuse(response, 400);
-    else if (url.searchParams.get('watch') === 'true') this.watch(response, Number(url.searchParams.get('resourceVersion')));
-    else {
-      const list = { kind: 'EndpointSliceList', metadata: { resourceVersion: String(this.version) }, items: [...this.slices.values()] };
-      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(list));
+    let code = 200;
+    let answer: object | undefined;
+    try {
+      const body = await readBody(request);
+      const failure = this.failures.shift();
+      if (failure !== undefined) throw new Refusal(failure, 'as the test asks for');
+      if (request.headers.authorization !== 'Bearer test') throw new Refusal(401, 'no token');
+      answer = this.handle(method, url, request.headers['content-type'], body, response);
+      if (method === 'POST') code = 201;
+    } catch (error) {
+      code = error instanceof Refusal ? error.code : 500;
+      answer = { kind: 'Status', apiVersion: 'v1', status: 'Failure', code, message: String(error) };
     }
+    if (method !== 'GET') this.writes.push({ request: `${method} ${url.pathname}`, code, atMs: performance.now() });
+    if (answer !== undefined) response.writeHead(code, { 'content-type': 'application/json' }).end(JSON.stringify(answer));
+    const { onRequest } = this;
+    this.onRequest = undefined;
     onRequest?.();
   }
 
-  private watch(response: ServerResponse, version: number): void {
-    if (version < this.oldest && this.goneAs === 'status') {
-      this.refuse(response, 410);
-      return;
+  /** The answer; undefined for a watch, which goes on. */
+  private handle(method: string, url: URL, type: string | undefined, body: string, response: ServerResponse): object | undefined {
+    const target = targetOf(url);
+    if (method === 'GET' && target.name === undefined) {
+      const labels = labelsOf(url.searchParams.get('labelSelector'));
+      if (url.searchParams.get('watch') !== 'true') return this.list(target, labels);
+      this.watch({ ...target, labels, response }, Number(url.searchParams.get('resourceVersion')));
+      return undefined;
     }
+    if (method === 'POST') return this.create(target, JSON.parse(body) as SentObject);
+    const present = this.find(target);
+    switch (method) {
+      case 'GET':
+        return present;
+      case 'PUT':
+        return this.replace(target, present, JSON.parse(body) as SentObject);
+      case 'PATCH':
+        if (type !== 'application/merge-patch+json') throw new Refusal(415, `${type} is not taken`);
+        return this.replace(target, present, merge(present, JSON.parse(body)) as SentObject);
+      case 'DELETE':
+        return this.remove(target);
+      default:
+        throw new Refusal(405, method);
+    }
+  }
+
+  private list({ resource, namespace }: Target, labels: ReadonlyMap<string, string>): object {
+    const items = [...this.objects]
+      .filter(([key, object]) => key.startsWith(`${resource} `) && isWanted({ namespace, labels }, object))
+      .map(([, object]) => object);
+    return { kind: `${kindOf(resource).kind}List`, metadata: { resourceVersion: String(this.version) }, items };
+  }
+
+  private watch(watcher: Watcher, version: number): void {
+    const { response } = watcher;
+    const isGone = version < this.oldest;
+    if (isGone && this.goneAs === 'status') throw new Refusal(410, 'too old resource version');
     response.writeHead(200, { 'content-type': 'application/json' });
-    if (version < this.oldest) {
+    if (isGone) {
       response.end(`${JSON.stringify({ type: 'ERROR', object: { kind: 'Status', code: 410, message: 'too old resource version' } })}\n`);
       return;
     }
     response.flushHeaders();
-    for (const event of this.events) if (event.version > version) response.write(event.line);
-    this.watchers.add(response);
-    response.on('close', () => this.watchers.delete(response));
+    for (const event of this.events) if (event.version > version) send(watcher, event);
+    this.watchers.add(watcher);
+    response.on('close', () => this.watchers.delete(watcher));
   }
 
-  private send(type: string, object: Slice): void {
-    const event = { version: this.version, line: `${JSON.stringify({ type, object })}\n` };
+  private find(target: Target): StoredObject {
+    const object = this.objects.get(keyOf(target));
+    if (object === undefined) throw new Refusal(404, `${keyOf(target)} is not there`);
+    return object;
+  }
+
+  private create(target: Target, { status: _sent, ...sent }: SentObject): StoredObject {
+    const { name = '', labels, finalizers } = sent.metadata;
+    const named = { ...target, name };
+    const { namespace = '' } = target;
+    if (this.objects.has(keyOf(named))) throw new Refusal(409, `${keyOf(named)} is there`);
+    return this.store('ADDED', named, {
+      ...sent,
+      metadata: {
+        name,
+        namespace,
+        uid: randomUUID(),
+        generation: 1,
+        creationTimestamp: new Date().toISOString(),
+        ...(labels === undefined ? {} : { labels }),
+        ...(finalizers === undefined ? {} : { finalizers }),
+      },
+    });
+  }
+
+  /** Puts what was sent in place of an object: the status alone, or all but the status. */
+  private replace(target: Target, present: StoredObject, sent: SentObject): StoredObject {
+    const { uid, resourceVersion, finalizers = [], labels } = sent.metadata;
+    const before = present.metadata;
+    if (uid !== undefined && uid !== before.uid) throw new Refusal(409, 'another object had that name');
+    if (resourceVersion !== undefined && resourceVersion !== before.resourceVersion) throw new Refusal(409, 'the object has been modified');
+    if (target.part === 'status') {
+      return isDeepStrictEqual(sent['status'], present.status)
+        ? present
+        : this.store('MODIFIED', target, { ...present, status: sent['status'] });
+    }
+    const { hasStatus } = kindOf(target.resource);
+    if (before.deletionTimestamp !== undefined && finalizers.some((finalizer) => !(before.finalizers ?? []).includes(finalizer)))
+      throw new Refusal(422, 'no new finalizers can be added if the object is being deleted');
+    const isNewSpec = hasStatus && !isDeepStrictEqual(sent['spec'], present.spec);
+    const metadata = {
+      ...before,
+      generation: before.generation + (isNewSpec ? 1 : 0),
+      finalizers,
+      ...(labels === undefined ? {} : { labels }),
+    };
+    const changed = { ...sent, ...(hasStatus ? { status: present.status } : {}), metadata };
+    if (before.deletionTimestamp !== undefined && finalizers.length === 0) return this.store('DELETED', target, changed);
+    return this.store('MODIFIED', target, changed);
+  }
+
+  private remove(target: Target): StoredObject {
+    const present = this.find(target);
+    const { finalizers = [], deletionTimestamp, generation } = present.metadata;
+    if (finalizers.length === 0) return this.store('DELETED', target, present);
+    if (deletionTimestamp !== undefined) return present;
+    const metadata = { ...present.metadata, deletionTimestamp: new Date().toISOString(), generation: generation + 1 };
+    return this.store('MODIFIED', target, { ...present, metadata });
+  }
+
+  private store(
+    type: Event['type'],
+    target: Target,
+    object: { readonly metadata: object; readonly [field: string]: unknown },
+  ): StoredObject {
+    this.version += 1;
+    const [group, version] = target.resource.split('/');
+    const stored = {
+      ...object,
+      apiVersion: `${group}/${version}`,
+      kind: kindOf(target.resource).kind,
+      metadata: { ...object.metadata, resourceVersion: String(this.version) },
+    } as unknown as StoredObject;
+    if (type === 'DELETED') this.objects.delete(keyOf(target));
+    else this.objects.set(keyOf(target), stored);
+    const event = { version: this.version, type, resource: target.resource, object: stored };
     this.events.push(event);
-    for (const watcher of this.watchers) watcher.write(event.line);
+    for (const watcher of this.watchers) send(watcher, event);
+    return stored;
   }
+}
 
-  private refuse(response: ServerResponse, code: number): void {
-    response.writeHead(code, { 'content-type': 'application/json' }).end(JSON.stringify({ kind: 'Status', code }));
+function sliceTarget(name: string): Target {
+  return { resource: 'discovery.k8s.io/v1/endpointslices', namespace: 'prune', name, part: 'object' };
+}
+
+function pruneJobTarget(name: string): Target {
+  return { resource: 'secateur.dev/v1alpha1/prunejobs', namespace: 'prune', name, part: 'object' };
+}
+
+function targetOf({ pathname }: URL): Target {
+  const { group, version, plural, namespace, name, part } = PATH.exec(pathname)?.groups ?? {};
+  const resource = `${group}/${version}/${plural}`;
+  kindOf(resource);
+  return { resource, namespace, name, part: part === undefined ? 'object' : 'status' };
+}
+
+function kindOf(resource: string): Kind {
+  const kind = KINDS[resource];
+  if (kind === undefined) throw new Refusal(404, `the server has no ${resource}`);
+  return kind;
+}
+
+function keyOf({ resource, namespace, name }: Pick<Target, 'resource' | 'namespace' | 'name'>): string {
+  return `${resource} ${namespace}/${name}`;
+}
+
+function labelsOf(selector: string | null): ReadonlyMap<string, string> {
+  const pairs = (selector ?? '').split(',').filter((pair) => pair !== '');
+  return new Map(pairs.map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]));
+}
+
+function isWanted({ namespace, labels }: Pick<Watcher, 'namespace' | 'labels'>, { metadata }: StoredObject): boolean {
+  if (namespace !== undefined && metadata.namespace !== namespace) return false;
+  return [...labels].every(([name, value]) => metadata.labels?.[name] === value);
+}
+
+function send(watcher: Watcher, { resource, type, object }: Event): void {
+  if (watcher.resource === resource && isWanted(watcher, object)) watcher.response.write(`${JSON.stringify({ type, object })}\n`);
+}
+
+/** A JSON merge patch (RFC 7396). */
+function merge(target: unknown, patch: unknown): unknown {
+  if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return patch;
+  const merged: Record<string, unknown> = typeof target === 'object' && target !== null && !Array.isArray(target) ? { ...target } : {};
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) Reflect.deleteProperty(merged, name);
+    else merged[name] = merge(merged[name], value);
   }
+  return merged;
+}
+
+async function readBody(request: IncomingMessage): Promise<string> {
+  const parts: Buffer[] = [];
+  for await (const part of request) parts.push(part as Buffer);
+  return Buffer.concat(parts).toString();
 }

@@ -1,5 +1,11 @@
 import { resolve } from 'node:path';
-import { defaultState, runOrchestrator, type NodeSource, type OrchestratorOptions } from '@secateur/orchestrator';
+import {
+  defaultState,
+  runOrchestrator,
+  type ControlledNamespaces,
+  type NodeSource,
+  type OrchestratorOptions,
+} from '@secateur/orchestrator';
 import { checkPaths } from '../input/check-request.js';
 import { toServiceSecurity, toTokenOptions, type ServiceSecurityFlags, type TokenFlags } from '../input/security-options.js';
 import { runService } from './run-service.js';
@@ -18,13 +24,16 @@ export interface ServeOptions extends ServiceSecurityFlags, TokenFlags {
   /** Days. */
   readonly keepJobs: number;
   readonly tenants?: string;
+  /** True without a namespace. */
+  readonly controller?: ControlledNamespaces | true;
   readonly logLevel: OrchestratorOptions['logLevel'];
 }
 
 const MS_PER_DAY = 86_400_000;
 
 export async function serve(options: ServeOptions): Promise<void> {
-  const { listen, httpListen, advertise, healthListen, node, root, state, concurrentJobs, lease, keepJobs, tenants, logLevel } = options;
+  const { listen, httpListen, advertise, healthListen, node, root, state, concurrentJobs, lease, keepJobs, tenants, controller, logLevel } =
+    options;
   await checkPaths(root.map((path) => ({ flag: '--root', path, expected: 'exists' })));
   const safety = { ...toServiceSecurity(options), ...toTokenOptions(options) };
   await runService((signal, onListening) =>
@@ -40,6 +49,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       leaseMs: lease * 1000,
       keepJobsMs: keepJobs * MS_PER_DAY,
       ...(tenants === undefined ? {} : { tenants }),
+      ...(controller === undefined ? {} : { controller: controller === true ? 'own' : controller }),
       logLevel,
       ...safety,
       onListening,

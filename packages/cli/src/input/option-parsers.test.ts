@@ -8,6 +8,7 @@ import {
   hostPort,
   layerBudget,
   layerList,
+  namespaces,
   nodeSource,
   numbers,
   positiveNumber,
@@ -173,4 +174,17 @@ test('choice names what is offered when it is asked for something else', () => {
 test('repeatable keeps all values in order', () => {
   const parse = repeatable(hostPort);
   expect(parse('b:2', parse('a:1', undefined))).toEqual(['a:1', 'b:2']);
+});
+
+describe('namespaces', () => {
+  test.each([
+    ['prune', { name: 'prune' }],
+    ['*', 'all'],
+  ])('reads %s', (text, expected) => {
+    expect(namespaces(text)).toEqual(expected);
+  });
+
+  test.each(['', 'Prune', 'a/b', '-a', 'a'.repeat(64)])('refuses %j', (text) => {
+    expect(() => namespaces(text)).toThrow('It must be the name of a namespace, or * for all.');
+  });
 });

@@ -1,6 +1,6 @@
 import { parseCpuList } from '@secateur/core';
 import { LayerBudget } from '@secateur/proto/job';
-import type { NodeSource } from '@secateur/orchestrator';
+import type { ControlledNamespaces, NodeSource } from '@secateur/orchestrator';
 import { InvalidArgumentError } from 'commander';
 
 /** A whole number of at least `minimum`. */
@@ -147,6 +147,15 @@ export function nodeSource(text: string): NodeSource {
     throw new InvalidArgumentError('It must be HOST:PORT, dns:HOST:PORT or endpointslices:NAMESPACE/SERVICE:PORT.');
   }
   return { kind: 'address', address: hostPort(text) };
+}
+
+/** A namespace of Kubernetes, or `*` for all. */
+export function namespaces(text: string): ControlledNamespaces {
+  if (text === '*') return 'all';
+  if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text)) {
+    throw new InvalidArgumentError('It must be the name of a namespace, or * for all.');
+  }
+  return { name: text };
 }
 
 function isPort(digits: string | undefined): boolean {

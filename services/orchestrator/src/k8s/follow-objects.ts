@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { KubeConfig, KubernetesListObject, KubernetesObject } from '@kubernetes/client-node';
+import { backoffMs, httpStatusOf, loadConfig, withTimeout } from './kubernetes-client.js';
 
 /** The server ends a watch after this time. */
 const WATCH_SECONDS = 240;
 /** A watch that lasts longer than that is a connection that died unseen. */
 const WATCH_LIMIT_MS = (WATCH_SECONDS + 30) * 1_000;
-const LIST_TIMEOUT_MS = 30_000;
 /** A watch that ends sooner counts as a failure, or it would be begun anew as fast as the server answers. */
 const SHORTEST_WATCH_MS = 1_000;
 const FIRST_BACKOFF_MS = 500;
@@ -15,7 +15,8 @@ const GONE = 410;
 export interface FollowedObjects<Item extends KubernetesObject> {
   /** Path of the collection, such as /apis/discovery.k8s.io/v1/namespaces/default/endpointslices. */
   readonly path: string;
-  readonly labelSelector: string;
+  /** All objects when left out. */
+  readonly labelSelector?: string;
   readonly list: (config: KubeConfig) => Promise<KubernetesListObject<Item>>;
   /** Gets all objects, first and after every change. */
   readonly onObjects: (objects: readonly Item[]) => void;
@@ -44,7 +45,7 @@ export async function followObjects<Item extends KubernetesObject>(followed: Fol
     try {
       const config = await loadConfig();
       if (version === undefined) {
-        const { items, metadata } = await withTimeout(list(config), LIST_TIMEOUT_MS);
+        const { items, metadata } = await withTimeout(list(config));
         objects = new Map(items.map((item) => [keyOf(item), item]));
         version = metadata?.resourceVersion ?? '';
         if (!isStopped()) onObjects([...objects.values()]);
@@ -52,20 +53,13 @@ export async function followObjects<Item extends KubernetesObject>(followed: Fol
       await watchOnce(config, followed, version, onEvent, signal);
       failures = Date.now() - startedMs < SHORTEST_WATCH_MS ? failures + 1 : 0;
     } catch (error) {
-      if (statusOf(error) === GONE) version = undefined;
+      if (httpStatusOf(error) === GONE) version = undefined;
       else if (!isStopped()) onProblem(error);
       failures = Date.now() - startedMs < SHORTEST_WATCH_MS ? failures + 1 : 1;
     }
-    if (failures > 0) await sleep(backoffMs(failures), undefined, { signal, ref: false }).catch(() => undefined);
+    if (failures > 0)
+      await sleep(backoffMs(failures, FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS), undefined, { signal, ref: false }).catch(() => undefined);
   }
-}
-
-/** The cluster that KUBECONFIG or the service account of the pod names. The client takes a second to load, so only those wait who need it. */
-async function loadConfig(): Promise<KubeConfig> {
-  const { KubeConfig } = await import('@kubernetes/client-node');
-  const config = new KubeConfig();
-  config.loadFromDefault();
-  return config;
 }
 
 /** Resolves when the watch ends, and throws when the server ends it with an error. */
@@ -77,7 +71,12 @@ async function watchOnce<Item extends KubernetesObject>(
   signal: AbortSignal,
 ): Promise<void> {
   const { Watch } = await import('@kubernetes/client-node');
-  const query = { labelSelector, resourceVersion, allowWatchBookmarks: true, timeoutSeconds: WATCH_SECONDS };
+  const query = {
+    ...(labelSelector === undefined ? {} : { labelSelector }),
+    resourceVersion,
+    allowWatchBookmarks: true,
+    timeoutSeconds: WATCH_SECONDS,
+  };
   const stop = AbortSignal.any([signal, AbortSignal.timeout(WATCH_LIMIT_MS)]);
   await new Promise<void>((resolve, reject) => {
     let failure: Error | undefined;
@@ -107,32 +106,7 @@ class WatchError extends Error {
   }
 }
 
-/** HTTP status of an error of the client: `code` where a call or a watch under way fails, `statusCode` where a watch is refused. */
-function statusOf(error: unknown): unknown {
-  if (typeof error !== 'object' || error === null) return undefined;
-  if ('statusCode' in error) return error.statusCode;
-  return 'code' in error ? error.code : undefined;
-}
-
-function keyOf({ metadata }: KubernetesObject): string {
+/** NAMESPACE/NAME. */
+export function keyOf({ metadata }: KubernetesObject): string {
   return `${metadata?.namespace ?? ''}/${metadata?.name ?? ''}`;
-}
-
-/** Doubles with every failure in a row; a random half keeps replicas apart. */
-function backoffMs(failures: number): number {
-  const longest = Math.min(FIRST_BACKOFF_MS * 2 ** (failures - 1), LONGEST_BACKOFF_MS);
-  return longest * (0.5 + Math.random() / 2);
-}
-
-async function withTimeout<Value>(work: Promise<Value>, timeoutMs: number): Promise<Value> {
-  const stop = new AbortController();
-  const late = sleep(timeoutMs, undefined, { signal: stop.signal, ref: false }).then(() => {
-    throw new Error(`No answer within ${timeoutMs} ms.`);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    stop.abort();
-    late.catch(() => undefined);
-  }
 }
