@@ -192,6 +192,8 @@ describeWithKubectl.each(OVERLAYS)(`overlay %s${suffix}`, (overlay) => {
       const certified = ['--tls-cert', '--tls-key', '--tls-ca'].every((flag) => args.some((arg) => arg.startsWith(`${flag}=`)));
       expect(certified).toBe(!args.includes('--insecure'));
       expect(certified).toBe(overlay === 'cluster');
+      // Methods over HTTP are in the clear, which the command refuses beside certificates.
+      expect(args.filter((arg) => arg.startsWith('--http-listen'))).toEqual([]);
     }
   });
 

@@ -47,7 +47,8 @@ beforeAll(async () => {
   cluster = await Cluster.start({
     nodes: 2,
     node: tlsArguments(nodeFiles),
-    serve: [...tlsArguments(orchestratorFiles), '--tokens', tokens, '--calls-per-second', '200'],
+    // Health and metrics may be everywhere, as pods have them.
+    serve: [...tlsArguments(orchestratorFiles), '--tokens', tokens, '--calls-per-second', '200', '--metrics-listen', '0.0.0.0:0'],
     client: { tls: await open({ authorities: authority.path }), token: alice.token },
   });
 });
@@ -274,6 +275,19 @@ describe('the command', () => {
       'memory',
     ]);
     expect(serve).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('Will not listen at [::]:0') });
+    const http = [
+      '--listen',
+      '127.0.0.1:0',
+      '--http-listen',
+      '0.0.0.0:0',
+      '--node',
+      '127.0.0.1:1',
+      '--root',
+      folder.path,
+      '--state',
+      'memory',
+    ];
+    expect(await runCommand(['serve', ...http])).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('0.0.0.0:0 for HTTP') });
   });
 
   test('makes tokens of which a file holds only the hash', async () => {

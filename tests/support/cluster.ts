@@ -129,6 +129,7 @@ export class Cluster implements AsyncDisposable {
     client = {},
   }: ClusterOptions): Promise<Cluster> {
     const httpArgs = http ? ['--http-listen', '127.0.0.1:0'] : [];
+    const metricsArgs = http ? ['--metrics-listen', '127.0.0.1:0'] : [];
     const names = Array.from({ length: nodes }, (_, index) => `node-${index}`);
     const started = await Promise.all(
       names.map((name) =>
@@ -136,7 +137,7 @@ export class Cluster implements AsyncDisposable {
           [
             ...['node', '--listen', '127.0.0.1:0', '--name', name, '--threads', String(threads), '--memory', memory, '--backend', 'cpu'],
             ...node,
-            ...httpArgs,
+            ...metricsArgs,
           ],
           environment,
         ),

@@ -429,9 +429,10 @@ function addServe(program: CheckedCommand): void {
     .option('--listen <host:port>', 'address to listen on; port 0 takes a free one', hostPort, DEFAULT_ENDPOINT)
     .option(
       '--http-listen <host:port>',
-      'address for HTTP: jobs as JSON, health, metrics; port 0 takes a free one (default: none)',
+      'address for HTTP: jobs as JSON, health, metrics; in the clear, so of this machine unless --insecure (default: none)',
       hostPort,
     )
+    .addOption(metricsListen())
     .option('--advertise <host:port>', 'address at which kernel nodes reach this process (default: the one listened on)', hostPort)
     .requiredOption(
       '--node <address>',
@@ -470,7 +471,7 @@ function addNode(program: CheckedCommand): void {
     .command('node')
     .description('Run a kernel node: computes for orchestrators.')
     .option('--listen <host:port>', 'address to listen on; port 0 takes a free one', hostPort, DEFAULT_NODE_ADDRESS)
-    .option('--http-listen <host:port>', 'address for HTTP: health and metrics; port 0 takes a free one (default: none)', hostPort)
+    .addOption(metricsListen())
     .option('--name <name>', 'name in reports and traces (default: host name and process id)')
     .addOption(backend())
     .option('--threads <n>', 'threads that compute; 0 = one per processor, of --cpus or --numa-node where given', wholeNumber(0), 0)
@@ -630,4 +631,9 @@ function healthListen(): Option {
 
 function logLevel(): Option {
   return new Option('--log-level <level>', 'what to log on stderr').choices(['debug', 'info', 'warn', 'error']).default('info');
+}
+
+function metricsListen(): Option {
+  const description = 'address for HTTP with health and metrics alone; port 0 takes a free one (default: none)';
+  return new Option('--metrics-listen <host:port>', description).argParser(hostPort);
 }

@@ -24,7 +24,7 @@ export interface KernelNodeOptions extends PlacementOptions, ServiceSecurityOpti
   /** HOST:PORT; port 0 takes a free one. */
   readonly listen: string;
   /** HOST:PORT for HTTP: health and metrics; port 0 takes a free one. None when absent. */
-  readonly httpListen?: string;
+  readonly metricsListen?: string;
   /** For reports and traces. Defaults to the host name and process id. */
   readonly name?: string;
   readonly backend: 'auto' | 'cpu' | 'cuda';
@@ -53,7 +53,7 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   const logger = createServiceLogger({ name: 'secateur-node', level: options.logLevel, base: { node: name } });
   using security = await openServiceSecurity(options, logger);
   const identity = { serviceName: 'secateur-kernel-node', serviceVersion: VERSION, instanceId: name };
-  const telemetry = await startTelemetry(identity, { metrics: options.httpListen !== undefined });
+  const telemetry = await startTelemetry(identity, { metrics: options.metricsListen !== undefined });
   const memoryBudgetBytes = options.memoryBytes ?? defaultMemoryBytes();
   const engine = withServiceErrors(() => openEngine({ backend: options.backend, threads: options.threads, memoryBudgetBytes, placement }));
   const description = toWireEngine(engine.description, placement, await measureSpeeds(engine));
@@ -75,18 +75,18 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   observe('SESSIONS', () => [{ value: sessions.size }]);
   // Only processes that serve HTTP pay for loading it.
   const http =
-    options.httpListen === undefined
+    options.metricsListen === undefined
       ? undefined
       : new (await import('@secateur/http')).HttpServer({ ...security.server, readMetrics: () => telemetry.readMetrics() });
   try {
     const { host, port } = await server.listen(options.listen);
     const health = options.healthListen && (await server.listenForHealth(options.healthListen));
-    const httpAddress = options.httpListen === undefined ? undefined : await http?.listen(options.httpListen);
+    const metricsAddress = options.metricsListen === undefined ? undefined : await http?.listen(options.metricsListen);
     server.setServing(true);
     http?.setServing(true);
     const address = `${host}:${port}`;
-    logger.info({ address, health, httpAddress, engine: description, memoryBudgetBytes }, 'listening');
-    options.onListening?.(address, httpAddress);
+    logger.info({ address, health, metricsAddress, engine: description, memoryBudgetBytes }, 'listening');
+    options.onListening?.(address, metricsAddress);
     await aborted(options.signal);
     logger.info({ sessions: sessions.size }, 'draining');
     server.setServing(false);

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { createServiceLogger, openServiceSecurity, type ServiceSecurityOptions, type TokenOptions } from '@secateur/access';
 import { SecateurError, VERSION } from '@secateur/core';
+import type { HttpServer } from '@secateur/http';
 import { Resources, RpcServer, serveFetch } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
 import { PruningServiceDefinition } from '@secateur/proto/pruning_service';
@@ -28,6 +29,8 @@ export interface OrchestratorOptions extends ServiceSecurityOptions, TokenOption
   readonly listen: string;
   /** HOST:PORT for HTTP: the same methods as JSON, health and metrics; port 0 takes a free one. None when absent. */
   readonly httpListen?: string;
+  /** HOST:PORT for HTTP: health and metrics alone; port 0 takes a free one. None when absent. */
+  readonly metricsListen?: string;
   /** HOST:PORT at which kernel nodes reach this process. Defaults to the address listened on. */
   readonly advertise?: string;
   /** HOST:PORT that answers health checks only, in plain text. None when left out. */
@@ -66,7 +69,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   const store = await openJobStore(options.state, (error) => logger.warn({ err: error }, 'a connection to the job database broke'));
   const telemetry = await startTelemetry(
     { serviceName: 'secateur-orchestrator', serviceVersion: VERSION, instanceId },
-    { metrics: options.httpListen !== undefined },
+    { metrics: options.httpListen !== undefined || options.metricsListen !== undefined },
   );
   const pool = new NodePool(
     options.nodes.map((source) => discover(source, logger)),
@@ -97,11 +100,12 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     TensorServiceDefinition,
     serveFetch((resource) => resources.find(resource)),
   );
+  const { httpListen, metricsListen } = options;
   // Only processes that serve HTTP pay for loading it.
-  const http =
-    options.httpListen === undefined
-      ? undefined
-      : new (await import('@secateur/http')).HttpServer({ ...security.server, readMetrics: () => telemetry.readMetrics() });
+  const openHttp = async (): Promise<HttpServer> =>
+    new (await import('@secateur/http')).HttpServer({ ...security.server, readMetrics: () => telemetry.readMetrics() });
+  const http = httpListen === undefined ? undefined : await openHttp();
+  const metrics = metricsListen === undefined ? undefined : await openHttp();
   http?.addService(PruningServiceDefinition, PruningServiceRoutes, service, { planJob: PLAN_TIMEOUT_MS });
   observeOrchestrator(store, pool);
   try {
@@ -109,11 +113,13 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     const health = options.healthListen && (await server.listenForHealth(options.healthListen));
     address = `${host}:${port}`;
     pool.start();
-    const httpAddress = options.httpListen === undefined ? undefined : await http?.listen(options.httpListen);
+    const httpAddress = httpListen === undefined ? undefined : await http?.listen(httpListen);
+    const metricsAddress = metricsListen === undefined ? undefined : await metrics?.listen(metricsListen);
     jobs.start();
     server.setServing(true);
     http?.setServing(true);
-    logger.info({ address, health, httpAddress, nodes: options.nodes }, 'listening');
+    metrics?.setServing(true);
+    logger.info({ address, health, httpAddress, metricsAddress, nodes: options.nodes }, 'listening');
     options.onListening?.(address, httpAddress);
     const { controller: namespaces, leaseMs, signal } = options;
     const controlling = namespaces && runPruneJobController({ namespaces, jobs, identity: name, leaseMs, logger }, signal);
@@ -124,7 +130,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     logger.info('draining');
     await Promise.all([controlling, jobs.stop()]);
   } finally {
-    await Promise.all([server.shutdown({ graceMs: SHUTDOWN_GRACE_MS }), http?.shutdown({ graceMs: SHUTDOWN_GRACE_MS })]);
+    await Promise.all([server, http, metrics].map((listener) => listener?.shutdown({ graceMs: SHUTDOWN_GRACE_MS })));
     pool.stop();
     await store.close();
     await telemetry.shutdown();

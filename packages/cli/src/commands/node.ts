@@ -6,7 +6,7 @@ import { runService } from './run-service.js';
 
 export interface NodeOptions extends ServiceSecurityFlags {
   readonly listen: string;
-  readonly httpListen?: string;
+  readonly metricsListen?: string;
   readonly name?: string;
   readonly backend: KernelNodeOptions['backend'];
   readonly threads: number;

@@ -13,6 +13,7 @@ import { runService } from './run-service.js';
 export interface ServeOptions extends ServiceSecurityFlags, TokenFlags {
   readonly listen: string;
   readonly httpListen?: string;
+  readonly metricsListen?: string;
   readonly advertise?: string;
   readonly healthListen?: string;
   readonly node: readonly NodeSource[];
@@ -32,14 +33,29 @@ export interface ServeOptions extends ServiceSecurityFlags, TokenFlags {
 const MS_PER_DAY = 86_400_000;
 
 export async function serve(options: ServeOptions): Promise<void> {
-  const { listen, httpListen, advertise, healthListen, node, root, state, concurrentJobs, lease, keepJobs, tenants, controller, logLevel } =
-    options;
+  const {
+    listen,
+    httpListen,
+    metricsListen,
+    advertise,
+    healthListen,
+    node,
+    root,
+    state,
+    concurrentJobs,
+    lease,
+    keepJobs,
+    tenants,
+    controller,
+    logLevel,
+  } = options;
   await checkPaths(root.map((path) => ({ flag: '--root', path, expected: 'exists' })));
   const safety = { ...toServiceSecurity(options), ...toTokenOptions(options) };
   await runService((signal, onListening) =>
     runOrchestrator({
       listen,
       ...(httpListen === undefined ? {} : { httpListen }),
+      ...(metricsListen === undefined ? {} : { metricsListen }),
       ...(advertise === undefined ? {} : { advertise }),
       ...(healthListen === undefined ? {} : { healthListen }),
       nodes: node,
