@@ -130,7 +130,8 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     logger.info('draining');
     await Promise.all([controlling, jobs.stop()]);
   } finally {
-    await Promise.all([server, http, metrics].map((listener) => listener?.shutdown({ graceMs: SHUTDOWN_GRACE_MS })));
+    const grace = { graceMs: SHUTDOWN_GRACE_MS };
+    await Promise.all([server.shutdown(grace), http?.shutdown(grace), metrics?.shutdown(grace)]);
     pool.stop();
     await store.close();
     await telemetry.shutdown();
