@@ -14,13 +14,14 @@ import type { JobRun } from '../pipeline/job-run.js';
 import { runPrune } from '../pipeline/prune.js';
 import { outlineJob } from '../planner/outline-job.js';
 import type { NodePool } from '../scheduler/node-pool.js';
-import { toTimestamp, type JobRecord, type NewEvent } from '../store/job-record.js';
+import { toTimestamp, type JobRecord } from '../store/job-record.js';
 import type { JobStore } from '../store/job-store.js';
 import { noSuchJob } from '../store/store-errors.js';
 import { confineSpec } from './confine-spec.js';
 import { JobFeed } from './job-feed.js';
 import { encodeReport, JobRunner, type LeasedJob, type Report } from './job-runner.js';
 import { JobTrace } from './job-trace.js';
+import { becomes } from './state-change.js';
 import type { Tenants } from './tenants.js';
 
 /** How long a plan waits for the configured nodes to answer. */
@@ -327,10 +328,6 @@ export class JobManager {
 
 function mayUse(caller: Caller, { job }: JobRecord): boolean {
   return caller.administrator || job.tenant === caller.tenant;
-}
-
-function becomes(state: JobState): NewEvent {
-  return { $case: 'stateChanged', value: { state, error: undefined } };
 }
 
 async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> {

@@ -2,13 +2,13 @@ import { stat } from 'node:fs/promises';
 import { isBegun, SecateurError } from '@secateur/core';
 import { JobState, type Job } from '@secateur/proto/job';
 import { GetReportResponse } from '@secateur/proto/pruning_service';
-import { toStatusProto } from '@secateur/rpc';
 import type { Logger } from 'pino';
 import { activeOutput, requireLease, type JobChange, type JobRecord } from '../store/job-record.js';
 import type { JobStore } from '../store/job-store.js';
 import type { JobFeed } from './job-feed.js';
 import { JobLease } from './job-lease.js';
 import { JobLog } from './job-log.js';
+import { becomes } from './state-change.js';
 import type { Tenants } from './tenants.js';
 
 /** How often the store is asked for work and for what callers want of running jobs. */
@@ -144,17 +144,19 @@ export class JobRunner {
     const record = await store.acquire(name, leaseMs, tenants.runningLimits);
     if (record?.lease === undefined) return false;
     const { id } = record.job;
-    // An attempt of this process that lost its lease may still be about to stop.
-    await this.running.get(id)?.ended;
     const lease = new JobLease(id, record.lease.token, leaseMs, requestedAt);
     const log = new JobLog(store, record, lease, (jobId) => this.options.feed.notify(jobId));
     const leased: LeasedJob = { id, job: record.job, lease, log };
-    const ended = this.run(record, leased).finally(() => {
-      this.running.delete(id);
-      this.wake();
-    });
-    this.running.set(id, { leased, ended });
+    this.running.set(id, { leased, ended: this.runAfter(this.running.get(id)?.ended, record, leased) });
     return true;
+  }
+
+  /** An attempt of this process that lost its lease may still be about to stop. */
+  private async runAfter(earlier: Promise<void> | undefined, record: JobRecord, leased: LeasedJob): Promise<void> {
+    await earlier;
+    await this.run(record, leased);
+    if (this.running.get(leased.id)?.leased === leased) this.running.delete(leased.id);
+    this.wake();
   }
 
   private async run(record: JobRecord, leased: LeasedJob): Promise<void> {
@@ -226,10 +228,6 @@ export class JobRunner {
     }
     return { events: [becomes(JobState.FAILED, told)] };
   }
-}
-
-function becomes(state: JobState, error?: SecateurError): NonNullable<JobChange['events']>[number] {
-  return { $case: 'stateChanged', value: { state, error: error && toStatusProto(error) } };
 }
 
 export function encodeReport(report: Report): Uint8Array {
