@@ -160,6 +160,53 @@ TEST_CASE("sessions of one backend do not see each other") {
   CHECK(backend->memory_used_bytes() == used);
 }
 
+TEST_CASE("a group goes on in another session as it would have where it was") {
+  const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 28);
+  CallContext context;
+  const Tensors dense = block();
+  const Tensors pruned(test::random_block(kArchitecture, false, 2));
+  const Tensors table = embedding();
+  const auto compare = [&](Precision precision, const Workload& workload, std::size_t value_bytes) {
+    const auto open = [&] {
+      std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, precision, workload);
+      session->load_shard("dense", dense.views, context);
+      session->load_shard("pruned", pruned.views, context);
+      return session;
+    };
+    const auto move = [&](BackendSession& session) {
+      if (workload.dense_targets) session.propagate_dense("dense", 0, context);
+      session.propagate("pruned", 0, context);
+    };
+    const std::unique_ptr<BackendSession> first = open();
+    first->load_shard("embedding", table.views, context);
+    first->embed("embedding", group(), context);
+    move(*first);
+    const std::vector<std::uint8_t> saved = first->save_hidden_states(0, context);
+    CHECK(saved.size() == group().ids.size() * kArchitecture.hidden_size * value_bytes);
+    const std::unique_ptr<BackendSession> second = open();
+    second->restore_hidden_states(group(), saved, context);
+    CHECK(second->save_hidden_states(0, context) == saved);
+    move(*first);
+    move(*second);
+    CHECK(first->save_hidden_states(0, context) != saved);
+    CHECK(second->save_hidden_states(0, context) == first->save_hidden_states(0, context));
+
+    // Replaces what the group was; the size is checked before.
+    check_error(ErrorCode::kInvalidArgument, "bytes",
+                [&] { second->restore_hidden_states(group(), std::span(saved).first(saved.size() - 1), context); });
+    CHECK(second->save_hidden_states(0, context) == first->save_hidden_states(0, context));
+    second->restore_hidden_states(group(), saved, context);
+    CHECK(second->save_hidden_states(0, context) == saved);
+    check_error(ErrorCode::kFailedPrecondition, "Group 3", [&] { second->save_hidden_states(3, context); });
+  };
+  compare(Compute::kF32, {}, sizeof(float));
+  if (!test::is_cpu()) return;
+  Workload both;
+  both.dense_targets = true;
+  compare(Compute::kF32, both, 2 * sizeof(float));
+  compare({Compute::kF32, secateur::HiddenStates::kBF16}, {}, sizeof(std::uint16_t));
+}
+
 TEST_CASE("a propagation that finds no memory leaves the hidden states as they are") {
   CallContext context;
   const auto prepare = [&](Backend& backend) {

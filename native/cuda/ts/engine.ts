@@ -170,7 +170,7 @@ export interface SiteStatistics {
 
 /** One timed part of a call. Phases of one name may occur several times and may overlap when threads work side by side. */
 export interface PhaseTiming {
-  /** `gemm`, `attention`, `normalization`, `activation`, `statistics`, `convert`, `scores`, `sort`, `curves`, `search`, `mask`, `gram`, `factor`, `swap`, `repair`, `embed`, `loss`, `spectrum`. */
+  /** `gemm`, `attention`, `normalization`, `activation`, `statistics`, `convert`, `scores`, `sort`, `curves`, `search`, `mask`, `gram`, `factor`, `swap`, `repair`, `embed`, `loss`, `spectrum`, `copy`. */
   readonly phase: string;
   /** Nanoseconds from the start of the call to the first start of this phase. */
   readonly startNanoseconds: number;
@@ -475,6 +475,13 @@ export interface EngineSession {
     options?: CallOptions,
   ): Promise<Timed<void>>;
   releaseGroup(groupIndex: number): Promise<void>;
+  /**
+   * The hidden states of a group as they are kept between blocks, little-endian [samples, sequence length, hidden size] of their type: those of
+   * the pruned model and then, in sessions with dense targets, those of the dense one.
+   */
+  saveHiddenStates(groupIndex: number, options?: CallOptions): Promise<Timed<Uint8Array>>;
+  /** A group as a session of the same architecture, precision and targets saved it, in place of the one that had its index. */
+  restoreHiddenStates(group: EngineGroup, saved: Uint8Array, options?: CallOptions): Promise<Timed<void>>;
   /** Frees everything; calls still running are cancelled first. */
   close(): Promise<void>;
 }

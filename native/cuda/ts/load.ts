@@ -75,6 +75,8 @@ export interface NativeSession {
   repairRows(shardId: string, projection: Projection, input: RepairInput, repair: RepairOptions): NativeCall<RepairedRows>;
   replaceWeights(shardId: string, projection: Projection, elementType: ElementType, bytes: Uint8Array): NativeCall<void>;
   releaseGroup(groupIndex: number): NativeCall<void>;
+  saveHiddenStates(groupIndex: number): NativeCall<Uint8Array>;
+  restoreHiddenStates(group: EngineGroup, saved: Uint8Array): NativeCall<void>;
   close(): NativeCall<void>;
 }
 

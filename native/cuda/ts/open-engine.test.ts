@@ -94,6 +94,27 @@ describe('a session', () => {
     expect(results[1]).toEqual(results[0]);
   });
 
+  test('goes on with hidden states of another session', async () => {
+    const engine = openWith(1);
+    const open = async () => {
+      const session = engine.openSession(MODEL.architecture, F32);
+      await loadSampleModel(session, MODEL);
+      return session;
+    };
+    const [first, second] = [await open(), await open()];
+    await first.embed('embedding', group);
+    await first.propagate('block/0', 0);
+    const { value: saved, timings } = await first.saveHiddenStates(0);
+    expect(saved.byteLength).toBe(4 * tokenIds.length * MODEL.architecture.hiddenSize);
+    expect(timings.map(({ phase }) => phase)).toEqual(['copy']);
+    await second.restoreHiddenStates(group, saved);
+    await first.releaseGroup(0);
+    expect((await second.saveHiddenStates(0)).value).toEqual(saved);
+    await expect(first.saveHiddenStates(0)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+    await expect(first.restoreHiddenStates(group, saved.subarray(4))).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await engine.close();
+  });
+
   test('reports its phases with times, operations and bytes', async () => {
     const engine = openWith(1);
     const session = engine.openSession(MODEL.architecture, F32);

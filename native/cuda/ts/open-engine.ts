@@ -79,6 +79,8 @@ function wrapSession(native: NativeSession): EngineSession {
     releaseGroup: async (groupIndex) => {
       await run(() => native.releaseGroup(groupIndex));
     },
+    saveHiddenStates: (groupIndex, options) => run(() => native.saveHiddenStates(groupIndex), options),
+    restoreHiddenStates: (group, saved, options) => run(() => native.restoreHiddenStates(group, saved), options),
     close: async () => {
       await run(() => native.close());
     },

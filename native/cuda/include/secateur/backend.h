@@ -335,6 +335,11 @@ class BackendSession {
   virtual std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) = 0;
   virtual void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) = 0;
   virtual void release_group(std::uint32_t group) = 0;
+  // The hidden states of a group as they are kept between blocks, little-endian: those of the pruned model and then, where they are kept,
+  // those of the dense one. For sessions of the same architecture, precision and targets, on whatever device.
+  virtual std::vector<std::uint8_t> save_hidden_states(std::uint32_t group, CallContext& context) = 0;
+  // A group as it was saved, in place of the one that had its index. InvalidArgument when the bytes are not as many as its tokens take.
+  virtual void restore_hidden_states(GroupTokens tokens, std::span<const std::uint8_t> saved, CallContext& context) = 0;
 
   // What follows is FailedPrecondition on a backend that repairs nothing.
 

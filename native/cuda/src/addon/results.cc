@@ -51,6 +51,8 @@ Napi::Value to_value(Napi::Env env, std::vector<double> values) { return hand_ov
 
 Napi::Value to_value(Napi::Env env, std::vector<float> values) { return hand_over<Napi::Float32Array>(env, std::move(values)); }
 
+Napi::Value to_value(Napi::Env env, std::vector<std::uint8_t> bytes) { return hand_over<Napi::Uint8Array>(env, std::move(bytes)); }
+
 Napi::Value to_value(Napi::Env env, std::vector<SiteStatistics> sites) {
   Napi::Array result = Napi::Array::New(env, sites.size());
   for (std::uint32_t i = 0; i < sites.size(); ++i) {

@@ -11,6 +11,7 @@ namespace secateur::addon {
 
 Napi::Value to_value(Napi::Env env, std::vector<double> values);
 Napi::Value to_value(Napi::Env env, std::vector<float> values);
+Napi::Value to_value(Napi::Env env, std::vector<std::uint8_t> bytes);
 Napi::Value to_value(Napi::Env env, std::vector<SiteStatistics> sites);
 Napi::Value to_value(Napi::Env env, const OutlierCount& count);
 Napi::Value to_value(Napi::Env env, std::vector<BlockSensitivity> sensitivities);

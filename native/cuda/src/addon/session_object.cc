@@ -40,6 +40,8 @@ Napi::Function SessionObject::define(Napi::Env env) {
                          InstanceMethod<&SessionObject::repair_rows>("repairRows"),
                          InstanceMethod<&SessionObject::replace_weights>("replaceWeights"),
                          InstanceMethod<&SessionObject::release_group>("releaseGroup"),
+                         InstanceMethod<&SessionObject::save_hidden_states>("saveHiddenStates"),
+                         InstanceMethod<&SessionObject::restore_hidden_states>("restoreHiddenStates"),
                          InstanceMethod<&SessionObject::close>("close"),
                      });
 }
@@ -271,6 +273,25 @@ Napi::Value SessionObject::release_group(const Napi::CallbackInfo& info) {
       session.release_group(group);
       return EngineThread::MakeValue();
     });
+  });
+}
+
+Napi::Value SessionObject::save_hidden_states(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(info, {}, [group = to_group_index(info[0])](BackendSession& session, CallContext& context) {
+      return hand_over(session.save_hidden_states(group, context));
+    });
+  });
+}
+
+Napi::Value SessionObject::restore_hidden_states(const Napi::CallbackInfo& info) {
+  return guarded(info, [&] {
+    return submit(
+        info, {info[1]},
+        [tokens = to_group_tokens(info[0]), saved = to_bytes(info[1], "saved")](BackendSession& session, CallContext& context) {
+          session.restore_hidden_states(tokens, saved, context);
+          return EngineThread::MakeValue();
+        });
   });
 }
 

@@ -38,6 +38,8 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   Napi::Value repair_rows(const Napi::CallbackInfo& info);
   Napi::Value replace_weights(const Napi::CallbackInfo& info);
   Napi::Value release_group(const Napi::CallbackInfo& info);
+  Napi::Value save_hidden_states(const Napi::CallbackInfo& info);
+  Napi::Value restore_hidden_states(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 
   // Throws FailedPrecondition when the session or its engine is closed.

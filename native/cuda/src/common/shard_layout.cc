@@ -315,6 +315,12 @@ void check_tokens(const GroupTokens& tokens, const Architecture& architecture) {
   }
 }
 
+void check_saved_bytes(std::uint32_t group, std::size_t given, std::uint64_t expected) {
+  if (given == expected) return;
+  throw Error(ErrorCode::kInvalidArgument, "The hidden states of group " + std::to_string(group) + " take " + std::to_string(expected) +
+                                               " bytes, not " + std::to_string(given) + ".");
+}
+
 std::vector<TokenRange> measured_ranges(const GroupTokens& tokens, std::span<const TokenRange> ranges) {
   const std::size_t length = tokens.sequence_length;
   if (length < 2) throw Error(ErrorCode::kInvalidArgument, "A loss needs at least 2 tokens per sample.");

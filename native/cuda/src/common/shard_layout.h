@@ -38,6 +38,9 @@ void check_architecture(const Architecture& architecture);
 // Throws InvalidArgument when the ids are not samples x sequence_length tokens of the vocabulary, or too many for the positions.
 void check_tokens(const GroupTokens& tokens, const Architecture& architecture);
 
+// Throws InvalidArgument when the saved hidden states of a group are not as large as its tokens take.
+void check_saved_bytes(std::uint32_t group, std::size_t given, std::uint64_t expected);
+
 // The ranges of a group's samples whose loss is measured: those given, or all tokens but the first of each sample where none are given.
 // Throws InvalidArgument unless there is one for each sample that holds at least one token, and not the first, which nothing predicts.
 std::vector<TokenRange> measured_ranges(const GroupTokens& tokens, std::span<const TokenRange> ranges);

@@ -38,18 +38,11 @@ void CpuSession::release_shard(const std::string& shard) {
 
 void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext& context) {
   const Shard& embedding = find_shard(shard, ShardKind::kEmbedding);
-  check_tokens(tokens, architecture_);
-  groups_.erase(tokens.index);
-  StateBuffer states(precision_.hidden_states, budget_, tokens.ids.size() * architecture_.hidden_size,
-                     "hidden states of group " + std::to_string(tokens.index));
-  embed_tokens(architecture_, embedding, tokens, states, budget_, pool_, context);
   const std::uint32_t index = tokens.index;
-  Group& group = groups_.emplace(index, Group{std::move(tokens), std::move(states)}).first->second;
-  if (!dense_targets_) return;
+  Group& group = create_group(std::move(tokens));
   try {
-    group.dense.emplace(precision_.hidden_states, budget_, group.tokens.ids.size() * architecture_.hidden_size,
-                        "hidden states of the dense model of group " + std::to_string(index));
-    embed_tokens(architecture_, embedding, group.tokens, *group.dense, budget_, pool_, context);
+    embed_tokens(architecture_, embedding, group.tokens, group.hidden, budget_, pool_, context);
+    if (group.dense) embed_tokens(architecture_, embedding, group.tokens, *group.dense, budget_, pool_, context);
   } catch (...) {
     groups_.erase(index);
     throw;
@@ -169,6 +162,30 @@ void CpuSession::apply_mask(const std::string& shard, TensorRole projection, std
 
 void CpuSession::release_group(std::uint32_t group) { groups_.erase(group); }
 
+std::vector<std::uint8_t> CpuSession::save_hidden_states(std::uint32_t group, CallContext& context) {
+  const Group& states = find_group(group);
+  context.check();
+  const PhaseScope scope(context, "copy");
+  const std::span<const std::uint8_t> hidden = states.hidden.content();
+  std::vector<std::uint8_t> saved(hidden.begin(), hidden.end());
+  if (states.dense) {
+    const std::span<const std::uint8_t> dense = states.dense->content();
+    saved.insert(saved.end(), dense.begin(), dense.end());
+  }
+  return saved;
+}
+
+void CpuSession::restore_hidden_states(GroupTokens tokens, std::span<const std::uint8_t> saved, CallContext& context) {
+  const std::uint64_t values = tokens.ids.size() * architecture_.hidden_size;
+  const std::uint64_t stream_bytes = StateBuffer::bytes(precision_.hidden_states, values);
+  check_saved_bytes(tokens.index, saved.size(), stream_bytes * (dense_targets_ ? 2 : 1));
+  context.check();
+  const PhaseScope scope(context, "copy");
+  Group& group = create_group(std::move(tokens));
+  group.hidden.copy_from(saved.first(stream_bytes));
+  if (group.dense) group.dense->copy_from(saved.subspan(stream_bytes));
+}
+
 std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, GramSites wanted,
                                                           std::size_t sketches, CallContext& context) {
   check_sites(sites);
@@ -273,6 +290,19 @@ Projection& CpuSession::find_changing(const std::string& shard, TensorRole proje
   Shard& block = find_shard(shard, ShardKind::kBlock);
   if (dense_targets_) block.keep_dense(projection, precision_.compute, budget_, pool_, context);
   return block.projection(projection);
+}
+
+Group& CpuSession::create_group(GroupTokens tokens) {
+  check_tokens(tokens, architecture_);
+  const std::uint32_t index = tokens.index;
+  groups_.erase(index);
+  const auto make_states = [&](const std::string& what) {
+    return StateBuffer(precision_.hidden_states, budget_, tokens.ids.size() * architecture_.hidden_size, what + std::to_string(index));
+  };
+  StateBuffer hidden = make_states("hidden states of group ");
+  std::optional<StateBuffer> dense;
+  if (dense_targets_) dense = make_states("hidden states of the dense model of group ");
+  return groups_.emplace(index, Group{std::move(tokens), std::move(hidden), std::move(dense)}).first->second;
 }
 
 Group& CpuSession::find_group(std::uint32_t index) {

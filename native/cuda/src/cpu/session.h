@@ -43,6 +43,8 @@ class CpuSession final : public BackendSession {
   std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) override;
   void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) override;
   void release_group(std::uint32_t group) override;
+  std::vector<std::uint8_t> save_hidden_states(std::uint32_t group, CallContext& context) override;
+  void restore_hidden_states(GroupTokens tokens, std::span<const std::uint8_t> saved, CallContext& context) override;
   using BackendSession::collect_with_gram;
   using BackendSession::reduce_gram;
   std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, GramSites wanted,
@@ -59,6 +61,8 @@ class CpuSession final : public BackendSession {
   void prepare_block_run();
   Shard& find_shard(const std::string& name, ShardKind kind);
   Group& find_group(std::uint32_t index);
+  // A group whose hidden states are for the caller to write, in place of the one that had its index.
+  Group& create_group(GroupTokens tokens);
   // A projection of a block that is about to change.
   Projection& find_changing(const std::string& shard, TensorRole projection, CallContext& context);
   template <class Propagate>

@@ -32,4 +32,14 @@ void StateBuffer::write(std::size_t begin, std::size_t count, const float* value
   }
 }
 
+std::span<const std::uint8_t> StateBuffer::content() const {
+  if (type_ == HiddenStates::kF32) return {reinterpret_cast<const std::uint8_t*>(wide_.data()), wide_.size() * sizeof(float)};
+  return {reinterpret_cast<const std::uint8_t*>(narrow_.data()), narrow_.size() * sizeof(std::uint16_t)};
+}
+
+void StateBuffer::copy_from(std::span<const std::uint8_t> content) {
+  void* const values = type_ == HiddenStates::kF32 ? static_cast<void*>(wide_.data()) : narrow_.data();
+  std::memcpy(values, content.data(), content.size());
+}
+
 }  // namespace secateur::cpu

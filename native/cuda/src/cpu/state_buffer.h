@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "secateur/backend.h"
@@ -20,6 +21,11 @@ class StateBuffer {
   const float* read(std::size_t begin, std::size_t count, float* room) const;
   // bfloat16 is rounded to the nearest, ties to even.
   void write(std::size_t begin, std::size_t count, const float* values);
+
+  // All values, as they are kept.
+  std::span<const std::uint8_t> content() const;
+  // Of another one's content, which is as large.
+  void copy_from(std::span<const std::uint8_t> content);
 
  private:
   HiddenStates type_;

@@ -335,6 +335,37 @@ void CudaSession::apply_mask(const std::string& shard, TensorRole projection, st
 
 void CudaSession::release_group(std::uint32_t group) { groups_.erase(group); }
 
+std::vector<std::uint8_t> CudaSession::save_hidden_states(std::uint32_t group, CallContext& context) {
+  const DeviceGroup states = groups_.find(group);
+  std::vector<std::uint8_t> saved(states.tokens.ids.size() * architecture_.hidden_size * sizeof(float));
+  return guarded([&] {
+    context.check();
+    timeline_.begin("copy", 0, static_cast<double>(saved.size()));
+    check(cudaMemcpyAsync(saved.data(), states.hidden, saved.size(), cudaMemcpyDeviceToHost, stream_.get()), "saving hidden states");
+    timeline_.finish(context, "Saving hidden states");
+    return std::move(saved);
+  });
+}
+
+void CudaSession::restore_hidden_states(GroupTokens tokens, std::span<const std::uint8_t> saved, CallContext& context) {
+  check_tokens(tokens, architecture_);
+  check_saved_bytes(tokens.index, saved.size(), tokens.ids.size() * architecture_.hidden_size * sizeof(float));
+  const std::uint32_t index = tokens.index;
+  const DeviceGroup group = groups_.create(std::move(tokens));
+  try {
+    guarded([&] {
+      context.check();
+      timeline_.begin("copy", 0, static_cast<double>(saved.size()));
+      check(cudaMemcpyAsync(group.hidden, saved.data(), saved.size(), cudaMemcpyHostToDevice, stream_.get()), "restoring hidden states");
+      timeline_.finish(context, "Restoring hidden states");
+    });
+    groups_.written(index);
+  } catch (...) {
+    groups_.erase(index);
+    throw;
+  }
+}
+
 DeviceShard& CudaSession::find_shard(const std::string& name, ShardKind kind) {
   const auto found = shards_.find(name);
   if (found == shards_.end()) throw Error(ErrorCode::kFailedPrecondition, "No shard " + name + " is loaded.");

@@ -66,6 +66,8 @@ class CudaSession final : public BackendSession {
   std::vector<double> eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) override;
   void apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) override;
   void release_group(std::uint32_t group) override;
+  std::vector<std::uint8_t> save_hidden_states(std::uint32_t group, CallContext& context) override;
+  void restore_hidden_states(GroupTokens tokens, std::span<const std::uint8_t> saved, CallContext& context) override;
 
  private:
   DeviceShard& find_shard(const std::string& name, ShardKind kind);

@@ -568,6 +568,58 @@ export interface MeasureLossResponse {
   losses: number[];
 }
 
+/** Hands hidden states over. */
+export interface PublishHiddenStatesRequest {
+  /** The session. */
+  sessionId: string;
+  /** Groups on this node. */
+  groupIndices: number[];
+}
+
+/** What can be pulled until the groups are released. */
+export interface PublishHiddenStatesResponse {
+  /** One for each group, in the order they were asked for, without an endpoint: the hidden states as sessions with the same request keep them. */
+  states: PeerResource[];
+}
+
+/** Hidden states of a group to pull. */
+export interface SavedGroup {
+  /** The group. */
+  group:
+    | CalibrationGroup
+    | undefined;
+  /** Where they are; without an endpoint, where the session pulls its other resources. */
+  states:
+    | PeerResource
+    | undefined;
+  /** Hex digest of them; not checked when empty. */
+  digest: string;
+}
+
+/** Goes on with hidden states that were saved. */
+export interface RestoreHiddenStatesRequest {
+  /** The session. */
+  sessionId: string;
+  /** The groups. */
+  groups: SavedGroup[];
+}
+
+/** The hidden states are there. */
+export interface RestoreHiddenStatesResponse {
+}
+
+/** Frees groups. */
+export interface ReleaseGroupsRequest {
+  /** The session. */
+  sessionId: string;
+  /** The groups. */
+  groupIndices: number[];
+}
+
+/** The groups are freed. */
+export interface ReleaseGroupsResponse {
+}
+
 /** Closes a session. */
 export interface CloseSessionRequest {
   /** The session. */
@@ -5493,6 +5545,587 @@ export const MeasureLossResponse: MessageFns<MeasureLossResponse> = {
   },
 };
 
+function createBasePublishHiddenStatesRequest(): PublishHiddenStatesRequest {
+  return { sessionId: "", groupIndices: [] };
+}
+
+export const PublishHiddenStatesRequest: MessageFns<PublishHiddenStatesRequest> = {
+  encode(message: PublishHiddenStatesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.groupIndices.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.groupIndices) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PublishHiddenStatesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePublishHiddenStatesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.groupIndices.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.groupIndices.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PublishHiddenStatesRequest {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      groupIndices: globalThis.Array.isArray(object?.groupIndices)
+        ? object.groupIndices.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.group_indices)
+        ? object.group_indices.map((e: any) => globalThis.Number(e))
+        : [],
+    };
+  },
+
+  toJSON(message: PublishHiddenStatesRequest): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.groupIndices?.length) {
+      obj.groupIndices = message.groupIndices.map((e) => Math.round(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PublishHiddenStatesRequest>): PublishHiddenStatesRequest {
+    return PublishHiddenStatesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PublishHiddenStatesRequest>): PublishHiddenStatesRequest {
+    const message = createBasePublishHiddenStatesRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.groupIndices = object.groupIndices?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBasePublishHiddenStatesResponse(): PublishHiddenStatesResponse {
+  return { states: [] };
+}
+
+export const PublishHiddenStatesResponse: MessageFns<PublishHiddenStatesResponse> = {
+  encode(message: PublishHiddenStatesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.states) {
+      PeerResource.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PublishHiddenStatesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePublishHiddenStatesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.states.push(PeerResource.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PublishHiddenStatesResponse {
+    return {
+      states: globalThis.Array.isArray(object?.states) ? object.states.map((e: any) => PeerResource.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: PublishHiddenStatesResponse): unknown {
+    const obj: any = {};
+    if (message.states?.length) {
+      obj.states = message.states.map((e) => PeerResource.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PublishHiddenStatesResponse>): PublishHiddenStatesResponse {
+    return PublishHiddenStatesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PublishHiddenStatesResponse>): PublishHiddenStatesResponse {
+    const message = createBasePublishHiddenStatesResponse();
+    message.states = object.states?.map((e) => PeerResource.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseSavedGroup(): SavedGroup {
+  return { group: undefined, states: undefined, digest: "" };
+}
+
+export const SavedGroup: MessageFns<SavedGroup> = {
+  encode(message: SavedGroup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.group !== undefined) {
+      CalibrationGroup.encode(message.group, writer.uint32(10).fork()).join();
+    }
+    if (message.states !== undefined) {
+      PeerResource.encode(message.states, writer.uint32(18).fork()).join();
+    }
+    if (message.digest !== "") {
+      writer.uint32(26).string(message.digest);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SavedGroup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSavedGroup();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.group = CalibrationGroup.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.states = PeerResource.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SavedGroup {
+    return {
+      group: isSet(object.group) ? CalibrationGroup.fromJSON(object.group) : undefined,
+      states: isSet(object.states) ? PeerResource.fromJSON(object.states) : undefined,
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+    };
+  },
+
+  toJSON(message: SavedGroup): unknown {
+    const obj: any = {};
+    if (message.group !== undefined) {
+      obj.group = CalibrationGroup.toJSON(message.group);
+    }
+    if (message.states !== undefined) {
+      obj.states = PeerResource.toJSON(message.states);
+    }
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SavedGroup>): SavedGroup {
+    return SavedGroup.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SavedGroup>): SavedGroup {
+    const message = createBaseSavedGroup();
+    message.group = (object.group !== undefined && object.group !== null)
+      ? CalibrationGroup.fromPartial(object.group)
+      : undefined;
+    message.states = (object.states !== undefined && object.states !== null)
+      ? PeerResource.fromPartial(object.states)
+      : undefined;
+    message.digest = object.digest ?? "";
+    return message;
+  },
+};
+
+function createBaseRestoreHiddenStatesRequest(): RestoreHiddenStatesRequest {
+  return { sessionId: "", groups: [] };
+}
+
+export const RestoreHiddenStatesRequest: MessageFns<RestoreHiddenStatesRequest> = {
+  encode(message: RestoreHiddenStatesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    for (const v of message.groups) {
+      SavedGroup.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestoreHiddenStatesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestoreHiddenStatesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.groups.push(SavedGroup.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RestoreHiddenStatesRequest {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      groups: globalThis.Array.isArray(object?.groups) ? object.groups.map((e: any) => SavedGroup.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: RestoreHiddenStatesRequest): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.groups?.length) {
+      obj.groups = message.groups.map((e) => SavedGroup.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RestoreHiddenStatesRequest>): RestoreHiddenStatesRequest {
+    return RestoreHiddenStatesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RestoreHiddenStatesRequest>): RestoreHiddenStatesRequest {
+    const message = createBaseRestoreHiddenStatesRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.groups = object.groups?.map((e) => SavedGroup.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRestoreHiddenStatesResponse(): RestoreHiddenStatesResponse {
+  return {};
+}
+
+export const RestoreHiddenStatesResponse: MessageFns<RestoreHiddenStatesResponse> = {
+  encode(_: RestoreHiddenStatesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestoreHiddenStatesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestoreHiddenStatesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RestoreHiddenStatesResponse {
+    return {};
+  },
+
+  toJSON(_: RestoreHiddenStatesResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<RestoreHiddenStatesResponse>): RestoreHiddenStatesResponse {
+    return RestoreHiddenStatesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RestoreHiddenStatesResponse>): RestoreHiddenStatesResponse {
+    const message = createBaseRestoreHiddenStatesResponse();
+    return message;
+  },
+};
+
+function createBaseReleaseGroupsRequest(): ReleaseGroupsRequest {
+  return { sessionId: "", groupIndices: [] };
+}
+
+export const ReleaseGroupsRequest: MessageFns<ReleaseGroupsRequest> = {
+  encode(message: ReleaseGroupsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.groupIndices.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.groupIndices) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReleaseGroupsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReleaseGroupsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.groupIndices.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.groupIndices.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReleaseGroupsRequest {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      groupIndices: globalThis.Array.isArray(object?.groupIndices)
+        ? object.groupIndices.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.group_indices)
+        ? object.group_indices.map((e: any) => globalThis.Number(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ReleaseGroupsRequest): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.groupIndices?.length) {
+      obj.groupIndices = message.groupIndices.map((e) => Math.round(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReleaseGroupsRequest>): ReleaseGroupsRequest {
+    return ReleaseGroupsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReleaseGroupsRequest>): ReleaseGroupsRequest {
+    const message = createBaseReleaseGroupsRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.groupIndices = object.groupIndices?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseReleaseGroupsResponse(): ReleaseGroupsResponse {
+  return {};
+}
+
+export const ReleaseGroupsResponse: MessageFns<ReleaseGroupsResponse> = {
+  encode(_: ReleaseGroupsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReleaseGroupsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReleaseGroupsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ReleaseGroupsResponse {
+    return {};
+  },
+
+  toJSON(_: ReleaseGroupsResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReleaseGroupsResponse>): ReleaseGroupsResponse {
+    return ReleaseGroupsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ReleaseGroupsResponse>): ReleaseGroupsResponse {
+    const message = createBaseReleaseGroupsResponse();
+    return message;
+  },
+};
+
 function createBaseCloseSessionRequest(): CloseSessionRequest {
   return { sessionId: "" };
 }
@@ -5772,6 +6405,33 @@ export const KernelServiceDefinition = {
       requestStream: false,
       responseType: MeasureLossResponse as typeof MeasureLossResponse,
       responseStream: true,
+      options: {},
+    },
+    /** Hands the hidden states of groups over to TensorService of this node, where others pull them. */
+    publishHiddenStates: {
+      name: "PublishHiddenStates",
+      requestType: PublishHiddenStatesRequest as typeof PublishHiddenStatesRequest,
+      requestStream: false,
+      responseType: PublishHiddenStatesResponse as typeof PublishHiddenStatesResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Pulls hidden states of groups, in place of those they had here. */
+    restoreHiddenStates: {
+      name: "RestoreHiddenStates",
+      requestType: RestoreHiddenStatesRequest as typeof RestoreHiddenStatesRequest,
+      requestStream: false,
+      responseType: RestoreHiddenStatesResponse as typeof RestoreHiddenStatesResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Frees groups and what was handed over of them. Releasing one that is not there does nothing. */
+    releaseGroups: {
+      name: "ReleaseGroups",
+      requestType: ReleaseGroupsRequest as typeof ReleaseGroupsRequest,
+      requestStream: false,
+      responseType: ReleaseGroupsResponse as typeof ReleaseGroupsResponse,
+      responseStream: false,
       options: {},
     },
     /** Frees everything of a job. Closing a session that is not there does nothing. */

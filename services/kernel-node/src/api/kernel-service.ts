@@ -160,6 +160,19 @@ export function createKernelService({
         }
       }),
 
+    publishHiddenStates: (request, { signal }) =>
+      sessions.use(request.sessionId, async (session) => ({ states: await session.hiddenStates.publish(request.groupIndices, signal) })),
+
+    restoreHiddenStates: async (request, { signal }) => {
+      await sessions.use(request.sessionId, (session) => session.hiddenStates.restore(request.groups, signal));
+      return {};
+    },
+
+    releaseGroups: async (request) => {
+      await sessions.use(request.sessionId, (session) => session.hiddenStates.release(request.groupIndices));
+      return {};
+    },
+
     closeSession: async (request) => {
       await sessions.close(request.sessionId);
       return {};

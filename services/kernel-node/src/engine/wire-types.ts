@@ -4,6 +4,7 @@ import type {
   HiddenStates as EngineHiddenStates,
   EngineArchitecture,
   EngineDescription,
+  EngineGroup,
   EngineRotaryScaling,
   EngineTensorLayout,
   EngineWorkload,
@@ -41,7 +42,7 @@ import {
   type TensorDescriptor,
 } from '@secateur/proto/model';
 import { BlockMetric, type Workload } from '@secateur/proto/plan';
-import { InputSite as WireSite } from '@secateur/proto/statistics';
+import { InputSite as WireSite, type CalibrationGroup } from '@secateur/proto/statistics';
 
 /** Wire value → engine word. A value without a word is refused by name. */
 function translate<Word>(table: ReadonlyMap<number, Word>, value: number, field: string): Word {
@@ -368,4 +369,18 @@ export function toServiceError(error: unknown): unknown {
   if (error.neededBytes !== undefined) metadata['neededBytes'] = String(error.neededBytes);
   if (error.availableBytes !== undefined) metadata['availableBytes'] = String(error.availableBytes);
   return new SecateurError(REASONS[error.code], error.message, { cause: error, metadata });
+}
+
+export function toEngineGroup({ index, samples, sequenceLength, tokenIds }: CalibrationGroup): EngineGroup {
+  return { index, samples, sequenceLength, tokenIds: readInt32(tokenIds, `tokens of group ${index}`, samples * sequenceLength) };
+}
+
+/** Copies little-endian int32 values out of message bytes, which may be unaligned. */
+function readInt32(bytes: Uint8Array, what: string, length: number): Int32Array {
+  if (bytes.byteLength !== 4 * length) {
+    throw new SecateurError('INVALID_REQUEST', `The ${what} take ${4 * length} bytes; ${bytes.byteLength} came.`);
+  }
+  const ids = new Int32Array(length);
+  new Uint8Array(ids.buffer).set(bytes);
+  return ids;
 }

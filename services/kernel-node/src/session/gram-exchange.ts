@@ -1,15 +1,11 @@
 import { SecateurError } from '@secateur/core';
 import type { EngineSession } from '@secateur/native';
-import { fetchResource, type Channel, type Resources } from '@secateur/rpc';
-import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
+import type { Resources } from '@secateur/rpc';
 import type { GramMatrix, GramSums, PeerResource } from '@secateur/proto/kernel_service';
 import type { InputSite } from '@secateur/proto/statistics';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
 import { toEngineSite } from '../engine/wire-types.js';
-import { FETCH_OPTIONS, type ConnectToSource } from './load-tensors.js';
-
-/** Connections may be cut; a peer that has ended does not come back with what it served. */
-const PEER_OPTIONS = { ...FETCH_OPTIONS, reconnectTimeoutMs: 2_000 };
+import type { PeerReader } from './peer-reader.js';
 
 /**
  * Gram matrices of one session: sums that its groups made are served to other nodes, and sums of all nodes become matrices, on this node or on another.
@@ -19,7 +15,6 @@ export class GramExchange {
   private readonly held = new Map<string, Uint8Array>();
   /** Matrices that are pulled from other nodes; siblings share their input's. */
   private readonly pulled = new Map<string, Promise<Uint8Array>>();
-  private readonly peers = new Map<string, Channel>();
   private published = 0;
   /** The block in use; others are released while it is, when lost hidden states are made again. */
   private shardId: string | undefined;
@@ -28,7 +23,7 @@ export class GramExchange {
     private readonly sessionId: string,
     private readonly engine: EngineSession,
     private readonly resources: Resources,
-    private readonly connectToSource: ConnectToSource,
+    private readonly peers: PeerReader,
   ) {}
 
   /** Takes what was added to the matrices of a block since the last time. */
@@ -82,8 +77,6 @@ export class GramExchange {
 
   close(): void {
     this.clear();
-    for (const channel of this.peers.values()) channel.close();
-    this.peers.clear();
   }
 
   private clear(): void {
@@ -113,23 +106,7 @@ export class GramExchange {
   }
 
   private async read(descriptor: PeerResource, signal: AbortSignal): Promise<Uint8Array> {
-    const { endpoint, bytes } = descriptor;
-    if (endpoint === '') return this.own(descriptor);
-    let peer = this.peers.get(endpoint);
-    if (peer === undefined) {
-      peer = this.connectToSource(endpoint);
-      this.peers.set(endpoint, peer);
-    }
-    const channel = peer;
-    try {
-      return await withSpan(SpanName.FETCH, { attributes: { [Attribute.BYTES]: bytes } }, () =>
-        fetchResource(channel, descriptor, { ...PEER_OPTIONS, signal }),
-      );
-    } catch (error) {
-      if (!(error instanceof SecateurError)) throw error;
-      // Whoever gave out the work must know which of the two nodes failed.
-      const metadata = { ...error.metadata, peer: endpoint };
-      throw new SecateurError(error.reason, `Node ${endpoint}, asked for a Gram matrix: ${error.message}`, { cause: error, metadata });
-    }
+    if (descriptor.endpoint === '') return this.own(descriptor);
+    return this.peers.read(descriptor.endpoint, descriptor, 'a Gram matrix', signal);
   }
 }

@@ -26,10 +26,19 @@ import {
 } from '@secateur/proto/kernel_service';
 import type { ShardDescriptor, TensorDescriptor, TensorRole } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
-import { toEngineAllocation, toEngineElementType, toEngineLayout, toEngineProjection, toEngineRepair } from '../engine/wire-types.js';
+import {
+  toEngineAllocation,
+  toEngineElementType,
+  toEngineGroup,
+  toEngineLayout,
+  toEngineProjection,
+  toEngineRepair,
+} from '../engine/wire-types.js';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
 import { FETCH_OPTIONS, loadTensors, type ConnectToSource } from './load-tensors.js';
 import { GramExchange } from './gram-exchange.js';
+import { HiddenStateExchange } from './hidden-state-exchange.js';
+import { PeerReader } from './peer-reader.js';
 import { ShardMemory } from './shard-memory.js';
 import type { SharedVolume } from './shared-volume.js';
 
@@ -57,7 +66,9 @@ export class KernelSession {
   /** Statistics pulled for the block in use; siblings share their input's. */
   private readonly statistics = new Map<string, Promise<Buffer>>();
   private readonly source: Channel;
+  private readonly peers: PeerReader;
   readonly grams: GramExchange;
+  readonly hiddenStates: HiddenStateExchange;
 
   constructor(
     readonly request: OpenSessionRequest,
@@ -67,7 +78,15 @@ export class KernelSession {
     private readonly volume: SharedVolume,
   ) {
     this.source = connectToSource(request.tensorEndpoint);
-    this.grams = new GramExchange(request.sessionId, engine, resources, connectToSource);
+    this.peers = new PeerReader(connectToSource);
+    this.grams = new GramExchange(request.sessionId, engine, resources, this.peers);
+    this.hiddenStates = new HiddenStateExchange(
+      request.sessionId,
+      engine,
+      resources,
+      (descriptor, signal) => this.fetch(descriptor, signal),
+      this.peers,
+    );
   }
 
   async loadShard(shard: ShardDescriptor): Promise<LoadShardResponse> {
@@ -132,11 +151,7 @@ export class KernelSession {
 
   async embed(shardId: string, groups: readonly CalibrationGroup[], signal: AbortSignal): Promise<void> {
     await this.requireShard(shardId);
-    for (const group of groups) {
-      const tokenIds = readInt32(group.tokenIds, `tokens of group ${group.index}`, group.samples * group.sequenceLength);
-      const { index, samples, sequenceLength } = group;
-      await traceEngineCall(() => this.engine.embed(shardId, { index, samples, sequenceLength, tokenIds }, { signal }));
-    }
+    for (const group of groups) await traceEngineCall(() => this.engine.embed(shardId, toEngineGroup(group), { signal }));
   }
 
   async collectStatistics(
@@ -312,6 +327,8 @@ export class KernelSession {
     for (const shard of this.shards.values()) shard.abort.abort();
     this.source.close();
     this.grams.close();
+    this.hiddenStates.close();
+    this.peers.close();
     await this.engine.close();
   }
 
@@ -327,14 +344,4 @@ export class KernelSession {
 
 function isBlock(shardId: string): boolean {
   return shardId.startsWith('block/');
-}
-
-/** Copies little-endian int32 values out of message bytes, which may be unaligned. */
-function readInt32(bytes: Uint8Array, what: string, length: number): Int32Array {
-  if (bytes.byteLength !== 4 * length) {
-    throw new SecateurError('INVALID_REQUEST', `The ${what} take ${4 * length} bytes; ${bytes.byteLength} came.`);
-  }
-  const ids = new Int32Array(length);
-  new Uint8Array(ids.buffer).set(bytes);
-  return ids;
 }
