@@ -43,6 +43,7 @@ export { parseStoredType } from './model/parse-stored-type.js';
 export { planModel, plannedTensors, planShapes, type StoredTensor } from './model/plan-model.js';
 export { layerOfProjection, meanTarget, projectionName, selectProjections, type ProjectionTargets } from './planning/select-projections.js';
 export { assignGroups, CALIBRATION_GROUP_SAMPLES, groupSamples, splitIntoGroups } from './planning/groups.js';
+export { balanceGroups, type GroupHolder, type GroupMoves } from './planning/balance-groups.js';
 export { projectionCost } from './planning/projection-cost.js';
 export { planStages, projectionsRun, type PruningStage } from './planning/stages.js';
 export { sparsitiesOfCounts } from './planning/row-sparsities.js';

@@ -34,6 +34,10 @@ export const SPANS = {
     description: 'One node prunes the projections of a dense block one at a time and measures what its output loses.',
   },
   FIND_EIGENVALUES: { name: 'secateur.find_eigenvalues', description: 'One node finds the eigenvalues of the weights of a block.' },
+  MOVE: {
+    name: 'secateur.move',
+    description: 'Hidden states of calibration groups move to a node that is sooner done with them, or from one that leaves.',
+  },
   REPLAY: { name: 'secateur.replay', description: 'Hidden states that a lost node held are recomputed through one pruned block.' },
 } as const satisfies Record<string, RegisteredName>;
 
@@ -52,6 +56,7 @@ export const ENGINE_SPANS = {
   MASK: { name: 'engine.mask', description: 'Masks packed or applied.' },
   EMBED: { name: 'engine.embed', description: 'Token and position embedding.' },
   LOSS: { name: 'engine.loss', description: 'Logits and cross-entropy.' },
+  COPY: { name: 'engine.copy', description: 'Hidden states copied out of the engine or into it.' },
   SPECTRUM: { name: 'engine.spectrum', description: 'Eigenvalues of weights.' },
 } as const satisfies Record<string, RegisteredName>;
 

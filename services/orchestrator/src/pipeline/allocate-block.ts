@@ -60,9 +60,8 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
   const statistics = publishStatistics(work, prefix);
   const cost = ({ rows, columns }: PlannedProjection): number => projectionCost(rows, columns, work.samples);
   const costliestFirst = [...projections].sort((left, right) => cost(right) - cost(left));
-  const allocated = new Map<string, AllocatedProjection>();
 
-  const allocate = async (member: NodeSession, projection: PlannedProjection, linked: AbortSignal): Promise<void> => {
+  const allocate = async (member: NodeSession, projection: PlannedProjection, linked: AbortSignal): Promise<AllocatedProjection> => {
     const { name, role, rows, columns, site } = projection;
     const request = {
       shardId: block.shard.id,
@@ -86,26 +85,24 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
     };
     const { bytes } = describeLayout(block.shard).tensors.find((tensor) => tensor.role === role)!;
     const expected = { maskBytes: rows * Math.ceil(columns / 8), weightsBytes: work.changesKeptWeights ? bytes : 0 };
-    const answer = await member.allocateRows(request, expected, linked);
-    allocated.set(name, { projection, ...answer });
-    onProjection();
+    return { projection, ...(await member.allocateRows(request, expected, linked)) };
   };
 
   try {
-    await crew.deal(
+    const allocated = await crew.deal(
       costliestFirst,
       async (member, projection, linked) => {
         await prepare(member, linked);
         const attributes = { [Attribute.NODE]: member.node.name, [Attribute.PROJECTION]: projection.name };
-        await withSpan(SpanName.ALLOCATE, { attributes }, () => allocate(member, projection, linked));
+        return withSpan(SpanName.ALLOCATE, { attributes }, () => allocate(member, projection, linked));
       },
-      signal,
-      work.grams && ((ending) => work.grams!.ensure(ending)),
+      { signal, begin: work.grams && ((ending) => work.grams!.ensure(ending)), costOf: cost, onDone: onProjection },
     );
+    const byName = new Map(allocated.map((projection) => [projection.projection.name, projection]));
+    return projections.map(({ name }) => byName.get(name)!);
   } finally {
     resources.withdraw(prefix);
   }
-  return projections.map((projection) => allocated.get(projection.name)!);
 }
 
 type StatisticsResources = Pick<ReducedStatistics, 'meanSquaresResource' | 'qualityInputsResource'>;

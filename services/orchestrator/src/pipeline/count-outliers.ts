@@ -37,8 +37,7 @@ async function countInBlock(
   threshold: number,
   crew: Crew,
 ): Promise<number> {
-  let outlierShare = 0;
-  await crew.deal(
+  const [outlierShare = 0] = await crew.deal(
     [inputs],
     async (member, dealt, linked) => {
       await prepare(member, linked);
@@ -46,9 +45,9 @@ async function countInBlock(
       const { outliers, weights } = await withSpan(SpanName.COUNT_OUTLIERS, { attributes }, () =>
         member.countOutliers(block.shard.id, dealt, threshold, linked),
       );
-      outlierShare = (100 * outliers) / weights;
+      return (100 * outliers) / weights;
     },
-    run.signal,
+    { signal: run.signal },
   );
   return outlierShare;
 }

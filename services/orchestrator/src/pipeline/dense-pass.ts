@@ -30,11 +30,12 @@ export interface DensePass {
  * reads what that one gives.
  */
 export async function passThroughDense(run: JobRun, plan: PrunePlan, { groups, crew, stepsOfGroup, visit }: DensePass): Promise<void> {
+  const last = lastPrunedBlock(plan);
   const hiddenStates = new HiddenStates(groups, crew, {
+    blocks: last + 1,
     embedding: describeShard(plan, plan.model.embedding),
     block: (index) => describeShard(plan, plan.model.blocks[index]!.shard),
   });
-  const last = lastPrunedBlock(plan);
   const blocks = plan.model.blocks.slice(0, last + 1);
   const progress = new StepProgress(run, 0, 'budget', hiddenStates.groupCount * ((stepsOfGroup + 1) * blocks.length - 1));
   for (const block of blocks) {

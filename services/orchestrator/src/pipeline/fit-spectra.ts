@@ -48,7 +48,7 @@ export async function fitSpectra(run: JobRun, plan: PrunePlan, metric: AlphaBudg
       );
       await member.releaseShard(id, linked);
     },
-    run.signal,
+    { signal: run.signal },
   );
   return blocks.map((block) => {
     const own = prunedProjections(plan, block);

@@ -1,13 +1,23 @@
-import { assignGroups, SecateurError } from '@secateur/core';
+import { assignGroups, balanceGroups, SecateurError } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import { HiddenStream } from '@secateur/proto/kernel_service';
 import type { ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { Crew } from '../scheduler/crew.js';
 import type { NodeSession } from '../scheduler/node-session.js';
+import { GroupPace } from './group-pace.js';
+import { moveGroup } from './move-group.js';
+
+/** What a network carries at least, to weigh moves: less than 1 Gbit/s. */
+const TRANSFER_BYTES_PER_SECOND = 100e6;
+/** Groups move when that saves so many times what it costs, and at least so long: what is measured of short steps is mostly noise. */
+const LEAST_GAIN = 2;
+const LEAST_SECONDS_SAVED = 1;
 
 /** What hidden states are recomputed from: the embedding and the blocks as they are after pruning. */
 export interface ReplaySource {
+  /** Blocks that the hidden states pass through in all. */
+  readonly blocks: number;
   readonly embedding: ShardDescriptor;
   block(index: number): ShardDescriptor;
   /** Where those of the dense model are kept too: the blocks as they were. */
@@ -32,10 +42,14 @@ export type GroupStep = (
 
 /**
  * Where the hidden states of each calibration group are and how far they have come. They are a cache: what a lost node held is
- * recomputed on the others from the tokens and the finished blocks.
+ * recomputed on the others from the tokens and the finished blocks. They move between nodes while a job runs: to one that joins, away from one
+ * that is slower than the others or that leaves.
  */
 export class HiddenStates {
   private readonly states: readonly GroupState[];
+  private readonly pace = new GroupPace();
+  /** The last block before which groups were balanced. */
+  private balancedAt = -1;
 
   constructor(
     groups: readonly CalibrationGroup[],
@@ -43,6 +57,7 @@ export class HiddenStates {
     private readonly source: ReplaySource,
   ) {
     this.states = groups.map((group) => ({ group, holder: undefined, position: -1 }));
+    crew.beforeLeaving = (leaving, staying, signal) => this.takeOver(leaving, staying, signal);
   }
 
   get groupCount(): number {
@@ -69,6 +84,7 @@ export class HiddenStates {
     signal: AbortSignal,
   ): Promise<void> {
     const pending = new Set(this.states.filter(({ group }) => groups?.has(group.index) ?? true));
+    if (groups === undefined) await this.balance(position, signal);
     while (pending.size > 0) {
       const members = await this.crew.gather(signal);
       this.place(members);
@@ -78,6 +94,7 @@ export class HiddenStates {
         await this.bringTo(position, member, mine, linked);
         await prepare(member, linked);
         const byIndex = new Map(mine.map((state) => [state.group.index, state]));
+        const started = performance.now();
         await step(
           member,
           [...byIndex.keys()],
@@ -96,8 +113,70 @@ export class HiddenStates {
             `Node ${member.node.name} ended a step without answering ${left.length} of ${mine.length} groups.`,
           );
         }
+        this.pace.add(member, mine.length, (performance.now() - started) / 1000);
       }, signal);
     }
+  }
+
+  /** Before a block, once: groups move from members that hold the others up to those that are done before. */
+  private async balance(position: number, signal: AbortSignal): Promise<void> {
+    if (position <= this.balancedAt) return;
+    this.balancedAt = position;
+    const members = await this.crew.gather(signal);
+    const paces = this.pace.of(members);
+    if (paces === undefined || members.length === 1) return;
+    const held = members.map((member) => this.heldBy(member));
+    const tokensOfGroup = Math.max(...this.states.map(({ group }) => countTokens(group)));
+    const holders = members.map((member, slot) => ({
+      groups: held[slot]!.length,
+      secondsPerGroup: paces[slot]!,
+      capacity: Math.floor(member.tokenCapacity / tokensOfGroup),
+    }));
+    const { moves, secondsSaved } = balanceGroups(holders);
+    const moved = moves.map(({ from, to }) => ({ state: held[from]!.pop()!, to: members[to]! }));
+    const bytes = moved.reduce((sum, { state, to }) => sum + to.stateBytes(countTokens(state.group)), 0);
+    const saved = secondsSaved * (this.source.blocks - position);
+    if (saved < LEAST_SECONDS_SAVED || saved < (LEAST_GAIN * bytes) / TRANSFER_BYTES_PER_SECOND) return;
+    await this.move(moved, signal);
+  }
+
+  /** Groups of members that leave go to those that stay, which would have to replay them. */
+  private async takeOver(leaving: readonly NodeSession[], staying: readonly NodeSession[], signal: AbortSignal): Promise<void> {
+    const left = leaving.flatMap((member) => this.heldBy(member));
+    const shares = assignGroups(
+      left.map((_, place) => place),
+      staying.map((member) => this.heldBy(member).length),
+    );
+    const moved = shares.flatMap((places, slot) => places.map((place) => ({ state: left[place]!, to: staying[slot]! })));
+    await this.move(moved, signal);
+  }
+
+  /** Moves the hidden states of groups. Those for which there is no room stay where they are. */
+  private async move(moved: readonly { readonly state: GroupState; readonly to: NodeSession }[], signal: AbortSignal): Promise<void> {
+    const receivers = [...new Set(moved.map(({ to }) => to))];
+    await this.crew.among(
+      receivers,
+      async (member, linked) => {
+        const incoming = moved.filter(({ to }) => to === member).map(({ state }) => state);
+        const attributes = { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: incoming.length };
+        await withSpan(SpanName.MOVE, { attributes }, async () => {
+          for (const state of incoming) {
+            try {
+              if (state.position >= 0) await moveGroup(state.group, state.holder!, member, linked);
+            } catch (error) {
+              if (error instanceof SecateurError && error.reason === 'RESOURCE_EXHAUSTED') return;
+              throw error;
+            }
+            state.holder = member;
+          }
+        });
+      },
+      signal,
+    );
+  }
+
+  private heldBy(member: NodeSession): GroupState[] {
+    return this.states.filter(({ holder }) => holder === member);
   }
 
   /** Gives groups without a living holder to the members with the fewest. */
@@ -109,7 +188,7 @@ export class HiddenStates {
       state.position = -1;
       homeless.push(index);
     }
-    const loads = members.map((member) => this.states.filter((state) => state.holder === member).length);
+    const loads = members.map((member) => this.heldBy(member).length);
     for (const [slot, indices] of assignGroups(homeless, loads).entries()) {
       for (const index of indices) this.states[index]!.holder = members[slot];
     }
@@ -154,4 +233,8 @@ export class HiddenStates {
       });
     }
   }
+}
+
+function countTokens({ samples, sequenceLength }: CalibrationGroup): number {
+  return samples * sequenceLength;
 }

@@ -50,6 +50,7 @@ export class LayerPruner {
     private readonly clock: StepClock,
   ) {
     this.hiddenStates = new HiddenStates(plan.calibration.groups, crew, {
+      blocks: lastPrunedBlock(plan) + 1,
       embedding: describeShard(plan, plan.model.embedding),
       block: (index) => output.describeBlock(plan.model.blocks[index]!),
       denseBlock: hasDenseTargets(spec) ? (index) => describeShard(plan, plan.model.blocks[index]!.shard) : undefined,

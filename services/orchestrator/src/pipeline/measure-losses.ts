@@ -30,7 +30,7 @@ export async function measureLosses(
   const hiddenStates = new HiddenStates(
     batches.map(({ group }) => group),
     crew,
-    { embedding, block: (index) => blocks[index]! },
+    { blocks: blocks.length, embedding, block: (index) => blocks[index]! },
   );
   const inLayer = (layer: number, work: () => Promise<void>): Promise<void> =>
     withSpan(SpanName.LAYER, { attributes: { [Attribute.JOB_ID]: run.jobId, [Attribute.LAYER_INDEX]: layer } }, work);

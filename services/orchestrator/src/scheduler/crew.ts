@@ -1,5 +1,6 @@
 import { SecateurError } from '@secateur/core';
 import type { NodeReport } from '@secateur/proto/pruning_service';
+import { Dealer } from './dealer.js';
 import { isNodeLoss, type NodePool, type PoolNode } from './node-pool.js';
 import { NodeSession, type SessionContext } from './node-session.js';
 
@@ -15,12 +16,25 @@ export interface CrewEvents {
   onLost(node: PoolNode, reason: string): void;
 }
 
+export interface DealOptions<Part> {
+  readonly signal: AbortSignal;
+  /** Comes before the first part, and again whenever nodes were lost. */
+  readonly begin?: ((signal: AbortSignal) => Promise<void>) | undefined;
+  /** What a part takes, compared to others: then nodes that have nothing left to do begin what another takes much too long for. */
+  readonly costOf?: (part: Part) => number;
+  /** After each part. */
+  readonly onDone?: () => void;
+}
+
 /** The nodes that work on one job. Members are lost when they fail; between steps healthy nodes join, and those leave that want to. */
 export class Crew {
   private readonly members = new Set<NodeSession>();
   private readonly reports = new Map<string, NodeReport>();
   private readonly losses = new Map<PoolNode, number>();
   private gathered = false;
+  /** Hands over what members hold that are about to be let go. They can still be asked for it. */
+  beforeLeaving: (leaving: readonly NodeSession[], staying: readonly NodeSession[], signal: AbortSignal) => Promise<void> = () =>
+    Promise.resolve();
 
   constructor(
     private readonly pool: Pick<NodePool, 'nodes' | 'healthy' | 'settle'>,
@@ -40,7 +54,7 @@ export class Crew {
       await this.pool.settle(Math.min(this.pool.nodes.length, this.maximumNodes), GATHER_TIMEOUT_MS, signal);
       this.gathered = true;
     }
-    for (const member of this.members) if (member.node.leaving) this.remove(member, member.node.reason);
+    await this.letGo(signal);
     await this.admit(signal);
     const until = Date.now() + REPLACEMENT_TIMEOUT_MS;
     while (this.members.size === 0 && Date.now() < until) {
@@ -60,7 +74,15 @@ export class Crew {
    * any other error stops all and is thrown.
    */
   async each(work: (member: NodeSession, signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
-    const members = await this.gather(signal);
+    await this.among(await this.gather(signal), work, signal);
+  }
+
+  /** The same on some of the members, without letting others in or any go first. */
+  async among(
+    members: readonly NodeSession[],
+    work: (member: NodeSession, signal: AbortSignal) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
     const stop = new AbortController();
     const linked = AbortSignal.any([signal, stop.signal]);
     const failures: unknown[] = [];
@@ -83,34 +105,36 @@ export class Crew {
   }
 
   /**
-   * Deals parts of a work out: each member takes the next one when it is free, so faster nodes do more; what a lost node had begun is taken
-   * by another, and one that is leaving takes no more. `begin` comes before the first, and again whenever nodes were lost.
+   * Deals parts of a work out, each to whoever is free, and returns what they give, in the order of the parts: see Dealer. What a lost node had
+   * begun is taken by another, and one that is leaving takes no more.
    */
-  async deal<Part>(
+  async deal<Part, Result>(
     parts: readonly Part[],
-    work: (member: NodeSession, part: Part, signal: AbortSignal) => Promise<void>,
-    signal: AbortSignal,
-    begin?: (signal: AbortSignal) => Promise<void>,
-  ): Promise<void> {
-    const waiting = [...parts.entries()];
-    const done = new Set<number>();
-    while (done.size < parts.length) {
+    work: (member: NodeSession, part: Part, signal: AbortSignal) => Promise<Result>,
+    { signal, begin, costOf, onDone }: DealOptions<Part>,
+  ): Promise<Result[]> {
+    const dealer = new Dealer<Part, NodeSession>(parts, costOf);
+    const results = new Array<Result>(parts.length);
+    while (!dealer.finished) {
       await begin?.(signal);
       await this.each(async (member, linked) => {
         while (!member.node.leaving) {
-          const next = waiting.shift();
-          if (next === undefined) return;
-          const [index, part] = next;
+          const taken = await dealer.take(member, linked);
+          if (taken === undefined) return;
           try {
-            await work(member, part, linked);
-            done.add(index);
+            const result = await work(member, taken.part, AbortSignal.any([linked, taken.signal]));
+            if (!dealer.finish(taken, member)) continue;
+            results[taken.index] = result;
+            onDone?.();
           } catch (error) {
-            waiting.unshift(next);
+            if (taken.signal.aborted) continue;
+            dealer.giveUp(taken, member);
             throw error;
           }
         }
       }, signal);
     }
+    return results;
   }
 
   /** The nodes that took part, with the memory they took so far. */
@@ -138,6 +162,14 @@ export class Crew {
   async close(): Promise<void> {
     await Promise.all([...this.members].map((member) => member.close()));
     this.members.clear();
+  }
+
+  /** Those that are leaving go, once the others have what they will need of theirs. */
+  private async letGo(signal: AbortSignal): Promise<void> {
+    const leaving = [...this.members].filter(({ node }) => node.leaving);
+    const staying = [...this.members].filter(({ node }) => !node.leaving);
+    if (leaving.length > 0 && staying.length > 0) await this.beforeLeaving(leaving, staying, signal);
+    for (const member of leaving) this.remove(member, member.node.reason);
   }
 
   private async admit(signal: AbortSignal): Promise<void> {

@@ -13,9 +13,10 @@ import type {
   MeasureSensitivityResponse,
   PeerResource,
   ProjectionInputSquares,
+  SavedGroup,
 } from '@secateur/proto/kernel_service';
-import type { Architecture, Compute, HiddenStates, ShardDescriptor, TensorRole } from '@secateur/proto/model';
-import type { Workload } from '@secateur/proto/plan';
+import { HiddenStates, type Architecture, type Compute, type ShardDescriptor, type TensorRole } from '@secateur/proto/model';
+import type { MemoryPlan, Workload } from '@secateur/proto/plan';
 import type { CalibrationGroup, InputSite } from '@secateur/proto/statistics';
 import type { PoolNode } from './node-pool.js';
 
@@ -54,9 +55,8 @@ export class NodeSession {
   private constructor(
     readonly node: PoolNode,
     private readonly sessionId: string,
-    context: SessionContext,
-    /** Resident memory the node's process is planned to take at most. */
-    readonly plannedResidentBytes: number,
+    private readonly context: SessionContext,
+    private readonly plan: MemoryPlan | undefined,
   ) {
     node.retain();
     this.heartbeat = setInterval(() => {
@@ -72,7 +72,30 @@ export class NodeSession {
       .catch((error: unknown) => {
         throw named(node, error);
       });
-    return new NodeSession(node, sessionId, context, plan?.residentBytes ?? 0);
+    return new NodeSession(node, sessionId, context, plan);
+  }
+
+  /** Resident memory the node's process is planned to take at most. */
+  get plannedResidentBytes(): number {
+    return this.plan?.residentBytes ?? 0;
+  }
+
+  /** Of float32 products, as the node measured it; 0 when it is not known. */
+  get productSpeed(): number {
+    return this.node.description?.engine?.productSpeed ?? 0;
+  }
+
+  /** Bytes of the hidden states of so many tokens, as sessions of this job keep them. */
+  stateBytes(tokens: number): number {
+    const { architecture, hiddenStates, workload } = this.context;
+    const valueBytes = hiddenStates === HiddenStates.BF16 ? 2 : 4;
+    return tokens * architecture.hiddenSize * valueBytes * (workload.denseTargets ? 2 : 1);
+  }
+
+  /** Tokens whose hidden states the node has room for: those that were planned and what its memory takes besides. */
+  get tokenCapacity(): number {
+    const { engineBytes = 0, availableBytes = 0 } = this.plan ?? {};
+    return this.context.workload.tokens + Math.floor(Math.max(0, availableBytes - engineBytes) / this.stateBytes(1));
   }
 
   holds(shardId: string): boolean {
@@ -221,6 +244,22 @@ export class NodeSession {
     const groupIndices = groups.map(({ groupIndex }) => groupIndex);
     const request = { sessionId: this.sessionId, shardId, groupIndices, tokens: groups.map(({ tokens }) => tokens) };
     for await (const { groupIndex, losses } of this.node.kernel.measureLoss(request, this.step(signal))) onGroup(groupIndex, losses);
+  }
+
+  /** Copies the hidden states of a group to where other nodes, and this process, can pull them until the group is released. */
+  async publishHiddenStates(groupIndex: number, signal: AbortSignal): Promise<PeerResource> {
+    const request = { sessionId: this.sessionId, groupIndices: [groupIndex] };
+    const [states] = (await this.node.kernel.publishHiddenStates(request, this.step(signal))).states;
+    if (states === undefined) throw this.wrongAnswer(`hidden states of group ${groupIndex}`, 'nothing');
+    return states;
+  }
+
+  async restoreHiddenStates(groups: readonly SavedGroup[], signal: AbortSignal): Promise<void> {
+    await this.node.kernel.restoreHiddenStates({ sessionId: this.sessionId, groups: [...groups] }, this.step(signal));
+  }
+
+  async releaseGroups(groupIndices: readonly number[], signal: AbortSignal): Promise<void> {
+    await this.node.kernel.releaseGroups({ sessionId: this.sessionId, groupIndices: [...groupIndices] }, this.step(signal));
   }
 
   /** Frees the session on the node if the node can still be reached. */

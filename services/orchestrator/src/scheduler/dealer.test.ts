@@ -1,0 +1,93 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { Dealer } from './dealer.js';
+
+const none = new AbortController().signal;
+const fast = { name: 'fast' };
+const slow = { name: 'slow' };
+
+describe('parts', () => {
+  test('are given out in order, and are over when all are done', async () => {
+    const dealer = new Dealer(['a', 'b'], undefined);
+    const [first, second] = [await dealer.take(fast, none), await dealer.take(slow, none)];
+    expect([first?.part, second?.part]).toEqual(['a', 'b']);
+    expect(dealer.finish(first!, fast)).toBe(true);
+    expect(dealer.finished).toBe(false);
+    expect(await dealer.take(fast, none)).toBeUndefined();
+    expect(dealer.finish(second!, slow)).toBe(true);
+    expect(dealer.finished).toBe(true);
+  });
+
+  test('that were given up are the next to be taken', async () => {
+    const dealer = new Dealer(['a', 'b', 'c'], undefined);
+    const first = await dealer.take(slow, none);
+    dealer.giveUp(first!, slow);
+    expect((await dealer.take(fast, none))?.part).toBe('a');
+    expect((await dealer.take(fast, none))?.part).toBe('b');
+  });
+
+  test('that take long are begun again by one that is free, and the first to be done ends the other', async () => {
+    const dealer = new Dealer(['a', 'b'], () => 1, 50);
+    const [stuck, quick] = [await dealer.take(slow, none), await dealer.take(fast, none)];
+    await delay(5);
+    expect(dealer.finish(quick!, fast)).toBe(true);
+    const waitedFrom = performance.now();
+    const again = await dealer.take(fast, none);
+    expect(again?.part).toBe('a');
+    expect(performance.now() - waitedFrom).toBeGreaterThan(30);
+    // Not by a third.
+    const third = dealer.take({ name: 'third' }, none);
+    expect(stuck!.signal.aborted).toBe(false);
+    expect(dealer.finish(again!, fast)).toBe(true);
+    expect(await third).toBeUndefined();
+    expect(stuck!.signal.aborted).toBe(true);
+    expect(again!.signal.aborted).toBe(false);
+    expect(dealer.finish(stuck!, slow)).toBe(false);
+    expect(dealer.finished).toBe(true);
+  });
+
+  test('are waited for by nobody once they are done', async () => {
+    const dealer = new Dealer(['a', 'b'], () => 1, 60_000);
+    const [slowly, quick] = [await dealer.take(slow, none), await dealer.take(fast, none)];
+    dealer.finish(quick!, fast);
+    const waiting = dealer.take(fast, none);
+    dealer.finish(slowly!, slow);
+    expect(await waiting).toBeUndefined();
+  });
+
+  test('that a lost worker had begun go to one that waits', async () => {
+    const dealer = new Dealer(['a', 'b'], () => 1, 60_000);
+    const [lost, quick] = [await dealer.take(slow, none), await dealer.take(fast, none)];
+    dealer.finish(quick!, fast);
+    const waiting = dealer.take(fast, none);
+    dealer.giveUp(lost!, slow);
+    expect((await waiting)?.part).toBe('a');
+  });
+
+  test('are each done once, whoever is slow or fails', () =>
+    fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 12 }),
+        fc.array(fc.record({ ms: fc.nat(4), fails: fc.boolean() }), { minLength: 1, maxLength: 4 }),
+        async (count, workers) => {
+          const parts = Array.from({ length: count }, (_, index) => index);
+          const dealer = new Dealer(parts, () => 1, 2);
+          const done: number[] = [];
+          const run = async ({ ms, fails }: { ms: number; fails: boolean }): Promise<void> => {
+            const worker = {};
+            for (let taken = await dealer.take(worker, none); taken !== undefined; taken = await dealer.take(worker, none)) {
+              await delay(ms);
+              if (fails) return dealer.giveUp(taken, worker);
+              if (dealer.finish(taken, worker)) done.push(taken.part);
+            }
+          };
+          // The last never fails.
+          await Promise.all([...workers.slice(1).map(run), run({ ms: 1, fails: false })]);
+          while (!dealer.finished) await run({ ms: 0, fails: false });
+          expect(done.sort((left, right) => left - right)).toEqual(parts);
+        },
+      ),
+      { numRuns: 30 },
+    ));
+});

@@ -1,0 +1,136 @@
+/** Calibration groups move with their hidden states: away from nodes that are slow or leave, and to those that join. The result stays the same. */
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from '@jest/globals';
+import { Repair, RepairTargets } from '@secateur/proto/allocation';
+import { Propagation, TokenSource, type JobEvent, type JobSpec } from '@secateur/proto/job';
+import { Compute, HiddenStates } from '@secateur/proto/model';
+import { Cluster, ServiceProcess } from '../support/cluster.js';
+import { prune, pruneSpec } from '../support/jobs.js';
+import { hashOutput } from '../support/output-files.js';
+import { fixturePath, temporaryFolder } from '../support/paths.js';
+import { recordedSpans, type RecordedSpan } from '../support/spans.js';
+
+const MODEL = 'books-qwen2';
+const GROUPS = 8;
+const calibration = TokenSource.fromPartial({ path: fixturePath('calibration', `${MODEL}-calibration.safetensors`), samples: 8 * GROUPS });
+const STOPPED_SHARE = 0.8;
+const STOPPED_AND_ON_MS = 100;
+
+const folder = await temporaryFolder();
+afterAll(() => folder[Symbol.asyncDispose]());
+
+/** Lets a process run a fifth of the time, as on a machine that has much else to do. */
+function slowDown({ pid }: ServiceProcess): Disposable {
+  let timer: NodeJS.Timeout;
+  const stop = (): void => {
+    process.kill(pid, 'SIGSTOP');
+    timer = setTimeout(goOn, STOPPED_SHARE * STOPPED_AND_ON_MS);
+  };
+  const goOn = (): void => {
+    process.kill(pid, 'SIGCONT');
+    timer = setTimeout(stop, (1 - STOPPED_SHARE) * STOPPED_AND_ON_MS);
+  };
+  stop();
+  return {
+    [Symbol.dispose]: () => {
+      clearTimeout(timer);
+      process.kill(pid, 'SIGCONT');
+    },
+  };
+}
+
+interface Outcome {
+  readonly spans: readonly RecordedSpan[];
+  readonly hashes: Readonly<Record<string, string>>;
+}
+
+let jobs = 0;
+async function run(cluster: Cluster, changes: Parameters<typeof pruneSpec>[2], onEvent?: (event: JobEvent) => void): Promise<Outcome> {
+  const output = join(folder.path, `pruned-${++jobs}`);
+  const spec: JobSpec = { ...pruneSpec(MODEL, output, { calibration, ...changes }), recordTrace: true };
+  await prune(cluster.client, 'job', spec, onEvent);
+  return { spans: await recordedSpans(cluster.client, 'job'), hashes: await hashOutput(output) };
+}
+
+const references = new Map<string, Promise<Readonly<Record<string, string>>>>();
+function onOneNode(name: string, changes: Parameters<typeof pruneSpec>[2]): Promise<Readonly<Record<string, string>>> {
+  const known = references.get(name) ?? runAlone(changes);
+  references.set(name, known);
+  return known;
+}
+
+async function runAlone(changes: Parameters<typeof pruneSpec>[2]): Promise<Readonly<Record<string, string>>> {
+  await using cluster = await Cluster.start({ nodes: 1 });
+  return (await run(cluster, changes)).hashes;
+}
+
+/** How many groups a node collected, pass by pass. */
+function collectedBy(spans: readonly RecordedSpan[], node: string): number[] {
+  return spans
+    .filter(({ name, attributes }) => name === 'secateur.collect' && attributes.get('secateur.node') === node)
+    .map(({ attributes }) => Number(attributes.get('secateur.groups')));
+}
+
+const named = (spans: readonly RecordedSpan[], name: string): RecordedSpan[] => spans.filter((span) => span.name === name);
+
+test('a slow node keeps what it does in the time of the others, and its groups bring their hidden states', async () => {
+  await using cluster = await Cluster.start({ nodes: 2 });
+  const [, slow] = cluster.nodes;
+  using _slowed = slowDown(slow!);
+  const { spans, hashes } = await run(cluster, {});
+  const counts = collectedBy(spans, 'node-1');
+  expect(counts[0]).toBe(GROUPS / 2);
+  expect(counts.at(-1)).toBeLessThan(GROUPS / 2);
+  expect(named(spans, 'secateur.move').length).toBeGreaterThan(0);
+  expect(named(spans, 'secateur.replay')).toEqual([]);
+  expect(hashes).toEqual(await onOneNode('plain', {}));
+});
+
+test('a node that joins gets its share of the groups at the next layer', async () => {
+  await using cluster = await Cluster.start({ nodes: 2 });
+  const [first, second] = cluster.nodes;
+  const address = (await cluster.client.listNodes()).find(({ description }) => description?.name === 'node-1')!.address;
+  await second!.signal('SIGKILL');
+  // Long enough for the other to come before the job is over.
+  using _slowed = slowDown(first!);
+  const arguments_ = ['node', '--listen', address, '--name', 'node-1', '--threads', '1', '--memory', '2GiB', '--backend', 'cpu'];
+  let joining: ReturnType<typeof ServiceProcess.start> | undefined;
+  try {
+    const { spans, hashes } = await run(cluster, {}, ({ event }) => {
+      if (event?.$case === 'progress') joining ??= ServiceProcess.start(arguments_);
+    });
+    expect(collectedBy(spans, 'node-0')[0]).toBe(GROUPS);
+    expect(collectedBy(spans, 'node-1').at(-1)).toBeGreaterThan(GROUPS / 2);
+    expect(named(spans, 'secateur.replay')).toEqual([]);
+    expect(hashes).toEqual(await onOneNode('plain', {}));
+  } finally {
+    await (await joining)?.process.signal('SIGTERM');
+  }
+});
+
+describe.each([
+  ['float32', {}],
+  ['bfloat16', { compute: Compute.F32, hiddenStates: HiddenStates.BF16 }],
+  [
+    'float32, of the dense model too',
+    {
+      propagation: Propagation.STAGED,
+      repair: { method: Repair.FIT, damping: 0.01, iterations: 1, targets: RepairTargets.DENSE },
+    },
+  ],
+])('hidden states in %s', (name, changes) => {
+  test('those of a node that leaves are not computed again', async () => {
+    await using cluster = await Cluster.start({ nodes: 2 });
+    const [, leaving] = cluster.nodes;
+    let left: Promise<void> | undefined;
+    const { spans, hashes } = await run(cluster, changes, ({ event }) => {
+      if (event?.$case === 'progress' && event.value.layer === 1 && event.value.step === 'propagate') left ??= leaving!.signal('SIGTERM');
+    });
+    await left;
+    expect(leaving!.exitCode).toBe(0);
+    expect(collectedBy(spans, 'node-0').at(-1)).toBe(GROUPS);
+    expect(named(spans, 'secateur.move')).toHaveLength(1);
+    expect(named(spans, 'secateur.replay')).toEqual([]);
+    expect(hashes).toEqual(await onOneNode(name, changes));
+  });
+});
