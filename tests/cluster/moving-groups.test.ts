@@ -5,7 +5,7 @@ import { Repair, RepairTargets } from '@secateur/proto/allocation';
 import { Propagation, TokenSource, type JobEvent, type JobSpec } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { Cluster, ServiceProcess } from '../support/cluster.js';
-import { prune, pruneSpec } from '../support/jobs.js';
+import { eventually, prune, pruneSpec } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
 import { fixturePath, temporaryFolder } from '../support/paths.js';
 import { recordedSpans, type RecordedSpan } from '../support/spans.js';
@@ -89,7 +89,11 @@ test('a slow node keeps what it does in the time of the others, and its groups b
 test('a node that joins gets its share of the groups at the next layer', async () => {
   await using cluster = await Cluster.start({ nodes: 2 });
   const [first, second] = cluster.nodes;
-  const address = (await cluster.client.listNodes()).find(({ description }) => description?.name === 'node-1')!.address;
+  let address = '';
+  await eventually(async () => {
+    address = (await cluster.client.listNodes()).find(({ description }) => description?.name === 'node-1')?.address ?? '';
+    return address !== '';
+  }, 'the second node');
   await second!.signal('SIGKILL');
   // Long enough for the other to come before the job is over.
   using _slowed = slowDown(first!);

@@ -55,6 +55,7 @@ export function pruneSpec(
         layerBudget: LayerBudget.UNIFORM,
         qualityInputs: QualityInputs.LAST,
         sketches: 0,
+        snapshotEvery: 0,
         layerBudgetOptions: undefined,
         pattern: groupPattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,
         compute: Compute.F32,

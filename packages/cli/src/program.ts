@@ -115,6 +115,12 @@ function addPrune(program: CheckedCommand): void {
     .requiredOption('--calibration <file>', CALIBRATION, repeatable(String))
     .option('--job-id <id>', 'id of the job (default: made from the options)')
     .option('--priority <n>', 'begun before jobs of lower priority, from -1000 to 1000', integer(-1000, 1000), 0)
+    .option(
+      '--snapshot-every <layers>',
+      'keep the hidden states beside the unfinished output whenever so many more layers are done, so that less is computed again after a loss; 0 = never',
+      wholeNumber(0),
+      0,
+    )
     .option('--attempts <n>', 'attempts after errors that another attempt may mend, such as nodes that are gone', wholeNumber(1), 1)
     .option('--trace-out <file>', 'write a trace that ui.perfetto.dev opens')
     .option('--quiet', 'show no progress');

@@ -38,6 +38,8 @@ export const SPANS = {
     name: 'secateur.move',
     description: 'Hidden states of calibration groups move to a node that is sooner done with them, or from one that leaves.',
   },
+  RESTORE: { name: 'secateur.restore', description: 'A node goes on with hidden states that were kept with the unfinished output.' },
+  SNAPSHOT: { name: 'secateur.snapshot', description: 'Hidden states of all groups are kept with the unfinished output.' },
   REPLAY: { name: 'secateur.replay', description: 'Hidden states that a lost node held are recomputed through one pruned block.' },
 } as const satisfies Record<string, RegisteredName>;
 

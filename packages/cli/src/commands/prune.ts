@@ -91,6 +91,7 @@ export interface PruneOptions extends PruneSettings {
   readonly jobId?: string;
   readonly priority?: number;
   readonly attempts?: number;
+  readonly snapshotEvery?: number;
   readonly traceOut?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
@@ -120,7 +121,7 @@ export async function prune(options: PruneOptions): Promise<void> {
 
 /** The job a user asks for; paths become absolute because the service may run elsewhere. A job that is only planned may lack output and data. */
 export function toPruneSpec(
-  options: PruneSettings & { readonly traceOut?: string; readonly priority?: number; readonly attempts?: number },
+  options: PruneSettings & Partial<Pick<PruneOptions, 'traceOut' | 'priority' | 'attempts' | 'snapshotEvery'>>,
 ): JobSpec {
   return JobSpec.fromPartial({
     kind: {
@@ -156,6 +157,7 @@ export function toPruneSpec(
         swap: options.swap === undefined ? undefined : { most: options.swap === true ? 0 : options.swap },
         compute: options.compute,
         hiddenStates: options.hiddenStates,
+        snapshotEvery: options.snapshotEvery ?? 0,
         selection: toSelection(options),
         calibration: {
           ...absolutePaths(options.calibration ?? []),

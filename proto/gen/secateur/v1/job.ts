@@ -837,6 +837,11 @@ export interface PruneSpec {
     | undefined;
   /** What fills in settings that are not set. */
   preset: Preset;
+  /**
+   * Keep the hidden states of all groups with the unfinished output whenever so many more blocks are done; 0 for never. A job that goes on after
+   * its orchestrator or a node was lost then computes no more than those blocks again. Changes nothing of the result.
+   */
+  snapshotEvery: number;
 }
 
 /** Measures a checkpoint: its perplexity, its answers to the questions of tasks, or both. */
@@ -1973,6 +1978,7 @@ function createBasePruneSpec(): PruneSpec {
     repair: undefined,
     swap: undefined,
     preset: 0,
+    snapshotEvery: 0,
   };
 }
 
@@ -2034,6 +2040,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     }
     if (message.preset !== 0) {
       writer.uint32(160).int32(message.preset);
+    }
+    if (message.snapshotEvery !== 0) {
+      writer.uint32(168).uint32(message.snapshotEvery);
     }
     return writer;
   },
@@ -2203,6 +2212,14 @@ export const PruneSpec: MessageFns<PruneSpec> = {
             message.preset = reader.int32() as any;
             continue;
           }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.snapshotEvery = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2256,6 +2273,11 @@ export const PruneSpec: MessageFns<PruneSpec> = {
       repair: isSet(object.repair) ? RepairOptions.fromJSON(object.repair) : undefined,
       swap: isSet(object.swap) ? SwapOptions.fromJSON(object.swap) : undefined,
       preset: isSet(object.preset) ? presetFromJSON(object.preset) : 0,
+      snapshotEvery: isSet(object.snapshotEvery)
+        ? globalThis.Number(object.snapshotEvery)
+        : isSet(object.snapshot_every)
+        ? globalThis.Number(object.snapshot_every)
+        : 0,
     };
   },
 
@@ -2318,6 +2340,9 @@ export const PruneSpec: MessageFns<PruneSpec> = {
     if (message.preset !== 0) {
       obj.preset = presetToJSON(message.preset);
     }
+    if (message.snapshotEvery !== 0) {
+      obj.snapshotEvery = Math.round(message.snapshotEvery);
+    }
     return obj;
   },
 
@@ -2359,6 +2384,7 @@ export const PruneSpec: MessageFns<PruneSpec> = {
       ? SwapOptions.fromPartial(object.swap)
       : undefined;
     message.preset = object.preset ?? 0;
+    message.snapshotEvery = object.snapshotEvery ?? 0;
     return message;
   },
 };

@@ -576,10 +576,22 @@ export interface PublishHiddenStatesRequest {
   groupIndices: number[];
 }
 
-/** What can be pulled until the groups are released. */
+/** What can be pulled until it is withdrawn or the groups are released. */
 export interface PublishHiddenStatesResponse {
   /** One for each group, in the order they were asked for, without an endpoint: the hidden states as sessions with the same request keep them. */
   states: PeerResource[];
+}
+
+/** Frees what was handed over. */
+export interface WithdrawHiddenStatesRequest {
+  /** The session. */
+  sessionId: string;
+  /** The groups. */
+  groupIndices: number[];
+}
+
+/** Nothing of the groups can be pulled. */
+export interface WithdrawHiddenStatesResponse {
 }
 
 /** Hidden states of a group to pull. */
@@ -5721,6 +5733,165 @@ export const PublishHiddenStatesResponse: MessageFns<PublishHiddenStatesResponse
   },
 };
 
+function createBaseWithdrawHiddenStatesRequest(): WithdrawHiddenStatesRequest {
+  return { sessionId: "", groupIndices: [] };
+}
+
+export const WithdrawHiddenStatesRequest: MessageFns<WithdrawHiddenStatesRequest> = {
+  encode(message: WithdrawHiddenStatesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.groupIndices.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.groupIndices) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WithdrawHiddenStatesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWithdrawHiddenStatesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.groupIndices.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.groupIndices.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WithdrawHiddenStatesRequest {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      groupIndices: globalThis.Array.isArray(object?.groupIndices)
+        ? object.groupIndices.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.group_indices)
+        ? object.group_indices.map((e: any) => globalThis.Number(e))
+        : [],
+    };
+  },
+
+  toJSON(message: WithdrawHiddenStatesRequest): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.groupIndices?.length) {
+      obj.groupIndices = message.groupIndices.map((e) => Math.round(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WithdrawHiddenStatesRequest>): WithdrawHiddenStatesRequest {
+    return WithdrawHiddenStatesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WithdrawHiddenStatesRequest>): WithdrawHiddenStatesRequest {
+    const message = createBaseWithdrawHiddenStatesRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.groupIndices = object.groupIndices?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseWithdrawHiddenStatesResponse(): WithdrawHiddenStatesResponse {
+  return {};
+}
+
+export const WithdrawHiddenStatesResponse: MessageFns<WithdrawHiddenStatesResponse> = {
+  encode(_: WithdrawHiddenStatesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WithdrawHiddenStatesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWithdrawHiddenStatesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): WithdrawHiddenStatesResponse {
+    return {};
+  },
+
+  toJSON(_: WithdrawHiddenStatesResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<WithdrawHiddenStatesResponse>): WithdrawHiddenStatesResponse {
+    return WithdrawHiddenStatesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<WithdrawHiddenStatesResponse>): WithdrawHiddenStatesResponse {
+    const message = createBaseWithdrawHiddenStatesResponse();
+    return message;
+  },
+};
+
 function createBaseSavedGroup(): SavedGroup {
   return { group: undefined, states: undefined, digest: "" };
 }
@@ -6413,6 +6584,15 @@ export const KernelServiceDefinition = {
       requestType: PublishHiddenStatesRequest as typeof PublishHiddenStatesRequest,
       requestStream: false,
       responseType: PublishHiddenStatesResponse as typeof PublishHiddenStatesResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Ends that. Withdrawing what was not handed over does nothing. */
+    withdrawHiddenStates: {
+      name: "WithdrawHiddenStates",
+      requestType: WithdrawHiddenStatesRequest as typeof WithdrawHiddenStatesRequest,
+      requestStream: false,
+      responseType: WithdrawHiddenStatesResponse as typeof WithdrawHiddenStatesResponse,
       responseStream: false,
       options: {},
     },

@@ -163,6 +163,11 @@ export function createKernelService({
     publishHiddenStates: (request, { signal }) =>
       sessions.use(request.sessionId, async (session) => ({ states: await session.hiddenStates.publish(request.groupIndices, signal) })),
 
+    withdrawHiddenStates: async (request) => {
+      await sessions.use(request.sessionId, (session) => Promise.resolve(session.hiddenStates.withdraw(request.groupIndices)));
+      return {};
+    },
+
     restoreHiddenStates: async (request, { signal }) => {
       await sessions.use(request.sessionId, (session) => session.hiddenStates.restore(request.groups, signal));
       return {};

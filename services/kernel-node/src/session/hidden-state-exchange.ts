@@ -17,7 +17,7 @@ export class HiddenStateExchange {
     private readonly peers: PeerReader,
   ) {}
 
-  /** Copies of hidden states as they are now, which are served until the groups are released. */
+  /** Copies of hidden states as they are now, which are served until they are withdrawn. */
   async publish(groupIndices: readonly number[], signal: AbortSignal): Promise<PeerResource[]> {
     const published: PeerResource[] = [];
     for (const groupIndex of groupIndices) {
@@ -27,6 +27,10 @@ export class HiddenStateExchange {
       published.push({ endpoint: '', resource, bytes: saved.byteLength });
     }
     return published;
+  }
+
+  withdraw(groupIndices: readonly number[]): void {
+    for (const groupIndex of groupIndices) this.resources.withdraw(this.resourceOf(groupIndex));
   }
 
   async restore(groups: readonly SavedGroup[], signal: AbortSignal): Promise<void> {
@@ -44,10 +48,8 @@ export class HiddenStateExchange {
   }
 
   async release(groupIndices: readonly number[]): Promise<void> {
-    for (const groupIndex of groupIndices) {
-      this.resources.withdraw(this.resourceOf(groupIndex));
-      await this.engine.releaseGroup(groupIndex);
-    }
+    this.withdraw(groupIndices);
+    for (const groupIndex of groupIndices) await this.engine.releaseGroup(groupIndex);
   }
 
   close(): void {

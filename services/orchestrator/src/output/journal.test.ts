@@ -22,7 +22,7 @@ const layer = (index: number): FinishedLayer => ({
 });
 
 const DENSE = { digest: '0123456789abcdef', perplexity: 12.5 };
-const NEW = { identity: 'identity', dense: undefined, targets: undefined, layers: [] };
+const NEW = { identity: 'identity', dense: undefined, targets: undefined, layers: [], snapshot: undefined };
 
 describe('Journal', () => {
   let folder: string;
@@ -98,6 +98,18 @@ describe('Journal', () => {
     const resumed = await Journal.begin(folder, { ...NEW, dense: DENSE, targets, layers: [layer(0)] });
     await resumed.close();
     expect(await readFile(Journal.pathIn(folder))).toEqual(whole);
+  });
+
+  test('keeps the last snapshot, and the layers around it', async () => {
+    const snapshots = [2, 3].map((position) => ({ position, states: [{ bytes: 8, digest: `of ${position}` }] }));
+    const journal = await Journal.begin(folder, { ...NEW, layers: [layer(0)], snapshot: snapshots[0] });
+    await journal.appendLayer(layer(1));
+    await journal.appendSnapshot(snapshots[1]!);
+    await journal.appendLayer(layer(2));
+    await journal.close();
+    expect(await Journal.read(folder)).toMatchObject({ layers: [layer(0), layer(1), layer(2)], snapshot: snapshots[1] });
+    await writeFile(Journal.pathIn(folder), `{"identity":"x"}\n{"snapshot":{"position":1}}\n`);
+    expect((await Journal.read(folder))?.snapshot).toBeUndefined();
   });
 
   test('ignores what follows a gap, and files that are no journal', async () => {

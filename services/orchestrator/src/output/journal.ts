@@ -21,6 +21,14 @@ export interface DenseMeasurement {
   readonly perplexity: number;
 }
 
+/** The hidden states of all groups before a block, in files beside the journal. */
+export interface Snapshot {
+  /** The block. */
+  readonly position: number;
+  /** By group. */
+  readonly states: readonly { readonly bytes: number; readonly digest: string }[];
+}
+
 export interface JournalContent {
   /** What the job computes from; another identity means another result. */
   readonly identity: string;
@@ -30,6 +38,8 @@ export interface JournalContent {
   readonly targets: ProjectionTargets | undefined;
   /** In order, without gaps. */
   readonly layers: readonly FinishedLayer[];
+  /** The last one. */
+  readonly snapshot: Snapshot | undefined;
 }
 
 /** The list of finished blocks, and what was measured and computed before, beside an unfinished output. A line counts once it is whole, so a crash never leaves half an entry. */
@@ -41,13 +51,14 @@ export class Journal {
   }
 
   /** Starts a journal with the layers of an earlier one, replacing that at once, so that a crash leaves either of them whole. */
-  static async begin(directory: string, { identity, dense, targets, layers }: JournalContent): Promise<Journal> {
+  static async begin(directory: string, { identity, dense, targets, layers, snapshot }: JournalContent): Promise<Journal> {
     const path = Journal.pathIn(directory);
     const journal = new Journal(await open(`${path}.new`, 'w'));
     await journal.append({ identity });
     if (dense !== undefined) await journal.appendDense(dense);
     if (targets !== undefined) await journal.appendTargets(targets);
     for (const layer of layers) await journal.appendLayer(layer);
+    if (snapshot !== undefined) await journal.appendSnapshot(snapshot);
     await rename(`${path}.new`, path);
     return journal;
   }
@@ -66,6 +77,7 @@ export class Journal {
     const layers: FinishedLayer[] = [];
     let dense: DenseMeasurement | undefined;
     let targets: ProjectionTargets | undefined;
+    let snapshot: Snapshot | undefined;
     for (const line of rest) {
       const measured = toDenseMeasurement(line);
       if (measured !== undefined) {
@@ -77,11 +89,16 @@ export class Journal {
         targets = computed;
         continue;
       }
+      const kept = toSnapshot(line);
+      if (kept !== undefined) {
+        snapshot = kept;
+        continue;
+      }
       const layer = toFinishedLayer(line);
       if (layer?.layer !== layers.length) break;
       layers.push(layer);
     }
-    return { identity: head['identity'], dense, targets, layers };
+    return { identity: head['identity'], dense, targets, layers, snapshot };
   }
 
   async appendDense(dense: DenseMeasurement): Promise<void> {
@@ -94,6 +111,10 @@ export class Journal {
 
   async appendLayer({ layer, projections, digests, seconds }: FinishedLayer): Promise<void> {
     await this.append({ layer, projections: projections.map((projection) => ProjectionReport.toJSON(projection)), digests, seconds });
+  }
+
+  async appendSnapshot(snapshot: Snapshot): Promise<void> {
+    await this.append({ snapshot });
   }
 
   async close(): Promise<void> {
@@ -128,6 +149,14 @@ function toTargets(line: unknown): ProjectionTargets | undefined {
   if (!isRecord(line) || !isRecord(line['targets'])) return undefined;
   const entries = Object.entries(line['targets']).filter((entry): entry is [string, number] => typeof entry[1] === 'number');
   return new Map(entries);
+}
+
+function toSnapshot(line: unknown): Snapshot | undefined {
+  if (!isRecord(line) || !isRecord(line['snapshot'])) return undefined;
+  const { position, states } = line['snapshot'];
+  if (typeof position !== 'number' || !Array.isArray(states)) return undefined;
+  const files = states.map((state) => (isRecord(state) ? { bytes: Number(state['bytes']), digest: String(state['digest']) } : undefined));
+  return files.every((file) => file !== undefined) ? { position, states: files } : undefined;
 }
 
 function toFinishedLayer(line: unknown): FinishedLayer | undefined {

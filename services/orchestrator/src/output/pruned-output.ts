@@ -9,6 +9,7 @@ import type { JobLease } from '../jobs/job-lease.js';
 import { describeShard, NOWHERE, prunedProjections, type JobPlan } from '../planner/job-plan.js';
 import { Journal, type DenseMeasurement, type FinishedLayer } from './journal.js';
 import { FolderLock } from './folder-lock.js';
+import { Snapshots } from './snapshots.js';
 import { sumDropped } from './sum-dropped.js';
 
 const REPORT_FILE = 'secateur.json';
@@ -28,6 +29,7 @@ export class PrunedOutput {
     private readonly masks: SafetensorsFileWriter,
     private readonly rowSparsities: SafetensorsFileWriter,
     private readonly journal: Journal,
+    readonly snapshots: Snapshots,
     /** Blocks that are durable, in order. */
     readonly finished: FinishedLayer[],
     private dense: DenseMeasurement | undefined,
@@ -55,9 +57,11 @@ export class PrunedOutput {
         resuming ? CheckpointWriter.resume(plan.checkpoint, partial, written) : CheckpointWriter.create(plan.checkpoint, partial),
         resuming ? SafetensorsFileWriter.resume(masksPath, masks, written) : SafetensorsFileWriter.create(masksPath, masks),
         resuming ? SafetensorsFileWriter.resume(rowsPath, rowEntries, written) : SafetensorsFileWriter.create(rowsPath, rowEntries),
-        Journal.begin(partial, { identity, dense: content?.dense, targets: content?.targets, layers }),
+        Journal.begin(partial, { identity, dense: content?.dense, targets: content?.targets, layers, snapshot: content?.snapshot }),
       ]);
-      const output = new PrunedOutput(plan, directory, lease, lock, ...files, [...layers], content?.dense, content?.targets, resources);
+      const [, , , journal] = files;
+      const snapshots = await Snapshots.open(partial, { jobId: plan.jobId, resources, lease, journal }, content?.snapshot);
+      const output = new PrunedOutput(plan, directory, lease, lock, ...files, snapshots, [...layers], content?.dense, content?.targets, resources);
       for (const block of plan.model.blocks.slice(0, layers.length)) output.publishBlock(block);
       return output;
     } catch (error) {
@@ -148,6 +152,7 @@ export class PrunedOutput {
     }
     this.lease.assertHeld();
     await this.lock.verify();
+    await this.snapshots.removeAll();
     await this.journal.close();
     await unlink(Journal.pathIn(partial));
     await this.lock.release();

@@ -5,6 +5,7 @@ import type { ShardDescriptor } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
 import type { Crew } from '../scheduler/crew.js';
 import type { NodeSession } from '../scheduler/node-session.js';
+import type { Snapshots } from '../output/snapshots.js';
 import { GroupPace } from './group-pace.js';
 import { moveGroup } from './move-group.js';
 
@@ -16,6 +17,8 @@ const LEAST_SECONDS_SAVED = 1;
 
 /** What hidden states are recomputed from: the embedding and the blocks as they are after pruning. */
 export interface ReplaySource {
+  /** Hidden states that were kept on the way; undefined where none ever are. */
+  readonly snapshots?: Snapshots | undefined;
   /** Blocks that the hidden states pass through in all. */
   readonly blocks: number;
   readonly embedding: ShardDescriptor;
@@ -175,6 +178,24 @@ export class HiddenStates {
     );
   }
 
+  /** Keeps the hidden states as they are before a block. Without those of nodes that are lost meanwhile nothing is kept. One node sends at a time. */
+  async keep(position: number, snapshots: Snapshots, signal: AbortSignal): Promise<void> {
+    const members = await this.crew.gather(signal);
+    await snapshots.take(position, this.groupCount, async (write) => {
+      for (const sender of members) {
+        await this.crew.among(
+          [sender],
+          async (member, linked) => {
+            for (const { group, position: reached } of this.heldBy(member)) {
+              if (reached === position) await write(group.index, await member.fetchHiddenStates(group.index, linked));
+            }
+          },
+          signal,
+        );
+      }
+    });
+  }
+
   private heldBy(member: NodeSession): GroupState[] {
     return this.states.filter(({ holder }) => holder === member);
   }
@@ -194,21 +215,55 @@ export class HiddenStates {
     }
   }
 
-  /** Recomputes hidden states that are behind `position`. */
-  private async bringTo(position: number, member: NodeSession, states: readonly GroupState[], signal: AbortSignal): Promise<void> {
-    const fresh = states.filter((state) => state.position < 0);
-    if (fresh.length > 0) {
-      await withSpan(SpanName.EMBED, { attributes: { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: fresh.length } }, async () => {
-        await member.loadShard(this.source.embedding, signal);
+  /** Makes hidden states that are nowhere: from the newest snapshot, unless that is of a later block, or from the tokens. */
+  private async begin(position: number, member: NodeSession, states: readonly GroupState[], signal: AbortSignal): Promise<void> {
+    if (states.length === 0) return;
+    const attributes = { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: states.length };
+    const { snapshots, embedding } = this.source;
+    const kept = snapshots?.position;
+    if (snapshots === undefined || kept === undefined || kept > position) {
+      await withSpan(SpanName.EMBED, { attributes }, async () => {
+        await member.loadShard(embedding, signal);
         await member.embed(
-          this.source.embedding.id,
-          fresh.map((state) => state.group),
+          embedding.id,
+          states.map((state) => state.group),
           signal,
         );
-        await member.releaseShard(this.source.embedding.id, signal);
+        await member.releaseShard(embedding.id, signal);
       });
-      for (const state of fresh) state.position = 0;
+      for (const state of states) state.position = 0;
+      return;
     }
+    try {
+      await withSpan(SpanName.RESTORE, { attributes }, async () => {
+        for (const state of states) {
+          const { resource, bytes, digest } = snapshots.of(state.group.index);
+          const saved = { group: state.group, states: { endpoint: '', resource, bytes }, digest };
+          await member.restoreHiddenStates([saved], signal);
+          state.position = kept;
+        }
+      });
+    } catch (error) {
+      if (!(error instanceof SecateurError && error.reason === 'CORRUPT_DATA')) throw error;
+      // Files that were changed: the tokens do.
+      await snapshots.removeAll();
+      await this.begin(
+        position,
+        member,
+        states.filter((state) => state.position < 0),
+        signal,
+      );
+    }
+  }
+
+  /** Recomputes hidden states that are behind `position`. */
+  private async bringTo(position: number, member: NodeSession, states: readonly GroupState[], signal: AbortSignal): Promise<void> {
+    await this.begin(
+      position,
+      member,
+      states.filter((state) => state.position < 0),
+      signal,
+    );
     const from = Math.min(...states.map((state) => state.position));
     if (from >= position) return;
     // A node holds two blocks at most: the one in use and the one replayed through.

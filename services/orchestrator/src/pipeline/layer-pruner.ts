@@ -34,7 +34,7 @@ export interface LayerRun extends Pick<JobRun, 'jobId' | 'recordTrace' | 'pool' 
 }
 
 /** Where the layer loop puts finished blocks. */
-export type LayerOutput = Pick<PrunedOutput, 'writeBlock' | 'commitBlock' | 'describeBlock'>;
+export type LayerOutput = Pick<PrunedOutput, 'writeBlock' | 'commitBlock' | 'describeBlock'> & Partial<Pick<PrunedOutput, 'snapshots'>>;
 
 /** The layer loop: collect, allocate, write, propagate, one block after the other, with the next block's bytes on their way. */
 export class LayerPruner {
@@ -51,6 +51,7 @@ export class LayerPruner {
   ) {
     this.hiddenStates = new HiddenStates(plan.calibration.groups, crew, {
       blocks: lastPrunedBlock(plan) + 1,
+      snapshots: output.snapshots,
       embedding: describeShard(plan, plan.model.embedding),
       block: (index) => output.describeBlock(plan.model.blocks[index]!),
       denseBlock: hasDenseTargets(spec) ? (index) => describeShard(plan, plan.model.blocks[index]!.shard) : undefined,
@@ -118,6 +119,7 @@ export class LayerPruner {
         this.output.commitBlock({ layer: block.index, projections, digests, seconds: clock.secondsSince(started) }),
       ]);
       await crew.each((member, signal) => weights.release(member, signal), run.signal);
+      await this.keepHiddenStates(block.index + 1);
       const seconds = clock.secondsSince(started);
       run.log.append({ $case: 'layerFinished', value: { layer: block.index, projections, seconds } });
       adjust('PENDING_LAYERS', -1);
@@ -209,6 +211,17 @@ export class LayerPruner {
       onProjection: () => progress.advance(),
     };
     return this.clock.measure('allocate', () => allocateBlock(work, run.signal));
+  }
+
+  /** Whenever so many blocks are done as the job says, and there are more. */
+  private async keepHiddenStates(position: number): Promise<void> {
+    const { snapshotEvery } = this.spec;
+    const { snapshots } = this.output;
+    if (snapshots === undefined || snapshotEvery === 0 || position % snapshotEvery !== 0 || position > lastPrunedBlock(this.plan)) return;
+    const attributes = { [Attribute.LAYER_INDEX]: position };
+    await this.clock.measure('snapshot', () =>
+      withSpan(SpanName.SNAPSHOT, { attributes }, () => this.hiddenStates.keep(position, snapshots, this.run.signal)),
+    );
   }
 
   /** Runs the block as it is now, which gives the inputs of the next. A block that is left out is dense. */

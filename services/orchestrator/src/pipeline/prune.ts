@@ -107,6 +107,7 @@ function identityOf(plan: PrunePlan, spec: PruneSpec): string {
     calibration: undefined,
     evaluation: undefined,
     rowSparsities: '',
+    snapshotEvery: 0,
     layerBudgetOptions,
     preset: Preset.UNSPECIFIED,
   };

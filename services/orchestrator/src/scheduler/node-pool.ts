@@ -15,6 +15,7 @@ const WATCH_TIMEOUT_MS = 3_600_000;
 /** A kernel node and what was last seen of it. */
 export class PoolNode {
   readonly channel: Channel;
+  private bulkChannel: Channel | undefined;
   readonly kernel: ServiceClient<KernelServiceDefinition>;
   readonly trace: ServiceClient<TraceServiceDefinition>;
   description: DescribeNodeResponse | undefined;
@@ -30,11 +31,16 @@ export class PoolNode {
 
   constructor(
     readonly address: string,
-    tls: TlsCredentials | undefined,
+    private readonly tls: TlsCredentials | undefined,
   ) {
     this.channel = connect(address, { kind: 'control', tls });
     this.kernel = this.channel.client(KernelServiceDefinition);
     this.trace = this.channel.client(TraceServiceDefinition);
+  }
+
+  /** For what the node's TensorService serves. */
+  get bulk(): Channel {
+    return (this.bulkChannel ??= connect(this.address, { kind: 'bulk', tls: this.tls }));
   }
 
   /** Name for people: what the node calls itself, or its address. */
@@ -92,6 +98,7 @@ export class PoolNode {
   close(): void {
     this.end.abort();
     this.channel.close();
+    this.bulkChannel?.close();
   }
 
   private setServing(serving: boolean): void {

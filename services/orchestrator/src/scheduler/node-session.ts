@@ -18,11 +18,14 @@ import type {
 import { HiddenStates, type Architecture, type Compute, type ShardDescriptor, type TensorRole } from '@secateur/proto/model';
 import type { MemoryPlan, Workload } from '@secateur/proto/plan';
 import type { CalibrationGroup, InputSite } from '@secateur/proto/statistics';
+import { fetchResource } from '@secateur/rpc';
 import type { PoolNode } from './node-pool.js';
 
 const CONTROL_TIMEOUT_MS = 30_000;
 /** Upper bound of one step on one node; a dead or frozen node is noticed by keepalive long before. */
 const STEP_TIMEOUT_MS = 6 * 3_600_000;
+/** Of hidden states. */
+const FETCH_OPTIONS = { timeoutMs: 3_600_000, idleTimeoutMs: 60_000, reconnectTimeoutMs: 2_000 };
 /** Nodes close sessions they hear nothing of. */
 const HEARTBEAT_EVERY_MS = 20_000;
 
@@ -252,6 +255,17 @@ export class NodeSession {
     const [states] = (await this.node.kernel.publishHiddenStates(request, this.step(signal))).states;
     if (states === undefined) throw this.wrongAnswer(`hidden states of group ${groupIndex}`, 'nothing');
     return states;
+  }
+
+  /** The hidden states of a group as they are now, in memory of this process. */
+  async fetchHiddenStates(groupIndex: number, signal: AbortSignal): Promise<Buffer> {
+    const published = await this.publishHiddenStates(groupIndex, signal);
+    try {
+      return await fetchResource(this.node.bulk, published, { ...FETCH_OPTIONS, signal });
+    } finally {
+      const request = { sessionId: this.sessionId, groupIndices: [groupIndex] };
+      await this.node.kernel.withdrawHiddenStates(request, { timeoutMs: CONTROL_TIMEOUT_MS }).catch(() => undefined);
+    }
   }
 
   async restoreHiddenStates(groups: readonly SavedGroup[], signal: AbortSignal): Promise<void> {
