@@ -70,7 +70,7 @@ describe('a job that goes on', () => {
 
   test('does without one whose bytes have changed', async () => {
     await using cluster = await Cluster.start({ nodes: 1 });
-    const states = join(await stopInLastLayer(cluster, 'changed', 1), String(LAYERS - 1), '2');
+    const states = join(await stopInLastLayer(cluster, 'changed', 1), String(LAYERS - 1));
     const bytes = await readFile(states);
     bytes[100]! ^= 1;
     await writeFile(states, bytes);

@@ -101,7 +101,7 @@ describe('Journal', () => {
   });
 
   test('keeps the last snapshot, and the layers around it', async () => {
-    const snapshots = [2, 3].map((position) => ({ position, states: [{ bytes: 8, digest: `of ${position}` }] }));
+    const snapshots = [2, 3].map((position) => ({ position, groups: [{ offset: 0, bytes: 8, digest: `of ${position}` }] }));
     const journal = await Journal.begin(folder, { ...NEW, layers: [layer(0)], snapshot: snapshots[0] });
     await journal.appendLayer(layer(1));
     await journal.appendSnapshot(snapshots[1]!);

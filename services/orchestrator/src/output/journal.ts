@@ -21,12 +21,19 @@ export interface DenseMeasurement {
   readonly perplexity: number;
 }
 
-/** The hidden states of all groups before a block, in files beside the journal. */
+/** The hidden states of one group in the file of a snapshot. */
+export interface KeptGroup {
+  readonly offset: number;
+  readonly bytes: number;
+  readonly digest: string;
+}
+
+/** The hidden states of all groups before a block, in a file beside the journal. */
 export interface Snapshot {
   /** The block. */
   readonly position: number;
-  /** By group. */
-  readonly states: readonly { readonly bytes: number; readonly digest: string }[];
+  /** By their indices. */
+  readonly groups: readonly KeptGroup[];
 }
 
 export interface JournalContent {
@@ -153,10 +160,16 @@ function toTargets(line: unknown): ProjectionTargets | undefined {
 
 function toSnapshot(line: unknown): Snapshot | undefined {
   if (!isRecord(line) || !isRecord(line['snapshot'])) return undefined;
-  const { position, states } = line['snapshot'];
-  if (typeof position !== 'number' || !Array.isArray(states)) return undefined;
-  const files = states.map((state) => (isRecord(state) ? { bytes: Number(state['bytes']), digest: String(state['digest']) } : undefined));
-  return files.every((file) => file !== undefined) ? { position, states: files } : undefined;
+  const { position, groups } = line['snapshot'];
+  if (typeof position !== 'number' || !Array.isArray(groups)) return undefined;
+  const kept = groups.map(toKeptGroup);
+  return kept.every((group) => group !== undefined) ? { position, groups: kept } : undefined;
+}
+
+function toKeptGroup(value: unknown): KeptGroup | undefined {
+  if (!isRecord(value)) return undefined;
+  const { offset, bytes, digest } = value;
+  return typeof offset === 'number' && typeof bytes === 'number' && typeof digest === 'string' ? { offset, bytes, digest } : undefined;
 }
 
 function toFinishedLayer(line: unknown): FinishedLayer | undefined {

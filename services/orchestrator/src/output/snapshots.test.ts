@@ -25,12 +25,10 @@ afterEach(async () => {
 });
 
 const lease = {
-  jobId: 'job',
-  token: 1,
   assertHeld: () => {
     if (!held) throw new SecateurError('FAILED_PRECONDITION', 'The lease was lost.');
   },
-} as unknown as Parameters<typeof Snapshots.open>[1]['lease'];
+};
 const open = (journaled?: Snapshot): Promise<Snapshots> => Snapshots.open(folder, { jobId: 'job', resources, lease, journal }, journaled);
 const journaled = async (): Promise<Snapshot | undefined> => (await Journal.read(folder))?.snapshot;
 
@@ -76,11 +74,12 @@ describe('snapshots', () => {
     expect(await readdir(join(folder, 'hidden-states'))).toEqual(['4']);
   });
 
-  test('that lack a file, or have one of another size, are left', async () => {
+  test('whose file has another size, or is not there, are left', async () => {
     await takeTwo(await open(), 4);
-    await writeFile(join(folder, 'hidden-states/4/1'), 'longer');
+    await writeFile(join(folder, 'hidden-states/4'), 'much longer');
     expect((await open(await journaled())).position).toBeUndefined();
     expect(await readdir(join(folder, 'hidden-states'))).toEqual([]);
+    expect((await open(await journaled())).position).toBeUndefined();
   });
 
   test('are not journaled without the lease', async () => {

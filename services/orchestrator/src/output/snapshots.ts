@@ -3,35 +3,32 @@ import { join } from 'node:path';
 import { loadHasher } from '@secateur/core';
 import type { ResourceDescriptor, Resources } from '@secateur/rpc';
 import type { JobLease } from '../jobs/job-lease.js';
-import type { Journal, Snapshot } from './journal.js';
+import type { Journal, KeptGroup, Snapshot } from './journal.js';
 
 const FOLDER = 'hidden-states';
 
+export interface SnapshotsOptions {
+  readonly jobId: string;
+  readonly resources: Resources;
+  readonly lease: Pick<JobLease, 'assertHeld'>;
+  readonly journal: Journal;
+}
+
 /**
- * Hidden states of all groups before a block, kept beside an unfinished output so that less of it is computed again. The newest counts; one that
- * is not whole never does.
+ * Hidden states of all groups before a block, in a file beside an unfinished output, so that less of it is computed again. The newest counts; one
+ * that is not whole never does.
  */
 export class Snapshots {
   private constructor(
     private readonly folder: string,
-    private readonly jobId: string,
-    private readonly resources: Resources,
-    private readonly lease: JobLease,
-    private readonly journal: Journal,
+    private readonly options: SnapshotsOptions,
     private current: Snapshot | undefined,
   ) {}
 
-  /** Goes on with a journaled one whose files are all there, and removes all others. */
-  static async open(
-    directory: string,
-    { jobId, resources, lease, journal }: { jobId: string; resources: Resources; lease: JobLease; journal: Journal },
-    journaled: Snapshot | undefined,
-  ): Promise<Snapshots> {
-    const snapshots = new Snapshots(join(directory, FOLDER), jobId, resources, lease, journal, undefined);
-    if (journaled !== undefined && (await snapshots.isWhole(journaled))) {
-      snapshots.current = journaled;
-      snapshots.publish(journaled);
-    }
+  /** Goes on with the one that was journaled, if it is there, and removes all others. */
+  static async open(directory: string, options: SnapshotsOptions, journaled: Snapshot | undefined): Promise<Snapshots> {
+    const snapshots = new Snapshots(join(directory, FOLDER), options, undefined);
+    if (journaled !== undefined && (await snapshots.isWhole(journaled))) snapshots.turnTo(journaled);
     await snapshots.removeOthers();
     return snapshots;
   }
@@ -43,70 +40,72 @@ export class Snapshots {
 
   /** Where nodes pull what the newest has of a group. */
   of(groupIndex: number): Required<ResourceDescriptor> {
-    return { resource: this.resourceOf(groupIndex), ...this.current!.states[groupIndex]! };
+    const { bytes, digest } = this.current!.groups[groupIndex]!;
+    return { resource: this.resourceOf(groupIndex), bytes, digest };
   }
 
-  /** Keeps one more, of so many groups, which `read` gives one after the other. Nothing changes unless `read` gives all of them. */
-  async take(position: number, groups: number, read: (write: (groupIndex: number, states: Buffer) => Promise<void>) => Promise<void>) {
+  /** Keeps one more, of so many groups, which `read` gives one after the other. Nothing changes unless it gives all of them. */
+  async take(
+    position: number,
+    groupCount: number,
+    read: (keep: (groupIndex: number, states: Buffer) => Promise<void>) => Promise<void>,
+  ): Promise<void> {
     const hasher = await loadHasher();
-    const states = new Map<number, Snapshot['states'][number]>();
-    await mkdir(this.folderOf(position), { recursive: true });
-    await read(async (groupIndex, content) => {
-      await writeDurably(this.pathOf(position, groupIndex), content);
-      states.set(groupIndex, { bytes: content.byteLength, digest: hasher.digest(content) });
-    });
-    if (states.size === groups) {
-      this.lease.assertHeld();
-      const snapshot = { position, states: Array.from({ length: groups }, (_, groupIndex) => states.get(groupIndex)!) };
-      await this.journal.appendSnapshot(snapshot);
-      this.current = snapshot;
-      this.publish(snapshot);
+    const kept = new Map<number, KeptGroup>();
+    await mkdir(this.folder, { recursive: true });
+    const file = await open(this.pathOf(position), 'w');
+    try {
+      let offset = 0;
+      await read(async (groupIndex, states) => {
+        await file.writeFile(states);
+        kept.set(groupIndex, { offset, bytes: states.byteLength, digest: hasher.digest(states) });
+        offset += states.byteLength;
+      });
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    if (kept.size === groupCount) {
+      this.options.lease.assertHeld();
+      const snapshot = { position, groups: Array.from({ length: groupCount }, (_, groupIndex) => kept.get(groupIndex)!) };
+      await this.options.journal.appendSnapshot(snapshot);
+      this.turnTo(snapshot);
     }
     await this.removeOthers();
   }
 
-  /** Nothing is kept any more: the output is finished, or what is in the files has changed. */
+  /** Nothing is kept any more: the output is finished, or what is in the file has changed. */
   async removeAll(): Promise<void> {
     this.current = undefined;
-    this.resources.withdraw(this.prefix);
+    this.options.resources.withdraw(this.prefix);
     await rm(this.folder, { recursive: true, force: true });
   }
 
   private get prefix(): string {
-    return `jobs/${this.jobId}/hidden-states/`;
+    return `jobs/${this.options.jobId}/hidden-states/`;
   }
 
   private resourceOf(groupIndex: number): string {
     return `${this.prefix}${groupIndex}`;
   }
 
-  private folderOf(position: number): string {
+  private pathOf(position: number): string {
     return join(this.folder, String(position));
   }
 
-  private pathOf(position: number, groupIndex: number): string {
-    return join(this.folderOf(position), String(groupIndex));
+  /** What is in the file is checked by who pulls it. */
+  private async isWhole({ position, groups }: Snapshot): Promise<boolean> {
+    const { size } = await stat(this.pathOf(position)).catch(() => ({ size: -1 }));
+    return size === groups.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
-  /** What is in the files is checked by who pulls it. */
-  private async isWhole({ position, states }: Snapshot): Promise<boolean> {
-    const sizes = await Promise.all(
-      states.map((_, groupIndex) =>
-        stat(this.pathOf(position, groupIndex)).then(
-          ({ size }) => size,
-          () => -1,
-        ),
-      ),
-    );
-    return states.every(({ bytes }, groupIndex) => sizes[groupIndex] === bytes);
-  }
-
-  private publish({ position, states }: Snapshot): void {
-    for (const [groupIndex, { bytes }] of states.entries()) {
-      const path = this.pathOf(position, groupIndex);
-      this.resources.publish(this.resourceOf(groupIndex), {
+  private turnTo(snapshot: Snapshot): void {
+    this.current = snapshot;
+    const path = this.pathOf(snapshot.position);
+    for (const [groupIndex, { offset, bytes }] of snapshot.groups.entries()) {
+      this.options.resources.publish(this.resourceOf(groupIndex), {
         bytes,
-        read: (offset, _length, _signal, room) => readRange(path, offset, room),
+        read: (start, _length, _signal, room) => readInto(room, path, offset + start),
       });
     }
   }
@@ -118,14 +117,12 @@ export class Snapshots {
   }
 }
 
-async function writeDurably(path: string, content: Buffer): Promise<void> {
-  await using file = await open(path, 'w');
-  await file.writeFile(content);
-  await file.sync();
-}
-
-async function readRange(path: string, offset: number, room: Uint8Array): Promise<Uint8Array> {
-  await using file = await open(path, 'r');
-  const { bytesRead } = await file.read(room, 0, room.byteLength, offset);
-  return room.subarray(0, bytesRead);
+async function readInto(room: Uint8Array, path: string, offset: number): Promise<Uint8Array> {
+  const file = await open(path, 'r');
+  try {
+    const { bytesRead } = await file.read(room, 0, room.byteLength, offset);
+    return room.subarray(0, bytesRead);
+  } finally {
+    await file.close();
+  }
 }
