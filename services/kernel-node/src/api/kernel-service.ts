@@ -164,7 +164,10 @@ export function createKernelService({
       sessions.use(request.sessionId, async (session) => ({ states: await session.hiddenStates.publish(request.groupIndices, signal) })),
 
     withdrawHiddenStates: async (request) => {
-      await sessions.use(request.sessionId, (session) => Promise.resolve(session.hiddenStates.withdraw(request.groupIndices)));
+      await sessions.use(request.sessionId, (session) => {
+        session.hiddenStates.withdraw(request.groupIndices);
+        return Promise.resolve();
+      });
       return {};
     },
 

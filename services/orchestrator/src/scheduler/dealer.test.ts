@@ -78,7 +78,10 @@ describe('parts', () => {
             const worker = {};
             for (let taken = await dealer.take(worker, none); taken !== undefined; taken = await dealer.take(worker, none)) {
               await delay(ms);
-              if (fails) return dealer.giveUp(taken, worker);
+              if (fails) {
+                dealer.giveUp(taken, worker);
+                return;
+              }
               if (dealer.finish(taken, worker)) done.push(taken.part);
             }
           };
