@@ -4,7 +4,7 @@ import type { TensorDescriptor } from '@secateur/proto/model';
 /** Chunks read at a time; other work gets a turn in between. */
 const READ_BYTES = 8 * CHUNK_BYTES;
 
-/** Folders that this node shares with orchestrators: checkpoints in them are read directly instead of being pulled. */
+/** Folders and stores that this node shares with orchestrators: checkpoints in them are read directly instead of being pulled. */
 export class SharedVolume {
   constructor(private readonly roots: readonly string[]) {}
 
@@ -14,12 +14,12 @@ export class SharedVolume {
    */
   async read(tensor: TensorDescriptor, target: Uint8Array, signal: AbortSignal): Promise<boolean> {
     if (this.roots.length === 0 || tensor.path === '' || tensor.digest === '') return false;
-    // Only nodes that share a volume pay for loading it.
-    const { InputFile } = await import('@secateur/checkpoint');
+    // Only nodes that share a volume or a store pay for loading it.
+    const { openInput } = await import('@secateur/checkpoint');
     const hasher = await loadHasher();
     const digest = hasher.createDigest();
     try {
-      const file = await InputFile.open(tensor.path, { allowedRoots: this.roots });
+      const file = await openInput(tensor.path, { allowedRoots: this.roots });
       try {
         for (let offset = 0; offset < target.byteLength; offset += READ_BYTES) {
           const part = target.subarray(offset, offset + READ_BYTES);
