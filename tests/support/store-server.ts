@@ -1,4 +1,5 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import type { Server as HttpServer } from 'node:http';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -22,6 +23,7 @@ type Middleware = (context: Context, next: () => Promise<void>) => Promise<void>
 
 interface Server {
   readonly middleware: Middleware[];
+  readonly httpServer: HttpServer;
   run(): Promise<AddressInfo>;
   close(): Promise<void>;
 }
@@ -109,6 +111,8 @@ export class StoreServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.client.destroy();
+    // A request that a test never answers would keep it open.
+    this.server.httpServer.closeAllConnections();
     await this.server.close();
     await rm(this.folder, { recursive: true });
   }

@@ -10,7 +10,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   NoSuchKey: { reason: 'NOT_FOUND', text: 'it does not exist' },
   NotFound: { reason: 'NOT_FOUND', text: 'it does not exist' },
   NoSuchBucket: { reason: 'NOT_FOUND', text: 'the bucket does not exist' },
-  AccessDenied: { reason: 'FAILED_PRECONDITION', text: 'permission is denied by the store' },
+  AccessDenied: { reason: 'FAILED_PRECONDITION', text: 'permission is denied by the store; check the credentials and what they may do' },
   InvalidAccessKeyId: { reason: 'FAILED_PRECONDITION', text: 'the store does not know the access key; check AWS_ACCESS_KEY_ID or the profile' },
   SignatureDoesNotMatch: {
     reason: 'FAILED_PRECONDITION',
