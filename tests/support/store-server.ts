@@ -4,7 +4,14 @@ import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CreateBucketCommand, DeleteObjectCommand, GetObjectCommand, ListObjectsV2Command, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import {
+  CreateBucketCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  S3Client,
+} from '@aws-sdk/client-s3';
 
 /** What is used of a request of Koa, by which S3rver is made. */
 interface Context {
@@ -119,7 +126,12 @@ export class StoreServer implements AsyncDisposable {
 
   private async handle(context: Context, next: () => Promise<void>): Promise<void> {
     const { method, path } = context;
-    const request = { method, path: decodeURIComponent(path).slice(1), range: context.get('range'), partNumber: context.query['partNumber'] };
+    const request = {
+      method,
+      path: decodeURIComponent(path).slice(1),
+      range: context.get('range'),
+      partNumber: context.query['partNumber'],
+    };
     this.requests.push(request);
     const wanted = context.get('if-match');
     await this.intervene(request, context);

@@ -15,7 +15,7 @@ export {
 export { CheckpointWriter, type CopyOptions } from './checkpoint/checkpoint-writer.js';
 export { inspectCheckpoint, type BlockSummary, type CheckpointSummary, type ProjectionSummary } from './checkpoint/inspect-checkpoint.js';
 export { defaultStaging, stagingFolder } from './store/staging.js';
-export { StoreOutput, type SendOptions } from './store/store-output.js';
+export { StoreOutput } from './store/store-output.js';
 export { scanTensors, type ScannedTensor, type ScanOptions } from './checkpoint/scan-tensors.js';
 export { applyMask } from './masks/apply-mask.js';
 export { applyMasks, type AppliedMasks } from './masks/apply-masks.js';

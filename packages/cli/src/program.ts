@@ -152,7 +152,10 @@ function addPlan(program: CheckedCommand): void {
 /** What and how to prune, and on which nodes. */
 function withPruneSettings(command: CheckedCommand): CheckedCommand {
   command
-    .requiredOption('--model <dir>', 'folder of the checkpoint, or s3://BUCKET/PREFIX (Hugging Face layout: Qwen2/2.5/3, LLaMA 2/3, Mistral, OPT)')
+    .requiredOption(
+      '--model <dir>',
+      'folder of the checkpoint, or s3://BUCKET/PREFIX (Hugging Face layout: Qwen2/2.5/3, LLaMA 2/3, Mistral, OPT)',
+    )
     .requiredOption('--sparsity <share>', 'share of the weights of each projection to drop, such as 0.7', share)
     .addOption(
       offered(

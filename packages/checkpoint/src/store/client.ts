@@ -28,16 +28,16 @@ async function open(): Promise<Store> {
   // The SDK announces which of its later versions will leave this Node behind; the lock file says which version this is.
   env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
   const sdk = await import('@aws-sdk/client-s3');
-  const endpoint = env['AWS_ENDPOINT_URL_S3'] ?? env['AWS_ENDPOINT_URL'];
-  const region = env['AWS_REGION'] ?? env['AWS_DEFAULT_REGION'];
+  const hasEndpoint = (env['AWS_ENDPOINT_URL_S3'] ?? env['AWS_ENDPOINT_URL'] ?? '') !== '';
+  const region = env['AWS_REGION'] ?? env['AWS_DEFAULT_REGION'] ?? (hasEndpoint ? 'us-east-1' : undefined);
   const client = new sdk.S3Client({
     maxAttempts: REQUEST_ATTEMPTS,
     requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: IDLE_TIMEOUT_MS },
     // Asked for where whole objects are read; there is none for a range.
     responseChecksumValidation: 'WHEN_REQUIRED',
     // Stores of one's own seldom have a name for each bucket, and any region does for them.
-    ...(endpoint === undefined ? {} : { forcePathStyle: true }),
-    ...(region === undefined ? (endpoint === undefined ? {} : { region: 'us-east-1' }) : { region }),
+    forcePathStyle: hasEndpoint,
+    ...(region === undefined ? {} : { region }),
   });
   return { sdk, client };
 }

@@ -11,7 +11,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   NotFound: { reason: 'NOT_FOUND', text: 'it does not exist' },
   NoSuchBucket: { reason: 'NOT_FOUND', text: 'the bucket does not exist' },
   AccessDenied: { reason: 'FAILED_PRECONDITION', text: 'permission is denied by the store; check the credentials and what they may do' },
-  InvalidAccessKeyId: { reason: 'FAILED_PRECONDITION', text: 'the store does not know the access key; check AWS_ACCESS_KEY_ID or the profile' },
+  InvalidAccessKeyId: {
+    reason: 'FAILED_PRECONDITION',
+    text: 'the store does not know the access key; check AWS_ACCESS_KEY_ID or the profile',
+  },
   SignatureDoesNotMatch: {
     reason: 'FAILED_PRECONDITION',
     text: 'the secret is not that of the access key; check AWS_SECRET_ACCESS_KEY or the profile',
@@ -24,7 +27,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   },
   PermanentRedirect: { reason: 'FAILED_PRECONDITION', text: 'the bucket is in another region; set AWS_REGION' },
   PreconditionFailed: { reason: 'FAILED_PRECONDITION', text: 'it has changed while it was in use; run the job again with files that stay' },
-  MissingRegion: { reason: 'FAILED_PRECONDITION', text: 'no region is set; set AWS_REGION, or AWS_ENDPOINT_URL_S3 for a store of your own' },
+  MissingRegion: {
+    reason: 'FAILED_PRECONDITION',
+    text: 'no region is set; set AWS_REGION, or AWS_ENDPOINT_URL_S3 for a store of your own',
+  },
   SlowDown: { reason: 'UNAVAILABLE', text: 'the store takes no more requests for now' },
 };
 
@@ -34,7 +40,12 @@ const FAILED: Meaning = { reason: 'UNAVAILABLE', text: 'the store cannot be reac
 const CONNECTION_ERRORS: ReadonlySet<string> = new Set(['TimeoutError', 'NetworkingError']);
 
 /** The same by HTTP status, for answers without a body and names that only some stores use. */
-const STATUS_MEANINGS: Readonly<Record<number, string>> = { 403: 'AccessDenied', 404: 'NotFound', 412: 'PreconditionFailed', 301: 'PermanentRedirect' };
+const STATUS_MEANINGS: Readonly<Record<number, string>> = {
+  403: 'AccessDenied',
+  404: 'NotFound',
+  412: 'PreconditionFailed',
+  301: 'PermanentRedirect',
+};
 
 /** The name of a store's error; undefined for others. */
 export function storeErrorName(error: unknown): string | undefined {

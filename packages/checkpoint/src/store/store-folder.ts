@@ -62,7 +62,10 @@ export class StoreFolder implements InputFolder {
         if (Key !== undefined && Key !== prefix) entries.push({ name: Key.slice(prefix.length), bytes: Size });
       }
       if (entries.length > MAXIMUM_ENTRIES) {
-        throw new SecateurError('FAILED_PRECONDITION', `${this.path} holds more than ${MAXIMUM_ENTRIES} objects; name the prefix of a single model.`);
+        throw new SecateurError(
+          'FAILED_PRECONDITION',
+          `${this.path} holds more than ${MAXIMUM_ENTRIES} objects; name the prefix of a single model.`,
+        );
       }
       token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
     } while (token !== undefined);

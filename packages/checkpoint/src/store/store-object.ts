@@ -115,11 +115,13 @@ export class StoreObject implements ReadableFile {
       const before = done;
       try {
         for await (const part of await this.request(position + done, position + target.byteLength, signal)) {
-          if (done + part.byteLength > target.byteLength) throw new SecateurError('CORRUPT_DATA', `Cannot read ${this.path}: the store sent more than was asked for.`);
+          if (done + part.byteLength > target.byteLength)
+            throw new SecateurError('CORRUPT_DATA', `Cannot read ${this.path}: the store sent more than was asked for.`);
           target.set(part, done);
           done += part.byteLength;
         }
-        if (done === before) throw new SecateurError('CORRUPT_DATA', `Cannot read ${this.path}: the store sent nothing from byte ${position + done} on.`);
+        if (done === before)
+          throw new SecateurError('CORRUPT_DATA', `Cannot read ${this.path}: the store sent nothing from byte ${position + done} on.`);
       } catch (error) {
         throwIfCancelled(signal);
         failures = done > before ? 1 : failures + 1;

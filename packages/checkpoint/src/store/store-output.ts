@@ -168,7 +168,8 @@ export class StoreOutput {
           const checksum = checksumOf(Body);
           const part = { UploadId, PartNumber: number, Body, ChecksumCRC32: checksum };
           const { ETag: etag } = await client.send(new sdk.UploadPartCommand({ ...this.objectOf(name), ...part }), stoppable(stop));
-          if (etag === undefined) throw new SecateurError('UNAVAILABLE', `Cannot write ${this.urlOf(name)}: the store tells no ETag of a part.`);
+          if (etag === undefined)
+            throw new SecateurError('UNAVAILABLE', `Cannot write ${this.urlOf(name)}: the store tells no ETag of a part.`);
           await record.sent(name, { number, etag, checksum });
         }
       } catch (error) {
@@ -179,7 +180,10 @@ export class StoreOutput {
     await Promise.all(Array.from({ length: PARTS_AT_ONCE }, sendRemaining));
     if (failure.signal.aborted) throw failure.signal.reason;
     const Parts = [...parts.values()].sort((left, right) => left.number - right.number).map(toCompletedPart);
-    await client.send(new sdk.CompleteMultipartUploadCommand({ ...this.objectOf(name), UploadId, MultipartUpload: { Parts } }), stoppable(signal));
+    await client.send(
+      new sdk.CompleteMultipartUploadCommand({ ...this.objectOf(name), UploadId, MultipartUpload: { Parts } }),
+      stoppable(signal),
+    );
   }
 
   private explain(name: string, error: unknown): SecateurError {

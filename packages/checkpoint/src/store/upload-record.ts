@@ -18,9 +18,7 @@ export interface BegunUpload {
 }
 
 /** A line of the record: an upload that begins, or a part of the last one of that name. */
-type Line =
-  | { readonly name: string; readonly upload: Omit<BegunUpload, 'parts'> }
-  | { readonly name: string; readonly part: SentPart };
+type Line = { readonly name: string; readonly upload: Omit<BegunUpload, 'parts'> } | { readonly name: string; readonly part: SentPart };
 
 /** What of the files of a folder was sent, kept in a file beside them, so that a later attempt goes on with it. A line counts once it is whole. */
 export class UploadRecord {

@@ -12,7 +12,7 @@ export interface LocalClusterOptions {
   /** Folders that jobs may use. */
   readonly roots: readonly string[];
   /** Folder in which an output that goes to a store is made; the service's default when undefined. */
-  readonly staging: string | undefined;
+  readonly staging?: string | undefined;
 }
 
 /** An orchestrator and kernel nodes on free loopback ports of this machine: the same processes a real cluster has. */

@@ -42,7 +42,9 @@ export async function applyMasks({
     { flag: '--masks', path: masks, expected: 'exists' },
     { flag: '--out', path: out, expected: 'is new' },
   ]);
-  const applied = await withProgress(quiet, (options) => writeMasked(resolveLocation(model), resolveLocation(masks), resolve(out), options));
+  const applied = await withProgress(quiet, (options) =>
+    writeMasked(resolveLocation(model), resolveLocation(masks), resolve(out), options),
+  );
   const { projections, untouched } = applied;
   writeResult(json, { ...applied, projections: projections.map(summaryToJson), untouched: untouched.map(withoutWeight) }, () =>
     formatApplied(applied),
