@@ -20,7 +20,7 @@ const LARGE_MODEL = {
   hidden_size: 512,
   num_hidden_layers: 1,
   num_attention_heads: 4,
-  vocab_size: 20_000,
+  vocab_size: 16_600,
   max_position_embeddings: 256,
   intermediate_size: 256,
   rms_norm_eps: 1e-6,
@@ -29,6 +29,8 @@ const LARGE_MODEL = {
 } as const;
 
 const calibration = TokenSource.fromPartial({ path: CALIBRATION, samples: SAMPLES, sequenceLength: 256 });
+/** Where it does not matter what comes out. */
+const little = { ...calibration, samples: 2 };
 
 let store: StoreServer;
 let folder: TemporaryFolder;
@@ -123,7 +125,7 @@ test('nodes read from the store themselves, or pull when they do not reach it', 
 });
 
 test('an output is deleted with its job, and taken while it is there', async () => {
-  await pruneInStore(cluster, 'deleted');
+  await pruneInStore(cluster, 'deleted', { calibration: little });
   await expect(pruneInStore(cluster, 'other', { output: store.url('team/deleted') })).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
   await cluster.client.deleteJob('deleted', { deleteOutput: true });
   expect(await store.list('team/deleted')).toEqual([]);
@@ -162,14 +164,16 @@ test('what is missing, forbidden, outside or taken is told by name', async () =>
   store.intervene = ({ method, path }, context) => {
     if (method === 'PUT' && path.startsWith('models/team/forbidden')) answerError(context, 403, 'AccessDenied');
   };
-  await expect(pruneInStore(cluster, 'forbidden')).rejects.toThrow(/Cannot write s3:\/\/models\/team\/forbidden\/.*permission is denied/);
+  await expect(pruneInStore(cluster, 'forbidden', { calibration: little })).rejects.toThrow(
+    /Cannot write s3:\/\/models\/team\/forbidden\/.*permission is denied/,
+  );
 });
 
 test('an orchestrator that is killed while it sends goes on with what is missing', async () => {
   const large = join(folder.path, 'large');
   await writeTinyCheckpoint(large, LARGE_MODEL);
   const local = join(folder.path, 'large-pruned');
-  const changes = { model: large, calibration };
+  const changes = { model: large, calibration: little };
   await prune(cluster.client, 'local', pruneSpec(MODEL, local, changes));
   const spec = pruneSpec(MODEL, store.url('team/large'), changes);
 

@@ -31,6 +31,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     reason: 'FAILED_PRECONDITION',
     text: 'no region is set; set AWS_REGION, or AWS_ENDPOINT_URL_S3 for a store of your own',
   },
+  NoSuchUpload: { reason: 'UNAVAILABLE', text: 'the store has given up what was sent of it' },
   SlowDown: { reason: 'UNAVAILABLE', text: 'the store takes no more requests for now' },
 };
 
