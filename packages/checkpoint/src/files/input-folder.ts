@@ -3,24 +3,9 @@ import { join } from 'node:path';
 import { StoreFolder } from '../store/store-folder.js';
 import { resolveInsideRoots } from './allowed-roots.js';
 import { errorCode, toFileError, withFileErrors } from './file-errors.js';
+import type { FolderEntry, InputFolder } from './folder.js';
 import type { InputOptions } from './input-file.js';
 import { isStoreUrl } from './locations.js';
-
-/** A file of a folder. */
-export interface FolderEntry {
-  readonly name: string;
-  readonly bytes: number;
-}
-
-/** A folder that a model is read from, of this machine or of a store. */
-export interface InputFolder {
-  /** Absolute path without symbolic links, or URL. */
-  readonly path: string;
-  /** Whether anything has that name in it. */
-  has(name: string): Promise<boolean>;
-  /** The files right in it, by name. What is no file, or a broken link, is left out. */
-  list(): Promise<FolderEntry[]>;
-}
 
 /** Opens a folder, or what lies under a prefix of a store, which must lie inside the allowed roots. Where files really are is checked when they are opened. */
 export async function openFolder(path: string, options: InputOptions = {}): Promise<InputFolder> {

@@ -26,7 +26,6 @@ export function parseStoreUrl(url: string): StoreLocation {
   if (parts.some((part) => part === '' || part === '.' || part === '..')) throw fail('the key has a part that is empty, . or ..');
   const key = parts.join('/');
   if (Buffer.byteLength(key) > MAXIMUM_KEY_BYTES) throw fail(`the key has more than ${MAXIMUM_KEY_BYTES} bytes`);
-  // eslint-disable-next-line no-control-regex -- these characters are what is looked for
   if (/[\u0000-\u001f\u007f\\]/.test(key)) throw fail('the key holds a backslash or a control character');
   return { bucket, key };
 }

@@ -1,4 +1,4 @@
-import type { S3Client } from '@aws-sdk/client-s3';
+import type * as StoreSdk from '@aws-sdk/client-s3';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /** A connection on which nothing moves for so long is given up. */
@@ -6,11 +6,9 @@ const IDLE_TIMEOUT_MS = 30_000;
 /** Tries of one request. What broke later, while bytes came, is asked for anew by who reads. */
 const REQUEST_ATTEMPTS = 4;
 
-export type StoreSdk = typeof import('@aws-sdk/client-s3');
-
 export interface Store {
-  readonly sdk: StoreSdk;
-  readonly client: S3Client;
+  readonly sdk: typeof StoreSdk;
+  readonly client: StoreSdk.S3Client;
 }
 
 let opened: Promise<Store> | undefined;

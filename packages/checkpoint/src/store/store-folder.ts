@@ -1,5 +1,5 @@
 import { SecateurError } from '@secateur/core';
-import type { FolderEntry, InputFolder } from '../files/input-folder.js';
+import type { FolderEntry, InputFolder } from '../files/folder.js';
 import { formatStoreUrl, parseStoreUrl, type StoreLocation } from '../files/locations.js';
 import { openStore, type Store } from './client.js';
 import { storeErrorName, toStoreError, withStoreErrors } from './store-errors.js';

@@ -1,7 +1,8 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { SecateurError } from '@secateur/core';
+import type { InputFolder } from '../files/folder.js';
 import type { InputOptions } from '../files/input-file.js';
-import { openFolder, type InputFolder } from '../files/input-folder.js';
+import { openFolder } from '../files/input-folder.js';
 import { joinLocation } from '../files/locations.js';
 import { readSmallFile } from '../files/open-input.js';
 import { buildByteLevelTokenizer } from './byte-level-bpe.js';
