@@ -213,9 +213,25 @@ describeWithKubectl(`components${suffix}`, () => {
   test.each([
     [['insecure', 'postgres', 'gpu', 'keda', 'kueue']],
     [['mtls', 'embedded-state', 'network-policy']],
+    [['mtls', 'postgres', 'shared-models', 's3', 'network-policy', 's3-network-policy']],
     [['insecure', 'postgres', 'controller', 'otel-collector', 'prometheus']],
   ])('%j go together', async (components) => {
     for (const object of await buildWithComponents(components)) checkSchema(object);
+  });
+
+  test('with s3, processes find the store and its keys, and results are made on a volume', async () => {
+    const workloads = (await buildWithComponents(['insecure', 'embedded-state', 's3'])).filter(isWorkload);
+    const operations = await readFile(join(repositoryRoot, 'docs/operations.md'), 'utf8');
+    const containers = workloads.flatMap(({ spec }) => spec.template.spec.containers).filter(({ name }) => SERVICES[name] !== undefined);
+    expect(containers).toHaveLength(2);
+    for (const { name, args = [], env = [], envFrom = [] } of containers) {
+      expect(envFrom.map(({ configMapRef }) => configMapRef?.name)).toEqual([expect.stringMatching(/^secateur-store/)]);
+      const secrets = env.filter(({ valueFrom }) => valueFrom?.secretKeyRef?.name === 'secateur-store');
+      expect(secrets.map((variable) => variable.name)).toEqual(['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY']);
+      expect(args).toContain('--root=$(STORE_ROOT)');
+      expect(args.filter((arg) => arg.startsWith('--staging='))).toEqual(name === 'orchestrator' ? ['--staging=/staging'] : []);
+    }
+    expect(operations).toContain('secret generic secateur-store');
   });
 
   test('the schemas refuse what is wrong', async () => {

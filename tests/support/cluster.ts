@@ -81,6 +81,8 @@ export interface ClusterOptions {
   /** Whether all processes listen for HTTP too. */
   readonly http?: boolean;
   readonly environment?: NodeJS.ProcessEnv;
+  /** Of the nodes alone, in addition. */
+  readonly nodeEnvironment?: NodeJS.ProcessEnv;
   /** Where jobs are kept, as --state takes it; in memory by default. */
   readonly state?: string;
   /** Orchestrators that share the state, each with the same nodes. */
@@ -121,6 +123,7 @@ export class Cluster implements AsyncDisposable {
     memory = '2GiB',
     http = false,
     environment = {},
+    nodeEnvironment = {},
     roots = [],
     state = 'memory',
     orchestrators = 1,
@@ -139,7 +142,7 @@ export class Cluster implements AsyncDisposable {
             ...node,
             ...metricsArgs,
           ],
-          environment,
+          { ...environment, ...nodeEnvironment },
         ),
       ),
     );

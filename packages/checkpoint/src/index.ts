@@ -1,5 +1,7 @@
 export { resolveInsideRoots } from './files/allowed-roots.js';
 export type { InputOptions } from './files/input-file.js';
+export { isStoreUrl, joinLocation, parseStoreUrl, resolveLocation } from './files/locations.js';
+export { openInput } from './files/open-input.js';
 export { publishDirectory } from './files/publish-directory.js';
 export {
   Checkpoint,
@@ -12,6 +14,8 @@ export {
 } from './checkpoint/checkpoint.js';
 export { CheckpointWriter, type CopyOptions } from './checkpoint/checkpoint-writer.js';
 export { inspectCheckpoint, type BlockSummary, type CheckpointSummary, type ProjectionSummary } from './checkpoint/inspect-checkpoint.js';
+export { defaultStaging, stagingFolder } from './store/staging.js';
+export { StoreOutput } from './store/store-output.js';
 export { scanTensors, type ScannedTensor, type ScanOptions } from './checkpoint/scan-tensors.js';
 export { applyMask } from './masks/apply-mask.js';
 export { applyMasks, type AppliedMasks } from './masks/apply-masks.js';
@@ -27,4 +31,3 @@ export { loadCalibrationTokens, loadEvaluationTokens, type EvaluationLoadOptions
 export { loadTask, type LoadedTask, type TaskFile } from './tokens/load-task.js';
 export { expandDataPath, type DataFiles } from './tokens/data-files.js';
 export type { TokenConsumer, TokenSet, TokenSource } from './tokens/token-set.js';
-export { InputFile } from './files/input-file.js';

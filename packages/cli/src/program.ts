@@ -111,7 +111,7 @@ function addPrune(program: CheckedCommand): void {
   const command = program
     .command('prune')
     .description('Prune a checkpoint. Without --endpoint it starts an orchestrator and kernel nodes here and stops them afterwards.')
-    .requiredOption('--out <dir>', 'folder to write; must not exist')
+    .requiredOption('--out <dir>', 'folder to write, or s3://BUCKET/PREFIX; must not exist')
     .requiredOption('--calibration <file>', CALIBRATION, repeatable(String))
     .option('--job-id <id>', 'id of the job (default: made from the options)')
     .option('--priority <n>', 'begun before jobs of lower priority, from -1000 to 1000', integer(-1000, 1000), 0)
@@ -122,6 +122,7 @@ function addPrune(program: CheckedCommand): void {
       0,
     )
     .option('--attempts <n>', 'attempts after errors that another attempt may mend, such as nodes that are gone', wholeNumber(1), 1)
+    .addOption(staging().conflicts('endpoint'))
     .option('--trace-out <file>', 'write a trace that ui.perfetto.dev opens')
     .option('--quiet', 'show no progress');
   withPruneSettings(command)
@@ -151,7 +152,10 @@ function addPlan(program: CheckedCommand): void {
 /** What and how to prune, and on which nodes. */
 function withPruneSettings(command: CheckedCommand): CheckedCommand {
   command
-    .requiredOption('--model <dir>', 'folder of the checkpoint (Hugging Face layout: Qwen2/2.5/3, LLaMA 2/3, Mistral, OPT)')
+    .requiredOption(
+      '--model <dir>',
+      'folder of the checkpoint, or s3://BUCKET/PREFIX (Hugging Face layout: Qwen2/2.5/3, LLaMA 2/3, Mistral, OPT)',
+    )
     .requiredOption('--sparsity <share>', 'share of the weights of each projection to drop, such as 0.7', share)
     .addOption(
       offered(
@@ -445,12 +449,17 @@ function addServe(program: CheckedCommand): void {
       'kernel nodes: HOST:PORT of one; dns:HOST:PORT, all addresses of a name; endpointslices:NAMESPACE/SERVICE:PORT, the endpoints of a Kubernetes service; repeat it for more',
       repeatable(nodeSource),
     )
-    .requiredOption('--root <dir>', 'folder that jobs may read from and write to; repeat it for more', repeatable(String))
+    .requiredOption(
+      '--root <dir>',
+      'folder, or s3://BUCKET/PREFIX, that jobs may read from and write to; repeat it for more',
+      repeatable(String),
+    )
     .option(
       '--state <where>',
       'where jobs are kept: a postgres:// URL, which several orchestrators may share; a folder; or memory, until the process ends ' +
         '(default: DATABASE_URL of the environment, or ~/.local/state/secateur)',
     )
+    .addOption(staging())
     .option('--concurrent-jobs <n>', 'jobs to run at once; the others wait', wholeNumber(1), 1)
     .option('--lease <seconds>', 'a job whose orchestrator has been silent for so long goes to another one', wholeNumber(3), 15)
     .option('--keep-jobs <days>', 'how long jobs are kept after their end', wholeNumber(1), 30)
@@ -486,7 +495,7 @@ function addNode(program: CheckedCommand): void {
     .option('--memory <size>', 'memory the engine may use, such as 8GiB (default: 80 % of what there is)', byteSize)
     .option(
       '--root <dir>',
-      'folder that this node shares with the orchestrator under the same path: checkpoints are read there instead of being pulled; repeat it for more',
+      'folder that this node shares with the orchestrator under the same path, or s3://BUCKET/PREFIX that it reaches too: checkpoints are read there instead of being pulled; repeat it for more',
       repeatable(String),
     )
     .option('--drain-timeout <seconds>', 'how long the steps that run at SIGTERM may take to end', wholeNumber(0), 25)
@@ -619,6 +628,13 @@ function withJobOptions(command: CheckedCommand): CheckedCommand {
     .addOption(backend())
     .option('--json', 'print one JSON document on stdout');
   return withConnectionSecurity(command);
+}
+
+function staging(): Option {
+  return new Option(
+    '--staging <dir>',
+    'folder in which a result that goes to s3:// is made before it is sent (default: ~/.local/state/secateur-staging)',
+  );
 }
 
 /** An option whose values are words; its value is what the word stands for. */

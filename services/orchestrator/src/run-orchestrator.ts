@@ -15,6 +15,7 @@ import { Tenants } from './jobs/tenants.js';
 import { runPruneJobController, type ControlledNamespaces } from './k8s/controller/prune-job-controller.js';
 import { EndpointSliceDiscovery } from './k8s/endpoint-slice-discovery.js';
 import { observeOrchestrator } from './observe-orchestrator.js';
+import { OutputPlaces } from './output/output-places.js';
 import { DnsDiscovery } from './scheduler/dns-discovery.js';
 import { StaticDiscovery, type NodeDiscovery, type NodeSource } from './scheduler/node-discovery.js';
 import { NodePool } from './scheduler/node-pool.js';
@@ -37,10 +38,12 @@ export interface OrchestratorOptions extends ServiceSecurityOptions, TokenOption
   readonly healthListen?: string;
   /** Where the kernel nodes are told from. */
   readonly nodes: readonly NodeSource[];
-  /** Folders that jobs may read models and data from and write results to. */
+  /** Folders, and prefixes of stores (`s3://BUCKET/PREFIX`), that jobs may read models and data from and write results to. */
   readonly roots: readonly string[];
   /** Where jobs are kept: `memory`, a `postgres://` URL, or a folder of this machine. */
   readonly state: string;
+  /** Folder in which results that go to stores are made. */
+  readonly staging: string;
   /** Jobs that are run at once. */
   readonly concurrentJobs: number;
   /** A job whose orchestrator has not been heard of for so long goes to another one. */
@@ -84,6 +87,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     store,
     name,
     tenants,
+    outputs: new OutputPlaces(options.staging),
     slots: options.concurrentJobs,
     leaseMs: options.leaseMs,
     keepJobsMs: options.keepJobsMs,

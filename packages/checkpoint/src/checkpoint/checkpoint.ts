@@ -1,10 +1,13 @@
-import { lstat, readdir, realpath, stat } from 'node:fs/promises';
-import { extname, join } from 'node:path';
+import { extname } from 'node:path';
 import { SecateurError } from '@secateur/core';
 import { DataType } from '@secateur/proto/model';
 import { resolveInsideRoots } from '../files/allowed-roots.js';
-import { errorCode, toFileError, withFileErrors } from '../files/file-errors.js';
-import { InputFile, readSmallFile, type InputOptions } from '../files/input-file.js';
+import type { InputFolder } from '../files/folder.js';
+import type { InputOptions } from '../files/input-file.js';
+import { openFolder } from '../files/input-folder.js';
+import { joinLocation } from '../files/locations.js';
+import { openInput, readSmallFile } from '../files/open-input.js';
+import type { ReadableFile } from '../files/readable-file.js';
 import { readSafetensorsLayout, type SafetensorsLayout, type TensorLayout } from '../safetensors/header.js';
 import { quote } from '../safetensors/json-reader.js';
 import { readShardIndex } from './shard-index.js';
@@ -63,7 +66,7 @@ export interface ReadOptions {
 /** An opened checkpoint folder: config, checked headers and tensors that are read by ranges. */
 export class Checkpoint implements AsyncDisposable {
   private constructor(
-    /** Absolute path without symbolic links. */
+    /** Absolute path without symbolic links, or the URL of a store. */
     readonly directory: string,
     /** The parsed config.json. */
     readonly config: unknown,
@@ -72,26 +75,27 @@ export class Checkpoint implements AsyncDisposable {
     readonly tensors: ReadonlyMap<string, TensorEntry>,
     /** Names of the files beside the weights that belong to the model: config, tokenizer, licence, the shard index, … */
     readonly companionFiles: readonly string[],
-    private readonly inputs: ReadonlyMap<string, InputFile>,
+    private readonly inputs: ReadonlyMap<string, ReadableFile>,
     private readonly options: InputOptions,
   ) {}
 
   static async open(directory: string, options: InputOptions = {}): Promise<Checkpoint> {
-    const { directory: real, config } = await readModelConfig(directory, options);
-    const weightMap = await findWeights(real, options);
+    const folder = await openFolder(directory, options);
+    const config = await readConfig(joinLocation(folder.path, CONFIG_FILE), options);
+    const weightMap = await findWeights(folder, options);
     const names = weightMap === undefined ? [SINGLE_FILE] : [...new Set(weightMap.values())].sort();
-    const inputs = new Map<string, InputFile>();
+    const inputs = new Map<string, ReadableFile>();
     try {
       const files: CheckpointFile[] = [];
       for (const name of names) {
-        const input = await openShard(join(real, name), options);
+        const input = await openShard(joinLocation(folder.path, name), options);
         inputs.set(name, input);
         files.push({ name, layout: await readSafetensorsLayout(input) });
       }
       const tensors = mergeTensors(files);
-      if (weightMap !== undefined) checkWeightMap(join(real, INDEX_FILE), weightMap, tensors);
-      const companionFiles = await listCompanionFiles(real, weightMap !== undefined, options);
-      return new Checkpoint(real, config, files, tensors, companionFiles, inputs, options);
+      if (weightMap !== undefined) checkWeightMap(joinLocation(folder.path, INDEX_FILE), weightMap, tensors);
+      const companionFiles = await listCompanionFiles(folder, weightMap !== undefined, options);
+      return new Checkpoint(folder.path, config, files, tensors, companionFiles, inputs, options);
     } catch (error) {
       await Promise.all([...inputs.values()].map((input) => input.close()));
       throw error;
@@ -131,11 +135,12 @@ export class Checkpoint implements AsyncDisposable {
   async readCompanionFile(name: string): Promise<Buffer> {
     if (!this.companionFiles.includes(name))
       throw new SecateurError('NOT_FOUND', `${this.directory} has no companion file ${quote(name)}.`);
+    const path = joinLocation(this.directory, name);
     return readSmallFile(
-      join(this.directory, name),
+      path,
       MAXIMUM_COMPANION_BYTES,
       this.options,
-      (bytes) => new SecateurError('INVALID_CHECKPOINT', `${join(this.directory, name)}: it grew to ${bytes} bytes while in use.`),
+      (bytes) => new SecateurError('INVALID_CHECKPOINT', `${path}: it grew to ${bytes} bytes while in use.`),
     );
   }
 
@@ -149,8 +154,9 @@ export class Checkpoint implements AsyncDisposable {
 }
 
 /**
- * Opens a checkpoint folder in the Hugging Face layout and checks config.json, the shard index and every header; weights are not read.
- * Errors name the file and the tensor. With `allowedRoots`, files that lead outside them by symbolic links are refused.
+ * Opens a checkpoint in the Hugging Face layout, a folder or a prefix of a store (`s3://BUCKET/PREFIX`), and checks config.json, the shard index
+ * and every header; weights are not read. Errors name the file and the tensor. With `allowedRoots`, files that lead outside them by symbolic
+ * links are refused.
  */
 export function openCheckpoint(directory: string, options: InputOptions = {}): Promise<Checkpoint> {
   return Checkpoint.open(directory, options);
@@ -159,15 +165,16 @@ export function openCheckpoint(directory: string, options: InputOptions = {}): P
 /** The real path and the parsed config.json of a model's folder, whether or not it has weights. */
 export async function readModelConfig(
   directory: string,
-  options: InputOptions = {},
+  options: InputOptions,
 ): Promise<{ readonly directory: string; readonly config: unknown }> {
-  const real = await withFileErrors('open', directory, () => realpath(directory));
-  return { directory: real, config: await readConfig(join(real, CONFIG_FILE), options) };
+  const { path } = await openFolder(directory, options);
+  return { directory: path, config: await readConfig(joinLocation(path, CONFIG_FILE), options) };
 }
 
 /** Whether a folder has weights that can be opened as a checkpoint. */
-export async function hasWeights(directory: string): Promise<boolean> {
-  return (await exists(join(directory, SINGLE_FILE))) || exists(join(directory, INDEX_FILE));
+export async function hasWeights(directory: string, options: InputOptions): Promise<boolean> {
+  const folder = await openFolder(directory, options);
+  return (await folder.has(SINGLE_FILE)) || folder.has(INDEX_FILE);
 }
 
 async function readConfig(path: string, options: InputOptions): Promise<unknown> {
@@ -181,29 +188,18 @@ async function readConfig(path: string, options: InputOptions): Promise<unknown>
 }
 
 /** The weight map of a sharded checkpoint; undefined when there is a single file. */
-async function findWeights(directory: string, options: InputOptions): Promise<ReadonlyMap<string, string> | undefined> {
-  if (await exists(join(directory, SINGLE_FILE))) return undefined;
-  const index = join(directory, INDEX_FILE);
-  if (await exists(index)) return readShardIndex(index, options);
+async function findWeights(folder: InputFolder, options: InputOptions): Promise<ReadonlyMap<string, string> | undefined> {
+  if (await folder.has(SINGLE_FILE)) return undefined;
+  if (await folder.has(INDEX_FILE)) return readShardIndex(joinLocation(folder.path, INDEX_FILE), options);
   throw new SecateurError(
     'INVALID_CHECKPOINT',
-    `${directory} has neither ${SINGLE_FILE} nor ${INDEX_FILE}; only safetensors checkpoints can be read.`,
+    `${folder.path} has neither ${SINGLE_FILE} nor ${INDEX_FILE}; only safetensors checkpoints can be read.`,
   );
 }
 
-async function exists(path: string): Promise<boolean> {
+async function openShard(path: string, options: InputOptions): Promise<ReadableFile> {
   try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (errorCode(error) === 'ENOENT') return false;
-    throw toFileError('read', path, error);
-  }
-}
-
-async function openShard(path: string, options: InputOptions): Promise<InputFile> {
-  try {
-    return await InputFile.open(path, options);
+    return await openInput(path, options);
   } catch (error) {
     if (error instanceof SecateurError && error.reason === 'NOT_FOUND') {
       throw new SecateurError('INVALID_CHECKPOINT', `${path}: this file of the checkpoint is missing.`, { cause: error });
@@ -240,16 +236,14 @@ function checkWeightMap(path: string, weightMap: ReadonlyMap<string, string>, te
   }
 }
 
-/** Small files beside the weights. Links that are broken or lead to something else than a file are left out. */
-async function listCompanionFiles(directory: string, sharded: boolean, { allowedRoots }: InputOptions): Promise<string[]> {
+/** Small files beside the weights. */
+async function listCompanionFiles(folder: InputFolder, sharded: boolean, { allowedRoots }: InputOptions): Promise<string[]> {
   const names: string[] = [];
-  for (const name of (await withFileErrors('list', directory, () => readdir(directory))).sort()) {
+  for (const { name, bytes } of await folder.list()) {
     if (name.startsWith('.') || OWN_FILES.has(name) || WEIGHT_EXTENSIONS.has(extname(name).toLowerCase())) continue;
     if (name.endsWith('.index.json') && !(sharded && name === INDEX_FILE)) continue;
-    const path = join(directory, name);
-    const status = await stat(path).catch(() => undefined);
-    if (status?.isFile() !== true || status.size > MAXIMUM_COMPANION_BYTES) continue;
-    if (allowedRoots !== undefined) await resolveInsideRoots(path, allowedRoots);
+    if (bytes > MAXIMUM_COMPANION_BYTES) continue;
+    if (allowedRoots !== undefined) await resolveInsideRoots(joinLocation(folder.path, name), allowedRoots);
     names.push(name);
   }
   return names;

@@ -1,5 +1,6 @@
 import { SecateurError } from '@secateur/core';
-import { readSmallFile, type InputOptions } from '../files/input-file.js';
+import type { InputOptions } from '../files/input-file.js';
+import { readSmallFile } from '../files/open-input.js';
 import { JsonReader, quote } from '../safetensors/json-reader.js';
 
 const MAXIMUM_INDEX_BYTES = 64 << 20;

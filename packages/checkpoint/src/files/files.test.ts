@@ -6,7 +6,8 @@ import { describe, expect, test } from '@jest/globals';
 import { SecateurError } from '@secateur/core';
 import { expectFailure, withTemporaryFolder } from '../../test/support.js';
 import { toFileError } from './file-errors.js';
-import { InputFile, readSmallFile } from './input-file.js';
+import { InputFile } from './input-file.js';
+import { readSmallFile } from './open-input.js';
 import { OutputFile } from './output-file.js';
 import { publishDirectory } from './publish-directory.js';
 

@@ -3,17 +3,18 @@ import { open, realpath, type FileHandle } from 'node:fs/promises';
 import { SecateurError, throwIfCancelled } from '@secateur/core';
 import { resolveInsideRoots } from './allowed-roots.js';
 import { toFileError, withFileErrors } from './file-errors.js';
+import type { ReadableFile } from './readable-file.js';
 
 /** Bytes per read: between two of them a cancelled reader stops. */
 const READ_BYTES = 16 << 20;
 
-/** Where input files may really be once symbolic links are followed; anywhere when not given. */
+/** Where input files may really be once symbolic links are followed, and the stores they may be in; anywhere when not given. */
 export interface InputOptions {
   readonly allowedRoots?: readonly string[] | undefined;
 }
 
-/** A regular file opened for reading at any position. */
-export class InputFile {
+/** A regular file of this machine, opened for reading at any position. */
+export class InputFile implements ReadableFile {
   private constructor(
     readonly path: string,
     readonly bytes: number,
@@ -42,7 +43,6 @@ export class InputFile {
     return new InputFile(path, status.size, handle);
   }
 
-  /** Fills `target` with the bytes from `position` on. */
   async readInto(target: Uint8Array, position: number, signal?: AbortSignal): Promise<void> {
     let done = 0;
     while (done < target.byteLength) {
@@ -61,23 +61,5 @@ export class InputFile {
 
   async close(): Promise<void> {
     await this.handle.close();
-  }
-}
-
-/** The whole content of a small file. Larger files are refused with `refuse(bytes)`. */
-export async function readSmallFile(
-  path: string,
-  maximumBytes: number,
-  options: InputOptions,
-  refuse: (bytes: number) => SecateurError,
-): Promise<Buffer> {
-  const file = await InputFile.open(path, options);
-  try {
-    if (file.bytes > maximumBytes) throw refuse(file.bytes);
-    const content = Buffer.allocUnsafeSlow(file.bytes);
-    await file.readInto(content, 0);
-    return content;
-  } finally {
-    await file.close();
   }
 }

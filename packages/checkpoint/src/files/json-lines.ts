@@ -1,5 +1,5 @@
 import { SecateurError } from '@secateur/core';
-import type { InputFile } from './input-file.js';
+import type { ReadableFile } from './readable-file.js';
 import { decodeText, requireTextSize } from './text.js';
 
 const READ_BYTES = 1 << 20;
@@ -16,7 +16,7 @@ export interface JsonLine {
 }
 
 /** The values of a .jsonl file; what is held is one line and one part of the file. */
-export async function* readJsonLines(file: InputFile, signal?: AbortSignal): AsyncGenerator<JsonLine> {
+export async function* readJsonLines(file: ReadableFile, signal?: AbortSignal): AsyncGenerator<JsonLine> {
   for await (const { line, start, content } of readLines(file, signal)) {
     if (isBlank(content)) continue;
     yield { line, start, bytes: content.byteLength, value: parseJsonLine(content, placeOf(file.path, line)) };
@@ -38,7 +38,7 @@ export function parseJsonLine(content: Uint8Array, where: string): unknown {
 }
 
 async function* readLines(
-  file: InputFile,
+  file: ReadableFile,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<{ readonly line: number; readonly start: number; readonly content: Buffer }> {
   const part = Buffer.allocUnsafeSlow(READ_BYTES);

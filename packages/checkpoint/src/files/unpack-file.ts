@@ -7,6 +7,7 @@ import { createGunzip } from 'node:zlib';
 import { SecateurError, throwIfCancelled } from '@secateur/core';
 import { errorCode, withFileErrors } from './file-errors.js';
 import { InputFile } from './input-file.js';
+import type { ReadableFile } from './readable-file.js';
 import { unpackZstd } from './unpack-zstd.js';
 
 const PART_BYTES = 1 << 20;
@@ -24,7 +25,7 @@ export interface UnpackOptions {
  * What a compressed file holds, to be read at any position. It lies in a file without a name in the temporary folder (TMPDIR), which is gone
  * with its handle, however the process ends. Errors name the compressed file, which stays the caller's.
  */
-export async function unpackFile(packed: InputFile, options: UnpackOptions): Promise<InputFile> {
+export async function unpackFile(packed: ReadableFile, options: UnpackOptions): Promise<ReadableFile> {
   const { handle, where } = await openTemporary();
   try {
     let bytes = 0;
@@ -49,11 +50,11 @@ async function openTemporary(): Promise<{ readonly handle: FileHandle; readonly 
   return { handle, where };
 }
 
-function unpack(packed: InputFile, { compression, signal }: UnpackOptions): AsyncIterable<Uint8Array> {
+function unpack(packed: ReadableFile, { compression, signal }: UnpackOptions): AsyncIterable<Uint8Array> {
   return compression === 'gzip' ? unpackGzip(packed, signal) : unpackZstd(packed, signal);
 }
 
-async function* unpackGzip(packed: InputFile, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+async function* unpackGzip(packed: ReadableFile, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
   if (packed.bytes === 0) throw new SecateurError('INVALID_DATA', `${packed.path}: it is not a whole gzip file: it is empty.`);
   const gunzip = createGunzip({ chunkSize: PART_BYTES });
   // What fails here is thrown where the parts are read.
@@ -66,7 +67,7 @@ async function* unpackGzip(packed: InputFile, signal: AbortSignal | undefined): 
   }
 }
 
-async function* readParts(file: InputFile, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
+async function* readParts(file: ReadableFile, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
   for (let position = 0; position < file.bytes; position += PART_BYTES) {
     const part = Buffer.allocUnsafeSlow(Math.min(PART_BYTES, file.bytes - position));
     await file.readInto(part, position, signal);

@@ -1,7 +1,7 @@
 import { SecateurError } from '@secateur/core';
 import { Decompress } from 'fzstd';
 import loadXxhash from 'xxhash-wasm';
-import type { InputFile } from './input-file.js';
+import type { ReadableFile } from './readable-file.js';
 
 /** Frame format: RFC 8878. */
 const FRAME_MAGIC = 0xfd2fb528;
@@ -23,7 +23,7 @@ interface FrameHeader {
  * What a .zst file holds, block by block. fzstd decodes blocks, but takes a window of any size and checks no checksum; so frames are walked
  * here and handed to it one block at a time.
  */
-export async function* unpackZstd(file: InputFile, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+export async function* unpackZstd(file: ReadableFile, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
   const reader = new ForwardReader(file, signal);
   const xxhash = await loadXxhash();
   if (file.bytes === 0) throw reader.fail('it is empty');
@@ -121,7 +121,7 @@ class ForwardReader {
   private position = 0;
 
   constructor(
-    private readonly file: InputFile,
+    private readonly file: ReadableFile,
     private readonly signal: AbortSignal | undefined,
   ) {}
 

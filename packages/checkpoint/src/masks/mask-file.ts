@@ -1,5 +1,7 @@
 import { SecateurError } from '@secateur/core';
-import { InputFile, type InputOptions } from '../files/input-file.js';
+import type { InputOptions } from '../files/input-file.js';
+import { openInput } from '../files/open-input.js';
+import type { ReadableFile } from '../files/readable-file.js';
 import { readSafetensorsLayout, type TensorLayout } from '../safetensors/header.js';
 import { quote } from '../safetensors/json-reader.js';
 import type { MaskShape, MaskSource } from './mask-source.js';
@@ -10,13 +12,13 @@ export const MASKS_FILE = 'masks.safetensors';
 /** A file of masks as a pruned output has it: a U8 tensor [rows, ceil(columns / 8)] for each projection. */
 export class MaskFile implements MaskSource {
   private constructor(
-    private readonly file: InputFile,
+    private readonly file: ReadableFile,
     private readonly tensors: ReadonlyMap<string, TensorLayout>,
     readonly masks: ReadonlyMap<string, MaskShape>,
   ) {}
 
   static async open(path: string, options: InputOptions = {}): Promise<MaskFile> {
-    const file = await InputFile.open(path, options);
+    const file = await openInput(path, options);
     try {
       const { tensors } = await readSafetensorsLayout(file, 'INVALID_DATA');
       const masks = new Map([...tensors].map(([name, tensor]) => [name, toMaskShape(path, tensor)]));

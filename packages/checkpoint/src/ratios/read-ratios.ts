@@ -1,5 +1,6 @@
 import { SecateurError, type GivenRatios } from '@secateur/core';
-import { readSmallFile, type InputOptions } from '../files/input-file.js';
+import type { InputOptions } from '../files/input-file.js';
+import { readSmallFile } from '../files/open-input.js';
 import { JsonReader } from '../safetensors/json-reader.js';
 import { isNpy, readNpyVector } from './npy.js';
 

@@ -1,6 +1,6 @@
 import { SecateurError, type ErrorReason } from '@secateur/core';
 import type { DataType } from '@secateur/proto/model';
-import type { InputFile } from '../files/input-file.js';
+import type { ReadableFile } from '../files/readable-file.js';
 import { dtypeBits, toDataType } from './dtype.js';
 import { JsonReader, quote } from './json-reader.js';
 
@@ -36,7 +36,7 @@ export interface SafetensorsLayout {
 }
 
 /** Reads and checks the header of a safetensors file: every tensor in range, of the right size, no overlap, no hole. A broken one is `reason`. */
-export async function readSafetensorsLayout(file: InputFile, reason: ErrorReason = 'INVALID_CHECKPOINT'): Promise<SafetensorsLayout> {
+export async function readSafetensorsLayout(file: ReadableFile, reason: ErrorReason = 'INVALID_CHECKPOINT'): Promise<SafetensorsLayout> {
   const fail: Fail = (what) => new SecateurError(reason, `${file.path}: ${what}.`);
   if (file.bytes < LENGTH_BYTES) throw fail(`it has ${file.bytes} bytes, too few for a safetensors file`);
   const lengthField = Buffer.alloc(LENGTH_BYTES);

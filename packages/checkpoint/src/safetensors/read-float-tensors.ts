@@ -1,5 +1,6 @@
 import { SecateurError } from '@secateur/core';
-import { InputFile, type InputOptions } from '../files/input-file.js';
+import type { InputOptions } from '../files/input-file.js';
+import { openInput } from '../files/open-input.js';
 import { readSafetensorsLayout } from './header.js';
 
 /** Reads float32 vectors by name. Throws INVALID_DATA naming the one that is missing or has another type or length. */
@@ -9,7 +10,7 @@ export async function readFloatTensors(
   options: InputOptions,
 ): Promise<Map<string, Float32Array>> {
   const fail = (what: string): SecateurError => new SecateurError('INVALID_DATA', `${path}: ${what}.`);
-  const file = await InputFile.open(path, options);
+  const file = await openInput(path, options);
   try {
     const { tensors } = await readSafetensorsLayout(file, 'INVALID_DATA');
     const read = new Map<string, Float32Array>();

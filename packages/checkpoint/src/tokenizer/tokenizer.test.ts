@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { copyFile, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, test } from '@jest/globals';
@@ -116,8 +116,9 @@ describe('loadTokenizer', () => {
       await writeByteLevelFiles(folder);
       await writeFile(join(folder, 'vocab.json'), '');
       await expectFailure(() => loadTokenizer(folder), 'INVALID_CHECKPOINT', /vocab.json: it is not valid JSON/);
+      await mkdir(join(folder, 'empty'));
       await expectFailure(
-        () => loadTokenizer(join(folder, 'missing')),
+        () => loadTokenizer(join(folder, 'empty')),
         'INVALID_CHECKPOINT',
         /neither tokenizer.json nor vocab.json and merges.txt/,
       );

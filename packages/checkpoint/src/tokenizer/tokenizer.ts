@@ -1,8 +1,10 @@
-import { lstat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { SecateurError } from '@secateur/core';
-import { readSmallFile, type InputOptions } from '../files/input-file.js';
+import type { InputFolder } from '../files/folder.js';
+import type { InputOptions } from '../files/input-file.js';
+import { openFolder } from '../files/input-folder.js';
+import { joinLocation } from '../files/locations.js';
+import { readSmallFile } from '../files/open-input.js';
 import { buildByteLevelTokenizer } from './byte-level-bpe.js';
 import { splitWordsWhereSafe } from './word-splits.js';
 
@@ -52,7 +54,8 @@ export class Tokenizer {
 
 /** Reads tokenizer.json, or vocab.json and merges.txt, of a model folder. */
 export async function loadTokenizer(modelDirectory: string, options: InputOptions = {}): Promise<Tokenizer> {
-  const read = (name: string): Promise<string | undefined> => readTextIfThere(join(modelDirectory, name), options);
+  const folder = await openFolder(modelDirectory, options);
+  const read = (name: string): Promise<string | undefined> => readTextIfThere(folder, name, options);
   const config = toRecord(await readJson(modelDirectory, 'tokenizer_config.json', read)) ?? {};
   const definition =
     toRecord(await readJson(modelDirectory, 'tokenizer.json', read)) ?? (await readByteLevel(modelDirectory, config, read));
@@ -95,12 +98,13 @@ async function readJson(directory: string, name: string, read: ReadText): Promis
     return JSON.parse(text);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new SecateurError('INVALID_CHECKPOINT', `${join(directory, name)}: it is not valid JSON: ${reason}`, { cause: error });
+    throw new SecateurError('INVALID_CHECKPOINT', `${joinLocation(directory, name)}: it is not valid JSON: ${reason}`, { cause: error });
   }
 }
 
-async function readTextIfThere(path: string, options: InputOptions): Promise<string | undefined> {
-  if ((await lstat(path).catch(() => undefined)) === undefined) return undefined;
+async function readTextIfThere(folder: InputFolder, name: string, options: InputOptions): Promise<string | undefined> {
+  if (!(await folder.has(name))) return undefined;
+  const path = joinLocation(folder.path, name);
   const content = await readSmallFile(
     path,
     MAXIMUM_FILE_BYTES,

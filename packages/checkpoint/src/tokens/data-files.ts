@@ -3,6 +3,7 @@ import { basename, dirname, join, relative } from 'node:path';
 import { SecateurError } from '@secateur/core';
 import picomatch from 'picomatch';
 import { withFileErrors } from '../files/file-errors.js';
+import { isStoreUrl } from '../files/locations.js';
 
 const MAXIMUM_FILES = 10_000;
 
@@ -15,9 +16,10 @@ export interface DataFiles {
 
 /**
  * The files of an absolute path or glob. What exists is taken by its name, so only a path that does not exist is read as a glob, and only from
- * the first part that does not exist. Folders that are links are not entered: a glob stays where it begins.
+ * the first part that does not exist. Folders that are links are not entered: a glob stays where it begins. The URL of a store is one object.
  */
 export async function expandDataPath(path: string): Promise<DataFiles> {
+  if (isStoreUrl(path)) return { folder: path, files: [path] };
   if (await exists(path)) return { folder: dirname(path), files: [path] };
   const { folder, pattern } = await splitPattern(path);
   if (!picomatch.scan(pattern).isGlob) throw new SecateurError('NOT_FOUND', `Cannot read ${path}: it does not exist (ENOENT).`);

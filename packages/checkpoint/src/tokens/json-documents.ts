@@ -1,12 +1,12 @@
 import { SecateurError } from '@secateur/core';
-import type { InputFile } from '../files/input-file.js';
+import type { ReadableFile } from '../files/readable-file.js';
 import { parseJsonLine, placeOf, readJsonLines } from '../files/json-lines.js';
 import type { DocumentOptions, Documents } from './documents.js';
 
 const MAXIMUM_DOCUMENTS = 50_000_000;
 
 /** The documents of a .jsonl file, one per line; every line is checked. The file becomes theirs. */
-export async function openJsonLines(file: InputFile, { textField, signal }: DocumentOptions): Promise<Documents> {
+export async function openJsonLines(file: ReadableFile, { textField, signal }: DocumentOptions): Promise<Documents> {
   const lines: { readonly line: number; readonly start: number; readonly bytes: number }[] = [];
   for await (const { line, start, bytes, value } of readJsonLines(file, signal)) {
     textOf(value, textField, placeOf(file.path, line));

@@ -1,6 +1,6 @@
 import { readQuestion, SecateurError, sequenceOf, type MultipleChoiceItem, type ScoredSequence, type TaskDefinition } from '@secateur/core';
-import { InputFile } from '../files/input-file.js';
 import { placeOf, readJsonLines } from '../files/json-lines.js';
+import { openInput } from '../files/open-input.js';
 import { BackgroundTokenizer } from '../tokenizer/background-tokenizer.js';
 import type { LoadOptions } from './load-tokens.js';
 import { requireVocabulary, type TokenConsumer } from './token-set.js';
@@ -61,7 +61,7 @@ async function readQuestions(
   allowedRoots: readonly string[] | undefined,
   signal: AbortSignal | undefined,
 ): Promise<{ where: string; item: MultipleChoiceItem }[]> {
-  const file = await InputFile.open(path, { allowedRoots });
+  const file = await openInput(path, { allowedRoots });
   try {
     const questions: { where: string; item: MultipleChoiceItem }[] = [];
     for await (const { line, value } of readJsonLines(file, signal)) {

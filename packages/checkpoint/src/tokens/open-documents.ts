@@ -1,5 +1,6 @@
 import { SecateurError } from '@secateur/core';
-import { InputFile } from '../files/input-file.js';
+import { openInput } from '../files/open-input.js';
+import type { ReadableFile } from '../files/readable-file.js';
 import { decodeText, MAXIMUM_TEXT_BYTES, requireTextSize } from '../files/text.js';
 import { unpackFile } from '../files/unpack-file.js';
 import { dataFormatOf, type DataFormat } from './data-format.js';
@@ -62,8 +63,8 @@ async function openUnpacked(
   { content, compression }: DataFormat,
   { allowedRoots, signal }: DocumentOptions,
   budget: { unpackedBytes: number },
-): Promise<InputFile> {
-  const file = await InputFile.open(path, { allowedRoots });
+): Promise<ReadableFile> {
+  const file = await openInput(path, { allowedRoots });
   if (compression === undefined) return file;
   const limit =
     content === 'text' || content === 'wikitext'
@@ -79,7 +80,7 @@ async function openUnpacked(
 }
 
 /** A document of a whole file, made from its text by `prepare`. */
-function openText(file: InputFile, prepare: (text: string) => string): Documents {
+function openText(file: ReadableFile, prepare: (text: string) => string): Documents {
   const read = async (): Promise<string> => {
     requireTextSize(file.path, file.bytes);
     const content = Buffer.allocUnsafeSlow(file.bytes);

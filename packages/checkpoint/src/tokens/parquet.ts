@@ -2,7 +2,7 @@ import { SecateurError } from '@secateur/core';
 import { Decompress } from 'fzstd';
 import { parquetMetadataAsync, parquetRead, parquetSchema, type AsyncBuffer, type Compressors, type FileMetaData } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import type { InputFile } from '../files/input-file.js';
+import type { ReadableFile } from '../files/readable-file.js';
 import type { DocumentOptions, Documents } from './documents.js';
 import { decodeText, requireTextSize } from '../files/text.js';
 
@@ -24,7 +24,7 @@ interface RowGroup {
 type TextCell = Uint8Array | null | undefined;
 
 /** The documents of a .parquet file, one per row. Only the column with the text is read, row group by row group. The file becomes theirs. */
-export async function openParquet(file: InputFile, { textField, signal }: DocumentOptions): Promise<Documents> {
+export async function openParquet(file: ReadableFile, { textField, signal }: DocumentOptions): Promise<Documents> {
   const metadata = await readMetadata(file, signal);
   const groups = describeGroups(file.path, metadata, textField);
   const read = rememberGroups((group) => readGroup(file, metadata, group, textField, signal));
@@ -44,7 +44,7 @@ export async function openParquet(file: InputFile, { textField, signal }: Docume
   };
 }
 
-async function readMetadata(file: InputFile, signal: AbortSignal | undefined): Promise<FileMetaData> {
+async function readMetadata(file: ReadableFile, signal: AbortSignal | undefined): Promise<FileMetaData> {
   const tail = Buffer.alloc(Math.min(TAIL_BYTES, file.bytes));
   await file.readInto(tail, file.bytes - tail.byteLength, signal);
   if (tail.toString('latin1', 4) !== MAGIC) {
@@ -90,7 +90,7 @@ function describeGroups(path: string, metadata: FileMetaData, textField: string)
 
 /** The text column of a row group, not yet decoded. */
 async function readGroup(
-  file: InputFile,
+  file: ReadableFile,
   metadata: FileMetaData,
   { index, firstRow, rows }: RowGroup,
   textField: string,
@@ -157,7 +157,7 @@ function rememberGroups(read: (group: RowGroup) => Promise<readonly TextCell[]>)
   };
 }
 
-function toAsyncBuffer(file: InputFile, signal: AbortSignal | undefined): AsyncBuffer {
+function toAsyncBuffer(file: ReadableFile, signal: AbortSignal | undefined): AsyncBuffer {
   return {
     byteLength: file.bytes,
     slice: async (from, to = file.bytes) => {

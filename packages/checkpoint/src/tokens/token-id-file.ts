@@ -1,5 +1,7 @@
 import { SecateurError } from '@secateur/core';
-import { InputFile, type InputOptions } from '../files/input-file.js';
+import type { InputOptions } from '../files/input-file.js';
+import { openInput } from '../files/open-input.js';
+import type { ReadableFile } from '../files/readable-file.js';
 import { readSafetensorsLayout } from '../safetensors/header.js';
 import { MAXIMUM_TOKENS, type TokenSource } from './token-set.js';
 
@@ -13,7 +15,7 @@ export async function readTokenIds(
   options: InputOptions,
 ): Promise<{ readonly ids: Int32Array; readonly sequenceLength: number }> {
   const fail = (what: string): SecateurError => new SecateurError('INVALID_DATA', `${path}: ${what}.`);
-  const file = await InputFile.open(path, options);
+  const file = await openInput(path, options);
   try {
     const tensor = (await readSafetensorsLayout(file, 'INVALID_DATA')).tensors.get(TENSOR);
     if (tensor === undefined) throw fail(`it has no tensor ${TENSOR}`);
@@ -45,7 +47,7 @@ export async function readTokenIds(
 }
 
 /** 64-bit ids that do not fit 32 bits become -1, which no vocabulary has. */
-async function readWideIds(file: InputFile, position: number, target: Int32Array): Promise<void> {
+async function readWideIds(file: ReadableFile, position: number, target: Int32Array): Promise<void> {
   const wide = new BigInt64Array(target.length);
   await file.readInto(new Uint8Array(wide.buffer), position);
   for (const [index, id] of wide.entries()) target[index] = id >= 0n && id <= 0x7fffffffn ? Number(id) : -1;

@@ -11,6 +11,8 @@ export interface LocalClusterOptions {
   readonly backend: string;
   /** Folders that jobs may use. */
   readonly roots: readonly string[];
+  /** Folder in which an output that goes to a store is made; the service's default when undefined. */
+  readonly staging?: string | undefined;
 }
 
 /** An orchestrator and kernel nodes on free loopback ports of this machine: the same processes a real cluster has. */
@@ -34,7 +36,7 @@ export class LocalCluster implements AsyncDisposable {
   }
 
   /** Leaves no process behind when it fails or the signal aborts. */
-  static async start({ roots, ...options }: LocalClusterOptions, signal: AbortSignal): Promise<LocalCluster> {
+  static async start({ roots, staging, ...options }: LocalClusterOptions, signal: AbortSignal): Promise<LocalCluster> {
     const names = Array.from({ length: options.nodes }, (_, index) => `node-${index}`);
     const started = await Promise.allSettled(names.map((name) => ServiceProcess.start(name, nodeArguments(name, options), signal)));
     const nodes = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value.service] : []));
@@ -43,7 +45,11 @@ export class LocalCluster implements AsyncDisposable {
         if (result.status === 'rejected') throw result.reason;
         return result.value.address;
       });
-      const args = [...addresses.flatMap((address) => ['--node', address]), ...roots.flatMap((root) => ['--root', root])];
+      const args = [
+        ...addresses.flatMap((address) => ['--node', address]),
+        ...roots.flatMap((root) => ['--root', root]),
+        ...(staging === undefined ? [] : ['--staging', staging]),
+      ];
       const { service, address } = await ServiceProcess.start(
         'orchestrator',
         ['serve', ...COMMON_ARGUMENTS, '--state', 'memory', ...args],
@@ -76,7 +82,7 @@ export class LocalCluster implements AsyncDisposable {
 const COMMON_ARGUMENTS = ['--listen', '127.0.0.1:0', '--log-level', 'warn'];
 
 /** Arguments of one node, which gets its part of the processors and of the memory. */
-function nodeArguments(name: string, { nodes, threads, backend }: Omit<LocalClusterOptions, 'roots'>): string[] {
+function nodeArguments(name: string, { nodes, threads, backend }: Omit<LocalClusterOptions, 'roots' | 'staging'>): string[] {
   const perNode = threads === 0 ? Math.max(1, Math.floor(availableParallelism() / nodes)) : threads;
   const limit = process.constrainedMemory();
   const memory = limit > 0 && limit < totalmem() ? limit : totalmem();

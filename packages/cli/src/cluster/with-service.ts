@@ -11,6 +11,8 @@ export interface ServiceOptions extends Omit<ConnectionFlags, 'endpoint'> {
   readonly nodes: number;
   readonly threads: number;
   readonly backend: string;
+  /** Folder in which an output that goes to a store is made; the service's default when absent. */
+  readonly staging?: string;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -22,13 +24,13 @@ type Work<Result> = (client: PruningClient, signal: AbortSignal) => Promise<Resu
  * The signal aborts when the user stops the command or the cluster is lost.
  */
 export function withService<Result>(
-  { endpoint, nodes, threads, backend, ...security }: ServiceOptions,
+  { endpoint, nodes, threads, backend, staging, ...security }: ServiceOptions,
   roots: readonly string[],
   work: Work<Result>,
 ): Promise<Result> {
   return withInterruption(async (signal) => {
     if (endpoint !== undefined) return withClient({ endpoint, ...security }, (client) => work(client, signal), signal);
-    await using cluster = await LocalCluster.start({ nodes, threads, backend, roots }, signal);
+    await using cluster = await LocalCluster.start({ nodes, threads, backend, roots, staging }, signal);
     try {
       const stop = AbortSignal.any([signal, cluster.lost]);
       const client = PruningClient.connect(cluster.address);

@@ -1,4 +1,4 @@
-import { resolve } from 'node:path';
+import { resolveLocation } from '@secateur/checkpoint';
 import { evaluateReportToJson, SecateurError } from '@secateur/core';
 import { JobSpec, type Task } from '@secateur/proto/job';
 import type { Compute, HiddenStates } from '@secateur/proto/model';
@@ -52,13 +52,13 @@ function toEvaluateSpec(options: EvaluateOptions): JobSpec {
     const description = `${data.length} for ${task.length} tasks; each task needs its own, in the same order`;
     throw new SecateurError('INVALID_REQUEST', 'Wrong options:', { violations: [{ field: '--data', description }] });
   }
-  const files = task.map((name, place) => ({ name, path: resolve(data[place]!) }));
+  const files = task.map((name, place) => ({ name, path: resolveLocation(data[place]!) }));
   const windows = files.find(({ name }) => name === 'perplexity');
   return JobSpec.fromPartial({
     kind: {
       $case: 'evaluate',
       value: {
-        model: resolve(model),
+        model: resolveLocation(model),
         data: windows && { path: windows.path, textField, samples, sequenceLength: seqLen },
         stride,
         tasks: files.flatMap(({ name, path }) => (name === 'perplexity' ? [] : [{ task: name, path, limit }])),

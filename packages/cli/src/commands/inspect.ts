@@ -1,12 +1,11 @@
-import { resolve } from 'node:path';
-import { inspectCheckpoint, type BlockSummary, type CheckpointSummary } from '@secateur/checkpoint';
+import { inspectCheckpoint, resolveLocation, type BlockSummary, type CheckpointSummary } from '@secateur/checkpoint';
 import { architectureToWords, dataTypeWord } from '../output/words.js';
 import Table from 'cli-table3';
 import { formatCount, formatShare, withoutWeight } from '../output/format.js';
 import { writeResult } from '../output/write-result.js';
 
 export async function inspect(directory: string, { json }: { readonly json?: boolean }): Promise<void> {
-  const summary = await inspectCheckpoint(resolve(directory));
+  const summary = await inspectCheckpoint(resolveLocation(directory));
   writeResult(json, inspectionToJson(summary), () => formatInspection(summary));
 }
 

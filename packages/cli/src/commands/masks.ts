@@ -3,6 +3,7 @@ import {
   applyMasks as writeMasked,
   compareMasks,
   exportMasks as writeMasks,
+  resolveLocation,
   type AppliedMasks,
   type ExportedMasks,
   type MaskComparison,
@@ -24,7 +25,7 @@ interface MaskOptions {
 /** Writes the exact zeros of a checkpoint as a file of masks. */
 export async function exportMasks(directory: string, { out, json, quiet }: MaskOptions & { readonly out: string }): Promise<void> {
   await checkPaths([{ flag: '--out', path: out, expected: 'is new' }]);
-  const exported = await withProgress(quiet, (options) => writeMasks(resolve(directory), resolve(out), options));
+  const exported = await withProgress(quiet, (options) => writeMasks(resolveLocation(directory), resolve(out), options));
   writeResult(json, { ...exported, projections: exported.projections.map(summaryToJson) }, () => formatExported(exported));
 }
 
@@ -41,7 +42,9 @@ export async function applyMasks({
     { flag: '--masks', path: masks, expected: 'exists' },
     { flag: '--out', path: out, expected: 'is new' },
   ]);
-  const applied = await withProgress(quiet, (options) => writeMasked(resolve(model), resolve(masks), resolve(out), options));
+  const applied = await withProgress(quiet, (options) =>
+    writeMasked(resolveLocation(model), resolveLocation(masks), resolve(out), options),
+  );
   const { projections, untouched } = applied;
   writeResult(json, { ...applied, projections: projections.map(summaryToJson), untouched: untouched.map(withoutWeight) }, () =>
     formatApplied(applied),

@@ -1,4 +1,4 @@
-import { resolve } from 'node:path';
+import { resolveLocation } from '@secateur/checkpoint';
 import { runKernelNode, type KernelNodeOptions } from '@secateur/kernel-node';
 import { checkPaths } from '../input/check-request.js';
 import { toServiceSecurity, type ServiceSecurityFlags } from '../input/security-options.js';
@@ -30,7 +30,7 @@ export async function node({ memory, name, drainTimeout, root = [], ...options }
         ...toServiceSecurity(options),
         ...(name === undefined ? {} : { name }),
         ...(memory === undefined ? {} : { memoryBytes: memory }),
-        roots: root.map((path) => resolve(path)),
+        roots: root.map(resolveLocation),
         drainTimeoutMs,
         onListening,
         signal,

@@ -1,4 +1,3 @@
-import { resolve } from 'node:path';
 import { jobPlanToJson } from '@secateur/core';
 import { localRoots } from '../cluster/local-roots.js';
 import { withService } from '../cluster/with-service.js';
@@ -15,7 +14,7 @@ export interface PlanOptions extends PruneSettings {
 export async function plan(options: PlanOptions): Promise<void> {
   const { model, out } = options;
   const spec = await checkRequest(toPruneSpec(options), localPathChecks(options), { purpose: 'plan' });
-  const roots = await localRoots(model, dataFiles(options), out === undefined ? [] : [resolve(out)]);
+  const roots = await localRoots(model, dataFiles(options), out === undefined ? [] : [out]);
   const outline = await withService(options, roots, (client, signal) => client.planJob(spec, { signal }));
   writeResult(options.json, jobPlanToJson(outline), () => formatJobPlan(outline));
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { defaultStaging, isStoreUrl, resolveLocation, stagingFolder } from '@secateur/checkpoint';
 import { pruneReportToJson, SecateurError } from '@secateur/core';
 import type { Allocation, LayerQuality, Repair, RepairTargets, RowQuality, Score } from '@secateur/proto/allocation';
 import {
@@ -93,14 +94,16 @@ export interface PruneOptions extends PruneSettings {
   readonly attempts?: number;
   readonly snapshotEvery?: number;
   readonly traceOut?: string;
+  /** Where an output that goes to a store is made. */
+  readonly staging?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
 
 export async function prune(options: PruneOptions): Promise<void> {
   const spec = await checkRequest(toPruneSpec(options), pathChecks(options), { jobId: options.jobId });
-  const output = resolve(options.out);
-  const unfinished = `${output}.partial`;
+  const output = resolveLocation(options.out);
+  const unfinished = isStoreUrl(output) ? stagingFolder(output, options.staging ?? defaultStaging()) : `${output}.partial`;
   const roots = await localRoots(options.model, dataFiles(options), [output]);
   const resumeHint = `Run the same command again to go on after the last finished layer (kept in ${unfinished}).`;
   try {
@@ -127,8 +130,8 @@ export function toPruneSpec(
     kind: {
       $case: 'prune',
       value: {
-        model: resolve(options.model),
-        output: options.out === undefined ? '' : resolve(options.out),
+        model: resolveLocation(options.model),
+        output: options.out === undefined ? '' : resolveLocation(options.out),
         sparsity: options.sparsity,
         preset: options.preset,
         options: {
@@ -147,7 +150,7 @@ export function toPruneSpec(
         layerBudgetOptions: toBudgetOptions(options),
         pattern: options.pattern === undefined ? Pattern.UNSTRUCTURED : Pattern.GROUPED,
         propagation: options.inputRecalc === true ? Propagation.RECALCULATED_INPUTS : options.propagation,
-        rowSparsities: options.rowSparsities === undefined ? '' : resolve(options.rowSparsities),
+        rowSparsities: options.rowSparsities === undefined ? '' : resolveLocation(options.rowSparsities),
         repair: {
           method: options.repair,
           damping: options.repairDamping,
@@ -172,7 +175,7 @@ export function toPruneSpec(
           options.eval === undefined
             ? undefined
             : {
-                path: resolve(options.eval),
+                path: resolveLocation(options.eval),
                 textField: options.textField,
                 samples: options.evalSamples,
                 sequenceLength: options.seqLen,
@@ -197,7 +200,7 @@ function toBudgetOptions(options: PruneSettings): LayerBudgetOptions | undefined
   const optimal =
     optimalSpread === undefined && optimalSamples === undefined ? undefined : { spread: optimalSpread ?? 0, samples: optimalSamples ?? 0 };
   if (owl === undefined && alpha === undefined && optimal === undefined && file === '') return undefined;
-  return { owl, alpha, optimal, file: file && resolve(file) };
+  return { owl, alpha, optimal, file: file && resolveLocation(file) };
 }
 
 function toSelection({ only, skip, skipLayers, target }: PruneSettings): ProjectionSelection | undefined {
@@ -207,7 +210,7 @@ function toSelection({ only, skip, skipLayers, target }: PruneSettings): Project
 
 /** Data files and globs as a source names them. */
 function absolutePaths(paths: readonly string[]): { path: string; morePaths: string[] } {
-  const [path = '', ...morePaths] = paths.map((given) => resolve(given));
+  const [path = '', ...morePaths] = paths.map(resolveLocation);
   return { path, morePaths };
 }
 

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { defaultStaging, resolveLocation } from '@secateur/checkpoint';
 import {
   defaultState,
   runOrchestrator,
@@ -19,6 +20,7 @@ export interface ServeOptions extends ServiceSecurityFlags, TokenFlags {
   readonly node: readonly NodeSource[];
   readonly root: readonly string[];
   readonly state?: string;
+  readonly staging?: string;
   readonly concurrentJobs: number;
   /** Seconds. */
   readonly lease: number;
@@ -42,6 +44,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     node,
     root,
     state,
+    staging,
     concurrentJobs,
     lease,
     keepJobs,
@@ -59,8 +62,9 @@ export async function serve(options: ServeOptions): Promise<void> {
       ...(advertise === undefined ? {} : { advertise }),
       ...(healthListen === undefined ? {} : { healthListen }),
       nodes: node,
-      roots: root.map((path) => resolve(path)),
+      roots: root.map(resolveLocation),
       state: state ?? defaultState(),
+      staging: staging === undefined ? defaultStaging() : resolve(staging),
       concurrentJobs,
       leaseMs: lease * 1000,
       keepJobsMs: keepJobs * MS_PER_DAY,

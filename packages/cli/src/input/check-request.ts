@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { expandDataPath } from '@secateur/checkpoint';
+import { expandDataPath, isStoreUrl } from '@secateur/checkpoint';
 import { resolveJobSpec, SecateurError, validateJobId, type FieldViolation } from '@secateur/core';
 import type { JobSpec } from '@secateur/proto/job';
 
@@ -93,6 +93,8 @@ async function findPathViolations(checks: readonly PathCheck[]): Promise<FieldVi
 }
 
 async function checkPath({ flag, path, expected }: PathCheck): Promise<FieldViolation[]> {
+  // What is in a store is for the service to see, which has the credentials.
+  if (isStoreUrl(path)) return [];
   const absolute = resolve(path);
   const found = await exists(absolute);
   switch (expected) {

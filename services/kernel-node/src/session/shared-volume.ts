@@ -1,11 +1,16 @@
-import { CHUNK_BYTES, loadHasher } from '@secateur/core';
+import { CHUNK_BYTES, loadHasher, SecateurError } from '@secateur/core';
 import type { TensorDescriptor } from '@secateur/proto/model';
 
 /** Chunks read at a time; other work gets a turn in between. */
 const READ_BYTES = 8 * CHUNK_BYTES;
+/** A store that failed is left alone for so long: waiting for it would take longer than pulling. */
+const REST_MS = 60_000;
 
-/** Folders that this node shares with orchestrators: checkpoints in them are read directly instead of being pulled. */
+/** Folders and stores that this node shares with orchestrators: checkpoints in them are read directly instead of being pulled. */
 export class SharedVolume {
+  /** By bucket. */
+  private readonly restingUntil = new Map<string, number>();
+
   constructor(private readonly roots: readonly string[]) {}
 
   /**
@@ -14,12 +19,14 @@ export class SharedVolume {
    */
   async read(tensor: TensorDescriptor, target: Uint8Array, signal: AbortSignal): Promise<boolean> {
     if (this.roots.length === 0 || tensor.path === '' || tensor.digest === '') return false;
-    // Only nodes that share a volume pay for loading it.
-    const { InputFile } = await import('@secateur/checkpoint');
+    // Only nodes that share a volume or a store pay for loading it.
+    const { isStoreUrl, openInput } = await import('@secateur/checkpoint');
+    const store = isStoreUrl(tensor.path) ? tensor.path.split('/', 3).join('/') : undefined;
+    if (store !== undefined && performance.now() < (this.restingUntil.get(store) ?? 0)) return false;
     const hasher = await loadHasher();
     const digest = hasher.createDigest();
     try {
-      const file = await InputFile.open(tensor.path, { allowedRoots: this.roots });
+      const file = await openInput(tensor.path, { allowedRoots: this.roots });
       try {
         for (let offset = 0; offset < target.byteLength; offset += READ_BYTES) {
           const part = target.subarray(offset, offset + READ_BYTES);
@@ -33,6 +40,8 @@ export class SharedVolume {
       }
     } catch (error) {
       if (signal.aborted) throw error;
+      const isOutside = error instanceof SecateurError && error.reason === 'PATH_NOT_ALLOWED';
+      if (store !== undefined && !isOutside) this.restingUntil.set(store, performance.now() + REST_MS);
       return false;
     }
     return digest.hex() === tensor.digest;

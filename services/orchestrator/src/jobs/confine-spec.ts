@@ -1,18 +1,18 @@
-import { stat } from 'node:fs/promises';
 import { resolveInsideRoots } from '@secateur/checkpoint';
 import { pathsOf, SecateurError } from '@secateur/core';
 import type { JobSpec, LayerBudgetOptions, TokenSource } from '@secateur/proto/job';
+import type { OutputPlaces } from '../output/output-places.js';
 
-/** The spec with absolute paths, all inside the roots. */
-export async function confineSpec(spec: JobSpec, roots: readonly string[]): Promise<JobSpec> {
+/** The spec with absolute paths and URLs, all inside the roots. */
+export async function confineSpec(spec: JobSpec, roots: readonly string[], outputs: OutputPlaces): Promise<JobSpec> {
   switch (spec.kind?.$case) {
     case 'prune': {
       const { value } = spec.kind;
       const model = await resolveInsideRoots(value.model, roots);
       // A job that is only planned may name neither output nor data.
       const output = value.output && (await resolveInsideRoots(value.output, roots));
-      if (output !== '' && (await stat(output).catch(() => undefined)) !== undefined) {
-        throw new SecateurError('ALREADY_EXISTS', `The output folder ${output} exists; choose another or remove it.`);
+      if (output !== '' && (await outputs.at(output).isTaken())) {
+        throw new SecateurError('ALREADY_EXISTS', `The output ${output} exists; choose another or remove it.`);
       }
       const calibration = value.calibration && (await confineSource(value.calibration, roots));
       const evaluation = value.evaluation && (await confineSource(value.evaluation, roots));

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { rm, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { resolveInsideRoots } from '@secateur/checkpoint';
 import { hasEnded, isBegun, resolveJobSpec, SecateurError, validateJobId } from '@secateur/core';
@@ -9,6 +8,7 @@ import { JobSpec, JobState, type Job, type JobEvent } from '@secateur/proto/job'
 import type { JobPlan } from '@secateur/proto/plan';
 import { GetReportResponse } from '@secateur/proto/pruning_service';
 import type { Logger } from 'pino';
+import type { OutputPlaces } from '../output/output-places.js';
 import { runEvaluate } from '../pipeline/evaluate.js';
 import type { JobRun } from '../pipeline/job-run.js';
 import { runPrune } from '../pipeline/prune.js';
@@ -40,6 +40,7 @@ export interface JobManagerOptions {
   /** Name of this orchestrator, which no other one of the store has. */
   readonly name: string;
   readonly tenants: Tenants;
+  readonly outputs: OutputPlaces;
   /** Jobs this orchestrator runs at once. */
   readonly slots: number;
   readonly leaseMs: number;
@@ -58,7 +59,7 @@ export class JobManager {
   private stopping = false;
 
   constructor(private readonly options: JobManagerOptions) {
-    const { store, logger, name, tenants, slots, leaseMs } = options;
+    const { store, logger, name, tenants, outputs, slots, leaseMs } = options;
     this.feed = new JobFeed(store, logger);
     this.runner = new JobRunner({
       store,
@@ -68,6 +69,7 @@ export class JobManager {
       slots,
       leaseMs,
       tenants,
+      outputs,
       keptForMs: (job) => this.keptForMs(job),
       work: (leased) => this.work(leased),
     });
@@ -84,12 +86,12 @@ export class JobManager {
     if (requested === undefined) throw new SecateurError('INVALID_REQUEST', 'CreateJob needs a spec.');
     const id = requestedId === '' ? randomUUID() : requestedId;
     validateJobId(id);
-    const { store, tenants } = this.options;
+    const { store, tenants, outputs } = this.options;
     const existing = await store.read(id);
     if (existing !== undefined && !(await this.isWithoutResult(caller, existing, requested)))
       return this.recreate(caller, existing, requested);
     const rules = tenants.of(caller.tenant);
-    const spec = await confineSpec(resolveJobSpec(requested), rules.roots);
+    const spec = await confineSpec(resolveJobSpec(requested), rules.roots, outputs);
     if (spec.priority > rules.maximumPriority) {
       const violation = { field: 'priority', description: `must be at most ${rules.maximumPriority} for tenant ${caller.tenant}` };
       throw new SecateurError('INVALID_REQUEST', `${violation.field} ${violation.description}`, { violations: [violation] });
@@ -119,9 +121,9 @@ export class JobManager {
   /** Tells what a job would do with the nodes there are; nothing is written. */
   async plan(caller: Caller, requested: JobSpec | undefined, signal: AbortSignal): Promise<JobPlan> {
     if (requested === undefined) throw new SecateurError('INVALID_REQUEST', 'PlanJob needs a spec.');
-    const { roots } = this.options.tenants.of(caller.tenant);
-    const spec = await confineSpec(resolveJobSpec(requested, 'plan'), roots);
-    const { pool } = this.options;
+    const { tenants, outputs, pool } = this.options;
+    const { roots } = tenants.of(caller.tenant);
+    const spec = await confineSpec(resolveJobSpec(requested, 'plan'), roots, outputs);
     const wanted = maximumNodesOf(spec);
     const nodes = await pool.settle(Math.min(pool.nodes.length, wanted), NODES_TIMEOUT_MS, signal);
     if (nodes.length === 0) throw new SecateurError('UNAVAILABLE', 'No kernel node can be asked: none is healthy.');
@@ -222,7 +224,7 @@ export class JobManager {
   private async isWithoutResult(caller: Caller, { job, requested: before }: JobRecord, requested: JobSpec): Promise<boolean> {
     if (job.state !== JobState.SUCCEEDED || job.tenant !== caller.tenant || !sameSpec(before, requested)) return false;
     const { kind } = job.spec ?? {};
-    if (kind?.$case !== 'prune' || (await stat(kind.value.output).catch(() => undefined)) !== undefined) return false;
+    if (kind?.$case !== 'prune' || (await this.options.outputs.at(kind.value.output).isTaken())) return false;
     await this.options.store.remove(job.id);
     return true;
   }
@@ -266,7 +268,7 @@ export class JobManager {
   private async work(leased: LeasedJob): Promise<Report> {
     const { id, job, lease, log } = leased;
     const { spec } = job;
-    const { store, recorder, pool, resources, tensorEndpoint, tenants } = this.options;
+    const { store, recorder, pool, resources, tensorEndpoint, tenants, outputs } = this.options;
     const trace = new JobTrace(id, spec?.recordTrace === true, recorder, store);
     this.traces.set(id, trace);
     const run: JobRun = {
@@ -277,6 +279,7 @@ export class JobManager {
       resources,
       tensorEndpoint: tensorEndpoint(),
       roots: tenants.of(job.tenant).roots,
+      outputs,
       log,
       toldLayers: job.finishedLayers,
       lease,
@@ -321,8 +324,9 @@ export class JobManager {
     const output = await resolveInsideRoots(job.spec.kind.value.output, this.options.tenants.of(job.tenant).roots);
     // Another job may have taken the folder over.
     if (await this.options.store.isBeingWritten(output)) return;
-    if (job.state !== JobState.SUCCEEDED) await rm(`${output}.partial`, { recursive: true, force: true });
-    else if (deleteOutput) await rm(output, { recursive: true, force: true });
+    const place = this.options.outputs.at(output);
+    if (job.state !== JobState.SUCCEEDED) await place.removeUnfinished();
+    else if (deleteOutput) await place.remove();
   }
 }
 

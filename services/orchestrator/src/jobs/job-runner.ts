@@ -1,8 +1,8 @@
-import { stat } from 'node:fs/promises';
 import { isBegun, SecateurError } from '@secateur/core';
 import { JobState, type Job } from '@secateur/proto/job';
 import { GetReportResponse } from '@secateur/proto/pruning_service';
 import type { Logger } from 'pino';
+import type { OutputPlaces } from '../output/output-places.js';
 import { activeOutput, requireLease, type JobChange, type JobRecord } from '../store/job-record.js';
 import type { JobStore } from '../store/job-store.js';
 import type { JobFeed } from './job-feed.js';
@@ -40,6 +40,7 @@ export interface JobRunnerOptions {
   readonly slots: number;
   readonly leaseMs: number;
   readonly tenants: Tenants;
+  readonly outputs: OutputPlaces;
   /** How long a job that has ended is kept. */
   readonly keptForMs: (job: Job) => number;
   /** Computes a job. The signal of the lease stops it. */
@@ -174,7 +175,7 @@ export class JobRunner {
 
   /** Runs a job and says what became of it. */
   private async attempt(record: JobRecord, leased: LeasedJob): Promise<JobChange> {
-    const { logger, name, keptForMs, work } = this.options;
+    const { logger, name, keptForMs, outputs, work } = this.options;
     const { job, wish } = record;
     const { id, lease, log } = leased;
     const kept = { keptForMs: keptForMs(job) };
@@ -190,7 +191,7 @@ export class JobRunner {
     log.append(becomes(JobState.PLANNING));
     logger.info({ jobId: id, attempt: job.attempt + 1 }, 'job begins');
     try {
-      if (await wasPublished(record)) {
+      if (await wasPublished(record, outputs)) {
         log.append(becomes(JobState.RUNNING));
         return { ...kept, events: [becomes(JobState.SUCCEEDED)] };
       }
@@ -235,9 +236,9 @@ export function encodeReport(report: Report): Uint8Array {
 }
 
 /** Whether an attempt that was lost had stored the report and given the output its name: nothing is left to do but to say so. */
-async function wasPublished(record: JobRecord): Promise<boolean> {
+async function wasPublished(record: JobRecord, outputs: OutputPlaces): Promise<boolean> {
   const output = activeOutput(record);
-  return record.hasReport && output !== undefined && (await stat(output).catch(() => undefined)) !== undefined;
+  return record.hasReport && output !== undefined && outputs.at(output).isTaken();
 }
 
 /** What callers are told of an error; defects keep their text in the log. */

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
+import { isStoreUrl, parseStoreUrl } from '@secateur/checkpoint';
 import { SecateurError } from '@secateur/core';
 import type { RunningLimits } from '../store/job-store.js';
 
@@ -15,7 +16,7 @@ export interface TenantRules {
   readonly unendedJobs: number;
   /** The highest priority it may ask for. */
   readonly maximumPriority: number;
-  /** Folders that its jobs may use. */
+  /** Folders, and prefixes of stores, that its jobs may use. */
   readonly roots: readonly string[];
 }
 
@@ -78,9 +79,10 @@ function parseRules(value: unknown, where: string, defaults: TenantRules, refuse
     typeof given === 'number' && Number.isInteger(given) && given >= least && given <= most
       ? given
       : refuse(`${where}.${name} must be a whole number from ${least} to ${most}.`);
-  if (!Array.isArray(roots) || !roots.every((root): root is string => typeof root === 'string' && isAbsolute(root))) {
-    return refuse(`${where}.roots must be a list of absolute paths.`);
+  if (!Array.isArray(roots) || !roots.every((root): root is string => typeof root === 'string' && (isStoreUrl(root) || isAbsolute(root)))) {
+    return refuse(`${where}.roots must be a list of absolute paths and of URLs such as s3://BUCKET/PREFIX.`);
   }
+  for (const root of roots.filter(isStoreUrl)) parseStoreUrl(root);
   return {
     runningJobs: whole(runningJobs, 'runningJobs', 1, NO_LIMIT),
     unendedJobs: whole(unendedJobs, 'unendedJobs', 1, NO_LIMIT),

@@ -1,7 +1,7 @@
-import { mkdir, readdir, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadHasher, projectionName, SecateurError, type PlannedBlock, type ProjectionTargets } from '@secateur/core';
-import { applyMask, CheckpointWriter, maskEntries, publishDirectory, SafetensorsFileWriter } from '@secateur/checkpoint';
+import { applyMask, CheckpointWriter, maskEntries, SafetensorsFileWriter } from '@secateur/checkpoint';
 import { DataType, type ShardDescriptor } from '@secateur/proto/model';
 import type { Resources } from '@secateur/rpc';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
@@ -9,20 +9,21 @@ import type { JobLease } from '../jobs/job-lease.js';
 import { describeShard, NOWHERE, prunedProjections, type JobPlan } from '../planner/job-plan.js';
 import { Journal, type DenseMeasurement, type FinishedLayer } from './journal.js';
 import { FolderLock } from './folder-lock.js';
+import { REPORT_FILE, type OutputPlace } from './output-place.js';
 import { Snapshots } from './snapshots.js';
 import { sumDropped } from './sum-dropped.js';
 
-const REPORT_FILE = 'secateur.json';
 const LAYER_BUDGET_FILE = 'layer_budget.json';
 
 /**
- * The output folder of a prune job while it is made: `<output>.partial/` with the pruned checkpoint, masks, row budgets and the journal.
- * Blocks are written, made durable and journaled one by one; `publish` gives the finished folder its name.
+ * The output of a prune job while it is made: the work folder of its place with the pruned checkpoint, masks, row budgets and the journal.
+ * Blocks are written, made durable and journaled one by one; `publish` gives the finished output its name.
  */
 export class PrunedOutput {
   private constructor(
     private readonly plan: JobPlan,
-    private readonly directory: string,
+    private readonly place: OutputPlace,
+    private readonly identity: string,
     private readonly lease: JobLease,
     private readonly lock: FolderLock,
     private readonly checkpoint: CheckpointWriter,
@@ -38,9 +39,9 @@ export class PrunedOutput {
   ) {}
 
   /** Begins an output, or goes on with the one an earlier attempt of the same job left. */
-  static async open(plan: JobPlan, directory: string, identity: string, resources: Resources, lease: JobLease): Promise<PrunedOutput> {
-    const partial = `${directory}.partial`;
-    const content = await reusableJournal(partial, directory, identity);
+  static async open(plan: JobPlan, place: OutputPlace, identity: string, resources: Resources, lease: JobLease): Promise<PrunedOutput> {
+    const partial = place.workFolder;
+    const content = await reusableJournal(place, identity);
     const projections = plan.model.blocks.flatMap((block) => prunedProjections(plan, block));
     const masks = maskEntries(projections);
     const rowEntries = projections.map(({ name, rows }) => ({ name, dtype: 'F32', shape: [rows] }));
@@ -63,7 +64,12 @@ export class PrunedOutput {
       const snapshots = await Snapshots.open(partial, { jobId: plan.jobId, resources, lease, journal }, content?.snapshot);
       const output = new PrunedOutput(
         plan,
+<<<<<<< HEAD
         directory,
+=======
+        place,
+        identity,
+>>>>>>> s3
         lease,
         lock,
         ...files,
@@ -149,13 +155,13 @@ export class PrunedOutput {
     };
   }
 
-  /** Completes the folder and gives it its final name, all at once. `layerBudget`: targets that other jobs may be given; undefined where all are alike. */
+  /** Completes the output and gives it its final name. `layerBudget`: targets that other jobs may be given; undefined where all are alike. */
   async publish(report: object, layerBudget: ProjectionTargets | undefined, signal: AbortSignal): Promise<void> {
     await this.checkpoint.copyRemaining({ signal });
     await this.checkpoint.finish();
     await this.masks.finish();
     await this.rowSparsities.finish();
-    const partial = `${this.directory}.partial`;
+    const partial = this.place.workFolder;
     await writeJson(join(partial, REPORT_FILE), report);
     if (layerBudget !== undefined) {
       const ratios = [...layerBudget].map(([name, target]) => [projectionName({ name }), target] as const);
@@ -165,9 +171,12 @@ export class PrunedOutput {
     await this.lock.verify();
     await this.snapshots.removeAll();
     await this.journal.close();
-    await unlink(Journal.pathIn(partial));
-    await this.lock.release();
-    await publishDirectory(partial, this.directory);
+    await this.place.publish({
+      identity: this.identity,
+      assertHeld: () => this.lease.assertHeld(),
+      unlock: () => this.lock.release(),
+      signal,
+    });
   }
 
   /** Closes the files and leaves what is there for a later attempt. */
@@ -221,10 +230,9 @@ function prunedResource(jobId: string, tensor: string): string {
 }
 
 /** The journal to go on with; undefined to begin anew. An unfinished output of another job is never overwritten. */
-async function reusableJournal(partial: string, directory: string, identity: string) {
-  if ((await stat(directory).catch(() => undefined)) !== undefined) {
-    throw new SecateurError('ALREADY_EXISTS', `The output folder ${directory} exists; choose another or remove it.`);
-  }
+async function reusableJournal(place: OutputPlace, identity: string) {
+  const partial = place.workFolder;
+  await place.requireFree(identity);
   if ((await stat(partial).catch(() => undefined)) === undefined) return undefined;
   const content = await Journal.read(partial);
   // Without a finished block there is nothing to keep, whosever it is, but what this job measured and computed before.

@@ -4,6 +4,7 @@ import type { Resources } from '@secateur/rpc';
 import type { JobLease } from '../jobs/job-lease.js';
 import type { JobLog } from '../jobs/job-log.js';
 import type { JobTrace } from '../jobs/job-trace.js';
+import type { OutputPlaces } from '../output/output-places.js';
 import type { NodePool } from '../scheduler/node-pool.js';
 import { Crew } from '../scheduler/crew.js';
 import type { SessionContext } from '../scheduler/node-session.js';
@@ -20,8 +21,9 @@ export interface JobRun {
   readonly resources: Resources;
   /** HOST:PORT at which nodes reach this orchestrator's TensorService. */
   readonly tensorEndpoint: string;
-  /** Folders the job may read from. */
+  /** Folders and stores the job may read from. */
   readonly roots: readonly string[];
+  readonly outputs: OutputPlaces;
   readonly log: JobLog;
   /** Blocks whose end the log has told of in earlier attempts. */
   readonly toldLayers: number;

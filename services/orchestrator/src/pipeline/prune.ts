@@ -32,7 +32,7 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
       calibration: spec.calibration && { ...spec.calibration, samples, sequenceLength },
       layerBudgetOptions: completeBudgetOptions(spec, planned.model.architecture),
     };
-    const output = await PrunedOutput.open(planned, spec.output, identityOf(planned, resolved), run.resources, run.lease);
+    const output = await PrunedOutput.open(planned, run.outputs.at(spec.output), identityOf(planned, resolved), run.resources, run.lease);
     const resumedLayers = output.finished.length;
     const crew = gatherCrew(run, planned, pruning);
     try {

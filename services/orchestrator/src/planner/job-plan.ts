@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import {
   SecateurError,
   planModel,
@@ -12,6 +11,7 @@ import {
   type PlannedShard,
 } from '@secateur/core';
 import {
+  joinLocation,
   loadCalibrationTokens,
   openCheckpoint,
   scanTensors,
@@ -186,10 +186,10 @@ export function describeShard(plan: JobPlan, shard: PlannedShard): ShardDescript
   };
 }
 
-/** Where a node that shares the volume finds a tensor. */
+/** Where a node that shares the volume, or reaches the store, finds a tensor. */
 function placeOf({ checkpoint }: JobPlan, name: string): { readonly path: string; readonly pathOffset: number } {
   const entry = checkpoint.tensors.get(name);
-  return entry === undefined ? NOWHERE : { path: join(checkpoint.directory, entry.file), pathOffset: entry.fileOffset };
+  return entry === undefined ? NOWHERE : { path: joinLocation(checkpoint.directory, entry.file), pathOffset: entry.fileOffset };
 }
 
 /** The wire form of a shard that nobody is to pull: names, roles, types, shapes and sizes. */

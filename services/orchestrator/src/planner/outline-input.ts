@@ -29,7 +29,7 @@ interface OutlinedModel {
  */
 export async function outlineInput(request: InputRequest, signal: AbortSignal): Promise<InputOutline & Pick<OutlinedModel, 'hasWeights'>> {
   const { model: folder, allowedRoots } = request;
-  const { directory, model, ...found } = (await hasWeights(folder))
+  const { directory, model, ...found } = (await hasWeights(folder, { allowedRoots }))
     ? await outlineCheckpoint(folder, allowedRoots)
     : await outlineConfig(folder, allowedRoots);
   const { architecture } = model;

@@ -1,0 +1,9 @@
+/** A file of known size that is read at any position, of this machine or of a store. */
+export interface ReadableFile {
+  /** Path or URL; it names the file in errors. */
+  readonly path: string;
+  readonly bytes: number;
+  /** Fills `target` with the bytes from `position` on. */
+  readInto(target: Uint8Array, position: number, signal?: AbortSignal): Promise<void>;
+  close(): Promise<void>;
+}

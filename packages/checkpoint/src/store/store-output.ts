@@ -1,0 +1,234 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import type { CompletedPart } from '@aws-sdk/client-s3';
+import { SecateurError, throwIfCancelled } from '@secateur/core';
+import { InputFile } from '../files/input-file.js';
+import { parseStoreUrl } from '../files/locations.js';
+import { openStore, type Store } from './client.js';
+import { StoreFolder } from './store-folder.js';
+import { storeErrorName, toStoreError, withStoreErrors } from './store-errors.js';
+import { UploadRecord, type BegunUpload, type SentPart } from './upload-record.js';
+
+/** Larger files are sent in parts of this size at least; a store takes at most 10 000 parts. */
+const PART_BYTES = 16 << 20;
+const MAXIMUM_PARTS = 9_000;
+/** Parts that are in memory and on the way at once. */
+const PARTS_AT_ONCE = 3;
+const HASHED_BYTES = 4 << 20;
+
+/** Metadata of every object that is sent: what it holds, and by which work it was made. */
+const SHA256_KEY = 'sha256';
+const OWNER_KEY = 'secateur-owner';
+
+export interface SendOptions {
+  /** Folder of this machine that holds the files. */
+  readonly folder: string;
+  /** The files in the order they are sent. The last one makes the output whole: it appears only where none is. */
+  readonly names: readonly string[];
+  /** What the files are made from. Objects of another owner are never replaced. */
+  readonly owner: string;
+  /** File that remembers what was sent. */
+  readonly record: string;
+  /** Told before each file; throws when it is not to be sent any more. */
+  readonly beforeFile?: (() => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A folder of results under a prefix of a store: sent file by file, whole once its last file is there. */
+export class StoreOutput {
+  private constructor(
+    private readonly store: Store,
+    private readonly bucket: string,
+    private readonly prefix: string,
+    private readonly folder: StoreFolder,
+  ) {}
+
+  static async open(url: string): Promise<StoreOutput> {
+    const { bucket, key } = parseStoreUrl(url);
+    if (key === '') throw new SecateurError('PATH_NOT_ALLOWED', `${url}: an output needs a prefix of its own; write s3://BUCKET/PREFIX.`);
+    return new StoreOutput(await openStore(), bucket, key, await StoreFolder.open(url));
+  }
+
+  has(name: string): Promise<boolean> {
+    return this.folder.has(name);
+  }
+
+  /** ALREADY_EXISTS when there is an object under the prefix that another owner, or nobody we know, put there. */
+  async requireOwn(owner: string): Promise<void> {
+    for (const { name } of await this.folder.listAll()) {
+      const found = await this.folder.describe(name);
+      if (found === undefined || found.metadata[OWNER_KEY] === owner) continue;
+      throw new SecateurError(
+        'ALREADY_EXISTS',
+        `${this.folder.path} holds ${name}, which is not of this job; choose another output, or remove what is there.`,
+      );
+    }
+  }
+
+  /** Sends the files. What the store has already, whole or in parts, with the same content is not sent again. */
+  async send({ folder, names, owner, record: recordPath, beforeFile, signal }: SendOptions): Promise<void> {
+    const record = await UploadRecord.open(recordPath);
+    for (const [index, name] of names.entries()) {
+      beforeFile?.();
+      const file = await InputFile.open(join(folder, name));
+      try {
+        const sha256 = await digestOf(file, signal);
+        const found = await this.folder.describe(name);
+        if (found?.bytes === file.bytes && found.metadata[SHA256_KEY] === sha256 && found.metadata[OWNER_KEY] === owner) continue;
+        const object = { name, file, sha256, metadata: { [SHA256_KEY]: sha256, [OWNER_KEY]: owner }, signal };
+        if (index === names.length - 1) await this.complete(object);
+        else if (file.bytes <= PART_BYTES) await withStoreErrors('write', this.urlOf(name), () => this.put(object, {}));
+        else await this.putInParts(object, record);
+      } finally {
+        await file.close();
+      }
+    }
+  }
+
+  /** Deletes everything under the prefix; first what makes it whole. */
+  async remove(last: string): Promise<void> {
+    await this.folder.remove(last);
+    for (const { name } of await this.folder.listAll()) await this.folder.remove(name);
+  }
+
+  /** Deletes what an unfinished output left: objects of that owner, and parts. */
+  async removeUnfinished(recordPath: string, owner: string): Promise<void> {
+    const { sdk, client } = this.store;
+    for (const [name, { id }] of (await UploadRecord.open(recordPath)).uploads) {
+      // It may be complete, or gone.
+      await client.send(new sdk.AbortMultipartUploadCommand({ ...this.objectOf(name), UploadId: id })).catch(() => undefined);
+    }
+    for (const { name } of await this.folder.listAll()) {
+      if ((await this.folder.describe(name))?.metadata[OWNER_KEY] === owner) await this.folder.remove(name);
+    }
+  }
+
+  /** Puts the object that makes the output whole, unless somebody else has done so: the store decides who is first. */
+  private async complete(object: SentObject): Promise<void> {
+    try {
+      await this.put(object, { IfNoneMatch: '*' });
+    } catch (error) {
+      const name = storeErrorName(error);
+      // Stores that cannot decide take the last.
+      if (name === 'NotImplemented') return this.put(object, {});
+      if (name !== 'PreconditionFailed') throw this.explain(object.name, error);
+      // The answer to the first try may have been lost.
+      if ((await this.folder.describe(object.name))?.metadata[SHA256_KEY] === object.sha256) return;
+      throw new SecateurError('ALREADY_EXISTS', `${this.folder.path} was completed by another job; choose another output.`);
+    }
+  }
+
+  private async put({ name, file, sha256, metadata, signal }: SentObject, condition: { readonly IfNoneMatch?: string }): Promise<void> {
+    const { sdk, client } = this.store;
+    const Body = Buffer.allocUnsafeSlow(file.bytes);
+    await file.readInto(Body, 0, signal);
+    const ChecksumSHA256 = Buffer.from(sha256, 'hex').toString('base64');
+    const command = new sdk.PutObjectCommand({ ...this.objectOf(name), Body, Metadata: metadata, ChecksumSHA256, ...condition });
+    await client.send(command, stoppable(signal));
+  }
+
+  private async putInParts(object: SentObject, record: UploadRecord): Promise<void> {
+    const { name, sha256 } = object;
+    const earlier = record.uploads.get(name);
+    const continued = earlier?.sha256 === sha256 ? earlier : undefined;
+    try {
+      await this.sendParts(object, record, continued ?? (await this.begin(object, record)));
+    } catch (error) {
+      // The store, or a rule of the bucket, has given up what an earlier attempt had begun.
+      if (continued === undefined || storeErrorName(error) !== 'NoSuchUpload') throw this.explain(name, error);
+      await withStoreErrors('write', this.urlOf(name), async () => this.sendParts(object, record, await this.begin(object, record)));
+    }
+  }
+
+  private async begin({ name, file, sha256, metadata }: SentObject, record: UploadRecord): Promise<BegunUpload> {
+    const { sdk, client } = this.store;
+    const command = new sdk.CreateMultipartUploadCommand({ ...this.objectOf(name), Metadata: metadata, ChecksumAlgorithm: 'CRC32' });
+    const { UploadId: id } = await client.send(command);
+    if (id === undefined) throw new SecateurError('UNAVAILABLE', `Cannot write ${this.urlOf(name)}: the store began no upload.`);
+    const leastBytes = Math.ceil(file.bytes / MAXIMUM_PARTS);
+    return record.begin(name, { id, sha256, partBytes: Math.max(PART_BYTES, leastBytes) });
+  }
+
+  private async sendParts({ name, file, signal }: SentObject, record: UploadRecord, upload: BegunUpload): Promise<void> {
+    const { sdk, client } = this.store;
+    const { id: UploadId, partBytes, parts } = upload;
+    const count = Math.ceil(file.bytes / partBytes);
+    const failure = new AbortController();
+    const stop = signal === undefined ? failure.signal : AbortSignal.any([signal, failure.signal]);
+    const missing = Array.from({ length: count }, (_, index) => index + 1).filter((number) => !parts.has(number));
+    const remaining = missing.values();
+    const sendRemaining = async (): Promise<void> => {
+      try {
+        for (const number of remaining) {
+          throwIfCancelled(stop);
+          const offset = (number - 1) * partBytes;
+          const Body = Buffer.allocUnsafeSlow(Math.min(partBytes, file.bytes - offset));
+          await file.readInto(Body, offset, stop);
+          const checksum = checksumOf(Body);
+          const part = { UploadId, PartNumber: number, Body, ChecksumCRC32: checksum };
+          const { ETag: etag } = await client.send(new sdk.UploadPartCommand({ ...this.objectOf(name), ...part }), stoppable(stop));
+          if (etag === undefined)
+            throw new SecateurError('UNAVAILABLE', `Cannot write ${this.urlOf(name)}: the store tells no ETag of a part.`);
+          await record.sent(name, { number, etag, checksum });
+        }
+      } catch (error) {
+        // Only the first counts: it is why the others fail.
+        failure.abort(error);
+      }
+    };
+    await Promise.all(Array.from({ length: PARTS_AT_ONCE }, sendRemaining));
+    if (failure.signal.aborted) throw failure.signal.reason;
+    const Parts = [...parts.values()].sort((left, right) => left.number - right.number).map(toCompletedPart);
+    await client.send(
+      new sdk.CompleteMultipartUploadCommand({ ...this.objectOf(name), UploadId, MultipartUpload: { Parts } }),
+      stoppable(signal),
+    );
+  }
+
+  private explain(name: string, error: unknown): SecateurError {
+    return toStoreError('write', this.urlOf(name), error);
+  }
+
+  private objectOf(name: string): { readonly Bucket: string; readonly Key: string } {
+    return { Bucket: this.bucket, Key: `${this.prefix}/${name}` };
+  }
+
+  private urlOf(name: string): string {
+    return `${this.folder.path}/${name}`;
+  }
+}
+
+interface SentObject {
+  readonly name: string;
+  readonly file: InputFile;
+  readonly sha256: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal | undefined;
+}
+
+function stoppable(signal: AbortSignal | undefined): { readonly abortSignal?: AbortSignal } {
+  return signal === undefined ? {} : { abortSignal: signal };
+}
+
+async function digestOf(file: InputFile, signal: AbortSignal | undefined): Promise<string> {
+  const hash = createHash('sha256');
+  const part = Buffer.allocUnsafeSlow(Math.min(HASHED_BYTES, file.bytes));
+  for (let offset = 0; offset < file.bytes; offset += HASHED_BYTES) {
+    const read = part.subarray(0, Math.min(HASHED_BYTES, file.bytes - offset));
+    await file.readInto(read, offset, signal);
+    hash.update(read);
+  }
+  return hash.digest('hex');
+}
+
+/** As the store wants it. */
+function checksumOf(bytes: Uint8Array): string {
+  const checksum = Buffer.alloc(4);
+  checksum.writeUInt32BE(crc32(bytes));
+  return checksum.toString('base64');
+}
+
+function toCompletedPart({ number, etag, checksum }: SentPart): CompletedPart {
+  return { PartNumber: number, ETag: etag, ChecksumCRC32: checksum };
+}

@@ -1,0 +1,38 @@
+import { rm, stat, unlink } from 'node:fs/promises';
+import { publishDirectory } from '@secateur/checkpoint';
+import { SecateurError } from '@secateur/core';
+import { Journal } from './journal.js';
+import type { FinishedOutput, OutputPlace } from './output-place.js';
+
+/** A folder of this machine. Until it is whole it is called `<folder>.partial`. */
+export class LocalPlace implements OutputPlace {
+  readonly workFolder: string;
+
+  constructor(private readonly folder: string) {
+    this.workFolder = `${folder}.partial`;
+  }
+
+  async isTaken(): Promise<boolean> {
+    return (await stat(this.folder).catch(() => undefined)) !== undefined;
+  }
+
+  async requireFree(): Promise<void> {
+    if (await this.isTaken()) {
+      throw new SecateurError('ALREADY_EXISTS', `The output folder ${this.folder} exists; choose another or remove it.`);
+    }
+  }
+
+  async publish({ unlock }: FinishedOutput): Promise<void> {
+    await unlink(Journal.pathIn(this.workFolder));
+    await unlock();
+    await publishDirectory(this.workFolder, this.folder);
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  async removeUnfinished(): Promise<void> {
+    await rm(this.workFolder, { recursive: true, force: true });
+  }
+}

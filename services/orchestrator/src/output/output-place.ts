@@ -1,0 +1,29 @@
+/** What a place needs to give a finished output its name. */
+export interface FinishedOutput {
+  /** What the output was made from. */
+  readonly identity: string;
+  /** Throws when the job is not this process's any more. */
+  readonly assertHeld: () => void;
+  /** Gives the lock of the work folder back. */
+  readonly unlock: () => Promise<void>;
+  readonly signal: AbortSignal;
+}
+
+/** Where the output of a job goes. It is made in a folder of this machine and gets its own name when it is whole. */
+export interface OutputPlace {
+  /** Folder in which the output is made, with the journal and the lock. */
+  readonly workFolder: string;
+  /** Whether a finished output is there. */
+  isTaken(): Promise<boolean>;
+  /** ALREADY_EXISTS where anything is that this work did not leave there itself. */
+  requireFree(identity: string): Promise<void>;
+  /** Gives what is in the work folder, without journal and lock, its name. */
+  publish(finished: FinishedOutput): Promise<void>;
+  /** Deletes the finished output. */
+  remove(): Promise<void>;
+  /** Deletes what an output left that was not finished. */
+  removeUnfinished(): Promise<void>;
+}
+
+/** File of the report. An output of a store is whole once it is there. */
+export const REPORT_FILE = 'secateur.json';

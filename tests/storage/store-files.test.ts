@@ -1,0 +1,137 @@
+/** Files of a store are read by ranges, through broken connections, and never as a mixture of two versions. */
+import { randomBytes } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { openInput, resolveInsideRoots, StoreOutput } from '@secateur/checkpoint';
+import { withTemporaryFolder } from '../support/paths.js';
+import { answerError, StoreServer } from '../support/store-server.js';
+
+let store: StoreServer;
+const earlier = { ...process.env };
+beforeAll(async () => {
+  store = await StoreServer.start();
+  Object.assign(process.env, store.environment);
+});
+afterAll(async () => {
+  process.env = earlier;
+  await store[Symbol.asyncDispose]();
+});
+afterEach(() => {
+  store.intervene = () => undefined;
+  store.requests.length = 0;
+});
+
+describe('a file of a store', () => {
+  const content = randomBytes((21 << 20) + 12_345);
+  const url = (): string => store.url('file.bin');
+  beforeAll(() => store.put('file.bin', content));
+
+  const read = async (position: number, length: number): Promise<Buffer> => {
+    const file = await openInput(url());
+    const target = Buffer.alloc(length);
+    await file.readInto(target, position);
+    return target;
+  };
+
+  test('is read at any position, in requests that are neither many nor large', async () => {
+    expect((await read(0, content.byteLength)).equals(content)).toBe(true);
+    expect(store.requests.filter(({ method }) => method === 'GET').map(({ range }) => range)).toEqual([
+      'bytes=0-8388607',
+      'bytes=8388608-16777215',
+      `bytes=16777216-${content.byteLength - 1}`,
+    ]);
+    store.requests.length = 0;
+    const file = await openInput(url());
+    for (let position = 0; position < content.byteLength; position += 1 << 20) {
+      const part = Buffer.alloc(Math.min(1 << 20, content.byteLength - position));
+      await file.readInto(part, position);
+      expect(part.equals(content.subarray(position, position + part.byteLength))).toBe(true);
+    }
+    expect(store.requests).toHaveLength(7);
+    expect((await read((4 << 20) - 3, 7)).equals(content.subarray((4 << 20) - 3, (4 << 20) + 4))).toBe(true);
+    await expect(read(content.byteLength - 1, 2)).rejects.toMatchObject({ message: expect.stringContaining('it ends at byte') });
+  });
+
+  test('is read on where a connection broke, and after moments of weakness', async () => {
+    let broken = 0;
+    store.intervene = ({ method }, context) => {
+      if (method !== 'GET' || ++broken > 6) return;
+      if (broken % 2 === 0) answerError(context, 503, 'SlowDown');
+      else setTimeout(() => context.res.destroy(), 5);
+    };
+    expect((await read(5, 20 << 20)).equals(content.subarray(5, (20 << 20) + 5))).toBe(true);
+    expect(broken).toBeGreaterThan(6);
+  });
+
+  test('that is replaced while it is open is an error that names it', async () => {
+    await store.put('changing.bin', content.subarray(0, 100));
+    const file = await openInput(store.url('changing.bin'));
+    await store.put('changing.bin', content.subarray(100, 200));
+    await expect(file.readInto(Buffer.alloc(100), 0)).rejects.toMatchObject({
+      reason: 'FAILED_PRECONDITION',
+      message: expect.stringMatching(/s3:\/\/models\/changing.bin: it has changed while it was in use/),
+    });
+  });
+
+  test('that is not there, or may not be read, is an error that names it and tells no secret', async () => {
+    await expect(openInput(store.url('missing'))).rejects.toMatchObject({
+      reason: 'NOT_FOUND',
+      message: 'Cannot read s3://models/missing: it does not exist (NotFound, 404).',
+    });
+    store.intervene = (_request, context) => answerError(context, 403, 'AccessDenied');
+    const error: unknown = await openInput(url()).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ reason: 'FAILED_PRECONDITION', message: expect.stringContaining('permission is denied by the store') });
+    expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toMatch(/S3RVER|Signature/);
+  });
+});
+
+test('an upload that the store has given up is begun anew, and what is there is not sent again', () =>
+  withTemporaryFolder(async (folder) => {
+    const content = randomBytes((17 << 20) + 3);
+    await writeFile(join(folder, 'large.bin'), content);
+    await writeFile(join(folder, 'last.json'), '{}');
+    const output = await StoreOutput.open(store.url('sent'));
+    const send = (): Promise<void> =>
+      output.send({ folder, names: ['large.bin', 'last.json'], owner: 'a', record: join(folder, 'uploads.jsonl') });
+    const sent = (): (string | undefined)[] => store.requests.filter(({ method }) => method === 'PUT').map(({ partNumber }) => partNumber);
+    store.intervene = ({ partNumber }, context) => {
+      if (partNumber === '2') answerError(context, 403, 'AccessDenied');
+    };
+    await expect(send()).rejects.toMatchObject({ message: expect.stringContaining('Cannot write s3://models/sent/large.bin') });
+    let refused = 0;
+    store.intervene = ({ partNumber }, context) => {
+      if (partNumber !== undefined && refused++ === 0) answerError(context, 404, 'NoSuchUpload');
+    };
+    await send();
+    expect(refused).toBeGreaterThan(2);
+    expect((await store.get('sent/large.bin')).equals(content)).toBe(true);
+    store.requests.length = 0;
+    await send();
+    expect(sent()).toEqual([]);
+    await expect(output.requireOwn('b')).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
+    await output.removeUnfinished(join(folder, 'uploads.jsonl'), 'a');
+    expect(await store.list('sent')).toEqual([]);
+  }));
+
+test('URLs lie inside roots by whole parts, and dots are no parts', async () => {
+  const roots = ['/models', 's3://models/team'];
+  expect(await resolveInsideRoots('s3://models/team/a/', roots)).toBe('s3://models/team/a');
+  for (const url of [
+    's3://models/teams',
+    's3://models',
+    's3://other/team/a',
+    's3://models/team/../other',
+    's3://models/team//a',
+    's3://models/team/./a',
+    's3://MODELS/team',
+    's3:///team',
+    's3://models/team/a\\..\\b',
+    's3://models/team/a\n',
+    'S3://models/team/a',
+  ]) {
+    await expect(resolveInsideRoots(url, roots)).rejects.toMatchObject({ reason: 'PATH_NOT_ALLOWED' });
+  }
+  await expect(resolveInsideRoots('s3://models/a', ['/', '/models'])).rejects.toMatchObject({ reason: 'PATH_NOT_ALLOWED' });
+  await expect(resolveInsideRoots('/models/team/a', ['s3://models'])).rejects.toMatchObject({ reason: 'PATH_NOT_ALLOWED' });
+});
