@@ -8,7 +8,7 @@ export function showValue(value: unknown): string {
 
 function toText(value: unknown): string {
   try {
-    return JSON.stringify(value) ?? 'nothing';
+    return value === undefined ? 'nothing' : JSON.stringify(value);
   } catch {
     // JSON.parse reads any depth, JSON.stringify does not.
     return 'nested too deeply to be shown';

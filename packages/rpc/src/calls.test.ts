@@ -32,7 +32,12 @@ describe('calls', () => {
 
   test('may be limited in their size by a server', async () => {
     const server = new RpcServer({ maximumRequestBytes: 1024 });
-    server.addService(TestDefinition, { ask: () => Promise.resolve({}), list: async function* () {} });
+    server.addService(TestDefinition, {
+      ask: () => Promise.resolve({}),
+      list: async function* () {
+        yield {};
+      },
+    });
     const { host, port } = await server.listen('127.0.0.1:0');
     const channel = connect(`${host}:${port}`, { kind: 'control' });
     const ask = (bytes: number): Promise<unknown> =>

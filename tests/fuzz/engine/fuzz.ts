@@ -18,7 +18,7 @@ const CANDIDATES = 8;
 /** Larger inputs slow down the search; what one of them reaches, small ones reach too. */
 const MAXIMUM_KEPT_BYTES = 1 << 17;
 
-export interface FuzzOptions {
+interface FuzzOptions {
   readonly name: string;
   readonly seconds: number;
   readonly seed: number;
@@ -126,19 +126,18 @@ class Run {
   }
 
   private judge(error: unknown, input: Buffer): void {
-    if (!(error instanceof SecateurError) || error.reason === 'INTERNAL')
-      this.report(describe(error), input, (error as { readonly cause?: unknown }).cause);
+    if (!(error instanceof SecateurError) || error.reason === 'INTERNAL') this.report(describe(error), input, causeOf(error));
     else if (error.message.length > MAXIMUM_MESSAGE) this.report(`a message of ${error.message.length} characters`, input);
     else this.refused += 1;
   }
 
   /** Findings with the same first lines are one. */
-  private report(description: string, input: Buffer, cause?: unknown): void {
+  private report(description: string, input: Buffer, cause = ''): void {
     const key = description.replaceAll(/\d+/g, '#').slice(0, 300);
     if (this.findings.has(key)) return;
     const path = join(this.options.findings, `${this.options.name}-${createHash('sha256').update(input).digest('hex').slice(0, 12)}`);
     writeFileSync(path, input);
-    this.findings.set(key, `${description}\n  input: ${path}${cause === undefined ? '' : `\n  cause: ${String(cause)}`}`);
+    this.findings.set(key, `${description}\n  input: ${path}${cause}`);
   }
 
   private peakBytes(): number {
@@ -154,6 +153,11 @@ function readCorpus(folder: string): Buffer[] {
   } catch {
     return [];
   }
+}
+
+function causeOf(error: unknown): string {
+  if (!(error instanceof Error) || error.cause === undefined) return '';
+  return `\n  cause: ${error.cause instanceof Error ? error.cause.message : JSON.stringify(error.cause)}`;
 }
 
 function describe(error: unknown): string {

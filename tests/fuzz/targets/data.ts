@@ -69,7 +69,8 @@ export const parquet: FuzzTarget = {
         try {
           await readEnds(await reader.open(file, OPTIONS));
         } catch (error) {
-          if (error instanceof SecateurError && error.reason !== 'INVALID_DATA') await renew();
+          // A process that was stopped reads no more.
+          if (!(error instanceof SecateurError) || error.reason !== 'INVALID_DATA' || error.message.includes('was stopped')) await renew();
           throw error;
         } finally {
           await file.close();

@@ -34,8 +34,17 @@ const WORDS = ['fuzz', 'block/0', 'embedding', 'head', '127.0.0.1:1', '/etc/pass
 
 type Definition =
   typeof PruningServiceDefinition | typeof KernelServiceDefinition | typeof TensorServiceDefinition | typeof TraceServiceDefinition;
+interface MessageType {
+  fromPartial(value: object): object;
+  encode(value: object): { finish(): Uint8Array };
+}
+
 /** Values of a request, by the name of its method. */
 type Requests = Readonly<Record<string, readonly object[]>>;
+
+function asType(type: unknown): MessageType {
+  return type as MessageType;
+}
 
 /** `/package.Service/Method`, a line feed and the encoded message, for every method. */
 function encodeCalls(definition: Definition, requests: Requests): Buffer[] {
@@ -43,9 +52,7 @@ function encodeCalls(definition: Definition, requests: Requests): Buffer[] {
     (requests[name] ?? [{}]).map((request) =>
       Buffer.concat([
         Buffer.from(`/${definition.fullName}/${method}\n`),
-        (requestType as { fromPartial(value: object): object; encode(value: object): { finish(): Uint8Array } })
-          .encode(requestType.fromPartial(request as never) as never)
-          .finish(),
+        asType(requestType).encode(asType(requestType).fromPartial(request)).finish(),
       ]),
     ),
   );

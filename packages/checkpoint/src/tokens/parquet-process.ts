@@ -30,15 +30,21 @@ serveRequests(async (request: ParquetRequest, ask) => {
 
 /** Its row groups. */
 async function open({ file, path, bytes, textField }: Extract<ParquetRequest, { kind: 'open' }>, ask: Ask): Promise<readonly RowGroup[]> {
+  const readPart = async (from: number, to: number): Promise<ArrayBuffer> => {
+    if (!(from >= 0 && from <= to && to <= bytes && to - from <= MAXIMUM_GROUP_BYTES)) {
+      throw new Error(`bytes ${from} to ${to} cannot be a part of it`);
+    }
+    const question: ParquetQuestion = { file, from, to };
+    const part = (await ask(question)) as Uint8Array<ArrayBuffer>;
+    return part.buffer.slice(part.byteOffset, part.byteOffset + part.byteLength);
+  };
   const buffer: AsyncBuffer = {
     byteLength: bytes,
-    slice: async (from, to = bytes) => {
-      if (!(from >= 0 && from <= to && to <= bytes && to - from <= MAXIMUM_GROUP_BYTES)) {
-        throw new Error(`bytes ${from} to ${to} cannot be a part of it`);
-      }
-      const question: ParquetQuestion = { file, from, to };
-      const part = (await ask(question)) as Uint8Array<ArrayBuffer>;
-      return part.buffer.slice(part.byteOffset, part.byteOffset + part.byteLength);
+    slice: (from, to = bytes) => {
+      const part = readPart(from, to);
+      // The library asks for several parts at once and leaves the others alone when it fails; nobody would handle their errors.
+      part.catch(() => undefined);
+      return part;
     },
   };
   const metadata = await withParquetErrors(path, () => parquetMetadataAsync(buffer, { parsers: { stringFromBytes: keepBytes } }));

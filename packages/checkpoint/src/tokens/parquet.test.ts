@@ -28,13 +28,13 @@ async function readFirst(content: Uint8Array): Promise<string> {
 }
 
 /** A file with 4000 rows, about half of which have a text. */
-function wholeFile(): { readonly bytes: Buffer; readonly levelsAt: number } {
-  const texts = Array.from({ length: 4_000 }, (_, index) => ((index * 7) % 5 < 2 ? `text ${index % 3}` : null));
+function wholeFile(): { readonly bytes: Buffer; readonly pagesAt: number; readonly levelsAt: number } {
+  const texts = Array.from({ length: 4_000 }, (_, index) => ((index * 7) % 5 < 2 ? `text ${index}` : null));
   const bytes = Buffer.from(parquetBytes(['first', ...texts], { codec: 'UNCOMPRESSED', rowGroupSize: 10_000 }));
   const offset = Number(parquetMetadata(bytes).row_groups[0]!.columns[1]!.meta_data!.data_page_offset);
   const reader = { view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), offset };
   deserializeTCompactProtocol(reader);
-  return { bytes, levelsAt: reader.offset };
+  return { bytes, pagesAt: offset, levelsAt: reader.offset };
 }
 
 describe('a hostile Parquet file', () => {
@@ -46,6 +46,17 @@ describe('a hostile Parquet file', () => {
     const { bytes, levelsAt } = wholeFile();
     for (const at of [levelsAt, levelsAt + 4]) Buffer.from([0xfe, 0xff, 0xff, 0xff, 0x0f, 1]).copy(bytes, at);
     await expectFailure(() => readFirst(bytes), 'RESOURCE_EXHAUSTED', /hostile\.parquet: .* more memory/);
+  });
+
+  test('whose pages lie nowhere is refused by name', async () => {
+    const { bytes, pagesAt } = wholeFile();
+    // data_page_offset, an integer two fields after the one before, becomes the next field, which nobody reads; what follows stays.
+    const field = Buffer.concat([Buffer.from([0x26]), varint(2n * BigInt(pagesAt))]);
+    const at = bytes.lastIndexOf(field);
+    expect(at).toBeGreaterThan(pagesAt);
+    bytes[at] = 0x36;
+    bytes[at + field.byteLength]! -= 0x10;
+    await expectFailure(() => readFirst(bytes), 'INVALID_DATA', /hostile\.parquet, row group 0: it is no Parquet file that can be read/);
   });
 
   test.each([
