@@ -5,7 +5,7 @@ import { decodeText, requireTextSize } from './text.js';
 
 const READ_BYTES = 1 << 20;
 const LINE_FEED = 0x0a;
-/** A longer line is walked through before it is parsed: parsed, a line of brackets takes fifty times its size. */
+/** A longer line is walked through before it is parsed: parsed, a line of brackets takes many times its size. */
 const SMALL_LINE_BYTES = 1 << 20;
 
 /** A line of a .jsonl file that is not blank. */
