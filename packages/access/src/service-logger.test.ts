@@ -31,6 +31,15 @@ describe('the log of a service', () => {
     expect(text).toContain('postgres://secateur:[hidden]@db:5432/jobs');
   });
 
+  test.each(['a.', '.eyJ-', 'eyJabcdef', 'a://b:', 'Bearer ', '-----BEGIN PRIVATE KEY-----', '-----BEGIN A'])(
+    'takes long texts of %j',
+    (piece) => {
+      const started = performance.now();
+      logged([{}, piece.repeat(2 ** 18 / piece.length)]);
+      expect(performance.now() - started).toBeLessThan(2_000);
+    },
+  );
+
   test('keeps what is no secret', () => {
     const text = logged([{ address: '127.0.0.1:7400', jobId: 'qwen-70', url: 'https://db:5432/x', tokens: 3 }, 'token file was read']);
     expect(JSON.parse(text)).toMatchObject({

@@ -32,3 +32,9 @@ test('only a cancelled signal throws', () => {
   controller.abort('enough');
   expect(() => throwIfCancelled(controller.signal)).toThrow(expect.objectContaining({ reason: 'CANCELLED', cause: 'enough' }));
 });
+
+test('a message is never long, and keeps its begin and its end', () => {
+  const { message } = new SecateurError('INVALID_DATA', `begin ${'x'.repeat(1 << 20)} end`);
+  expect(message).toHaveLength(4_000);
+  expect(message).toMatch(/^begin x.*x…x.*x end$/);
+});

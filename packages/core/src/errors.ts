@@ -138,6 +138,16 @@ export interface SecateurErrorOptions {
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
+/** Names in a message may come from a file or request, and are as long as whoever wrote those likes. */
+const MAXIMUM_MESSAGE_LENGTH = 4_000;
+const KEPT_END = 1_000;
+
+/** Leaves out the middle of a long text: what it is about stands at its begin, what to do at its end. */
+function shorten(message: string): string {
+  if (message.length <= MAXIMUM_MESSAGE_LENGTH) return message;
+  return `${message.slice(0, MAXIMUM_MESSAGE_LENGTH - KEPT_END - 1)}…${message.slice(-KEPT_END)}`;
+}
+
 /** An error that callers can understand and act on. */
 export class SecateurError extends Error {
   override readonly name = 'SecateurError';
@@ -146,7 +156,7 @@ export class SecateurError extends Error {
   readonly metadata: Readonly<Record<string, string>>;
 
   constructor(reason: ErrorReason, message: string, options: SecateurErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(shorten(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.reason = reason;
     this.violations = options.violations ?? [];
     this.metadata = options.metadata ?? {};

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { createFileRegistry, fromBinary, type DescMessage, type FileRegistry } from '@bufbuild/protobuf';
+import { createFileRegistry, createRegistry, fromBinary, type DescMessage, type FileRegistry, type Registry } from '@bufbuild/protobuf';
 import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 
 let registry: FileRegistry | undefined;
@@ -11,6 +11,11 @@ export function messageType(name: string): DescMessage {
   const type = registry.getMessage(name);
   if (type === undefined) throw new Error(`The descriptors have no message ${name}.`);
   return type;
+}
+
+/** What the details of a google.rpc.Status can be, which its JSON spells out. */
+export function detailTypes(): Registry {
+  return createRegistry(messageType('google.rpc.ErrorInfo'), messageType('google.rpc.BadRequest'));
 }
 
 /** The OpenAPI document of all routes. */

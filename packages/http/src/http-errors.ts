@@ -1,9 +1,9 @@
 import type { ServerResponse } from 'node:http';
-import { createRegistry, fromBinary, toJson } from '@bufbuild/protobuf';
+import { fromBinary, toJson } from '@bufbuild/protobuf';
 import { SecateurError, type StatusName } from '@secateur/core';
 import { Status } from '@secateur/proto/google/rpc/status';
 import { toStatusProto } from '@secateur/rpc';
-import { messageType } from './descriptors.js';
+import { detailTypes, messageType } from './descriptors.js';
 
 /** As google.rpc.Code maps its codes. */
 const HTTP_CODES: Readonly<Record<StatusName, number>> = {
@@ -35,9 +35,8 @@ export class HttpError extends SecateurError {
 
 /** The google.rpc.Status of an error in JSON. */
 export function errorToJson(error: SecateurError): string {
-  const details = createRegistry(messageType('google.rpc.ErrorInfo'), messageType('google.rpc.BadRequest'));
   const schema = messageType('google.rpc.Status');
-  return JSON.stringify(toJson(schema, fromBinary(schema, Status.encode(toStatusProto(error)).finish()), { registry: details }));
+  return JSON.stringify(toJson(schema, fromBinary(schema, Status.encode(toStatusProto(error)).finish()), { registry: detailTypes() }));
 }
 
 export function sendError(response: ServerResponse, error: SecateurError): void {

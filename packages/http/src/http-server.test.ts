@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { SecateurError } from '@secateur/core';
 import { PruningServiceDefinition } from '@secateur/proto/pruning_service';
 import { PruningServiceRoutes } from '@secateur/proto/pruning_service_routes';
-import { ANYBODY, type CallContext, type ServiceImplementation } from '@secateur/rpc';
+import { ANYBODY, toStatusProto, type CallContext, type ServiceImplementation } from '@secateur/rpc';
 import { HttpServer, type HttpServerOptions } from './http-server.js';
 
 type Handlers = Partial<ServiceImplementation<PruningServiceDefinition>>;
@@ -112,6 +112,19 @@ describe('requests', () => {
     const response = await fetch(`${url}${path}`, { method, headers: JSON_TYPE, ...(body === undefined ? {} : { body }) });
     expect(response.status).toBe(status);
     expect(await response.json()).toMatchObject({ code: expect.any(Number), message: expect.any(String) });
+  });
+
+  test('a job that failed is told with its details', async () => {
+    const error = toStatusProto(
+      new SecateurError('NOT_FOUND', 'There is no model.', { violations: [{ field: 'model', description: 'x' }] }),
+    );
+    const url = await serve({ getJob: () => Promise.resolve({ job: { id: 'a', error } }) });
+    const response = await fetch(`${url}/v1/jobs/a`);
+    expect(await response.json()).toMatchObject({
+      job: {
+        error: { code: 5, message: 'There is no model.', details: [{ reason: 'NOT_FOUND' }, { fieldViolations: [{ field: 'model' }] }] },
+      },
+    });
   });
 
   test('forms and pages of other sites change nothing', async () => {

@@ -1,6 +1,6 @@
 import { fromBinary, toJson, type DescMessage, type JsonValue } from '@bufbuild/protobuf';
 import { createMethodCodec, type CallContext, type MethodCodec, type ServiceDefinition, type ServiceImplementation } from '@secateur/rpc';
-import { messageType } from './descriptors.js';
+import { detailTypes, messageType } from './descriptors.js';
 import type { StreamedMessage } from './answer-stream.js';
 import { canResume, encodeRequest, type RequestParts } from './request-json.js';
 
@@ -75,7 +75,7 @@ export function createRoutes<Definition extends ServiceDefinition>(
 
 /** Answers of handlers may be partial; their JSON has every field. */
 function responseToJson(codec: MethodCodec, type: DescMessage, answer: unknown): JsonValue {
-  return toJson(type, fromBinary(type, codec.responseSerialize(answer)), { alwaysEmitImplicit: true });
+  return toJson(type, fromBinary(type, codec.responseSerialize(answer)), { alwaysEmitImplicit: true, registry: detailTypes() });
 }
 
 /** The number that a stream of events goes on after. */

@@ -1,5 +1,7 @@
+import { Client, credentials, Metadata, status as StatusCode } from '@grpc/grpc-js';
 import { describe, expect, test } from '@jest/globals';
 import { startTestServer, TestDefinition } from '../test/support.js';
+import { connect, RpcServer } from './index.js';
 
 describe('calls', () => {
   test('carry requests and answers, with bytes untouched', async () => {
@@ -28,6 +30,24 @@ describe('calls', () => {
     await expect(client.ask({ offset: 17 << 20 }, { timeoutMs: 5_000 })).rejects.toMatchObject({ reason: 'RESOURCE_EXHAUSTED' });
   });
 
+  test('may be limited in their size by a server', async () => {
+    const server = new RpcServer({ maximumRequestBytes: 1024 });
+    server.addService(TestDefinition, {
+      ask: () => Promise.resolve({}),
+      list: async function* () {
+        yield {};
+      },
+    });
+    const { host, port } = await server.listen('127.0.0.1:0');
+    const channel = connect(`${host}:${port}`, { kind: 'control' });
+    const ask = (bytes: number): Promise<unknown> =>
+      channel.client(TestDefinition).ask({ resource: 'a'.repeat(bytes) }, { timeoutMs: 5_000 });
+    await ask(1000);
+    await expect(ask(2000)).rejects.toMatchObject({ reason: 'RESOURCE_EXHAUSTED' });
+    channel.close();
+    await server.shutdown({ graceMs: 100 });
+  });
+
   test('fail with UNAVAILABLE when nothing listens, and name the address', async () => {
     const server = await startTestServer();
     await server.server.shutdown({ graceMs: 100 });
@@ -44,5 +64,18 @@ describe('calls', () => {
     const channel = server.connect();
     channel.close();
     await expect(channel.client(TestDefinition).ask({}, { timeoutMs: 1_000 })).rejects.toMatchObject({ reason: 'UNAVAILABLE' });
+  });
+
+  test.each(['Ask', 'List'])('whose bytes are no message are refused as such by %s', async (method) => {
+    await using server = await startTestServer();
+    const client = new Client(server.address, credentials.createInsecure());
+    const same = (bytes: Buffer): Buffer => bytes;
+    const path = `/${TestDefinition.fullName}/${method}`;
+    const call = client.makeServerStreamRequest(path, same, same, Buffer.from([0x0a, 0xff]), new Metadata(), {
+      deadline: Date.now() + 5_000,
+    });
+    const error = await new Promise((resolve) => call.on('error', resolve).resume());
+    client.close();
+    expect(error).toMatchObject({ code: StatusCode.INVALID_ARGUMENT, details: expect.stringMatching(/no message of this method/) });
   });
 });

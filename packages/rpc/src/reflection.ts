@@ -68,7 +68,10 @@ function bridge(call: ServerDuplexStream<Buffer, Buffer>, { codec, handle }: Ref
 }
 
 function fail(call: ServerDuplexStream<Buffer, Buffer>, cause: unknown): void {
-  call.emit('error', toStatusObject(new SecateurError('INTERNAL', 'The question could not be answered.', { cause })));
+  call.emit(
+    'error',
+    toStatusObject(new SecateurError('INVALID_REQUEST', 'The question is no message of the reflection service.', { cause })),
+  );
 }
 
 /** What the library would add to a server, by path. */

@@ -23,6 +23,8 @@ export interface RpcServerOptions {
   readonly insecure?: boolean;
   /** Who may call. Without it everybody may, as an administrator. */
   readonly access?: AccessControl;
+  /** What a request may have. Defaults to 16 MiB. */
+  readonly maximumRequestBytes?: number;
   /** Told of every call of a service, health and reflection aside, when it is over. */
   readonly onCallEnd?: (call: EndedCall) => void;
 }
@@ -42,10 +44,11 @@ export class RpcServer {
   private health: HealthImplementation | undefined;
   private address: HostPort = { host: '', port: 0 };
 
-  constructor({ logger, tls, insecure = false, access, onCallEnd }: RpcServerOptions = {}) {
+  constructor({ logger, tls, insecure = false, access, maximumRequestBytes, onCallEnd }: RpcServerOptions = {}) {
     this.guard = new CallGuard(access, (cause, method) => explain(cause, method, logger));
     const options = tls === undefined ? SERVER_OPTIONS : SECURE_SERVER_OPTIONS;
-    this.server = new Server({ ...options, interceptors: [this.guard.interceptor] });
+    const limit = maximumRequestBytes === undefined ? {} : { 'grpc.max_receive_message_length': maximumRequestBytes };
+    this.server = new Server({ ...options, ...limit, interceptors: [this.guard.interceptor] });
     this.calls = new ServerCalls(
       () => this.address,
       (metadata) => this.guard.callerOf(metadata),

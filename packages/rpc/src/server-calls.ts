@@ -6,7 +6,7 @@ import type { CallContext, Caller } from './definition.js';
 import { explainFailure } from './explain-failure.js';
 import type { HostPort } from './host-port.js';
 import type { RpcLogger } from './logger.js';
-import type { MethodCodec } from './method-codec.js';
+import { requireDecoded, type MethodCodec } from './method-codec.js';
 import { toStatusObject } from './status.js';
 import { StreamWriter } from './stream-writer.js';
 import { traceServerCall, type TracedServerCall } from './tracing.js';
@@ -46,7 +46,7 @@ export class ServerCalls {
       const running = this.begin(call, method);
       const answer = async (): Promise<void> => {
         try {
-          const response = await contextApi.with(running.traced.context, () => handler(call.request, running.context));
+          const response = await contextApi.with(running.traced.context, () => handler(requireDecoded(call.request), running.context));
           callback(null, response);
           running.end(undefined, response);
         } catch (cause) {
@@ -64,7 +64,7 @@ export class ServerCalls {
       const running = this.begin(call, method);
       const answer = async (): Promise<void> => {
         try {
-          await writeAll(call, running, () => handler(call.request, running.context));
+          await writeAll(call, running, () => handler(requireDecoded(call.request), running.context));
           call.end();
           running.end(undefined);
         } catch (cause) {

@@ -21,6 +21,8 @@ import { StaticDiscovery, type NodeDiscovery, type NodeSource } from './schedule
 import { NodePool } from './scheduler/node-pool.js';
 import { openJobStore } from './store/open-job-store.js';
 
+/** Far above any spec; two bytes can say a message that takes a hundred. */
+const MAXIMUM_REQUEST_BYTES = 4 << 20;
 const SHUTDOWN_GRACE_MS = 10_000;
 /** Long texts take their time to be read as tokens. */
 const PLAN_TIMEOUT_MS = 600_000;
@@ -97,7 +99,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     logger,
     tensorEndpoint: () => options.advertise ?? address,
   });
-  const server = new RpcServer(security.server);
+  const server = new RpcServer({ ...security.server, maximumRequestBytes: MAXIMUM_REQUEST_BYTES });
   const service = createPruningService(jobs, pool);
   server.addService(PruningServiceDefinition, service);
   server.addService(

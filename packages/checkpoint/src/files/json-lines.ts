@@ -1,9 +1,12 @@
 import { SecateurError } from '@secateur/core';
+import { JsonReader } from '../safetensors/json-reader.js';
 import type { ReadableFile } from './readable-file.js';
 import { decodeText, requireTextSize } from './text.js';
 
 const READ_BYTES = 1 << 20;
 const LINE_FEED = 0x0a;
+/** A longer line is walked through before it is parsed: parsed, a line of brackets takes many times its size. */
+const SMALL_LINE_BYTES = 1 << 20;
 
 /** A line of a .jsonl file that is not blank. */
 export interface JsonLine {
@@ -30,11 +33,18 @@ export function placeOf(path: string, line: number): string {
 
 export function parseJsonLine(content: Uint8Array, where: string): unknown {
   const text = decodeText(content, where);
+  if (content.byteLength > SMALL_LINE_BYTES) requireFewValues(text, where);
   try {
     return JSON.parse(text);
   } catch {
     throw new SecateurError('INVALID_DATA', `${where}: it is not valid JSON.`);
   }
+}
+
+function requireFewValues(text: string, where: string): void {
+  const reader = new JsonReader(text, (what) => new SecateurError('INVALID_DATA', `${where}: ${what}; keep the text alone.`));
+  reader.skip('the line');
+  reader.end();
 }
 
 async function* readLines(

@@ -75,3 +75,10 @@ test('a window or a dictionary that cannot be held is refused', async () => {
   );
   await expectFailure(() => unpack(frameOfRuns([1, 0, 7], 3)), 'INVALID_DATA', /needs a dictionary/);
 });
+
+test('many small blocks of a large window are refused before they take hours', async () => {
+  const block = (last: boolean): Buffer => Buffer.from([last ? 1 : 0, 0, 0]);
+  const header = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3]);
+  const blocks = Buffer.concat(Array.from({ length: 100_000 }, (_, index) => block(index === 99_999)));
+  await expectFailure(() => unpack(header, blocks), 'INVALID_DATA', /too small for its window/);
+});

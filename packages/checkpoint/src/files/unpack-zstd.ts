@@ -2,20 +2,26 @@ import { SecateurError } from '@secateur/core';
 import { Decompress } from 'fzstd';
 import loadXxhash from 'xxhash-wasm';
 import type { ReadableFile } from './readable-file.js';
+import { MAXIMUM_ZSTD_WINDOW_BYTES, zstdWindowBytes } from './zstd-window.js';
 
 /** Frame format: RFC 8878. */
 const FRAME_MAGIC = 0xfd2fb528;
 const SKIPPABLE_MAGIC = 0x184d2a50;
 const MAXIMUM_HEADER_BYTES = 14;
 const MAXIMUM_BLOCK_BYTES = 1 << 17;
-/** What the reference decoder allows by default; a frame's window is held in memory. */
-const MAXIMUM_WINDOW_BYTES = 1 << 27;
+/**
+ * The decoder moves its window for every block, also for one that holds nothing. Blocks of real files are large for their windows, those of
+ * hostile ones need not be: what is moved beyond so many times the content is limited.
+ */
+const MOVED_PER_BYTE = 2048;
+const MAXIMUM_MOVED_BYTES = 2 ** 36;
 const RUN_BLOCK = 1;
 const CHECKSUM_BYTES = 4;
 const READ_BYTES = 1 << 20;
 
 interface FrameHeader {
   readonly bytes: number;
+  readonly windowBytes: number;
   readonly hasChecksum: boolean;
 }
 
@@ -64,6 +70,7 @@ async function* unpackFrame(reader: ForwardReader): AsyncGenerator<FramePart> {
     }
   };
   decode(Buffer.from(await reader.take(header.bytes)), false);
+  let movedBytes = 0;
   for (let last = false; !last;) {
     const blockHeader = (await reader.peek(3)).readUIntLE(0, 3);
     last = (blockHeader & 1) === 1;
@@ -72,7 +79,12 @@ async function* unpackFrame(reader: ForwardReader): AsyncGenerator<FramePart> {
     const checksumBytes = last && header.hasChecksum ? CHECKSUM_BYTES : 0;
     const block = Buffer.from(await reader.take(3 + bytes + checksumBytes));
     decode(block, last);
-    for (const content of unpacked.splice(0)) yield { content };
+    movedBytes += header.windowBytes;
+    for (const content of unpacked.splice(0)) {
+      movedBytes -= MOVED_PER_BYTE * content.byteLength;
+      yield { content };
+    }
+    if (movedBytes > MAXIMUM_MOVED_BYTES) throw reader.fail('its blocks are too small for its window; compress it anew with zstd');
     if (checksumBytes > 0) yield { checksum: block.readUInt32LE(3 + bytes) };
   }
 }
@@ -85,34 +97,16 @@ function readFrameHeader(content: Buffer, reader: ForwardReader): FrameHeader {
   const sizeAt = 5 + (isSingleSegment ? 0 : 1) + dictionaryBytes;
   const bytes = sizeAt + sizeBytes;
   if (content.byteLength < bytes) throw reader.fail('it ends inside a frame');
-  const windowBytes = isSingleSegment ? readContentSize(content, sizeAt, sizeBytes) : windowOf(content[5] ?? 0);
-  if (windowBytes > MAXIMUM_WINDOW_BYTES) {
+  const windowBytes = zstdWindowBytes(content);
+  if (windowBytes > MAXIMUM_ZSTD_WINDOW_BYTES) {
     throw reader.fail(
-      `a window of ${windowBytes} bytes is above the limit of ${MAXIMUM_WINDOW_BYTES}; compress it without --long or --ultra`,
+      `a window of ${windowBytes} bytes is above the limit of ${MAXIMUM_ZSTD_WINDOW_BYTES}; compress it without --long or --ultra`,
     );
   }
   if (content.subarray(sizeAt - dictionaryBytes, sizeAt).some((byte) => byte !== 0)) {
     throw reader.fail('it needs a dictionary, which is not offered; compress it without one');
   }
-  return { bytes, hasChecksum: (descriptor & 4) !== 0 };
-}
-
-function readContentSize(content: Buffer, position: number, bytes: number): number {
-  switch (bytes) {
-    case 1:
-      return content.readUInt8(position);
-    case 2:
-      return content.readUInt16LE(position) + 256;
-    case 4:
-      return content.readUInt32LE(position);
-    default:
-      return Number(content.readBigUInt64LE(position));
-  }
-}
-
-function windowOf(descriptor: number): number {
-  const base = 2 ** (10 + (descriptor >> 3));
-  return base + (base / 8) * (descriptor & 7);
+  return { bytes, windowBytes, hasChecksum: (descriptor & 4) !== 0 };
 }
 
 /** Reads a file from its begin to its end through one buffer. */

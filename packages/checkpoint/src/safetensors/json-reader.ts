@@ -1,6 +1,9 @@
 import type { SecateurError } from '@secateur/core';
 
 const MAXIMUM_SKIPPED_DEPTH = 32;
+/** Names are kept to find those that occur twice. */
+const MAXIMUM_MEMBERS = 1 << 20;
+const MAXIMUM_SKIPPED_VALUES = 1 << 20;
 const DIGITS = /(?:0|[1-9][0-9]{0,15})(?![0-9.eE+-])/y;
 const NUMBER = /-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,9})?/y;
 const LITERAL = /true|false|null|-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,9})?/y;
@@ -11,6 +14,7 @@ const LITERAL = /true|false|null|-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:
  */
 export class JsonReader {
   private position = 0;
+  private skippedValues = 0;
 
   constructor(
     private readonly text: string,
@@ -25,6 +29,7 @@ export class JsonReader {
     do {
       const name = this.string('a name');
       if (names.has(name)) throw this.fail(`${what} names ${quote(name)} twice`);
+      if (names.size === MAXIMUM_MEMBERS) throw this.fail(`${what} has more than ${MAXIMUM_MEMBERS} members`);
       names.add(name);
       this.expect(':', 'a colon after a name');
       onMember(name);
@@ -85,9 +90,11 @@ export class JsonReader {
     return Number(literal);
   }
 
-  /** Reads a value of any kind and drops it. */
+  /** Reads a value of any kind and drops it. Deep and numerous ones are refused, so that what passes may also be parsed as a whole. */
   skip(what: string, depth = 0): void {
     if (depth > MAXIMUM_SKIPPED_DEPTH) throw this.fail(`${what} is nested deeper than ${MAXIMUM_SKIPPED_DEPTH} levels`);
+    this.skippedValues += 1;
+    if (this.skippedValues > MAXIMUM_SKIPPED_VALUES) throw this.fail(`${what} holds more than ${MAXIMUM_SKIPPED_VALUES} values`);
     this.skipSpace();
     switch (this.text.charAt(this.position)) {
       case '{':

@@ -1,52 +1,38 @@
-import { Worker } from 'node:worker_threads';
-import { SecateurError, throwIfCancelled, type ErrorReason } from '@secateur/core';
+import { SecateurError } from '@secateur/core';
+import { IsolatedProcess } from '../isolation/isolated-process.js';
 import type { EncodeOptions } from './tokenizer.js';
 
-/** What the worker begins with. */
+/** Whose tokenizer it is. */
 export interface TokenizeSetup {
   readonly directory: string;
   readonly allowedRoots?: readonly string[] | undefined;
 }
 
-export interface TokenizeRequest {
-  readonly id: number;
+export interface TokenizeRequest extends TokenizeSetup {
   readonly texts: readonly string[];
   readonly options: EncodeOptions;
 }
 
-export interface TokenizeReply {
-  readonly id: number;
-  /** Of each text. */
-  readonly ids?: readonly Int32Array[];
-  readonly failure?: { readonly reason: ErrorReason; readonly message: string };
-}
-
-interface PendingTexts {
-  readonly resolve: (ids: readonly Int32Array[]) => void;
-  readonly reject: (error: Error) => void;
-}
-
 /** The same file whether this one runs compiled or as source. */
-const WORKER = new URL('../../dist/tokenizer/tokenize-worker.js', import.meta.url);
+const PROCESS = new URL('../../dist/tokenizer/tokenize-process.js', import.meta.url);
+/** To start and to read the files, and for each MiB of text: about twenty times what tokenizers of models need. */
+const START_MS = 60_000;
+const MS_PER_MIB = 20_000;
 
-/** A model's tokenizer on a thread of its own, so that long texts do not hold up the process. Must be closed. */
+/**
+ * A model's tokenizer in a process of its own, so that long texts do not hold up this one, and so that its patterns, which may take time that
+ * doubles with every character, can be stopped. Must be closed.
+ */
 export class BackgroundTokenizer {
-  private readonly worker: Worker;
-  private readonly pending = new Map<number, PendingTexts>();
-  private nextId = 0;
-  private ended: Error | undefined;
+  private readonly process: IsolatedProcess;
 
   constructor(
-    setup: TokenizeSetup,
-    private readonly signal?: AbortSignal,
+    private readonly setup: TokenizeSetup,
+    signal?: AbortSignal,
+    /** For starting. */
+    private readonly startMs: number = START_MS,
   ) {
-    throwIfCancelled(signal);
-    // Without the options of this process: what they load (such as tracing) belongs to it alone.
-    this.worker = new Worker(WORKER, { workerData: setup, execArgv: [] });
-    this.worker.on('message', this.settle);
-    this.worker.on('error', (cause) => this.end(new SecateurError('INTERNAL', 'The tokenizer thread failed.', { cause })));
-    this.worker.on('exit', () => this.end(new SecateurError('INTERNAL', 'The tokenizer thread ended before its work was done.')));
-    signal?.addEventListener('abort', this.cancel);
+    this.process = new IsolatedProcess({ module: PROCESS, signal });
   }
 
   /** Token ids of a text with the special tokens that the model expects around it. */
@@ -56,38 +42,26 @@ export class BackgroundTokenizer {
   }
 
   /** The same of many texts at once, with or without special tokens. */
-  encodeAll(texts: readonly string[], options: EncodeOptions = {}): Promise<readonly Int32Array[]> {
-    return new Promise((resolve, reject) => {
-      if (this.ended !== undefined) {
-        reject(this.ended);
-        return;
-      }
-      const id = this.nextId++;
-      this.pending.set(id, { resolve, reject });
-      this.worker.postMessage({ id, texts, options } satisfies TokenizeRequest);
-    });
+  async encodeAll(texts: readonly string[], options: EncodeOptions = {}): Promise<readonly Int32Array[]> {
+    const mebibytes = texts.reduce((sum, { length }) => sum + length, 0) / 2 ** 20;
+    const timeoutMs = this.startMs + MS_PER_MIB * mebibytes;
+    const request: TokenizeRequest = { ...this.setup, texts, options };
+    const limits = {
+      timeoutMs,
+      onTimeout: () => this.tooSlow(mebibytes, timeoutMs),
+      subject: `Text with the tokenizer of ${this.setup.directory}`,
+    };
+    return (await this.process.request(request, limits)) as readonly Int32Array[];
   }
 
   async close(): Promise<void> {
-    this.signal?.removeEventListener('abort', this.cancel);
-    await this.worker.terminate();
+    await this.process.close();
   }
 
-  private readonly settle = ({ id, ids, failure }: TokenizeReply): void => {
-    const texts = this.pending.get(id);
-    this.pending.delete(id);
-    if (ids !== undefined) texts?.resolve(ids);
-    else if (failure !== undefined) texts?.reject(new SecateurError(failure.reason, failure.message));
-  };
-
-  private readonly cancel = (): void => {
-    this.end(new SecateurError('CANCELLED', 'The work was cancelled.', { cause: this.signal?.reason }));
-    void this.worker.terminate();
-  };
-
-  private readonly end = (error: Error): void => {
-    this.ended ??= error;
-    for (const { reject } of this.pending.values()) reject(this.ended);
-    this.pending.clear();
-  };
+  private tooSlow(mebibytes: number, timeoutMs: number): SecateurError {
+    return new SecateurError(
+      'INVALID_CHECKPOINT',
+      `${this.setup.directory}: its tokenizer took more than ${Math.round(timeoutMs / 1000)} s for ${mebibytes.toFixed(2)} MiB of text and was stopped; look for a pattern in tokenizer.json that can match in very many ways, or give token ids as a .safetensors file.`,
+    );
+  }
 }

@@ -9,6 +9,8 @@ import { buildByteLevelTokenizer } from './byte-level-bpe.js';
 import { splitWordsWhereSafe } from './word-splits.js';
 
 const MAXIMUM_FILE_BYTES = 64 << 20;
+/** Of any vocabulary; the library makes a list as long as the highest id. */
+const MAXIMUM_ID = 2 ** 24 - 1;
 
 /** What is used of the library; its own declarations do not resolve under NodeNext. */
 interface LibraryTokenizer {
@@ -44,12 +46,55 @@ export class Tokenizer {
 
   /** Computes without a pause, about a second per MB of text; BackgroundTokenizer is for long texts. */
   encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): Int32Array {
-    const { ids, tokens } = this.tokenizer.encode(text, { add_special_tokens: addSpecialTokens });
+    const { ids, tokens } = this.encodeByLibrary(text, addSpecialTokens);
     return Int32Array.from(ids, (id, index) => {
-      if (id !== undefined) return id;
-      throw new SecateurError('INVALID_DATA', `${this.source}: the tokenizer has no id for ${JSON.stringify(tokens[index])} in the text.`);
+      if (id === undefined) {
+        throw new SecateurError(
+          'INVALID_DATA',
+          `${this.source}: the tokenizer has no id for ${JSON.stringify(tokens[index])} in the text.`,
+        );
+      }
+      if (isTokenId(id)) return id;
+      throw new SecateurError(
+        'INVALID_CHECKPOINT',
+        `${this.source}: the tokenizer gives ${JSON.stringify(tokens[index])} the id ${id}; ids are whole numbers from 0 on.`,
+      );
     });
   }
+
+  private encodeByLibrary(text: string, addSpecialTokens: boolean): ReturnType<LibraryTokenizer['encode']> {
+    try {
+      return this.tokenizer.encode(text, { add_special_tokens: addSpecialTokens });
+    } catch (error) {
+      throw unusable(this.source, error);
+    }
+  }
+}
+
+function isTokenId(id: unknown): boolean {
+  return Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAXIMUM_ID;
+}
+
+/** Refuses ids that are none, of the vocabulary and of the tokens beside it. */
+function checkVocabulary(source: string, { model, added_tokens: added }: Readonly<Record<string, unknown>>): void {
+  const ids = Object.entries(toRecord(toRecord(model)?.['vocab']) ?? {});
+  for (const entry of Array.isArray(added) ? (added as unknown[]) : []) {
+    const token = toRecord(entry);
+    ids.push([String(token?.['content']), token?.['id']]);
+  }
+  const wrong = ids.find(([, id]) => !isTokenId(id));
+  if (wrong === undefined) return;
+  const [token, id] = wrong;
+  throw new SecateurError(
+    'INVALID_CHECKPOINT',
+    `${source}: the tokenizer gives ${JSON.stringify(token)} the id ${JSON.stringify(id)}; ids are whole numbers from 0 to ${MAXIMUM_ID}.`,
+  );
+}
+
+/** What a tokenizer.json that nobody checked makes the library throw. */
+function unusable(source: string, error: unknown): SecateurError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new SecateurError('INVALID_CHECKPOINT', `${source}: the tokenizer cannot be used: ${reason}`, { cause: error });
 }
 
 /** Reads tokenizer.json, or vocab.json and merges.txt, of a model folder. */
@@ -65,16 +110,11 @@ export async function loadTokenizer(modelDirectory: string, options: InputOption
       `${modelDirectory} has neither tokenizer.json nor vocab.json and merges.txt; add them, or give token ids as a .safetensors file.`,
     );
   }
+  checkVocabulary(modelDirectory, definition);
   try {
     return new Tokenizer(modelDirectory, createTokenizer(splitWordsWhereSafe(definition), config));
   } catch (error) {
-    throw new SecateurError(
-      'INVALID_CHECKPOINT',
-      `${modelDirectory}: the tokenizer cannot be used: ${error instanceof Error ? error.message : String(error)}`,
-      {
-        cause: error,
-      },
-    );
+    throw unusable(modelDirectory, error);
   }
 }
 

@@ -6,7 +6,7 @@ import { unpackFile } from '../files/unpack-file.js';
 import { dataFormatOf, type DataFormat } from './data-format.js';
 import type { DocumentOptions, Documents } from './documents.js';
 import { openJsonLines } from './json-documents.js';
-import { openParquet } from './parquet.js';
+import { ParquetReader } from './parquet.js';
 import { joinWikiTextRows } from './wikitext.js';
 
 /** Bytes that all compressed files of a source may hold together; they are unpacked to the temporary folder. */
@@ -15,12 +15,14 @@ const MAXIMUM_UNPACKED_BYTES = 2 ** 36;
 /** Opens text files as one row of documents, in the order of the files. */
 export async function openDocuments(paths: readonly string[], options: DocumentOptions): Promise<Documents> {
   const opened: Documents[] = [];
+  const parquet = new ParquetReader(options.signal);
   const close = async (): Promise<void> => {
+    await parquet.close();
     for (const documents of opened) await documents.close();
   };
   const budget = { unpackedBytes: MAXIMUM_UNPACKED_BYTES };
   try {
-    for (const path of paths) opened.push(await openFile(path, options, budget));
+    for (const path of paths) opened.push(await openFile(path, options, parquet, budget));
   } catch (error) {
     await close();
     throw error;
@@ -36,7 +38,12 @@ export async function openDocuments(paths: readonly string[], options: DocumentO
   return { count: opened.reduce((sum, { count }) => sum + count, 0), read, close };
 }
 
-async function openFile(path: string, options: DocumentOptions, budget: { unpackedBytes: number }): Promise<Documents> {
+async function openFile(
+  path: string,
+  options: DocumentOptions,
+  parquet: ParquetReader,
+  budget: { unpackedBytes: number },
+): Promise<Documents> {
   const format = dataFormatOf(path);
   const file = await openUnpacked(path, format, options, budget);
   try {
@@ -48,7 +55,7 @@ async function openFile(path: string, options: DocumentOptions, budget: { unpack
       case 'json lines':
         return await openJsonLines(file, options);
       case 'parquet':
-        return await openParquet(file, options);
+        return await parquet.open(file, options);
       case 'token ids':
         throw new SecateurError('INVALID_DATA', `${path}: token ids and text cannot be mixed, and ids come in one file; give it alone.`);
     }

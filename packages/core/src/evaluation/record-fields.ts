@@ -1,4 +1,5 @@
 import { SecateurError } from '../errors.js';
+import { showValue } from '../show-value.js';
 
 /** The fields of one record of a task file. What is wrong is told with the record's place and the field. */
 export class RecordFields {
@@ -37,7 +38,7 @@ export class RecordFields {
     const value = this.record[name];
     const position = (typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value) as number;
     if (!Number.isInteger(position) || position < base || position >= base + count) {
-      throw this.wrong(`the field "${name}" is ${JSON.stringify(value)}, not a whole number from ${base} to ${base + count - 1}`);
+      throw this.wrong(`the field "${name}" is ${showValue(value)}, not a whole number from ${base} to ${base + count - 1}`);
     }
     return position - base;
   }

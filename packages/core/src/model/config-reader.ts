@@ -1,4 +1,5 @@
 import { SecateurError } from '../errors.js';
+import { showValue } from '../show-value.js';
 
 /** Reads fields of a Hugging Face config.json and refuses what is not as it must be, by name and value. */
 export class ConfigReader {
@@ -82,7 +83,7 @@ export class ConfigReader {
 
   refuse(name: string, accepted: string): SecateurError {
     const value = this.get(name);
-    const found = value === undefined ? 'it is missing' : `it is ${JSON.stringify(value)}`;
+    const found = value === undefined ? 'it is missing' : `it is ${showValue(value)}`;
     return new SecateurError('UNSUPPORTED_MODEL', `config.json: ${this.path}${name} must be ${accepted}; ${found}.`);
   }
 

@@ -64,12 +64,8 @@ export class PrunedOutput {
       const snapshots = await Snapshots.open(partial, { jobId: plan.jobId, resources, lease, journal }, content?.snapshot);
       const output = new PrunedOutput(
         plan,
-<<<<<<< HEAD
-        directory,
-=======
         place,
         identity,
->>>>>>> s3
         lease,
         lock,
         ...files,
