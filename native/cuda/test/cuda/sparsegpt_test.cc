@@ -43,7 +43,7 @@ void check_sparsegpt(std::size_t rows, std::size_t columns) {
   DeviceArray<float> device_weights(weights);
   DeviceArray<float> errors(rows * gpu::kSparseGptColumns);
   DeviceArray<std::uint8_t> mask(rows * ((columns + 7) / 8));
-  REQUIRE(gpu::damp_gram_matrix(device_gram.data(), columns, kSamples, dead.data(), nullptr) == cudaSuccess);
+  REQUIRE(gpu::damp_gram_matrix(device_gram.data(), columns, kSamples / 2.0F, 0.01, dead.data(), nullptr) == cudaSuccess);
   REQUIRE(gpu::inverse_factor(device_gram.data(), columns, failed.data(), nullptr) == cudaSuccess);
   Matrix upper = device_gram.read();
   for (std::size_t i = 0; i < columns; ++i) {
