@@ -264,6 +264,43 @@ TEST_CASE("the drift is how far the inputs and hidden states of a pruned model a
   }
 }
 
+TEST_CASE("hidden states of the dense model leave a session and come back with those of the pruned one") {
+  const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 28);
+  const Tensors block(test::random_block(kArchitecture, false, 1));
+  const Tensors tokens = embedding();
+  Workload workload;
+  workload.embedding = {tokens.views.begin(), tokens.views.end()};
+  workload.block = {block.views.begin(), block.views.end()};
+  workload.groups = 1;
+  workload.samples_per_group = 2;
+  workload.sequence_length = 5;
+  workload.allocation_samples = 2;
+  workload.repair = Repair::kFit;
+  workload.sparsity = 0.5;
+  workload.dense_targets = true;
+  CallContext context;
+  const auto open = [&] {
+    std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32, workload);
+    session->load_shard("block", block.views, context);
+    return session;
+  };
+  const std::unique_ptr<BackendSession> first = open();
+  const std::unique_ptr<BackendSession> second = open();
+  first->load_shard("embedding", tokens.views, context);
+  first->embed("embedding", group(0), context);
+  const std::vector<std::uint8_t> mask(24 * 2, 0x55);
+  for (const auto& session : {first.get(), second.get()}) session->apply_mask("block", TensorRole::kUpWeight, mask, context);
+  first->propagate("block", 0, context);
+  const std::vector<std::uint8_t> saved = first->save_hidden_states(0, context);
+  REQUIRE(saved.size() == 2 * 2 * 5 * 16 * sizeof(float));
+  CHECK(!std::equal(saved.begin(), saved.begin() + 640, saved.begin() + 640));
+  second->restore_hidden_states(group(0), saved, context);
+  CHECK(second->save_hidden_states(0, context) == saved);
+  for (const auto& session : {first.get(), second.get()}) session->propagate_dense("block", 0, context);
+  CHECK(first->save_hidden_states(0, context) == second->save_hidden_states(0, context));
+  CHECK_THROWS_WITH_AS(second->restore_hidden_states(group(0), std::span(saved).first(640), context), doctest::Contains("bytes"), Error);
+}
+
 TEST_CASE("a session without dense targets keeps no hidden states of the dense model") {
   const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 28);
   const Tensors block(test::random_block(kArchitecture, false, 1));

@@ -249,7 +249,8 @@ void Operations::add_products(const BlockShape& shape, const Products& library) 
   }
   const double columns = as_double(shape.hidden);
   add("Gram matrix", Arithmetic::kF32, as_double(shape.tokens) * columns * (columns + 1),
-      as_double(shape.tokens) * columns * kF32 + 2 * as_double(product_values(gram_shape(shape.hidden))) * kF64, [=, &m](cudaStream_t stream) {
+      as_double(shape.tokens) * columns * kF32 + 2 * as_double(product_values(gram_shape(shape.hidden))) * kF64,
+      [=, &m](cudaStream_t stream) {
         return gpu::add_product_sums({shape.tokens, gram_shape(shape.hidden), m.states.data(), m.states.data(), m.sums.data()}, stream);
       });
 }

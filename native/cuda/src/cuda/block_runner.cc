@@ -66,7 +66,8 @@ std::uint64_t BlockRunner::drift_bytes(const Architecture& a, std::size_t sample
   const std::size_t tokens = samples_per_tile(samples, sequence_length) * sequence_length;
   std::uint64_t bytes = 0;
   for (std::size_t site = 0; site < kSites; ++site) {
-    if (sites.contains(static_cast<InputSite>(site))) bytes += block_bytes<float>(tokens * drift_shape(a, static_cast<InputSite>(site)).rows);
+    if (sites.contains(static_cast<InputSite>(site)))
+      bytes += block_bytes<float>(tokens * drift_shape(a, static_cast<InputSite>(site)).rows);
   }
   return bytes;
 }
@@ -84,8 +85,8 @@ struct BlockRunner::Tile {
   float* last_inputs[kSites] = {};
   // What inputs of wanted sites are added to.
   GramTargets grams = {};
-  // Per site, where the drift is wanted: of the tile [tokens, rows of the drift]. What the dense model has is put there, what the pruned one
-  // has is taken off.
+  // Per site, where the drift is wanted: of the tile [tokens, rows of the drift]. What the dense model has is put there, what the pruned
+  // one has is taken off.
   float* drift[kSites] = {};
   // The hidden states of the dense model pass through the block as it was loaded; nothing is collected.
   bool dense = false;

@@ -53,8 +53,8 @@ class BlockRunner {
   // model where the drift is wanted.
   std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, const GramTargets& grams,
                                       float* dense, CallContext& context);
-  // Replaces the hidden states by the output of the block, or of the block as it was loaded. Throws NonFinite when that has NaN or infinity,
-  // which is then what the group holds.
+  // Replaces the hidden states by the output of the block, or of the block as it was loaded. Throws NonFinite when that has NaN or
+  // infinity, which is then what the group holds.
   void propagate(DeviceShard& block, const DeviceGroup& group, bool dense, CallContext& context);
 
   // result[tokens, rows] = input · matrixᵀ + bias, in what the session computes.

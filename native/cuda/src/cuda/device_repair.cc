@@ -41,9 +41,7 @@ std::size_t sort_rows(std::size_t rows, std::size_t columns) {
   return std::clamp<std::size_t>(kSortBytes / (kSortMatrices * columns * sizeof(std::uint32_t)), 1, rows);
 }
 // Float64 values of a factor, in whose place two matrices of float32 fit.
-std::size_t factor_values(std::size_t columns) {
-  return (columns * columns + kHalfAlignment - 1) / kHalfAlignment * kHalfAlignment;
-}
+std::size_t factor_values(std::size_t columns) { return (columns * columns + kHalfAlignment - 1) / kHalfAlignment * kHalfAlignment; }
 double as_double(std::size_t value) { return static_cast<double>(value); }
 
 }  // namespace
@@ -68,8 +66,8 @@ std::uint64_t device_repair_bytes(std::size_t rows, std::size_t columns, Repair 
   const std::uint64_t shifted = extras.drift ? block_bytes<float>(weights) : 0;
   const std::uint64_t grams = (extras.swaps ? 3 : 1) * block_bytes<float>(matrix);
   return grams + shifted + block_bytes<float>(weights) + block_bytes<std::uint8_t>(rows * mask_bytes(columns)) +
-         block_bytes<std::uint8_t>(rows) + block_bytes<float>(kPanels * panel_rows(rows) * columns) + block_bytes<double>(panel_rows(rows)) +
-         own;
+         block_bytes<std::uint8_t>(rows) + block_bytes<float>(kPanels * panel_rows(rows) * columns) +
+         block_bytes<double>(panel_rows(rows)) + own;
 }
 
 DeviceRepair::DeviceRepair(const RepairInput& input, const float* weights, const RepairTools& tools)
@@ -319,8 +317,8 @@ class DeviceRepair::Admm {
     r.begin_phase(2 * as_double(static_cast<std::size_t>(kIterations) + 1) * as_double(r.rows_) * as_double(columns) * as_double(columns));
     r.for_panels([&](std::size_t first, std::size_t count) {
       r.multiply(r.targets_ + first * columns, r.gram_.data(), count, r.panel(0));
-      check(start_admm({count, columns, r.targets_ + first * columns, r.panel(0), norms_.data(), static_cast<float>(kDamping),
-                        sums(first), goals_.data() + first * columns},
+      check(start_admm({count, columns, r.targets_ + first * columns, r.panel(0), norms_.data(), static_cast<float>(kDamping), sums(first),
+                        goals_.data() + first * columns},
                        stream_),
             "beginning ADMM");
     });
@@ -333,9 +331,8 @@ class DeviceRepair::Admm {
         check(move_admm(task, r.panel(1), stream_), "a step of ADMM");
       });
     }
-    r.for_panels([&](std::size_t first, std::size_t count) {
-      check(finish_admm(sums_task(first, count), norms_.data(), stream_), "ending ADMM");
-    });
+    r.for_panels(
+        [&](std::size_t first, std::size_t count) { check(finish_admm(sums_task(first, count), norms_.data(), stream_), "ending ADMM"); });
     r.download(r.mask_.data(), mask_);
     r.finish();
   }
@@ -386,12 +383,12 @@ class DeviceRepair::Admm {
     for (std::size_t first = 0; first < r.rows_; first += sort_rows_) {
       r.tools_.context.check();
       const std::size_t count = std::min(sort_rows_, r.rows_ - first);
-      check(order_rows({count, r.columns_, sums(first), nullptr, sorting_[0].data(), sorting_[1].data(), sorting_[2].data(),
-                        sorting_[3].data()},
-                       stream_),
+      check(order_rows(
+                {count, r.columns_, sums(first), nullptr, sorting_[0].data(), sorting_[1].data(), sorting_[2].data(), sorting_[3].data()},
+                stream_),
             "ordering rows");
-      check(pack_mask(sorting_[3].data(), device_counts_.data() + first, count, r.columns_,
-                      r.mask_.data() + first * mask_bytes(r.columns_), stream_),
+      check(pack_mask(sorting_[3].data(), device_counts_.data() + first, count, r.columns_, r.mask_.data() + first * mask_bytes(r.columns_),
+                      stream_),
             "packing a mask");
     }
   }

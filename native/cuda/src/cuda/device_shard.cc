@@ -166,7 +166,8 @@ void DeviceShard::keep_dense(TensorRole role, SessionMemory& memory, const Strea
   const auto keep = [&]<class T>(std::span<T> values) {
     const std::span<T> kept(reinterpret_cast<T*>(dense_.data() + dense_used_), values.size());
     dense_used_ += block_bytes<T>(values.size());
-    check(cudaMemcpyAsync(kept.data(), values.data(), values.size_bytes(), cudaMemcpyDeviceToDevice, stream.get()), "keeping dense weights");
+    check(cudaMemcpyAsync(kept.data(), values.data(), values.size_bytes(), cudaMemcpyDeviceToDevice, stream.get()),
+          "keeping dense weights");
     return kept;
   };
   DeviceMatrix dense{own.rows, own.columns, {}, {}};

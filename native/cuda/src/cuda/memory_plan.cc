@@ -39,7 +39,8 @@ MemoryItem largest_repair(const Workload& workload, Compute compute) {
   for (const TensorLayout& tensor : workload.block) {
     if (!is_multiplied(tensor.role)) continue;
     const RepairExtras extras = {workload.swaps, workload.dense_targets};
-    const std::uint64_t repair = device_repair_bytes(tensor.shape[0], tensor.shape[1], workload.repair, extras) + widened_bytes(tensor, compute);
+    const std::uint64_t repair =
+        device_repair_bytes(tensor.shape[0], tensor.shape[1], workload.repair, extras) + widened_bytes(tensor, compute);
     const std::uint64_t bytes = std::max(repair, DeviceShard::replacing_bytes(tensor, compute));
     if (bytes > largest.bytes) largest = {"repair of " + std::string(name_of(tensor.role)), bytes};
   }

@@ -444,11 +444,16 @@ ThreadPool& CudaSession::host_threads() {
 
 std::vector<std::uint8_t> CudaSession::save_hidden_states(std::uint32_t group, CallContext& context) {
   const DeviceGroup states = groups_.find(group);
-  std::vector<std::uint8_t> saved(states.tokens.ids.size() * architecture_.hidden_size * sizeof(float));
+  const std::size_t bytes = states.tokens.ids.size() * architecture_.hidden_size * sizeof(float);
+  std::vector<std::uint8_t> saved(dense_groups_ ? 2 * bytes : bytes);
   return guarded([&] {
     context.check();
     timeline_.begin("copy", 0, static_cast<double>(saved.size()));
-    check(cudaMemcpyAsync(saved.data(), states.hidden, saved.size(), cudaMemcpyDeviceToHost, stream_.get()), "saving hidden states");
+    const auto save = [&](const float* hidden, std::uint8_t* to) {
+      check(cudaMemcpyAsync(to, hidden, bytes, cudaMemcpyDeviceToHost, stream_.get()), "saving hidden states");
+    };
+    save(states.hidden, saved.data());
+    if (dense_groups_) save(dense_groups_->find(group).hidden, saved.data() + bytes);
     timeline_.finish(context, "Saving hidden states");
     return std::move(saved);
   });
@@ -456,19 +461,25 @@ std::vector<std::uint8_t> CudaSession::save_hidden_states(std::uint32_t group, C
 
 void CudaSession::restore_hidden_states(GroupTokens tokens, std::span<const std::uint8_t> saved, CallContext& context) {
   check_tokens(tokens, architecture_);
-  check_saved_bytes(tokens.index, saved.size(), tokens.ids.size() * architecture_.hidden_size * sizeof(float));
+  const std::size_t bytes = tokens.ids.size() * architecture_.hidden_size * sizeof(float);
+  check_saved_bytes(tokens.index, saved.size(), dense_groups_ ? 2 * bytes : bytes);
   const std::uint32_t index = tokens.index;
-  const DeviceGroup group = groups_.create(std::move(tokens));
   try {
+    const auto restore = [&](HiddenStates& groups, const std::uint8_t* from) {
+      const DeviceGroup group = groups.create(GroupTokens(tokens));
+      check(cudaMemcpyAsync(group.hidden, from, bytes, cudaMemcpyHostToDevice, stream_.get()), "restoring hidden states");
+    };
     guarded([&] {
       context.check();
       timeline_.begin("copy", 0, static_cast<double>(saved.size()));
-      check(cudaMemcpyAsync(group.hidden, saved.data(), saved.size(), cudaMemcpyHostToDevice, stream_.get()), "restoring hidden states");
+      restore(groups_, saved.data());
+      if (dense_groups_) restore(*dense_groups_, saved.data() + bytes);
       timeline_.finish(context, "Restoring hidden states");
     });
     groups_.written(index);
+    if (dense_groups_) dense_groups_->written(index);
   } catch (...) {
-    groups_.erase(index);
+    release_group(index);
     throw;
   }
 }

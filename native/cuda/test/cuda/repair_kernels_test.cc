@@ -44,7 +44,8 @@ void check_row_dots(std::size_t rows, std::size_t columns) {
   const std::vector<double> actual = dots.read();
   for (std::size_t row = 0; row < rows; ++row) {
     double expected = 0;
-    for (std::size_t i = row * columns; i < (row + 1) * columns; ++i) expected += static_cast<double>(left[i]) * static_cast<double>(right[i]);
+    for (std::size_t i = row * columns; i < (row + 1) * columns; ++i)
+      expected += static_cast<double>(left[i]) * static_cast<double>(right[i]);
     CHECK(actual[row] == doctest::Approx(expected).epsilon(1e-12));
   }
   CHECK(dots.is_guarded());
@@ -70,7 +71,8 @@ void check_conjugate_gradients(std::size_t rows, std::size_t columns) {
     std::vector<float> product(matrix.size());
     for (std::size_t i = 0; i < product.size(); ++i) {
       double sum = 0;
-      for (std::size_t k = 0; k < columns; ++k) sum += static_cast<double>(matrix[i / columns * columns + k]) * gram[k * columns + i % columns];
+      for (std::size_t k = 0; k < columns; ++k)
+        sum += static_cast<double>(matrix[i / columns * columns + k]) * gram[k * columns + i % columns];
       product[i] = static_cast<float>(sum);
     }
     return product;
@@ -93,8 +95,16 @@ void check_conjugate_gradients(std::size_t rows, std::size_t columns) {
   DeviceArray<float> residual(dense.size());
   DeviceArray<float> fitted(start);
   DeviceArray<double> progress(rows);
-  const gpu::ConjugateGradientsTask task{rows, columns, kDamping, device_mask.data(), device_inverse.data(), device_product.data(),
-                                         device_direction.data(), residual.data(), fitted.data(), progress.data()};
+  const gpu::ConjugateGradientsTask task{rows,
+                                         columns,
+                                         kDamping,
+                                         device_mask.data(),
+                                         device_inverse.data(),
+                                         device_product.data(),
+                                         device_direction.data(),
+                                         residual.data(),
+                                         fitted.data(),
+                                         progress.data()};
   REQUIRE(gpu::begin_conjugate_gradients(task, nullptr) == cudaSuccess);
   std::vector<double> before = error_of(start);
   for (std::size_t step = 0; step < columns + 2; ++step) {
@@ -119,7 +129,8 @@ void check_conjugate_gradients(std::size_t rows, std::size_t columns) {
     }
   }
   CHECK(largest < 2e-3 * static_cast<double>(columns));
-  for (const bool guarded : {residual.is_guarded(), fitted.is_guarded(), progress.is_guarded(), device_direction.is_guarded()}) CHECK(guarded);
+  for (const bool guarded : {residual.is_guarded(), fitted.is_guarded(), progress.is_guarded(), device_direction.is_guarded()})
+    CHECK(guarded);
 }
 
 void check_admm(std::size_t rows, std::size_t columns) {
@@ -141,9 +152,9 @@ void check_admm(std::size_t rows, std::size_t columns) {
   DeviceArray<float> targets(weights.size());
   DeviceArray<float> drawn(weights.size());
   const gpu::AdmmSums task{rows, columns, device_mask.data(), sums.data()};
-  REQUIRE(gpu::start_admm({rows, columns, device_weights.data(), device_products.data(), device_norms.data(), kDamping, sums.data(),
-                           targets.data()},
-                          nullptr) == cudaSuccess);
+  REQUIRE(gpu::start_admm(
+              {rows, columns, device_weights.data(), device_products.data(), device_norms.data(), kDamping, sums.data(), targets.data()},
+              nullptr) == cudaSuccess);
   REQUIRE(gpu::draw_admm(task, targets.data(), kPenalty, drawn.data(), nullptr) == cudaSuccess);
   const std::vector<float> started = sums.read();
   REQUIRE(gpu::move_admm(task, device_solution.data(), nullptr) == cudaSuccess);
@@ -198,7 +209,8 @@ void check_gram_inverse(std::size_t columns) {
     const std::size_t row = i / columns;
     const std::size_t column = i % columns;
     const std::size_t mirrored = column * columns + row;
-    const double expected = static_cast<double>(gram[i]) / (static_cast<double>(norms[row]) * static_cast<double>(norms[column])) + (row == column ? 1.25 : 0);
+    const double expected =
+        static_cast<double>(gram[i]) / (static_cast<double>(norms[row]) * static_cast<double>(norms[column])) + (row == column ? 1.25 : 0);
     close = close && exact[i] == static_cast<double>(gram[i]) && transposed[mirrored] == gram[i];
     close = close && std::abs(scaled[i] - expected) <= 1e-6 * (1 + std::abs(expected));
     close = close && lower[mirrored] == (row <= column ? gram[i] : 0);
@@ -257,8 +269,8 @@ TEST_CASE("a row that is fitted stays as it is") {
   DeviceArray<float> residual{std::vector<float>(kColumns)};
   DeviceArray<float> fitted{std::vector<float>(kColumns, 3)};
   DeviceArray<double> progress(1);
-  const gpu::ConjugateGradientsTask task{1, kColumns, 0.5F, mask.data(), inverse.data(), zeros.data(),
-                                         direction.data(), residual.data(), fitted.data(), progress.data()};
+  const gpu::ConjugateGradientsTask task{
+      1, kColumns, 0.5F, mask.data(), inverse.data(), zeros.data(), direction.data(), residual.data(), fitted.data(), progress.data()};
   REQUIRE(gpu::begin_conjugate_gradients(task, nullptr) == cudaSuccess);
   REQUIRE(gpu::step_conjugate_gradients(task, nullptr) == cudaSuccess);
   CHECK(fitted.read() == std::vector<float>(kColumns, 3));

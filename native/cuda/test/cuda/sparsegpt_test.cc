@@ -102,7 +102,8 @@ void check_chosen(std::size_t rows, std::size_t columns) {
   DeviceArray<float> told(weights);
   DeviceArray<std::uint8_t> own_mask(rows * ((columns + 7) / 8));
   DeviceArray<std::uint8_t> told_mask(own_mask.size());
-  gpu::SparseGptTask task{rows, columns, device_factor.data(), dead.data(), device_counts.data(), own.data(), errors.data(), own_mask.data()};
+  gpu::SparseGptTask task{rows,       columns,       device_factor.data(), dead.data(), device_counts.data(),
+                          own.data(), errors.data(), own_mask.data()};
   REQUIRE(gpu::prune_with_sparsegpt(task, nullptr) == cudaSuccess);
   task.weights = told.data();
   task.mask = told_mask.data();
@@ -119,7 +120,8 @@ void check_chosen(std::size_t rows, std::size_t columns) {
       std::vector<std::size_t> order(width);
       for (std::size_t i = 0; i < width; ++i) order[i] = i;
       std::ranges::stable_sort(order, {}, [&](std::size_t i) { return of_block[row * width + i]; });
-      for (std::size_t i = 0; i < drop; ++i) chosen[row * ((width + 7) / 8) + order[i] / 8] |= static_cast<std::uint8_t>(1U << order[i] % 8);
+      for (std::size_t i = 0; i < drop; ++i)
+        chosen[row * ((width + 7) / 8) + order[i] / 8] |= static_cast<std::uint8_t>(1U << order[i] % 8);
     }
     DeviceArray<std::uint8_t> device_chosen(chosen);
     REQUIRE(gpu::prune_sparsegpt_block(task, first, device_chosen.data(), nullptr) == cudaSuccess);

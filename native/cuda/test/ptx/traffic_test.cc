@@ -119,8 +119,9 @@ TEST_CASE("traffic of a Gram matrix: strips of every tile, and the sums in and o
   const ProductShape shape = gram_shape(kColumns);
   DeviceArray<float> inputs(random_values(kRows * kColumns, 1));
   DeviceArray<double> sums(std::vector<double>(product_values(shape)));
-  const ptx::Traffic traffic =
-      traffic_of([&] { return gpu::add_product_sums({kRows, shape, inputs.data(), inputs.data(), sums.data()}, nullptr); });
+  const ptx::Traffic traffic = traffic_of([&] {
+    return gpu::add_product_sums({kRows, shape, inputs.data(), inputs.data(), sums.data()}, nullptr);
+  });
   // Four tiles with two strips each.
   CHECK(traffic.global().read_bytes == 4 * 2 * kRows * kTile * sizeof(float) + sums.size() * sizeof(double));
   CHECK(traffic.global().written_bytes == sums.size() * sizeof(double));

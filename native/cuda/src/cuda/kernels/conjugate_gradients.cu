@@ -1,6 +1,5 @@
-#include "cuda/kernels/conjugate_gradients.h"
-
 #include "cuda/kernels/block_sum.h"
+#include "cuda/kernels/conjugate_gradients.h"
 
 namespace secateur::gpu {
 namespace {

@@ -11,7 +11,8 @@ struct WarpSums {
 };
 
 // One block.
-__global__ void __launch_bounds__(kThreads) damp_kernel(double* gram, std::size_t columns, double of_dead, double share, std::uint8_t* dead) {
+__global__ void __launch_bounds__(kThreads)
+    damp_kernel(double* gram, std::size_t columns, double of_dead, double share, std::uint8_t* dead) {
   SECATEUR_SHARED(WarpSums, warp_sums);
   double sum = 0;
   for (std::size_t column = threadIdx.x; column < columns; column += kThreads) {

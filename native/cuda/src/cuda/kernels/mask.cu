@@ -20,8 +20,8 @@ __global__ void __launch_bounds__(kThreads) apply_mask_kernel(Weight* weights, c
   }
 }
 
-__global__ void __launch_bounds__(kThreads) copy_masked_kernel(const float* weights, const std::uint8_t* mask, const std::uint8_t* marked,
-                                                               std::size_t columns, float* values) {
+__global__ void __launch_bounds__(kThreads)
+    copy_masked_kernel(const float* weights, const std::uint8_t* mask, const std::uint8_t* marked, std::size_t columns, float* values) {
   const std::size_t row = blockIdx.x;
   if (marked != nullptr && marked[row] == 0) return;
   const std::size_t row_bytes = (columns + 7) / 8;

@@ -1,6 +1,5 @@
-#include "cuda/kernels/row_dots.h"
-
 #include "cuda/kernels/block_sum.h"
+#include "cuda/kernels/row_dots.h"
 
 namespace secateur::gpu {
 namespace {
