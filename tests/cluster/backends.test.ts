@@ -78,32 +78,35 @@ describe('repairs on the cuda backend, emulated on the host, are those of the CP
     ['admm', ['--repair', 'admm', '--repair-targets', 'dense', '--propagation', 'staged', '--allocation', 'uniform']],
     ['sparsegpt', ['--score', 'sparsegpt', '--allocation', 'uniform']],
     ['swaps and a fit', ['--swap', '--repair', 'fit', '--repair-iterations', '4']],
-  ] as const)('%s', (_, options) =>
-    withTemporaryFolder(async (folder) => {
-      const model = join(folder, 'model');
-      const calibration = join(folder, 'tokens.safetensors');
-      await writeTinyCheckpoint(model, TINY);
-      await writeTinyTokens(calibration, 8, 16, TINY.vocab_size);
-      const reports: Report[] = [];
-      for (const backend of ['cpu', 'cuda']) {
-        const args = ['prune', '--model', model, '--calibration', calibration, '--out', join(folder, backend), '--sparsity', '0.5'];
-        const own = ['--backend', backend, '--nodes', '1', '--threads', '1', '--json', '--quiet', ...options];
-        const { exitCode, stdout, stderr } = await runCommand([...args, ...own], undefined, { SECATEUR_CUDA_LIBRARY: EMULATED_CUDA });
-        expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
-        reports.push(JSON.parse(stdout) as Report);
-      }
-      const [cpu, cuda] = reports;
-      expect(cuda?.engine.backend).toBe('cuda');
-      expect(cuda?.projections).toHaveLength(14);
-      expect(cuda?.sparsity.actual).toBeCloseTo(cpu?.sparsity.actual ?? 0, 3);
-      cuda?.projections.forEach(({ repair, swap }, index) => {
-        const expected = cpu?.projections[index];
-        expect(repair?.errorBefore).toBeCloseTo(expected?.repair?.errorBefore ?? NaN, 2);
-        expect(repair?.errorAfter).toBeCloseTo(expected?.repair?.errorAfter ?? NaN, 2);
-        expect(swap === undefined).toBe(expected?.swap === undefined);
-        if (swap !== undefined) expect(swap.errorAfter).toBeCloseTo(expected?.swap?.errorAfter ?? NaN, 2);
-      });
-    }),
+  ] as const)(
+    '%s',
+    (_, options) =>
+      withTemporaryFolder(async (folder) => {
+        const model = join(folder, 'model');
+        const calibration = join(folder, 'tokens.safetensors');
+        await writeTinyCheckpoint(model, TINY);
+        await writeTinyTokens(calibration, 8, 16, TINY.vocab_size);
+        const reports: Report[] = [];
+        for (const backend of ['cpu', 'cuda']) {
+          const args = ['prune', '--model', model, '--calibration', calibration, '--out', join(folder, backend), '--sparsity', '0.5'];
+          const own = ['--backend', backend, '--nodes', '1', '--threads', '1', '--json', '--quiet', ...options];
+          const { exitCode, stdout, stderr } = await runCommand([...args, ...own], undefined, { SECATEUR_CUDA_LIBRARY: EMULATED_CUDA });
+          expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+          reports.push(JSON.parse(stdout) as Report);
+        }
+        const [cpu, cuda] = reports;
+        expect(cuda?.engine.backend).toBe('cuda');
+        expect(cuda?.projections).toHaveLength(14);
+        expect(cuda?.sparsity.actual).toBeCloseTo(cpu?.sparsity.actual ?? 0, 3);
+        cuda?.projections.forEach(({ repair, swap }, index) => {
+          const expected = cpu?.projections[index];
+          expect(repair?.errorBefore).toBeCloseTo(expected?.repair?.errorBefore ?? NaN, 2);
+          expect(repair?.errorAfter).toBeCloseTo(expected?.repair?.errorAfter ?? NaN, 2);
+          expect(swap === undefined).toBe(expected?.swap === undefined);
+          if (swap !== undefined) expect(swap.errorAfter).toBeCloseTo(expected?.swap?.errorAfter ?? NaN, 2);
+        });
+      }),
+    EMULATED_TIMEOUT_MS,
   );
 });
 
