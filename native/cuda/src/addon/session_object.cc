@@ -286,11 +286,12 @@ Napi::Value SessionObject::save_hidden_states(const Napi::CallbackInfo& info) {
 
 Napi::Value SessionObject::restore_hidden_states(const Napi::CallbackInfo& info) {
   return guarded(info, [&] {
-    return submit(info, {info[1]},
-                  [tokens = to_group_tokens(info[0]), saved = to_bytes(info[1], "saved")](BackendSession& session, CallContext& context) {
-                    session.restore_hidden_states(tokens, saved, context);
-                    return EngineThread::MakeValue();
-                  });
+    return submit(
+        info, {info[1]},
+        [tokens = to_group_tokens(info[0]), saved = to_bytes(info[1], "saved")](BackendSession& session, CallContext& context) {
+          session.restore_hidden_states(tokens, saved, context);
+          return EngineThread::MakeValue();
+        });
   });
 }
 

@@ -61,18 +61,7 @@ export class PrunedOutput {
       ]);
       const [, , , journal] = files;
       const snapshots = await Snapshots.open(partial, { jobId: plan.jobId, resources, lease, journal }, content?.snapshot);
-      const output = new PrunedOutput(
-        plan,
-        directory,
-        lease,
-        lock,
-        ...files,
-        snapshots,
-        [...layers],
-        content?.dense,
-        content?.targets,
-        resources,
-      );
+      const output = new PrunedOutput(plan, directory, lease, lock, ...files, snapshots, [...layers], content?.dense, content?.targets, resources);
       for (const block of plan.model.blocks.slice(0, layers.length)) output.publishBlock(block);
       return output;
     } catch (error) {
