@@ -4,13 +4,20 @@ import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { runCommand } from '../support/command.js';
 import { modelPath, repositoryRoot, withTemporaryFolder, type ModelName } from '../support/paths.js';
+import { writeTinyCheckpoint, writeTinyTokens } from '../support/tiny-checkpoint.js';
 
 /** The CUDA backend with its kernels emulated on the host; the set-up for tests builds it. */
 const EMULATED_CUDA = join(repositoryRoot, 'native/cuda/build/cuda-on-host/test/cuda/libsecateur_cuda_on_host_backend.so');
 
 interface Report {
   readonly sparsity: { readonly actual: number };
-  readonly projections: readonly { readonly name: string; readonly learningRate: number | null; readonly bestQuality: number }[];
+  readonly projections: readonly {
+    readonly name: string;
+    readonly learningRate: number | null;
+    readonly bestQuality: number;
+    readonly repair?: { readonly errorBefore: number; readonly errorAfter: number };
+    readonly swap?: { readonly swaps: number; readonly errorAfter: number };
+  }[];
   readonly engine: { readonly backend: string };
   readonly config: { readonly compute: string };
 }
@@ -50,6 +57,54 @@ describe('the cuda backend, emulated on the host', () => {
         expect(differing.length).toBeLessThanOrEqual(1);
         expect(Math.abs(cuda.sparsity.actual - cpu.sparsity.actual)).toBeLessThan(1e-4);
         cuda.projections.forEach(({ bestQuality }, index) => expect(bestQuality).toBeCloseTo(cpu.projections[index]?.bestQuality ?? 0, 3));
+      }),
+    EMULATED_TIMEOUT_MS,
+  );
+});
+
+const TINY = {
+  model_type: 'llama',
+  hidden_size: 24,
+  intermediate_size: 40,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  vocab_size: 61,
+  max_position_embeddings: 64,
+  tie_word_embeddings: false,
+} as const;
+
+describe('repairs on the cuda backend, emulated on the host, are those of the CPU', () => {
+  test.each([
+    ['admm', ['--repair', 'admm', '--repair-targets', 'dense', '--propagation', 'staged', '--allocation', 'uniform']],
+    ['sparsegpt', ['--score', 'sparsegpt', '--allocation', 'uniform']],
+    ['swaps and a fit', ['--swap', '--repair', 'fit', '--repair-iterations', '4']],
+  ] as const)(
+    '%s',
+    (_, options) =>
+      withTemporaryFolder(async (folder) => {
+        const model = join(folder, 'model');
+        const calibration = join(folder, 'tokens.safetensors');
+        await writeTinyCheckpoint(model, TINY);
+        await writeTinyTokens(calibration, 8, 16, TINY.vocab_size);
+        const reports: Report[] = [];
+        for (const backend of ['cpu', 'cuda']) {
+          const args = ['prune', '--model', model, '--calibration', calibration, '--out', join(folder, backend), '--sparsity', '0.5'];
+          const own = ['--backend', backend, '--nodes', '1', '--threads', '1', '--json', '--quiet', ...options];
+          const { exitCode, stdout, stderr } = await runCommand([...args, ...own], undefined, { SECATEUR_CUDA_LIBRARY: EMULATED_CUDA });
+          expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+          reports.push(JSON.parse(stdout) as Report);
+        }
+        const [cpu, cuda] = reports;
+        expect(cuda?.engine.backend).toBe('cuda');
+        expect(cuda?.projections).toHaveLength(14);
+        expect(cuda?.sparsity.actual).toBeCloseTo(cpu?.sparsity.actual ?? 0, 3);
+        cuda?.projections.forEach(({ repair, swap }, index) => {
+          const expected = cpu?.projections[index];
+          expect(repair?.errorBefore).toBeCloseTo(expected?.repair?.errorBefore ?? NaN, 2);
+          expect(repair?.errorAfter).toBeCloseTo(expected?.repair?.errorAfter ?? NaN, 2);
+          expect(swap === undefined).toBe(expected?.swap === undefined);
+          if (swap !== undefined) expect(swap.errorAfter).toBeCloseTo(expected?.swap?.errorAfter ?? NaN, 2);
+        });
       }),
     EMULATED_TIMEOUT_MS,
   );

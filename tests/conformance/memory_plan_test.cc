@@ -44,7 +44,7 @@ struct Job {
   }
   bool is_for_cpus() const {
     return precision.hidden_states == HiddenStates::kBF16 || metric != BlockMetric::kNone || !has_default_metrics() ||
-           allocation.allocation == Allocation::kOptimal || sketches > 0 || has_grams();
+           allocation.allocation == Allocation::kOptimal || sketches > 0;
   }
 };
 

@@ -1,7 +1,8 @@
-// Gram matrices and repairs of a session; what a backend does not offer it refuses before any work.
+// Gram matrices and repairs of a session.
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -63,30 +64,7 @@ std::vector<float> gram_of(BackendSession& session, std::size_t columns, const s
 
 }  // namespace
 
-TEST_CASE("a backend that repairs nothing says so before any work") {
-  if (test::is_cpu()) return;
-  const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 26);
-  const Tensors block(test::random_block(kArchitecture, false, 1));
-  const Tensors tokens = embedding();
-  Workload workload;
-  workload.embedding = {tokens.views.begin(), tokens.views.end()};
-  workload.block = {block.views.begin(), block.views.end()};
-  workload.groups = 1;
-  workload.samples_per_group = 2;
-  workload.sequence_length = 5;
-  workload.allocation_samples = 2;
-  workload.sparsity = 0.5;
-  workload.repair = Repair::kFit;
-  CHECK_THROWS_WITH_AS(backend->plan_session(kArchitecture, Compute::kF32, workload), doctest::Contains("repair"), Error);
-  workload.repair = Repair::kNone;
-  workload.swaps = true;
-  CHECK_THROWS_WITH_AS(backend->plan_session(kArchitecture, Compute::kF32, workload), doctest::Contains("--swap"), Error);
-  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32);
-  CHECK_THROWS_WITH_AS(session->take_gram_sums("block", InputSite::kAttentionInput), doctest::Contains("CPU"), Error);
-}
-
 TEST_CASE("Gram matrices do not depend on which sessions have which groups, and their diagonal is the sums of squares") {
-  if (!test::is_cpu()) return;
   const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 28);
   const Tensors block(test::random_block(kArchitecture, false, 1));
   CallContext context;
@@ -130,7 +108,6 @@ TEST_CASE("Gram matrices do not depend on which sessions have which groups, and 
 }
 
 TEST_CASE("sums belong to their block, and only wanted sites have some") {
-  if (!test::is_cpu()) return;
   const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 28);
   const Tensors block(test::random_block(kArchitecture, false, 1));
   CallContext context;
@@ -138,14 +115,14 @@ TEST_CASE("sums belong to their block, and only wanted sites have some") {
   const std::uint64_t used = backend->memory_used_bytes();
   session->collect_with_gram("block", 0, InputSites::all(), {InputSite::kAttentionOutput}, context);
   CHECK(session->take_gram_sums("block", InputSite::kAttentionInput).groups.empty());
-  CHECK(backend->memory_used_bytes() > used);
+  // A device's memory is taken in pieces that have room for them.
+  if (test::is_cpu()) CHECK(backend->memory_used_bytes() > used);
   session->release_shard("block");
   session->load_shard("block", block.views, context);
   CHECK(session->take_gram_sums("block", InputSite::kAttentionOutput).groups.empty());
 }
 
 TEST_CASE("samples that are held out have sums of their own, and swaps by both make a projection's output better") {
-  if (!test::is_cpu()) return;
   const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 28);
   const Tensors block(test::random_block(kArchitecture, false, 1));
   CallContext context;
@@ -185,7 +162,6 @@ TEST_CASE("samples that are held out have sums of their own, and swaps by both m
 }
 
 TEST_CASE("the drift is how far the inputs and hidden states of a pruned model are from those of the dense one") {
-  if (!test::is_cpu()) return;
   const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 28);
   const Tensors first(test::random_block(kArchitecture, false, 1));
   const Tensors second(test::random_block(kArchitecture, false, 2));
@@ -288,8 +264,44 @@ TEST_CASE("the drift is how far the inputs and hidden states of a pruned model a
   }
 }
 
+TEST_CASE("hidden states of the dense model leave a session and come back with those of the pruned one") {
+  const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 28);
+  const Tensors block(test::random_block(kArchitecture, false, 1));
+  const Tensors tokens = embedding();
+  Workload workload;
+  workload.embedding = {tokens.views.begin(), tokens.views.end()};
+  workload.block = {block.views.begin(), block.views.end()};
+  workload.groups = 1;
+  workload.samples_per_group = 2;
+  workload.sequence_length = 5;
+  workload.allocation_samples = 2;
+  workload.repair = Repair::kFit;
+  workload.sparsity = 0.5;
+  workload.dense_targets = true;
+  CallContext context;
+  const auto open = [&] {
+    std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kF32, workload);
+    session->load_shard("block", block.views, context);
+    return session;
+  };
+  const std::unique_ptr<BackendSession> first = open();
+  const std::unique_ptr<BackendSession> second = open();
+  first->load_shard("embedding", tokens.views, context);
+  first->embed("embedding", group(0), context);
+  const std::vector<std::uint8_t> mask(24 * 2, 0x55);
+  for (const auto& session : {first.get(), second.get()}) session->apply_mask("block", TensorRole::kUpWeight, mask, context);
+  first->propagate("block", 0, context);
+  const std::vector<std::uint8_t> saved = first->save_hidden_states(0, context);
+  REQUIRE(saved.size() == 2 * 2 * 5 * 16 * sizeof(float));
+  CHECK(!std::equal(saved.begin(), saved.begin() + 640, saved.begin() + 640));
+  second->restore_hidden_states(group(0), saved, context);
+  CHECK(second->save_hidden_states(0, context) == saved);
+  for (const auto& session : {first.get(), second.get()}) session->propagate_dense("block", 0, context);
+  CHECK(first->save_hidden_states(0, context) == second->save_hidden_states(0, context));
+  CHECK_THROWS_WITH_AS(second->restore_hidden_states(group(0), std::span(saved).first(640), context), doctest::Contains("bytes"), Error);
+}
+
 TEST_CASE("a session without dense targets keeps no hidden states of the dense model") {
-  if (!test::is_cpu()) return;
   const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 28);
   const Tensors block(test::random_block(kArchitecture, false, 1));
   CallContext context;
@@ -299,8 +311,114 @@ TEST_CASE("a session without dense targets keeps no hidden states of the dense m
   CHECK(session->take_gram_sums("block", InputSite::kAttentionInput).drift.empty());
 }
 
+TEST_CASE("repairs agree with those of the CPU, and are the same bits whenever they are made") {
+  // Columns of more than one block of SparseGPT.
+  const Architecture architecture = {
+      24, 132, 2, 1, 8, 20, 64, Normalization::kRms, 1e-6, PositionEncoding::kRotary, 10000.0, 0, FeedForward::kGatedSilu};
+  const std::map<TensorRole, std::vector<float>> values = test::random_block(architecture, false, 3);
+  std::vector<TensorView> views;
+  for (const auto& [role, data] : values) {
+    views.push_back({role, ElementType::kF32, test::shape_of(role, architecture),
+                     {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
+  }
+  const std::size_t rows = 24;
+  const std::size_t columns = 132;
+  const std::size_t mask_bytes = (columns + 7) / 8;
+  // Σ yxᵀ of so many tokens, whose inputs are not independent; one input is always 0.
+  std::uint32_t state = 1;
+  const auto random = [&] {
+    state = state * 1664525U + 1013904223U;
+    return static_cast<double>(state >> 8) / (1U << 24) - 0.5;
+  };
+  const auto products_of = [](const std::vector<double>& left, const std::vector<double>& right, std::size_t height, std::size_t width) {
+    std::vector<float> products(height * width);
+    for (std::size_t i = 0; i < products.size(); ++i) {
+      double sum = 0;
+      for (std::size_t token = 0; token < left.size() / height; ++token)
+        sum += left[token * height + i / width] * right[token * width + i % width];
+      products[i] = static_cast<float>(sum);
+    }
+    return products;
+  };
+  const auto inputs_of = [&](std::size_t tokens) {
+    std::vector<double> inputs(tokens * columns);
+    for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] = random() + (i % columns > 0 ? 0.7 * inputs[i - 1] : 0);
+    for (std::size_t token = 0; token < tokens; ++token) inputs[token * columns + 5] = 0;
+    return inputs;
+  };
+  const std::vector<double> fitted_inputs = inputs_of(160);
+  const std::vector<double> held_out_inputs = inputs_of(60);
+  std::vector<double> moved = fitted_inputs;
+  for (double& value : moved) value = 0.1 * random();
+  std::vector<double> moved_states(160 * rows);
+  for (double& value : moved_states) value = 0.2 * random();
+  const std::vector<float> gram = products_of(fitted_inputs, fitted_inputs, columns, columns);
+  const std::vector<float> held_out = products_of(held_out_inputs, held_out_inputs, columns, columns);
+  std::vector<float> drift = products_of(moved, fitted_inputs, columns, columns);
+  const std::vector<float> hidden_drift = products_of(moved_states, fitted_inputs, rows, columns);
+  drift.insert(drift.end(), hidden_drift.begin(), hidden_drift.end());
+  std::vector<std::uint8_t> mask(rows * mask_bytes, 0);
+  for (std::size_t row = 0; row < rows; ++row) {
+    for (std::size_t column = row % 3; column < columns; column += 2) mask[row * mask_bytes + column / 8] |= 1U << column % 8;
+  }
+
+  struct Case {
+    const char* name;
+    RepairOptions options;
+    bool drift;
+    ElementType stored;
+  };
+  const Case cases[] = {
+      {"swaps", {.swaps = 20}, false, ElementType::kF32},
+      {"swaps and a fit", {.method = Repair::kFit, .iterations = 6, .swaps = 20}, false, ElementType::kBF16},
+      {"a fit", {.method = Repair::kFit, .iterations = 6}, false, ElementType::kF32},
+      {"a fit towards the dense model", {.method = Repair::kFit, .iterations = 6}, true, ElementType::kF16},
+      {"ADMM", {.method = Repair::kAdmm, .iterations = 6}, false, ElementType::kF32},
+      {"ADMM towards the dense model", {.method = Repair::kAdmm, .iterations = 6}, true, ElementType::kBF16},
+      {"ADMM across rows", {.method = Repair::kAdmm, .iterations = 6, .across_rows = true}, false, ElementType::kF32},
+      {"SparseGPT", {.method = Repair::kSparseGpt}, false, ElementType::kF32},
+      {"SparseGPT across rows", {.method = Repair::kSparseGpt, .across_rows = true}, false, ElementType::kF32},
+  };
+  const std::unique_ptr<Backend> cpu = create_cpu_backend(2, 1U << 28);
+  const std::unique_ptr<Backend> tested = test::open_backend(1, 1U << 28);
+  CallContext context;
+  const auto session_of = [&](Backend& backend) {
+    std::unique_ptr<BackendSession> session = backend.open_session(architecture, Compute::kF32);
+    session->load_shard("block", views, context);
+    return session;
+  };
+  const std::unique_ptr<BackendSession> reference = session_of(*cpu);
+  const std::unique_ptr<BackendSession> session = session_of(*tested);
+  for (const Case& of_case : cases) {
+    CAPTURE(of_case.name);
+    RepairInput input;
+    input.samples = 4;
+    input.gram = gram;
+    if (of_case.options.swaps > 0) input.held_out_gram = held_out;
+    if (of_case.drift) input.drift = drift;
+    input.mask = mask;
+    input.stored = of_case.stored;
+    const RepairedRows expected = reference->repair_rows("block", TensorRole::kDownWeight, input, of_case.options, context);
+    const RepairedRows actual = session->repair_rows("block", TensorRole::kDownWeight, input, of_case.options, context);
+    CHECK(actual.error_before_swaps == doctest::Approx(expected.error_before_swaps).epsilon(1e-3));
+    CHECK(actual.error_before == doctest::Approx(expected.error_before).epsilon(1e-2));
+    CHECK(actual.error_after == doctest::Approx(expected.error_after).epsilon(1e-2));
+    CHECK(actual.dropped == expected.dropped);
+    CHECK(actual.damping == expected.damping);
+    CHECK(actual.dropped_per_row.size() == rows);
+    // Rounding may tip choices that are nearly equal.
+    std::size_t differing = 0;
+    for (std::size_t i = 0; i < mask.size(); ++i) differing += static_cast<std::size_t>(std::popcount(static_cast<unsigned>(actual.mask[i] ^ expected.mask[i])));
+    CHECK(differing <= expected.dropped / 100);
+    REQUIRE(actual.weights.size() == expected.weights.size());
+    const RepairedRows again = session->repair_rows("block", TensorRole::kDownWeight, input, of_case.options, context);
+    CHECK(again.weights == actual.weights);
+    CHECK(again.mask == actual.mask);
+    CHECK(again.error_after == actual.error_after);
+  }
+}
+
 TEST_CASE("a repaired projection is multiplied as it was stored") {
-  if (!test::is_cpu()) return;
   const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 28);
   Tensors block(test::random_block(kArchitecture, false, 1));
   CallContext context;

@@ -160,7 +160,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--preset <name>',
-        'settings where others are not given: published (TRIM as published), fast (the fastest that is not worse: equal rows, 32 samples, --repair fit), best (the least perplexity: --layer-budget optimal --repair admm --repair-targets dense --propagation staged; both CPUs only)',
+        'settings where others are not given: published (TRIM as published), fast (the fastest that is not worse: equal rows, 32 samples, --repair fit), best (the least perplexity: --layer-budget optimal --repair admm --repair-targets dense --propagation staged; CPUs only)',
         { published: Preset.PUBLISHED, fast: Preset.FAST, best: Preset.BEST },
         'published',
       ),
@@ -194,7 +194,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--score <name>',
-        'how weights are ranked: wanda, magnitude (of the whole matrix with --allocation uniform), wanda-variant, sparsegpt (which also changes kept weights; CPUs only)',
+        'how weights are ranked: wanda, magnitude (of the whole matrix with --allocation uniform), wanda-variant, sparsegpt (which also changes kept weights)',
         { wanda: Score.WANDA, magnitude: Score.MAGNITUDE, 'wanda-variant': Score.WANDA_VARIANT, sparsegpt: Score.SPARSEGPT },
         'wanda',
       ),
@@ -283,7 +283,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--repair <name>',
-        'how kept weights make up for the dropped ones: none, fit (to the dense output), admm (the mask is chosen while they are fitted) (CPUs only)',
+        'how kept weights make up for the dropped ones: none, fit (to the dense output), admm (the mask is chosen while they are fitted)',
         { none: Repair.NONE, fit: Repair.FIT, admm: Repair.ADMM },
       ).default(Repair.UNSPECIFIED, 'none; fit with --preset fast, admm with best'),
     )
@@ -298,7 +298,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(new Option('--repair-iterations <n>', 'steps of the fit').argParser(wholeNumber(1)).default(0, '20; 5 with --preset fast'))
     .option(
       '--swap [share]',
-      'swap dropped weights for kept ones of their row as long as the error of the output falls, also over samples that are held out: at most so many times the weights of a row (without a number: 0.25; CPUs only)',
+      'swap dropped weights for kept ones of their row as long as the error of the output falls, also over samples that are held out: at most so many times the weights of a row (without a number: 0.25)',
       share,
     )
     .addOption(

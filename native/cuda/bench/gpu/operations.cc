@@ -11,9 +11,9 @@
 #include "cuda/kernels/cross_entropy.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/embedding.h"
-#include "cuda/kernels/gram_matrix.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/kernels/normalization.h"
+#include "cuda/kernels/product_sums.h"
 #include "cuda/kernels/quality_curves.h"
 #include "cuda/kernels/rotary.h"
 #include "cuda/kernels/row_order.h"
@@ -87,7 +87,7 @@ struct Operations::Memory {
         keys(on_device, shape.tokens * shape.key_heads * shape.head_size),
         angles(on_device, shape.window * shape.head_size / 2),
         vector(on_device, std::max(shape.hidden, shape.intermediate)),
-        sums(on_device, std::max(shape.hidden * shape.hidden, shape.intermediate)),
+        sums(on_device, std::max(product_values(gram_shape(shape.hidden)), shape.intermediate)),
         weights(on_device, shape.hidden * shape.intermediate),
         narrow_weights(on_device, shape.hidden * shape.intermediate),
         narrow_states(on_device, shape.tokens * shape.intermediate),
@@ -249,8 +249,9 @@ void Operations::add_products(const BlockShape& shape, const Products& library) 
   }
   const double columns = as_double(shape.hidden);
   add("Gram matrix", Arithmetic::kF32, as_double(shape.tokens) * columns * (columns + 1),
-      as_double(shape.tokens) * columns * kF32 + 1.5 * columns * columns * kF64, [=, &m](cudaStream_t stream) {
-        return gpu::add_gram_matrix({shape.tokens, shape.hidden, m.states.data(), m.sums.data()}, stream);
+      as_double(shape.tokens) * columns * kF32 + 2 * as_double(product_values(gram_shape(shape.hidden))) * kF64,
+      [=, &m](cudaStream_t stream) {
+        return gpu::add_product_sums({shape.tokens, gram_shape(shape.hidden), m.states.data(), m.states.data(), m.sums.data()}, stream);
       });
 }
 

@@ -314,7 +314,7 @@ class BackendSession {
   }
   virtual void propagate(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
   // The same for the hidden states of the dense model, through the block as it was loaded. FailedPrecondition where none are kept.
-  virtual void propagate_dense(const std::string& shard, std::uint32_t group, CallContext& context);
+  virtual void propagate_dense(const std::string& shard, std::uint32_t group, CallContext& context) = 0;
   // Mean negative log-likelihood of the tokens in the range of each sample; of tokens 1 … T-1 where no ranges are given.
   virtual std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
                                            CallContext& context) = 0;
@@ -341,31 +341,29 @@ class BackendSession {
   // A group as it was saved, in place of the one that had its index. InvalidArgument when the bytes are not as many as its tokens take.
   virtual void restore_hidden_states(GroupTokens tokens, std::span<const std::uint8_t> saved, CallContext& context) = 0;
 
-  // What follows is FailedPrecondition on a backend that repairs nothing.
-
   // As collect_statistics; the inputs of some of the sites are added to their Gram matrices too, unless those of the group were added
   // already. All groups of a block are to hold samples out, or none.
   virtual std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, GramSites grams,
-                                                        std::size_t sketches, CallContext& context);
+                                                        std::size_t sketches, CallContext& context) = 0;
   std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, InputSites gram_sites,
                                                 CallContext& context) {
     return collect_with_gram(shard, group, sites, {gram_sites}, 0, context);
   }
   // Hands over what was added to the Gram matrix of a site of a block since the last time. No groups where that is nothing.
-  virtual GramPart take_gram_sums(const std::string& shard, InputSite site);
+  virtual GramPart take_gram_sums(const std::string& shard, InputSite site) = 0;
   // The matrix float32 that sums add up to, the same in whatever order: the Gram matrix [columns, columns] or, of so many rows, the drift
   // [drift_rows, columns].
   virtual std::vector<float> reduce_gram(std::size_t columns, std::size_t drift_rows, std::span<const std::span<const std::uint8_t>> sums,
-                                         CallContext& context);
+                                         CallContext& context) = 0;
   std::vector<float> reduce_gram(std::size_t columns, std::span<const std::span<const std::uint8_t>> sums, CallContext& context) {
     return reduce_gram(columns, 0, sums, context);
   }
   // `input.weights`, `rows` and `columns` are taken from the loaded projection, which stays as it is.
   virtual RepairedRows repair_rows(const std::string& shard, TensorRole projection, RepairInput input, const RepairOptions& options,
-                                   CallContext& context);
+                                   CallContext& context) = 0;
   // The projection's values become those stored, little-endian, of any alignment.
   virtual void replace_weights(const std::string& shard, TensorRole projection, ElementType stored, std::span<const std::uint8_t> bytes,
-                               CallContext& context);
+                               CallContext& context) = 0;
 };
 
 struct BackendDescription {

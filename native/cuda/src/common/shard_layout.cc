@@ -195,6 +195,12 @@ std::size_t input_width(const Architecture& architecture, InputSite site) {
   return site == InputSite::kFeedForwardHidden ? architecture.intermediate_size : architecture.hidden_size;
 }
 
+ProductShape drift_shape(const Architecture& architecture, InputSite site) {
+  const std::size_t width = input_width(architecture, site);
+  const bool added = site == InputSite::kAttentionOutput || site == InputSite::kFeedForwardHidden;
+  return {width + (added ? architecture.hidden_size : 0), width};
+}
+
 std::size_t elements_of(const TensorLayout& tensor) {
   return std::accumulate(tensor.shape.begin(), tensor.shape.end(), std::size_t{1}, std::multiplies<>());
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/product_layout.h"
 #include "secateur/backend.h"
 
 namespace secateur {
@@ -25,6 +26,8 @@ bool is_multiplied(TensorRole role);
 std::size_t elements_of(const TensorLayout& tensor);
 // Of the inputs of a site.
 std::size_t input_width(const Architecture& architecture, InputSite site);
+// Of Σ (x' - x)xᵀ and, under it, Σ (r' - r)xᵀ where what reads the inputs x of a site is added to hidden states r.
+ProductShape drift_shape(const Architecture& architecture, InputSite site);
 
 // Throws InvalidArgument when the architecture or a shard of the workload contradicts itself or the other.
 void check_workload(const Workload& workload, const Architecture& architecture);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "common/rotary_tables.h"
+#include "common/shard_layout.h"
 #include "common/sketch_signs.h"
 #include "cpu/attention.h"
 #include "cpu/vector_math.h"
@@ -130,12 +131,6 @@ std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const
                                std::size_t sequence_length, std::size_t threads, const std::optional<Collected>& collected) {
   const WorkSizes sizes(architecture, projections, samples, sequence_length);
   return WorkSpace(architecture, sizes, threads, collected, nullptr).bytes;
-}
-
-ProductShape drift_shape(const Architecture& architecture, InputSite site) {
-  const std::size_t width = input_width(architecture, site);
-  const bool added = site == InputSite::kAttentionOutput || site == InputSite::kFeedForwardHidden;
-  return {width + (added ? architecture.hidden_size : 0), width};
 }
 
 std::uint64_t block_drift_bytes(const Architecture& architecture, std::size_t tokens, InputSites sites) {

@@ -85,8 +85,6 @@ std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const
                                std::size_t sequence_length, std::size_t threads, const std::optional<Collected>& collected);
 // What a session with dense targets needs for the drift of those inputs.
 std::uint64_t block_drift_bytes(const Architecture& architecture, std::size_t tokens, InputSites sites);
-// Of Σ (x' - x)xᵀ and, under it, Σ (r' - r)xᵀ where what reads x is added to hidden states r.
-ProductShape drift_shape(const Architecture& architecture, InputSite site);
 // Of the tables of the rotation, which a session keeps.
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length);
 

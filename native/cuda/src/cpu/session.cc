@@ -247,7 +247,7 @@ std::vector<float> CpuSession::reduce_gram(std::size_t columns, std::size_t drif
                                            CallContext& context) {
   blocks_.release_work_space();
   const ProductShape shape = drift_rows == 0 ? gram_shape(columns) : ProductShape{drift_rows, columns};
-  ProductSums total(budget_, shape, pool_.size(), "a Gram matrix");
+  ProductTotals total(budget_, shape, "a Gram matrix");
   for (const std::span<const std::uint8_t> part : sums) total.add(part, pool_, context);
   std::vector<float> matrix(shape.rows * shape.columns);
   total.round_to(matrix.data(), pool_, context);

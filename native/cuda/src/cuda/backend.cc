@@ -31,10 +31,6 @@ void require_offered(Precision precision, const Workload& workload) {
     throw Error(ErrorCode::kFailedPrecondition,
                 "The CUDA backend keeps hidden states in float32 only; what does not fit the device is kept on the host.");
   }
-  if (workload.repair != Repair::kNone || workload.swaps) {
-    throw Error(ErrorCode::kFailedPrecondition,
-                "The CUDA backend repairs no weights and swaps none; use --backend cpu for --repair, --swap and --score sparsegpt.");
-  }
   if (workload.metric != BlockMetric::kNone) refuse_block_metrics();
   require_known_metrics(workload.layer_quality, workload.row_quality);
   require_searched(workload.allocation, {});

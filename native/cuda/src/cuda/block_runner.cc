@@ -6,12 +6,15 @@
 #include <string>
 
 #include "common/rotary_tables.h"
+#include "common/shard_layout.h"
 #include "cuda/kernels/attention.h"
 #include "cuda/kernels/column_sums.h"
+#include "cuda/kernels/drift.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/matrix_product_bf16.h"
 #include "cuda/kernels/matrix_product_f32.h"
 #include "cuda/kernels/normalization.h"
+#include "cuda/kernels/product_sums.h"
 #include "cuda/kernels/rotary.h"
 
 namespace secateur::gpu {
@@ -59,6 +62,16 @@ std::uint64_t BlockRunner::statistics_bytes(const Architecture& a, std::size_t s
   return bytes;
 }
 
+std::uint64_t BlockRunner::drift_bytes(const Architecture& a, std::size_t samples, std::size_t sequence_length, InputSites sites) {
+  const std::size_t tokens = samples_per_tile(samples, sequence_length) * sequence_length;
+  std::uint64_t bytes = 0;
+  for (std::size_t site = 0; site < kSites; ++site) {
+    if (sites.contains(static_cast<InputSite>(site)))
+      bytes += block_bytes<float>(tokens * drift_shape(a, static_cast<InputSite>(site)).rows);
+  }
+  return bytes;
+}
+
 struct BlockRunner::Tile {
   const DeviceGroup& group;
   std::size_t first_sample;
@@ -70,6 +83,13 @@ struct BlockRunner::Tile {
   // Per site: sums of squares [samples of the group, width] and last inputs [samples of the group, width]; null when not wanted.
   double* sums[kSites] = {};
   float* last_inputs[kSites] = {};
+  // What inputs of wanted sites are added to.
+  GramTargets grams = {};
+  // Per site, where the drift is wanted: of the tile [tokens, rows of the drift]. What the dense model has is put there, what the pruned
+  // one has is taken off.
+  float* drift[kSites] = {};
+  // The hidden states of the dense model pass through the block as it was loaded; nothing is collected.
+  bool dense = false;
 
   std::size_t length() const { return group.tokens.sequence_length; }
   std::size_t tokens() const { return samples * length(); }
@@ -166,13 +186,40 @@ void BlockRunner::normalize(std::size_t tokens, const float* input, const float*
 
 void BlockRunner::observe(const Tile& tile, InputSite site, const float* input) {
   const auto index = static_cast<std::size_t>(site);
-  if (!tile.sites.contains(site)) return;
+  if (!tile.sites.contains(site) || tile.dense) return;
   const std::size_t width = site_widths(architecture_)[index];
   timeline_.begin("statistics", 2 * as_double(tile.tokens() * width), 4 * as_double(tile.tokens() * width));
   check(column_sums_of_squares({tile.samples, tile.length(), width, input, tile.sums[index] + tile.first_sample * width}, stream_.get()),
         "sums of squares");
   check(gather_last(input, tile.samples, tile.length(), width, tile.last_inputs[index] + tile.first_sample * width, stream_.get()),
         "gathering the last tokens");
+}
+
+void BlockRunner::add_to_grams(const Tile& tile, InputSite site, const float* input, const float* added_to) {
+  const auto index = static_cast<std::size_t>(site);
+  const std::size_t width = site_widths(architecture_)[index];
+  const GramTarget& gram = tile.grams[index];
+  float* const drift = tile.drift[index];
+  const ProductShape shape = drift_shape(architecture_, site);
+  if (drift != nullptr) {
+    timeline_.begin("gram", as_double(tile.tokens() * shape.rows), 12 * as_double(tile.tokens() * shape.rows));
+    const auto follow = tile.dense ? begin_drift : finish_drift;
+    check(follow({tile.tokens(), input, width, drift, shape.rows, 0}, stream_.get()), "the drift of inputs");
+    if (added_to != nullptr) {
+      check(follow({tile.tokens(), added_to, architecture_.hidden_size, drift, shape.rows, width}, stream_.get()),
+            "the drift of hidden states");
+    }
+  }
+  if (gram.sums == nullptr) return;
+  timeline_.begin("gram", as_double(tile.tokens()) * as_double(width * width), 4 * as_double(tile.tokens() * width));
+  const std::size_t length = tile.length();
+  for (std::size_t sample = 0; sample < tile.samples; ++sample) {
+    const float* const x = input + sample * length * width;
+    double* const sums = is_held_out(tile.first_sample + sample) ? gram.held_out : gram.sums;
+    check(add_product_sums({length, gram_shape(width), x, x, sums}, stream_.get()), "a Gram matrix");
+    if (drift == nullptr) continue;
+    check(add_product_sums({length, shape, drift + sample * length * shape.rows, x, gram.drift}, stream_.get()), "the sums of a drift");
+  }
 }
 
 void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& context) {
@@ -191,16 +238,18 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
   float* const activated = gated ? raised + tokens * a.intermediate_size : raised;
   const float* const input = tile.group.hidden + tile.first_sample * tile.length() * hidden;
 
+  const auto matrix = [&](TensorRole role) -> const DeviceMatrix& { return tile.dense ? block.dense_matrix(role) : block.matrix(role); };
   const auto normalize_for = [&](TensorRole weight, TensorRole bias, const float* from, float* to) {
     normalize(tokens, from, block.find(weight), block.find(bias), to);
   };
   if (!a.post_normalization) normalize_for(TensorRole::kAttentionNormWeight, TensorRole::kAttentionNormBias, input, normed);
   const float* const attention_input = a.post_normalization ? input : normed;
   observe(tile, InputSite::kAttentionInput, attention_input);
+  add_to_grams(tile, InputSite::kAttentionInput, attention_input, nullptr);
   if (tile.ends_at(InputSite::kAttentionInput)) return;
-  multiply(block.matrix(TensorRole::kQueryWeight), block.find(TensorRole::kQueryBias), attention_input, tokens, queries);
-  multiply(block.matrix(TensorRole::kKeyWeight), block.find(TensorRole::kKeyBias), attention_input, tokens, keys);
-  multiply(block.matrix(TensorRole::kValueWeight), block.find(TensorRole::kValueBias), attention_input, tokens, values);
+  multiply(matrix(TensorRole::kQueryWeight), block.find(TensorRole::kQueryBias), attention_input, tokens, queries);
+  multiply(matrix(TensorRole::kKeyWeight), block.find(TensorRole::kKeyBias), attention_input, tokens, keys);
+  multiply(matrix(TensorRole::kValueWeight), block.find(TensorRole::kValueBias), attention_input, tokens, values);
   normalize_heads(tokens * a.attention_heads, block.find(TensorRole::kQueryNormWeight), queries);
   normalize_heads(tokens * a.key_value_heads, block.find(TensorRole::kKeyNormWeight), keys);
   context.check();
@@ -218,8 +267,9 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
                stream_.get()),
         "attention");
   observe(tile, InputSite::kAttentionOutput, attended);
+  add_to_grams(tile, InputSite::kAttentionOutput, attended, input);
   if (tile.ends_at(InputSite::kAttentionOutput)) return;
-  multiply(block.matrix(TensorRole::kOutputWeight), block.find(TensorRole::kOutputBias), attended, tokens, residual);
+  multiply(matrix(TensorRole::kOutputWeight), block.find(TensorRole::kOutputBias), attended, tokens, residual);
   timeline_.begin("activation", as_double(tokens * hidden), 12 * as_double(tokens * hidden));
   check(add(residual, input, tokens * hidden, stream_.get()), "adding the residual");
   if (a.post_normalization) {
@@ -228,28 +278,32 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
     normalize_for(TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, residual, normed);
   }
   observe(tile, InputSite::kFeedForwardInput, normed);
+  add_to_grams(tile, InputSite::kFeedForwardInput, normed, nullptr);
   if (tile.ends_at(InputSite::kFeedForwardInput)) return;
   context.check();
-  multiply(block.matrix(TensorRole::kUpWeight), block.find(TensorRole::kUpBias), normed, tokens, raised);
-  if (gated) multiply(block.matrix(TensorRole::kGateWeight), block.find(TensorRole::kGateBias), normed, tokens, activated);
+  multiply(matrix(TensorRole::kUpWeight), block.find(TensorRole::kUpBias), normed, tokens, raised);
+  if (gated) multiply(matrix(TensorRole::kGateWeight), block.find(TensorRole::kGateBias), normed, tokens, activated);
   const std::size_t activations = tokens * a.intermediate_size;
   timeline_.begin("activation", 4 * as_double(activations), 12 * as_double(activations));
   check(gated ? silu_multiply(activated, raised, activations, stream_.get()) : relu(activated, activations, stream_.get()), "activation");
+  // What the half began with is added: the normalised sum where normalisation comes after.
+  const float* const half = a.post_normalization ? normed : residual;
   observe(tile, InputSite::kFeedForwardHidden, activated);
+  add_to_grams(tile, InputSite::kFeedForwardHidden, activated, half);
   if (tile.ends_at(InputSite::kFeedForwardHidden)) return;
   context.check();
-  // What the half began with is added: the normalised sum where normalisation comes after.
   float* const result = a.post_normalization ? residual : normed;
-  multiply(block.matrix(TensorRole::kDownWeight), block.find(TensorRole::kDownBias), activated, tokens, result);
+  multiply(matrix(TensorRole::kDownWeight), block.find(TensorRole::kDownBias), activated, tokens, result);
   timeline_.begin("activation", as_double(tokens * hidden), 16 * as_double(tokens * hidden));
-  check(add(result, a.post_normalization ? normed : residual, tokens * hidden, stream_.get()), "adding the residual");
+  check(add(result, half, tokens * hidden, stream_.get()), "adding the residual");
   if (a.post_normalization) normalize_for(TensorRole::kFeedForwardNormWeight, TensorRole::kFeedForwardNormBias, result, result);
   check(flag_non_finite(result, tokens * hidden, flag_.data(), stream_.get()), "looking for NaN");
   check(cudaMemcpyAsync(tile.output, result, tokens * hidden * sizeof(float), cudaMemcpyDeviceToDevice, stream_.get()),
         "storing hidden states");
 }
 
-std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, CallContext& context) {
+std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, const GramTargets& grams,
+                                                 float* dense, CallContext& context) {
   const std::array<std::size_t, kSites> widths = site_widths(architecture_);
   const std::size_t samples = group.tokens.samples;
   const std::size_t step = samples_per_tile(samples, group.tokens.sequence_length);
@@ -264,9 +318,24 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
     sums[site] = DeviceBuffer<double>(memory_, samples * widths[site], "statistics of a group");
     last_inputs[site] = DeviceBuffer<float>(memory_, samples * widths[site], "statistics of a group");
   }
+  DeviceBuffer<float> drift[kSites];
+  InputSites drifting = {};
+  for (std::size_t site = 0; site < kSites; ++site) {
+    if (grams[site].drift == nullptr) continue;
+    drifting.add(static_cast<InputSite>(site));
+    const std::size_t rows = drift_shape(architecture_, static_cast<InputSite>(site)).rows;
+    drift[site] = DeviceBuffer<float>(memory_, step * group.tokens.sequence_length * rows, "the drift of a group");
+  }
   block.ready().hold(stream_);
   for (std::size_t first = 0; first < samples; first += step) {
-    Tile tile{group, first, std::min(step, samples - first), nullptr, sites, {}, {}};
+    Tile tile{group, first, std::min(step, samples - first), nullptr, sites, {}, {}, grams, {}, false};
+    for (std::size_t site = 0; site < kSites; ++site) tile.drift[site] = drift[site].data();
+    if (!drifting.empty()) {
+      const DeviceGroup dense_group{group.tokens, dense};
+      Tile dense_tile{dense_group, first, tile.samples, nullptr, drifting, {}, {}, {}, {}, true};
+      std::ranges::copy(tile.drift, dense_tile.drift);
+      run_tile(block, dense_tile, context);
+    }
     for (const std::size_t site : wanted) {
       tile.sums[site] = sums[site].data();
       tile.last_inputs[site] = last_inputs[site].data();
@@ -309,7 +378,7 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
   return statistics;
 }
 
-void BlockRunner::propagate(DeviceShard& block, const DeviceGroup& group, CallContext& context) {
+void BlockRunner::propagate(DeviceShard& block, const DeviceGroup& group, bool dense, CallContext& context) {
   const std::size_t samples = group.tokens.samples;
   const std::size_t step = samples_per_tile(samples, group.tokens.sequence_length);
   reserve(samples, group.tokens.sequence_length);
@@ -318,7 +387,7 @@ void BlockRunner::propagate(DeviceShard& block, const DeviceGroup& group, CallCo
   block.ready().hold(stream_);
   for (std::size_t first = 0; first < samples; first += step) {
     float* const output = group.hidden + first * group.tokens.sequence_length * architecture_.hidden_size;
-    run_tile(block, {group, first, std::min(step, samples - first), output, {}, {}, {}}, context);
+    run_tile(block, {group, first, std::min(step, samples - first), output, {}, {}, {}, {}, {}, dense}, context);
   }
   check(cudaMemcpyAsync(flag.data(), flag_.data(), sizeof(unsigned), cudaMemcpyDeviceToHost, stream_.get()), "reading a flag");
   timeline_.finish(context, "Propagating hidden states");

@@ -1,8 +1,10 @@
 // One transformer block over the samples of a calibration group on the GPU.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <vector>
 
@@ -19,6 +21,17 @@ struct DeviceGroup {
   float* hidden;
 };
 
+// Sums (kernels/product_sums.h) that inputs are added to, or null; those of the samples that are held out, which may be the same.
+struct GramTarget {
+  double* sums = nullptr;
+  double* held_out = nullptr;
+  // How far the inputs, and the hidden states that the outputs are added to, are from those of the dense model; or null.
+  double* drift = nullptr;
+};
+
+// By site.
+using GramTargets = std::array<GramTarget, std::size(kInputSiteNames)>;
+
 // Works on as many whole samples at a time as keep the device busy; results of a sample do not depend on how many.
 class BlockRunner {
  public:
@@ -33,10 +46,16 @@ class BlockRunner {
   // Of the statistics of a group while they are collected; as much on the device as in pinned memory.
   static std::uint64_t statistics_bytes(const Architecture& architecture, std::size_t samples);
 
-  // Statistics of those input sites, of which there is one at least; the hidden states stay as they are.
-  std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, CallContext& context);
-  // Replaces the hidden states by the block's output. Throws NonFinite when that has NaN or infinity, which is then what the group holds.
-  void propagate(DeviceShard& block, const DeviceGroup& group, CallContext& context);
+  // Of the drift of those sites while a group is collected.
+  static std::uint64_t drift_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length, InputSites sites);
+
+  // Statistics of those input sites, of which there is one at least; the hidden states stay as they are. dense: hidden states of the dense
+  // model where the drift is wanted.
+  std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, const GramTargets& grams,
+                                      float* dense, CallContext& context);
+  // Replaces the hidden states by the output of the block, or of the block as it was loaded. Throws NonFinite when that has NaN or
+  // infinity, which is then what the group holds.
+  void propagate(DeviceShard& block, const DeviceGroup& group, bool dense, CallContext& context);
 
   // result[tokens, rows] = input · matrixᵀ + bias, in what the session computes.
   void multiply(const DeviceMatrix& matrix, const float* bias, const float* input, std::size_t tokens, float* result);
@@ -55,6 +74,8 @@ class BlockRunner {
   void reserve_workspace(std::size_t tokens);
   void run_tile(DeviceShard& block, const Tile& tile, CallContext& context);
   void observe(const Tile& tile, InputSite site, const float* input);
+  // added_to: the hidden states that the output of what reads the input is added to, or null.
+  void add_to_grams(const Tile& tile, InputSite site, const float* input, const float* added_to);
   // Each of so many heads by itself, in place; nothing where there is no weight.
   void normalize_heads(std::size_t heads, const float* weight, float* states);
 

@@ -147,6 +147,62 @@ DeviceMatrix& DeviceShard::matrix(TensorRole role) {
   return found->second;
 }
 
+std::uint64_t DeviceShard::dense_bytes(std::span<const TensorLayout> tensors, Compute compute) {
+  std::uint64_t bytes = 0;
+  for (const TensorLayout& tensor : tensors) {
+    if (is_multiplied(tensor.role)) bytes += memory_of(std::span(&tensor, 1), compute).device;
+  }
+  return bytes;
+}
+
+void DeviceShard::keep_dense(TensorRole role, SessionMemory& memory, const Stream& stream) {
+  if (dense_matrices_.contains(role)) return;
+  const DeviceMatrix& own = matrix(role);
+  if (dense_.empty()) {
+    std::uint64_t bytes = 0;
+    for (const auto& [of, each] : matrices_) bytes += block_bytes<float>(each.values.size()) + block_bytes<bfloat16>(each.narrowed.size());
+    dense_ = DeviceBuffer<std::byte>(memory, bytes, "dense weights of shard " + name_, end_);
+  }
+  const auto keep = [&]<class T>(std::span<T> values) {
+    const std::span<T> kept(reinterpret_cast<T*>(dense_.data() + dense_used_), values.size());
+    dense_used_ += block_bytes<T>(values.size());
+    check(cudaMemcpyAsync(kept.data(), values.data(), values.size_bytes(), cudaMemcpyDeviceToDevice, stream.get()),
+          "keeping dense weights");
+    return kept;
+  };
+  DeviceMatrix dense{own.rows, own.columns, {}, {}};
+  if (!own.values.empty()) dense.values = keep(own.values);
+  if (!own.narrowed.empty()) dense.narrowed = keep(own.narrowed);
+  dense_matrices_.emplace(role, dense);
+}
+
+std::uint64_t DeviceShard::replacing_bytes(const TensorLayout& tensor, Compute compute) {
+  // Never more than float32 as stored and, where only bfloat16 is kept, widened.
+  const bool narrowed = compute == Compute::kBF16 && tensor.element_type == ElementType::kBF16;
+  return (narrowed ? 2 : 1) * block_bytes<float>(elements_of(tensor));
+}
+
+void DeviceShard::replace(TensorRole role, ElementType stored, std::span<const std::uint8_t> bytes, SessionMemory& memory,
+                          const Stream& stream) {
+  const DeviceMatrix& own = matrix(role);
+  const std::size_t size = own.rows * own.columns;
+  DeviceBuffer<std::byte> as_stored(memory, bytes.size(), "weights on their way");
+  check(cudaMemcpyAsync(as_stored.data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice, stream.get()), "uploading weights");
+  DeviceBuffer<float> wide(memory, own.values.empty() ? size : 0, "weights on their way");
+  float* const values = own.values.empty() ? wide.data() : own.values.data();
+  if (stored == ElementType::kF32) {
+    check(cudaMemcpyAsync(values, as_stored.data(), bytes.size(), cudaMemcpyDeviceToDevice, stream.get()), "replacing weights");
+  } else {
+    widen_stored(stored, as_stored.data(), values, size, stream.get());
+  }
+  if (!own.narrowed.empty()) check(narrow(values, own.narrowed.data(), size, stream.get()), "narrowing weights");
+}
+
+const DeviceMatrix& DeviceShard::dense_matrix(TensorRole role) {
+  const auto found = dense_matrices_.find(role);
+  return found == dense_matrices_.end() ? matrix(role) : found->second;
+}
+
 const float* DeviceShard::find(TensorRole role) const noexcept {
   const auto found = others_.find(role);
   return found == others_.end() ? nullptr : found->second;

@@ -37,6 +37,8 @@ struct ShardMemory {
 class DeviceShard {
  public:
   static ShardMemory memory_of(std::span<const TensorLayout> tensors, Compute compute);
+  // Device memory of its projections as they were loaded, once one of them has changed.
+  static std::uint64_t dense_bytes(std::span<const TensorLayout> tensors, Compute compute);
 
   // Begins to upload into device memory from that end: what uses the tensors must wait for ready(). Throws InvalidArgument as check_shard
   // does, and OutOfMemory.
@@ -56,6 +58,14 @@ class DeviceShard {
   void settle();
   // Throws InvalidArgument when there is none in that role.
   DeviceMatrix& matrix(TensorRole role);
+  // Keeps the matrix in that role as it is, besides what becomes of it on the stream, unless that was done before.
+  void keep_dense(TensorRole role, SessionMemory& memory, const Stream& stream);
+  // The values become those stored, of any alignment; what that takes is given back at the end, so the caller waits for the stream.
+  void replace(TensorRole role, ElementType stored, std::span<const std::uint8_t> bytes, SessionMemory& memory, const Stream& stream);
+  // Of that, the device memory.
+  static std::uint64_t replacing_bytes(const TensorLayout& tensor, Compute compute);
+  // As it was loaded.
+  const DeviceMatrix& dense_matrix(TensorRole role);
   // float32, or null when the shard has none in that role.
   const float* find(TensorRole role) const noexcept;
   const void* token_table() const noexcept { return token_table_; }
@@ -72,6 +82,10 @@ class DeviceShard {
   // All tensors, one behind the other.
   DeviceBuffer<std::byte> tensors_;
   std::map<TensorRole, DeviceMatrix> matrices_;
+  // Those that changed, as they were; room for all.
+  DeviceBuffer<std::byte> dense_;
+  std::size_t dense_used_ = 0;
+  std::map<TensorRole, DeviceMatrix> dense_matrices_;
   std::map<TensorRole, const float*> others_;
   const void* token_table_ = nullptr;
   StoredType token_table_type_ = StoredType::kF32;

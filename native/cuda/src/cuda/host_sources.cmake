@@ -4,8 +4,10 @@ set(SECATEUR_CUDA_HOST_SOURCES
   ${CMAKE_CURRENT_LIST_DIR}/backend.cc
   ${CMAKE_CURRENT_LIST_DIR}/block_runner.cc
   ${CMAKE_CURRENT_LIST_DIR}/cublas_lt.cc
+  ${CMAKE_CURRENT_LIST_DIR}/device_repair.cc
   ${CMAKE_CURRENT_LIST_DIR}/device_runs.cc
   ${CMAKE_CURRENT_LIST_DIR}/device_shard.cc
+  ${CMAKE_CURRENT_LIST_DIR}/gram_sums.cc
   ${CMAKE_CURRENT_LIST_DIR}/hidden_states.cc
   ${CMAKE_CURRENT_LIST_DIR}/matrix_library.cc
   ${CMAKE_CURRENT_LIST_DIR}/memory_plan.cc

@@ -16,6 +16,8 @@ struct SessionPlan {
   GroupPlaces groups;
   std::size_t samples_per_group;
   std::size_t sequence_length;
+  // The hidden states of the dense model are kept in the same places once more.
+  bool dense_targets;
 };
 
 // For a device that has so many bytes left: where the hidden states of all groups do not fit, as many stay on it as do. Throws

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <thread>
 #include <utility>
 
 #include "common/shard_layout.h"
+#include "cpu/repair/product_totals.h"
+#include "cuda/device_repair.h"
 #include "cuda/kernels/cross_entropy.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/embedding.h"
@@ -18,6 +21,8 @@ namespace {
 // Logits in memory at a time: bounded for any vocabulary and any number of tokens.
 constexpr std::size_t kLossTokens = 1024;
 constexpr std::size_t kLossWords = 8192;
+// Of the host, at most: what they do needs memory more than arithmetic.
+constexpr std::size_t kMostHostThreads = 16;
 
 const Architecture& checked(const Architecture& architecture) {
   check_architecture(architecture);
@@ -73,8 +78,11 @@ CudaSession::CudaSession(const Architecture& architecture, Compute compute, Memo
       memory_(budget, in_use),
       timeline_(stream_),
       blocks_(architecture_, compute, memory_, products, stream_, timeline_),
+      products_(products),
       groups_(memory_.reserve(plan ? plan->memory.bytes() : 0, plan ? plan->pinned_bytes() : 0), stream_, architecture_.hidden_size,
-              plan ? plan->groups : GroupPlaces{}) {
+              plan ? plan->groups : GroupPlaces{}),
+      grams_(architecture_, memory_, stream_) {
+  if (plan && plan->dense_targets) dense_groups_.emplace(memory_, stream_, architecture_.hidden_size, plan->groups);
   if (plan) blocks_.reserve(plan->samples_per_group, plan->sequence_length);
 }
 
@@ -107,7 +115,10 @@ End CudaSession::free_end() const {
   return high_is_taken ? End::kLow : End::kHigh;
 }
 
-void CudaSession::release_shard(const std::string& shard) { shards_.erase(shard); }
+void CudaSession::release_shard(const std::string& shard) {
+  shards_.erase(shard);
+  grams_.forget(shard);
+}
 
 void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContext& context) {
   DeviceShard& embedding = find_shard(shard, ShardKind::kEmbedding);
@@ -143,11 +154,17 @@ void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContex
         blocks_.multiply(embedding.matrix(TensorRole::kEmbeddingProjectionWeight), nullptr, rows.data(), length, of_sample);
         if (positions != nullptr) check(add(of_sample, positions, length * hidden, stream_.get()), "adding positions");
       }
+      if (dense_groups_) {
+        const DeviceGroup dense = dense_groups_->create(GroupTokens(group.tokens));
+        check(cudaMemcpyAsync(dense.hidden, group.hidden, words.size() * hidden * sizeof(float), cudaMemcpyDeviceToDevice, stream_.get()),
+              "copying hidden states");
+      }
       timeline_.finish(context, "Embedding tokens");
     });
     groups_.written(index);
+    if (dense_groups_) dense_groups_->written(index);
   } catch (...) {
-    groups_.erase(index);
+    release_group(index);
     throw;
   }
 }
@@ -158,21 +175,31 @@ std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& s
   require_last_inputs(sketches);
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
   const DeviceGroup states = groups_.find(group);
-  return guarded([&] { return blocks_.collect(block, states, sites, context); });
+  return guarded([&] { return blocks_.collect(block, states, sites, {}, nullptr, context); });
 }
 
 void CudaSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
+  move_on(find_shard(shard, ShardKind::kBlock), group, false, context);
+}
+
+void CudaSession::propagate_dense(const std::string& shard, std::uint32_t group, CallContext& context) {
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
-  const DeviceGroup states = groups_.find(group);
+  if (!dense_groups_) throw Error(ErrorCode::kFailedPrecondition, "The session keeps no hidden states of the dense model.");
+  move_on(block, group, true, context);
+}
+
+void CudaSession::move_on(DeviceShard& block, std::uint32_t group, bool dense, CallContext& context) {
+  HiddenStates& groups = dense ? *dense_groups_ : groups_;
+  const DeviceGroup states = groups.find(group);
   try {
-    guarded([&] { blocks_.propagate(block, states, context); });
-    groups_.written(group);
+    guarded([&] { blocks_.propagate(block, states, dense, context); });
+    groups.written(group);
   } catch (const OutOfMemory&) {
     // Thrown before anything is written.
     throw;
   } catch (...) {
     // Samples that were done are the next block's input, the others this block's: nobody can use such hidden states.
-    groups_.erase(group);
+    release_group(group);
     throw;
   }
 }
@@ -290,15 +317,8 @@ AllocatedRows CudaSession::allocate_rows(const std::string& shard, TensorRole pr
   input.rows = weight.rows;
   input.columns = weight.columns;
   return guarded([&] {
-    block.ready().hold(stream_);
-    // Scores come from the checkpoint's own values; where only bfloat16 is kept, those are they.
-    DeviceBuffer<float> widened(memory_, weight.values.empty() ? weight.rows * weight.columns : 0, "weights of an allocation");
-    const float* weights = weight.values.data();
-    if (weight.values.empty()) {
-      check(widen(weight.narrowed.data(), widened.data(), widened.size(), stream_.get()), "widening weights");
-      weights = widened.data();
-    }
-    return gpu::allocate_rows(input, weights, options, memory_, stream_, timeline_, context);
+    DeviceBuffer<float> widened;
+    return gpu::allocate_rows(input, stored_weights(block, weight, widened), options, memory_, stream_, timeline_, context);
   });
 }
 
@@ -321,6 +341,7 @@ void CudaSession::apply_mask(const std::string& shard, TensorRole projection, st
   guarded([&] {
     context.check();
     block.ready().hold(stream_);
+    if (dense_groups_) block.keep_dense(projection, memory_, stream_);
     timeline_.begin("mask", 0, static_cast<double>(mask.size() * 33));
     check(cudaMemcpyAsync(bits.data(), mask.data(), mask.size(), cudaMemcpyHostToDevice, stream_.get()), "uploading a mask");
     if (!weight.values.empty()) {
@@ -333,15 +354,106 @@ void CudaSession::apply_mask(const std::string& shard, TensorRole projection, st
   });
 }
 
-void CudaSession::release_group(std::uint32_t group) { groups_.erase(group); }
+void CudaSession::release_group(std::uint32_t group) {
+  groups_.erase(group);
+  if (dense_groups_) dense_groups_->erase(group);
+}
+
+std::vector<SiteStatistics> CudaSession::collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
+                                                           GramSites wanted, std::size_t sketches, CallContext& context) {
+  check_sites(sites);
+  require_last_inputs(sketches);
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  const DeviceGroup states = groups_.find(group);
+  float* const dense = dense_groups_ ? dense_groups_->find(group).hidden : nullptr;
+  const GramTargets targets = grams_.targets(shard, block.end(), group, sites, wanted, dense != nullptr);
+  try {
+    std::vector<SiteStatistics> statistics = guarded([&] { return blocks_.collect(block, states, sites, targets, dense, context); });
+    grams_.added(shard, group, targets);
+    return statistics;
+  } catch (...) {
+    // Part of the group may have been added.
+    grams_.forget(shard);
+    throw;
+  }
+}
+
+GramPart CudaSession::take_gram_sums(const std::string& shard, InputSite site) {
+  find_shard(shard, ShardKind::kBlock);
+  return grams_.take(shard, site);
+}
+
+std::vector<float> CudaSession::reduce_gram(std::size_t columns, std::size_t drift_rows,
+                                            std::span<const std::span<const std::uint8_t>> sums, CallContext& context) {
+  const ProductShape shape = drift_rows == 0 ? gram_shape(columns) : ProductShape{drift_rows, columns};
+  cpu::ProductTotals total(host_memory_, shape, "a Gram matrix");
+  for (const std::span<const std::uint8_t> part : sums) total.add(part, host_threads(), context);
+  std::vector<float> matrix(shape.rows * shape.columns);
+  total.round_to(matrix.data(), host_threads(), context);
+  return matrix;
+}
+
+RepairedRows CudaSession::repair_rows(const std::string& shard, TensorRole projection, RepairInput input, const RepairOptions& options,
+                                      CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  const DeviceMatrix& weight = block.matrix(projection);
+  input.rows = weight.rows;
+  input.columns = weight.columns;
+  require_valid_repair(input, options);
+  return guarded([&] {
+    DeviceBuffer<float> widened;
+    const float* const weights = stored_weights(block, weight, widened);
+    DeviceRepair steps(input, weights, {memory_, products_, stream_, timeline_, host_threads(), context});
+    return repair_by_steps(input, options, steps);
+  });
+}
+
+void CudaSession::replace_weights(const std::string& shard, TensorRole projection, ElementType stored, std::span<const std::uint8_t> bytes,
+                                  CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  const DeviceMatrix& weight = block.matrix(projection);
+  const std::size_t size = weight.rows * weight.columns;
+  if (bytes.size() != size * bytes_of(stored)) {
+    throw Error(ErrorCode::kInvalidArgument, "The values of " + std::string(secateur::name_of(projection)) + " take " +
+                                                 std::to_string(size * bytes_of(stored)) + " bytes, not " + std::to_string(bytes.size()) +
+                                                 ".");
+  }
+  guarded([&] {
+    context.check();
+    block.ready().hold(stream_);
+    if (dense_groups_) block.keep_dense(projection, memory_, stream_);
+    timeline_.begin("convert", 0, static_cast<double>(bytes.size() + size * sizeof(float)));
+    block.replace(projection, stored, bytes, memory_, stream_);
+    timeline_.finish(context, "Replacing weights");
+  });
+}
+
+// Scores come from the checkpoint's own values; where only bfloat16 is kept, those are they.
+const float* CudaSession::stored_weights(DeviceShard& block, const DeviceMatrix& weight, DeviceBuffer<float>& widened) {
+  block.ready().hold(stream_);
+  if (!weight.values.empty()) return weight.values.data();
+  widened = DeviceBuffer<float>(memory_, weight.rows * weight.columns, "widened weights");
+  check(widen(weight.narrowed.data(), widened.data(), widened.size(), stream_.get()), "widening weights");
+  return widened.data();
+}
+
+ThreadPool& CudaSession::host_threads() {
+  if (!host_threads_) host_threads_.emplace(std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, kMostHostThreads));
+  return *host_threads_;
+}
 
 std::vector<std::uint8_t> CudaSession::save_hidden_states(std::uint32_t group, CallContext& context) {
   const DeviceGroup states = groups_.find(group);
-  std::vector<std::uint8_t> saved(states.tokens.ids.size() * architecture_.hidden_size * sizeof(float));
+  const std::size_t bytes = states.tokens.ids.size() * architecture_.hidden_size * sizeof(float);
+  std::vector<std::uint8_t> saved(dense_groups_ ? 2 * bytes : bytes);
   return guarded([&] {
     context.check();
     timeline_.begin("copy", 0, static_cast<double>(saved.size()));
-    check(cudaMemcpyAsync(saved.data(), states.hidden, saved.size(), cudaMemcpyDeviceToHost, stream_.get()), "saving hidden states");
+    const auto save = [&](const float* hidden, std::uint8_t* to) {
+      check(cudaMemcpyAsync(to, hidden, bytes, cudaMemcpyDeviceToHost, stream_.get()), "saving hidden states");
+    };
+    save(states.hidden, saved.data());
+    if (dense_groups_) save(dense_groups_->find(group).hidden, saved.data() + bytes);
     timeline_.finish(context, "Saving hidden states");
     return std::move(saved);
   });
@@ -349,19 +461,25 @@ std::vector<std::uint8_t> CudaSession::save_hidden_states(std::uint32_t group, C
 
 void CudaSession::restore_hidden_states(GroupTokens tokens, std::span<const std::uint8_t> saved, CallContext& context) {
   check_tokens(tokens, architecture_);
-  check_saved_bytes(tokens.index, saved.size(), tokens.ids.size() * architecture_.hidden_size * sizeof(float));
+  const std::size_t bytes = tokens.ids.size() * architecture_.hidden_size * sizeof(float);
+  check_saved_bytes(tokens.index, saved.size(), dense_groups_ ? 2 * bytes : bytes);
   const std::uint32_t index = tokens.index;
-  const DeviceGroup group = groups_.create(std::move(tokens));
   try {
+    const auto restore = [&](HiddenStates& groups, const std::uint8_t* from) {
+      const DeviceGroup group = groups.create(GroupTokens(tokens));
+      check(cudaMemcpyAsync(group.hidden, from, bytes, cudaMemcpyHostToDevice, stream_.get()), "restoring hidden states");
+    };
     guarded([&] {
       context.check();
       timeline_.begin("copy", 0, static_cast<double>(saved.size()));
-      check(cudaMemcpyAsync(group.hidden, saved.data(), saved.size(), cudaMemcpyHostToDevice, stream_.get()), "restoring hidden states");
+      restore(groups_, saved.data());
+      if (dense_groups_) restore(*dense_groups_, saved.data() + bytes);
       timeline_.finish(context, "Restoring hidden states");
     });
     groups_.written(index);
+    if (dense_groups_) dense_groups_->written(index);
   } catch (...) {
-    groups_.erase(index);
+    release_group(index);
     throw;
   }
 }

@@ -9,10 +9,12 @@
 
 #include "cuda/block_runner.h"
 #include "cuda/device_shard.h"
+#include "cuda/gram_sums.h"
 #include "cuda/hidden_states.h"
 #include "cuda/memory_plan.h"
 #include "cuda/stream.h"
 #include "secateur/backend.h"
+#include "secateur/thread_pool.h"
 
 namespace secateur::gpu {
 
@@ -53,6 +55,7 @@ class CudaSession final : public BackendSession {
   std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites, std::size_t sketches,
                                                  CallContext& context) override;
   void propagate(const std::string& shard, std::uint32_t group, CallContext& context) override;
+  void propagate_dense(const std::string& shard, std::uint32_t group, CallContext& context) override;
   std::vector<double> measure_loss(const std::string& shard, std::uint32_t group, std::span<const TokenRange> ranges,
                                    CallContext& context) override;
   std::vector<float> last_logits(const std::string& shard, std::uint32_t group, CallContext& context) override;
@@ -68,12 +71,28 @@ class CudaSession final : public BackendSession {
   void release_group(std::uint32_t group) override;
   std::vector<std::uint8_t> save_hidden_states(std::uint32_t group, CallContext& context) override;
   void restore_hidden_states(GroupTokens tokens, std::span<const std::uint8_t> saved, CallContext& context) override;
+  using BackendSession::collect_with_gram;
+  using BackendSession::reduce_gram;
+  std::vector<SiteStatistics> collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites, GramSites wanted,
+                                                std::size_t sketches, CallContext& context) override;
+  GramPart take_gram_sums(const std::string& shard, InputSite site) override;
+  std::vector<float> reduce_gram(std::size_t columns, std::size_t drift_rows, std::span<const std::span<const std::uint8_t>> sums,
+                                 CallContext& context) override;
+  RepairedRows repair_rows(const std::string& shard, TensorRole projection, RepairInput input, const RepairOptions& options,
+                           CallContext& context) override;
+  void replace_weights(const std::string& shard, TensorRole projection, ElementType stored, std::span<const std::uint8_t> bytes,
+                       CallContext& context) override;
 
  private:
   DeviceShard& find_shard(const std::string& name, ShardKind kind);
   End free_end() const;
   template <class Work>
   auto guarded(const Work& work);
+  void move_on(DeviceShard& block, std::uint32_t group, bool dense, CallContext& context);
+  // Of a projection, float32: its own, or widened copies where only bfloat16 is kept.
+  const float* stored_weights(DeviceShard& block, const DeviceMatrix& weight, DeviceBuffer<float>& widened);
+  // Threads of the host, for the little of a repair that it does.
+  ThreadPool& host_threads();
   // What the head's weight takes of hidden states [tokens, hidden]; scratch: tokens · (hidden size + embedding size), which it may lie in.
   const float* make_head_input(DeviceShard& head, const float* hidden, std::size_t tokens, float* scratch);
 
@@ -85,7 +104,14 @@ class CudaSession final : public BackendSession {
   Timeline timeline_;
   BlockRunner blocks_;
   std::map<std::string, std::unique_ptr<DeviceShard>> shards_;
+  MatrixLibrary& products_;
   HiddenStates groups_;
+  // Of the dense model, where targets are made from them.
+  std::optional<HiddenStates> dense_groups_;
+  GramSums grams_;
+  std::optional<ThreadPool> host_threads_;
+  // Of the host, for sums that are added up; not limited.
+  MemoryBudget host_memory_{UINT64_MAX};
 };
 
 }  // namespace secateur::gpu

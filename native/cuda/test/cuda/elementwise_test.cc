@@ -34,6 +34,7 @@ TEST_CASE("element-wise operations, where quads of values are aligned and where 
           return std::vector<float>(result.begin() + static_cast<std::ptrdiff_t>(offset), result.end());
         };
         const std::vector<float> sums = apply([&](float* target) { return gpu::add(target, other.data(), size, nullptr); });
+        const std::vector<float> differences = apply([&](float* target) { return gpu::subtract(target, other.data(), size, nullptr); });
         const std::vector<float> positive = apply([&](float* target) { return gpu::relu(target, size, nullptr); });
         const std::vector<float> gated = apply([&](float* target) { return gpu::silu_multiply(target, other.data(), size, nullptr); });
         DeviceArray<float> source(x);
@@ -44,6 +45,7 @@ TEST_CASE("element-wise operations, where quads of values are aligned and where 
         for (std::size_t i = 0; i < size; ++i) {
           const float value = x[offset + i];
           REQUIRE(sums[i] == value + y[i]);
+          REQUIRE(differences[i] == value - y[i]);
           REQUIRE(positive[i] == std::max(value, 0.0F));
           const double gate = static_cast<double>(value);
           REQUIRE(std::abs(static_cast<double>(gated[i]) - gate / (1 + std::exp(-gate)) * static_cast<double>(y[i])) < 1e-5);

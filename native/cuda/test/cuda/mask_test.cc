@@ -53,4 +53,32 @@ TEST_CASE("masks of rows longer than the bits a block holds, applied to bfloat16
   });
 }
 
+TEST_CASE("copy_masked copies what the mask keeps, of all rows or of those that are marked") {
+  in_all_schedules([] {
+    constexpr std::size_t kRows = 3;
+    constexpr std::size_t kColumns = 300;
+    std::vector<float> weights(kRows * kColumns);
+    std::iota(weights.begin(), weights.end(), 1.0F);
+    const std::vector<std::uint8_t> mask(kRows * ((kColumns + 7) / 8), 0x12);
+    const std::vector<std::uint8_t> marked = {1, 0, 1};
+    DeviceArray<float> device_weights(weights);
+    DeviceArray<std::uint8_t> device_mask(mask);
+    DeviceArray<std::uint8_t> device_marked(marked);
+    for (const bool all : {true, false}) {
+      DeviceArray<float> values(std::vector<float>(weights.size(), -1));
+      REQUIRE(gpu::copy_masked(device_weights.data(), device_mask.data(), all ? nullptr : device_marked.data(), kRows, kColumns,
+                               values.data(), nullptr) == cudaSuccess);
+      const std::vector<float> actual = values.read();
+      CHECK(values.is_guarded());
+      bool equal = true;
+      for (std::size_t i = 0; i < actual.size(); ++i) {
+        const bool dropped = (0x12U >> i % kColumns % 8 & 1U) != 0;
+        const float expected = !all && marked[i / kColumns] == 0 ? -1 : dropped ? 0 : weights[i];
+        equal = equal && actual[i] == expected;
+      }
+      CHECK(equal);
+    }
+  });
+}
+
 }  // namespace secateur::test

@@ -43,7 +43,7 @@ void check_sparsegpt(std::size_t rows, std::size_t columns) {
   DeviceArray<float> device_weights(weights);
   DeviceArray<float> errors(rows * gpu::kSparseGptColumns);
   DeviceArray<std::uint8_t> mask(rows * ((columns + 7) / 8));
-  REQUIRE(gpu::damp_gram_matrix(device_gram.data(), columns, kSamples, dead.data(), nullptr) == cudaSuccess);
+  REQUIRE(gpu::damp_gram_matrix(device_gram.data(), columns, kSamples / 2.0F, 0.01, dead.data(), nullptr) == cudaSuccess);
   REQUIRE(gpu::inverse_factor(device_gram.data(), columns, failed.data(), nullptr) == cudaSuccess);
   Matrix upper = device_gram.read();
   for (std::size_t i = 0; i < columns; ++i) {
@@ -80,7 +80,66 @@ void check_sparsegpt(std::size_t rows, std::size_t columns) {
   CHECK(close);
 }
 
+// What rows would drop by themselves, told them from outside.
+void check_chosen(std::size_t rows, std::size_t columns) {
+  CAPTURE(columns);
+  std::vector<double> factor(columns * columns);
+  for (std::size_t i = 0; i < factor.size(); ++i) {
+    const std::size_t row = i / columns;
+    const std::size_t column = i % columns;
+    factor[i] = row == column ? 1 + 0.01 * static_cast<double>(row % 7) : 0.1 / static_cast<double>(1 + column);
+  }
+  std::vector<std::uint8_t> dead_columns(columns);
+  dead_columns[columns / 2] = 1;
+  std::vector<std::int32_t> counts(rows);
+  for (std::size_t row = 0; row < rows; ++row) counts[row] = static_cast<std::int32_t>(row * columns / rows);
+  const std::vector<float> weights = random_values(rows * columns, 8);
+  DeviceArray<double> device_factor(factor);
+  DeviceArray<std::uint8_t> dead(dead_columns);
+  DeviceArray<std::int32_t> device_counts(counts);
+  DeviceArray<float> errors(rows * gpu::kSparseGptColumns);
+  DeviceArray<float> own(weights);
+  DeviceArray<float> told(weights);
+  DeviceArray<std::uint8_t> own_mask(rows * ((columns + 7) / 8));
+  DeviceArray<std::uint8_t> told_mask(own_mask.size());
+  gpu::SparseGptTask task{rows,       columns,       device_factor.data(), dead.data(), device_counts.data(),
+                          own.data(), errors.data(), own_mask.data()};
+  REQUIRE(gpu::prune_with_sparsegpt(task, nullptr) == cudaSuccess);
+  task.weights = told.data();
+  task.mask = told_mask.data();
+  for (std::size_t first = 0; first < columns; first += gpu::kSparseGptColumns) {
+    const std::size_t width = std::min(gpu::kSparseGptColumns, columns - first);
+    DeviceArray<float> scores(rows * width);
+    REQUIRE(gpu::score_sparsegpt_block(task, first, scores.data(), nullptr) == cudaSuccess);
+    const std::vector<float> of_block = scores.read();
+    CHECK(scores.is_guarded());
+    std::vector<std::uint8_t> chosen(rows * ((width + 7) / 8));
+    for (std::size_t row = 0; row < rows; ++row) {
+      const auto count = static_cast<std::size_t>(counts[row]);
+      const std::size_t drop = (first + width) * count / columns - first * count / columns;
+      std::vector<std::size_t> order(width);
+      for (std::size_t i = 0; i < width; ++i) order[i] = i;
+      std::ranges::stable_sort(order, {}, [&](std::size_t i) { return of_block[row * width + i]; });
+      for (std::size_t i = 0; i < drop; ++i)
+        chosen[row * ((width + 7) / 8) + order[i] / 8] |= static_cast<std::uint8_t>(1U << order[i] % 8);
+    }
+    DeviceArray<std::uint8_t> device_chosen(chosen);
+    REQUIRE(gpu::prune_sparsegpt_block(task, first, device_chosen.data(), nullptr) == cudaSuccess);
+    CHECK(device_chosen.is_guarded());
+  }
+  CHECK(told.read() == own.read());
+  CHECK(told_mask.read() == own_mask.read());
+}
+
 }  // namespace
+
+TEST_CASE("scores of SparseGPT, and blocks whose drops are chosen elsewhere") {
+  in_all_schedules([] {
+    check_chosen(3, 9);
+    check_chosen(5, 150);
+  });
+  CHECK(gpu::score_sparsegpt_block({}, 0, nullptr, nullptr) == cudaSuccess);
+}
 
 TEST_CASE("damp_gram_matrix, inverse_factor and prune_with_sparsegpt") {
   in_all_schedules([] {

@@ -10,11 +10,11 @@
 #include "cuda/kernels/attention.h"
 #include "cuda/kernels/column_sums.h"
 #include "cuda/kernels/elementwise.h"
-#include "cuda/kernels/gram_matrix.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/kernels/matrix_product_bf16.h"
 #include "cuda/kernels/matrix_product_f32.h"
 #include "cuda/kernels/normalization.h"
+#include "cuda/kernels/product_sums.h"
 #include "cuda/kernels/rotary.h"
 #include "device_array.h"
 #include "random_values.h"
@@ -112,17 +112,19 @@ TEST_CASE("traffic of matrix products: a tile's rows of both operands, through s
   check_traffic(traffic_of([&] { return gpu::matrix_product_bf16(narrow_task, nullptr); }), kRead * sizeof(gpu::bfloat16), kWritten);
 }
 
-TEST_CASE("traffic of the Gram matrix: the tiles of the upper half") {
+TEST_CASE("traffic of a Gram matrix: strips of every tile, and the sums in and out") {
   constexpr std::size_t kColumns = 128;
   constexpr std::size_t kRows = 96;
   constexpr std::size_t kTile = 64;
+  const ProductShape shape = gram_shape(kColumns);
   DeviceArray<float> inputs(random_values(kRows * kColumns, 1));
-  DeviceArray<double> sums(std::vector<double>(kColumns * kColumns));
-  const ptx::Traffic traffic = traffic_of([&] { return gpu::add_gram_matrix({kRows, kColumns, inputs.data(), sums.data()}, nullptr); });
-  // Three tiles with two strips each, and the sums before.
-  CHECK(traffic.global().read_bytes == 3 * 2 * kRows * kTile * sizeof(float) + kColumns * (kColumns + 1) / 2 * sizeof(double));
-  // Both halves, the diagonal twice.
-  CHECK(traffic.global().written_bytes == kColumns * (kColumns + 1) * sizeof(double));
+  DeviceArray<double> sums(std::vector<double>(product_values(shape)));
+  const ptx::Traffic traffic = traffic_of([&] {
+    return gpu::add_product_sums({kRows, shape, inputs.data(), inputs.data(), sums.data()}, nullptr);
+  });
+  // Four tiles with two strips each.
+  CHECK(traffic.global().read_bytes == 4 * 2 * kRows * kTile * sizeof(float) + sums.size() * sizeof(double));
+  CHECK(traffic.global().written_bytes == sums.size() * sizeof(double));
   CHECK(traffic.bank_conflicts() == 0);
 }
 

@@ -37,7 +37,7 @@ TEST_CASE("a Gram matrix agrees with float64, whatever the order and the place o
     for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] *= std::exp2(static_cast<float>(i / (kTokens * columns) * 9));
     const auto sample = [&](std::size_t index) { return inputs.data() + index * kTokens * columns; };
 
-    cpu::ProductSums together(budget, cpu::gram_shape(columns), 1, "a test");
+    cpu::ProductSums together(budget, gram_shape(columns), 1, "a test");
     together.add(inputs.data(), inputs.data(), kSamples, kTokens, one, context);
     const std::vector<float> expected = rounded(together, one);
     const Matrix reference = gram_of(inputs, columns);
@@ -51,11 +51,11 @@ TEST_CASE("a Gram matrix agrees with float64, whatever the order and the place o
     }
     CHECK(close);
 
-    cpu::ProductSums first(budget, cpu::gram_shape(columns), 3, "a test");
-    cpu::ProductSums second(budget, cpu::gram_shape(columns), 3, "a test");
+    cpu::ProductSums first(budget, gram_shape(columns), 3, "a test");
+    cpu::ProductSums second(budget, gram_shape(columns), 3, "a test");
     for (const std::size_t index : {5U, 0U, 3U}) first.add(sample(index), sample(index), 1, kTokens, three, context);
     for (const std::size_t index : {1U, 4U, 2U}) second.add(sample(index), sample(index), 1, kTokens, three, context);
-    CHECK(first.content().size() == cpu::ProductSums::content_bytes(cpu::gram_shape(columns)));
+    CHECK(first.content().size() == cpu::ProductSums::content_bytes(gram_shape(columns)));
     // From memory of any alignment.
     std::vector<std::uint8_t> moved(second.content().size() + 1);
     std::copy(second.content().begin(), second.content().end(), moved.begin() + 1);
@@ -74,7 +74,7 @@ TEST_CASE("products of two kinds of vectors agree with float64, whatever the pla
     constexpr std::size_t kSamples = 3;
     const std::vector<float> left = random_values(kSamples * kTokens * rows, 6);
     const std::vector<float> right = random_values(kSamples * kTokens * columns, 7);
-    const cpu::ProductShape shape = {rows, columns};
+    const ProductShape shape = {rows, columns};
     cpu::ProductSums together(budget, shape, 2, "a test");
     together.add(left.data(), right.data(), kSamples, kTokens, pool, context);
     const std::vector<float> matrix = rounded(together, pool);
@@ -105,14 +105,14 @@ TEST_CASE("sums of a Gram matrix refuse what does not fit and what is not finite
   MemoryBudget budget(std::uint64_t{1} << 24);
   ThreadPool pool(1);
   CallContext context;
-  cpu::ProductSums sums(budget, cpu::gram_shape(3), 1, "a test");
-  const std::vector<std::uint8_t> other(cpu::ProductSums::content_bytes(cpu::gram_shape(2)));
+  cpu::ProductSums sums(budget, gram_shape(3), 1, "a test");
+  const std::vector<std::uint8_t> other(cpu::ProductSums::content_bytes(gram_shape(2)));
   CHECK_THROWS_WITH_AS(sums.add(other, pool, context), doctest::Contains("[3, 3]"), Error);
   const std::vector<float> inputs = {1, std::numeric_limits<float>::infinity(), 2};
   sums.add(inputs.data(), inputs.data(), 1, 1, pool, context);
   CHECK_THROWS_WITH_AS(rounded(sums, pool), doctest::Contains("row 0 and column 1"), Error);
   MemoryBudget small(1000);
-  CHECK_THROWS_AS(cpu::ProductSums(small, cpu::gram_shape(100), 1, "a test"), OutOfMemory);
+  CHECK_THROWS_AS(cpu::ProductSums(small, gram_shape(100), 1, "a test"), OutOfMemory);
   CHECK(small.used_bytes() == 0);
 }
 

@@ -319,7 +319,7 @@ export const Preset = {
   UNSPECIFIED: 0,
   /** PUBLISHED - TRIM as published. */
   PUBLISHED: 1,
-  /** FAST - The fastest that is not worse: equal rows, few samples, kept weights fitted in few steps. CPUs only. */
+  /** FAST - The fastest that is not worse: equal rows, few samples, kept weights fitted in few steps. */
   FAST: 2,
   /** BEST - The least perplexity: projections drop by what they cost, and masks are chosen while the kept weights are fitted. CPUs only. */
   BEST: 3,

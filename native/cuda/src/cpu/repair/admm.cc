@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cpu/gemm.h"
+#include "cpu/repair/admm_schedule.h"
 #include "cpu/repair/inverse_factor.h"
 #include "cpu/repair/lowest.h"
 #include "cpu/repair/output_error.h"
@@ -15,13 +16,13 @@ namespace secateur::cpu {
 
 namespace {
 
-// Found by measurement (docs/quality.md); of inputs and weights scaled so that every input column has norm 1.
-constexpr int kIterations = 20;
-// The first of them, in which sparsity grows.
-constexpr int kGrowing = 15;
-constexpr double kPenalty = 1;
-constexpr double kDamping = 0.1;
-constexpr float kSmallestNorm = 1e-8F;
+using admm::count_of;
+using admm::kDamping;
+using admm::kGrowing;
+using admm::kIterations;
+using admm::kPenalty;
+using admm::kSmallestNorm;
+using admm::share_at;
 
 class Admm {
  public:
@@ -47,9 +48,6 @@ class Admm {
   }
 
  private:
-  // Of what is dropped in the end: fast at first, when the fit can make up for much, then ever more slowly.
-  static double share_at(int iteration) { return 1 - std::pow(1 - static_cast<double>(iteration + 1) / kGrowing, 3); }
-
   std::size_t mask_bytes() const { return (task_.columns + 7) / 8; }
   bool is_dropped(std::size_t row, std::size_t column) const {
     return (task_.mask[row * mask_bytes() + column / 8] >> column % 8 & 1U) != 0;
@@ -118,18 +116,17 @@ class Admm {
   }
 
   void drop(double share) {
-    const auto count_of = [&](double dropped) { return static_cast<std::size_t>(std::floor(dropped * share + 1e-6)); };
     if (task_.across_rows) {
       const double dropped = std::accumulate(task_.dropped_per_row.begin(), task_.dropped_per_row.end(), 0.0);
       const std::span<const float> values(task_.fitted, task_.rows * task_.columns);
-      mark_lowest(values, task_.columns, find_lowest(values, count_of(dropped), pool_), pool_, task_.mask);
+      mark_lowest(values, task_.columns, find_lowest(values, count_of(dropped, share), pool_), pool_, task_.mask);
       return;
     }
     pool_.parallel_for((task_.rows + kRepairRows - 1) / kRepairRows, [&](std::size_t panel, std::size_t) {
       context_.check();
       std::vector<std::uint32_t> order(task_.columns);
       const std::size_t end = std::min(task_.rows, (panel + 1) * kRepairRows);
-      for (std::size_t row = panel * kRepairRows; row < end; ++row) drop_of_row(row, count_of(task_.dropped_per_row[row]), order);
+      for (std::size_t row = panel * kRepairRows; row < end; ++row) drop_of_row(row, count_of(task_.dropped_per_row[row], share), order);
     });
   }
 

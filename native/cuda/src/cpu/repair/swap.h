@@ -3,29 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 
+#include "cpu/repair/swap_row.h"
 #include "secateur/call_context.h"
 #include "secateur/memory_budget.h"
 #include "secateur/thread_pool.h"
 
 namespace secateur::cpu {
-
-struct SwapTask {
-  std::size_t rows;
-  std::size_t columns;
-  // [rows, columns]: dense.
-  std::span<const float> weights;
-  // [columns, columns] each: of the samples that swaps are chosen by, and of those that tell how many of them to keep.
-  std::span<const float> fitting;
-  std::span<const float> held_out;
-  // Added to the diagonal of the fitting one.
-  double damping;
-  // Swaps of a row, at most.
-  std::size_t most;
-  // [rows, ceil(columns / 8)], in and out.
-  std::uint8_t* mask;
-};
 
 std::uint64_t swap_bytes(std::size_t columns, std::size_t threads);
 

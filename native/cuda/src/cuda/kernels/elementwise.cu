@@ -24,6 +24,10 @@ struct Add {
   __device__ float operator()(float x, float y) const { return x + y; }
 };
 
+struct Subtract {
+  __device__ float operator()(float x, float y) const { return x - y; }
+};
+
 struct SiluMultiply {
   __device__ float operator()(float gate, float up) const { return gate / (1.0F + expf(-gate)) * up; }
 };
@@ -108,6 +112,10 @@ cudaError_t launch_over(void (*kernel)(Parameters...), std::size_t size, cudaStr
 
 cudaError_t add(float* x, const float* y, std::size_t size, cudaStream_t stream) {
   return launch_over(combine_kernel<Add>, size, stream, x, y, count_quads(x, y, size), size);
+}
+
+cudaError_t subtract(float* x, const float* y, std::size_t size, cudaStream_t stream) {
+  return launch_over(combine_kernel<Subtract>, size, stream, x, y, count_quads(x, y, size), size);
 }
 
 cudaError_t relu(float* x, std::size_t size, cudaStream_t stream) {

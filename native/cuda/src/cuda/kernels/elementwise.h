@@ -11,6 +11,8 @@ namespace secateur::gpu {
 
 // x[i] += y[i].
 cudaError_t add(float* x, const float* y, std::size_t size, cudaStream_t stream);
+// x[i] -= y[i].
+cudaError_t subtract(float* x, const float* y, std::size_t size, cudaStream_t stream);
 // x[i] = max(x[i], 0).
 cudaError_t relu(float* x, std::size_t size, cudaStream_t stream);
 // gate[i] = gate[i] · sigmoid(gate[i]) · up[i].

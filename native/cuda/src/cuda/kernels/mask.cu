@@ -20,6 +20,17 @@ __global__ void __launch_bounds__(kThreads) apply_mask_kernel(Weight* weights, c
   }
 }
 
+__global__ void __launch_bounds__(kThreads)
+    copy_masked_kernel(const float* weights, const std::uint8_t* mask, const std::uint8_t* marked, std::size_t columns, float* values) {
+  const std::size_t row = blockIdx.x;
+  if (marked != nullptr && marked[row] == 0) return;
+  const std::size_t row_bytes = (columns + 7) / 8;
+  for (std::size_t column = threadIdx.x; column < columns; column += kThreads) {
+    const bool is_dropped = ((mask[row * row_bytes + column / 8] >> (column % 8)) & 1U) != 0;
+    values[row * columns + column] = is_dropped ? 0.0F : weights[row * columns + column];
+  }
+}
+
 // A block per row, which goes through the columns slice by slice: bits of a byte come from anywhere in the order.
 __global__ void __launch_bounds__(kThreads)
     pack_mask_kernel(const std::uint32_t* orders, const std::int32_t* counts, std::size_t columns, std::uint8_t* mask) {
@@ -55,6 +66,12 @@ cudaError_t apply_mask(float* weights, const std::uint8_t* mask, std::size_t row
 cudaError_t apply_mask(bfloat16* weights, const std::uint8_t* mask, std::size_t rows, std::size_t columns, cudaStream_t stream) {
   if (rows == 0 || columns == 0) return cudaSuccess;
   return launch(apply_mask_kernel<bfloat16>, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, weights, mask, columns);
+}
+
+cudaError_t copy_masked(const float* weights, const std::uint8_t* mask, const std::uint8_t* marked, std::size_t rows, std::size_t columns,
+                        float* values, cudaStream_t stream) {
+  if (rows == 0 || columns == 0) return cudaSuccess;
+  return launch(copy_masked_kernel, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, weights, mask, marked, columns, values);
 }
 
 cudaError_t pack_mask(const std::uint32_t* orders, const std::int32_t* counts, std::size_t rows, std::size_t columns, std::uint8_t* mask,

@@ -30,7 +30,8 @@ __device__ inline void load_factor(PruneMemory& memory, const SparseGptTask& tas
 
 // A warp per row: chooses what the row drops of the block of columns from first_column on, updates the block's weights and notes the errors
 // that the columns to the right of the block have to make up for.
-__global__ void __launch_bounds__(kPruneThreads) prune_block(SparseGptTask task, std::size_t first_column) {
+// Where `chosen` is given, [rows, ceil(columns of the block / 8)], that is what the row drops.
+__global__ void __launch_bounds__(kPruneThreads) prune_block(SparseGptTask task, std::size_t first_column, const std::uint8_t* chosen) {
   SECATEUR_DYNAMIC_SHARED(PruneMemory, memory);
   load_factor(*memory, task, first_column);
   __syncthreads();
@@ -41,7 +42,8 @@ __global__ void __launch_bounds__(kPruneThreads) prune_block(SparseGptTask task,
   if (row >= task.rows) return;
 
   const std::size_t end_column = first_column + kColumns < task.columns ? first_column + kColumns : task.columns;
-  const std::int64_t count = task.counts[row];
+  const std::int64_t count = chosen == nullptr ? task.counts[row] : 0;
+  const std::size_t chosen_bytes = (end_column - first_column + 7) / 8;
   const auto drop =
       static_cast<unsigned>(dropped_before(count, end_column, task.columns) - dropped_before(count, first_column, task.columns));
 
@@ -68,7 +70,11 @@ __global__ void __launch_bounds__(kPruneThreads) prune_block(SparseGptTask task,
       const unsigned other = memory->keys[warp][i];
       if (other < key || (other == key && i < own)) ++rank;
     }
-    dropped[q] = __ballot_sync(kAllLanes, rank < drop);
+    bool drops = rank < drop;
+    if (chosen != nullptr) {
+      drops = first_column + own < end_column && ((chosen[row * chosen_bytes + own / 8] >> (own % 8)) & 1U) != 0;
+    }
+    dropped[q] = __ballot_sync(kAllLanes, drops);
   }
 
 #pragma unroll
@@ -97,6 +103,16 @@ __global__ void __launch_bounds__(kPruneThreads) prune_block(SparseGptTask task,
     const std::size_t byte = (first_column + q * kWarpLanes) / 8 + lane;
     if (lane < kWarpLanes / 8 && byte < row_bytes) task.mask[row * row_bytes + byte] = static_cast<std::uint8_t>(dropped[q] >> (lane * 8));
   }
+}
+
+// A block per row, a thread per column of the block of columns.
+__global__ void __launch_bounds__(kColumns) score_block(SparseGptTask task, std::size_t first_column, float* scores) {
+  const std::size_t width = task.columns - first_column < kColumns ? task.columns - first_column : kColumns;
+  if (threadIdx.x >= width) return;
+  const std::size_t column = first_column + threadIdx.x;
+  const float weight = task.dead[column] == 0 ? task.weights[blockIdx.x * task.columns + column] : 0.0F;
+  const float ratio = weight / static_cast<float>(task.factor[column * task.columns + column]);
+  scores[blockIdx.x * width + threadIdx.x] = ratio * ratio;
 }
 
 constexpr unsigned kTile = 64;
@@ -156,19 +172,27 @@ __global__ void __launch_bounds__(kUpdateThreads) update_right(SparseGptTask tas
 }  // namespace
 
 cudaError_t prune_with_sparsegpt(const SparseGptTask& task, cudaStream_t stream) {
-  if (task.rows == 0) return cudaSuccess;
-  const auto row_blocks = static_cast<unsigned>((task.rows + kWarps - 1) / kWarps);
-  const std::size_t row_tiles = (task.rows + kTile - 1) / kTile;
   for (std::size_t first = 0; first < task.columns; first += kColumns) {
-    cudaError_t error = launch(prune_block, dim3(row_blocks), dim3(kPruneThreads), sizeof(PruneMemory), stream, task, first);
-    if (error == cudaSuccess && first + kColumns < task.columns) {
-      const std::size_t column_tiles = (task.columns - first - kColumns + kTile - 1) / kTile;
-      error = launch(update_right, dim3(static_cast<unsigned>(row_tiles * column_tiles)), dim3(kUpdateThreads), 0, stream, task, first,
-                     column_tiles);
-    }
+    const cudaError_t error = prune_sparsegpt_block(task, first, nullptr, stream);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
+}
+
+cudaError_t score_sparsegpt_block(const SparseGptTask& task, std::size_t first, float* scores, cudaStream_t stream) {
+  if (task.rows == 0) return cudaSuccess;
+  return launch(score_block, dim3(static_cast<unsigned>(task.rows)), dim3(kColumns), 0, stream, task, first, scores);
+}
+
+cudaError_t prune_sparsegpt_block(const SparseGptTask& task, std::size_t first, const std::uint8_t* chosen, cudaStream_t stream) {
+  if (task.rows == 0) return cudaSuccess;
+  const auto row_blocks = static_cast<unsigned>((task.rows + kWarps - 1) / kWarps);
+  const cudaError_t error = launch(prune_block, dim3(row_blocks), dim3(kPruneThreads), sizeof(PruneMemory), stream, task, first, chosen);
+  if (error != cudaSuccess || first + kColumns >= task.columns) return error;
+  const std::size_t row_tiles = (task.rows + kTile - 1) / kTile;
+  const std::size_t column_tiles = (task.columns - first - kColumns + kTile - 1) / kTile;
+  return launch(update_right, dim3(static_cast<unsigned>(row_tiles * column_tiles)), dim3(kUpdateThreads), 0, stream, task, first,
+                column_tiles);
 }
 
 }  // namespace secateur::gpu

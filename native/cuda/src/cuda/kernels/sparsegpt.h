@@ -32,4 +32,9 @@ struct SparseGptTask {
 // In each block of columns a row drops those with the lowest w² / U[j, j]², equal ones by ascending column. Float32 arithmetic.
 cudaError_t prune_with_sparsegpt(const SparseGptTask& task, cudaStream_t stream);
 
+// For whoever compares rows: scores [rows, width] of the block of columns from `first` on, width = min(kSparseGptColumns, columns - first).
+cudaError_t score_sparsegpt_block(const SparseGptTask& task, std::size_t first, float* scores, cudaStream_t stream);
+// Drops what chosen [rows, ceil(width / 8)] marks in the block, whatever the counts.
+cudaError_t prune_sparsegpt_block(const SparseGptTask& task, std::size_t first, const std::uint8_t* chosen, cudaStream_t stream);
+
 }  // namespace secateur::gpu
