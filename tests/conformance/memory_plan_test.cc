@@ -31,7 +31,6 @@ struct Job {
   BlockMetric metric = BlockMetric::kNone;
   // Projections are masked before those after them are allocated.
   bool in_stages = false;
-  // Anything but the published search on last tokens is for CPUs.
   AllocationOptions allocation = {};
   std::size_t sketches = 0;
   Repair repair = Repair::kNone;
@@ -39,13 +38,7 @@ struct Job {
   bool dense_targets = false;
 
   bool has_grams() const { return repair != Repair::kNone || swaps; }
-  bool has_default_metrics() const {
-    return allocation.layer_quality == LayerQuality::kCosimFlat && allocation.row_quality == RowQuality::kCosim;
-  }
-  bool is_for_cpus() const {
-    return precision.hidden_states == HiddenStates::kBF16 || metric != BlockMetric::kNone || !has_default_metrics() ||
-           allocation.allocation == Allocation::kOptimal || sketches > 0 || has_grams();
-  }
+  bool is_for_cpus() const { return precision.hidden_states == HiddenStates::kBF16 || has_grams(); }
 };
 
 const Architecture kGated = {
@@ -290,28 +283,31 @@ void prune_stage(BackendSession& session, const Job& job, const Model& model, co
   for (const auto& [role, mask] : masks) session.apply_mask("block", role, mask, context);
 }
 
-void count_outliers(BackendSession& session, const Model& model, CallContext& context) {
-  std::map<TensorRole, std::vector<float>> squares;
-  std::vector<ProjectionInputSquares> inputs;
-  for (const TensorView& tensor : model.block.views) {
-    if (!is_projection(tensor.role)) continue;
-    squares[tensor.role].assign(tensor.shape[1], 1.0F);
-    inputs.push_back({tensor.role, squares[tensor.role]});
+// Of all projections of the block.
+struct InputSquares {
+  explicit InputSquares(const Model& model) {
+    for (const TensorView& tensor : model.block.views) {
+      if (!is_projection(tensor.role)) continue;
+      values[tensor.role].assign(tensor.shape[1], 1.0F);
+      inputs.push_back({tensor.role, values[tensor.role]});
+    }
   }
+
+  std::map<TensorRole, std::vector<float>> values;
+  std::vector<ProjectionInputSquares> inputs;
+};
+
+void count_outliers(BackendSession& session, const Model& model, CallContext& context) {
   for (std::uint32_t group = 0; group < kGroups; ++group) session.collect_statistics("block", group, context);
-  session.count_outliers("block", inputs, 5, context);
+  session.count_outliers("block", InputSquares(model).inputs, 5, context);
 }
 
 void measure_sensitivity(BackendSession& session, const Job& job, const Model& model, CallContext& context) {
   std::vector<std::uint32_t> groups(kGroups);
   std::iota(groups.begin(), groups.end(), 0U);
   for (const std::uint32_t group : groups) session.collect_statistics("block", group, context);
-  for (const TensorView& tensor : model.block.views) {
-    if (!is_projection(tensor.role)) continue;
-    const std::vector<float> squares(tensor.shape[1], 1.0F);
-    const ProjectionInputSquares input[] = {{tensor.role, squares}};
-    session.measure_sensitivity("block", groups, input, job.sparsity, context);
-  }
+  const InputSquares squares(model);
+  session.measure_sensitivity("block", groups, squares.inputs, job.sparsity, context);
 }
 
 void find_eigenvalues(BackendSession& session, const Model& model, CallContext& context) {
@@ -424,18 +420,6 @@ TEST_CASE("a job takes no more memory than planned, and nearly as much") {
   }
 }
 
-TEST_CASE("metrics that only CPUs search by are refused before work begins") {
-  if (test::is_cpu()) return;
-  for (const Job& job : kJobs) {
-    if (job.has_default_metrics()) continue;
-    const Model model(job.architecture);
-    const std::unique_ptr<Backend> backend = test::open_backend(1, kPlenty);
-    const Workload workload = workload_of(job, model);
-    CHECK_THROWS_WITH_AS(backend->plan_session(job.architecture, job.precision, workload), doctest::Contains("--backend cpu"), Error);
-    CHECK_THROWS_WITH_AS(backend->open_session(job.architecture, job.precision, workload), doctest::Contains("--backend cpu"), Error);
-  }
-}
-
 // Every fifth weight is kept.
 std::vector<std::uint8_t> mask_of(const TensorView& tensor) {
   const std::size_t row_bytes = (tensor.shape[1] + 7) / 8;
@@ -481,7 +465,6 @@ TEST_CASE("a node that collects and masks, and leaves the allocation to others, 
 }
 
 TEST_CASE("collecting sketches takes the memory that is planned for it") {
-  if (!test::is_cpu()) return;
   const Model model(kPlain);
   constexpr std::size_t kGroupSamples = 8;
   constexpr std::size_t kLength = 96;
@@ -492,7 +475,8 @@ TEST_CASE("collecting sketches takes the memory that is planned for it") {
   workload.samples_per_group = kGroupSamples;
   workload.sequence_length = kLength;
   workload.allocation_samples = kGroupSamples;
-  workload.allocation = Allocation::kUniform;
+  // Of a device it takes nothing.
+  workload.allocation = Allocation::kGiven;
   std::uint64_t without = 0;
   for (const std::size_t sketches : {std::size_t{0}, kMostSketches}) {
     CAPTURE(sketches);

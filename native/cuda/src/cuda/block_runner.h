@@ -31,12 +31,17 @@ class BlockRunner {
   // Memory that runs for groups of so many samples keep for the next, and pinned memory that each takes.
   static std::uint64_t work_bytes(const Architecture& architecture, Compute compute, std::size_t samples, std::size_t sequence_length);
   // Of the statistics of a group while they are collected; as much on the device as in pinned memory.
-  static std::uint64_t statistics_bytes(const Architecture& architecture, std::size_t samples);
+  static std::uint64_t statistics_bytes(const Architecture& architecture, std::size_t samples, std::size_t sketches);
+  // Of the device alone: what the sketches of a group are made by.
+  static std::uint64_t sign_bytes(std::size_t samples, std::size_t sequence_length, std::size_t sketches);
 
-  // Statistics of those input sites, of which there is one at least; the hidden states stay as they are.
-  std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, CallContext& context);
+  // Statistics of those input sites, of which there is one at least; the hidden states stay as they are. sketches: 0 for the last inputs.
+  std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, std::size_t sketches,
+                                      CallContext& context);
   // Replaces the hidden states by the block's output. Throws NonFinite when that has NaN or infinity, which is then what the group holds.
   void propagate(DeviceShard& block, const DeviceGroup& group, CallContext& context);
+  // The same into device memory of as many values; the hidden states stay as they are, unless it is theirs.
+  void run_into(DeviceShard& block, const DeviceGroup& group, float* output, CallContext& context);
 
   // result[tokens, rows] = input · matrixᵀ + bias, in what the session computes.
   void multiply(const DeviceMatrix& matrix, const float* bias, const float* input, std::size_t tokens, float* result);

@@ -9,6 +9,7 @@
 #include "cpu/allocation/search.h"
 #include "cpu/allocation/search_arithmetic.h"
 #include "cuda/device_runs.h"
+#include "cuda/host_work.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/kernels/matrix_product_f32.h"
@@ -149,14 +150,6 @@ AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& in
 
 }  // namespace
 
-void require_searched(Allocation allocation, Pattern pattern) {
-  if (!pattern.is_structured() && (allocation == Allocation::kTrim || allocation == Allocation::kUniform)) return;
-  throw Error(
-      ErrorCode::kFailedPrecondition,
-      "The CUDA backend drops by TRIM's search or the same share in every row; the optimal split, patterns, given row sparsities and "
-      "whole matrices need the CPU backend (--backend cpu).");
-}
-
 std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
   const std::size_t step = sweep_step(rows, columns, samples);
   const std::uint64_t swept =
@@ -168,18 +161,10 @@ std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_
   return swept + std::max({sweep, DeviceRuns::bytes(rows), mask});
 }
 
-void require_known_metrics(LayerQuality layer, RowQuality row) {
-  if (layer == LayerQuality::kCosimFlat && row == RowQuality::kCosim) return;
-  throw Error(
-      ErrorCode::kFailedPrecondition,
-      "The CUDA backend searches by the layer quality cosim-flat and the row quality cosim; others need the CPU backend (--backend cpu).");
-}
-
 AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, SessionMemory& memory,
-                            const Stream& stream, Timeline& timeline, CallContext& context) {
+                            ThreadPool& pool, const Stream& stream, Timeline& timeline, CallContext& context) {
   allocation::require_valid(input, options);
-  require_searched(options.allocation, options.pattern);
-  require_known_metrics(options.layer_quality, options.row_quality);
+  if (!runs_on_device(options)) return allocate_on_host(input, weights, options, pool, stream, context);
   const std::size_t rows = input.rows;
   const std::size_t columns = input.columns;
   const SweptRows swept = sweep_rows(input, weights, options, memory, stream, timeline, context);

@@ -5,11 +5,14 @@
 #include <utility>
 
 #include "common/shard_layout.h"
+#include "cuda/block_metrics.h"
+#include "cuda/host_work.h"
 #include "cuda/kernels/cross_entropy.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/embedding.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/row_allocation.h"
+#include "cuda/widened_matrix.h"
 
 namespace secateur::gpu {
 
@@ -35,19 +38,6 @@ struct LossTiles {
 
 }  // namespace
 
-void require_last_inputs(std::size_t sketches) {
-  if (sketches == 0) return;
-  throw Error(
-      ErrorCode::kFailedPrecondition,
-      "The CUDA backend judges rows on the last token of each sample; the inputs of all tokens need the CPU backend (--backend cpu).");
-}
-
-void refuse_block_metrics() {
-  throw Error(ErrorCode::kFailedPrecondition,
-              "The CUDA backend does not compute what splits the sparsity over layers; --layer-budget owl, alpha and optimal need the "
-              "CPU backend (--backend cpu), a file of ratios does not.");
-}
-
 std::uint64_t loss_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length) {
   // The first token is predicted by nothing.
   const std::size_t predictions = sequence_length - 1;
@@ -67,15 +57,16 @@ std::uint64_t loss_result_bytes(std::size_t samples, std::size_t sequence_length
 }
 
 CudaSession::CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MemoryBudget& in_use,
-                         MatrixLibrary& products, const std::optional<SessionPlan>& plan)
+                         MatrixLibrary& products, ThreadPool& pool, const std::optional<SessionPlan>& plan)
     : architecture_(checked(architecture)),
       compute_(compute),
       memory_(budget, in_use),
+      pool_(pool),
       timeline_(stream_),
       blocks_(architecture_, compute, memory_, products, stream_, timeline_),
-      groups_(memory_.reserve(plan ? plan->memory.bytes() : 0, plan ? plan->pinned_bytes() : 0), stream_, architecture_.hidden_size,
+      groups_(memory_.reserve(plan ? plan->memory.bytes() : 0, plan ? plan->pinned_bytes : 0), stream_, architecture_.hidden_size,
               plan ? plan->groups : GroupPlaces{}) {
-  if (plan) blocks_.reserve(plan->samples_per_group, plan->sequence_length);
+  if (plan && plan->runs_blocks()) blocks_.reserve(plan->samples_per_group, plan->sequence_length);
 }
 
 // What a failed call left on the streams is over before anything it used goes away, and its timings are forgotten.
@@ -155,10 +146,10 @@ void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContex
 std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
                                                             std::size_t sketches, CallContext& context) {
   check_sites(sites);
-  require_last_inputs(sketches);
+  check_sketches(sketches);
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
   const DeviceGroup states = groups_.find(group);
-  return guarded([&] { return blocks_.collect(block, states, sites, context); });
+  return guarded([&] { return blocks_.collect(block, states, sites, sketches, context); });
 }
 
 void CudaSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
@@ -291,27 +282,42 @@ AllocatedRows CudaSession::allocate_rows(const std::string& shard, TensorRole pr
   input.columns = weight.columns;
   return guarded([&] {
     block.ready().hold(stream_);
-    // Scores come from the checkpoint's own values; where only bfloat16 is kept, those are they.
-    DeviceBuffer<float> widened(memory_, weight.values.empty() ? weight.rows * weight.columns : 0, "weights of an allocation");
-    const float* weights = weight.values.data();
-    if (weight.values.empty()) {
-      check(widen(weight.narrowed.data(), widened.data(), widened.size(), stream_.get()), "widening weights");
-      weights = widened.data();
-    }
-    return gpu::allocate_rows(input, weights, options, memory_, stream_, timeline_, context);
+    // Scores come from the checkpoint's own values.
+    const WidenedMatrix widened(weight, memory_, stream_);
+    return gpu::allocate_rows(input, widened.values(), options, memory_, pool_, stream_, timeline_, context);
   });
 }
 
-OutlierCount CudaSession::count_outliers(const std::string&, std::span<const ProjectionInputSquares>, double, CallContext&) {
-  refuse_block_metrics();
+OutlierCount CudaSession::count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
+                                         CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  return guarded([&] {
+    block.ready().hold(stream_);
+    return gpu::count_outliers(block, projections, threshold, memory_, stream_, timeline_, context);
+  });
 }
 
-std::vector<BlockSensitivity> CudaSession::measure_sensitivity(const std::string&, std::span<const std::uint32_t>,
-                                                               std::span<const ProjectionInputSquares>, double, CallContext&) {
-  refuse_block_metrics();
+std::vector<BlockSensitivity> CudaSession::measure_sensitivity(const std::string& shard, std::span<const std::uint32_t> groups,
+                                                               std::span<const ProjectionInputSquares> projections, double sparsity,
+                                                               CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  return guarded([&] {
+    block.ready().hold(stream_);
+    const auto find_group = [this](std::uint32_t group) { return groups_.find(group); };
+    return gpu::measure_sensitivity(blocks_, block, groups, find_group, projections, sparsity, compute_, architecture_, memory_, stream_,
+                                    timeline_, context);
+  });
 }
 
-std::vector<double> CudaSession::eigenvalues(const std::string&, TensorRole, CallContext&) { refuse_block_metrics(); }
+std::vector<double> CudaSession::eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  const DeviceMatrix& weight = block.matrix(projection);
+  return guarded([&] {
+    block.ready().hold(stream_);
+    const WidenedMatrix widened(weight, memory_, stream_);
+    return eigenvalues_on_host(weight.rows, weight.columns, widened.values(), pool_, stream_, context);
+  });
+}
 
 void CudaSession::apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) {
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
