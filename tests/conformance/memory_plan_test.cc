@@ -495,7 +495,9 @@ TEST_CASE("collecting sketches takes the memory that is planned for it") {
     CHECK(backend->memory_peak_bytes() <= plan.bytes());
     CHECK(backend->memory_peak_bytes() >= plan.bytes() * 99 / 100);
     if (sketches == 0) without = plan.bytes();
-    if (sketches > 0) CHECK(plan.bytes() - without >= kGroupSamples * kMostSketches * (3 * 96 + 160) * sizeof(float));
+    // A device has them where the inputs of last tokens would be.
+    const std::size_t added = test::is_cpu() ? kMostSketches : kMostSketches - 1;
+    if (sketches > 0) CHECK(plan.bytes() - without >= kGroupSamples * added * (3 * 96 + 160) * sizeof(float));
   }
 }
 

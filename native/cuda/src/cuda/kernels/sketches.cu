@@ -7,7 +7,9 @@ namespace {
 constexpr unsigned kColumns = 32;
 constexpr unsigned kStrands = kSketchesTogether;
 constexpr std::size_t kTileTokens = 256;
+// Signs come in words, of which a register holds a half.
 constexpr std::size_t kWordTokens = 64;
+constexpr std::size_t kHalfWordTokens = 32;
 
 // Of the tiles at hand.
 struct TileSums {
@@ -33,18 +35,19 @@ __global__ void __launch_bounds__(kColumns* kStrands) sketch_kernel(SketchTask t
       float sums[kSketchesTogether] = {};
       const std::size_t end = task.tokens < (tile + 1) * kTileTokens ? task.tokens : (tile + 1) * kTileTokens;
       for (std::size_t token = tile * kTileTokens; token < end;) {
-        std::uint64_t negative[kSketchesTogether];
+        unsigned negative[kSketchesTogether];
 #pragma unroll
         for (unsigned sketch = 0; sketch < kSketchesTogether; ++sketch) {
-          negative[sketch] = sketch < task.sketches ? signs[sketch * words + token / kWordTokens] : 0;
+          const std::uint64_t word = sketch < task.sketches ? signs[sketch * words + token / kWordTokens] : 0;
+          negative[sketch] = static_cast<unsigned>(word >> token % kWordTokens);
         }
-        const std::size_t last = end < token + kWordTokens ? end : token + kWordTokens;
+        const std::size_t last = end < token + kHalfWordTokens ? end : token + kHalfWordTokens;
 #pragma unroll 4
         for (; token < last; ++token) {
           const unsigned bits = __float_as_uint(inputs[token * task.columns]);
 #pragma unroll
           for (unsigned sketch = 0; sketch < kSketchesTogether; ++sketch) {
-            sums[sketch] += __uint_as_float(bits ^ static_cast<unsigned>(negative[sketch]) << 31);
+            sums[sketch] += __uint_as_float(bits ^ negative[sketch] << 31);
             negative[sketch] >>= 1;
           }
         }
