@@ -41,7 +41,7 @@ const Method kMethods[] = {
     {"given row sparsities", {.allocation = Allocation::kGiven}},
     {"the lowest of the matrix", {.allocation = Allocation::kMatrix}},
     {"the variant of Wanda", {.allocation = Allocation::kScoreShare}},
-    {"the optimal split", {.allocation = Allocation::kOptimal}},
+    {"the optimal split", {.allocation = Allocation::kOptimal}, true},
     {"2:4", {.allocation = Allocation::kUniform, .pattern = {2, 4}}},
     {"3:7, by magnitudes", {.score = Score::kMagnitude, .allocation = Allocation::kUniform, .pattern = {3, 7}}},
     {"cosines of dimensions", {.layer_quality = LayerQuality::kCosimDim}},

@@ -2,9 +2,11 @@
 
 #include <cstdint>
 
+#include "cpu/allocation/optimal_split.h"
 #include "cpu/projection.h"
 #include "cpu/spectrum.h"
 #include "cuda/cuda_error.h"
+#include "cuda/read_curves.h"
 #include "secateur/memory_budget.h"
 
 namespace secateur::gpu {
@@ -23,19 +25,11 @@ Buffer<float> read_weights(std::size_t rows, std::size_t columns, const float* w
   return read;
 }
 
-// The times of what all threads work on are those of one of them, as the device's are.
-template <class Work>
-auto on_all_threads(ThreadPool& pool, CallContext& context, const Work& work) {
-  CallContext part = context.begin_part();
-  auto result = work(part);
-  context.add_part(part, pool.size());
-  return result;
-}
-
 }  // namespace
 
 bool runs_on_device(const AllocationOptions& options) {
-  const bool has_kernels = options.allocation == Allocation::kTrim || options.allocation == Allocation::kUniform;
+  const Allocation allocation = options.allocation;
+  const bool has_kernels = allocation == Allocation::kTrim || allocation == Allocation::kUniform || allocation == Allocation::kOptimal;
   return has_kernels && !options.pattern.is_structured() && options.layer_quality == LayerQuality::kCosimFlat &&
          options.row_quality == RowQuality::kCosim;
 }
@@ -62,8 +56,12 @@ std::vector<double> eigenvalues_on_host(std::size_t rows, std::size_t columns, c
 
 std::uint64_t host_allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples, const AllocationOptions& options,
                                     std::size_t threads) {
-  return rows * columns * sizeof(float) + allocation_scratch_bytes(rows, columns, samples, options.allocation, options.layer_quality,
-                                                                   options.row_quality, threads);
+  if (!runs_on_device(options)) {
+    return rows * columns * sizeof(float) + allocation_scratch_bytes(rows, columns, samples, options.allocation, options.layer_quality,
+                                                                     options.row_quality, threads);
+  }
+  if (options.allocation != Allocation::kOptimal) return 0;
+  return ReadCurves::bytes(rows, columns) + allocation::OptimalSplit::scratch_bytes(rows, columns, threads);
 }
 
 std::uint64_t host_eigenvalues_bytes(std::size_t rows, std::size_t columns, std::size_t threads) {

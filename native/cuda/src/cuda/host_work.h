@@ -14,8 +14,17 @@
 
 namespace secateur::gpu {
 
-// Whether the kernels know how to allocate so, or the host does it.
+// Whether the kernels know how to allocate so, or the host does it. The optimal split is looked for on the host, in what kernels measure.
 bool runs_on_device(const AllocationOptions& options);
+
+// The times of what all threads work on are told as those of one of them, as the device's are.
+template <class Work>
+auto on_all_threads(ThreadPool& pool, CallContext& context, const Work& work) {
+  CallContext part = context.begin_part();
+  auto result = work(part);
+  context.add_part(part, pool.size());
+  return result;
+}
 
 // weights: device [rows, columns] float32; `input.weights` is not used. The result is the CPU backend's, to the bit.
 AllocatedRows allocate_on_host(AllocationInput input, const float* weights, const AllocationOptions& options, ThreadPool& pool,
@@ -27,7 +36,7 @@ AllocatedRows allocate_on_host(const AllocationInput& input, const AllocationOpt
 std::vector<double> eigenvalues_on_host(std::size_t rows, std::size_t columns, const float* weights, ThreadPool& pool, const Stream& stream,
                                         CallContext& context);
 
-// Memory of the host that these take, the weights among it.
+// Memory of the host that an allocation takes, whether or not it runs on the device, and that eigenvalues do; the weights among it.
 std::uint64_t host_allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples, const AllocationOptions& options,
                                     std::size_t threads);
 std::uint64_t host_eigenvalues_bytes(std::size_t rows, std::size_t columns, std::size_t threads);

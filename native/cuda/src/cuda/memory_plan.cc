@@ -48,10 +48,10 @@ MemoryItem largest_allocation(const Workload& workload, Compute compute) {
   });
 }
 
-// Of the host: what is allocated there.
+// Of the host.
 MemoryItem largest_host_allocation(const Workload& workload, std::size_t threads) {
   const AllocationOptions options = options_of(workload);
-  if (workload.allocation_samples == 0 || runs_on_device(options)) return {};
+  if (workload.allocation_samples == 0) return {};
   return largest(workload, "allocation on the host of ", [&](const TensorLayout& tensor) {
     return host_allocation_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples, options, threads);
   });

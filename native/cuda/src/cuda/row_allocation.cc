@@ -2,10 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cpu/allocation/checked_input.h"
+#include "cpu/allocation/choose_split.h"
+#include "cpu/allocation/optimal_split.h"
 #include "cpu/allocation/search.h"
 #include "cpu/allocation/search_arithmetic.h"
 #include "cuda/device_runs.h"
@@ -15,6 +20,7 @@
 #include "cuda/kernels/matrix_product_f32.h"
 #include "cuda/kernels/quality_curves.h"
 #include "cuda/kernels/row_order.h"
+#include "cuda/read_curves.h"
 
 namespace secateur::gpu {
 
@@ -67,6 +73,15 @@ struct SweptRows {
   DeviceBuffer<CurvePoint> points;
   DeviceBuffer<double> dense_squared_norms;
 };
+
+// Waits for the device.
+std::vector<double> read_norms(const DeviceBuffer<double>& norms, const Stream& stream) {
+  std::vector<double> read(norms.size());
+  check(cudaMemcpyAsync(read.data(), norms.data(), norms.size() * sizeof(double), cudaMemcpyDeviceToHost, stream.get()),
+        "reading norms of dense outputs");
+  stream.synchronize("Reading norms of dense outputs");
+  return read;
+}
 
 // Of the scratch memory for sweeping one row.
 std::size_t sweep_bytes_per_row(std::size_t columns, std::size_t samples) {
@@ -128,10 +143,7 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
           "quality curves");
     timeline.finish(context, "Sweeping quality curves");
   }
-  std::vector<double> norms(rows);
-  check(cudaMemcpyAsync(norms.data(), swept.dense_squared_norms.data(), rows * sizeof(double), cudaMemcpyDeviceToHost, stream.get()),
-        "reading norms of dense outputs");
-  stream.synchronize("Reading norms of dense outputs");
+  const std::vector<double> norms = read_norms(swept.dense_squared_norms, stream);
   const auto bad = std::ranges::find_if(norms, [](double norm) { return !std::isfinite(norm); });
   if (bad != norms.end()) {
     throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(bad - norms.begin()) + " is too large for float32.");
@@ -139,8 +151,30 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
   return swept;
 }
 
+// The host splits by curves that are all there.
+AllocatedRows split_rows(const SweptRows& rows, const AllocationInput& input, ThreadPool& pool, const Stream& stream, CallContext& context) {
+  MemoryBudget uncounted(UINT64_MAX);
+  Buffer<CurvePoint> points(uncounted, rows.points.size(), "quality curves on the host");
+  check(cudaMemcpyAsync(points.data(), rows.points.data(), points.size() * sizeof(CurvePoint), cudaMemcpyDeviceToHost, stream.get()),
+        "reading quality curves");
+  // Waits for the points too.
+  std::vector<double> norms = read_norms(rows.dense_squared_norms, stream);
+  const ReadCurves curves(input.columns, std::move(points), std::move(norms));
+  const allocation::SplitRows split{input.rows, input.columns, input.samples, allocation::target_of(input)};
+  return on_all_threads(pool, context, [&](CallContext& part) {
+    allocation::OptimalSplit optimal(split.rows, split.highest_count(), curves, pool, part);
+    std::vector<std::size_t> all(split.rows);
+    std::iota(all.begin(), all.end(), std::size_t{0});
+    optimal.update(all);
+    optimal.split(split.rows * split.uniform_count());
+    return allocation::choose_split(split, optimal.counts(), curves,
+                                    [&](std::size_t row, std::size_t count) { return curves.output_at(row, count); });
+  });
+}
+
 AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& input, const AllocationOptions& options,
-                                SessionMemory& memory, const Stream& stream, Timeline& timeline, CallContext& context) {
+                                SessionMemory& memory, ThreadPool& pool, const Stream& stream, Timeline& timeline, CallContext& context) {
+  if (options.allocation == Allocation::kOptimal) return split_rows(rows, input, pool, stream, context);
   const float target = allocation::target_of(input);
   DeviceRuns runs({input.rows, input.columns, rows.points.data(), rows.dense_squared_norms.data()}, target, memory, stream, timeline,
                   context);
@@ -169,7 +203,7 @@ AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, 
   const std::size_t columns = input.columns;
   const SweptRows swept = sweep_rows(input, weights, options, memory, stream, timeline, context);
 
-  AllocatedRows result = choose_sparsities(swept, input, options, memory, stream, timeline, context);
+  AllocatedRows result = choose_sparsities(swept, input, options, memory, pool, stream, timeline, context);
   result.dropped_per_row.resize(rows);
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t count = allocation::dropped_count(columns, result.row_sparsities[row]);
