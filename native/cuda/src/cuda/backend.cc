@@ -77,7 +77,7 @@ class CudaBackend final : public Backend {
     Stream stream;
     Timeline timeline(stream);
     SessionMemory memory(budget_, in_use_);
-    memory.device.reserve(block_bytes<float>(input.weights.size()) + allocation_bytes(input.rows, input.columns, input.samples),
+    memory.device.reserve(block_bytes<float>(input.weights.size()) + allocation_bytes(input.rows, input.columns, input.samples, options),
                           "an allocation");
     DeviceBuffer<float> weights(memory, input.weights.size(), "weights of an allocation");
     check(cudaMemcpyAsync(weights.data(), input.weights.data(), input.weights.size() * sizeof(float), cudaMemcpyHostToDevice, stream.get()),

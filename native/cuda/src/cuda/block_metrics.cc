@@ -22,7 +22,8 @@ constexpr std::uint32_t kInfinityBits = 0x7f800000U;
 
 template <class T>
 void upload(const std::vector<T>& from, T* to, const Stream& stream) {
-  check(cudaMemcpyAsync(to, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice, stream.get()), "uploading what scores are made of");
+  check(cudaMemcpyAsync(to, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice, stream.get()),
+        "uploading what scores are made of");
 }
 
 // Waits for what is queued.
@@ -135,8 +136,7 @@ class PrunedMatrix {
   static std::uint64_t scratch_bytes(const TensorLayout& tensor, Compute compute) {
     const std::uint64_t equal = block_bytes<std::uint32_t>(tensor.shape[0]);
     const std::uint64_t wide = compute == Compute::kBF16 ? block_bytes<float>(elements_of(tensor)) : 0;
-    return ProjectionScores::bytes(tensor, compute) +
-           std::max(block_bytes<std::uint32_t>(kDigitParts * kScoreDigits), equal + wide);
+    return ProjectionScores::bytes(tensor, compute) + std::max(block_bytes<std::uint32_t>(kDigitParts * kScoreDigits), equal + wide);
   }
 
   PrunedMatrix(const Scored& scored, double sparsity, Compute compute, SessionMemory& memory, const Stream& stream, Timeline& timeline,
@@ -261,7 +261,8 @@ std::uint64_t outlier_bytes(std::span<const TensorLayout> block, Compute compute
   return most;
 }
 
-std::uint64_t sensitivity_bytes(const Architecture& architecture, std::span<const TensorLayout> block, Compute compute, std::size_t tokens) {
+std::uint64_t sensitivity_bytes(const Architecture& architecture, std::span<const TensorLayout> block, Compute compute,
+                                std::size_t tokens) {
   std::uint64_t pruned = 0;
   std::uint64_t scratch = 0;
   for (const TensorLayout& tensor : block) {

@@ -5,6 +5,7 @@ set(SECATEUR_CUDA_HOST_SOURCES
   ${CMAKE_CURRENT_LIST_DIR}/block_metrics.cc
   ${CMAKE_CURRENT_LIST_DIR}/block_runner.cc
   ${CMAKE_CURRENT_LIST_DIR}/cublas_lt.cc
+  ${CMAKE_CURRENT_LIST_DIR}/device_rules.cc
   ${CMAKE_CURRENT_LIST_DIR}/device_runs.cc
   ${CMAKE_CURRENT_LIST_DIR}/device_shard.cc
   ${CMAKE_CURRENT_LIST_DIR}/hidden_states.cc

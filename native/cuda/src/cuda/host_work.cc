@@ -29,9 +29,8 @@ Buffer<float> read_weights(std::size_t rows, std::size_t columns, const float* w
 
 bool runs_on_device(const AllocationOptions& options) {
   const Allocation allocation = options.allocation;
-  const bool has_kernels = allocation == Allocation::kTrim || allocation == Allocation::kUniform || allocation == Allocation::kOptimal;
-  return has_kernels && !options.pattern.is_structured() && options.layer_quality == LayerQuality::kCosimFlat &&
-         options.row_quality == RowQuality::kCosim;
+  const bool has_kernels = allocation != Allocation::kMatrix && allocation != Allocation::kScoreShare;
+  return has_kernels && options.layer_quality == LayerQuality::kCosimFlat && options.row_quality == RowQuality::kCosim;
 }
 
 AllocatedRows allocate_on_host(AllocationInput input, const float* weights, const AllocationOptions& options, ThreadPool& pool,
@@ -50,15 +49,14 @@ std::vector<double> eigenvalues_on_host(std::size_t rows, std::size_t columns, c
                                         CallContext& context) {
   MemoryBudget uncounted(UINT64_MAX);
   const cpu::Matrix matrix{rows, columns, read_weights(rows, columns, weights, uncounted, stream, context)};
-  return on_all_threads(pool, context,
-                        [&](CallContext& part) { return cpu::squared_singular_values(matrix, uncounted, pool, part); });
+  return on_all_threads(pool, context, [&](CallContext& part) { return cpu::squared_singular_values(matrix, uncounted, pool, part); });
 }
 
 std::uint64_t host_allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples, const AllocationOptions& options,
                                     std::size_t threads) {
   if (!runs_on_device(options)) {
-    return rows * columns * sizeof(float) + allocation_scratch_bytes(rows, columns, samples, options.allocation, options.layer_quality,
-                                                                     options.row_quality, threads);
+    return rows * columns * sizeof(float) +
+           allocation_scratch_bytes(rows, columns, samples, options.allocation, options.layer_quality, options.row_quality, threads);
   }
   if (options.allocation != Allocation::kOptimal) return 0;
   return ReadCurves::bytes(rows, columns) + allocation::OptimalSplit::scratch_bytes(rows, columns, threads);

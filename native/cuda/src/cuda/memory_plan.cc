@@ -31,7 +31,7 @@ MemoryItem largest(const Workload& workload, const std::string& purpose, const B
   return item;
 }
 
-// A pattern, of which a workload does not tell, takes no more of the device than the same share in every row.
+// A pattern, of which a workload does not tell, takes less than the curves of uniform rows.
 AllocationOptions options_of(const Workload& workload) {
   AllocationOptions options;
   options.allocation = workload.allocation;
@@ -41,10 +41,9 @@ AllocationOptions options_of(const Workload& workload) {
 }
 
 MemoryItem largest_allocation(const Workload& workload, Compute compute) {
-  const bool on_device = runs_on_device(options_of(workload));
+  const AllocationOptions options = options_of(workload);
   return largest(workload, "allocation of ", [&](const TensorLayout& tensor) {
-    return WidenedMatrix::bytes(tensor, compute) +
-           (on_device ? allocation_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples) : 0);
+    return WidenedMatrix::bytes(tensor, compute) + allocation_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples, options);
   });
 }
 

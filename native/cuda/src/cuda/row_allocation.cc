@@ -13,6 +13,7 @@
 #include "cpu/allocation/optimal_split.h"
 #include "cpu/allocation/search.h"
 #include "cpu/allocation/search_arithmetic.h"
+#include "cuda/device_rules.h"
 #include "cuda/device_runs.h"
 #include "cuda/host_work.h"
 #include "cuda/kernels/elementwise.h"
@@ -52,16 +53,19 @@ void require_finite_weights(const AllocationInput& input, const float* weights, 
                                          std::to_string(place % input.columns) + " is not finite.");
 }
 
+void require_finite_inputs(const AllocationInput& input) {
+  const auto bad = std::ranges::find_if(input.quality_inputs, [](float value) { return !std::isfinite(value); });
+  if (bad == input.quality_inputs.end()) return;
+  const auto column = static_cast<std::size_t>(bad - input.quality_inputs.begin()) % input.columns;
+  throw Error(ErrorCode::kNonFinite, "Input column " + std::to_string(column) + " has a value that is not finite.");
+}
+
 // [columns, samples], from [samples, columns].
 std::vector<float> transpose_inputs(const AllocationInput& input) {
   std::vector<float> inputs(input.columns * input.samples);
   for (std::size_t sample = 0; sample < input.samples; ++sample) {
     for (std::size_t column = 0; column < input.columns; ++column) {
-      const float value = input.quality_inputs[sample * input.columns + column];
-      if (!std::isfinite(value)) {
-        throw Error(ErrorCode::kNonFinite, "Input column " + std::to_string(column) + " has a value that is not finite.");
-      }
-      inputs[column * input.samples + sample] = value;
+      inputs[column * input.samples + sample] = input.quality_inputs[sample * input.columns + column];
     }
   }
   return inputs;
@@ -100,7 +104,6 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
   const std::size_t columns = input.columns;
   const std::vector<float> scales = allocation::score_scales(input, options.score);
   const std::vector<float> inputs = transpose_inputs(input);
-  require_finite_weights(input, weights, memory, stream);
   context.check();
 
   SweptRows swept{.orders = {memory, rows * columns, "the order of the weights"},
@@ -152,7 +155,8 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
 }
 
 // The host splits by curves that are all there.
-AllocatedRows split_rows(const SweptRows& rows, const AllocationInput& input, ThreadPool& pool, const Stream& stream, CallContext& context) {
+AllocatedRows split_rows(const SweptRows& rows, const AllocationInput& input, ThreadPool& pool, const Stream& stream,
+                         CallContext& context) {
   MemoryBudget uncounted(UINT64_MAX);
   Buffer<CurvePoint> points(uncounted, rows.points.size(), "quality curves on the host");
   check(cudaMemcpyAsync(points.data(), rows.points.data(), points.size() * sizeof(CurvePoint), cudaMemcpyDeviceToHost, stream.get()),
@@ -184,7 +188,9 @@ AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& in
 
 }  // namespace
 
-std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
+std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples, const AllocationOptions& options) {
+  if (!runs_on_device(options)) return 0;
+  if (is_device_rule(options)) return rule_bytes(rows, columns, samples);
   const std::size_t step = sweep_step(rows, columns, samples);
   const std::uint64_t swept =
       block_bytes<std::uint32_t>(rows * columns) + block_bytes<CurvePoint>(rows * (columns + 1)) + block_bytes<double>(rows);
@@ -199,6 +205,9 @@ AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, 
                             ThreadPool& pool, const Stream& stream, Timeline& timeline, CallContext& context) {
   allocation::require_valid(input, options);
   if (!runs_on_device(options)) return allocate_on_host(input, weights, options, pool, stream, context);
+  require_finite_inputs(input);
+  require_finite_weights(input, weights, memory, stream);
+  if (is_device_rule(options)) return drop_by_rule(input, weights, options, memory, stream, timeline, context);
   const std::size_t rows = input.rows;
   const std::size_t columns = input.columns;
   const SweptRows swept = sweep_rows(input, weights, options, memory, stream, timeline, context);

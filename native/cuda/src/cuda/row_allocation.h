@@ -9,8 +9,8 @@
 
 namespace secateur::gpu {
 
-// Device memory of an allocation that runs there, besides the weights.
-std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples);
+// Device memory of an allocation, besides the weights.
+std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples, const AllocationOptions& options);
 
 // weights: device [rows, columns] float32; `input.weights` is not used. Throws as secateur::allocate_rows does.
 AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, SessionMemory& memory,

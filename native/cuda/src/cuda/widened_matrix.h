@@ -12,8 +12,8 @@
 
 namespace secateur::gpu {
 
-// Where only bfloat16 is kept, those are the stored values: then they are widened into memory of its own, which it needs no longer than what
-// is queued until it ends.
+// Where only bfloat16 is kept, those are the stored values: then they are widened into memory of its own, which it needs no longer than
+// what is queued until it ends.
 class WidenedMatrix {
  public:
   // Of the block's tensor; what the copy takes of the device.

@@ -41,7 +41,7 @@ struct Projection {
 
 // With just the memory that is planned.
 AllocatedRows allocate_on_device(const AllocationInput& input, const AllocationOptions& options) {
-  MemoryBudget budget(gpu::allocation_bytes(input.rows, input.columns, input.samples));
+  MemoryBudget budget(gpu::allocation_bytes(input.rows, input.columns, input.samples, options));
   MemoryBudget in_use(std::numeric_limits<std::uint64_t>::max());
   gpu::SessionMemory memory(budget, in_use);
   memory.device.reserve(budget.limit_bytes(), "an allocation");

@@ -35,7 +35,8 @@ void check_sketches(std::size_t samples, std::size_t tokens, std::size_t columns
   DeviceArray<float> inputs(values);
   DeviceArray<std::uint64_t> signs(negative);
   DeviceArray<float> results(samples * sketches * columns);
-  REQUIRE(gpu::sketch_inputs({samples, tokens, columns, sketches, scale, inputs.data(), signs.data(), results.data()}, nullptr) == cudaSuccess);
+  REQUIRE(gpu::sketch_inputs({samples, tokens, columns, sketches, scale, inputs.data(), signs.data(), results.data()}, nullptr) ==
+          cudaSuccess);
   const std::vector<float> actual = results.read();
   for (std::size_t i = 0; i < actual.size(); ++i) {
     const std::size_t column = i % columns;
@@ -66,7 +67,8 @@ void check_sketches(std::size_t samples, std::size_t tokens, std::size_t columns
 
 TEST_CASE("sketch_inputs adds as the CPU does, bit by bit, and as float64 does but for rounding") {
   in_all_schedules([] {
-    for (const std::size_t tokens : {std::size_t{1}, std::size_t{63}, std::size_t{64}, std::size_t{65}, std::size_t{256}, std::size_t{257}}) {
+    for (const std::size_t tokens :
+         {std::size_t{1}, std::size_t{63}, std::size_t{64}, std::size_t{65}, std::size_t{256}, std::size_t{257}}) {
       check_sketches(2, tokens, 33, 3);
     }
     check_sketches(1, 40, 64, 8);

@@ -22,8 +22,8 @@ struct SplitRows {
   std::size_t highest_count() const;
 };
 
-// Uniform rows unless those counts have less error. outputs_at: the output of a row that drops so many weights next to the dense one. What is
-// dropped, and the mask, are left to the caller.
+// Uniform rows unless those counts have less error. outputs_at: the output of a row that drops so many weights next to the dense one. What
+// is dropped, and the mask, are left to the caller.
 AllocatedRows choose_split(const SplitRows& split, const std::vector<std::size_t>& counts, const ErrorCurves& errors,
                            const std::function<OutputSums(std::size_t row, std::size_t count)>& outputs_at);
 
