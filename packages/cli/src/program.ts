@@ -255,10 +255,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
       wholeNumber(1),
     )
     .addOption(
-      new Option(
-        '--pattern <name>',
-        'which weights may be dropped: unstructured, or N:M, which drops N of every M neighbours, such as 2:4',
-      )
+      new Option('--pattern <name>', 'which weights may be dropped: unstructured, or N:M, which drops N of every M neighbours, such as 2:4')
         .argParser(groupPattern)
         .default(undefined, 'unstructured'),
     )
