@@ -15,6 +15,7 @@ interface Report {
     readonly name: string;
     readonly learningRate: number | null;
     readonly bestQuality: number;
+    readonly actual: number;
     readonly repair?: { readonly errorBefore: number; readonly errorAfter: number };
     readonly swap?: { readonly swaps: number; readonly errorAfter: number };
   }[];
@@ -57,6 +58,24 @@ describe('the cuda backend, emulated on the host', () => {
         expect(differing.length).toBeLessThanOrEqual(1);
         expect(Math.abs(cuda.sparsity.actual - cpu.sparsity.actual)).toBeLessThan(1e-4);
         cuda.projections.forEach(({ bestQuality }, index) => expect(bestQuality).toBeCloseTo(cpu.projections[index]?.bestQuality ?? 0, 3));
+      }),
+    EMULATED_TIMEOUT_MS,
+  );
+
+  // What the device and the host do together; what the host does alone has cases in the suite of all backends.
+  test.each([
+    ['an optimal split, judged on sketches, by outliers', ['--allocation', 'optimal', '--quality-inputs', 'all', '--layer-budget', 'owl']],
+    ['the variant of Wanda, by sensitivities', ['--score', 'wanda-variant', '--layer-budget', 'optimal', '--optimal-samples', '1']],
+  ] as const)(
+    'prunes as the CPU does with %s',
+    (_, options) =>
+      withTemporaryFolder(async (folder) => {
+        const small = ['--samples', '2', '--seq-len', '16', '--nodes', '1', '--threads', '1', ...options];
+        const cpu = await pruneWith('books-opt', [...small, '--backend', 'cpu'], folder, 'cpu');
+        const cuda = await pruneWith('books-opt', [...small, '--backend', 'cuda'], folder, 'cuda');
+        expect([cpu.engine.backend, cuda.engine.backend]).toEqual(['cpu', 'cuda']);
+        expect(Math.abs(cuda.sparsity.actual - cpu.sparsity.actual)).toBeLessThan(1e-4);
+        cuda.projections.forEach(({ actual }, index) => expect(actual).toBeCloseTo(cpu.projections[index]?.actual ?? 0, 3));
       }),
     EMULATED_TIMEOUT_MS,
   );
@@ -109,30 +128,6 @@ describe('repairs on the cuda backend, emulated on the host, are those of the CP
     EMULATED_TIMEOUT_MS,
   );
 });
-
-test('budgets that the cuda backend does not compute are refused by name before any work', () =>
-  withTemporaryFolder(async (folder) => {
-    const args = [
-      '--model',
-      modelPath('books-opt'),
-      '--sparsity',
-      '0.7',
-      '--calibration',
-      await textIn(folder),
-      ...SMALL,
-      '--backend',
-      'cuda',
-    ];
-    const variables = { SECATEUR_CUDA_LIBRARY: EMULATED_CUDA };
-    for (const name of ['owl', 'alpha']) {
-      const reason = /The CUDA backend does not compute what splits the sparsity over layers; .*--backend cpu/;
-      const planned = await runCommand(['plan', ...args, '--layer-budget', name], undefined, variables);
-      expect(planned.stdout).toMatch(reason);
-      const pruned = await runCommand(['prune', ...args, '--out', join(folder, 'out'), '--layer-budget', name], undefined, variables);
-      expect(pruned).toMatchObject({ exitCode: 1 });
-      expect(pruned.stderr).toMatch(reason);
-    }
-  }));
 
 test('bf16 products change decisions little, or are refused by name', () =>
   withTemporaryFolder(async (folder) => {

@@ -23,7 +23,7 @@ bool is_cpu() { return chosen == "cpu"; }
 
 std::unique_ptr<Backend> open_backend(std::size_t threads, std::uint64_t memory_budget_bytes) {
   if (is_cpu()) return create_cpu_backend(threads, memory_budget_bytes);
-  LoadedBackend loaded = load_cuda_backend(memory_budget_bytes);
+  LoadedBackend loaded = load_cuda_backend(memory_budget_bytes, threads);
   if (!loaded.backend) throw std::runtime_error("No CUDA backend: " + loaded.reason + ".");
   return std::move(loaded.backend);
 }

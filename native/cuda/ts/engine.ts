@@ -137,7 +137,7 @@ export interface EngineMemoryPlan {
   readonly step: string;
   /** Held then, counted by the budget. */
   readonly items: readonly MemoryItem[];
-  /** Pinned memory of the host beside the memory of a GPU; not counted by the budget. */
+  /** Memory of the host beside that of a GPU: pinned, or of what is computed there; not counted by the budget. */
   readonly pinned: readonly MemoryItem[];
 }
 

@@ -202,7 +202,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       new Option(
         '--allocation <name>',
-        'how rows get their sparsity: trim, uniform, optimal (least squared error; CPUs only), given (by --row-sparsities)',
+        'how rows get their sparsity: trim, uniform, optimal (least squared error), given (by --row-sparsities)',
       )
         .argParser(choice({ trim: Allocation.TRIM, uniform: Allocation.UNIFORM, optimal: Allocation.OPTIMAL, given: Allocation.GIVEN }))
         .default(
@@ -213,7 +213,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--quality-inputs <name>',
-        'inputs that rows are judged on: last (of the last token of each sample), all (of all tokens, in random-sign sums; CPUs only)',
+        'inputs that rows are judged on: last (of the last token of each sample), all (of all tokens, in random-sign sums)',
         { last: QualityInputs.LAST, all: QualityInputs.ALL },
         'last',
       ),
@@ -222,7 +222,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       new Option(
         '--layer-budget <name-or-file>',
-        'how layers get theirs: uniform, owl, alpha or optimal (those three CPUs only), or a file of ratios: layer_budget.json of an earlier job, or .json or .npy with one for each block or projection',
+        'how layers get theirs: uniform, owl, alpha or optimal, or a file of ratios: layer_budget.json of an earlier job, or .json or .npy with one for each block or projection',
       )
         .argParser(layerBudget)
         .default({ budget: LayerBudget.UNSPECIFIED, file: '' }, 'uniform; optimal with --preset best'),
@@ -259,10 +259,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
       wholeNumber(1),
     )
     .addOption(
-      new Option(
-        '--pattern <name>',
-        'which weights may be dropped: unstructured, or N:M, which drops N of every M neighbours, such as 2:4 (CPUs only)',
-      )
+      new Option('--pattern <name>', 'which weights may be dropped: unstructured, or N:M, which drops N of every M neighbours, such as 2:4')
         .argParser(groupPattern)
         .default(undefined, 'unstructured'),
     )
@@ -279,7 +276,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
         'rank weights by the inputs of the block as it was, and split the sparsity over rows by inputs that come through its projections pruned before',
       ).conflicts('propagation'),
     )
-    .option('--row-sparsities <file>', 'row_sparsities.safetensors of an earlier job: its rows are used instead of a search (CPUs only)')
+    .option('--row-sparsities <file>', 'row_sparsities.safetensors of an earlier job: its rows are used instead of a search')
     .addOption(
       offered(
         '--repair <name>',
@@ -304,7 +301,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--layer-quality <name>',
-        `by what trim tells which sparsities are best: ${Object.keys(LAYER_QUALITIES).join(', ')} (others than the default: CPUs only)`,
+        `by what trim tells which sparsities are best: ${Object.keys(LAYER_QUALITIES).join(', ')}`,
         LAYER_QUALITIES,
         'cosim-flat',
       ),
@@ -312,7 +309,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--row-quality <name>',
-        'by what trim tells which rows can lose more: cosim, mse, psnr (others than the default: CPUs only)',
+        'by what trim tells which rows can lose more: cosim, mse, psnr',
         { cosim: RowQuality.COSIM, mse: RowQuality.MSE, psnr: RowQuality.PSNR },
         'cosim',
       ),

@@ -105,7 +105,7 @@ export const config: FuzzTarget = {
   open: async (folder) => ({
     read: async (input) => {
       await writeFile(join(folder, 'config.json'), input);
-      const { config: parsed } = await readModelConfig(folder);
+      const { config: parsed } = await readModelConfig(folder, {});
       planShapes(parseArchitecture(parsed), parseStoredType(parsed));
     },
   }),

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InputFile, loadCalibrationTokens, readFloatTensors, readRatios } from '@secateur/checkpoint';
+import { loadCalibrationTokens, openInput, readFloatTensors, readRatios } from '@secateur/checkpoint';
 import { readQuestion, SecateurError, TASKS } from '@secateur/core';
 import { readJsonLines } from '../../../packages/checkpoint/dist/files/json-lines.js';
 import type { Documents } from '../../../packages/checkpoint/dist/tokens/documents.js';
@@ -65,7 +65,7 @@ export const parquet: FuzzTarget = {
         await writeFile(path, input);
         // Each file that was opened is remembered.
         if (++inputs > INPUTS_PER_PROCESS) await renew();
-        const file = await InputFile.open(path);
+        const file = await openInput(path);
         try {
           await readEnds(await reader.open(file, OPTIONS));
         } catch (error) {
@@ -107,7 +107,7 @@ export const questions: FuzzTarget = {
     return {
       read: async (input) => {
         await writeFile(path, input);
-        const file = await InputFile.open(path);
+        const file = await openInput(path);
         try {
           for await (const { line, value } of readJsonLines(file)) readForAll(value, `line ${line}`);
         } finally {

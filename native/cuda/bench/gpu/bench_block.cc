@@ -98,7 +98,7 @@ InputSite site_of(TensorRole projection) {
 }
 
 void run(const Size& size, Compute compute) {
-  LoadedBackend loaded = load_cuda_backend(kUnlimited);
+  LoadedBackend loaded = load_cuda_backend(kUnlimited, 1);
   if (!loaded.backend) throw std::runtime_error("No CUDA backend: " + loaded.reason + ".");
   const BackendDescription description = loaded.backend->describe();
   std::fprintf(stderr, "%s, products: %s\n", loaded.reason.c_str(), description.gemm.c_str());

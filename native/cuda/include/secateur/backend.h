@@ -303,7 +303,7 @@ class BackendSession {
   virtual void release_shard(const std::string& shard) = 0;
   virtual void embed(const std::string& shard, GroupTokens tokens, CallContext& context) = 0;
   // Statistics of those sites in network order. The block runs no further than to the last of them. InvalidArgument when there is none.
-  // sketches: up to kMostSketches; 0 for the inputs of the last tokens. FailedPrecondition where the device makes none.
+  // sketches: up to kMostSketches; 0 for the inputs of the last tokens.
   virtual std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
                                                          std::size_t sketches, CallContext& context) = 0;
   std::vector<SiteStatistics> collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites, CallContext& context) {

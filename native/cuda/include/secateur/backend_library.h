@@ -8,7 +8,7 @@
 #include "secateur/backend.h"
 
 // Changes with every change of backend.h or of what it includes.
-#define SECATEUR_BACKEND_MARK "secateur-backend-4"
+#define SECATEUR_BACKEND_MARK "secateur-backend-5"
 
 #if defined(__GNUC__)
 #define SECATEUR_BACKEND_EXPORT __attribute__((visibility("default")))
@@ -24,7 +24,10 @@ SECATEUR_BACKEND_EXPORT const char* secateur_backend_mark();
 // Number of usable devices. Writes why, for people, into `reason` (cut to its capacity, always terminated); never fails without a driver.
 SECATEUR_BACKEND_EXPORT int secateur_backend_query(char* reason, std::size_t capacity);
 
-// A backend on the first device, to be deleted by the caller, or null with the reason.
-SECATEUR_BACKEND_EXPORT secateur::Backend* secateur_backend_create(std::uint64_t memory_budget_bytes, char* reason, std::size_t capacity);
+// A backend on the first device, to be deleted by the caller, or null with the reason. Threads ≥ 1 are for what it computes on the host;
+// the one that makes its calls is the first and settles itself.
+SECATEUR_BACKEND_EXPORT secateur::Backend* secateur_backend_create(std::uint64_t memory_budget_bytes, std::size_t threads,
+                                                                   const secateur::Placement& placement, char* reason,
+                                                                   std::size_t capacity);
 
 }  // extern "C"

@@ -1,6 +1,7 @@
 // What every computing call gets: cancellation and a place for timings.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -52,6 +53,24 @@ class CallContext {
     timing.busy_ns += std::chrono::duration_cast<std::chrono::nanoseconds>(end - begin).count();
     timing.flops += flops;
     timing.bytes += bytes;
+  }
+
+  // A part of this call that some threads work on, where the rest has one: it is cancelled as the call is. Its times are its own until they
+  // are added.
+  CallContext begin_part() const { return CallContext(cancelled_); }
+  void add_part(const CallContext& part, std::size_t threads) {
+    const std::int64_t begun = std::chrono::duration_cast<std::chrono::nanoseconds>(part.start_ - start_).count();
+    const std::vector<PhaseTiming> phases = part.phases();
+    const std::lock_guard lock(mutex_);
+    for (const PhaseTiming& phase : phases) {
+      PhaseTiming& timing = phases_[phase.phase];
+      const std::int64_t start = begun + phase.start_ns;
+      timing.start_ns = timing.phase.empty() ? start : std::min(timing.start_ns, start);
+      timing.phase = phase.phase;
+      timing.busy_ns += phase.busy_ns / static_cast<std::int64_t>(threads);
+      timing.flops += phase.flops;
+      timing.bytes += phase.bytes;
+    }
   }
 
   std::vector<PhaseTiming> phases() const {

@@ -20,7 +20,7 @@ struct MemoryPlan {
   std::string step;
   // Held then, counted by the budget.
   std::vector<MemoryItem> items;
-  // Pinned memory of the host beside the memory of a device; not counted by the budget.
+  // Memory of the host beside that of a device: pinned, or of what is computed there; not counted by the budget.
   std::vector<MemoryItem> pinned;
 
   // Of the items.

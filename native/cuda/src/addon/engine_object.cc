@@ -24,7 +24,7 @@ ChosenBackend choose_backend(const std::string& wanted, std::size_t threads, std
   if (wanted != "auto" && wanted != "cuda") {
     throw Error(ErrorCode::kInvalidArgument, "backend must be auto or cpu or cuda, not " + wanted + ".");
   }
-  LoadedBackend loaded = load_cuda_backend(memory);
+  LoadedBackend loaded = load_cuda_backend(memory, threads, placement);
   if (loaded.backend) return {std::move(loaded.backend), loaded.reason};
   if (wanted == "auto") return {create_cpu_backend(threads, memory, placement), "no CUDA: " + loaded.reason};
   throw Error(ErrorCode::kFailedPrecondition, "The cuda backend was asked for, but " + loaded.reason + ". Use --backend cpu or auto.");

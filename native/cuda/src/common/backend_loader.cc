@@ -29,7 +29,7 @@ Function* find(void* library, const char* name) {
 
 }  // namespace
 
-LoadedBackend load_cuda_backend(std::uint64_t memory_budget_bytes) {
+LoadedBackend load_cuda_backend(std::uint64_t memory_budget_bytes, std::size_t threads, const Placement& placement) {
   const std::filesystem::path path = library_path();
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) {
@@ -48,7 +48,7 @@ LoadedBackend load_cuda_backend(std::uint64_t memory_budget_bytes) {
   if (query == nullptr || create == nullptr) return {nullptr, path.string() + " lacks the functions of a backend"};
   const int devices = query(reason.data(), reason.size());
   if (devices == 0) return {nullptr, reason.c_str()};
-  std::unique_ptr<Backend> backend(create(memory_budget_bytes, reason.data(), reason.size()));
+  std::unique_ptr<Backend> backend(create(memory_budget_bytes, threads, placement, reason.data(), reason.size()));
   return {std::move(backend), reason.c_str()};
 }
 

@@ -17,6 +17,7 @@ struct LoadedBackend {
 };
 
 // The library is the file that the environment variable SECATEUR_CUDA_LIBRARY names, else libsecateur_cuda.so beside this code.
-LoadedBackend load_cuda_backend(std::uint64_t memory_budget_bytes);
+// Threads are for what it computes on the host, as those of create_cpu_backend.
+LoadedBackend load_cuda_backend(std::uint64_t memory_budget_bytes, std::size_t threads, const Placement& placement = {});
 
 }  // namespace secateur

@@ -6,7 +6,9 @@
 #include <string>
 
 #include "cpu/allocation/checked_input.h"
+#include "cpu/gemm.h"
 #include "cuda/cuda_error.h"
+#include "cuda/host_work.h"
 #include "cuda/memory_plan.h"
 #include "cuda/row_allocation.h"
 #include "cuda/session.h"
@@ -31,15 +33,13 @@ void require_offered(Precision precision, const Workload& workload) {
     throw Error(ErrorCode::kFailedPrecondition,
                 "The CUDA backend keeps hidden states in float32 only; what does not fit the device is kept on the host.");
   }
-  if (workload.metric != BlockMetric::kNone) refuse_block_metrics();
-  require_known_metrics(workload.layer_quality, workload.row_quality);
-  require_searched(workload.allocation, {});
-  require_last_inputs(workload.sketches);
 }
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(std::uint64_t memory_budget_bytes) : products_(stream_.get()), budget_(usable_bytes(memory_budget_bytes)) {
+  CudaBackend(std::uint64_t memory_budget_bytes, std::size_t threads, const Placement& placement)
+      : products_(stream_.get()), budget_(usable_bytes(memory_budget_bytes)), pool_(threads, placement) {
+    cpu::configure_gemm(cpu::selected_instruction_set());
     check(cudaGetDeviceProperties(&properties_, 0), "describing the device");
   }
 
@@ -55,29 +55,30 @@ class CudaBackend final : public Backend {
   std::uint64_t memory_peak_bytes() const override { return in_use_.peak_bytes(); }
   MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload) const override {
     require_offered(precision, workload);
-    return gpu::plan_session(architecture, precision.compute, workload, left_bytes()).memory;
+    return gpu::plan_session(architecture, precision.compute, workload, left_bytes(), pool_.size()).memory;
   }
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
     require_offered(precision, workload);
     std::optional<SessionPlan> plan;
     if (!workload.empty()) {
-      plan = gpu::plan_session(architecture, precision.compute, workload, left_bytes());
+      plan = gpu::plan_session(architecture, precision.compute, workload, left_bytes(), pool_.size());
       require_room(plan->memory, budget_);
     }
-    return std::make_unique<CudaSession>(architecture, precision.compute, budget_, in_use_, products_, plan);
+    return std::make_unique<CudaSession>(architecture, precision.compute, budget_, in_use_, products_, pool_, plan);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
     allocation::require_valid(input, options);
     allocation::require_size(input.weights.size(), input.rows * input.columns, "weights");
+    if (!runs_on_device(options)) return allocate_on_host(input, options, pool_, context);
     Stream stream;
     Timeline timeline(stream);
     SessionMemory memory(budget_, in_use_);
-    memory.device.reserve(block_bytes<float>(input.weights.size()) + allocation_bytes(input.rows, input.columns, input.samples),
+    memory.device.reserve(block_bytes<float>(input.weights.size()) + allocation_bytes(input.rows, input.columns, input.samples, options),
                           "an allocation");
     DeviceBuffer<float> weights(memory, input.weights.size(), "weights of an allocation");
     check(cudaMemcpyAsync(weights.data(), input.weights.data(), input.weights.size() * sizeof(float), cudaMemcpyHostToDevice, stream.get()),
           "uploading weights");
-    return gpu::allocate_rows(input, weights.data(), options, memory, stream, timeline, context);
+    return gpu::allocate_rows(input, weights.data(), options, memory, pool_, stream, timeline, context);
   }
 
  private:
@@ -92,6 +93,8 @@ class CudaBackend final : public Backend {
   MemoryBudget budget_;
   MemoryBudget in_use_{UINT64_MAX};
   cudaDeviceProp properties_{};
+  // For what is done on the host.
+  ThreadPool pool_;
 };
 
 void tell(const std::string& text, char* reason, std::size_t capacity) { std::snprintf(reason, capacity, "%s", text.c_str()); }
@@ -132,9 +135,10 @@ int secateur_backend_query(char* reason, std::size_t capacity) {
   return devices;
 }
 
-secateur::Backend* secateur_backend_create(std::uint64_t memory_budget_bytes, char* reason, std::size_t capacity) {
+secateur::Backend* secateur_backend_create(std::uint64_t memory_budget_bytes, std::size_t threads, const secateur::Placement& placement,
+                                           char* reason, std::size_t capacity) {
   try {
-    std::unique_ptr<secateur::Backend> backend = std::make_unique<secateur::gpu::CudaBackend>(memory_budget_bytes);
+    std::unique_ptr<secateur::Backend> backend = std::make_unique<secateur::gpu::CudaBackend>(memory_budget_bytes, threads, placement);
     secateur_backend_query(reason, capacity);
     return backend.release();
   } catch (const std::exception& error) {

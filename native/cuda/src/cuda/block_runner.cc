@@ -7,6 +7,7 @@
 
 #include "common/rotary_tables.h"
 #include "common/shard_layout.h"
+#include "common/sketch_signs.h"
 #include "cuda/kernels/attention.h"
 #include "cuda/kernels/column_sums.h"
 #include "cuda/kernels/drift.h"
@@ -16,6 +17,7 @@
 #include "cuda/kernels/normalization.h"
 #include "cuda/kernels/product_sums.h"
 #include "cuda/kernels/rotary.h"
+#include "cuda/kernels/sketches.h"
 
 namespace secateur::gpu {
 
@@ -34,6 +36,25 @@ std::size_t samples_per_tile(std::size_t samples, std::size_t sequence_length) {
 // Of the inputs at each site.
 std::array<std::size_t, kSites> site_widths(const Architecture& a) {
   return {a.hidden_size, a.query_width(), a.hidden_size, a.intermediate_size};
+}
+
+static_assert(kMostSketches <= kSketchesTogether, "all sketches are made at once");
+
+std::size_t sign_words(std::size_t sequence_length) { return (sequence_length + kSignsTogether - 1) / kSignsTogether; }
+
+// [samples, sketches, words], as sketch_inputs takes them.
+std::vector<std::uint64_t> signs_of(const GroupTokens& group, std::size_t sketches) {
+  const std::size_t words = sign_words(group.sequence_length);
+  std::vector<std::uint64_t> signs;
+  signs.reserve(group.samples * sketches * words);
+  for (std::size_t sample = 0; sample < group.samples; ++sample) {
+    for (std::size_t sketch = 0; sketch < sketches; ++sketch) {
+      for (std::size_t word = 0; word < words; ++word) {
+        signs.push_back(sketch_signs({.group = group.index, .sample = sample, .sketch = sketch}, word));
+      }
+    }
+  }
+  return signs;
 }
 
 // Floats of a tile's work space.
@@ -56,10 +77,15 @@ std::uint64_t BlockRunner::work_bytes(const Architecture& a, Compute compute, st
   return bytes;
 }
 
-std::uint64_t BlockRunner::statistics_bytes(const Architecture& a, std::size_t samples) {
+std::uint64_t BlockRunner::statistics_bytes(const Architecture& a, std::size_t samples, std::size_t sketches) {
+  const std::size_t inputs = samples * std::max<std::size_t>(1, sketches);
   std::uint64_t bytes = 0;
-  for (const std::size_t width : site_widths(a)) bytes += block_bytes<double>(samples * width) + block_bytes<float>(samples * width);
+  for (const std::size_t width : site_widths(a)) bytes += block_bytes<double>(samples * width) + block_bytes<float>(inputs * width);
   return bytes;
+}
+
+std::uint64_t BlockRunner::sign_bytes(std::size_t samples, std::size_t sequence_length, std::size_t sketches) {
+  return block_bytes<std::uint64_t>(samples * sketches * sign_words(sequence_length));
 }
 
 std::uint64_t BlockRunner::drift_bytes(const Architecture& a, std::size_t samples, std::size_t sequence_length, InputSites sites) {
@@ -80,9 +106,13 @@ struct BlockRunner::Tile {
   float* output;
   // Statistics are wanted of these; without an output the block runs to the last of them.
   InputSites sites = {};
-  // Per site: sums of squares [samples of the group, width] and last inputs [samples of the group, width]; null when not wanted.
+  // Per site: sums of squares [samples of the group, width] and last inputs [samples of the group, width], or sketches [samples of the
+  // group, sketches, width] where there are some; null when not wanted.
   double* sums[kSites] = {};
-  float* last_inputs[kSites] = {};
+  float* quality_inputs[kSites] = {};
+  std::size_t sketches = 0;
+  // Of all samples of the group.
+  const std::uint64_t* signs = nullptr;
   // What inputs of wanted sites are added to.
   GramTargets grams = {};
   // Per site, where the drift is wanted: of the tile [tokens, rows of the drift]. What the dense model has is put there, what the pruned
@@ -188,11 +218,20 @@ void BlockRunner::observe(const Tile& tile, InputSite site, const float* input) 
   const auto index = static_cast<std::size_t>(site);
   if (!tile.sites.contains(site) || tile.dense) return;
   const std::size_t width = site_widths(architecture_)[index];
-  timeline_.begin("statistics", 2 * as_double(tile.tokens() * width), 4 * as_double(tile.tokens() * width));
+  const double values = as_double(tile.tokens() * width);
+  timeline_.begin("statistics", 2 * values * as_double(1 + tile.sketches), 4 * values * (tile.sketches == 0 ? 1 : 2));
   check(column_sums_of_squares({tile.samples, tile.length(), width, input, tile.sums[index] + tile.first_sample * width}, stream_.get()),
         "sums of squares");
-  check(gather_last(input, tile.samples, tile.length(), width, tile.last_inputs[index] + tile.first_sample * width, stream_.get()),
-        "gathering the last tokens");
+  if (tile.sketches == 0) {
+    check(gather_last(input, tile.samples, tile.length(), width, tile.quality_inputs[index] + tile.first_sample * width, stream_.get()),
+          "gathering the last tokens");
+    return;
+  }
+  const std::size_t sketch = tile.first_sample * tile.sketches;
+  check(sketch_inputs({tile.samples, tile.length(), width, tile.sketches, 1 / std::sqrt(as_double(tile.length())), input,
+                       tile.signs + sketch * sign_words(tile.length()), tile.quality_inputs[index] + sketch * width},
+                      stream_.get()),
+        "sketching inputs");
 }
 
 void BlockRunner::add_to_grams(const Tile& tile, InputSite site, const float* input, const float* added_to) {
@@ -302,21 +341,28 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
         "storing hidden states");
 }
 
-std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, const GramTargets& grams,
-                                                 float* dense, CallContext& context) {
+std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, std::size_t sketches,
+                                                 const GramTargets& grams, float* dense, CallContext& context) {
   const std::array<std::size_t, kSites> widths = site_widths(architecture_);
   const std::size_t samples = group.tokens.samples;
   const std::size_t step = samples_per_tile(samples, group.tokens.sequence_length);
   reserve(samples, group.tokens.sequence_length);
+  const std::size_t inputs = samples * std::max<std::size_t>(1, sketches);
   DeviceBuffer<double> sums[kSites];
-  DeviceBuffer<float> last_inputs[kSites];
+  DeviceBuffer<float> quality_inputs[kSites];
   std::vector<std::size_t> wanted;
   for (std::size_t site = 0; site < kSites; ++site) {
     if (sites.contains(static_cast<InputSite>(site))) wanted.push_back(site);
   }
   for (const std::size_t site : wanted) {
     sums[site] = DeviceBuffer<double>(memory_, samples * widths[site], "statistics of a group");
-    last_inputs[site] = DeviceBuffer<float>(memory_, samples * widths[site], "statistics of a group");
+    quality_inputs[site] = DeviceBuffer<float>(memory_, inputs * widths[site], "statistics of a group");
+  }
+  const std::vector<std::uint64_t> signs_on_host = signs_of(group.tokens, sketches);
+  DeviceBuffer<std::uint64_t> signs(memory_, signs_on_host.size(), "signs of sketches");
+  if (!signs.empty()) {
+    check(cudaMemcpyAsync(signs.data(), signs_on_host.data(), signs.size() * sizeof(std::uint64_t), cudaMemcpyHostToDevice, stream_.get()),
+          "uploading the signs of sketches");
   }
   DeviceBuffer<float> drift[kSites];
   InputSites drifting = {};
@@ -328,30 +374,30 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
   }
   block.ready().hold(stream_);
   for (std::size_t first = 0; first < samples; first += step) {
-    Tile tile{group, first, std::min(step, samples - first), nullptr, sites, {}, {}, grams, {}, false};
+    Tile tile{group, first, std::min(step, samples - first), nullptr, sites, {}, {}, sketches, signs.data(), grams, {}, false};
     for (std::size_t site = 0; site < kSites; ++site) tile.drift[site] = drift[site].data();
     if (!drifting.empty()) {
       const DeviceGroup dense_group{group.tokens, dense};
-      Tile dense_tile{dense_group, first, tile.samples, nullptr, drifting, {}, {}, {}, {}, true};
+      Tile dense_tile{dense_group, first, tile.samples, nullptr, drifting, {}, {}, 0, nullptr, {}, {}, true};
       std::ranges::copy(tile.drift, dense_tile.drift);
       run_tile(block, dense_tile, context);
     }
     for (const std::size_t site : wanted) {
       tile.sums[site] = sums[site].data();
-      tile.last_inputs[site] = last_inputs[site].data();
+      tile.quality_inputs[site] = quality_inputs[site].data();
     }
     run_tile(block, tile, context);
   }
   timeline_.begin("statistics", 0, 0);
   std::vector<PinnedBuffer<double>> sums_on_host;
-  std::vector<PinnedBuffer<float>> last_on_host;
+  std::vector<PinnedBuffer<float>> inputs_on_host;
   for (const std::size_t site : wanted) {
     sums_on_host.emplace_back(memory_, samples * widths[site], "statistics of a group");
-    last_on_host.emplace_back(memory_, samples * widths[site], "statistics of a group");
+    inputs_on_host.emplace_back(memory_, inputs * widths[site], "statistics of a group");
     check(cudaMemcpyAsync(sums_on_host.back().data(), sums[site].data(), sums[site].size() * sizeof(double), cudaMemcpyDeviceToHost,
                           stream_.get()),
           "reading statistics");
-    check(cudaMemcpyAsync(last_on_host.back().data(), last_inputs[site].data(), last_inputs[site].size() * sizeof(float),
+    check(cudaMemcpyAsync(inputs_on_host.back().data(), quality_inputs[site].data(), quality_inputs[site].size() * sizeof(float),
                           cudaMemcpyDeviceToHost, stream_.get()),
           "reading statistics");
   }
@@ -362,7 +408,7 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
     SiteStatistics& of_site = statistics[place];
     of_site.site = static_cast<InputSite>(wanted[place]);
     of_site.sums_of_squares.assign(width, 0.0);
-    of_site.quality_inputs.assign(last_on_host[place].data(), last_on_host[place].data() + last_on_host[place].size());
+    of_site.quality_inputs.assign(inputs_on_host[place].data(), inputs_on_host[place].data() + inputs_on_host[place].size());
     for (std::size_t sample = 0; sample < samples; ++sample) {
       for (std::size_t column = 0; column < width; ++column) {
         of_site.sums_of_squares[column] += sums_on_host[place].data()[sample * width + column];
@@ -379,6 +425,10 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
 }
 
 void BlockRunner::propagate(DeviceShard& block, const DeviceGroup& group, bool dense, CallContext& context) {
+  run_into(block, group, group.hidden, dense, context);
+}
+
+void BlockRunner::run_into(DeviceShard& block, const DeviceGroup& group, float* output, bool dense, CallContext& context) {
   const std::size_t samples = group.tokens.samples;
   const std::size_t step = samples_per_tile(samples, group.tokens.sequence_length);
   reserve(samples, group.tokens.sequence_length);
@@ -386,8 +436,8 @@ void BlockRunner::propagate(DeviceShard& block, const DeviceGroup& group, bool d
   check(cudaMemsetAsync(flag_.data(), 0, sizeof(unsigned), stream_.get()), "clearing a flag");
   block.ready().hold(stream_);
   for (std::size_t first = 0; first < samples; first += step) {
-    float* const output = group.hidden + first * group.tokens.sequence_length * architecture_.hidden_size;
-    run_tile(block, {group, first, std::min(step, samples - first), output, {}, {}, {}, {}, {}, dense}, context);
+    float* const of_tile = output + first * group.tokens.sequence_length * architecture_.hidden_size;
+    run_tile(block, {group, first, std::min(step, samples - first), of_tile, {}, {}, {}, 0, nullptr, {}, {}, dense}, context);
   }
   check(cudaMemcpyAsync(flag.data(), flag_.data(), sizeof(unsigned), cudaMemcpyDeviceToHost, stream_.get()), "reading a flag");
   timeline_.finish(context, "Propagating hidden states");

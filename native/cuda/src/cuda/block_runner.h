@@ -44,18 +44,22 @@ class BlockRunner {
   // Memory that runs for groups of so many samples keep for the next, and pinned memory that each takes.
   static std::uint64_t work_bytes(const Architecture& architecture, Compute compute, std::size_t samples, std::size_t sequence_length);
   // Of the statistics of a group while they are collected; as much on the device as in pinned memory.
-  static std::uint64_t statistics_bytes(const Architecture& architecture, std::size_t samples);
+  static std::uint64_t statistics_bytes(const Architecture& architecture, std::size_t samples, std::size_t sketches);
+  // Of the device alone: what the sketches of a group are made by.
+  static std::uint64_t sign_bytes(std::size_t samples, std::size_t sequence_length, std::size_t sketches);
 
   // Of the drift of those sites while a group is collected.
   static std::uint64_t drift_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length, InputSites sites);
 
-  // Statistics of those input sites, of which there is one at least; the hidden states stay as they are. dense: hidden states of the dense
-  // model where the drift is wanted.
-  std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, const GramTargets& grams,
-                                      float* dense, CallContext& context);
+  // Statistics of those input sites, of which there is one at least; the hidden states stay as they are. sketches: 0 for the last inputs.
+  // dense: hidden states of the dense model where the drift is wanted.
+  std::vector<SiteStatistics> collect(DeviceShard& block, const DeviceGroup& group, InputSites sites, std::size_t sketches,
+                                      const GramTargets& grams, float* dense, CallContext& context);
   // Replaces the hidden states by the output of the block, or of the block as it was loaded. Throws NonFinite when that has NaN or
   // infinity, which is then what the group holds.
   void propagate(DeviceShard& block, const DeviceGroup& group, bool dense, CallContext& context);
+  // The same into device memory of as many values; the hidden states stay as they are, unless it is theirs.
+  void run_into(DeviceShard& block, const DeviceGroup& group, float* output, bool dense, CallContext& context);
 
   // result[tokens, rows] = input · matrixᵀ + bias, in what the session computes.
   void multiply(const DeviceMatrix& matrix, const float* bias, const float* input, std::size_t tokens, float* result);

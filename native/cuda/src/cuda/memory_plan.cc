@@ -7,31 +7,71 @@
 #include <vector>
 
 #include "common/shard_layout.h"
+#include "cuda/block_metrics.h"
 #include "cuda/block_runner.h"
 #include "cuda/device_repair.h"
 #include "cuda/device_shard.h"
 #include "cuda/gram_sums.h"
+#include "cuda/host_work.h"
 #include "cuda/row_allocation.h"
 #include "cuda/session.h"
+#include "cuda/widened_matrix.h"
 
 namespace secateur::gpu {
 
 namespace {
 
-// Where only bfloat16 is kept, scores and repairs are made from widened copies.
-std::uint64_t widened_bytes(const TensorLayout& tensor, Compute compute) {
-  return compute == Compute::kBF16 && tensor.element_type == ElementType::kBF16 ? block_bytes<float>(elements_of(tensor)) : 0;
+// The projection of the block for which the function gives the most bytes, as an item that says so.
+template <class BytesOf>
+MemoryItem largest(const Workload& workload, const std::string& purpose, const BytesOf& bytes_of) {
+  MemoryItem item;
+  for (const TensorLayout& tensor : workload.block) {
+    if (!is_multiplied(tensor.role)) continue;
+    const std::uint64_t bytes = bytes_of(tensor);
+    if (bytes > item.bytes) item = {purpose + std::string(name_of(tensor.role)), bytes};
+  }
+  return item;
+}
+
+// A pattern, of which a workload does not tell, takes less than the curves of uniform rows.
+AllocationOptions options_of(const Workload& workload) {
+  AllocationOptions options;
+  options.allocation = workload.allocation;
+  options.layer_quality = workload.layer_quality;
+  options.row_quality = workload.row_quality;
+  return options;
 }
 
 MemoryItem largest_allocation(const Workload& workload, Compute compute) {
-  MemoryItem largest;
-  for (const TensorLayout& tensor : workload.block) {
-    if (!is_multiplied(tensor.role)) continue;
-    const std::uint64_t bytes =
-        allocation_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples) + widened_bytes(tensor, compute);
-    if (bytes > largest.bytes) largest = {"allocation of " + std::string(name_of(tensor.role)), bytes};
-  }
-  return largest;
+  const AllocationOptions options = options_of(workload);
+  return largest(workload, "allocation of ", [&](const TensorLayout& tensor) {
+    return WidenedMatrix::bytes(tensor, compute) + allocation_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples, options);
+  });
+}
+
+// Of the host.
+MemoryItem largest_host_allocation(const Workload& workload, std::size_t threads) {
+  const AllocationOptions options = options_of(workload);
+  if (workload.allocation_samples == 0) return {};
+  return largest(workload, "allocation on the host of ", [&](const TensorLayout& tensor) {
+    return host_allocation_bytes(tensor.shape[0], tensor.shape[1], workload.allocation_samples, options, threads);
+  });
+}
+
+// Only the weights of blocks are asked for.
+SessionPlan plan_spectrum(Compute compute, const Workload& workload, std::size_t threads) {
+  const ShardMemory block = DeviceShard::memory_of(workload.block, compute);
+  const MemoryItem widened =
+      largest(workload, "widened ", [&](const TensorLayout& tensor) { return WidenedMatrix::bytes(tensor, compute); });
+  PeakStep peak;
+  peak.consider("budget", {{"weights of a block and their upload", block.device + block.uploading}});
+  if (widened.bytes > 0) peak.consider("budget", {{"weights of a block", block.device}, widened});
+  MemoryPlan plan = std::move(peak).take();
+  plan.pinned.push_back({"shards on their way to the device", block.pinned});
+  plan.pinned.push_back(largest(workload, "eigenvalues of ", [&](const TensorLayout& tensor) {
+    return host_eigenvalues_bytes(tensor.shape[0], tensor.shape[1], threads);
+  }));
+  return {std::move(plan), block.pinned, {}, 0, 0, false};
 }
 
 MemoryItem largest_repair(const Workload& workload, Compute compute) {
@@ -40,7 +80,7 @@ MemoryItem largest_repair(const Workload& workload, Compute compute) {
     if (!is_multiplied(tensor.role)) continue;
     const RepairExtras extras = {workload.swaps, workload.dense_targets};
     const std::uint64_t repair =
-        device_repair_bytes(tensor.shape[0], tensor.shape[1], workload.repair, extras) + widened_bytes(tensor, compute);
+        device_repair_bytes(tensor.shape[0], tensor.shape[1], workload.repair, extras) + WidenedMatrix::bytes(tensor, compute);
     const std::uint64_t bytes = std::max(repair, DeviceShard::replacing_bytes(tensor, compute));
     if (bytes > largest.bytes) largest = {"repair of " + std::string(name_of(tensor.role)), bytes};
   }
@@ -77,26 +117,37 @@ MemoryPlan plan_memory(const Architecture& architecture, Compute compute, const 
     if (places.on_device > 0) items.push_back({"hidden states of " + groups_text(places.on_device), copies * places.device_bytes()});
     if (places.on_host > 0) items.push_back({"hidden states that pass through the device", copies * places.slot_bytes()});
     items.push_back({"work space of a block", BlockRunner::work_bytes(architecture, compute, samples, length)});
+    std::erase_if(items, [](const MemoryItem& item) { return item.bytes == 0; });
     peak.consider(step, std::move(items));
   };
   consider("embed", {arriving("embedding and its upload", embedding),
                      {"work space of the embedding", embedding_bytes(architecture, samples, length)}});
-  const std::uint64_t statistics = BlockRunner::statistics_bytes(architecture, samples);
-  if (workload.allocation_samples > 0) {
-    consider("collect", {weights, next_block, {"statistics of a group", statistics}});
-    consider("allocate", {weights, next_block, largest_allocation(workload, compute)});
+  // Block metrics are made of statistics too.
+  const bool collects = workload.allocation_samples > 0 || workload.metric != BlockMetric::kNone;
+  const std::uint64_t statistics = BlockRunner::statistics_bytes(architecture, samples, workload.sketches);
+  if (collects) {
+    const std::uint64_t signs = BlockRunner::sign_bytes(samples, length, workload.sketches);
+    consider("collect", {weights, next_block, {"statistics of a group", statistics + signs}});
     if (workload.repair != Repair::kNone || workload.swaps) {
       for (const InputSites sites : gram_passes(workload)) {
         const MemoryItem grams = {"Gram matrices", gram_sums_bytes(architecture, sites, workload.swaps, workload.dense_targets)};
         const MemoryItem drift = {"drift of a group",
                                   workload.dense_targets ? BlockRunner::drift_bytes(architecture, samples, length, sites) : 0};
-        consider("collect", {weights, next_block, {"statistics of a group", statistics}, grams, drift});
+        consider("collect", {weights, next_block, {"statistics of a group", statistics + signs}, grams, drift});
       }
       consider("repair", {weights, next_block, largest_repair(workload, compute)});
     }
   }
+  if (workload.metric == BlockMetric::kOutliers) {
+    consider("budget", {weights, next_block, {"scores of a projection", outlier_bytes(workload.block, compute)}});
+  }
+  if (workload.metric == BlockMetric::kSensitivity) {
+    const std::uint64_t bytes = sensitivity_bytes(architecture, workload.block, compute, samples * length);
+    consider("budget", {weights, next_block, {"pruned projections and what they change", bytes}});
+  }
+  if (workload.allocation_samples > 0) consider("allocate", {weights, next_block, largest_allocation(workload, compute)});
   consider("propagate", {weights, next_block});
-  std::uint64_t results = std::max(block_bytes<unsigned>(1), workload.allocation_samples > 0 ? statistics : 0);
+  std::uint64_t results = std::max(block_bytes<unsigned>(1), collects ? statistics : 0);
   if (!workload.head.empty()) {
     const MemoryItem arriving_head = arriving("head and its upload", head);
     consider("propagate", {weights, arriving_head});
@@ -112,14 +163,10 @@ MemoryPlan plan_memory(const Architecture& architecture, Compute compute, const 
 
 }  // namespace
 
-std::uint64_t SessionPlan::pinned_bytes() const noexcept {
-  std::uint64_t bytes = 0;
-  for (const MemoryItem& item : memory.pinned) bytes += item.bytes;
-  return bytes;
-}
-
-SessionPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::uint64_t available_bytes) {
+SessionPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::uint64_t available_bytes,
+                         std::size_t threads) {
   check_workload(workload, architecture);
+  if (workload.metric == BlockMetric::kSpectrum) return plan_spectrum(compute, workload, threads);
   const std::size_t values = workload.samples_per_group * workload.sequence_length * architecture.hidden_size;
   GroupPlaces places{values, workload.groups, 0};
   MemoryPlan memory = plan_memory(architecture, compute, workload, places);
@@ -133,7 +180,10 @@ SessionPlan plan_session(const Architecture& architecture, Compute compute, cons
     places.on_host = workload.groups - places.on_device;
     memory = plan_memory(architecture, compute, workload, places);
   }
-  return {std::move(memory), places, workload.samples_per_group, workload.sequence_length, workload.dense_targets};
+  std::uint64_t pinned = 0;
+  for (const MemoryItem& item : memory.pinned) pinned += item.bytes;
+  if (const MemoryItem host = largest_host_allocation(workload, threads); host.bytes > 0) memory.pinned.push_back(host);
+  return {std::move(memory), pinned, places, workload.samples_per_group, workload.sequence_length, workload.dense_targets};
 }
 
 }  // namespace secateur::gpu

@@ -10,9 +10,12 @@
 namespace secateur::gpu {
 
 struct SessionPlan {
-  std::uint64_t pinned_bytes() const noexcept;
+  // Whether any blocks are computed.
+  bool runs_blocks() const noexcept { return samples_per_group > 0; }
 
   MemoryPlan memory;
+  // Of the host's memory that is planned.
+  std::uint64_t pinned_bytes;
   GroupPlaces groups;
   std::size_t samples_per_group;
   std::size_t sequence_length;
@@ -20,8 +23,9 @@ struct SessionPlan {
   bool dense_targets;
 };
 
-// For a device that has so many bytes left: where the hidden states of all groups do not fit, as many stay on it as do. Throws
-// InvalidArgument as check_workload does.
-SessionPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::uint64_t available_bytes);
+// For a device that has so many bytes left: where the hidden states of all groups do not fit, as many stay on it as do. Threads: of the
+// host. Throws InvalidArgument as check_workload does.
+SessionPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::uint64_t available_bytes,
+                         std::size_t threads);
 
 }  // namespace secateur::gpu

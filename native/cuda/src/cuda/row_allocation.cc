@@ -2,18 +2,26 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cpu/allocation/checked_input.h"
+#include "cpu/allocation/choose_split.h"
+#include "cpu/allocation/optimal_split.h"
 #include "cpu/allocation/search.h"
 #include "cpu/allocation/search_arithmetic.h"
+#include "cuda/device_rules.h"
 #include "cuda/device_runs.h"
+#include "cuda/host_work.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/kernels/matrix_product_f32.h"
 #include "cuda/kernels/quality_curves.h"
 #include "cuda/kernels/row_order.h"
+#include "cuda/read_curves.h"
 
 namespace secateur::gpu {
 
@@ -45,16 +53,19 @@ void require_finite_weights(const AllocationInput& input, const float* weights, 
                                          std::to_string(place % input.columns) + " is not finite.");
 }
 
+void require_finite_inputs(const AllocationInput& input) {
+  const auto bad = std::ranges::find_if(input.quality_inputs, [](float value) { return !std::isfinite(value); });
+  if (bad == input.quality_inputs.end()) return;
+  const auto column = static_cast<std::size_t>(bad - input.quality_inputs.begin()) % input.columns;
+  throw Error(ErrorCode::kNonFinite, "Input column " + std::to_string(column) + " has a value that is not finite.");
+}
+
 // [columns, samples], from [samples, columns].
 std::vector<float> transpose_inputs(const AllocationInput& input) {
   std::vector<float> inputs(input.columns * input.samples);
   for (std::size_t sample = 0; sample < input.samples; ++sample) {
     for (std::size_t column = 0; column < input.columns; ++column) {
-      const float value = input.quality_inputs[sample * input.columns + column];
-      if (!std::isfinite(value)) {
-        throw Error(ErrorCode::kNonFinite, "Input column " + std::to_string(column) + " has a value that is not finite.");
-      }
-      inputs[column * input.samples + sample] = value;
+      inputs[column * input.samples + sample] = input.quality_inputs[sample * input.columns + column];
     }
   }
   return inputs;
@@ -66,6 +77,15 @@ struct SweptRows {
   DeviceBuffer<CurvePoint> points;
   DeviceBuffer<double> dense_squared_norms;
 };
+
+// Waits for the device.
+std::vector<double> read_norms(const DeviceBuffer<double>& norms, const Stream& stream) {
+  std::vector<double> read(norms.size());
+  check(cudaMemcpyAsync(read.data(), norms.data(), norms.size() * sizeof(double), cudaMemcpyDeviceToHost, stream.get()),
+        "reading norms of dense outputs");
+  stream.synchronize("Reading norms of dense outputs");
+  return read;
+}
 
 // Of the scratch memory for sweeping one row.
 std::size_t sweep_bytes_per_row(std::size_t columns, std::size_t samples) {
@@ -84,7 +104,6 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
   const std::size_t columns = input.columns;
   const std::vector<float> scales = allocation::score_scales(input, options.score);
   const std::vector<float> inputs = transpose_inputs(input);
-  require_finite_weights(input, weights, memory, stream);
   context.check();
 
   SweptRows swept{.orders = {memory, rows * columns, "the order of the weights"},
@@ -127,10 +146,7 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
           "quality curves");
     timeline.finish(context, "Sweeping quality curves");
   }
-  std::vector<double> norms(rows);
-  check(cudaMemcpyAsync(norms.data(), swept.dense_squared_norms.data(), rows * sizeof(double), cudaMemcpyDeviceToHost, stream.get()),
-        "reading norms of dense outputs");
-  stream.synchronize("Reading norms of dense outputs");
+  const std::vector<double> norms = read_norms(swept.dense_squared_norms, stream);
   const auto bad = std::ranges::find_if(norms, [](double norm) { return !std::isfinite(norm); });
   if (bad != norms.end()) {
     throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(bad - norms.begin()) + " is too large for float32.");
@@ -138,8 +154,31 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
   return swept;
 }
 
+// The host splits by curves that are all there.
+AllocatedRows split_rows(const SweptRows& rows, const AllocationInput& input, ThreadPool& pool, const Stream& stream,
+                         CallContext& context) {
+  MemoryBudget uncounted(UINT64_MAX);
+  Buffer<CurvePoint> points(uncounted, rows.points.size(), "quality curves on the host");
+  check(cudaMemcpyAsync(points.data(), rows.points.data(), points.size() * sizeof(CurvePoint), cudaMemcpyDeviceToHost, stream.get()),
+        "reading quality curves");
+  // Waits for the points too.
+  std::vector<double> norms = read_norms(rows.dense_squared_norms, stream);
+  const ReadCurves curves(input.columns, std::move(points), std::move(norms));
+  const allocation::SplitRows split{input.rows, input.columns, input.samples, allocation::target_of(input)};
+  return on_all_threads(pool, context, [&](CallContext& part) {
+    allocation::OptimalSplit optimal(split.rows, split.highest_count(), curves, pool, part);
+    std::vector<std::size_t> all(split.rows);
+    std::iota(all.begin(), all.end(), std::size_t{0});
+    optimal.update(all);
+    optimal.split(split.rows * split.uniform_count());
+    return allocation::choose_split(split, optimal.counts(), curves,
+                                    [&](std::size_t row, std::size_t count) { return curves.output_at(row, count); });
+  });
+}
+
 AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& input, const AllocationOptions& options,
-                                SessionMemory& memory, const Stream& stream, Timeline& timeline, CallContext& context) {
+                                SessionMemory& memory, ThreadPool& pool, const Stream& stream, Timeline& timeline, CallContext& context) {
+  if (options.allocation == Allocation::kOptimal) return split_rows(rows, input, pool, stream, context);
   const float target = allocation::target_of(input);
   DeviceRuns runs({input.rows, input.columns, rows.points.data(), rows.dense_squared_norms.data()}, target, memory, stream, timeline,
                   context);
@@ -149,15 +188,9 @@ AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& in
 
 }  // namespace
 
-void require_searched(Allocation allocation, Pattern pattern) {
-  if (!pattern.is_structured() && (allocation == Allocation::kTrim || allocation == Allocation::kUniform)) return;
-  throw Error(
-      ErrorCode::kFailedPrecondition,
-      "The CUDA backend drops by TRIM's search or the same share in every row; the optimal split, patterns, given row sparsities and "
-      "whole matrices need the CPU backend (--backend cpu).");
-}
-
-std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
+std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_t samples, const AllocationOptions& options) {
+  if (!runs_on_device(options)) return 0;
+  if (is_device_rule(options)) return rule_bytes(rows, columns, samples);
   const std::size_t step = sweep_step(rows, columns, samples);
   const std::uint64_t swept =
       block_bytes<std::uint32_t>(rows * columns) + block_bytes<CurvePoint>(rows * (columns + 1)) + block_bytes<double>(rows);
@@ -168,23 +201,18 @@ std::uint64_t allocation_bytes(std::size_t rows, std::size_t columns, std::size_
   return swept + std::max({sweep, DeviceRuns::bytes(rows), mask});
 }
 
-void require_known_metrics(LayerQuality layer, RowQuality row) {
-  if (layer == LayerQuality::kCosimFlat && row == RowQuality::kCosim) return;
-  throw Error(
-      ErrorCode::kFailedPrecondition,
-      "The CUDA backend searches by the layer quality cosim-flat and the row quality cosim; others need the CPU backend (--backend cpu).");
-}
-
 AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, const AllocationOptions& options, SessionMemory& memory,
-                            const Stream& stream, Timeline& timeline, CallContext& context) {
+                            ThreadPool& pool, const Stream& stream, Timeline& timeline, CallContext& context) {
   allocation::require_valid(input, options);
-  require_searched(options.allocation, options.pattern);
-  require_known_metrics(options.layer_quality, options.row_quality);
+  if (!runs_on_device(options)) return allocate_on_host(input, weights, options, pool, stream, context);
+  require_finite_inputs(input);
+  require_finite_weights(input, weights, memory, stream);
+  if (is_device_rule(options)) return drop_by_rule(input, weights, options, memory, stream, timeline, context);
   const std::size_t rows = input.rows;
   const std::size_t columns = input.columns;
   const SweptRows swept = sweep_rows(input, weights, options, memory, stream, timeline, context);
 
-  AllocatedRows result = choose_sparsities(swept, input, options, memory, stream, timeline, context);
+  AllocatedRows result = choose_sparsities(swept, input, options, memory, pool, stream, timeline, context);
   result.dropped_per_row.resize(rows);
   for (std::size_t row = 0; row < rows; ++row) {
     const std::size_t count = allocation::dropped_count(columns, result.row_sparsities[row]);

@@ -2,17 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <thread>
 #include <utility>
 
 #include "common/shard_layout.h"
 #include "cpu/repair/product_totals.h"
+#include "cuda/block_metrics.h"
 #include "cuda/device_repair.h"
+#include "cuda/host_work.h"
 #include "cuda/kernels/cross_entropy.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/embedding.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/row_allocation.h"
+#include "cuda/widened_matrix.h"
 
 namespace secateur::gpu {
 
@@ -21,8 +23,6 @@ namespace {
 // Logits in memory at a time: bounded for any vocabulary and any number of tokens.
 constexpr std::size_t kLossTokens = 1024;
 constexpr std::size_t kLossWords = 8192;
-// Of the host, at most: what they do needs memory more than arithmetic.
-constexpr std::size_t kMostHostThreads = 16;
 
 const Architecture& checked(const Architecture& architecture) {
   check_architecture(architecture);
@@ -39,19 +39,6 @@ struct LossTiles {
 };
 
 }  // namespace
-
-void require_last_inputs(std::size_t sketches) {
-  if (sketches == 0) return;
-  throw Error(
-      ErrorCode::kFailedPrecondition,
-      "The CUDA backend judges rows on the last token of each sample; the inputs of all tokens need the CPU backend (--backend cpu).");
-}
-
-void refuse_block_metrics() {
-  throw Error(ErrorCode::kFailedPrecondition,
-              "The CUDA backend does not compute what splits the sparsity over layers; --layer-budget owl, alpha and optimal need the "
-              "CPU backend (--backend cpu), a file of ratios does not.");
-}
 
 std::uint64_t loss_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length) {
   // The first token is predicted by nothing.
@@ -72,18 +59,19 @@ std::uint64_t loss_result_bytes(std::size_t samples, std::size_t sequence_length
 }
 
 CudaSession::CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MemoryBudget& in_use,
-                         MatrixLibrary& products, const std::optional<SessionPlan>& plan)
+                         MatrixLibrary& products, ThreadPool& pool, const std::optional<SessionPlan>& plan)
     : architecture_(checked(architecture)),
       compute_(compute),
       memory_(budget, in_use),
+      pool_(pool),
       timeline_(stream_),
       blocks_(architecture_, compute, memory_, products, stream_, timeline_),
       products_(products),
-      groups_(memory_.reserve(plan ? plan->memory.bytes() : 0, plan ? plan->pinned_bytes() : 0), stream_, architecture_.hidden_size,
+      groups_(memory_.reserve(plan ? plan->memory.bytes() : 0, plan ? plan->pinned_bytes : 0), stream_, architecture_.hidden_size,
               plan ? plan->groups : GroupPlaces{}),
       grams_(architecture_, memory_, stream_) {
   if (plan && plan->dense_targets) dense_groups_.emplace(memory_, stream_, architecture_.hidden_size, plan->groups);
-  if (plan) blocks_.reserve(plan->samples_per_group, plan->sequence_length);
+  if (plan && plan->runs_blocks()) blocks_.reserve(plan->samples_per_group, plan->sequence_length);
 }
 
 // What a failed call left on the streams is over before anything it used goes away, and its timings are forgotten.
@@ -172,10 +160,10 @@ void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContex
 std::vector<SiteStatistics> CudaSession::collect_statistics(const std::string& shard, std::uint32_t group, InputSites sites,
                                                             std::size_t sketches, CallContext& context) {
   check_sites(sites);
-  require_last_inputs(sketches);
+  check_sketches(sketches);
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
   const DeviceGroup states = groups_.find(group);
-  return guarded([&] { return blocks_.collect(block, states, sites, {}, nullptr, context); });
+  return guarded([&] { return blocks_.collect(block, states, sites, sketches, {}, nullptr, context); });
 }
 
 void CudaSession::propagate(const std::string& shard, std::uint32_t group, CallContext& context) {
@@ -317,21 +305,43 @@ AllocatedRows CudaSession::allocate_rows(const std::string& shard, TensorRole pr
   input.rows = weight.rows;
   input.columns = weight.columns;
   return guarded([&] {
-    DeviceBuffer<float> widened;
-    return gpu::allocate_rows(input, stored_weights(block, weight, widened), options, memory_, stream_, timeline_, context);
+    block.ready().hold(stream_);
+    // Scores come from the checkpoint's own values.
+    const WidenedMatrix widened(weight, memory_, stream_);
+    return gpu::allocate_rows(input, widened.values(), options, memory_, pool_, stream_, timeline_, context);
   });
 }
 
-OutlierCount CudaSession::count_outliers(const std::string&, std::span<const ProjectionInputSquares>, double, CallContext&) {
-  refuse_block_metrics();
+OutlierCount CudaSession::count_outliers(const std::string& shard, std::span<const ProjectionInputSquares> projections, double threshold,
+                                         CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  return guarded([&] {
+    block.ready().hold(stream_);
+    return gpu::count_outliers(block, projections, threshold, memory_, stream_, timeline_, context);
+  });
 }
 
-std::vector<BlockSensitivity> CudaSession::measure_sensitivity(const std::string&, std::span<const std::uint32_t>,
-                                                               std::span<const ProjectionInputSquares>, double, CallContext&) {
-  refuse_block_metrics();
+std::vector<BlockSensitivity> CudaSession::measure_sensitivity(const std::string& shard, std::span<const std::uint32_t> groups,
+                                                               std::span<const ProjectionInputSquares> projections, double sparsity,
+                                                               CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  return guarded([&] {
+    block.ready().hold(stream_);
+    const auto find_group = [this](std::uint32_t group) { return groups_.find(group); };
+    return gpu::measure_sensitivity(blocks_, block, groups, find_group, projections, sparsity, compute_, architecture_, memory_, stream_,
+                                    timeline_, context);
+  });
 }
 
-std::vector<double> CudaSession::eigenvalues(const std::string&, TensorRole, CallContext&) { refuse_block_metrics(); }
+std::vector<double> CudaSession::eigenvalues(const std::string& shard, TensorRole projection, CallContext& context) {
+  DeviceShard& block = find_shard(shard, ShardKind::kBlock);
+  const DeviceMatrix& weight = block.matrix(projection);
+  return guarded([&] {
+    block.ready().hold(stream_);
+    const WidenedMatrix widened(weight, memory_, stream_);
+    return eigenvalues_on_host(weight.rows, weight.columns, widened.values(), pool_, stream_, context);
+  });
+}
 
 void CudaSession::apply_mask(const std::string& shard, TensorRole projection, std::span<const std::uint8_t> mask, CallContext& context) {
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
@@ -362,13 +372,14 @@ void CudaSession::release_group(std::uint32_t group) {
 std::vector<SiteStatistics> CudaSession::collect_with_gram(const std::string& shard, std::uint32_t group, InputSites sites,
                                                            GramSites wanted, std::size_t sketches, CallContext& context) {
   check_sites(sites);
-  require_last_inputs(sketches);
+  check_sketches(sketches);
   DeviceShard& block = find_shard(shard, ShardKind::kBlock);
   const DeviceGroup states = groups_.find(group);
   float* const dense = dense_groups_ ? dense_groups_->find(group).hidden : nullptr;
   const GramTargets targets = grams_.targets(shard, block.end(), group, sites, wanted, dense != nullptr);
   try {
-    std::vector<SiteStatistics> statistics = guarded([&] { return blocks_.collect(block, states, sites, targets, dense, context); });
+    std::vector<SiteStatistics> statistics =
+        guarded([&] { return blocks_.collect(block, states, sites, sketches, targets, dense, context); });
     grams_.added(shard, group, targets);
     return statistics;
   } catch (...) {
@@ -387,9 +398,9 @@ std::vector<float> CudaSession::reduce_gram(std::size_t columns, std::size_t dri
                                             std::span<const std::span<const std::uint8_t>> sums, CallContext& context) {
   const ProductShape shape = drift_rows == 0 ? gram_shape(columns) : ProductShape{drift_rows, columns};
   cpu::ProductTotals total(host_memory_, shape, "a Gram matrix");
-  for (const std::span<const std::uint8_t> part : sums) total.add(part, host_threads(), context);
+  for (const std::span<const std::uint8_t> part : sums) total.add(part, pool_, context);
   std::vector<float> matrix(shape.rows * shape.columns);
-  total.round_to(matrix.data(), host_threads(), context);
+  total.round_to(matrix.data(), pool_, context);
   return matrix;
 }
 
@@ -401,9 +412,9 @@ RepairedRows CudaSession::repair_rows(const std::string& shard, TensorRole proje
   input.columns = weight.columns;
   require_valid_repair(input, options);
   return guarded([&] {
-    DeviceBuffer<float> widened;
-    const float* const weights = stored_weights(block, weight, widened);
-    DeviceRepair steps(input, weights, {memory_, products_, stream_, timeline_, host_threads(), context});
+    block.ready().hold(stream_);
+    const WidenedMatrix widened(weight, memory_, stream_);
+    DeviceRepair steps(input, widened.values(), {memory_, products_, stream_, timeline_, pool_, context});
     return repair_by_steps(input, options, steps);
   });
 }
@@ -429,19 +440,6 @@ void CudaSession::replace_weights(const std::string& shard, TensorRole projectio
 }
 
 // Scores come from the checkpoint's own values; where only bfloat16 is kept, those are they.
-const float* CudaSession::stored_weights(DeviceShard& block, const DeviceMatrix& weight, DeviceBuffer<float>& widened) {
-  block.ready().hold(stream_);
-  if (!weight.values.empty()) return weight.values.data();
-  widened = DeviceBuffer<float>(memory_, weight.rows * weight.columns, "widened weights");
-  check(widen(weight.narrowed.data(), widened.data(), widened.size(), stream_.get()), "widening weights");
-  return widened.data();
-}
-
-ThreadPool& CudaSession::host_threads() {
-  if (!host_threads_) host_threads_.emplace(std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, kMostHostThreads));
-  return *host_threads_;
-}
-
 std::vector<std::uint8_t> CudaSession::save_hidden_states(std::uint32_t group, CallContext& context) {
   const DeviceGroup states = groups_.find(group);
   const std::size_t bytes = states.tokens.ids.size() * architecture_.hidden_size * sizeof(float);

@@ -25,9 +25,6 @@ std::uint64_t loss_result_bytes(std::size_t samples, std::size_t sequence_length
 // Device memory of embedding a group, besides the embedding and the hidden states.
 std::uint64_t embedding_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length);
 
-// Throws FailedPrecondition when sketches are wanted.
-void require_last_inputs(std::size_t sketches);
-
 // Memory is taken when the session is opened, as planned; what the plan does not know is taken later, within the budget. What is kept - the
 // hidden states, the work space - lies at the low end of the device memory. Of what remains, the two shards there are at a time lie at
 // one end each, so that what is free is one range between them, in which the next shard finds its place once the one at its end is gone,
@@ -36,15 +33,12 @@ void require_last_inputs(std::size_t sketches);
 //
 // Shards are uploaded on a stream of their own, beside whatever is computed; every call that gives a result waits for the device once, at
 // its end.
-// Throws FailedPrecondition: what splits a budget over blocks is computed by the CPU backend only.
-[[noreturn]] void refuse_block_metrics();
-
 class CudaSession final : public BackendSession {
  public:
   // Throws InvalidArgument when the architecture contradicts itself, and OutOfMemory when the device has less than the plan takes. What is
-  // in use is counted besides the budget. Both and the library outlive the session.
+  // in use is counted besides the budget. Both, the library and the pool, for what is done on the host, outlive the session.
   CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MemoryBudget& in_use, MatrixLibrary& products,
-              const std::optional<SessionPlan>& plan);
+              ThreadPool& pool, const std::optional<SessionPlan>& plan);
 
   using BackendSession::load_shard;
   void load_shard(const std::string& shard, std::span<const TensorView> tensors, std::size_t attention_window,
@@ -99,6 +93,7 @@ class CudaSession final : public BackendSession {
   Architecture architecture_;
   Compute compute_;
   SessionMemory memory_;
+  ThreadPool& pool_;
   Stream stream_;
   Stream upload_;
   Timeline timeline_;

@@ -478,9 +478,9 @@ export interface AllocationOptions {
   groupPattern:
     | GroupPattern
     | undefined;
-  /** How the search tells which sparsities are best; cosim_flat when not set. Others only with TRIM's search, on CPUs. */
+  /** How the search tells which sparsities are best; cosim_flat when not set. Others only with TRIM's search. */
   layerQuality: LayerQuality;
-  /** How good a row is; cosim when not set. Others only with TRIM's search, on CPUs. */
+  /** How good a row is; cosim when not set. Others only with TRIM's search. */
   rowQuality: RowQuality;
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "checked_input.h"
+#include "choose_split.h"
 #include "cpu/gemm.h"
 #include "curves.h"
 #include "host_runs.h"
@@ -419,10 +420,10 @@ class RowAllocator {
   AllocatedRows split() {
     QualityCurves curves(input_.rows, inputs_, paths_, false);
     start_rows([&](std::size_t row, const void* sum, const SumProducts& products) { curves.start_row(row, sum, products); });
-    const std::size_t uniform_count = dropped_count(input_.columns, target_);
-    const std::size_t highest = std::max(dropped_count(input_.columns, kHighestSparsity), uniform_count);
+    const SplitRows rows_to_split{input_.rows, input_.columns, input_.samples, target_};
+    const std::size_t uniform_count = rows_to_split.uniform_count();
     SweptErrors errors(curves, input_.rows);
-    OptimalSplit optimal(input_.rows, highest, errors, pool_, context_);
+    OptimalSplit optimal(input_.rows, rows_to_split.highest_count(), errors, pool_, context_);
 
     std::vector<std::size_t> lowest(input_.rows, uniform_count * 3 / 4);
     std::vector<std::size_t> swept(input_.rows);
@@ -437,34 +438,9 @@ class RowAllocator {
         lowest[unknown.row] = unknown.lowest;
       }
     }
-    return choose(curves, optimal.counts(), uniform_count);
-  }
-
-  // Uniform rows unless the counts have less error.
-  AllocatedRows choose(const QualityCurves& curves, const std::vector<std::size_t>& counts, std::size_t uniform_count) {
     const PhaseScope phase(context_, "search", 60 * rows(), 2 * rows() * sizeof(OutputSums));
-    const std::vector<std::size_t> uniform_counts(input_.rows, uniform_count);
-    const auto error_of = [&](const std::vector<std::size_t>& dropped) {
-      double sum = 0;
-      for (std::size_t row = 0; row < input_.rows; ++row) sum += curves.squared_error(row, dropped[row]);
-      return sum;
-    };
-    const auto candidate_of = [&](const std::vector<std::size_t>& dropped, std::vector<float> sparsities) {
-      OutputComparison outputs(input_.rows, input_.samples);
-      for (std::size_t row = 0; row < input_.rows; ++row) outputs.rows[row] = curves.at(row, dropped[row], 0);
-      Candidate candidate{.sparsities = std::move(sparsities), .row_qualities = {}};
-      measure(candidate, outputs, metrics_);
-      return candidate;
-    };
-    AllocatedRows result = keep_uniform(candidate_of(uniform_counts, std::vector<float>(input_.rows, target_)));
-    if (!(error_of(counts) < error_of(uniform_counts))) return result;
-    std::vector<float> sparsities(input_.rows);
-    std::ranges::transform(counts, sparsities.begin(), [&](std::size_t count) { return sparsity_dropping(input_.columns, count); });
-    Candidate best = candidate_of(counts, std::move(sparsities));
-    result.best_quality = best.quality;
-    result.variance_after = best.cosine_variance;
-    result.row_sparsities = std::move(best.sparsities);
-    return result;
+    return choose_split(rows_to_split, optimal.counts(), errors,
+                        [&](std::size_t row, std::size_t count) { return curves.at(row, count, 0); });
   }
 
   AllocatedRows spread_uniformly() {

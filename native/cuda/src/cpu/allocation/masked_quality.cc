@@ -77,9 +77,13 @@ void measure_mask(const AllocationInput& input, ThreadPool& pool, CallContext& c
     }
   });
 
+  judge_mask(products, rows);
+}
+
+void judge_mask(std::span<const OutputProducts> products, AllocatedRows& rows) {
   OutputProducts layer;
-  std::vector<double> row_qualities(input.rows);
-  for (std::size_t row = 0; row < input.rows; ++row) {
+  std::vector<double> row_qualities(products.size());
+  for (std::size_t row = 0; row < products.size(); ++row) {
     if (!std::isfinite(products[row].dense_squared_norm)) {
       throw Error(ErrorCode::kNonFinite, "The output of row " + std::to_string(row) + " is not finite.");
     }
