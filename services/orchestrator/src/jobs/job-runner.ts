@@ -4,6 +4,7 @@ import { JobState, type Job } from '@secateur/proto/job';
 import { GetReportResponse } from '@secateur/proto/pruning_service';
 import type { Logger } from 'pino';
 import { activeOutput, requireLease, type JobChange, type JobRecord } from '../store/job-record.js';
+import { Journal } from '../output/journal.js';
 import type { JobStore } from '../store/job-store.js';
 import type { JobFeed } from './job-feed.js';
 import { JobLease } from './job-lease.js';
@@ -190,7 +191,9 @@ export class JobRunner {
     log.append(becomes(JobState.PLANNING));
     logger.info({ jobId: id, attempt: job.attempt + 1 }, 'job begins');
     try {
-      if (await wasPublished(record)) {
+      const published = await publishedOutput(record);
+      if (published !== undefined) {
+        await Journal.remove(published);
         log.append(becomes(JobState.RUNNING));
         return { ...kept, events: [becomes(JobState.SUCCEEDED)] };
       }
@@ -234,10 +237,11 @@ export function encodeReport(report: Report): Uint8Array {
   return GetReportResponse.encode({ report }).finish();
 }
 
-/** Whether an attempt that was lost had stored the report and given the output its name: nothing is left to do but to say so. */
-async function wasPublished(record: JobRecord): Promise<boolean> {
+/** The output, where an attempt that was lost had stored the report and given it its name: nothing is left to do but to say so. */
+async function publishedOutput(record: JobRecord): Promise<string | undefined> {
   const output = activeOutput(record);
-  return record.hasReport && output !== undefined && (await stat(output).catch(() => undefined)) !== undefined;
+  if (!record.hasReport || output === undefined) return undefined;
+  return (await stat(output).catch(() => undefined)) === undefined ? undefined : output;
 }
 
 /** What callers are told of an error; defects keep their text in the log. */

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { makeDirectory } from '@secateur/checkpoint';
 import { SecateurError } from '@secateur/core';
 import { Kysely, Migrator, PostgresDialect, sql, type Dialect } from 'kysely';
 import { FolderLock } from '../output/folder-lock.js';
@@ -44,7 +44,7 @@ export async function openPostgres(url: string, onError: (error: Error) => void)
 /** Opens the database in a folder of this machine, which one process may use at a time, and brings the schema up to date. */
 export async function openEmbedded(directory: string): Promise<Database> {
   const { PGlite } = await import('@electric-sql/pglite');
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeDirectory(directory, 0o700);
   const lock = await FolderLock.take(directory, {
     advice: `stop it, choose another --state folder, or let several orchestrators share a PostgreSQL database`,
   });
