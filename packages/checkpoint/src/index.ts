@@ -1,6 +1,6 @@
 export { resolveInsideRoots } from './files/allowed-roots.js';
 export type { InputOptions } from './files/input-file.js';
-export { errorCode, withFileErrors } from './files/file-errors.js';
+export { errorCode, toFileError, withFileErrors } from './files/file-errors.js';
 export { makeDirectory } from './files/make-directory.js';
 export { publishDirectory } from './files/publish-directory.js';
 export {

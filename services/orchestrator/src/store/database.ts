@@ -42,14 +42,15 @@ export async function openPostgres(url: string, onError: (error: Error) => void)
 }
 
 /** Opens the database in a folder of this machine, which one process may use at a time, and brings the schema up to date. */
-export async function openEmbedded(directory: string): Promise<Database> {
+export async function openEmbedded(directory: string, onFatal: (error: SecateurError) => never): Promise<Database> {
   const { PGlite } = await import('@electric-sql/pglite');
+  const { StateFolder } = await import('./state-folder.js');
   await makeDirectory(directory, 0o700);
   const lock = await FolderLock.take(directory, {
     advice: `stop it, choose another --state folder, or let several orchestrators share a PostgreSQL database`,
   });
   try {
-    return await migrated(new PgliteDialect(new PGlite(`${directory}/database`)), () => lock.release());
+    return await migrated(new PgliteDialect(new PGlite({ fs: new StateFolder(`${directory}/database`, onFatal) })), () => lock.release());
   } catch (error) {
     await lock.release();
     throw error;
