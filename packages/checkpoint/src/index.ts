@@ -19,7 +19,7 @@ export { applyMask } from './masks/apply-mask.js';
 export { applyMasks, type AppliedMasks } from './masks/apply-masks.js';
 export { compareMasks, type MaskComparison, type MaskOverlap } from './masks/compare-masks.js';
 export { exportMasks, type ExportedMasks, type MaskSummary } from './masks/export-masks.js';
-export { maskEntries } from './masks/packed-mask.js';
+export { countDropped, findSetPadding, maskEntries } from './masks/packed-mask.js';
 export { readRatios } from './ratios/read-ratios.js';
 export type { SafetensorsLayout, TensorLayout } from './safetensors/header.js';
 export { readFloatTensors } from './safetensors/read-float-tensors.js';
