@@ -1,5 +1,6 @@
 import { lstat, readdir, realpath, stat } from 'node:fs/promises';
 import { extname, join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { SecateurError } from '@secateur/core';
 import { DataType } from '@secateur/proto/model';
 import { resolveInsideRoots } from '../files/allowed-roots.js';
@@ -127,16 +128,33 @@ export class Checkpoint implements AsyncDisposable {
     await input.readInto(target, fileOffset + offset, signal);
   }
 
+  /** Path of a file of weights that was written to since it was opened; undefined when none was. */
+  async changedFile(): Promise<string | undefined> {
+    for (const input of this.inputs.values()) if (await input.wasChanged()) return input.path;
+    return undefined;
+  }
+
+  /** The error of a tensor that has other bytes than when it was read first. */
+  changedTensor(name: string): SecateurError {
+    return this.changed(`${join(this.directory, this.tensor(name).file)}, tensor ${quote(name)},`);
+  }
+
+  /** The error of something that is not as it was when the checkpoint was opened. */
+  changed(what: string): SecateurError {
+    return new SecateurError(
+      'FAILED_PRECONDITION',
+      `${what} was changed while it was used. Put back what it was and go on, or remove what is unfinished and begin anew.`,
+    );
+  }
+
   /** The content of a companion file. */
   async readCompanionFile(name: string): Promise<Buffer> {
     if (!this.companionFiles.includes(name))
       throw new SecateurError('NOT_FOUND', `${this.directory} has no companion file ${quote(name)}.`);
-    return readSmallFile(
-      join(this.directory, name),
-      MAXIMUM_COMPANION_BYTES,
-      this.options,
-      (bytes) => new SecateurError('INVALID_CHECKPOINT', `${join(this.directory, name)}: it grew to ${bytes} bytes while in use.`),
-    );
+    const path = join(this.directory, name);
+    const content = await readSmallFile(path, MAXIMUM_COMPANION_BYTES, this.options, () => this.changed(path));
+    if (name === CONFIG_FILE && !isDeepStrictEqual(parseJson(content), this.config)) throw this.changed(path);
+    return content;
   }
 
   async close(): Promise<void> {
@@ -168,6 +186,14 @@ export async function readModelConfig(
 /** Whether a folder has weights that can be opened as a checkpoint. */
 export async function hasWeights(directory: string): Promise<boolean> {
   return (await exists(join(directory, SINGLE_FILE))) || exists(join(directory, INDEX_FILE));
+}
+
+function parseJson(content: Buffer): unknown {
+  try {
+    return JSON.parse(content.toString('utf8'));
+  } catch {
+    return undefined;
+  }
 }
 
 async function readConfig(path: string, options: InputOptions): Promise<unknown> {

@@ -17,6 +17,7 @@ export class InputFile {
   private constructor(
     readonly path: string,
     readonly bytes: number,
+    private readonly changedMs: number,
     private readonly handle: FileHandle,
   ) {}
 
@@ -39,7 +40,7 @@ export class InputFile {
   static async adopt(path: string, handle: FileHandle): Promise<InputFile> {
     const status = await handle.stat();
     if (!status.isFile()) throw new SecateurError('FAILED_PRECONDITION', `Cannot read ${path}: it is not a regular file.`);
-    return new InputFile(path, status.size, handle);
+    return new InputFile(path, status.size, status.mtimeMs, handle);
   }
 
   /** Fills `target` with the bytes from `position` on. */
@@ -57,6 +58,12 @@ export class InputFile {
       }
       done += bytesRead;
     }
+  }
+
+  /** Whether the file was written to since it was opened, as far as its times tell. */
+  async wasChanged(): Promise<boolean> {
+    const { size, mtimeMs } = await this.handle.stat();
+    return size !== this.bytes || mtimeMs !== this.changedMs;
   }
 
   async close(): Promise<void> {

@@ -107,6 +107,8 @@ export class PrunedOutput {
     for (const { projection, rows, mask, weights } of allocated) {
       const { name, rows: rowCount, columns } = projection;
       const bytes = weights ?? (await this.plan.checkpoint.readTensor(name));
+      // The mask is of the weights as they were when the job began.
+      if (weights === undefined && hasher.digest(bytes) !== this.plan.scanned.get(name)?.digest) throw this.plan.checkpoint.changedTensor(name);
       const elementBytes = this.elementBytes(name);
       const droppedPerRow = await applyMask(name, bytes, { rows: rowCount, columns, elementBytes }, mask);
       const dropped = sumDropped(name, droppedPerRow, rows.droppedPerRow);
@@ -152,7 +154,8 @@ export class PrunedOutput {
 
   /** Completes the folder and gives it its final name, all at once. `layerBudget`: targets that other jobs may be given; undefined where all are alike. */
   async publish(report: object, layerBudget: ProjectionTargets | undefined, signal: AbortSignal): Promise<void> {
-    await this.checkpoint.copyRemaining({ signal });
+    const digests = new Map([...this.plan.scanned].map(([name, { digest }]) => [name, digest]));
+    await this.checkpoint.copyRemaining({ digests, signal });
     await this.checkpoint.finish();
     await this.masks.finish();
     await this.rowSparsities.finish();
