@@ -58,12 +58,12 @@ export class Crew {
     }
     await this.letGo(signal);
     await this.admit(signal);
-    const until = Date.now() + REPLACEMENT_TIMEOUT_MS;
-    while (this.members.size === 0 && Date.now() < until) {
+    const until = performance.now() + REPLACEMENT_TIMEOUT_MS;
+    while (this.members.size === 0 && performance.now() < until) {
       const { nodes } = this.pool;
       if (nodes.length > 0 && nodes.every((node) => this.wrong.has(node))) throw this.wrong.get(nodes.at(-1)!);
       if (signal.aborted) throw new SecateurError('CANCELLED', 'The job was cancelled.');
-      await this.pool.settle(1, until - Date.now(), signal);
+      await this.pool.settle(1, until - performance.now(), signal);
       await this.admit(signal);
     }
     if (this.members.size === 0) {

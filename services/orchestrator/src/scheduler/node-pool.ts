@@ -167,10 +167,10 @@ export class NodePool {
    * answer), or the time is over; returns the healthy ones.
    */
   async settle(enough: number, timeoutMs: number, signal: AbortSignal): Promise<readonly PoolNode[]> {
-    const until = Date.now() + timeoutMs;
+    const until = performance.now() + timeoutMs;
     const settled = (): boolean =>
       this.healthy.length >= Math.max(1, enough) || (this.healthy.length > 0 && this.nodes.every((node) => node.asked));
-    while (!settled() && Date.now() < until && !signal.aborted) {
+    while (!settled() && performance.now() < until && !signal.aborted) {
       await this.pollAll();
       if (!settled()) await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER_MS));
     }
