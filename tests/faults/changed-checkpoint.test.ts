@@ -42,7 +42,12 @@ const flipBitOf =
     const file = await open(join(model, WEIGHTS), 'r+');
     const byte = new Uint8Array(1);
     await file.read(byte, 0, 1, fileOffset);
-    await file.write(byte.map((value) => value ^ 1), 0, 1, fileOffset);
+    await file.write(
+      byte.map((value) => value ^ 1),
+      0,
+      1,
+      fileOffset,
+    );
     await file.close();
   };
 
@@ -63,7 +68,10 @@ async function withChanged(change: Change, use: (job: Job, model: string, output
     const spec = specFor(output);
     if (spec.kind?.$case !== 'prune') throw new Error('not a prune spec');
     const jobId = `changed-${++jobs}`;
-    await cluster.client.createJob({ jobId, spec: { ...spec, kind: { $case: 'prune', value: PruneSpec.fromPartial({ ...spec.kind.value, model }) } } });
+    await cluster.client.createJob({
+      jobId,
+      spec: { ...spec, kind: { $case: 'prune', value: PruneSpec.fromPartial({ ...spec.kind.value, model }) } },
+    });
     for await (const { event } of cluster.client.watchJob(jobId)) if (event?.$case === 'layerFinished') break;
     const { pid } = cluster.nodes[0]!;
     process.kill(pid, 'SIGSTOP');
@@ -96,8 +104,14 @@ describe('the same bytes where the weights are', () => {
 
 describe('an error that names the file where', () => {
   const changes: Readonly<Record<string, readonly [Change, RegExp]>> = {
-    'the weights are truncated': [(model) => truncate(join(model, WEIGHTS), 150_000), /model\.safetensors: it ended at byte \d+, it was cut while in use/],
-    'a block that is still to be read is overwritten': [flipBitOf('model.layers.4.mlp.up_proj.weight'), /model\.safetensors was changed while it was used/],
+    'the weights are truncated': [
+      (model) => truncate(join(model, WEIGHTS), 150_000),
+      /model\.safetensors: it ended at byte \d+, it was cut while in use/,
+    ],
+    'a block that is still to be read is overwritten': [
+      flipBitOf('model.layers.4.mlp.up_proj.weight'),
+      /model\.safetensors was changed while it was used/,
+    ],
     'a tensor that is only copied is overwritten': [
       flipBitOf('model.norm.weight'),
       /model\.safetensors, tensor "model\.norm\.weight", was changed while it was used/,

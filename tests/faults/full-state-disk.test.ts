@@ -39,7 +39,9 @@ const suffix = preloadProblem === undefined ? '' : ` (skipped: ${preloadProblem}
       // Its database could only go round for ever.
       await eventually(() => cluster.orchestrator.exitCode !== null, 'the orchestrator ends');
       expect(cluster.orchestrator.exitCode).toBe(1);
-      expect(cluster.orchestrator.output).toContain(`Cannot write ${state}/database: no space is left on the device (ENOSPC). Free some space`);
+      expect(cluster.orchestrator.output).toContain(
+        `Cannot write ${state}/database: no space is left on the device (ENOSPC). Free some space`,
+      );
 
       disk.failFrom(0, 'EROFS');
       await expect(cluster.addReplica()).rejects.toThrow(/Cannot \w+ .*state.*: the file system is read-only \(EROFS\)\. Make it writable/);

@@ -26,7 +26,15 @@ const startNode = (name: string) =>
 async function withService<Result>(addresses: readonly string[], work: (client: PruningClient) => Promise<Result>): Promise<Result> {
   const roots = [repositoryRoot, tmpdir()].flatMap((root) => ['--root', root]);
   const nodeArgs = addresses.flatMap((address) => ['--node', address]);
-  const { process: service, address } = await ServiceProcess.start(['serve', '--listen', '127.0.0.1:0', '--state', 'memory', ...nodeArgs, ...roots]);
+  const { process: service, address } = await ServiceProcess.start([
+    'serve',
+    '--listen',
+    '127.0.0.1:0',
+    '--state',
+    'memory',
+    ...nodeArgs,
+    ...roots,
+  ]);
   const client = PruningClient.connect(address);
   try {
     return await work(client);
@@ -61,7 +69,11 @@ const ofRows =
     method === 'allocateRows' ? change(answer as AllocateRowsResponse) : answer;
 
 type Field = 'sumsOfSquares' | 'qualityInputs';
-const withField = (answer: CollectStatisticsResponse, field: Field, change: (bytes: Uint8Array) => Uint8Array): CollectStatisticsResponse => ({
+const withField = (
+  answer: CollectStatisticsResponse,
+  field: Field,
+  change: (bytes: Uint8Array) => Uint8Array,
+): CollectStatisticsResponse => ({
   ...answer,
   statistics: answer.statistics && { ...answer.statistics, [field]: change(Uint8Array.from(answer.statistics[field])) },
 });

@@ -62,7 +62,13 @@ export class PrunedOutput {
       // The journal is there as long as anything else is: it tells whose that is.
       if (content === undefined) await removeAllBut(partial, [FolderLock.file, basename(Journal.pathIn(partial))]);
       const resuming = content !== undefined;
-      const journal = await Journal.begin(partial, { identity, dense: content?.dense, targets: content?.targets, layers, snapshot: content?.snapshot });
+      const journal = await Journal.begin(partial, {
+        identity,
+        dense: content?.dense,
+        targets: content?.targets,
+        layers,
+        snapshot: content?.snapshot,
+      });
       const files = await openAll([
         resuming ? CheckpointWriter.resume(plan.checkpoint, partial, written) : CheckpointWriter.create(plan.checkpoint, partial),
         resuming ? SafetensorsFileWriter.resume(masksPath, masks, written) : SafetensorsFileWriter.create(masksPath, masks),
@@ -108,7 +114,8 @@ export class PrunedOutput {
       const { name, rows: rowCount, columns } = projection;
       const bytes = weights ?? (await this.plan.checkpoint.readTensor(name));
       // The mask is of the weights as they were when the job began.
-      if (weights === undefined && hasher.digest(bytes) !== this.plan.scanned.get(name)?.digest) throw this.plan.checkpoint.changedTensor(name);
+      if (weights === undefined && hasher.digest(bytes) !== this.plan.scanned.get(name)?.digest)
+        throw this.plan.checkpoint.changedTensor(name);
       const elementBytes = this.elementBytes(name);
       const droppedPerRow = await applyMask(name, bytes, { rows: rowCount, columns, elementBytes }, mask);
       const dropped = sumDropped(name, droppedPerRow, rows.droppedPerRow);
@@ -198,7 +205,6 @@ export class PrunedOutput {
 async function writeJson(path: string, content: object): Promise<void> {
   await withFileErrors('write', path, () => writeFile(path, `${JSON.stringify(content, undefined, 2)}\n`, { flush: true }));
 }
-
 
 interface Closable {
   close(): Promise<void>;

@@ -53,7 +53,11 @@ export async function openEmbedded(directory: string, onFatal: (error: SecateurE
     const database = new PGlite({ fs: new StateFolder(`${directory}/database`, onFatal) });
     const opened = await migrated(new PgliteDialect(database), () => lock.release());
     // Whoever had leases here is gone; how long they last by the time of day, which may have been set back since, does not matter.
-    await opened.db.updateTable('jobs').set({ lease_expires_at: new Date(0) }).where('lease_owner', 'is not', null).execute();
+    await opened.db
+      .updateTable('jobs')
+      .set({ lease_expires_at: new Date(0) })
+      .where('lease_owner', 'is not', null)
+      .execute();
     return opened;
   } catch (error) {
     await lock.release();
