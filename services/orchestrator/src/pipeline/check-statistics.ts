@@ -1,6 +1,6 @@
 import type { InputSite, SiteStatistics } from '@secateur/proto/statistics';
 
-export interface ExpectedStatistics {
+interface ExpectedStatistics {
   /** Columns of each input that was asked for. */
   readonly columns: ReadonlyMap<InputSite, number>;
   /** Quality inputs of the group. */
