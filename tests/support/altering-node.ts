@@ -6,9 +6,10 @@ type Method = keyof KernelServiceDefinition['methods'];
 /** What becomes of an answer of a real node, a message of a stream among them; undefined leaves it out. */
 export type Alteration = (method: Method, answer: object) => object | undefined;
 
-interface AnyCall {
-  (request: unknown, options: { readonly timeoutMs: number; readonly signal: AbortSignal }): Promise<object> & AsyncIterable<object>;
-}
+type AnyCall = (
+  request: unknown,
+  options: { readonly timeoutMs: number; readonly signal: AbortSignal },
+) => Promise<object> & AsyncIterable<object>;
 
 const TIMEOUT_MS = 600_000;
 
