@@ -1,8 +1,9 @@
 /**
  * Random jobs under random faults: every job ends with the bytes it would have without them, and nothing is left behind.
- * SECATEUR_SOAK_MINUTES sets for how long faults happen, SECATEUR_SOAK_SEED which ones.
+ * SECATEUR_SOAK_MINUTES sets for how long faults happen, SECATEUR_SOAK_SEED which ones. With SECATEUR_SOAK_KILLS there are only kills (SIGKILL), so
+ * many at random moments, or as many as there is time for.
  */
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,7 +17,9 @@ import { hashOutput } from '../support/output-files.js';
 import { repositoryRoot, withTemporaryFolder } from '../support/paths.js';
 import { PostgresServer } from '../support/postgres-server.js';
 
-const MINUTES = Number(process.env['SECATEUR_SOAK_MINUTES'] ?? 0.5);
+/** Of orchestrators, nodes and the database; 0 for faults of all kinds. */
+const KILLS = Number(process.env['SECATEUR_SOAK_KILLS'] ?? 0);
+const MINUTES = Number(process.env['SECATEUR_SOAK_MINUTES'] ?? (KILLS > 0 ? 60 : 0.5));
 const SEED = Number(process.env['SECATEUR_SOAK_SEED'] ?? 1);
 const LEASE_S = 3;
 /** Jobs that wait or run at a time. */
@@ -71,6 +74,11 @@ async function openFiles({ pid }: Supervised): Promise<number> {
   return (await readdir(`/proc/${pid}/fd`)).length;
 }
 
+async function residentMib({ pid }: Supervised): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024;
+}
+
 test(
   'jobs end with the same bytes whatever is killed, frozen, cancelled or paused, and nothing is left behind',
   async () => {
@@ -107,6 +115,7 @@ test(
       }
       await sleep(1_000);
       const filesBefore = await Promise.all(services.map(openFiles));
+      const memoryBefore = await Promise.all(services.map(residentMib));
 
       const faults: Readonly<Record<string, () => Promise<void>>> = {
         'orchestrator killed': () => orchestrators[draw(2)]!.kill(),
@@ -119,12 +128,15 @@ test(
           await database.run();
         },
       };
+      const kills = Object.entries(faults).filter(([name]) => name.endsWith('killed'));
+      const choices = KILLS > 0 ? kills : Object.entries(faults);
+      let killed = 0;
       const happened: Record<string, number> = {};
       const made: { id: string; model: Model; output: string }[] = [];
       const states = async (): Promise<JobState[]> =>
         Promise.all(made.map(async ({ id }) => (await ask((client) => client.getJob(id))).state));
-      const until = Date.now() + MINUTES * 60_000;
-      while (Date.now() < until) {
+      const until = performance.now() + MINUTES * 60_000;
+      while (performance.now() < until && (KILLS === 0 || killed < KILLS)) {
         const present = await states();
         const unended = made.filter((_, index) => present[index] !== JobState.SUCCEEDED);
         if (unended.length < UNENDED_JOBS) {
@@ -134,9 +146,11 @@ test(
           await ask((client) => client.createJob({ jobId: job.id, spec: specOf(model, job.output) }));
         }
         await sleep(draw(1_500));
-        const [name, fault] = Object.entries(faults)[draw(Object.keys(faults).length)]!;
+        const [name, fault] = choices[draw(choices.length)]!;
         happened[name] = (happened[name] ?? 0) + 1;
         await fault();
+        if (name.endsWith('killed')) ++killed;
+        if (KILLS > 0) continue;
         const asked = unended[draw(unended.length + 3)];
         if (asked !== undefined) {
           const wish = draw(2) === 0 ? 'paused' : 'cancelled';
@@ -174,7 +188,16 @@ test(
       const filesAfter = await Promise.all(services.map(openFiles));
       // Connections come and go; what leaks grows with every job and fault.
       for (const [index, files] of filesAfter.entries()) expect(files).toBeLessThan(filesBefore[index]! + 30);
-      process.stderr.write(`${made.length} jobs, faults: ${JSON.stringify(happened)}\n`);
+      const memoryAfter = await Promise.all(services.map(residentMib));
+      const change = (before: readonly number[], after: readonly number[]): string =>
+        before.map((value, index) => `${value.toFixed()} → ${after[index]!.toFixed()}`).join(', ');
+      process.stderr.write(
+        [
+          `${made.length} jobs with the same bytes, ${killed} kills, faults: ${JSON.stringify(happened)}`,
+          `open files of each service: ${change(filesBefore, filesAfter)}`,
+          `resident MiB of each service: ${change(memoryBefore, memoryAfter)}\n`,
+        ].join('\n'),
+      );
       for (const client of clients) client.close();
       await Promise.all(services.map((service) => service.stop()));
     });

@@ -1,6 +1,8 @@
 export { resolveInsideRoots } from './files/allowed-roots.js';
 export type { InputOptions } from './files/input-file.js';
+export { errorCode, toFileError, withFileErrors } from './files/file-errors.js';
 export { isStoreUrl, joinLocation, parseStoreUrl, resolveLocation } from './files/locations.js';
+export { makeDirectory } from './files/make-directory.js';
 export { openInput } from './files/open-input.js';
 export { publishDirectory } from './files/publish-directory.js';
 export {
@@ -21,7 +23,7 @@ export { applyMask } from './masks/apply-mask.js';
 export { applyMasks, type AppliedMasks } from './masks/apply-masks.js';
 export { compareMasks, type MaskComparison, type MaskOverlap } from './masks/compare-masks.js';
 export { exportMasks, type ExportedMasks, type MaskSummary } from './masks/export-masks.js';
-export { maskEntries } from './masks/packed-mask.js';
+export { countDropped, findSetPadding, maskEntries } from './masks/packed-mask.js';
 export { readRatios } from './ratios/read-ratios.js';
 export type { SafetensorsLayout, TensorLayout } from './safetensors/header.js';
 export { readFloatTensors } from './safetensors/read-float-tensors.js';

@@ -62,15 +62,15 @@ function createServiceClient<Definition extends ServiceDefinition>(target: CallT
 
 async function waitForReady(target: CallTarget, timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
   const { address, client } = target;
-  const endMs = Date.now() + timeoutMs;
+  const endMs = performance.now() + timeoutMs;
   let problem = '';
   do {
     if (signal?.aborted) throw new SecateurError('CANCELLED', `Connecting to ${address} was cancelled.`, { cause: signal.reason });
     if (isClosed(client)) throw new SecateurError('UNAVAILABLE', `The channel to ${address} was closed.`);
-    if (await becomesReady(client, Math.min(endMs, Date.now() + READY_POLL_MS))) return;
+    if (await becomesReady(client, Date.now() + Math.min(endMs - performance.now(), READY_POLL_MS))) return;
     problem = await connectionProblem(client);
     throwIfUntrusted(problem, address);
-  } while (Date.now() < endMs);
+  } while (performance.now() < endMs);
   throw new SecateurError(
     'UNAVAILABLE',
     `Nothing answers at ${address} within ${timeoutMs} ms; check the address, that the server runs, and whether it wants TLS (--tls-ca).${problem && ` ${problem}`}`,

@@ -49,9 +49,9 @@ export async function fetchResourceInto(
 ): Promise<void> {
   const transfer = new Transfer(descriptor, target, await loadHasher(), moveWithChecksum);
   const client = channel.client(TensorServiceDefinition);
-  const endMs = Date.now() + options.timeoutMs;
+  const endMs = performance.now() + options.timeoutMs;
   for (let resumes = 0; ; resumes++) {
-    const timeoutMs = Math.max(0, endMs - Date.now());
+    const timeoutMs = Math.max(0, endMs - performance.now());
     try {
       const reconnectMs = reconnectTimeoutMs ?? options.idleTimeoutMs ?? timeoutMs;
       if (resumes > 0) await channel.waitForReady(Math.min(timeoutMs, reconnectMs), options.signal);

@@ -71,7 +71,13 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   const logger = createServiceLogger({ name: 'secateur-orchestrator', level: options.logLevel });
   using security = await openServiceSecurity(options, logger, options);
   const tenants = options.tenants === undefined ? Tenants.alike(options.roots) : await Tenants.read(options.tenants, options.roots);
-  const store = await openJobStore(options.state, (error) => logger.warn({ err: error }, 'a connection to the job database broke'));
+  const store = await openJobStore(options.state, {
+    onError: (error) => logger.warn({ err: error }, 'a connection to the job database broke'),
+    onFatal: (error) => {
+      logger.error({ reason: error.reason, message: error.message }, 'the job database cannot go on; start the orchestrator again');
+      process.exit(1);
+    },
+  });
   const telemetry = await startTelemetry(
     { serviceName: 'secateur-orchestrator', serviceVersion: VERSION, instanceId },
     { metrics: options.httpListen !== undefined || options.metricsListen !== undefined },

@@ -1,15 +1,17 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SecateurError, throwIfCancelled } from '@secateur/core';
+import { CHUNK_BYTES, loadHasher, SecateurError, throwIfCancelled, type ChunkDigest, type Hasher } from '@secateur/core';
 import { withFileErrors } from '../files/file-errors.js';
 import { syncDirectory } from '../files/publish-directory.js';
 import { quote } from '../safetensors/json-reader.js';
 import { LayoutWriter, requireSpace, type WritePart } from '../safetensors/layout-writer.js';
 import type { Checkpoint } from './checkpoint.js';
 
-const COPY_BYTES = 4 << 20;
+const COPY_BYTES = 4 * CHUNK_BYTES;
 
 export interface CopyOptions {
+  /** Of tensors as they were read before; one that is copied and has another now was changed meanwhile. */
+  readonly digests?: ReadonlyMap<string, string> | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Told after every copied part: bytes so far and in all. */
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
@@ -76,21 +78,26 @@ export class CheckpointWriter {
   }
 
   /** Copies every tensor that was not written from the source, as it is. */
-  async copyRemaining({ signal, onProgress }: CopyOptions = {}): Promise<void> {
+  async copyRemaining({ digests, signal, onProgress }: CopyOptions = {}): Promise<void> {
+    const hasher = await loadHasher();
     const remaining = [...this.writers.values()].flatMap((writer) => writer.remaining().map((tensor) => ({ writer, ...tensor })));
     const totalBytes = remaining.reduce((sum, { bytes }) => sum + bytes, 0);
     const buffer = Buffer.allocUnsafeSlow(Math.min(COPY_BYTES, totalBytes));
     let doneBytes = 0;
     for (const { writer, name, bytes } of remaining) {
+      const expected = digests?.get(name);
+      const digest = hasher.createDigest();
       await writer.writeInParts(name, async (writePart) => {
         for (let offset = 0; offset < bytes; offset += COPY_BYTES) {
           throwIfCancelled(signal);
           const part = buffer.subarray(0, Math.min(COPY_BYTES, bytes - offset));
           await this.source.readTensorInto(name, part, { offset, signal });
+          if (expected !== undefined) addTo(digest, hasher, part);
           await writePart(part, offset);
           doneBytes += part.byteLength;
           onProgress?.(doneBytes, totalBytes);
         }
+        if (expected !== undefined && digest.hex() !== expected) throw this.source.changedTensor(name);
       });
     }
   }
@@ -123,6 +130,13 @@ function layoutOf(source: Checkpoint, file: string): Checkpoint['files'][number]
   const layout = source.files.find(({ name }) => name === file)?.layout;
   if (layout === undefined) throw new SecateurError('INTERNAL', `${source.directory} has no file ${file}.`);
   return layout;
+}
+
+/** `part` begins at a multiple of a chunk. */
+function addTo(digest: ChunkDigest, hasher: Hasher, part: Uint8Array): void {
+  for (let start = 0; start < part.byteLength; start += CHUNK_BYTES) {
+    digest.addChecksum(hasher.checksum(part.subarray(start, start + CHUNK_BYTES)));
+  }
 }
 
 async function writeDurably(path: string, content: Buffer): Promise<void> {

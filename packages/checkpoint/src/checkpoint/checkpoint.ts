@@ -1,4 +1,5 @@
 import { extname } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { SecateurError } from '@secateur/core';
 import { DataType } from '@secateur/proto/model';
 import { resolveInsideRoots } from '../files/allowed-roots.js';
@@ -131,17 +132,33 @@ export class Checkpoint implements AsyncDisposable {
     await input.readInto(target, fileOffset + offset, signal);
   }
 
+  /** Path of a file of weights that was written to since it was opened; undefined when none was. */
+  async changedFile(): Promise<string | undefined> {
+    for (const input of this.inputs.values()) if (await input.wasChanged()) return input.path;
+    return undefined;
+  }
+
+  /** The error of a tensor that has other bytes than when it was read first. */
+  changedTensor(name: string): SecateurError {
+    return this.changed(`${joinLocation(this.directory, this.tensor(name).file)}, tensor ${quote(name)},`);
+  }
+
+  /** The error of something that is not as it was when the checkpoint was opened. */
+  changed(what: string): SecateurError {
+    return new SecateurError(
+      'FAILED_PRECONDITION',
+      `${what} was changed while it was used. Put back what it was and go on, or remove what is unfinished and begin anew.`,
+    );
+  }
+
   /** The content of a companion file. */
   async readCompanionFile(name: string): Promise<Buffer> {
     if (!this.companionFiles.includes(name))
       throw new SecateurError('NOT_FOUND', `${this.directory} has no companion file ${quote(name)}.`);
     const path = joinLocation(this.directory, name);
-    return readSmallFile(
-      path,
-      MAXIMUM_COMPANION_BYTES,
-      this.options,
-      (bytes) => new SecateurError('INVALID_CHECKPOINT', `${path}: it grew to ${bytes} bytes while in use.`),
-    );
+    const content = await readSmallFile(path, MAXIMUM_COMPANION_BYTES, this.options, () => this.changed(path));
+    if (name === CONFIG_FILE && !isDeepStrictEqual(parseJson(content), this.config)) throw this.changed(path);
+    return content;
   }
 
   async close(): Promise<void> {
@@ -175,6 +192,14 @@ export async function readModelConfig(
 export async function hasWeights(directory: string, options: InputOptions): Promise<boolean> {
   const folder = await openFolder(directory, options);
   return (await folder.has(SINGLE_FILE)) || folder.has(INDEX_FILE);
+}
+
+function parseJson(content: Buffer): unknown {
+  try {
+    return JSON.parse(content.toString('utf8'));
+  } catch {
+    return undefined;
+  }
 }
 
 async function readConfig(path: string, options: InputOptions): Promise<unknown> {

@@ -27,6 +27,14 @@ const EXPLANATIONS: Readonly<Record<string, string>> = {
   ENOTDIR: 'a part of the path is not a folder',
 };
 
+/** What to do about it, where that is not plain. */
+const REMEDIES: Readonly<Record<string, string>> = {
+  ENOSPC: 'Free some space and try again.',
+  EDQUOT: 'Free some space, or have the quota raised, and try again.',
+  EMFILE: 'Raise the limit of open files (ulimit -n) and try again.',
+  EROFS: 'Make it writable, or choose another folder, and try again.',
+};
+
 /** The errno of a failed file operation; undefined for other errors. */
 export function errorCode(error: unknown): string | undefined {
   return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
@@ -38,7 +46,10 @@ export function toFileError(action: string, path: string, error: unknown): Secat
   const code = errorCode(error);
   if (code === undefined) throw error;
   const explanation = EXPLANATIONS[code] ?? 'the operation failed';
-  return new SecateurError(REASONS[code] ?? 'FAILED_PRECONDITION', `Cannot ${action} ${path}: ${explanation} (${code}).`, { cause: error });
+  const remedy = REMEDIES[code] === undefined ? '' : ` ${REMEDIES[code]}`;
+  return new SecateurError(REASONS[code] ?? 'FAILED_PRECONDITION', `Cannot ${action} ${path}: ${explanation} (${code}).${remedy}`, {
+    cause: error,
+  });
 }
 
 /** Runs a file operation; its errors name the path. */

@@ -66,7 +66,7 @@ describe('OutputFile', () => {
     await expectFailure(
       () => file.write(Buffer.alloc(10), 0),
       'RESOURCE_EXHAUSTED',
-      /^Cannot write \/out\/model.safetensors: no space is left on the device \(ENOSPC\)\.$/,
+      /^Cannot write \/out\/model.safetensors: no space is left on the device \(ENOSPC\)\. Free some space and try again\.$/,
     );
     await file.close();
   });

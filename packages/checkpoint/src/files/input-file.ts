@@ -18,6 +18,7 @@ export class InputFile implements ReadableFile {
   private constructor(
     readonly path: string,
     readonly bytes: number,
+    private readonly changedMs: number,
     private readonly handle: FileHandle,
   ) {}
 
@@ -40,7 +41,7 @@ export class InputFile implements ReadableFile {
   static async adopt(path: string, handle: FileHandle): Promise<InputFile> {
     const status = await handle.stat();
     if (!status.isFile()) throw new SecateurError('FAILED_PRECONDITION', `Cannot read ${path}: it is not a regular file.`);
-    return new InputFile(path, status.size, handle);
+    return new InputFile(path, status.size, status.mtimeMs, handle);
   }
 
   async readInto(target: Uint8Array, position: number, signal?: AbortSignal): Promise<void> {
@@ -57,6 +58,12 @@ export class InputFile implements ReadableFile {
       }
       done += bytesRead;
     }
+  }
+
+  /** Whether the file was written to since it was opened, as far as its times tell. */
+  async wasChanged(): Promise<boolean> {
+    const { size, mtimeMs } = await this.handle.stat();
+    return size !== this.bytes || mtimeMs !== this.changedMs;
   }
 
   async close(): Promise<void> {

@@ -5,5 +5,7 @@ export interface ReadableFile {
   readonly bytes: number;
   /** Fills `target` with the bytes from `position` on. */
   readInto(target: Uint8Array, position: number, signal?: AbortSignal): Promise<void>;
+  /** Whether it was written to since it was opened, as far as that can be told before it is read again. */
+  wasChanged(): Promise<boolean>;
   close(): Promise<void>;
 }

@@ -37,6 +37,14 @@ export function countBits(bytes: Uint8Array): number {
   return count;
 }
 
+/** Bits that are set in each row. */
+export function countDropped(mask: Uint8Array, columns: number): Int32Array {
+  const rowBytes = maskRowBytes(columns);
+  return Int32Array.from({ length: mask.byteLength / rowBytes }, (_, row) =>
+    countBits(mask.subarray(row * rowBytes, (row + 1) * rowBytes)),
+  );
+}
+
 /** Bits that are set in both of two packings of one length. */
 export function countCommonBits(left: Uint8Array, right: Uint8Array): number {
   let count = 0;

@@ -57,6 +57,11 @@ export class StoreObject implements ReadableFile {
     else await this.readRanges(target, position, signal);
   }
 
+  /** Every request asks for the object that was opened, and fails where that is no longer there. */
+  wasChanged(): Promise<boolean> {
+    return Promise.resolve(false);
+  }
+
   close(): Promise<void> {
     return Promise.resolve();
   }

@@ -53,7 +53,7 @@ export class SessionRegistry {
           `Session ${request.sessionId} is open with another content; close it or choose another id.`,
         );
       }
-      existing.lastUsedMs = Date.now();
+      existing.lastUsedMs = performance.now();
       return;
     }
     if (this.draining) throw new SecateurError('UNAVAILABLE', 'This node is draining; it takes no new sessions.');
@@ -71,7 +71,7 @@ export class SessionRegistry {
         : this.engine.openSession(...largestSession(this.engine, architecture, request, workload)),
     );
     const session = new KernelSession(request, engineSession, this.connectToSource, this.resources, this.volume);
-    this.entries.set(request.sessionId, { session, lastUsedMs: Date.now(), callsRunning: 0 });
+    this.entries.set(request.sessionId, { session, lastUsedMs: performance.now(), callsRunning: 0 });
   }
 
   /** Runs a call with one answer on a session, which is not taken for abandoned meanwhile. */
@@ -106,7 +106,7 @@ export class SessionRegistry {
 
   private end(entry: Entry): void {
     entry.callsRunning -= 1;
-    entry.lastUsedMs = Date.now();
+    entry.lastUsedMs = performance.now();
     this.onChange();
   }
 
@@ -166,7 +166,7 @@ export class SessionRegistry {
   }
 
   private closeAbandoned(): void {
-    const oldest = Date.now() - ABANDONED_AFTER_MS;
+    const oldest = performance.now() - ABANDONED_AFTER_MS;
     for (const [sessionId, entry] of this.entries) {
       if (entry.callsRunning === 0 && entry.lastUsedMs < oldest) {
         this.onAbandoned(sessionId);

@@ -2,6 +2,7 @@ import { isBegun, SecateurError } from '@secateur/core';
 import { JobState, type Job } from '@secateur/proto/job';
 import { GetReportResponse } from '@secateur/proto/pruning_service';
 import type { Logger } from 'pino';
+import type { OutputPlace } from '../output/output-place.js';
 import type { OutputPlaces } from '../output/output-places.js';
 import { activeOutput, requireLease, type JobChange, type JobRecord } from '../store/job-record.js';
 import type { JobStore } from '../store/job-store.js';
@@ -191,7 +192,9 @@ export class JobRunner {
     log.append(becomes(JobState.PLANNING));
     logger.info({ jobId: id, attempt: job.attempt + 1 }, 'job begins');
     try {
-      if (await wasPublished(record, outputs)) {
+      const published = await publishedPlace(record, outputs);
+      if (published !== undefined) {
+        await published.removeLeftovers();
         log.append(becomes(JobState.RUNNING));
         return { ...kept, events: [becomes(JobState.SUCCEEDED)] };
       }
@@ -235,10 +238,12 @@ export function encodeReport(report: Report): Uint8Array {
   return GetReportResponse.encode({ report }).finish();
 }
 
-/** Whether an attempt that was lost had stored the report and given the output its name: nothing is left to do but to say so. */
-async function wasPublished(record: JobRecord, outputs: OutputPlaces): Promise<boolean> {
+/** Where an attempt that was lost had stored the report and given the output its name: nothing is left to do but to say so. */
+async function publishedPlace(record: JobRecord, outputs: OutputPlaces): Promise<OutputPlace | undefined> {
   const output = activeOutput(record);
-  return record.hasReport && output !== undefined && outputs.at(output).isTaken();
+  if (!record.hasReport || output === undefined) return undefined;
+  const place = outputs.at(output);
+  return (await place.isTaken()) ? place : undefined;
 }
 
 /** What callers are told of an error; defects keep their text in the log. */

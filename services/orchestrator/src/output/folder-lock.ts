@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { readFile, unlink, writeFile } from 'node:fs/promises';
+import { readFile, rm, unlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { errorCode, withFileErrors } from '@secateur/checkpoint';
 import { SecateurError } from '@secateur/core';
 
 const OWNER_FILE = 'owner.json';
@@ -41,18 +42,16 @@ export class FolderLock {
     const owner: Owner = { id: randomUUID(), host: hostname(), pid: process.pid, lease };
     for (;;) {
       try {
-        await writeFile(path, JSON.stringify(owner), { flag: 'wx' });
+        await withFileErrors('write', path, () => writeFile(path, JSON.stringify(owner), { flag: 'wx' }));
         return new FolderLock(directory, owner.id);
       } catch (error) {
-        if (!isCode(error, 'EEXIST')) throw error;
+        if (!(error instanceof SecateurError) || error.reason !== 'ALREADY_EXISTS') throw error;
       }
       const other = await readOwner(path);
       if (other !== undefined && isRunning(other) && !supersedes(lease, other.lease)) {
         throw new SecateurError('ALREADY_EXISTS', `${directory} is used by process ${other.pid} on ${other.host}; ${advice}.`);
       }
-      await unlink(path).catch((error: unknown) => {
-        if (!isCode(error, 'ENOENT')) throw error;
-      });
+      await withFileErrors('remove', path, () => rm(path, { force: true }));
     }
   }
 
@@ -101,10 +100,6 @@ function isRunning({ host, pid }: Owner): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return isCode(error, 'EPERM');
+    return errorCode(error) === 'EPERM';
   }
-}
-
-function isCode(error: unknown, code: string): boolean {
-  return typeof error === 'object' && error !== null && 'code' in error && error.code === code;
 }

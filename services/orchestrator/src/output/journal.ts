@@ -1,5 +1,6 @@
-import { open, readFile, rename, type FileHandle } from 'node:fs/promises';
+import { open, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+import { withFileErrors } from '@secateur/checkpoint';
 import type { ProjectionTargets } from '@secateur/core';
 import { ProjectionReport } from '@secateur/proto/job';
 
@@ -51,7 +52,13 @@ export interface JournalContent {
 
 /** The list of finished blocks, and what was measured and computed before, beside an unfinished output. A line counts once it is whole, so a crash never leaves half an entry. */
 export class Journal {
-  private constructor(private readonly file: FileHandle) {}
+  private constructor(
+    private readonly path: string,
+    private readonly file: FileHandle,
+  ) {}
+
+  /** Where a journal is while it is begun. */
+  static readonly newFile = `${JOURNAL_FILE}.new`;
 
   static pathIn(directory: string): string {
     return join(directory, JOURNAL_FILE);
@@ -60,14 +67,20 @@ export class Journal {
   /** Starts a journal with the layers of an earlier one, replacing that at once, so that a crash leaves either of them whole. */
   static async begin(directory: string, { identity, dense, targets, layers, snapshot }: JournalContent): Promise<Journal> {
     const path = Journal.pathIn(directory);
-    const journal = new Journal(await open(`${path}.new`, 'w'));
-    await journal.append({ identity });
-    if (dense !== undefined) await journal.appendDense(dense);
-    if (targets !== undefined) await journal.appendTargets(targets);
-    for (const layer of layers) await journal.appendLayer(layer);
-    if (snapshot !== undefined) await journal.appendSnapshot(snapshot);
-    await rename(`${path}.new`, path);
-    return journal;
+    const begun = join(directory, Journal.newFile);
+    const journal = new Journal(path, await withFileErrors('create', begun, () => open(begun, 'w')));
+    try {
+      await journal.append({ identity });
+      if (dense !== undefined) await journal.appendDense(dense);
+      if (targets !== undefined) await journal.appendTargets(targets);
+      for (const layer of layers) await journal.appendLayer(layer);
+      if (snapshot !== undefined) await journal.appendSnapshot(snapshot);
+      await withFileErrors('write', path, () => rename(begun, path));
+      return journal;
+    } catch (error) {
+      await journal.close();
+      throw error;
+    }
   }
 
   /** What is journaled in a folder, or undefined when there is no usable journal. */
@@ -108,6 +121,12 @@ export class Journal {
     return { identity: head['identity'], dense, targets, layers, snapshot };
   }
 
+  /** Of an output that has its final name: there is nothing to go on with any more. */
+  static async remove(directory: string): Promise<void> {
+    const path = Journal.pathIn(directory);
+    await withFileErrors('remove', path, () => rm(path, { force: true }));
+  }
+
   async appendDense(dense: DenseMeasurement): Promise<void> {
     await this.append({ dense });
   }
@@ -129,8 +148,10 @@ export class Journal {
   }
 
   private async append(entry: object): Promise<void> {
-    await this.file.appendFile(`${JSON.stringify(entry)}\n`);
-    await this.file.sync();
+    await withFileErrors('write', this.path, async () => {
+      await this.file.appendFile(`${JSON.stringify(entry)}\n`);
+      await this.file.sync();
+    });
   }
 }
 

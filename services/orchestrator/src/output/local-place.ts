@@ -1,4 +1,4 @@
-import { rm, stat, unlink } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { publishDirectory } from '@secateur/checkpoint';
 import { SecateurError } from '@secateur/core';
 import { Journal } from './journal.js';
@@ -23,9 +23,13 @@ export class LocalPlace implements OutputPlace {
   }
 
   async publish({ unlock }: FinishedOutput): Promise<void> {
-    await unlink(Journal.pathIn(this.workFolder));
     await unlock();
     await publishDirectory(this.workFolder, this.folder);
+    await Journal.remove(this.folder);
+  }
+
+  async removeLeftovers(): Promise<void> {
+    await Journal.remove(this.folder);
   }
 
   async remove(): Promise<void> {

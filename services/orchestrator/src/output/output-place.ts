@@ -17,8 +17,10 @@ export interface OutputPlace {
   isTaken(): Promise<boolean>;
   /** ALREADY_EXISTS where anything is that this work did not leave there itself. */
   requireFree(identity: string): Promise<void>;
-  /** Gives what is in the work folder, without journal and lock, its name. */
+  /** Gives what is in the work folder, without journal and lock, its name. An attempt that fails in that is gone on with, so the journal goes last. */
   publish(finished: FinishedOutput): Promise<void>;
+  /** Removes what an attempt that was lost after it had given the output its name has left. */
+  removeLeftovers(): Promise<void>;
   /** Deletes the finished output. */
   remove(): Promise<void>;
   /** Deletes what an output left that was not finished. */

@@ -1,7 +1,7 @@
-import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { loadHasher, projectionName, SecateurError, type PlannedBlock, type ProjectionTargets } from '@secateur/core';
-import { applyMask, CheckpointWriter, maskEntries, SafetensorsFileWriter } from '@secateur/checkpoint';
+import { applyMask, CheckpointWriter, makeDirectory, maskEntries, SafetensorsFileWriter, withFileErrors } from '@secateur/checkpoint';
 import { DataType, type ShardDescriptor } from '@secateur/proto/model';
 import type { Resources } from '@secateur/rpc';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
@@ -49,32 +49,32 @@ export class PrunedOutput {
     const rowsPath = join(partial, 'row_sparsities.safetensors');
     const layers = content?.layers ?? [];
     const written = layers.flatMap(({ projections: reports }) => reports.map(({ name }) => `${name}.weight`));
-    await mkdir(partial, { recursive: true });
+    await makeDirectory(partial);
     const lock = await FolderLock.take(partial, { advice: 'wait for it, or choose another output folder', lease });
     try {
-      if (content === undefined) await removeAllBut(partial, FolderLock.file);
+      // The journal is there as long as anything else is: it tells whose that is.
+      if (content === undefined) await removeAllBut(partial, [FolderLock.file, basename(Journal.pathIn(partial))]);
       const resuming = content !== undefined;
+      const journal = await Journal.begin(partial, {
+        identity,
+        dense: content?.dense,
+        targets: content?.targets,
+        layers,
+        snapshot: content?.snapshot,
+      });
+      const closeJournal = async (error: unknown): Promise<never> => {
+        await journal.close();
+        throw error;
+      };
+      const kept = { jobId: plan.jobId, resources, lease, journal };
+      const snapshots = await Snapshots.open(partial, kept, content?.snapshot).catch(closeJournal);
       const files = await openAll([
         resuming ? CheckpointWriter.resume(plan.checkpoint, partial, written) : CheckpointWriter.create(plan.checkpoint, partial),
         resuming ? SafetensorsFileWriter.resume(masksPath, masks, written) : SafetensorsFileWriter.create(masksPath, masks),
         resuming ? SafetensorsFileWriter.resume(rowsPath, rowEntries, written) : SafetensorsFileWriter.create(rowsPath, rowEntries),
-        Journal.begin(partial, { identity, dense: content?.dense, targets: content?.targets, layers, snapshot: content?.snapshot }),
-      ]);
-      const [, , , journal] = files;
-      const snapshots = await Snapshots.open(partial, { jobId: plan.jobId, resources, lease, journal }, content?.snapshot);
-      const output = new PrunedOutput(
-        plan,
-        place,
-        identity,
-        lease,
-        lock,
-        ...files,
-        snapshots,
-        [...layers],
-        content?.dense,
-        content?.targets,
-        resources,
-      );
+      ]).catch(closeJournal);
+      const before = [content?.dense, content?.targets, resources] as const;
+      const output = new PrunedOutput(plan, place, identity, lease, lock, ...files, journal, snapshots, [...layers], ...before);
       for (const block of plan.model.blocks.slice(0, layers.length)) output.publishBlock(block);
       return output;
     } catch (error) {
@@ -108,6 +108,9 @@ export class PrunedOutput {
     for (const { projection, rows, mask, weights } of allocated) {
       const { name, rows: rowCount, columns } = projection;
       const bytes = weights ?? (await this.plan.checkpoint.readTensor(name));
+      // The mask is of the weights as they were when the job began.
+      if (weights === undefined && hasher.digest(bytes) !== this.plan.scanned.get(name)?.digest)
+        throw this.plan.checkpoint.changedTensor(name);
       const elementBytes = this.elementBytes(name);
       const droppedPerRow = await applyMask(name, bytes, { rows: rowCount, columns, elementBytes }, mask);
       const dropped = sumDropped(name, droppedPerRow, rows.droppedPerRow);
@@ -153,7 +156,8 @@ export class PrunedOutput {
 
   /** Completes the output and gives it its final name. `layerBudget`: targets that other jobs may be given; undefined where all are alike. */
   async publish(report: object, layerBudget: ProjectionTargets | undefined, signal: AbortSignal): Promise<void> {
-    await this.checkpoint.copyRemaining({ signal });
+    const digests = new Map([...this.plan.scanned].map(([name, { digest }]) => [name, digest]));
+    await this.checkpoint.copyRemaining({ digests, signal });
     await this.checkpoint.finish();
     await this.masks.finish();
     await this.rowSparsities.finish();
@@ -196,7 +200,7 @@ export class PrunedOutput {
 }
 
 async function writeJson(path: string, content: object): Promise<void> {
-  await writeFile(path, `${JSON.stringify(content, undefined, 2)}\n`, { flush: true });
+  await withFileErrors('write', path, () => writeFile(path, `${JSON.stringify(content, undefined, 2)}\n`, { flush: true }));
 }
 
 interface Closable {
@@ -204,9 +208,9 @@ interface Closable {
 }
 
 /** All of them, or none: what was opened is closed when another one fails. */
-async function openAll<A extends Closable, B extends Closable, C extends Closable, D extends Closable>(
-  opening: readonly [Promise<A>, Promise<B>, Promise<C>, Promise<D>],
-): Promise<[A, B, C, D]> {
+async function openAll<A extends Closable, B extends Closable, C extends Closable>(
+  opening: readonly [Promise<A>, Promise<B>, Promise<C>],
+): Promise<[A, B, C]> {
   try {
     return await Promise.all(opening);
   } catch (error) {
@@ -216,13 +220,20 @@ async function openAll<A extends Closable, B extends Closable, C extends Closabl
   }
 }
 
-async function removeAllBut(directory: string, kept: string): Promise<void> {
-  const names = (await readdir(directory)).filter((name) => name !== kept);
-  await Promise.all(names.map((name) => rm(join(directory, name), { recursive: true, force: true })));
+async function removeAllBut(directory: string, kept: readonly string[]): Promise<void> {
+  const names = (await readdir(directory)).filter((name) => !kept.includes(name));
+  await withFileErrors('clear', directory, () =>
+    Promise.all(names.map((name) => rm(join(directory, name), { recursive: true, force: true }))),
+  );
 }
 
 function prunedResource(jobId: string, tensor: string): string {
   return `jobs/${jobId}/pruned/${tensor}`;
+}
+
+/** Whether an attempt ended before it had a journal: nothing else is made before that. */
+async function isBarelyBegun(partial: string): Promise<boolean> {
+  return (await readdir(partial)).every((name) => name === FolderLock.file || name === Journal.newFile);
 }
 
 /** The journal to go on with; undefined to begin anew. An unfinished output of another job is never overwritten. */
@@ -235,6 +246,7 @@ async function reusableJournal(place: OutputPlace, identity: string) {
   const hasPrepared = content?.dense !== undefined || content?.targets !== undefined;
   if (content?.layers.length === 0 && (!hasPrepared || content.identity !== identity)) return undefined;
   if (content?.identity === identity) return content;
+  if (content === undefined && (await isBarelyBegun(partial))) return undefined;
   const what = content === undefined ? 'files that are not of an unfinished job' : 'an unfinished job with another model, data or options';
   throw new SecateurError('ALREADY_EXISTS', `${partial} holds ${what}; remove it, or choose another output folder.`);
 }

@@ -1,5 +1,6 @@
-import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeDirectory, withFileErrors } from '@secateur/checkpoint';
 import { loadHasher } from '@secateur/core';
 import type { ResourceDescriptor, Resources } from '@secateur/rpc';
 import type { JobLease } from '../jobs/job-lease.js';
@@ -52,16 +53,17 @@ export class Snapshots {
   ): Promise<void> {
     const hasher = await loadHasher();
     const kept = new Map<number, KeptGroup>();
-    await mkdir(this.folder, { recursive: true });
-    const file = await open(this.pathOf(position), 'w');
+    const path = this.pathOf(position);
+    await makeDirectory(this.folder);
+    const file = await withFileErrors('create', path, () => open(path, 'w'));
     try {
       let offset = 0;
       await read(async (groupIndex, states) => {
-        await file.writeFile(states);
+        await withFileErrors('write', path, () => file.writeFile(states));
         kept.set(groupIndex, { offset, bytes: states.byteLength, digest: hasher.digest(states) });
         offset += states.byteLength;
       });
-      await file.sync();
+      await withFileErrors('write', path, () => file.sync());
     } finally {
       await file.close();
     }

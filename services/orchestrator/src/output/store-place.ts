@@ -45,6 +45,10 @@ export class StorePlace implements OutputPlace {
       signal,
     });
     await unlock();
+    await this.removeLeftovers();
+  }
+
+  async removeLeftovers(): Promise<void> {
     await rm(this.workFolder, { recursive: true, force: true });
   }
 

@@ -1,6 +1,8 @@
+import { countDropped, findSetPadding } from '@secateur/checkpoint';
 import {
   meanSquaresOfPasses,
   projectionCost,
+  SecateurError,
   type PlannedBlock,
   type PlannedProjection,
   type ProjectionTargets,
@@ -12,6 +14,7 @@ import type { AllocatedRows, ReducedStatistics } from '@secateur/proto/kernel_se
 import type { InputSite } from '@secateur/proto/statistics';
 import type { Resources } from '@secateur/rpc';
 import type { Crew } from '../scheduler/crew.js';
+import { sumDropped } from '../output/sum-dropped.js';
 import { describeLayout } from '../planner/job-plan.js';
 import type { RowSparsities } from '../planner/row-sparsities.js';
 import type { NodeSession } from '../scheduler/node-session.js';
@@ -85,7 +88,10 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
     };
     const { bytes } = describeLayout(block.shard).tensors.find((tensor) => tensor.role === role)!;
     const expected = { maskBytes: rows * Math.ceil(columns / 8), weightsBytes: work.changesKeptWeights ? bytes : 0 };
-    return { projection, ...(await member.allocateRows(request, expected, linked)) };
+    const answer = await member.allocateRows(request, expected, linked);
+    const problem = problemOfMask(projection, answer);
+    if (problem !== undefined) throw member.wrongAnswer(name, problem);
+    return { projection, ...answer };
   };
 
   try {
@@ -102,6 +108,24 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
     return projections.map(({ name }) => byName.get(name)!);
   } finally {
     resources.withdraw(prefix);
+  }
+}
+
+/** What of a mask contradicts its shape or its record; undefined where nothing does. */
+function problemOfMask(
+  { name, rows, columns }: PlannedProjection,
+  { mask, rows: { record, droppedPerRow, rowSparsities } }: Pick<AllocatedProjection, 'mask' | 'rows'>,
+): string | undefined {
+  if (rowSparsities.byteLength !== 4 * rows) return `${rowSparsities.byteLength} bytes of row sparsities for ${rows} rows`;
+  const padded = findSetPadding(mask, columns);
+  if (padded >= 0) return `a mask whose row ${padded} drops weights behind its last column`;
+  try {
+    const dropped = sumDropped(name, countDropped(mask, columns), droppedPerRow);
+    if (dropped === record?.dropped) return undefined;
+    return `a mask that drops ${dropped} weights and a record of ${record?.dropped ?? 'none'}`;
+  } catch (error) {
+    if (error instanceof SecateurError) return `what contradicts itself (${error.message})`;
+    throw error;
   }
 }
 

@@ -1,7 +1,8 @@
-import { reduceStatistics, type ReducedSite } from '@secateur/core';
+import { reduceStatistics, type PlannedProjection, type ReducedSite } from '@secateur/core';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
 import type { InputSite, SiteStatistics } from '@secateur/proto/statistics';
 import type { GramSites, NodeSession } from '../scheduler/node-session.js';
+import { NOT_FINITE, problemOfStatistics } from './check-statistics.js';
 import type { HiddenStates } from './hidden-states.js';
 
 /** Of a pass that makes no Gram matrices. */
@@ -13,6 +14,8 @@ export interface CollectingPass {
   readonly shardId: string;
   /** Whose statistics are wanted; the pass ends at the last of them. */
   readonly sites: readonly InputSite[];
+  /** Of the block, which take those inputs. */
+  readonly projections: readonly Pick<PlannedProjection, 'site' | 'columns'>[];
   /** Of these the inputs are added to Gram matrices too. */
   readonly grams: GramSites;
   /** Quality inputs of each sample that stand for all of its tokens; 0 for the inputs of its last token. */
@@ -30,10 +33,11 @@ export interface CollectingPass {
  */
 export async function collectStatistics(
   hiddenStates: HiddenStates,
-  { layer, shardId, sites, grams, sketches, groups, prepare, onGroup }: CollectingPass,
+  { layer, shardId, sites, projections, grams, sketches, groups, prepare, onGroup }: CollectingPass,
   signal: AbortSignal,
 ): Promise<readonly ReducedSite[]> {
   const byGroup = new Map<number, readonly SiteStatistics[]>();
+  const columns = new Map(sites.map((site) => [site, projections.find((projection) => projection.site === site)!.columns]));
   await hiddenStates.forEachGroup(
     layer,
     {
@@ -54,6 +58,14 @@ export async function collectStatistics(
             )) {
               if (statistics !== undefined) answered.push(statistics);
               if (!groupDone) continue;
+              const inputs = Math.max(1, sketches) * (hiddenStates.samplesOf(groupIndex) ?? 0);
+              const problem = groupIndices.includes(groupIndex)
+                ? problemOfStatistics(answered, { columns, inputs })
+                : `group ${groupIndex}, which it was not asked for`;
+              if (problem !== undefined) {
+                const reason = problem === NOT_FINITE ? 'NON_FINITE_RESULT' : 'CORRUPT_DATA';
+                throw member.wrongAnswer(`the statistics of layer ${layer}`, problem, reason);
+              }
               byGroup.set(groupIndex, answered);
               answered = [];
               onDone(groupIndex);

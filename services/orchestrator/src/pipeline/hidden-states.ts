@@ -67,6 +67,11 @@ export class HiddenStates {
     return this.states.length;
   }
 
+  /** Of a group; undefined where there is none of that index. */
+  samplesOf(groupIndex: number): number | undefined {
+    return this.states.find(({ group }) => group.index === groupIndex)?.group.samples;
+  }
+
   /**
    * Runs a step once for every group, whose hidden states are then the input of block `position`. `prepare` makes a member ready for the
    * step. With `advances` the step turns the input of the block into the input of the next. With `groups` only those take part.
@@ -111,10 +116,7 @@ export class HiddenStates {
         );
         const left = mine.filter((state) => pending.has(state));
         if (left.length > 0) {
-          throw new SecateurError(
-            'CORRUPT_DATA',
-            `Node ${member.node.name} ended a step without answering ${left.length} of ${mine.length} groups.`,
-          );
+          throw member.wrongAnswer(`a step of ${mine.length} groups`, `${left.length} of them left out`);
         }
         this.pace.add(member, mine.length, (performance.now() - started) / 1000);
       }, signal);

@@ -22,7 +22,7 @@ export async function withInputSquares(
   if (projections.length === 0) return;
   const sites = [...new Set(projections.map(({ site }) => site))];
   const onGroup = (): void => progress.advance();
-  const pass = { layer: block.index, shardId: block.shard.id, sites, grams: NO_GRAMS, sketches: 0, prepare, onGroup };
+  const pass = { layer: block.index, shardId: block.shard.id, sites, projections, grams: NO_GRAMS, sketches: 0, prepare, onGroup };
   const prefix = `jobs/${run.jobId}/budget/${block.index}/`;
   for (const { site, meanSquares } of await collectStatistics(hiddenStates, pass, run.signal)) {
     run.resources.publishBytes(`${prefix}${site}`, meanSquares);

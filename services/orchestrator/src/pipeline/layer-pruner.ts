@@ -161,6 +161,7 @@ export class LayerPruner {
       layer: block.index,
       shardId: weights.shardId,
       sites: stage.collects,
+      projections: block.projections,
       grams: { sites: [...sites.keys()], holdOut },
       sketches: this.spec.sketches,
       prepare: weights.prepare,

@@ -63,6 +63,11 @@ export async function runPrune(run: JobRun, spec: PruneSpec): Promise<PruneRepor
       await crew.close();
       await output.close();
     }
+  } catch (error) {
+    // Nodes only see bytes that do not match what was promised.
+    const isCorrupt = error instanceof SecateurError && error.reason === 'CORRUPT_DATA';
+    const path = isCorrupt ? await planned.checkpoint.changedFile() : undefined;
+    throw path === undefined ? error : planned.checkpoint.changed(path);
   } finally {
     run.resources.withdraw(`jobs/${run.jobId}/`);
     await planned.checkpoint.close();

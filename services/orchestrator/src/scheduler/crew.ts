@@ -1,7 +1,7 @@
 import { SecateurError } from '@secateur/core';
 import type { NodeReport } from '@secateur/proto/pruning_service';
 import { Dealer } from './dealer.js';
-import { isNodeLoss, type NodePool, type PoolNode } from './node-pool.js';
+import { isNodeLoss, isWrongAnswer, type NodePool, type PoolNode } from './node-pool.js';
 import { NodeSession, type SessionContext } from './node-session.js';
 
 /** How long the first step waits for the configured nodes to answer before it begins with those that did. */
@@ -31,6 +31,8 @@ export class Crew {
   private readonly members = new Set<NodeSession>();
   private readonly reports = new Map<string, NodeReport>();
   private readonly losses = new Map<PoolNode, number>();
+  /** Nodes that answered what cannot be right, and what that was. */
+  private readonly wrong = new Map<PoolNode, unknown>();
   private gathered = false;
   /** Hands over what members hold that are about to be let go. They can still be asked for it. */
   beforeLeaving: (leaving: readonly NodeSession[], staying: readonly NodeSession[], signal: AbortSignal) => Promise<void> = () =>
@@ -56,10 +58,12 @@ export class Crew {
     }
     await this.letGo(signal);
     await this.admit(signal);
-    const until = Date.now() + REPLACEMENT_TIMEOUT_MS;
-    while (this.members.size === 0 && Date.now() < until) {
+    const until = performance.now() + REPLACEMENT_TIMEOUT_MS;
+    while (this.members.size === 0 && performance.now() < until) {
+      const { nodes } = this.pool;
+      if (nodes.length > 0 && nodes.every((node) => this.wrong.has(node))) throw this.wrong.get(nodes.at(-1)!);
       if (signal.aborted) throw new SecateurError('CANCELLED', 'The job was cancelled.');
-      await this.pool.settle(1, until - Date.now(), signal);
+      await this.pool.settle(1, until - performance.now(), signal);
       await this.admit(signal);
     }
     if (this.members.size === 0) {
@@ -215,7 +219,8 @@ export class Crew {
   private lose(member: NodeSession, error: unknown): void {
     if (!this.members.has(member)) return;
     if (!member.node.leaving) {
-      this.losses.set(member.node, (this.losses.get(member.node) ?? 0) + 1);
+      this.losses.set(member.node, isWrongAnswer(error) ? MAXIMUM_LOSSES : (this.losses.get(member.node) ?? 0) + 1);
+      if (isWrongAnswer(error)) this.wrong.set(member.node, error);
       // Until the pool sees it healthy again.
       member.node.healthy = false;
       member.node.reason = error instanceof Error ? error.message : String(error);

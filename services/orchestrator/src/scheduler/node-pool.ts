@@ -167,10 +167,10 @@ export class NodePool {
    * answer), or the time is over; returns the healthy ones.
    */
   async settle(enough: number, timeoutMs: number, signal: AbortSignal): Promise<readonly PoolNode[]> {
-    const until = Date.now() + timeoutMs;
+    const until = performance.now() + timeoutMs;
     const settled = (): boolean =>
       this.healthy.length >= Math.max(1, enough) || (this.healthy.length > 0 && this.nodes.every((node) => node.asked));
-    while (!settled() && Date.now() < until && !signal.aborted) {
+    while (!settled() && performance.now() < until && !signal.aborted) {
       await this.pollAll();
       if (!settled()) await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER_MS));
     }
@@ -225,10 +225,18 @@ export class NodePool {
   }
 }
 
+/** In the metadata of an error: address of the node whose answer was wrong. */
+export const WRONG_NODE = 'wrongNode';
+
+/** Whether an error says that a node answered what cannot be right: asking it again is of no use. */
+export function isWrongAnswer(error: unknown): boolean {
+  return error instanceof SecateurError && error.metadata[WRONG_NODE] !== undefined;
+}
+
 /** Whether an error says that a node, not the work, is at fault: the work can go on elsewhere. */
 export function isNodeLoss(error: unknown): boolean {
   return (
     error instanceof SecateurError &&
-    (error.reason === 'UNAVAILABLE' || error.reason === 'DEADLINE_EXCEEDED' || error.reason === 'NOT_FOUND')
+    (error.reason === 'UNAVAILABLE' || error.reason === 'DEADLINE_EXCEEDED' || error.reason === 'NOT_FOUND' || isWrongAnswer(error))
   );
 }

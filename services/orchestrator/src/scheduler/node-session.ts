@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { SecateurError } from '@secateur/core';
+import { SecateurError, type ErrorReason } from '@secateur/core';
 import type {
   AllocatedRows,
   AllocateRowsRequest,
@@ -19,7 +19,7 @@ import { HiddenStates, type Architecture, type Compute, type ShardDescriptor, ty
 import type { MemoryPlan, Workload } from '@secateur/proto/plan';
 import type { CalibrationGroup, InputSite } from '@secateur/proto/statistics';
 import { fetchResource } from '@secateur/rpc';
-import type { PoolNode } from './node-pool.js';
+import { WRONG_NODE, type PoolNode } from './node-pool.js';
 
 const CONTROL_TIMEOUT_MS = 30_000;
 /** Upper bound of one step on one node; a dead or frozen node is noticed by keepalive long before. */
@@ -287,8 +287,11 @@ export class NodeSession {
     return { timeoutMs: STEP_TIMEOUT_MS, signal };
   }
 
-  private wrongAnswer(projection: string, what: string): SecateurError {
-    return new SecateurError('CORRUPT_DATA', `Node ${this.node.name} answered ${projection} with ${what}.`);
+  /** The error of a node that cannot have computed what it was asked for; it gets no more work of the job. */
+  wrongAnswer(asked: string, what: string, reason: ErrorReason = 'CORRUPT_DATA'): SecateurError {
+    const { name, address } = this.node;
+    const metadata = { [WRONG_NODE]: address };
+    return new SecateurError(reason, `Node ${name} (${address}) answered ${asked} with ${what}.`, { metadata });
   }
 }
 

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { makeDirectory } from '@secateur/checkpoint';
 import { SecateurError } from '@secateur/core';
 import { Kysely, Migrator, PostgresDialect, sql, type Dialect } from 'kysely';
 import { FolderLock } from '../output/folder-lock.js';
@@ -42,14 +42,23 @@ export async function openPostgres(url: string, onError: (error: Error) => void)
 }
 
 /** Opens the database in a folder of this machine, which one process may use at a time, and brings the schema up to date. */
-export async function openEmbedded(directory: string): Promise<Database> {
+export async function openEmbedded(directory: string, onFatal: (error: SecateurError) => never): Promise<Database> {
   const { PGlite } = await import('@electric-sql/pglite');
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const { StateFolder } = await import('./state-folder.js');
+  await makeDirectory(directory, 0o700);
   const lock = await FolderLock.take(directory, {
     advice: `stop it, choose another --state folder, or let several orchestrators share a PostgreSQL database`,
   });
   try {
-    return await migrated(new PgliteDialect(new PGlite(`${directory}/database`)), () => lock.release());
+    const database = new PGlite({ fs: new StateFolder(`${directory}/database`, onFatal) });
+    const opened = await migrated(new PgliteDialect(database), () => lock.release());
+    // Whoever had leases here is gone; how long they last by the time of day, which may have been set back since, does not matter.
+    await opened.db
+      .updateTable('jobs')
+      .set({ lease_expires_at: new Date(0) })
+      .where('lease_owner', 'is not', null)
+      .execute();
+    return opened;
   } catch (error) {
     await lock.release();
     throw error;

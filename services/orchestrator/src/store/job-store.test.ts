@@ -6,10 +6,16 @@ import { Job, JobSpec, JobState } from '@secateur/proto/job';
 import { PostgresServer } from '../../../../tests/support/postgres-server.js';
 import { requireLease, type JobChange } from './job-record.js';
 import type { JobStore, RunningLimits } from './job-store.js';
-import { openJobStore } from './open-job-store.js';
+import { openJobStore, type StoreProblems } from './open-job-store.js';
 
 const NO_LIMITS: RunningLimits = { others: 1_000, tenants: {} };
 const LEASE_MS = 60_000;
+const PROBLEMS: StoreProblems = {
+  onError: () => undefined,
+  onFatal: (error) => {
+    throw error;
+  },
+};
 
 function pruneSpec(output: string, priority = 0): JobSpec {
   return JobSpec.fromPartial({ kind: { $case: 'prune', value: { model: '/m', output } }, priority });
@@ -53,12 +59,12 @@ async function leaseAll(store: JobStore, limits = NO_LIMITS): Promise<string[]> 
 
 const stores: Readonly<Record<string, () => Promise<{ store: JobStore; close: () => Promise<void> }>>> = {
   memory: async () => {
-    const store = await openJobStore('memory', () => undefined);
+    const store = await openJobStore('memory', PROBLEMS);
     return { store, close: () => store.close() };
   },
   'a folder': async () => {
     const folder = await mkdtemp(join(tmpdir(), 'job-store-'));
-    const store = await openJobStore(folder, () => undefined);
+    const store = await openJobStore(folder, PROBLEMS);
     return {
       store,
       close: async () => {
@@ -69,7 +75,7 @@ const stores: Readonly<Record<string, () => Promise<{ store: JobStore; close: ()
   },
   PostgreSQL: async () => {
     const server = await PostgresServer.start();
-    const store = await openJobStore(server.url, () => undefined);
+    const store = await openJobStore(server.url, PROBLEMS);
     return {
       store,
       close: async () => {
@@ -219,10 +225,10 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
 
 test('a folder is used by one process at a time and keeps its jobs', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'job-store-'));
-  const first = await openJobStore(folder, () => undefined);
+  const first = await openJobStore(folder, PROBLEMS);
   const id = await add(first);
   await first.close();
-  const second = await openJobStore(folder, () => undefined);
+  const second = await openJobStore(folder, PROBLEMS);
   expect((await second.read(id))?.job.id).toBe(id);
   await second.close();
   await rm(folder, { recursive: true });
@@ -230,7 +236,7 @@ test('a folder is used by one process at a time and keeps its jobs', async () =>
 
 test('a database that is gone is UNAVAILABLE until it is back, with all that it had', async () => {
   const server = await PostgresServer.start();
-  const store = await openJobStore(server.url, () => undefined);
+  const store = await openJobStore(server.url, PROBLEMS);
   try {
     const id = await add(store);
     await server.end('SIGKILL');

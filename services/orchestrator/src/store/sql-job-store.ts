@@ -311,6 +311,8 @@ function afterNow(milliseconds: number) {
 
 /** SQLSTATE classes and codes of a server that cannot be reached, has no room, or asks to try again. */
 const UNAVAILABLE_CODES = /^(?:08...|53...|57P..|57014|40001|40P01|55P03|E(?:CONN|HOST|NET|PIPE|TIMEDOUT|AI_AGAIN|NOTFOUND).*)$/;
+/** Of a file system; the second has the code of a right that is missing. */
+const DISK_PROBLEM = /No space left on device|Read-only file system/i;
 const BROKEN_CONNECTION = /connection terminated|timeout exceeded|client has encountered a connection error|query read timeout/i;
 
 function toStoreError(error: unknown): unknown {
@@ -318,6 +320,10 @@ function toStoreError(error: unknown): unknown {
   const { code, constraint, detail, message } = error as Readonly<Record<string, unknown>>;
   if (constraint === 'jobs_active_output') {
     return outputTaken(/=\((?<output>.*)\) already/.exec(String(detail))?.groups?.['output'] ?? 'that folder');
+  }
+  if (DISK_PROBLEM.test(String(message))) {
+    const what = `The job database cannot write: ${String(message)}. Free some space or make its disk writable; what waits is stored then.`;
+    return new SecateurError('UNAVAILABLE', what, { cause: error });
   }
   if ((typeof code === 'string' && UNAVAILABLE_CODES.test(code)) || BROKEN_CONNECTION.test(String(message))) {
     return new SecateurError('UNAVAILABLE', 'The job database cannot be reached or has no room; try again later.', { cause: error });
