@@ -236,12 +236,12 @@ std::vector<BlockSensitivity> measure_sensitivity(BlockRunner& blocks, DeviceSha
       const std::vector<double> parts = download(sums, stream);
       return std::accumulate(parts.begin(), parts.end(), 0.0);
     };
-    blocks.run_into(block, group, dense.data(), context);
+    blocks.run_into(block, group, dense.data(), false, context);
     BlockSensitivity sensitivity{distance(dense.data(), nullptr), {}};
     for (std::size_t place = 0; place < pruned.size(); ++place) {
       DeviceMatrix& matrix = block.matrix(projections[place].projection);
       const Replacement replacement(matrix, pruned[place].in_place_of(matrix));
-      blocks.run_into(block, group, changed.data(), context);
+      blocks.run_into(block, group, changed.data(), false, context);
       sensitivity.errors.push_back(distance(changed.data(), dense.data()));
     }
     timeline.finish(context, "Measuring how far an output moves");

@@ -83,10 +83,6 @@ class CudaSession final : public BackendSession {
   template <class Work>
   auto guarded(const Work& work);
   void move_on(DeviceShard& block, std::uint32_t group, bool dense, CallContext& context);
-  // Of a projection, float32: its own, or widened copies where only bfloat16 is kept.
-  const float* stored_weights(DeviceShard& block, const DeviceMatrix& weight, DeviceBuffer<float>& widened);
-  // Threads of the host, for the little of a repair that it does.
-  ThreadPool& host_threads();
   // What the head's weight takes of hidden states [tokens, hidden]; scratch: tokens · (hidden size + embedding size), which it may lie in.
   const float* make_head_input(DeviceShard& head, const float* hidden, std::size_t tokens, float* scratch);
 
@@ -104,7 +100,6 @@ class CudaSession final : public BackendSession {
   // Of the dense model, where targets are made from them.
   std::optional<HiddenStates> dense_groups_;
   GramSums grams_;
-  std::optional<ThreadPool> host_threads_;
   // Of the host, for sums that are added up; not limited.
   MemoryBudget host_memory_{UINT64_MAX};
 };
