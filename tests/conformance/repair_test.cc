@@ -359,7 +359,10 @@ TEST_CASE("repairs agree with those of the CPU, and are the same bits whenever t
   drift.insert(drift.end(), hidden_drift.begin(), hidden_drift.end());
   std::vector<std::uint8_t> mask(rows * mask_bytes, 0);
   for (std::size_t row = 0; row < rows; ++row) {
-    for (std::size_t column = row % 3; column < columns; column += 2) mask[row * mask_bytes + column / 8] |= 1U << column % 8;
+    for (std::size_t column = row % 3; column < columns; column += 2) {
+      std::uint8_t& bits = mask[row * mask_bytes + column / 8];
+      bits = static_cast<std::uint8_t>(bits | 1U << column % 8);
+    }
   }
 
   struct Case {
