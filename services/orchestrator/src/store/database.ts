@@ -52,11 +52,12 @@ export async function openEmbedded(directory: string, onFatal: (error: SecateurE
   try {
     const database = new PGlite({ fs: new StateFolder(`${directory}/database`, onFatal) });
     const opened = await migrated(new PgliteDialect(database), () => lock.release());
-    // Whoever had leases here is gone; how long they last by the time of day, which may have been set back since, does not matter.
+    // Whoever had leases here is gone, and what waits after a failure has waited long enough. The time of day may have been set back since.
+    const longAgo = new Date(0);
+    await opened.db.updateTable('jobs').set({ lease_expires_at: longAgo }).where('lease_owner', 'is not', null).execute();
     await opened.db
       .updateTable('jobs')
-      .set({ lease_expires_at: new Date(0) })
-      .where('lease_owner', 'is not', null)
+      .set({ ready_at: sql<Date>`${longAgo}` })
       .execute();
     return opened;
   } catch (error) {

@@ -23,8 +23,8 @@ export interface JobsTable {
   readonly priority: number;
   /** Place in the queue. */
   readonly position: Generated<number>;
-  /** Not run before. */
-  readonly ready_at: ColumnType<Date, never, ReturnType<typeof sql<Date>>>;
+  /** Not run before; long past where it waits for nothing, so that a clock that is set back delays no job. */
+  readonly ready_at: ColumnType<Date, Date, ReturnType<typeof sql<Date>>>;
   /** Sequence number of the last event. */
   readonly sequence: number;
   readonly wish: Wish;

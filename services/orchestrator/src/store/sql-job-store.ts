@@ -41,6 +41,7 @@ export class SqlJobStore implements JobStore {
           tenant: job.tenant,
           priority: job.spec?.priority ?? 0,
           requested: JobSpec.encode(requested).finish(),
+          ready_at: new Date(0),
           ...columnsOf(record),
         })
         .onConflict((conflict) => conflict.column('id').doNothing())
