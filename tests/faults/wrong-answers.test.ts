@@ -7,7 +7,7 @@ import type { AllocateRowsResponse, CollectStatisticsResponse } from '@secateur/
 import { JobState, type JobSpec } from '@secateur/proto/job';
 import { AlteringNode, type Alteration } from '../support/altering-node.js';
 import { ServiceProcess } from '../support/cluster.js';
-import { prune } from '../support/jobs.js';
+import { eventually, prune } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
 import { repositoryRoot, temporaryFolder, type TemporaryFolder } from '../support/paths.js';
 import { writeTinyJob } from '../support/tiny-job.js';
@@ -116,6 +116,8 @@ test('nodes that answer what cannot be right are left out, and the others make t
   withService([nodes[0]!.address, wrong.address], async (client) => {
     for (const [index, [name, alter, message]] of ALTERATIONS.entries()) {
       wrong.alter = alter;
+      // The job before has taken it for lost.
+      await eventually(async () => (await client.listNodes()).every(({ healthy }) => healthy), 'both nodes');
       const output = join(folder.path, `pruned-${index}`);
       const { nodes: used } = await prune(client, `wrong-${index}`, specFor(output));
       const { lost } = used.find(({ address }) => address === wrong.address)!;
