@@ -58,6 +58,8 @@ export class HiddenStates {
     groups: readonly CalibrationGroup[],
     private readonly crew: Crew,
     private readonly source: ReplaySource,
+    /** Milliseconds that only grow. */
+    private readonly now: () => number = () => performance.now(),
   ) {
     this.states = groups.map((group) => ({ group, holder: undefined, position: -1 }));
     crew.beforeLeaving = (leaving, staying, signal) => this.takeOver(leaving, staying, signal);
@@ -102,7 +104,7 @@ export class HiddenStates {
         await this.bringTo(position, member, mine, linked);
         await prepare(member, linked);
         const byIndex = new Map(mine.map((state) => [state.group.index, state]));
-        const started = performance.now();
+        const started = this.now();
         await step(
           member,
           [...byIndex.keys()],
@@ -118,7 +120,7 @@ export class HiddenStates {
         if (left.length > 0) {
           throw member.wrongAnswer(`a step of ${mine.length} groups`, `${left.length} of them left out`);
         }
-        this.pace.add(member, mine.length, (performance.now() - started) / 1000);
+        this.pace.add(member, mine.length, (this.now() - started) / 1000);
       }, signal);
     }
   }

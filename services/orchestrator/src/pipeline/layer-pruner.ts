@@ -49,13 +49,14 @@ export class LayerPruner {
     private readonly crew: Crew,
     private readonly clock: StepClock,
   ) {
-    this.hiddenStates = new HiddenStates(plan.calibration.groups, crew, {
+    const source = {
       blocks: lastPrunedBlock(plan) + 1,
       snapshots: output.snapshots,
       embedding: describeShard(plan, plan.model.embedding),
-      block: (index) => output.describeBlock(plan.model.blocks[index]!),
-      denseBlock: hasDenseTargets(spec) ? (index) => describeShard(plan, plan.model.blocks[index]!.shard) : undefined,
-    });
+      block: (index: number) => output.describeBlock(plan.model.blocks[index]!),
+      denseBlock: hasDenseTargets(spec) ? (index: number) => describeShard(plan, plan.model.blocks[index]!.shard) : undefined,
+    };
+    this.hiddenStates = new HiddenStates(plan.calibration.groups, crew, source, clock.now);
   }
 
   /** Prunes all layers from one on and returns the seconds each took. */
