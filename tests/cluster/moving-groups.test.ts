@@ -8,36 +8,15 @@ import { Cluster, ServiceProcess } from '../support/cluster.js';
 import { eventually, prune, pruneSpec } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
 import { fixturePath, temporaryFolder } from '../support/paths.js';
+import { slowDown } from '../support/slow-process.js';
 import { recordedSpans, type RecordedSpan } from '../support/spans.js';
 
 const MODEL = 'books-qwen2';
 const GROUPS = 8;
 const calibration = TokenSource.fromPartial({ path: fixturePath('calibration', `${MODEL}-calibration.safetensors`), samples: 8 * GROUPS });
-const STOPPED_SHARE = 0.8;
-const STOPPED_AND_ON_MS = 100;
 
 const folder = await temporaryFolder();
 afterAll(() => folder[Symbol.asyncDispose]());
-
-/** Lets a process run a fifth of the time, as on a machine that has much else to do. */
-function slowDown({ pid }: ServiceProcess): Disposable {
-  let timer: NodeJS.Timeout;
-  const stop = (): void => {
-    process.kill(pid, 'SIGSTOP');
-    timer = setTimeout(goOn, STOPPED_SHARE * STOPPED_AND_ON_MS);
-  };
-  const goOn = (): void => {
-    process.kill(pid, 'SIGCONT');
-    timer = setTimeout(stop, (1 - STOPPED_SHARE) * STOPPED_AND_ON_MS);
-  };
-  stop();
-  return {
-    [Symbol.dispose]: () => {
-      clearTimeout(timer);
-      process.kill(pid, 'SIGCONT');
-    },
-  };
-}
 
 interface Outcome {
   readonly spans: readonly RecordedSpan[];

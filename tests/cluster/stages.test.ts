@@ -7,6 +7,7 @@ import { Cluster, ServiceProcess, type ClusterOptions } from '../support/cluster
 import { prune, pruneSpec } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
 import { fixturePath, withTemporaryFolder } from '../support/paths.js';
+import { slowDown } from '../support/slow-process.js';
 
 const MODEL = 'books-llama';
 const STAGES = 4;
@@ -14,7 +15,7 @@ const LAYERS = 4;
 const SEARCHED = {
   score: Score.WANDA,
   allocation: Allocation.TRIM,
-  // Long enough for a node to come back before the job is over.
+  // Long enough for a node to be killed in the middle of a block.
   iterations: 200,
   learningRates: [],
   negativeLearningRates: [],
@@ -96,6 +97,7 @@ describe.each([
     const passOf = passCounter();
     let addressOfSecond = '';
     let restarting: Promise<ServiceProcess> | undefined;
+    let slowed: Disposable | undefined;
     let isBack = false;
     let takenOver = false;
     const restart = async (cluster: Cluster): Promise<ServiceProcess> => {
@@ -110,15 +112,21 @@ describe.each([
           addressOfSecond = event.value.address;
           isBack = restarting !== undefined;
         }
-        if (begun?.pass === 2) restarting ??= restart(cluster);
+        if (begun?.pass === 2 && restarting === undefined) {
+          // Or the job would be over before the other is back.
+          slowed = slowDown(cluster.nodes[0]!);
+          restarting = restart(cluster);
+        }
         if (begun === undefined || begun.pass === 1 || !isBack || takenOver) return;
-        // All groups go to the other node, which has none and must have the masks of the passes before.
+        // All groups go to the other node, which must have the masks of the passes before.
         takenOver = true;
+        slowed?.[Symbol.dispose]();
         void cluster.nodes[0]?.signal('SIGKILL');
       });
       expect(takenOver).toBe(true);
       expect(hashes).toEqual(await onOneNode());
     } finally {
+      slowed?.[Symbol.dispose]();
       await (await restarting)?.signal('SIGTERM');
     }
   });
