@@ -76,7 +76,7 @@ export class Snapshots {
     await this.removeOthers();
   }
 
-  /** Nothing is kept any more: the output is finished, or what is in the file has changed. */
+  /** The output is finished. */
   async removeAll(): Promise<void> {
     this.current = undefined;
     this.options.resources.withdraw(this.prefix);

@@ -219,45 +219,52 @@ export class HiddenStates {
     }
   }
 
-  /** Makes hidden states that are nowhere: from the newest snapshot, unless that is of a later block, or from the tokens. */
+  /** Makes hidden states that are nowhere: from the newest snapshot, unless that is of a later block or was changed, or from the tokens. */
   private async begin(position: number, member: NodeSession, states: readonly GroupState[], signal: AbortSignal): Promise<void> {
-    if (states.length === 0) return;
-    const attributes = { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: states.length };
-    const { snapshots, embedding } = this.source;
-    const kept = snapshots?.position;
-    if (snapshots === undefined || kept === undefined || kept > position) {
-      await withSpan(SpanName.EMBED, { attributes }, async () => {
-        await member.loadShard(embedding, signal);
-        await member.embed(
-          embedding.id,
-          states.map((state) => state.group),
-          signal,
-        );
-        await member.releaseShard(embedding.id, signal);
-      });
-      for (const state of states) state.position = 0;
-      return;
+    const { snapshots } = this.source;
+    if (states.length > 0 && snapshots?.position !== undefined && snapshots.position <= position) {
+      try {
+        await this.restore(snapshots, snapshots.position, member, states, signal);
+      } catch (error) {
+        // Others go on with their parts of it.
+        if (!(error instanceof SecateurError && error.reason === 'CORRUPT_DATA')) throw error;
+      }
     }
-    try {
-      await withSpan(SpanName.RESTORE, { attributes }, async () => {
-        for (const state of states) {
-          const { resource, bytes, digest } = snapshots.of(state.group.index);
-          const saved = { group: state.group, states: { endpoint: '', resource, bytes }, digest };
-          await member.restoreHiddenStates([saved], signal);
-          state.position = kept;
-        }
-      });
-    } catch (error) {
-      if (!(error instanceof SecateurError && error.reason === 'CORRUPT_DATA')) throw error;
-      // Files that were changed: the tokens do.
-      await snapshots.removeAll();
-      await this.begin(
-        position,
-        member,
-        states.filter((state) => state.position < 0),
+    const left = states.filter((state) => state.position < 0);
+    if (left.length > 0) await this.embed(member, left, signal);
+  }
+
+  private async restore(
+    snapshots: Snapshots,
+    position: number,
+    member: NodeSession,
+    states: readonly GroupState[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const attributes = { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: states.length };
+    await withSpan(SpanName.RESTORE, { attributes }, async () => {
+      for (const state of states) {
+        const { resource, bytes, digest } = snapshots.of(state.group.index);
+        const saved = { group: state.group, states: { endpoint: '', resource, bytes }, digest };
+        await member.restoreHiddenStates([saved], signal);
+        state.position = position;
+      }
+    });
+  }
+
+  private async embed(member: NodeSession, states: readonly GroupState[], signal: AbortSignal): Promise<void> {
+    const attributes = { [Attribute.NODE]: member.node.name, [Attribute.GROUPS]: states.length };
+    const { embedding } = this.source;
+    await withSpan(SpanName.EMBED, { attributes }, async () => {
+      await member.loadShard(embedding, signal);
+      await member.embed(
+        embedding.id,
+        states.map((state) => state.group),
         signal,
       );
-    }
+      await member.releaseShard(embedding.id, signal);
+    });
+    for (const state of states) state.position = 0;
   }
 
   /** Recomputes hidden states that are behind `position`. */
