@@ -56,6 +56,17 @@ describe('parts', () => {
     expect(await waiting).toBeUndefined();
   });
 
+  test('are waited for no longer than the work goes on', async () => {
+    const dealer = new Dealer(['a', 'b'], () => 1, 60_000);
+    await dealer.take(slow, none);
+    const quick = await dealer.take(fast, none);
+    dealer.finish(quick!, fast);
+    const end = new AbortController();
+    const waiting = dealer.take(fast, end.signal);
+    end.abort();
+    expect(await waiting).toBeUndefined();
+  });
+
   test('that a lost worker had begun go to one that waits', async () => {
     const dealer = new Dealer(['a', 'b'], () => 1, 60_000);
     const [lost, quick] = [await dealer.take(slow, none), await dealer.take(fast, none)];

@@ -53,7 +53,8 @@ export class Dealer<Part, Worker extends object> {
       const leftMs = dueMs - performance.now();
       if (leftMs <= 0) return this.begin(late, worker);
       const stop = new AbortController();
-      await Promise.race([delay(leftMs, undefined, { signal: stop.signal }).catch(() => undefined), this.changed]);
+      const waited = delay(leftMs, undefined, { signal: AbortSignal.any([signal, stop.signal]) });
+      await Promise.race([waited.catch(() => undefined), this.changed]);
       stop.abort();
     }
     return undefined;
