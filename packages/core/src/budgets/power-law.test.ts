@@ -7,7 +7,13 @@ import { fitPowerLaw } from './power-law.js';
  * exponent of a tail whose values differ in their last bits is a quotient of roundings.
  */
 const spectra = fc
-  .array(fc.oneof(fc.integer({ min: -6e6, max: 3e6 }).map((step) => step / 1e6), fc.constantFrom(-1.5, 0, 0.25)), { minLength: 2, maxLength: 60 })
+  .array(
+    fc.oneof(
+      fc.integer({ min: -6e6, max: 3e6 }).map((step) => step / 1e6),
+      fc.constantFrom(-1.5, 0, 0.25),
+    ),
+    { minLength: 2, maxLength: 60 },
+  )
   .map((logarithms) => logarithms.sort((left, right) => left - right).map((logarithm) => 10 ** logarithm));
 
 /** Read off the formulas, without sums that are kept and without an end before the end. */
