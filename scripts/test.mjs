@@ -5,13 +5,15 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { cppTestsBuildFolder, raceCheckBuildFolder } from './lib/native-build.mjs';
+import { cppTestsBuildFolder, emulatedCudaBuildFolder, raceCheckBuildFolder } from './lib/native-build.mjs';
 import { runCommand } from './lib/run-command.mjs';
 import { addCounts, countCppTests, countJestTests, formatCounts } from './lib/test-counts.mjs';
 import { workspaceRoot } from './lib/workspace-root.mjs';
 
 /** @typedef {import('./lib/test-counts.mjs').TestCounts} TestCounts */
 
+/** Whether what is usually tried in one way is tried in all: CONTRIBUTING.md. */
+const everything = process.env['SECATEUR_TESTS'] === 'all';
 const crashed = { passed: 0, failed: 1 };
 
 /**
@@ -31,9 +33,13 @@ async function runCppTests(folder, buildFolder, args = []) {
   return reconcile(code, readResults(results, countCppTests));
 }
 
-/** The other programs of that build are not made. @param {string} folder @returns {Promise<TestCounts>} */
-function runRaceCheck(folder) {
-  return runCppTests(folder, raceCheckBuildFolder, ['--tests-regex', 'race_check']);
+/** Of the builds for the host and for races one program each is made. @param {string} folder @returns {Promise<TestCounts[]>} */
+async function runAllCppTests(folder) {
+  return [
+    await runCppTests(folder, cppTestsBuildFolder, everything ? [] : ['--label-exclude', '^all$']),
+    await runCppTests(folder, emulatedCudaBuildFolder, ['--tests-regex', 'conformance_cuda_on_host']),
+    await runCppTests(folder, raceCheckBuildFolder, ['--tests-regex', 'race_check']),
+  ];
 }
 
 /**
@@ -78,7 +84,7 @@ async function runTests(args) {
   const folder = mkdtempSync(join(tmpdir(), 'secateur-tests-'));
   try {
     return addCounts([
-      ...(args.length === 0 ? [await runCppTests(folder, cppTestsBuildFolder), await runRaceCheck(folder)] : []),
+      ...(args.length === 0 ? await runAllCppTests(folder) : []),
       await runJest(folder, 'unit', args),
       await runJest(folder, 'system', args),
     ]);

@@ -62,6 +62,7 @@ export class Simulation {
     this.out = makeLink('orchestrator out', orchestrator.linkBytesPerSecond);
     this.in = makeLink('orchestrator in', orchestrator.linkBytesPerSecond);
     this.thread = makeLink('orchestrator thread', 1);
+    this.masker = makeLink('masking thread', 1);
     this.reader = makeLink('orchestrator reads', orchestrator.readBytesPerSecond);
     this.writer = makeLink('orchestrator writes', orchestrator.writeBytesPerSecond);
     this.clock.onLeap((seconds) => this.#account(seconds));
@@ -137,7 +138,7 @@ export class Simulation {
             bytes,
             [
               [this.reader, 1],
-              [this.thread, this.orchestrator.maskSeconds],
+              [this.masker, this.orchestrator.maskSeconds],
             ],
             'write',
           ),
@@ -179,7 +180,7 @@ export class Simulation {
     for (const node of this.nodes) {
       const use = this.#useOf(node, busy);
       // What waits for the orchestrator's thread waits for all that the thread does meanwhile.
-      const shares = use === 'write' || use === 'reduction' ? this.#links.sharesOf(this.thread) : { [use]: 1 };
+      const shares = use === 'reduction' ? this.#links.sharesOf(this.thread) : { [use]: 1 };
       for (const [kind, share] of Object.entries(shares)) this.nodeSeconds[USES.includes(kind) ? kind : 'calls'] += share * seconds;
     }
   }

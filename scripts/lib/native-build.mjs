@@ -32,12 +32,12 @@ export async function buildCppTests() {
   await requireCommand('cmake', ['--build', cppTestsBuildFolder, '--parallel', jobs], { quiet: true });
 }
 
-/** Builds the CUDA backend for the host, at full speed: whole jobs run on it in tests. Also what measures GPUs. */
+/** Builds the CUDA backend for the host, at full speed: whole jobs and the suite of all backends run on it. Also what measures GPUs. */
 export async function buildEmulatedCuda() {
   forgetMovedBuild(emulatedCudaBuildFolder);
   const options = ['-DCMAKE_BUILD_TYPE=Release', '-DSECATEUR_TESTS=ON', '-DSECATEUR_BENCH=ON', '-DSECATEUR_CUDA=OFF'];
   await configure(emulatedCudaBuildFolder, options);
-  const targets = ['--target', 'secateur_cuda_on_host_backend', 'bench_operations_on_host', 'bench_block'];
+  const targets = ['--target', 'secateur_cuda_on_host_backend', 'secateur_conformance', 'bench_operations_on_host', 'bench_block'];
   await requireCommand('cmake', ['--build', emulatedCudaBuildFolder, '--parallel', jobs, ...targets], { quiet: true });
 }
 

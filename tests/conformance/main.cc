@@ -1,6 +1,5 @@
 // Holds a backend to the float64 reference and to the contract of backend.h. The same cases for every backend:
 //   secateur_conformance [--backend=cpu|cuda] [doctest's options]
-#define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
 #include <cstdio>

@@ -131,6 +131,7 @@ test(
       const kills = Object.entries(faults).filter(([name]) => name.endsWith('killed'));
       const choices = KILLS > 0 ? kills : Object.entries(faults);
       let killed = 0;
+      let faultsSoFar = 0;
       const happened: Record<string, number> = {};
       const made: { id: string; model: Model; output: string }[] = [];
       const states = async (): Promise<JobState[]> =>
@@ -150,6 +151,7 @@ test(
         happened[name] = (happened[name] ?? 0) + 1;
         await fault();
         if (name.endsWith('killed')) ++killed;
+        if (++faultsSoFar % 20 === 0) process.stderr.write(`${made.length} jobs, faults: ${JSON.stringify(happened)}\n`);
         if (KILLS > 0) continue;
         const asked = unended[draw(unended.length + 3)];
         if (asked !== undefined) {

@@ -2,4 +2,4 @@
 //   SECATEUR_TEST_SEED=$RANDOM npm test
 import fc from 'fast-check';
 
-fc.configureGlobal({ seed: Number(process.env.SECATEUR_TEST_SEED ?? 20_250_523) });
+fc.configureGlobal({ seed: Number(process.env['SECATEUR_TEST_SEED'] ?? 20_250_523) });

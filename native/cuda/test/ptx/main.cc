@@ -1,7 +1,6 @@
 // The tests of the kernels on PTX. usage: secateur_ptx_test compiled|unfused [--every-kernel] [options of doctest]
 // compiled: kernels as the library has them, against the tests' references. unfused: against the kernels on the host, bit by bit.
 // --every-kernel: fails when no test runs one of them.
-#define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
 #include <cstdio>

@@ -116,7 +116,7 @@ export class Checkpoint implements AsyncDisposable {
   }
 
   /** The bytes of a tensor, or a range of them, in memory of their own. */
-  async readTensor(name: string, { offset = 0, length, signal }: ReadOptions = {}): Promise<Buffer> {
+  async readTensor(name: string, { offset = 0, length, signal }: ReadOptions = {}): Promise<Buffer<ArrayBuffer>> {
     const { bytes } = this.tensor(name);
     const target = Buffer.allocUnsafeSlow(checkedLength(name, bytes, offset, length));
     await this.readTensorInto(name, target, { offset, signal });

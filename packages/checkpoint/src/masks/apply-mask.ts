@@ -5,25 +5,25 @@ import { maskRowBytes } from './packed-mask.js';
 /** Rows handled before other work gets a turn. */
 const SLICE_BYTES = 4 << 20;
 
+export interface MaskedShape {
+  readonly rows: number;
+  readonly columns: number;
+  /** 2 or 4. */
+  readonly elementBytes: number;
+}
+
 /** Bits that are set in each byte. */
 const COUNTS = Uint8Array.from({ length: 256 }, (_, bits) => bits.toString(2).replaceAll('0', '').length);
 
 /**
  * Sets dropped elements to +0 in place; all other bytes stay what they are.
- * `bytes`: row-major [rows, columns] of `elementBytes` (2 or 4) each. `mask`: rows bit-packed, least significant bit first, 1 = dropped.
+ * `bytes`: row-major [rows, columns]. `mask`: rows bit-packed, least significant bit first, 1 = dropped.
  * Returns the number dropped in each row.
  */
-export async function applyMask(
-  name: string,
-  bytes: Uint8Array,
-  shape: { readonly rows: number; readonly columns: number; readonly elementBytes: number },
-  mask: Uint8Array,
-): Promise<Int32Array> {
+export async function applyMask(name: string, bytes: Uint8Array, shape: MaskedShape, mask: Uint8Array): Promise<Int32Array> {
+  requireMaskShape(name, bytes, shape, mask);
   const { rows, columns, elementBytes } = shape;
   const rowBytes = columns * elementBytes;
-  if (bytes.byteLength !== rows * rowBytes || mask.byteLength !== rows * maskRowBytes(columns)) {
-    throw new SecateurError('CORRUPT_DATA', `${name}: the mask does not have the shape of the weight.`);
-  }
   const elements = rawElements(bytes, elementBytes);
   const rowsPerSlice = Math.max(1, Math.floor(SLICE_BYTES / rowBytes));
   const dropped = new Int32Array(rows);
@@ -32,6 +32,11 @@ export async function applyMask(
     dropped[row] = zeroRow(elements, row * columns, columns, mask, row * maskRowBytes(columns));
   }
   return dropped;
+}
+
+export function requireMaskShape(name: string, bytes: Uint8Array, { rows, columns, elementBytes }: MaskedShape, mask: Uint8Array): void {
+  if (bytes.byteLength === rows * columns * elementBytes && mask.byteLength === rows * maskRowBytes(columns)) return;
+  throw new SecateurError('CORRUPT_DATA', `${name}: the mask does not have the shape of the weight.`);
 }
 
 function zeroRow(elements: Uint16Array | Uint32Array, start: number, columns: number, mask: Uint8Array, maskStart: number): number {

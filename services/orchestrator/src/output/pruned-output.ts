@@ -1,7 +1,15 @@
 import { readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { loadHasher, projectionName, SecateurError, type PlannedBlock, type ProjectionTargets } from '@secateur/core';
-import { applyMask, CheckpointWriter, makeDirectory, maskEntries, SafetensorsFileWriter, withFileErrors } from '@secateur/checkpoint';
+import { projectionName, SecateurError, type PlannedBlock, type ProjectionTargets } from '@secateur/core';
+import {
+  CheckpointWriter,
+  makeDirectory,
+  maskEntries,
+  MaskingThread,
+  SafetensorsFileWriter,
+  withFileErrors,
+  type MaskedWeights,
+} from '@secateur/checkpoint';
 import { DataType, type ShardDescriptor } from '@secateur/proto/model';
 import type { Resources } from '@secateur/rpc';
 import type { AllocatedProjection } from '../pipeline/allocate-block.js';
@@ -20,6 +28,8 @@ const LAYER_BUDGET_FILE = 'layer_budget.json';
  * Blocks are written, made durable and journaled one by one; `publish` gives the finished output its name.
  */
 export class PrunedOutput {
+  private readonly maskingThread = new MaskingThread();
+
   private constructor(
     private readonly plan: JobPlan,
     private readonly place: OutputPlace,
@@ -103,26 +113,19 @@ export class PrunedOutput {
 
   /** Writes a block's pruned tensors, masks and row budgets. They are durable after `commitBlock`. */
   async writeBlock(block: PlannedBlock, allocated: readonly AllocatedProjection[]): Promise<Readonly<Record<string, string>>> {
-    const hasher = await loadHasher();
     const digests: Record<string, string> = {};
-    for (const { projection, rows, mask, weights } of allocated) {
-      const { name, rows: rowCount, columns } = projection;
-      const bytes = weights ?? (await this.plan.checkpoint.readTensor(name));
-      // The mask is of the weights as they were when the job began.
-      if (weights === undefined && hasher.digest(bytes) !== this.plan.scanned.get(name)?.digest)
-        throw this.plan.checkpoint.changedTensor(name);
-      const elementBytes = this.elementBytes(name);
-      const droppedPerRow = await applyMask(name, bytes, { rows: rowCount, columns, elementBytes }, mask);
-      const dropped = sumDropped(name, droppedPerRow, rows.droppedPerRow);
+    for await (const { projection, rows, mask, masked } of this.maskAll(allocated)) {
+      const { name } = projection;
+      const dropped = sumDropped(name, masked.droppedPerRow, rows.droppedPerRow);
       if (dropped !== rows.record?.dropped) {
         throw new SecateurError(
           'CORRUPT_DATA',
           `${name}: the mask drops ${dropped} weights, its record says ${rows.record?.dropped ?? 'nothing'}.`,
         );
       }
-      digests[name] = hasher.digest(bytes);
+      digests[name] = masked.digest;
       this.lease.assertHeld();
-      await this.checkpoint.writeTensor(name, bytes);
+      await this.checkpoint.writeTensor(name, masked.weights);
       await this.masks.write(name, mask);
       await this.rowSparsities.write(name, rows.rowSparsities);
     }
@@ -181,8 +184,41 @@ export class PrunedOutput {
 
   /** Closes the files and leaves what is there for a later attempt. */
   async close(): Promise<void> {
-    await Promise.allSettled([this.checkpoint.close(), this.masks.close(), this.rowSparsities.close(), this.journal.close()]);
+    await Promise.allSettled([
+      this.maskingThread.close(),
+      this.checkpoint.close(),
+      this.masks.close(),
+      this.rowSparsities.close(),
+      this.journal.close(),
+    ]);
     await this.lock.release();
+  }
+
+  /** Masks one projection after the other, each while the one before is written. */
+  private async *maskAll(
+    allocated: readonly AllocatedProjection[],
+  ): AsyncGenerator<AllocatedProjection & { readonly masked: MaskedWeights }> {
+    let ahead: Promise<MaskedWeights> | undefined;
+    for (const [index, allocation] of allocated.entries()) {
+      const masked = await (ahead ?? this.maskOne(allocation));
+      const next = allocated[index + 1];
+      ahead = next && this.maskOne(next);
+      // Told when it is its turn, which it may never be.
+      ahead?.catch(() => undefined);
+      yield { ...allocation, masked };
+    }
+  }
+
+  private async maskOne({ projection, mask, weights }: AllocatedProjection): Promise<MaskedWeights> {
+    const { name, rows, columns } = projection;
+    const shape = { rows, columns, elementBytes: this.elementBytes(name) };
+    // Nodes still pull repaired weights.
+    const bytes = weights === undefined ? await this.plan.checkpoint.readTensor(name) : Uint8Array.from(weights);
+    const masked = await this.maskingThread.mask({ name, weights: bytes, shape, mask, digestsBefore: weights === undefined });
+    // The mask is of the weights as they were when the job began.
+    if (weights === undefined && masked.digestBefore !== this.plan.scanned.get(name)?.digest)
+      throw this.plan.checkpoint.changedTensor(name);
+    return masked;
   }
 
   private elementBytes(name: string): number {
