@@ -5,6 +5,7 @@ import type { ProjectionSelection, ProjectionTarget } from '@secateur/proto/job'
 export const GROUP = 'secateur.dev';
 export const VERSION = 'v1alpha1';
 export const PLURAL = 'prunejobs';
+export const KIND = 'PruneJob';
 /** Keeps a PruneJob that is being deleted until its job is stopped and forgotten. */
 export const FINALIZER = 'secateur.dev/job';
 
