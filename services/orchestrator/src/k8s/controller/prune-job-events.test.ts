@@ -18,6 +18,7 @@ const planned = (resumedLayers: number): NewEvent => ({
 });
 const progress: NewEvent = { $case: 'progress', value: { layer: 0, step: 'collect', done: 1, total: 2 } };
 const lostNode: NewEvent = { $case: 'nodeLost', value: { address: 'a:1', name: 'node-0', reason: 'It is gone.' } };
+const unkept: NewEvent = { $case: 'snapshotFailed', value: { layer: 2, reason: 'No space is left.' } };
 const { PLANNING, RUNNING, PAUSED, QUEUED, SUCCEEDED, FAILED, CANCELLED } = JobState;
 const full = new SecateurError('RESOURCE_EXHAUSTED', 'No space is left.');
 
@@ -69,12 +70,13 @@ describe('what happens in a job', () => {
   });
 
   test('is told with its cause', () => {
-    const events = [started(1), becomes(PLANNING), planned(3), lostNode, becomes(FAILED, full)];
+    const events = [started(1), becomes(PLANNING), planned(3), lostNode, unkept, becomes(FAILED, full)];
     expect(new JobNarrator('/models/out').read(JOB, stored(events)).map(({ note }) => note)).toEqual([
       'Job qwen-70-0123 waits for its turn.',
       'Attempt 1 begins on orchestrator-0.',
       '28 blocks, 256 samples of up to 2048 tokens. 3 of the blocks are done already.',
       'Node node-0 (a:1) is no longer used; its work goes to the others: It is gone.',
+      'The hidden states after 2 blocks are not kept; the job goes on without: No space is left.',
       'No space is left.',
     ]);
   });

@@ -23,6 +23,7 @@ export const EVENT_KINDS = {
   AttemptFailed: { type: 'Warning', action: 'Run' },
   OrchestratorLost: { type: 'Warning', action: 'Run' },
   NodeLost: { type: 'Warning', action: 'Run' },
+  SnapshotFailed: { type: 'Warning', action: 'Run' },
   SpecRefused: { type: 'Warning', action: 'Accept' },
   TooManyJobs: { type: 'Warning', action: 'Accept' },
   WaitingForOrchestrator: { type: 'Warning', action: 'Accept' },
@@ -79,6 +80,13 @@ export class JobNarrator {
       case 'nodeLost': {
         const { name, address, reason } = event.value;
         return { reason: 'NodeLost', note: `Node ${name} (${address}) is no longer used; its work goes to the others: ${reason}` };
+      }
+      case 'snapshotFailed': {
+        const { layer, reason } = event.value;
+        return {
+          reason: 'SnapshotFailed',
+          note: `The hidden states after ${layer} blocks are not kept; the job goes on without: ${reason}`,
+        };
       }
       case 'progress':
       case 'layerFinished':

@@ -54,6 +54,7 @@ export interface PruneJobSpec {
   readonly propagation?: string;
   readonly repair?: { readonly method: string; readonly damping?: number; readonly iterations?: number; readonly targets?: string };
   readonly swap?: { readonly most?: number };
+  readonly snapshotEvery?: number;
   readonly compute?: string;
   readonly hiddenStates?: string;
   readonly recordTrace?: boolean;
