@@ -82,6 +82,19 @@ async function untilPhase(name: string, phase: string): Promise<Status> {
   return statusOf(name)!;
 }
 
+const reasonsOf = (name: string): string[] => api.eventsOf(name).map(({ reason }) => reason);
+
+/** Until the events of a PruneJob are those, beside some that do not count. */
+async function untilTold(name: string, reasons: readonly string[], besides: readonly string[] = []): Promise<void> {
+  const told = (): string =>
+    reasonsOf(name)
+      .filter((reason) => !besides.includes(reason))
+      .join();
+  await eventually(() => told() === reasons.join(), `the events of ${name} are ${reasons.join()}`).catch((error: unknown) => {
+    throw new Error(`They are ${told()}.`, { cause: error });
+  });
+}
+
 function jobOf(name: string, { client } = cluster.replicas.at(-1)!): Promise<Job> {
   return client.getJob(statusOf(name)?.jobId ?? '');
 }
@@ -110,6 +123,13 @@ test('a PruneJob is run to its end, and its status tells how; the watch may end 
   ]);
   expect(await jobOf('whole')).toMatchObject({ tenant: 'prune', state: JobState.SUCCEEDED });
   await stat(join(folder, 'whole', 'secateur.json'));
+  await untilTold('whole', ['JobCreated', 'JobStarted', 'JobPlanned', 'JobSucceeded']);
+  expect(api.eventsOf('whole').at(-1)).toMatchObject({
+    type: 'Normal',
+    note: `The pruned checkpoint is ${join(folder, 'whole')}.`,
+    regarding: { apiVersion: 'secateur.dev/v1alpha1', kind: 'PruneJob', uid: metadata.uid },
+    reportingInstance: leaderName(),
+  });
 
   // What is done stays told when the job is forgotten.
   await cluster.client.deleteJob(status.jobId ?? '');
@@ -135,6 +155,9 @@ test('it is set aside and goes on as its spec says', async () => {
   expect(await jobOf('aside')).toMatchObject({ state: JobState.PAUSED });
   api.patchPruneJob('aside', { spec: { suspend: null } });
   expect((await untilPhase('aside', 'Succeeded')).observedGeneration).toBe(4);
+  const ends = ['Suspended', 'Resumed', 'JobStarted', 'JobSucceeded'];
+  // Planned the same way again, it counts in the same event.
+  await untilTold('aside', ['Suspended', 'JobCreated', 'JobStarted', ...ends], ['JobPlanned']);
 });
 
 test('its job and its unfinished output go with it', async () => {
@@ -147,6 +170,7 @@ test('its job and its unfinished output go with it', async () => {
   await eventually(() => api.pruneJob('gone') === undefined, 'the finalizer is removed');
   await expect(cluster.client.getJob(jobId)).rejects.toMatchObject({ reason: 'NOT_FOUND' });
   await expect(stat(join(folder, 'gone.partial'))).rejects.toThrow('ENOENT');
+  await untilTold('gone', ['JobCreated', 'JobStarted', 'JobPlanned', 'JobCancelled']);
 });
 
 test('a spec that is wrong is told of, and tried again when it changes', async () => {
@@ -158,9 +182,28 @@ test('a spec that is wrong is told of, and tried again when it changes', async (
   api.patchPruneJob('wrong', { metadata: { labels: { seen: 'yes' } } });
   api.createPruneJob('outside', spec('outside', { model: '/nowhere/model' }));
   expect((await untilPhase('outside', 'Failed')).conditions[0]?.message).toContain('/nowhere/model');
+  await untilTold('outside', ['SpecRefused']);
+  expect(api.eventsOf('outside')[0]).toMatchObject({ type: 'Warning', note: expect.stringContaining('/nowhere/model') });
   expect(api.writes.slice(writes).filter(({ request }) => request.includes('/wrong'))).toEqual([]);
   api.patchPruneJob('wrong', { spec: { pattern: null, sketches: null } });
   await untilPhase('wrong', 'Succeeded');
+  await untilTold('wrong', ['SpecRefused', 'JobCreated', 'JobStarted', 'JobPlanned', 'JobSucceeded']);
+});
+
+test('jobs are run all the same where events are refused, or not answered', async () => {
+  for (const [name, answer] of [
+    ['refused', 403],
+    ['unanswered', 'nothing'],
+  ] as const) {
+    api.eventsAnswer = answer;
+    api.createPruneJob(name, spec(name));
+    await untilPhase(name, 'Succeeded');
+    expect(reasonsOf(name)).toEqual([]);
+  }
+  api.eventsAnswer = undefined;
+  // The first is tried again when it was not answered for ten seconds, after those that waited for it.
+  const wanted = ['JobCreated', 'JobPlanned', 'JobStarted', 'JobSucceeded'];
+  await eventually(() => reasonsOf('unanswered').sort().join() === wanted.join(), 'its events are told');
 });
 
 test('another orchestrator goes on when the one that leads is killed', async () => {
@@ -168,14 +211,30 @@ test('another orchestrator goes on when the one that leads is killed', async () 
   const other = cluster.replicas.find((replica) => replica !== leader)!;
   api.createPruneJob('kept', slowSpec('kept'));
   await untilPhase('kept', 'Running');
+  await eventually(() => reasonsOf('kept').includes('JobStarted'), 'it is told that it began');
+  const toldBefore = reasonsOf('kept');
   await leader.process.signal('SIGKILL');
   await eventually(() => leads(other), 'the other one leads');
   await untilPhase('kept', 'Succeeded');
   expect(await jobOf('kept', other)).toMatchObject({ state: JobState.SUCCEEDED });
   expect((api.lease(LEASE)?.spec as { leaseTransitions: number }).leaseTransitions).toBeGreaterThan(0);
+  // Nothing is told twice; who runs the job is not always who leads.
+  await eventually(() => reasonsOf('kept').at(-1) === 'JobSucceeded', 'its end is told');
+  expect(reasonsOf('kept').slice(0, toldBefore.length)).toEqual(toldBefore);
+  expect(reasonsOf('kept').slice(toldBefore.length)).not.toContain('JobStarted');
+  const repeated = api.eventsOf('kept').filter(({ series, reason }) => series !== undefined && reason !== 'JobPlanned');
+  expect(repeated).toEqual([]);
   // One that ends as it should lets go at once.
   await other.process.signal('SIGTERM');
   expect(leaderName()).toBe('');
+});
+
+test('events are created and patched, and nothing else is done with them', () => {
+  const asked = api.writes.filter(({ request }) => request.includes('/events'));
+  expect(asked.length).toBeGreaterThan(10);
+  expect(asked.filter(({ request }) => !/^(?:POST|PATCH) /.test(request))).toEqual([]);
+  // None is read.
+  expect(api.requests.filter(({ pathname }) => pathname.includes('/events'))).toHaveLength(asked.length);
 });
 
 test('a status is written at most once a second', () => {

@@ -1,5 +1,5 @@
 /** Hidden states that are kept beside an unfinished output: what is lost goes on from them, and the result stays the same. */
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { TokenSource, type JobEvent, type JobSpec } from '@secateur/proto/job';
@@ -92,4 +92,19 @@ test('what a killed node held begins at the last snapshot elsewhere', async () =
   expect(count(spans, 'secateur.restore')).toBe(1);
   expect(count(spans, 'secateur.replay')).toBe(0);
   expect(await hashOutput(outputOf('killed'))).toEqual(reference);
+});
+
+test('what a killed node held is computed anew where the last snapshot was removed', async () => {
+  await using cluster = await Cluster.start({ nodes: 2 });
+  let killed: Promise<void> | undefined;
+  const states = join(`${outputOf('removed')}.partial`, 'hidden-states');
+  const { nodes } = await prune(cluster.client, 'removed', specOf('removed', 1), (event) => {
+    if (begins(event, LAYERS - 1)) killed ??= rm(states, { recursive: true }).then(() => cluster.nodes[1]!.signal('SIGKILL'));
+  });
+  await killed;
+  expect(nodes.filter(({ lost }) => lost !== '')).toHaveLength(1);
+  const spans = await recordedSpans(cluster.client, 'removed');
+  // Both nodes at the beginning, and the one that is left.
+  expect(count(spans, 'secateur.embed')).toBe(3);
+  expect(await hashOutput(outputOf('removed'))).toEqual(reference);
 });

@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { celEnv, parse as parseRule, plan } from '@bufbuild/cel';
 import { Ajv } from 'ajv';
-import { parse } from 'yaml';
+import { parse, parseAllDocuments } from 'yaml';
 import { JobSpec } from '@secateur/proto/job';
 import { jobSpecOf } from '../../services/orchestrator/src/k8s/controller/job-spec-of.js';
+import { EVENT_KINDS } from '../../services/orchestrator/src/k8s/controller/prune-job-events.js';
 import type { PruneJobSpec } from '../../services/orchestrator/src/k8s/controller/prune-job.js';
 import { repositoryRoot } from '../support/paths.js';
 import { checkSchema, type KubernetesObject } from '../support/manifests.js';
@@ -174,5 +175,21 @@ describe('the job of a spec', () => {
 
   test('is refused with a word that is not known', () => {
     expect(() => encode({ ...SPEC, score: 'best' })).toThrow('score is "best", which this version does not know.');
+  });
+});
+
+describe('events', () => {
+  test('may be created and patched by the controller, and nothing else', async () => {
+    const text = await readFile(join(repositoryRoot, 'deploy/k8s/components/controller/access.yaml'), 'utf8');
+    const roles = parseAllDocuments(text).map((document) => document.toJS() as { rules?: { apiGroups: string[]; resources: string[] }[] });
+    const rules = roles.flatMap((role) => role.rules ?? []).filter(({ resources }) => resources.includes('events'));
+    expect(rules).toEqual([{ apiGroups: ['events.k8s.io'], resources: ['events'], verbs: ['create', 'patch'] }]);
+  });
+
+  test('have reasons that the documentation lists', async () => {
+    const text = await readFile(join(repositoryRoot, 'docs/operations.md'), 'utf8');
+    const section = text.slice(text.indexOf('### What happened to a PruneJob'));
+    const listed = [...section.matchAll(/^\| `([A-Z]\w+)` +\| (\w+) +\|/gm)].map(([, reason, type]) => [reason, type]);
+    expect(listed).toEqual(Object.entries(EVENT_KINDS).map(([reason, { type }]) => [reason, type]));
   });
 });

@@ -4,15 +4,16 @@
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { Allocation } from '@secateur/proto/allocation';
-import { JobState, ProjectionSelection, type Job, type JobSpec } from '@secateur/proto/job';
+import { JobState, ProjectionSelection, type Job, type JobEvent, type JobSpec } from '@secateur/proto/job';
 import { fromStatusProto } from '@secateur/rpc';
 import { Cluster } from '../support/cluster.js';
 import { prune } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
 import { temporaryFolder, type TemporaryFolder } from '../support/paths.js';
 import { FailingDisk, preloadProblem, type DiskError } from '../support/preload.js';
+import { recordedSpans } from '../support/spans.js';
 import { writeTinyJob } from '../support/tiny-job.js';
 
 const describeWithPreload = preloadProblem === undefined ? describe : describe.skip;
@@ -40,7 +41,7 @@ describeWithPreload(`a disk that fails at any write of a job${suffix}`, () => {
     data = await temporaryFolder();
     // Few projections, pruned in little time: what is written counts.
     const selection = ProjectionSelection.fromPartial({ only: ['q_proj', 'down_proj'], skipLayers: [0] });
-    specFor = await writeTinyJob(data.path, { allocation: Allocation.UNIFORM, selection });
+    specFor = await writeTinyJob(data.path, { allocation: Allocation.UNIFORM, selection, snapshotEvery: 1 });
     outputs = join(data.path, 'outputs');
     await mkdir(outputs);
     disk = new FailingDisk(tools.path, outputs);
@@ -60,8 +61,11 @@ describeWithPreload(`a disk that fails at any write of a job${suffix}`, () => {
     await prune(cluster.client, `reference-${error}`, specFor(output));
     const reference = await hashOutput(output);
     const operations = disk.operations();
-    // Two projections of two blocks in three files, beside everything else.
-    expect(operations.length).toBeGreaterThan(50);
+    // Two projections of two blocks in three files, and hidden states of two, beside everything else.
+    expect(operations.length).toBeGreaterThan(60);
+    expect(operations.filter((operation) => operation.startsWith('write') && operation.includes('/hidden-states/')).length).toBeGreaterThan(
+      3,
+    );
     const published = operations.findIndex((operation) => operation.startsWith('rename') && operation.endsWith('pruned.partial'));
 
     for (const index of operationsToFail(operations, error)) {
@@ -100,13 +104,128 @@ describeWithPreload(`a disk that fails at any write of a job${suffix}`, () => {
   }
 });
 
+describeWithPreload(`a disk that takes everything but hidden states${suffix}`, () => {
+  let tools: TemporaryFolder;
+  let data: TemporaryFolder;
+  let disk: FailingDisk;
+  let output: string;
+  let cluster: Cluster;
+  let specFor: (output: string) => JobSpec;
+  let reference: Readonly<Record<string, string>>;
+
+  beforeAll(async () => {
+    tools = await temporaryFolder();
+    data = await temporaryFolder();
+    const selection = ProjectionSelection.fromPartial({ only: ['q_proj', 'down_proj'], skipLayers: [0] });
+    specFor = await writeTinyJob(data.path, { allocation: Allocation.UNIFORM, selection, snapshotEvery: 1 }, 4);
+    output = join(data.path, 'pruned');
+    const kept = join(`${output}.partial`, 'hidden-states');
+    // It takes the real path of a folder.
+    await mkdir(kept, { recursive: true });
+    disk = new FailingDisk(tools.path, kept);
+    await rm(`${output}.partial`, { recursive: true });
+    cluster = await Cluster.start({ nodes: 1, environment: disk.environment });
+    disk.mend();
+    await prune(cluster.client, 'reference', specFor(output));
+    reference = await hashOutput(output);
+  });
+  beforeEach(async () => {
+    disk.mend();
+    disk.operations();
+    await rm(output, { recursive: true, force: true });
+  });
+  afterAll(async () => {
+    await cluster[Symbol.asyncDispose]();
+    await data[Symbol.asyncDispose]();
+    await tools[Symbol.asyncDispose]();
+  });
+
+  /** Blocks whose input could not be kept, as the job tells. */
+  const untold = (events: readonly JobEvent[]): number[] =>
+    events.flatMap(({ event }) => (event?.$case === 'snapshotFailed' ? [event.value.layer] : []));
+
+  test('the job goes on without them, says so, and ends with the same bytes', async () => {
+    await prune(cluster.client, 'counted', specFor(output));
+    const operations = disk.operations();
+    // Folder, and three files that are opened, written and synced.
+    const kinds = operations.map((operation) => operation.split(' ')[0]!);
+    expect(new Set(kinds)).toEqual(new Set(['mkdir', 'open', 'write', 'sync']));
+    const failures = [...new Set(kinds)].flatMap((kind) => [kinds.indexOf(kind), kinds.lastIndexOf(kind)]);
+    for (const index of new Set(failures)) {
+      await rm(output, { recursive: true });
+      disk.failFrom(index, 'ENOSPC');
+      const events: JobEvent[] = [];
+      await prune(cluster.client, `without-${index}`, specFor(output), (event) => events.push(event));
+      disk.mend();
+      const first = 1 + operations.slice(0, index).filter((operation) => operation.startsWith('sync')).length;
+      expect({ index, without: untold(events) }).toEqual({ index, without: [1, 2, 3].filter((layer) => layer >= first) });
+      const told = events.find(({ event }) => event?.$case === 'snapshotFailed')?.event;
+      expect(told).toMatchObject({
+        value: { reason: expect.stringMatching(/\.partial\/hidden-states.*no space is left on the device \(ENOSPC\)\. Free some space/) },
+      });
+      expect(await hashOutput(output)).toEqual(reference);
+    }
+  });
+
+  test('a job that goes on begins at the last that were kept whole', async () => {
+    const { client } = cluster;
+    await prune(client, 'whole', specFor(output));
+    const second = disk.operations().findIndex((operation) => operation.startsWith('write') && operation.endsWith('/2'));
+    await rm(output, { recursive: true });
+    disk.failFrom(second, 'ENOSPC');
+    const events: JobEvent[] = [];
+    let cancelled: Promise<unknown> | undefined;
+    const stopped = prune(client, 'stopped', { ...specFor(output), recordTrace: true }, (event) => {
+      events.push(event);
+      if (event.event?.$case === 'snapshotFailed' && event.event.value.layer === 2) cancelled ??= client.cancelJob('stopped');
+    });
+    await expect(stopped).rejects.toThrow('ended in state');
+    await cancelled;
+    disk.mend();
+    expect(untold(events)[0]).toBe(2);
+    expect(await readdir(join(`${output}.partial`, 'hidden-states'))).toEqual(['1']);
+    await client.resumeJob('stopped');
+    expect((await client.waitForJob('stopped')).state).toBe(JobState.SUCCEEDED);
+    const spans = await recordedSpans(client, 'stopped');
+    expect(spans.filter(({ name }) => name === 'secateur.restore')).toHaveLength(1);
+    // The first attempt has embedded.
+    expect(spans.filter(({ name }) => name === 'secateur.embed')).toHaveLength(1);
+    expect(await hashOutput(output)).toEqual(reference);
+  });
+
+  test('what cannot be removed is no part of an output: the job fails at its end and can be resumed', async () => {
+    const { client } = cluster;
+    disk.mend('EROFS');
+    await prune(client, 'removed', specFor(output));
+    const second = disk.operations().findIndex((operation) => operation.startsWith('write') && operation.endsWith('/2'));
+    await rm(output, { recursive: true });
+    disk.failFrom(second, 'EROFS');
+    await client.createJob({ jobId: 'stuck', spec: specFor(output) });
+    const events: JobEvent[] = [];
+    for await (const event of client.watchJob('stuck')) events.push(event);
+    const { state, error } = await client.getJob('stuck');
+    disk.mend('EROFS');
+    expect(untold(events)).toEqual([2, 3]);
+    expect(state).toBe(JobState.FAILED);
+    expect(fromStatusProto(error!)).toMatchObject({
+      reason: 'FAILED_PRECONDITION',
+      message: expect.stringMatching(/^Cannot remove .*hidden-states: the file system is read-only \(EROFS\)\. Make it writable/),
+    });
+    await client.resumeJob('stuck');
+    expect((await client.waitForJob('stuck')).state).toBe(JobState.SUCCEEDED);
+    expect(await hashOutput(output)).toEqual(reference);
+  });
+});
+
 /**
  * The first and the last of each kind on each file: between them the same happens again and again. On a read-only disk the first of each kind,
  * and those that remove files, which a full one allows.
  */
 function operationsToFail(operations: readonly string[], error: DiskError): number[] {
-  // Masks and rows are written side by side in the same way.
-  const kinds = operations.map((operation) => operation.replace('row_sparsities', 'masks'));
+  // Masks and rows are written side by side in the same way; so are hidden states, one after the other.
+  const kinds = operations.map((operation) =>
+    operation.replace('row_sparsities', 'masks').replace(/hidden-states\/\d+/, 'hidden-states/N'),
+  );
   const names = error === 'ENOSPC' ? kinds : kinds.map((kind) => (kind.startsWith('unlink') ? kind : kind.split(' ')[0]!));
   return operations.flatMap((_, index) =>
     names.indexOf(names[index]!) === index || (error === 'ENOSPC' && names.lastIndexOf(names[index]!) === index) ? [index] : [],

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
+import { problemsOfEvent, problemsOfEventChange } from './kubernetes-event-rules.js';
 
 interface Metadata {
   readonly name: string;
@@ -24,6 +25,16 @@ export interface StoredObject {
   readonly [field: string]: unknown;
 }
 
+/** An Event as the server holds it. */
+export interface StoredEvent extends StoredObject {
+  readonly regarding: Readonly<Record<string, string>>;
+  readonly type: string;
+  readonly reason: string;
+  readonly note: string;
+  readonly eventTime: string;
+  readonly series?: { readonly count: number; readonly lastObservedTime: string };
+}
+
 /** What a caller sends: the server fills in the rest. */
 type SentObject = Readonly<Record<string, unknown>> & { readonly metadata: Partial<Metadata> };
 
@@ -33,10 +44,12 @@ interface Kind {
   readonly hasStatus: boolean;
 }
 
+const EVENTS = 'events.k8s.io/v1/events';
 const KINDS: Readonly<Record<string, Kind>> = {
   'discovery.k8s.io/v1/endpointslices': { kind: 'EndpointSlice', hasStatus: false },
   'coordination.k8s.io/v1/leases': { kind: 'Lease', hasStatus: false },
   'secateur.dev/v1alpha1/prunejobs': { kind: 'PruneJob', hasStatus: true },
+  [EVENTS]: { kind: 'Event', hasStatus: false },
 };
 
 const PATH =
@@ -77,13 +90,16 @@ class Refusal extends Error {
  * versions for all objects, 409 for changes of another version or uid, a status that only its own path writes, generations, finalizers and
  * deletion timestamps as Kubernetes has them. It is not more than that: schemas and CEL rules are held elsewhere (tests/deploy), and there is
  * no admission, no access control beyond the token, no server-side apply, no pages of lists, no bookmarks, and only labels with `=` select.
+ * Events are held to the rules of kubernetes-event-rules.ts; they stay for ever, and are not to be had as core/v1 Events.
  */
 export class KubernetesApi implements AsyncDisposable {
   readonly requests: URL[] = [];
-  /** Requests to change something, in order. */
+  /** Requests to change something, in order; code 0 where there was no answer. */
   readonly writes: { readonly request: string; readonly code: number; readonly atMs: number }[] = [];
   /** Statuses that the next requests are answered with. */
   readonly failures: number[] = [];
+  /** What all writes of Events are answered with: a status, or nothing at all. */
+  eventsAnswer: number | 'nothing' | undefined;
   private readonly watchers = new Set<Watcher>();
   /** By resource, namespace and name. */
   private readonly objects = new Map<string, StoredObject>();
@@ -157,6 +173,12 @@ export class KubernetesApi implements AsyncDisposable {
     return this.objects.get(keyOf({ resource: 'coordination.k8s.io/v1/leases', namespace: 'prune', name }));
   }
 
+  /** Events of a PruneJob, in the order they were written first. */
+  eventsOf(name: string): StoredEvent[] {
+    const events = [...this.objects].filter(([key]) => key.startsWith(`${EVENTS} `)).map(([, object]) => object as StoredEvent);
+    return events.filter(({ regarding }) => regarding['name'] === name);
+  }
+
   /** Ends all watches, as the server does from time to time. */
   endWatches(): void {
     for (const { response } of this.watchers) response.end();
@@ -193,6 +215,13 @@ export class KubernetesApi implements AsyncDisposable {
       const failure = this.failures.shift();
       if (failure !== undefined) throw new Refusal(failure, 'as the test asks for');
       if (request.headers.authorization !== 'Bearer test') throw new Refusal(401, 'no token');
+      if (method !== 'GET' && targetOf(url).resource === EVENTS && this.eventsAnswer !== undefined) {
+        if (this.eventsAnswer === 'nothing') {
+          this.writes.push({ request: `${method} ${url.pathname}`, code: 0, atMs: performance.now() });
+          return;
+        }
+        throw new Refusal(this.eventsAnswer, 'as the test asks for');
+      }
       answer = this.handle(method, url, request.headers['content-type'], body, response);
       if (method === 'POST') code = 201;
     } catch (error) {
@@ -264,6 +293,7 @@ export class KubernetesApi implements AsyncDisposable {
     const { name = '', labels, finalizers } = sent.metadata;
     const named = { ...target, name };
     const { namespace = '' } = target;
+    if (target.resource === EVENTS) refuse(problemsOfEvent(sent, namespace));
     if (this.objects.has(keyOf(named))) throw new Refusal(409, `${keyOf(named)} is there`);
     return this.store('ADDED', named, {
       ...sent,
@@ -290,6 +320,7 @@ export class KubernetesApi implements AsyncDisposable {
         ? present
         : this.store('MODIFIED', target, { ...present, status: sent['status'] });
     }
+    if (target.resource === EVENTS) refuse(problemsOfEventChange(present, sent));
     const { hasStatus } = kindOf(target.resource);
     if (before.deletionTimestamp !== undefined && finalizers.some((finalizer) => !(before.finalizers ?? []).includes(finalizer)))
       throw new Refusal(422, 'no new finalizers can be added if the object is being deleted');
@@ -334,6 +365,10 @@ export class KubernetesApi implements AsyncDisposable {
     for (const watcher of this.watchers) send(watcher, event);
     return stored;
   }
+}
+
+function refuse(problems: readonly string[]): void {
+  if (problems.length > 0) throw new Refusal(422, problems.join('; '));
 }
 
 function sliceTarget(name: string): Target {

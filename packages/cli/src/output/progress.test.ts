@@ -20,12 +20,14 @@ test('one line for each thing people care about, none for every group', () => {
       { $case: 'progress', value: { layer: 0, step: 'collect', done: 1, total: 2 } },
       JobEvent.fromPartial({ event: { $case: 'layerFinished', value: { layer: 1, seconds: 65, projections: [projection] } } }).event!,
       { $case: 'nodeLost', value: { address: 'a:1', name: 'node-0', reason: 'It is gone.' } },
+      { $case: 'snapshotFailed', value: { layer: 1, reason: 'Cannot write /out/1: no space is left.' } },
     ),
   ).toEqual([
     '2 layers, 12,345 weights in projections, 8 samples of 16 tokens, going on after layer 1',
     'node node-0 joined (a:1)',
     'layer 2: 75.00 % zero, quality 0.9000 -> 0.9500, 1 min 5 s',
     'node node-0 lost (a:1): It is gone; its work goes to the others',
+    'hidden states after layer 1 are not kept, the job goes on without: Cannot write /out/1: no space is left.',
   ]);
 });
 

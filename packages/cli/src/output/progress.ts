@@ -84,6 +84,9 @@ export function createLines(write: (line: string) => void): Progress {
             `node ${event.value.name} lost (${event.value.address}): ${event.value.reason.replace(/\.$/, '')}; its work goes to the others`,
           );
           break;
+        case 'snapshotFailed':
+          write(`hidden states after layer ${event.value.layer} are not kept, the job goes on without: ${event.value.reason}`);
+          break;
         case 'attemptStarted':
           if (event.value.attempt > 1) write(formatAttempt(event.value));
           break;
@@ -143,7 +146,7 @@ function createBar(): Progress {
       } else if (event?.$case === 'layerFinished') {
         finished = event.value.layer + 1;
         show(event.value.layer, 'done', 1, 1);
-      } else if (event?.$case === 'nodeLost' || event?.$case === 'attemptStarted') {
+      } else if (event?.$case === 'nodeLost' || event?.$case === 'snapshotFailed' || event?.$case === 'attemptStarted') {
         lines.onEvent(entry);
       }
     },

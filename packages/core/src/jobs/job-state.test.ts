@@ -104,6 +104,7 @@ test('whatever events come, a job is unchanged or legally changed, and never end
     fc.constant(planned(4)),
     fc.constant(JobEvent.fromPartial({ event: { $case: 'progress', value: { layer: 1, step: 'collect' } } })),
     fc.constant(JobEvent.fromPartial({ event: { $case: 'nodeLost', value: { address: 'a:1' } } })),
+    fc.constant(JobEvent.fromPartial({ event: { $case: 'snapshotFailed', value: { layer: 1 } } })),
     fc.constant(JobEvent.fromPartial({})),
   );
   fc.assert(

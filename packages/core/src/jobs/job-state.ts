@@ -48,6 +48,7 @@ export function applyJobEvent(job: Job, { event, time }: JobEvent): Job {
     case 'progress':
     case 'nodeJoined':
     case 'nodeLost':
+    case 'snapshotFailed':
     case undefined:
       return job;
   }

@@ -987,6 +987,9 @@ export interface JobEvent {
     | //
     /** An orchestrator begins to run the job. */
     { $case: "attemptStarted"; value: JobEvent_AttemptStarted }
+    | //
+    /** Hidden states could not be kept; the job goes on without. */
+    { $case: "snapshotFailed"; value: JobEvent_SnapshotFailed }
     | undefined;
 }
 
@@ -1053,6 +1056,14 @@ export interface JobEvent_NodeJoined {
   address: string;
   /** Name of the node. */
   name: string;
+}
+
+/** Hidden states could not be kept. Those that were kept before still are. */
+export interface JobEvent_SnapshotFailed {
+  /** Block that they are the input of, from 0. */
+  layer: number;
+  /** Why, with the file and what to do. */
+  reason: string;
 }
 
 /** A node is no longer used. */
@@ -3344,6 +3355,9 @@ export const JobEvent: MessageFns<JobEvent> = {
       case "attemptStarted":
         JobEvent_AttemptStarted.encode(message.event.value, writer.uint32(74).fork()).join();
         break;
+      case "snapshotFailed":
+        JobEvent_SnapshotFailed.encode(message.event.value, writer.uint32(82).fork()).join();
+        break;
     }
     return writer;
   },
@@ -3433,6 +3447,14 @@ export const JobEvent: MessageFns<JobEvent> = {
             message.event = { $case: "attemptStarted", value: JobEvent_AttemptStarted.decode(reader, reader.uint32()) };
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.event = { $case: "snapshotFailed", value: JobEvent_SnapshotFailed.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3473,6 +3495,10 @@ export const JobEvent: MessageFns<JobEvent> = {
         ? { $case: "attemptStarted", value: JobEvent_AttemptStarted.fromJSON(object.attemptStarted) }
         : isSet(object.attempt_started)
         ? { $case: "attemptStarted", value: JobEvent_AttemptStarted.fromJSON(object.attempt_started) }
+        : isSet(object.snapshotFailed)
+        ? { $case: "snapshotFailed", value: JobEvent_SnapshotFailed.fromJSON(object.snapshotFailed) }
+        : isSet(object.snapshot_failed)
+        ? { $case: "snapshotFailed", value: JobEvent_SnapshotFailed.fromJSON(object.snapshot_failed) }
         : undefined,
     };
   },
@@ -3499,6 +3525,8 @@ export const JobEvent: MessageFns<JobEvent> = {
       obj.nodeLost = JobEvent_NodeLost.toJSON(message.event.value);
     } else if (message.event?.$case === "attemptStarted") {
       obj.attemptStarted = JobEvent_AttemptStarted.toJSON(message.event.value);
+    } else if (message.event?.$case === "snapshotFailed") {
+      obj.snapshotFailed = JobEvent_SnapshotFailed.toJSON(message.event.value);
     }
     return obj;
   },
@@ -3550,6 +3578,12 @@ export const JobEvent: MessageFns<JobEvent> = {
       case "attemptStarted": {
         if (object.event?.value !== undefined && object.event?.value !== null) {
           message.event = { $case: "attemptStarted", value: JobEvent_AttemptStarted.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "snapshotFailed": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "snapshotFailed", value: JobEvent_SnapshotFailed.fromPartial(object.event.value) };
         }
         break;
       }
@@ -4192,6 +4226,91 @@ export const JobEvent_NodeJoined: MessageFns<JobEvent_NodeJoined> = {
     const message = createBaseJobEvent_NodeJoined();
     message.address = object.address ?? "";
     message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseJobEvent_SnapshotFailed(): JobEvent_SnapshotFailed {
+  return { layer: 0, reason: "" };
+}
+
+export const JobEvent_SnapshotFailed: MessageFns<JobEvent_SnapshotFailed> = {
+  encode(message: JobEvent_SnapshotFailed, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.layer !== 0) {
+      writer.uint32(8).uint32(message.layer);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): JobEvent_SnapshotFailed {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseJobEvent_SnapshotFailed();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.layer = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): JobEvent_SnapshotFailed {
+    return {
+      layer: isSet(object.layer) ? globalThis.Number(object.layer) : 0,
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+    };
+  },
+
+  toJSON(message: JobEvent_SnapshotFailed): unknown {
+    const obj: any = {};
+    if (message.layer !== 0) {
+      obj.layer = Math.round(message.layer);
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<JobEvent_SnapshotFailed>): JobEvent_SnapshotFailed {
+    return JobEvent_SnapshotFailed.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<JobEvent_SnapshotFailed>): JobEvent_SnapshotFailed {
+    const message = createBaseJobEvent_SnapshotFailed();
+    message.layer = object.layer ?? 0;
+    message.reason = object.reason ?? "";
     return message;
   },
 };

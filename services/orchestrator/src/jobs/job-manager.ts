@@ -30,6 +30,7 @@ const NODES_TIMEOUT_MS = 10_000;
 const STOP_TIMEOUT_MS = 20_000;
 const SWEEP_EVERY_MS = 60_000;
 const SWEPT_AT_ONCE = 100;
+const EVENTS_AT_ONCE = 500;
 
 export interface JobManagerOptions {
   readonly store: JobStore;
@@ -142,6 +143,12 @@ export class JobManager {
   /** The events of a job after a sequence number; undefined where nothing happened for a while. */
   async *watch(caller: Caller, id: string, afterSequence: number, signal: AbortSignal): AsyncGenerator<JobEvent | undefined, void> {
     yield* this.feed.watch(await this.find(caller, id), afterSequence, signal);
+  }
+
+  /** Those of the events after a sequence number that there are already, the first of them where they are many. */
+  async eventsAfter(caller: Caller, id: string, afterSequence: number): Promise<readonly JobEvent[]> {
+    const { sequence } = await this.find(caller, id);
+    return sequence > afterSequence ? this.options.store.events(id, afterSequence, EVENTS_AT_ONCE) : [];
   }
 
   async report(caller: Caller, id: string): Promise<Report> {

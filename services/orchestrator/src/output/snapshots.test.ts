@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -32,7 +32,7 @@ const lease = {
 const open = (journaled?: Snapshot): Promise<Snapshots> => Snapshots.open(folder, { jobId: 'job', resources, lease, journal }, journaled);
 const journaled = async (): Promise<Snapshot | undefined> => (await Journal.read(folder))?.snapshot;
 
-function takeTwo(snapshots: Snapshots, position: number, given = 2): Promise<void> {
+function takeTwo(snapshots: Snapshots, position: number, given = 2): Promise<SecateurError | undefined> {
   return snapshots.take(position, 2, async (write) => {
     for (let group = 0; group < given; ++group) await write(group, Buffer.from(`${position}.${group}`));
   });
@@ -80,6 +80,40 @@ describe('snapshots', () => {
     expect((await open(await journaled())).position).toBeUndefined();
     expect(await readdir(join(folder, 'hidden-states'))).toEqual([]);
     expect((await open(await journaled())).position).toBeUndefined();
+  });
+
+  test('that cannot be written are told of, and the one before stays', async () => {
+    const snapshots = await open();
+    await takeTwo(snapshots, 4);
+    // A folder is where the file is to be.
+    await mkdir(join(folder, 'hidden-states/8'));
+    const problem = await takeTwo(snapshots, 8);
+    expect(problem?.message).toMatch(/^Cannot create .*hidden-states\/8: it is a folder \(EISDIR\)\.$/);
+    expect(snapshots.position).toBe(4);
+    expect((await journaled())?.position).toBe(4);
+    expect(await readdir(join(folder, 'hidden-states'))).toEqual(['4']);
+    expect(await takeTwo(snapshots, 8)).toBeUndefined();
+    expect(snapshots.position).toBe(8);
+  });
+
+  test('are given up with what their reading fails with, and leave no half', async () => {
+    const snapshots = await open();
+    const given = snapshots.take(4, 2, async (write) => {
+      await write(0, Buffer.from('4.0'));
+      throw new SecateurError('CANCELLED', 'The job was cancelled.');
+    });
+    await expect(given).rejects.toThrow('cancelled');
+    expect(await readdir(join(folder, 'hidden-states'))).toEqual([]);
+  });
+
+  test('that cannot be read count as changed', async () => {
+    const snapshots = await open();
+    await takeTwo(snapshots, 4);
+    await rm(join(folder, 'hidden-states'), { recursive: true });
+    await expect(contentOf(snapshots, 0)).rejects.toMatchObject({
+      reason: 'CORRUPT_DATA',
+      message: expect.stringMatching(/^Cannot read .*hidden-states\/4: it does not exist/),
+    });
   });
 
   test('are not journaled without the lease', async () => {

@@ -1,7 +1,7 @@
 import { open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeDirectory, withFileErrors } from '@secateur/checkpoint';
-import { loadHasher } from '@secateur/core';
+import { makeDirectory, toFileError, withFileErrors } from '@secateur/checkpoint';
+import { loadHasher, SecateurError } from '@secateur/core';
 import type { ResourceDescriptor, Resources } from '@secateur/rpc';
 import type { JobLease } from '../jobs/job-lease.js';
 import type { Journal, KeptGroup, Snapshot } from './journal.js';
@@ -45,42 +45,38 @@ export class Snapshots {
     return { resource: this.resourceOf(groupIndex), bytes, digest };
   }
 
-  /** Keeps one more, of so many groups, which `read` gives one after the other. Nothing changes unless it gives all of them. */
+  /**
+   * Keeps one more, of so many groups, which `read` gives one after the other. Nothing changes unless it gives all of them. Gives the error of a
+   * file that cannot be written: the job can do without, and with the one before.
+   */
   async take(
     position: number,
     groupCount: number,
     read: (keep: (groupIndex: number, states: Buffer) => Promise<void>) => Promise<void>,
-  ): Promise<void> {
-    const hasher = await loadHasher();
-    const kept = new Map<number, KeptGroup>();
+  ): Promise<SecateurError | undefined> {
     const path = this.pathOf(position);
-    await makeDirectory(this.folder);
-    const file = await withFileErrors('create', path, () => open(path, 'w'));
+    const file = new SnapshotFile(path);
     try {
-      let offset = 0;
-      await read(async (groupIndex, states) => {
-        await withFileErrors('write', path, () => file.writeFile(states));
-        kept.set(groupIndex, { offset, bytes: states.byteLength, digest: hasher.digest(states) });
-        offset += states.byteLength;
-      });
-      await withFileErrors('write', path, () => file.sync());
+      const groups = await file.write(this.folder, groupCount, read);
+      if (groups !== undefined) {
+        this.options.lease.assertHeld();
+        // A journal that takes no more is no matter of the snapshot: nothing could be added to it any more.
+        await this.options.journal.appendSnapshot({ position, groups });
+        this.turnTo({ position, groups });
+      }
+    } catch (error) {
+      if (file.problem === undefined || error !== file.problem) throw error;
     } finally {
-      await file.close();
+      await this.removeOthers();
     }
-    if (kept.size === groupCount) {
-      this.options.lease.assertHeld();
-      const snapshot = { position, groups: Array.from({ length: groupCount }, (_, groupIndex) => kept.get(groupIndex)!) };
-      await this.options.journal.appendSnapshot(snapshot);
-      this.turnTo(snapshot);
-    }
-    await this.removeOthers();
+    return file.problem;
   }
 
   /** The output is finished. */
   async removeAll(): Promise<void> {
     this.current = undefined;
     this.options.resources.withdraw(this.prefix);
-    await rm(this.folder, { recursive: true, force: true });
+    await withFileErrors('remove', this.folder, () => rm(this.folder, { recursive: true, force: true }));
   }
 
   private get prefix(): string {
@@ -112,19 +108,69 @@ export class Snapshots {
     }
   }
 
+  /** Those that cannot be removed now are removed with the next, or with all at the end. */
   private async removeOthers(): Promise<void> {
     const kept = String(this.current?.position);
     const names = await readdir(this.folder).catch(() => []);
-    await Promise.all(names.filter((name) => name !== kept).map((name) => rm(join(this.folder, name), { recursive: true, force: true })));
+    const others = names.filter((name) => name !== kept);
+    await Promise.allSettled(others.map((name) => rm(join(this.folder, name), { recursive: true, force: true })));
   }
 }
 
+/** A file of hidden states while it is written. */
+class SnapshotFile {
+  /** Why it cannot be written. */
+  problem: SecateurError | undefined;
+
+  constructor(private readonly path: string) {}
+
+  /** Where each group is; undefined where not all were given. Throws `problem`, or what `read` throws. */
+  async write(
+    folder: string,
+    groupCount: number,
+    read: (keep: (groupIndex: number, states: Buffer) => Promise<void>) => Promise<void>,
+  ): Promise<KeptGroup[] | undefined> {
+    const hasher = await loadHasher();
+    const kept = new Map<number, KeptGroup>();
+    const file = await this.attempt('create', async () => {
+      await makeDirectory(folder);
+      return open(this.path, 'w');
+    });
+    try {
+      let offset = 0;
+      await read(async (groupIndex, states) => {
+        await this.attempt('write', () => file.writeFile(states));
+        kept.set(groupIndex, { offset, bytes: states.byteLength, digest: hasher.digest(states) });
+        offset += states.byteLength;
+      });
+      await this.attempt('write', () => file.sync());
+    } finally {
+      await this.attempt('write', () => file.close());
+    }
+    return kept.size === groupCount ? Array.from({ length: groupCount }, (_, groupIndex) => kept.get(groupIndex)!) : undefined;
+  }
+
+  private async attempt<Value>(action: string, operation: () => Promise<Value>): Promise<Value> {
+    try {
+      return await operation();
+    } catch (error) {
+      this.problem = toFileError(action, this.path, error);
+      throw this.problem;
+    }
+  }
+}
+
+/** A file that cannot be read is no better than one that was changed: who pulls it does without. */
 async function readInto(room: Uint8Array, path: string, offset: number): Promise<Uint8Array> {
-  const file = await open(path, 'r');
   try {
-    const { bytesRead } = await file.read(room, 0, room.byteLength, offset);
-    return room.subarray(0, bytesRead);
-  } finally {
-    await file.close();
+    const file = await open(path, 'r');
+    try {
+      const { bytesRead } = await file.read(room, 0, room.byteLength, offset);
+      return room.subarray(0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw new SecateurError('CORRUPT_DATA', toFileError('read', path, error).message, { cause: error });
   }
 }

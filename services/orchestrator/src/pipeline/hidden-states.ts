@@ -182,10 +182,13 @@ export class HiddenStates {
     );
   }
 
-  /** Keeps the hidden states as they are before a block. Without those of nodes that are lost meanwhile nothing is kept. One node sends at a time. */
-  async keep(position: number, snapshots: Snapshots, signal: AbortSignal): Promise<void> {
+  /**
+   * Keeps the hidden states as they are before a block. Without those of nodes that are lost meanwhile nothing is kept. One node sends at a time.
+   * Gives the error of a file that cannot be written.
+   */
+  async keep(position: number, snapshots: Snapshots, signal: AbortSignal): Promise<SecateurError | undefined> {
     const members = await this.crew.gather(signal);
-    await snapshots.take(position, this.groupCount, async (write) => {
+    return snapshots.take(position, this.groupCount, async (write) => {
       for (const sender of members) {
         await this.crew.among(
           [sender],

@@ -221,9 +221,11 @@ export class LayerPruner {
     const { snapshots } = this.output;
     if (snapshots === undefined || snapshotEvery === 0 || position % snapshotEvery !== 0 || position > lastPrunedBlock(this.plan)) return;
     const attributes = { [Attribute.LAYER_INDEX]: position };
-    await this.clock.measure('snapshot', () =>
+    const problem = await this.clock.measure('snapshot', () =>
       withSpan(SpanName.SNAPSHOT, { attributes }, () => this.hiddenStates.keep(position, snapshots, this.run.signal)),
     );
+    // A disk that takes nothing else either fails the job where it has to be written to.
+    if (problem !== undefined) this.run.log.append({ $case: 'snapshotFailed', value: { layer: position, reason: problem.message } });
   }
 
   /** Runs the block as it is now, which gives the inputs of the next. A block that is left out is dense. */

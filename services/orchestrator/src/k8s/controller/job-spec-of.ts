@@ -68,6 +68,7 @@ export function jobSpecOf(spec: PruneJobSpec): JobSpec {
           targets: value('repair.targets', repair.targets, 'REPAIR_TARGETS', repairTargetsFromJSON),
         },
         swap: spec.swap && { most: spec.swap.most ?? 0 },
+        snapshotEvery: spec.snapshotEvery ?? 0,
       },
     },
     recordTrace: spec.recordTrace ?? false,

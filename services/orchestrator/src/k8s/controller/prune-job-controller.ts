@@ -7,6 +7,7 @@ import type { JobManager } from '../../jobs/job-manager.js';
 import { toDate } from '../../store/job-record.js';
 import { followObjects, keyOf } from '../follow-objects.js';
 import { httpStatusOf, loadConfig, ownNamespace } from '../kubernetes-client.js';
+import { EventTeller } from './event-teller.js';
 import { jobSpecOf } from './job-spec-of.js';
 import { lead } from './leader-election.js';
 import { collectionPath, listPruneJobs, patchFinalizers, patchStatus, readPruneJob } from './prune-job-api.js';
@@ -53,11 +54,13 @@ class Term {
   /** When the status of an object was written last. */
   private readonly writtenAtMs = new Map<string, number>();
   private readonly queue: WorkQueue;
+  private readonly events: EventTeller;
 
   constructor(
     private readonly options: PruneJobControllerOptions,
     private readonly signal: AbortSignal,
   ) {
+    this.events = new EventTeller(options, signal);
     this.queue = new WorkQueue({
       workers: WORKERS,
       process: (key) => this.reconcile(key),
@@ -93,7 +96,11 @@ class Term {
     for (const [key, object] of this.objects) {
       if (before.get(key)?.metadata?.resourceVersion !== object.metadata?.resourceVersion) this.queue.add(key);
     }
-    for (const key of before.keys()) if (!this.objects.has(key)) this.writtenAtMs.delete(key);
+    for (const [key, object] of before) {
+      const present = this.objects.get(key);
+      if (present === undefined) this.writtenAtMs.delete(key);
+      if (present?.metadata?.uid !== object.metadata?.uid) this.events.forget(object);
+    }
   }
 
   /** A conflict means that the object at hand is old, as the watch is late, so it is read anew. */
@@ -121,6 +128,7 @@ class Term {
     const held = finalizers.includes(FINALIZER) ? object : await patchFinalizers(object, [...finalizers, FINALIZER]);
     const finding = await this.find(held);
     if (finding === undefined) return undefined;
+    if (finding.kind === 'job') await this.events.tellOfJob(held, callerOf(held), finding.job);
     const toldAgainMs = await this.tell(key, held, finding);
     if (finding.kind === 'delayed') throw finding.error;
     return least(toldAgainMs, lookAgainMs(finding));
@@ -190,6 +198,7 @@ class Term {
     if (waitMs > 0) return waitMs;
     if (this.signal.aborted) return undefined;
     await patchStatus(object, status);
+    this.events.tellOfStatus(object, status);
     this.writtenAtMs.set(key, performance.now());
     this.options.logger.debug({ pruneJob: key, uid, phase: status.phase }, 'status written');
     return undefined;
@@ -200,7 +209,11 @@ class Term {
     const { jobs } = this.options;
     const id = jobIdOf(identityOf(object));
     const caller = callerOf(object);
-    if ((await unlessMissing(jobs.cancel(caller, id))) !== undefined) await unlessMissing(jobs.delete(caller, id, false));
+    const cancelled = await unlessMissing(jobs.cancel(caller, id));
+    if (cancelled !== undefined) {
+      await this.events.tellOfJob(object, caller, cancelled);
+      await unlessMissing(jobs.delete(caller, id, false));
+    }
     if (this.signal.aborted) return;
     await patchFinalizers(
       object,

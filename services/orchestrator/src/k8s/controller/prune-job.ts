@@ -5,6 +5,7 @@ import type { ProjectionSelection, ProjectionTarget } from '@secateur/proto/job'
 export const GROUP = 'secateur.dev';
 export const VERSION = 'v1alpha1';
 export const PLURAL = 'prunejobs';
+export const KIND = 'PruneJob';
 /** Keeps a PruneJob that is being deleted until its job is stopped and forgotten. */
 export const FINALIZER = 'secateur.dev/job';
 
@@ -53,6 +54,7 @@ export interface PruneJobSpec {
   readonly propagation?: string;
   readonly repair?: { readonly method: string; readonly damping?: number; readonly iterations?: number; readonly targets?: string };
   readonly swap?: { readonly most?: number };
+  readonly snapshotEvery?: number;
   readonly compute?: string;
   readonly hiddenStates?: string;
   readonly recordTrace?: boolean;
