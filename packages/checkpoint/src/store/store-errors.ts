@@ -93,7 +93,8 @@ export async function withStoreErrors<T>(action: string, url: string, operation:
   }
 }
 
-function statusOf(error: unknown): number | undefined {
+/** The HTTP status that the store answered with. */
+export function statusOf(error: unknown): number | undefined {
   if (typeof error !== 'object' || error === null || !('$metadata' in error)) return undefined;
   const { $metadata: metadata } = error;
   if (typeof metadata !== 'object' || metadata === null || !('httpStatusCode' in metadata)) return undefined;
