@@ -1,10 +1,7 @@
 /** Files of a store are read by ranges, through broken connections, and never as a mixture of two versions. */
 import { randomBytes } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { openInput, resolveInsideRoots, StoreOutput } from '@secateur/checkpoint';
-import { withTemporaryFolder } from '../support/paths.js';
+import { openInput, resolveInsideRoots } from '@secateur/checkpoint';
 import { StoreServer } from '../support/store-server.js';
 
 let store: StoreServer;
@@ -91,34 +88,6 @@ describe('a file of a store', () => {
     );
   });
 });
-
-test('an upload that the store has given up is begun anew, and what is there is not sent again', () =>
-  withTemporaryFolder(async (folder) => {
-    const content = randomBytes((17 << 20) + 3);
-    await writeFile(join(folder, 'large.bin'), content);
-    await writeFile(join(folder, 'last.json'), '{}');
-    const output = await StoreOutput.open(store.url('sent'));
-    const send = (): Promise<void> =>
-      output.send({ folder, names: ['large.bin', 'last.json'], owner: 'a', record: join(folder, 'uploads.jsonl') });
-    const sent = (): (string | undefined)[] => store.requests.filter(({ method }) => method === 'PUT').map(({ partNumber }) => partNumber);
-    store.intervene = ({ partNumber }, exchange) => {
-      if (partNumber === '2') exchange.fail(403, 'AccessDenied');
-    };
-    await expect(send()).rejects.toMatchObject({ message: expect.stringContaining(`Cannot write ${store.url('sent/large.bin')}`) });
-    let refused = 0;
-    store.intervene = ({ partNumber }, exchange) => {
-      if (partNumber !== undefined && refused++ === 0) exchange.fail(404, 'NoSuchUpload');
-    };
-    await send();
-    expect(refused).toBeGreaterThan(2);
-    expect((await store.get('sent/large.bin')).equals(content)).toBe(true);
-    store.requests.length = 0;
-    await send();
-    expect(sent()).toEqual([]);
-    await expect(output.requireOwn('b')).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
-    await output.removeUnfinished(join(folder, 'uploads.jsonl'), 'a');
-    expect(await store.list('sent')).toEqual([]);
-  }));
 
 test('URLs lie inside roots by whole parts, and dots are no parts', async () => {
   const roots = ['/models', 's3://models/team'];

@@ -23,7 +23,7 @@ const OTHER_ENDPOINT = process.env['SECATEUR_TEST_STORE_ENDPOINT'];
 
 /** Why tests of signatures and of bucket policies cannot run; undefined when they can. */
 export const accessProblem =
-  OTHER_ENDPOINT === undefined ? 'S3rver checks neither signatures nor policies; set SECATEUR_TEST_STORE_ENDPOINT' : undefined;
+  OTHER_ENDPOINT === undefined ? 'S3rver checks neither signatures nor policies; see SECATEUR_TEST_STORE_ENDPOINT' : undefined;
 
 /** The server that the environment names, or S3rver. */
 export async function openBackend(): Promise<StoreBackend> {
@@ -48,9 +48,7 @@ interface Context {
   readonly method: string;
   readonly path: string;
   get(header: string): string;
-  status: number;
-  type: string;
-  body: unknown;
+  readonly status: number;
   readonly response: { get(header: string): string };
 }
 
@@ -87,15 +85,25 @@ async function startS3rver(): Promise<StoreBackend> {
   };
 }
 
+/** As AWS has them: of two that create an object at the same time, one is told to try again. */
 function addConditions(directory: string): Middleware {
+  const creating = new Set<string>();
   return async (context, next) => {
+    const refuse = (status: number, code: string): void => {
+      Object.assign(context, { status, type: 'application/xml', body: errorBody(code) });
+    };
+    if (context.method === 'PUT' && context.get('if-none-match') === '*') {
+      const file = join(directory, `${decodeURIComponent(context.path)}._S3rver_object`);
+      if (creating.has(file)) refuse(409, 'ConditionalRequestConflict');
+      else if (existsSync(file)) refuse(412, 'PreconditionFailed');
+      else {
+        creating.add(file);
+        await next().finally(() => creating.delete(file));
+      }
+      return;
+    }
     const wanted = context.get('if-match');
-    const file = join(directory, `${decodeURIComponent(context.path)}._S3rver_object`);
-    const isTaken = context.method === 'PUT' && context.get('if-none-match') === '*' && existsSync(file);
-    if (!isTaken) await next();
-    if (!isTaken && (wanted === '' || context.status >= 300 || context.response.get('etag') === wanted)) return;
-    context.status = 412;
-    context.type = 'application/xml';
-    context.body = errorBody('PreconditionFailed');
+    await next();
+    if (wanted !== '' && context.status < 300 && context.response.get('etag') !== wanted) refuse(412, 'PreconditionFailed');
   };
 }

@@ -21,6 +21,8 @@ export interface StoreRequest {
   readonly path: string;
   readonly range: string;
   readonly partNumber: string | undefined;
+  /** Whether it makes an object of the parts that were sent. */
+  readonly endsUpload: boolean;
 }
 
 /** What a test may do to a request before it goes on to the server, and to its answer. */
@@ -29,7 +31,7 @@ export interface Exchange {
   readonly body: Buffer;
   /** Answers with an error of the store; the request does not go on. */
   fail(status: number, code: string): void;
-  /** Breaks the connection before more bytes of the body of the answer are through. */
+  /** Breaks the connection before more bytes of the body of the answer are through; 0 for the whole answer. */
   cutAfter(bytes: number): void;
 }
 
@@ -132,6 +134,7 @@ export class StoreServer implements AsyncDisposable {
       path: decodeURIComponent(pathname).slice(1),
       range: headers.range ?? '',
       partNumber: searchParams.get('partNumber') ?? undefined,
+      endsUpload: method === 'POST' && searchParams.has('uploadId'),
     };
     this.requests.push(request);
     const body = await buffer(incoming);
@@ -155,6 +158,11 @@ export class StoreServer implements AsyncDisposable {
     const answer = await new Promise<IncomingMessage>((resolve, reject) => {
       sendRequest({ hostname, port, path: url, method, headers: passed }, resolve).on('error', reject).end(body);
     });
+    if (limit === 0) {
+      outgoing.destroy();
+      answer.destroy();
+      return;
+    }
     outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
     let left = limit;
     for await (const part of answer as AsyncIterable<Buffer>) {

@@ -5,6 +5,9 @@ interface Meaning {
   readonly text: string;
 }
 
+/** Stores compare a body with the checksums of the request, and with its signature. */
+const CHANGED: Meaning = { reason: 'UNAVAILABLE', text: 'its bytes changed on the way to the store' };
+
 /** What the store's answers mean to the caller, by the name of the error. */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   NoSuchKey: { reason: 'NOT_FOUND', text: 'it does not exist' },
@@ -31,7 +34,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     reason: 'FAILED_PRECONDITION',
     text: 'no region is set; set AWS_REGION, or AWS_ENDPOINT_URL_S3 for a store of your own',
   },
+  ConditionalRequestConflict: { reason: 'UNAVAILABLE', text: 'the store cannot decide which of two writers was first' },
   NoSuchUpload: { reason: 'UNAVAILABLE', text: 'the store has given up what was sent of it' },
+  BadDigest: CHANGED,
+  XAmzContentSHA256Mismatch: CHANGED,
   SlowDown: { reason: 'UNAVAILABLE', text: 'the store takes no more requests for now' },
 };
 
