@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
-import { StoreOutput } from '@secateur/checkpoint';
+import { openInput, StoreOutput } from '@secateur/checkpoint';
 import { withTemporaryFolder } from '../support/paths.js';
 import { accessProblem } from '../support/store-backend.js';
 import { StoreServer } from '../support/store-server.js';
@@ -142,6 +142,16 @@ test('of two that make one output whole at the same time, one is told so', () =>
     ),
   ));
 
+test('keys are taken as they are, whatever is in them', () =>
+  withOutput("odd/my model (v1)+é&'~*!=%20#?", async ({ send }) => {
+    await send();
+    await expectWhole("odd/my model (v1)+é&'~*!=%20#?");
+    const file = await openInput(store.url("odd/my model (v1)+é&'~*!=%20#?/small.bin"));
+    const read = Buffer.alloc(SMALL.byteLength);
+    await file.readInto(read, 0);
+    expect(read.equals(SMALL)).toBe(true);
+  }));
+
 const signed = accessProblem === undefined ? test : test.skip;
 const suffix = accessProblem === undefined ? '' : ` (skipped: ${accessProblem})`;
 
@@ -160,5 +170,21 @@ signed(`bytes that change on the way are found by the store, which takes nothing
     store.intervene = () => undefined;
     await send();
     await expectWhole('changed');
+  }),
+);
+
+signed(`nothing is left of what is deleted, parts and the second page of a list included${suffix}`, () =>
+  withOutput('deleted', async ({ output, record, send }) => {
+    store.intervene = ({ partNumber }, exchange) => {
+      if (partNumber === '2') exchange.fail(403, 'AccessDenied');
+    };
+    await expect(send()).rejects.toMatchObject({ reason: 'FAILED_PRECONDITION' });
+    expect(await store.listUploads('deleted')).toEqual(['large.bin']);
+    await output.removeUnfinished(record, 'a');
+    expect([await store.list('deleted'), await store.listUploads('deleted')]).toEqual([[], []]);
+    const names = Array.from({ length: 1001 }, (_, index) => `${index}.bin`);
+    await Promise.all(names.map((name) => store.put(`deleted/${name}`, 'x')));
+    await output.remove('last.json');
+    expect(await store.list('deleted')).toEqual([]);
   }),
 );

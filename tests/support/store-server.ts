@@ -7,8 +7,11 @@ import { buffer } from 'node:stream/consumers';
 import {
   CreateBucketCommand,
   DeleteBucketCommand,
+  DeleteBucketPolicyCommand,
   DeleteObjectCommand,
   GetObjectCommand,
+  ListMultipartUploadsCommand,
+  PutBucketPolicyCommand,
   PutObjectCommand,
   S3Client,
   paginateListObjectsV2,
@@ -102,6 +105,29 @@ export class StoreServer implements AsyncDisposable {
   /** Names of the objects below a prefix. */
   async list(prefix: string): Promise<string[]> {
     return (await this.keysWith(`${prefix}/`)).map((key) => key.slice(prefix.length + 1)).sort();
+  }
+
+  /** Names of the objects below a prefix that were begun in parts and are not whole. */
+  async listUploads(prefix: string): Promise<string[]> {
+    const { Uploads = [] } = await this.client.send(new ListMultipartUploadsCommand({ Bucket: this.bucket, Prefix: `${prefix}/` }));
+    return Uploads.map(({ Key = '' }) => Key.slice(prefix.length + 1));
+  }
+
+  /** Denies everybody an action, such as `s3:GetObject`, on what lies under the prefix that is its key. */
+  async deny(actions: Readonly<Record<string, string>>): Promise<void> {
+    const resource = `arn:aws:s3:::${this.bucket}`;
+    const Statement = Object.entries(actions).map(([prefix, Action]) => {
+      const Condition = { StringLike: { 's3:prefix': `${prefix}/*` } };
+      const scope = Action === 's3:ListBucket' ? { Resource: resource, Condition } : { Resource: `${resource}/${prefix}/*` };
+      return { Effect: 'Deny', Principal: '*', Action, ...scope };
+    });
+    const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
+    await this.client.send(new PutBucketPolicyCommand({ Bucket: this.bucket, Policy }));
+  }
+
+  /** Ends what `deny` began. */
+  async allow(): Promise<void> {
+    await this.client.send(new DeleteBucketPolicyCommand({ Bucket: this.bucket }));
   }
 
   url(key: string): string {
