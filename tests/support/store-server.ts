@@ -1,6 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
-import { createServer, request as sendRequest, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  request as sendRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -22,6 +29,7 @@ export interface StoreRequest {
   readonly method: string;
   /** Bucket and key. */
   readonly path: string;
+  readonly headers: IncomingHttpHeaders;
   readonly range: string;
   readonly partNumber: string | undefined;
   /** Whether it makes an object of the parts that were sent. */
@@ -158,6 +166,7 @@ export class StoreServer implements AsyncDisposable {
     const request = {
       method,
       path: decodeURIComponent(pathname).slice(1),
+      headers,
       range: headers.range ?? '',
       partNumber: searchParams.get('partNumber') ?? undefined,
       endsUpload: method === 'POST' && searchParams.has('uploadId'),

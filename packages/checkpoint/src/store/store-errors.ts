@@ -35,6 +35,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     text: 'no region is set; set AWS_REGION, or AWS_ENDPOINT_URL_S3 for a store of your own',
   },
   ConditionalRequestConflict: { reason: 'UNAVAILABLE', text: 'the store cannot decide which of two writers was first' },
+  NotImplemented: {
+    reason: 'FAILED_PRECONDITION',
+    text: 'the store does not know all of the request; for one that knows no newer checksums, set AWS_REQUEST_CHECKSUM_CALCULATION to when_required',
+  },
   NoSuchUpload: { reason: 'UNAVAILABLE', text: 'the store has given up what was sent of it' },
   BadDigest: CHANGED,
   XAmzContentSHA256Mismatch: CHANGED,

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { crc32 } from 'node:zlib';
 import type { CompletedPart } from '@aws-sdk/client-s3';
 import { SecateurError, throwIfCancelled } from '@secateur/core';
 import { InputFile } from '../files/input-file.js';
 import { parseStoreUrl } from '../files/locations.js';
+import { crc32Check, keepsChecksums, md5Check, sha256Check } from './body-checks.js';
 import { openStore, type Store } from './client.js';
 import { StoreFolder } from './store-folder.js';
 import { storeErrorName, toStoreError, withStoreErrors } from './store-errors.js';
@@ -140,8 +140,8 @@ export class StoreOutput {
     const { sdk, client } = this.store;
     const Body = Buffer.allocUnsafeSlow(file.bytes);
     await file.readInto(Body, 0, signal);
-    const ChecksumSHA256 = Buffer.from(sha256, 'hex').toString('base64');
-    const command = new sdk.PutObjectCommand({ ...this.objectOf(name), Body, Metadata: metadata, ChecksumSHA256, ...condition });
+    const check = (await keepsChecksums(this.store)) ? sha256Check(sha256) : md5Check(Body);
+    const command = new sdk.PutObjectCommand({ ...this.objectOf(name), Body, Metadata: metadata, ...check, ...condition });
     await client.send(command, stoppable(signal));
   }
 
@@ -160,17 +160,19 @@ export class StoreOutput {
 
   private async begin({ name, file, sha256, metadata }: SentObject, record: UploadRecord): Promise<BegunUpload> {
     const { sdk, client } = this.store;
-    const command = new sdk.CreateMultipartUploadCommand({ ...this.objectOf(name), Metadata: metadata, ChecksumAlgorithm: 'CRC32' });
+    const isPlain = !(await keepsChecksums(this.store));
+    const checksums = isPlain ? {} : { ChecksumAlgorithm: 'CRC32' as const };
+    const command = new sdk.CreateMultipartUploadCommand({ ...this.objectOf(name), Metadata: metadata, ...checksums });
     const { UploadId: id } = await client.send(command);
     if (id === undefined) throw new SecateurError('UNAVAILABLE', `Cannot write ${this.urlOf(name)}: the store began no upload.`);
     const leastBytes = Math.ceil(file.bytes / MAXIMUM_PARTS);
-    return record.begin(name, { id, sha256, partBytes: Math.max(PART_BYTES, leastBytes) });
+    return record.begin(name, { id, sha256, partBytes: Math.max(PART_BYTES, leastBytes), isPlain });
   }
 
   private async sendParts(object: SentObject, record: UploadRecord, upload: BegunUpload): Promise<void> {
     const { name, file, signal } = object;
     const { sdk, client } = this.store;
-    const { id: UploadId, partBytes, parts } = upload;
+    const { id: UploadId, partBytes, parts, isPlain } = upload;
     const count = Math.ceil(file.bytes / partBytes);
     const failure = new AbortController();
     const stop = signal === undefined ? failure.signal : AbortSignal.any([signal, failure.signal]);
@@ -183,12 +185,12 @@ export class StoreOutput {
           const offset = (number - 1) * partBytes;
           const Body = Buffer.allocUnsafeSlow(Math.min(partBytes, file.bytes - offset));
           await file.readInto(Body, offset, stop);
-          const checksum = checksumOf(Body);
-          const part = { UploadId, PartNumber: number, Body, ChecksumCRC32: checksum };
+          const check = isPlain === true ? md5Check(Body) : crc32Check(Body);
+          const part = { UploadId, PartNumber: number, Body, ...check };
           const { ETag: etag } = await client.send(new sdk.UploadPartCommand({ ...this.objectOf(name), ...part }), stoppable(stop));
           if (etag === undefined)
             throw new SecateurError('UNAVAILABLE', `Cannot write ${this.urlOf(name)}: the store tells no ETag of a part.`);
-          await record.sent(name, { number, etag, checksum });
+          await record.sent(name, { number, etag, ...('ChecksumCRC32' in check ? { checksum: check.ChecksumCRC32 } : {}) });
         }
       } catch (error) {
         // Only the first counts: it is why the others fail.
@@ -248,13 +250,6 @@ async function digestOf(file: InputFile, signal: AbortSignal | undefined): Promi
   return hash.digest('hex');
 }
 
-/** As the store wants it. */
-function checksumOf(bytes: Uint8Array): string {
-  const checksum = Buffer.alloc(4);
-  checksum.writeUInt32BE(crc32(bytes));
-  return checksum.toString('base64');
-}
-
 function toCompletedPart({ number, etag, checksum }: SentPart): CompletedPart {
-  return { PartNumber: number, ETag: etag, ChecksumCRC32: checksum };
+  return { PartNumber: number, ETag: etag, ...(checksum === undefined ? {} : { ChecksumCRC32: checksum }) };
 }
