@@ -37,7 +37,7 @@ export interface StoreRequest {
 }
 
 /** What a test may do to a request before it goes on to the server, and to its answer. */
-export interface Exchange {
+interface Exchange {
   /** The body that goes on: bytes changed here are changed on the way. */
   readonly body: Buffer;
   /** Answers with an error of the store; the request does not go on. */
