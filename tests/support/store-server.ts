@@ -146,10 +146,13 @@ export class StoreServer implements AsyncDisposable {
     // A request that a test never answers would keep it open.
     this.proxy.closeAllConnections();
     await new Promise((resolve) => this.proxy.close(resolve));
-    for (const key of await this.keysWith('')) await this.remove(key);
-    await this.client.send(new DeleteBucketCommand({ Bucket: this.bucket }));
-    this.client.destroy();
-    await this.backend[Symbol.asyncDispose]();
+    try {
+      for (const key of await this.keysWith('')) await this.remove(key);
+      await this.client.send(new DeleteBucketCommand({ Bucket: this.bucket }));
+    } finally {
+      this.client.destroy();
+      await this.backend[Symbol.asyncDispose]();
+    }
   }
 
   private async keysWith(prefix: string): Promise<string[]> {

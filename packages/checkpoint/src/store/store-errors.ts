@@ -39,6 +39,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     reason: 'FAILED_PRECONDITION',
     text: 'the store does not know all of the request; for one that knows no newer checksums, set AWS_REQUEST_CHECKSUM_CALCULATION to when_required',
   },
+  UntrustedCertificate: {
+    reason: 'FAILED_PRECONDITION',
+    text: 'its certificate is not trusted; name the file of its authority in NODE_EXTRA_CA_CERTS',
+  },
   NoSuchUpload: { reason: 'UNAVAILABLE', text: 'the store has given up what was sent of it' },
   BadDigest: CHANGED,
   XAmzContentSHA256Mismatch: CHANGED,
@@ -49,6 +53,15 @@ const REFUSED: Meaning = { reason: 'FAILED_PRECONDITION', text: 'the store refus
 const FAILED: Meaning = { reason: 'UNAVAILABLE', text: 'the store cannot be reached or failed' };
 /** Those that have no code. */
 const CONNECTION_ERRORS: ReadonlySet<string> = new Set(['TimeoutError', 'NetworkingError']);
+
+/** Those of a connection to a store of which no authority is known that vouches for it. */
+const UNTRUSTED_CODES: ReadonlySet<string> = new Set([
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
 
 /** The same by HTTP status, for answers without a body and names that only some stores use. */
 const STATUS_MEANINGS: Readonly<Record<number, string>> = {
@@ -63,6 +76,7 @@ export function storeErrorName(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   if (error.name in MEANINGS) return error.name;
   if (error.message === 'Region is missing') return 'MissingRegion';
+  if (UNTRUSTED_CODES.has(codeOf(error) ?? '')) return 'UntrustedCertificate';
   return STATUS_MEANINGS[statusOf(error) ?? 0] ?? error.name;
 }
 
