@@ -1,95 +1,98 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import type { Server as HttpServer } from 'node:http';
-import { createRequire } from 'node:module';
+import { randomBytes } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import {
+  createServer,
+  request as sendRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import {
   CreateBucketCommand,
+  DeleteBucketCommand,
+  DeleteBucketPolicyCommand,
   DeleteObjectCommand,
   GetObjectCommand,
-  ListObjectsV2Command,
+  ListMultipartUploadsCommand,
+  PutBucketPolicyCommand,
   PutObjectCommand,
   S3Client,
+  paginateListObjectsV2,
 } from '@aws-sdk/client-s3';
-
-/** What is used of a request of Koa, by which S3rver is made. */
-interface Context {
-  readonly method: string;
-  readonly path: string;
-  readonly query: Readonly<Record<string, string>>;
-  get(header: string): string;
-  status: number;
-  type: string;
-  body: unknown;
-  readonly res: { destroy(): void };
-  readonly response: { get(header: string): string };
-}
-
-type Middleware = (context: Context, next: () => Promise<void>) => Promise<void>;
-
-interface Server {
-  readonly middleware: Middleware[];
-  readonly httpServer: HttpServer;
-  run(): Promise<AddressInfo>;
-  close(): Promise<void>;
-}
-
-type ServerConstructor = new (options: Readonly<Record<string, unknown>>) => Server;
-
-const S3rver = createRequire(import.meta.url)('@20minutes/s3rver') as ServerConstructor;
+import { errorBody, openBackend, type StoreBackend, type StoreKeys } from './store-backend.js';
 
 export interface StoreRequest {
   readonly method: string;
   /** Bucket and key. */
   readonly path: string;
+  readonly headers: IncomingHttpHeaders;
   readonly range: string;
   readonly partNumber: string | undefined;
+  /** Whether it makes an object of the parts that were sent. */
+  readonly endsUpload: boolean;
 }
 
-/** What a test makes of a request before it is answered: an error in place of the answer, or nothing. */
-export type Intervene = (request: StoreRequest, context: Context) => Promise<void> | void;
+/** What a test may do to a request before it goes on to the server, and to its answer. */
+interface Exchange {
+  /** The body that goes on: bytes changed here are changed on the way. */
+  readonly body: Buffer;
+  /** Answers with an error of the store; the request does not go on. */
+  fail(status: number, code: string): void;
+  /** Breaks the connection before more bytes of the body of the answer are through; 0 for the whole answer. */
+  cutAfter(bytes: number): void;
+}
 
-/** The one pair of keys that the server knows. */
-const KEYS = { AWS_ACCESS_KEY_ID: 'S3RVER', AWS_SECRET_ACCESS_KEY: 'S3RVER' };
+export type Intervene = (request: StoreRequest, exchange: Exchange) => Promise<void> | void;
 
-/** The server forgets the slash at the end of a path when it makes the signature of a request to a bucket; so it is told to look at the key's name alone. */
-const LENIENT = { allowMismatchedSignatures: true };
-
-/** An S3 server with one bucket on a free port of this machine. S3rver knows no conditions; they are added here as S3 has them. */
+/**
+ * A bucket of an S3 server, reached through a proxy on a free port of this machine that sees every request. What it passes on it leaves as it is,
+ * the header Host included, so that signatures stay valid.
+ */
 export class StoreServer implements AsyncDisposable {
-  static readonly bucket = 'models';
   readonly requests: StoreRequest[] = [];
   intervene: Intervene = () => undefined;
 
   private constructor(
-    private readonly server: Server,
-    private readonly folder: string,
-    readonly endpoint: string,
+    private readonly backend: StoreBackend,
+    private readonly proxy: Server,
     private readonly client: S3Client,
+    readonly bucket: string,
   ) {}
 
   static async start(): Promise<StoreServer> {
     process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true';
-    const folder = await mkdtemp(join(tmpdir(), 'secateur-store-'));
-    const server = new S3rver({ address: '127.0.0.1', port: 0, directory: folder, silent: true, vhostBuckets: false, ...LENIENT });
-    let store: StoreServer | undefined;
-    server.middleware.unshift((context, next) => (store === undefined ? next() : store.handle(context, next)));
-    const { port } = await server.run();
-    const endpoint = `http://127.0.0.1:${port}`;
-    const credentials = { accessKeyId: KEYS.AWS_ACCESS_KEY_ID, secretAccessKey: KEYS.AWS_SECRET_ACCESS_KEY };
+    const backend = await openBackend();
+    const { endpoint, keys } = backend;
+    const credentials = { accessKeyId: keys.AWS_ACCESS_KEY_ID, secretAccessKey: keys.AWS_SECRET_ACCESS_KEY };
     const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials });
-    await client.send(new CreateBucketCommand({ Bucket: StoreServer.bucket }));
-    return (store = new StoreServer(server, folder, endpoint, client));
+    const bucket = `secateur-test-${randomBytes(6).toString('hex')}`;
+    await client.send(new CreateBucketCommand({ Bucket: bucket }));
+    const proxy = createServer();
+    const store = new StoreServer(backend, proxy, client, bucket);
+    proxy.on('request', (request, response) => {
+      // A connection that breaks is the client's to notice.
+      store.handle(request, response).catch(() => response.destroy());
+    });
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    return store;
+  }
+
+  get keys(): StoreKeys {
+    return this.backend.keys;
   }
 
   /** By which processes reach it. */
   get environment(): Record<string, string> {
-    return { ...KEYS, AWS_ENDPOINT_URL_S3: this.endpoint };
+    const { port } = this.proxy.address() as AddressInfo;
+    return { ...this.keys, AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${port}` };
   }
 
   async put(key: string, content: Uint8Array | string): Promise<void> {
-    await this.client.send(new PutObjectCommand({ Bucket: StoreServer.bucket, Key: key, Body: content }));
+    await this.client.send(new PutObjectCommand({ Bucket: this.bucket, Key: key, Body: content }));
   }
 
   /** Puts the files of a folder and returns their URL. */
@@ -99,61 +102,115 @@ export class StoreServer implements AsyncDisposable {
   }
 
   async get(key: string): Promise<Buffer> {
-    const { Body } = await this.client.send(new GetObjectCommand({ Bucket: StoreServer.bucket, Key: key }));
+    const { Body } = await this.client.send(new GetObjectCommand({ Bucket: this.bucket, Key: key }));
     return Buffer.from((await Body?.transformToByteArray()) ?? []);
   }
 
   async remove(key: string): Promise<void> {
-    await this.client.send(new DeleteObjectCommand({ Bucket: StoreServer.bucket, Key: key }));
+    await this.client.send(new DeleteObjectCommand({ Bucket: this.bucket, Key: key }));
   }
 
+  /** Names of the objects below a prefix. */
   async list(prefix: string): Promise<string[]> {
-    const { Contents = [] } = await this.client.send(new ListObjectsV2Command({ Bucket: StoreServer.bucket, Prefix: `${prefix}/` }));
-    return Contents.map(({ Key = '' }) => Key.slice(prefix.length + 1)).sort();
+    return (await this.keysWith(`${prefix}/`)).map((key) => key.slice(prefix.length + 1)).sort();
+  }
+
+  /** Names of the objects below a prefix that were begun in parts and are not whole. */
+  async listUploads(prefix: string): Promise<string[]> {
+    const { Uploads = [] } = await this.client.send(new ListMultipartUploadsCommand({ Bucket: this.bucket, Prefix: `${prefix}/` }));
+    return Uploads.map(({ Key = '' }) => Key.slice(prefix.length + 1));
+  }
+
+  /** Denies everybody an action, such as `s3:GetObject`, on what lies under the prefix that is its key. */
+  async deny(actions: Readonly<Record<string, string>>): Promise<void> {
+    const resource = `arn:aws:s3:::${this.bucket}`;
+    const Statement = Object.entries(actions).map(([prefix, Action]) => {
+      const Condition = { StringLike: { 's3:prefix': `${prefix}/*` } };
+      const scope = Action === 's3:ListBucket' ? { Resource: resource, Condition } : { Resource: `${resource}/${prefix}/*` };
+      return { Effect: 'Deny', Principal: '*', Action, ...scope };
+    });
+    const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
+    await this.client.send(new PutBucketPolicyCommand({ Bucket: this.bucket, Policy }));
+  }
+
+  /** Ends what `deny` began. */
+  async allow(): Promise<void> {
+    await this.client.send(new DeleteBucketPolicyCommand({ Bucket: this.bucket }));
   }
 
   url(key: string): string {
-    return `s3://${StoreServer.bucket}/${key}`;
+    return `s3://${this.bucket}/${key}`;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.client.destroy();
     // A request that a test never answers would keep it open.
-    this.server.httpServer.closeAllConnections();
-    await this.server.close();
-    await rm(this.folder, { recursive: true });
+    this.proxy.closeAllConnections();
+    await new Promise((resolve) => this.proxy.close(resolve));
+    try {
+      for (const key of await this.keysWith('')) await this.remove(key);
+      await this.client.send(new DeleteBucketCommand({ Bucket: this.bucket }));
+    } finally {
+      this.client.destroy();
+      await this.backend[Symbol.asyncDispose]();
+    }
   }
 
-  private async handle(context: Context, next: () => Promise<void>): Promise<void> {
-    const { method, path } = context;
+  private async keysWith(prefix: string): Promise<string[]> {
+    const keys: string[] = [];
+    for await (const { Contents = [] } of paginateListObjectsV2({ client: this.client }, { Bucket: this.bucket, Prefix: prefix })) {
+      keys.push(...Contents.map(({ Key = '' }) => Key));
+    }
+    return keys;
+  }
+
+  private async handle(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const { method = '', url = '', headers } = incoming;
+    const { pathname, searchParams } = new URL(url, this.backend.endpoint);
     const request = {
       method,
-      path: decodeURIComponent(path).slice(1),
-      range: context.get('range'),
-      partNumber: context.query['partNumber'],
+      path: decodeURIComponent(pathname).slice(1),
+      headers,
+      range: headers.range ?? '',
+      partNumber: searchParams.get('partNumber') ?? undefined,
+      endsUpload: method === 'POST' && searchParams.has('uploadId'),
     };
     this.requests.push(request);
-    const wanted = context.get('if-match');
-    await this.intervene(request, context);
-    if (context.body !== undefined) return;
-    if (method === 'PUT' && context.get('if-none-match') === '*' && (await this.exists(request.path))) {
-      answerError(context, 412, 'PreconditionFailed');
+    const body = await buffer(incoming);
+    let limit = Infinity;
+    const exchange: Exchange = {
+      body,
+      fail: (status, code) => {
+        outgoing.writeHead(status, { 'content-type': 'application/xml' }).end(method === 'HEAD' ? undefined : errorBody(code));
+      },
+      cutAfter: (bytes) => (limit = bytes),
+    };
+    await this.intervene(request, exchange);
+    if (outgoing.writableEnded) return;
+    await this.passOn(incoming, body, outgoing, limit);
+  }
+
+  private async passOn({ method, url, headers }: IncomingMessage, body: Buffer, outgoing: ServerResponse, limit: number): Promise<void> {
+    // The proxy has told the client already to continue.
+    const { expect: _, connection: __, ...passed } = headers;
+    const { hostname, port } = new URL(this.backend.endpoint);
+    const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+      sendRequest({ hostname, port, path: url, method, headers: passed }, resolve).on('error', reject).end(body);
+    });
+    if (limit === 0) {
+      outgoing.destroy();
+      answer.destroy();
       return;
     }
-    await next();
-    if (wanted !== '' && context.status < 300 && context.response.get('etag') !== wanted) answerError(context, 412, 'PreconditionFailed');
+    outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
+    let left = limit;
+    for await (const part of answer as AsyncIterable<Buffer>) {
+      outgoing.write(part.subarray(0, left));
+      left -= part.byteLength;
+      if (left <= 0) {
+        outgoing.destroy();
+        return;
+      }
+    }
+    outgoing.end();
   }
-
-  private async exists(path: string): Promise<boolean> {
-    const key = path.slice(StoreServer.bucket.length + 1);
-    const { Contents = [] } = await this.client.send(new ListObjectsV2Command({ Bucket: StoreServer.bucket, Prefix: key }));
-    return Contents.some(({ Key }) => Key === key);
-  }
-}
-
-/** An answer of the store in place of its own. */
-export function answerError(context: Context, status: number, code: string): void {
-  context.status = status;
-  context.type = 'application/xml';
-  context.body = `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>${code}</Message></Error>`;
 }

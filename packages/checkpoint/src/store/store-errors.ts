@@ -5,6 +5,9 @@ interface Meaning {
   readonly text: string;
 }
 
+/** Stores compare a body with the checksums of the request, and with its signature. */
+const CHANGED: Meaning = { reason: 'UNAVAILABLE', text: 'its bytes changed on the way to the store' };
+
 /** What the store's answers mean to the caller, by the name of the error. */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   NoSuchKey: { reason: 'NOT_FOUND', text: 'it does not exist' },
@@ -31,7 +34,18 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     reason: 'FAILED_PRECONDITION',
     text: 'no region is set; set AWS_REGION, or AWS_ENDPOINT_URL_S3 for a store of your own',
   },
+  ConditionalRequestConflict: { reason: 'UNAVAILABLE', text: 'the store cannot decide which of two writers was first' },
+  NotImplemented: {
+    reason: 'FAILED_PRECONDITION',
+    text: 'the store does not know all of the request; for one that knows no newer checksums, set AWS_REQUEST_CHECKSUM_CALCULATION to when_required',
+  },
+  UntrustedCertificate: {
+    reason: 'FAILED_PRECONDITION',
+    text: 'its certificate is not trusted; name the file of its authority in NODE_EXTRA_CA_CERTS',
+  },
   NoSuchUpload: { reason: 'UNAVAILABLE', text: 'the store has given up what was sent of it' },
+  BadDigest: CHANGED,
+  XAmzContentSHA256Mismatch: CHANGED,
   SlowDown: { reason: 'UNAVAILABLE', text: 'the store takes no more requests for now' },
 };
 
@@ -39,6 +53,15 @@ const REFUSED: Meaning = { reason: 'FAILED_PRECONDITION', text: 'the store refus
 const FAILED: Meaning = { reason: 'UNAVAILABLE', text: 'the store cannot be reached or failed' };
 /** Those that have no code. */
 const CONNECTION_ERRORS: ReadonlySet<string> = new Set(['TimeoutError', 'NetworkingError']);
+
+/** Those of a connection to a store of which no authority is known that vouches for it. */
+const UNTRUSTED_CODES: ReadonlySet<string> = new Set([
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
 
 /** The same by HTTP status, for answers without a body and names that only some stores use. */
 const STATUS_MEANINGS: Readonly<Record<number, string>> = {
@@ -53,6 +76,7 @@ export function storeErrorName(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   if (error.name in MEANINGS) return error.name;
   if (error.message === 'Region is missing') return 'MissingRegion';
+  if (UNTRUSTED_CODES.has(codeOf(error) ?? '')) return 'UntrustedCertificate';
   return STATUS_MEANINGS[statusOf(error) ?? 0] ?? error.name;
 }
 
@@ -93,7 +117,8 @@ export async function withStoreErrors<T>(action: string, url: string, operation:
   }
 }
 
-function statusOf(error: unknown): number | undefined {
+/** The HTTP status that the store answered with. */
+export function statusOf(error: unknown): number | undefined {
   if (typeof error !== 'object' || error === null || !('$metadata' in error)) return undefined;
   const { $metadata: metadata } = error;
   if (typeof metadata !== 'object' || metadata === null || !('httpStatusCode' in metadata)) return undefined;

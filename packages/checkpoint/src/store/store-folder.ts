@@ -2,7 +2,8 @@ import { SecateurError } from '@secateur/core';
 import type { FolderEntry, InputFolder } from '../files/folder.js';
 import { formatStoreUrl, parseStoreUrl, type StoreLocation } from '../files/locations.js';
 import { openStore, type Store } from './client.js';
-import { storeErrorName, toStoreError, withStoreErrors } from './store-errors.js';
+import { findObject } from './head-object.js';
+import { withStoreErrors } from './store-errors.js';
 
 /** A folder of a model has no more files; a prefix that has is something else. */
 const MAXIMUM_ENTRIES = 20_000;
@@ -28,14 +29,9 @@ export class StoreFolder implements InputFolder {
 
   /** Size and metadata of an object; undefined where there is none. */
   async describe(name: string): Promise<{ readonly bytes: number; readonly metadata: Readonly<Record<string, string>> } | undefined> {
-    const { sdk, client } = this.store;
-    try {
-      const found = await client.send(new sdk.HeadObjectCommand({ Bucket: this.location.bucket, Key: this.keyOf(name) }));
-      return { bytes: found.ContentLength ?? 0, metadata: found.Metadata ?? {} };
-    } catch (error) {
-      if (storeErrorName(error) === 'NotFound') return undefined;
-      throw toStoreError('read', this.urlOf(name), error);
-    }
+    const location = { bucket: this.location.bucket, key: this.keyOf(name) };
+    const found = await withStoreErrors('read', this.urlOf(name), () => findObject(this.store, location));
+    return found && { bytes: found.ContentLength ?? 0, metadata: found.Metadata ?? {} };
   }
 
   async list(): Promise<FolderEntry[]> {

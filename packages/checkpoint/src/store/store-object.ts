@@ -5,6 +5,7 @@ import { formatStoreUrl, parseStoreUrl, type StoreLocation } from '../files/loca
 import type { ReadableFile } from '../files/readable-file.js';
 import { BLOCK_BYTES, BlockCache } from './block-cache.js';
 import { openStore, type Store } from './client.js';
+import { requireObject } from './head-object.js';
 import { isPassing, toStoreError, withStoreErrors } from './store-errors.js';
 
 /** Bytes of one request, and requests that a reader has under way at once. */
@@ -37,8 +38,7 @@ export class StoreObject implements ReadableFile {
   static async open(url: string): Promise<StoreObject> {
     const location = parseStoreUrl(url);
     const store = await openStore();
-    const { bucket: Bucket, key: Key } = location;
-    const found = await withStoreErrors('read', url, () => store.client.send(new store.sdk.HeadObjectCommand({ Bucket, Key })));
+    const found = await withStoreErrors('read', url, () => requireObject(store, location));
     const { ContentLength: bytes, ETag: etag } = found;
     if (bytes === undefined || etag === undefined) {
       throw new SecateurError('FAILED_PRECONDITION', `Cannot read ${url}: the store tells no size or no ETag of it.`);

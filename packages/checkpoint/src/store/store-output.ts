@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { crc32 } from 'node:zlib';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { CompletedPart } from '@aws-sdk/client-s3';
 import { SecateurError, throwIfCancelled } from '@secateur/core';
 import { InputFile } from '../files/input-file.js';
 import { parseStoreUrl } from '../files/locations.js';
+import { crc32Check, keepsChecksums, md5Check, sha256Check } from './body-checks.js';
 import { openStore, type Store } from './client.js';
 import { StoreFolder } from './store-folder.js';
 import { storeErrorName, toStoreError, withStoreErrors } from './store-errors.js';
@@ -15,6 +16,9 @@ const PART_BYTES = 16 << 20;
 const MAXIMUM_PARTS = 9_000;
 /** Parts that are in memory and on the way at once. */
 const PARTS_AT_ONCE = 3;
+/** A store that has two of them create an object at the same time may tell one to try again. */
+const CONFLICT_ATTEMPTS = 10;
+const CONFLICT_PAUSE_MS = 300;
 const HASHED_BYTES = 4 << 20;
 
 /** Metadata of every object that is sent: what it holds, and by which work it was made. */
@@ -74,9 +78,8 @@ export class StoreOutput {
       const file = await InputFile.open(join(folder, name));
       try {
         const sha256 = await digestOf(file, signal);
-        const found = await this.folder.describe(name);
-        if (found?.bytes === file.bytes && found.metadata[SHA256_KEY] === sha256 && found.metadata[OWNER_KEY] === owner) continue;
         const object = { name, file, sha256, metadata: { [SHA256_KEY]: sha256, [OWNER_KEY]: owner }, signal };
+        if (await this.isThere(object)) continue;
         if (index === names.length - 1) await this.complete(object);
         else if (file.bytes <= PART_BYTES) await withStoreErrors('write', this.urlOf(name), () => this.put(object, {}));
         else await this.putInParts(object, record);
@@ -104,27 +107,41 @@ export class StoreOutput {
     }
   }
 
+  /** Whether the store has the object with the same content, sent by the same work. */
+  private async isThere({ name, file, metadata }: SentObject): Promise<boolean> {
+    const found = await this.folder.describe(name);
+    return found?.bytes === file.bytes && Object.entries(metadata).every(([key, value]) => found.metadata[key] === value);
+  }
+
   /** Puts the object that makes the output whole, unless somebody else has done so: the store decides who is first. */
   private async complete(object: SentObject): Promise<void> {
-    try {
-      await this.put(object, { IfNoneMatch: '*' });
-    } catch (error) {
-      const name = storeErrorName(error);
-      // Stores that cannot decide take the last.
-      if (name === 'NotImplemented') return this.put(object, {});
-      if (name !== 'PreconditionFailed') throw this.explain(object.name, error);
-      // The answer to the first try may have been lost.
-      if ((await this.folder.describe(object.name))?.metadata[SHA256_KEY] === object.sha256) return;
-      throw new SecateurError('ALREADY_EXISTS', `${this.folder.path} was completed by another job; choose another output.`);
+    for (let attempt = 1; ; ++attempt) {
+      try {
+        await this.put(object, { IfNoneMatch: '*' });
+        return;
+      } catch (error) {
+        const name = storeErrorName(error);
+        // Stores that cannot decide take the last.
+        if (name === 'NotImplemented') return withStoreErrors('write', this.urlOf(object.name), () => this.put(object, {}));
+        if (name === 'PreconditionFailed') return this.requireComplete(object);
+        if (name !== 'ConditionalRequestConflict' || attempt === CONFLICT_ATTEMPTS) throw this.explain(object.name, error);
+        await sleep(CONFLICT_PAUSE_MS, undefined, { signal: object.signal }).catch(() => throwIfCancelled(object.signal));
+      }
     }
+  }
+
+  /** That it is there may be our own doing: the answer to the first try may have been lost. */
+  private async requireComplete(object: SentObject): Promise<void> {
+    if (await this.isThere(object)) return;
+    throw new SecateurError('ALREADY_EXISTS', `${this.folder.path} was completed by another job; choose another output.`);
   }
 
   private async put({ name, file, sha256, metadata, signal }: SentObject, condition: { readonly IfNoneMatch?: string }): Promise<void> {
     const { sdk, client } = this.store;
     const Body = Buffer.allocUnsafeSlow(file.bytes);
     await file.readInto(Body, 0, signal);
-    const ChecksumSHA256 = Buffer.from(sha256, 'hex').toString('base64');
-    const command = new sdk.PutObjectCommand({ ...this.objectOf(name), Body, Metadata: metadata, ChecksumSHA256, ...condition });
+    const check = (await keepsChecksums(this.store)) ? sha256Check(sha256) : md5Check(Body);
+    const command = new sdk.PutObjectCommand({ ...this.objectOf(name), Body, Metadata: metadata, ...check, ...condition });
     await client.send(command, stoppable(signal));
   }
 
@@ -143,16 +160,19 @@ export class StoreOutput {
 
   private async begin({ name, file, sha256, metadata }: SentObject, record: UploadRecord): Promise<BegunUpload> {
     const { sdk, client } = this.store;
-    const command = new sdk.CreateMultipartUploadCommand({ ...this.objectOf(name), Metadata: metadata, ChecksumAlgorithm: 'CRC32' });
+    const isPlain = !(await keepsChecksums(this.store));
+    const checksums = isPlain ? {} : { ChecksumAlgorithm: 'CRC32' as const };
+    const command = new sdk.CreateMultipartUploadCommand({ ...this.objectOf(name), Metadata: metadata, ...checksums });
     const { UploadId: id } = await client.send(command);
     if (id === undefined) throw new SecateurError('UNAVAILABLE', `Cannot write ${this.urlOf(name)}: the store began no upload.`);
     const leastBytes = Math.ceil(file.bytes / MAXIMUM_PARTS);
-    return record.begin(name, { id, sha256, partBytes: Math.max(PART_BYTES, leastBytes) });
+    return record.begin(name, { id, sha256, partBytes: Math.max(PART_BYTES, leastBytes), isPlain });
   }
 
-  private async sendParts({ name, file, signal }: SentObject, record: UploadRecord, upload: BegunUpload): Promise<void> {
+  private async sendParts(object: SentObject, record: UploadRecord, upload: BegunUpload): Promise<void> {
+    const { name, file, signal } = object;
     const { sdk, client } = this.store;
-    const { id: UploadId, partBytes, parts } = upload;
+    const { id: UploadId, partBytes, parts, isPlain } = upload;
     const count = Math.ceil(file.bytes / partBytes);
     const failure = new AbortController();
     const stop = signal === undefined ? failure.signal : AbortSignal.any([signal, failure.signal]);
@@ -165,12 +185,12 @@ export class StoreOutput {
           const offset = (number - 1) * partBytes;
           const Body = Buffer.allocUnsafeSlow(Math.min(partBytes, file.bytes - offset));
           await file.readInto(Body, offset, stop);
-          const checksum = checksumOf(Body);
-          const part = { UploadId, PartNumber: number, Body, ChecksumCRC32: checksum };
+          const check = isPlain === true ? md5Check(Body) : crc32Check(Body);
+          const part = { UploadId, PartNumber: number, Body, ...check };
           const { ETag: etag } = await client.send(new sdk.UploadPartCommand({ ...this.objectOf(name), ...part }), stoppable(stop));
           if (etag === undefined)
             throw new SecateurError('UNAVAILABLE', `Cannot write ${this.urlOf(name)}: the store tells no ETag of a part.`);
-          await record.sent(name, { number, etag, checksum });
+          await record.sent(name, { number, etag, ...('ChecksumCRC32' in check ? { checksum: check.ChecksumCRC32 } : {}) });
         }
       } catch (error) {
         // Only the first counts: it is why the others fail.
@@ -180,10 +200,18 @@ export class StoreOutput {
     await Promise.all(Array.from({ length: PARTS_AT_ONCE }, sendRemaining));
     if (failure.signal.aborted) throw failure.signal.reason;
     const Parts = [...parts.values()].sort((left, right) => left.number - right.number).map(toCompletedPart);
-    await client.send(
-      new sdk.CompleteMultipartUploadCommand({ ...this.objectOf(name), UploadId, MultipartUpload: { Parts } }),
-      stoppable(signal),
-    );
+    await this.joinParts(object, UploadId, Parts);
+  }
+
+  private async joinParts(object: SentObject, UploadId: string, Parts: CompletedPart[]): Promise<void> {
+    const { sdk, client } = this.store;
+    const command = new sdk.CompleteMultipartUploadCommand({ ...this.objectOf(object.name), UploadId, MultipartUpload: { Parts } });
+    try {
+      await client.send(command, stoppable(object.signal));
+    } catch (error) {
+      // The answer to the first try may have been lost, and not every store remembers an upload that has ended.
+      if (storeErrorName(error) !== 'NoSuchUpload' || !(await this.isThere(object))) throw error;
+    }
   }
 
   private explain(name: string, error: unknown): SecateurError {
@@ -222,13 +250,6 @@ async function digestOf(file: InputFile, signal: AbortSignal | undefined): Promi
   return hash.digest('hex');
 }
 
-/** As the store wants it. */
-function checksumOf(bytes: Uint8Array): string {
-  const checksum = Buffer.alloc(4);
-  checksum.writeUInt32BE(crc32(bytes));
-  return checksum.toString('base64');
-}
-
 function toCompletedPart({ number, etag, checksum }: SentPart): CompletedPart {
-  return { PartNumber: number, ETag: etag, ChecksumCRC32: checksum };
+  return { PartNumber: number, ETag: etag, ...(checksum === undefined ? {} : { ChecksumCRC32: checksum }) };
 }

@@ -5,7 +5,8 @@ import { withFileErrors } from '../files/file-errors.js';
 export interface SentPart {
   readonly number: number;
   readonly etag: string;
-  readonly checksum: string;
+  /** The CRC-32; undefined in a plain upload. */
+  readonly checksum?: string;
 }
 
 /** An upload in parts that was begun. */
@@ -14,6 +15,8 @@ export interface BegunUpload {
   /** Of the whole file: parts of another content are of no use. */
   readonly sha256: string;
   readonly partBytes: number;
+  /** Whether its parts bear none of the newer checksums. */
+  readonly isPlain?: boolean;
   readonly parts: Map<number, SentPart>;
 }
 
