@@ -148,7 +148,7 @@ describe('a node that is told of a peer', () => {
   }
 
   beforeEach(async () => {
-    [peer, follower] = await Promise.all([startNode(PEER!), startNode(FOLLOWER!)]);
+    [peer, follower] = await Promise.all([startNode(PEER), startNode(FOLLOWER)]);
     sent.clear();
   });
   afterEach(async () => {
@@ -177,7 +177,7 @@ describe('a node that is told of a peer', () => {
 
   const embedding = (): ShardDescriptor => describeShard(plan.embedding);
   const block = (): ShardDescriptor => describeShard(plan.blocks[0]!.shard);
-  const fromPeer = (): ShardPeer => ({ endpoint: peer.address, sessionId: PEER! });
+  const fromPeer = (): ShardPeer => ({ endpoint: peer.address, sessionId: PEER });
   const bytesOf = (parts: readonly { readonly bytes: number }[]): number => parts.reduce((sum, { bytes }) => sum + bytes, 0);
 
   /** The hidden states of a group after the embedding and a block, which the node has loaded. */
@@ -195,12 +195,12 @@ describe('a node that is told of a peer', () => {
 
   test('pulls everything from there, whichever of the two is told first', async () => {
     for (const shard of [embedding(), block()]) {
-      const following = follower.kernel.loadShard({ sessionId: FOLLOWER!, shard, peer: fromPeer() }, CALL);
-      expect(await peer.kernel.loadShard({ sessionId: PEER!, shard }, CALL)).toMatchObject({ peerBytes: 0 });
+      const following = follower.kernel.loadShard({ sessionId: FOLLOWER, shard, peer: fromPeer() }, CALL);
+      expect(await peer.kernel.loadShard({ sessionId: PEER, shard }, CALL)).toMatchObject({ peerBytes: 0 });
       expect(await following).toMatchObject({ fetchedBytes: bytesOf(shard.tensors), peerBytes: bytesOf(shard.tensors) });
     }
     expect(new Set(sent.values())).toEqual(new Set([1]));
-    expect(await outputOf(follower, FOLLOWER!)).toEqual(await outputOf(peer, PEER!));
+    expect(await outputOf(follower, FOLLOWER)).toEqual(await outputOf(peer, PEER));
   });
 
   test.each([
@@ -209,8 +209,8 @@ describe('a node that is told of a peer', () => {
   ] as const)('gets the rest from the orchestrator when the peer %s in the middle, and says so', async (_what, signal) => {
     const [first, second] = [embedding(), block()];
     await Promise.all([
-      peer.kernel.loadShard({ sessionId: PEER!, shard: first }, CALL),
-      follower.kernel.loadShard({ sessionId: FOLLOWER!, shard: first, peer: fromPeer() }, CALL),
+      peer.kernel.loadShard({ sessionId: PEER, shard: first }, CALL),
+      follower.kernel.loadShard({ sessionId: FOLLOWER, shard: first, peer: fromPeer() }, CALL),
     ]);
     const late = second.tensors.slice(3).map(({ name }) => name);
     let release: (() => void) | undefined;
@@ -223,8 +223,8 @@ describe('a node that is told of a peer', () => {
       await eventually(() => Promise.resolve(late.some((name) => sent.get(name) === 2)), 'the follower asks the orchestrator');
       release?.();
     };
-    const loading = follower.kernel.loadShard({ sessionId: FOLLOWER!, shard: second, peer: fromPeer() }, CALL);
-    void peer.kernel.loadShard({ sessionId: PEER!, shard: second }, CALL).catch(() => undefined);
+    const loading = follower.kernel.loadShard({ sessionId: FOLLOWER, shard: second, peer: fromPeer() }, CALL);
+    void peer.kernel.loadShard({ sessionId: PEER, shard: second }, CALL).catch(() => undefined);
     const [answer] = await Promise.all([loading, interrupt()]);
     expect(answer).toMatchObject({ fetchedBytes: bytesOf(second.tensors), peerBytes: bytesOf(second.tensors.slice(0, 3)) });
     const told = follower.process.output.split('\n').find((line) => line.includes('pulls the rest of a shard from the orchestrator'));
@@ -233,6 +233,6 @@ describe('a node that is told of a peer', () => {
     const { architecture } = plan;
     await kernel.openSession({ sessionId: 'alone', jobId: 'other', architecture, tensorEndpoint, compute: Compute.F32 }, CALL);
     for (const shard of [first, second]) await kernel.loadShard({ sessionId: 'alone', shard }, CALL);
-    expect(await outputOf(follower, FOLLOWER!)).toEqual(await outputOf(follower, 'alone'));
+    expect(await outputOf(follower, FOLLOWER)).toEqual(await outputOf(follower, 'alone'));
   });
 });

@@ -11,7 +11,7 @@ const IDLE_TIMEOUT_MS = 5_000;
 const RECONNECT_TIMEOUT_MS = 500;
 /** Two nodes are told to load a shard at nearly the same time: the peer may hear of it last. */
 const BEGIN_TIMEOUT_MS = 2_000;
-const BEGIN_POLL_MS = 20;
+const BEGIN_POLL_MS = 50;
 /** A peer that cannot be reached, or is stuck, is left alone for so long. */
 const REST_MS = 60_000;
 
