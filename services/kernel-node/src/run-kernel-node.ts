@@ -11,7 +11,7 @@ import { createKernelService } from './api/kernel-service.js';
 import { createTraceService } from './api/trace-service.js';
 import { toWireEngine, withServiceErrors, type ProductSpeeds } from './engine/wire-types.js';
 import { resolvePlacement, type PlacementOptions } from './machine/resolve-placement.js';
-import type { ConnectToSource } from './session/load-tensors.js';
+import type { ConnectToSource } from './session/fetch-options.js';
 import type { SessionNode } from './session/kernel-session.js';
 import { SessionRegistry } from './session/session-registry.js';
 import { SharedVolume } from './session/shared-volume.js';

@@ -36,7 +36,8 @@ import {
   toEngineRepair,
 } from '../engine/wire-types.js';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
-import { FETCH_OPTIONS, loadTensors, type ConnectToSource } from './load-tensors.js';
+import { FETCH_OPTIONS, type ConnectToSource } from './fetch-options.js';
+import { loadTensors } from './load-tensors.js';
 import { GramExchange } from './gram-exchange.js';
 import { HiddenStateExchange } from './hidden-state-exchange.js';
 import { PeerReader } from './peer-reader.js';

@@ -1,18 +1,13 @@
-import { moveWithChecksum } from '@secateur/native';
 import type { TensorDescriptor } from '@secateur/proto/model';
-import { fetchResourceInto, type Channel, type FetchOptions } from '@secateur/rpc';
+import { fetchResourceInto, type Channel } from '@secateur/rpc';
 import { count } from '@secateur/telemetry';
+import { FETCH_OPTIONS } from './fetch-options.js';
 import type { ShardPeer } from './shard-peers.js';
 import type { ShardRelay } from './shard-relay.js';
 import type { SharedVolume } from './shared-volume.js';
 
 /** While one resource ends and another begins the connection would rest. */
 export const PULLS_AT_ONCE = 2;
-
-/** Connects to the TensorService of an orchestrator or of another node. */
-export type ConnectToSource = (address: string) => Channel;
-
-export const FETCH_OPTIONS: FetchOptions = { timeoutMs: 3_600_000, idleTimeoutMs: 60_000, moveWithChecksum };
 
 /** Where a shard can come from, the first that has it. */
 export interface ShardSources {

@@ -1,7 +1,7 @@
 import { SecateurError } from '@secateur/core';
 import { fetchResource, type Channel, type ResourceDescriptor } from '@secateur/rpc';
 import { Attribute, SpanName, withSpan } from '@secateur/telemetry';
-import { FETCH_OPTIONS, type ConnectToSource } from './load-tensors.js';
+import { FETCH_OPTIONS, type ConnectToSource } from './fetch-options.js';
 
 /** Connections may be cut; a peer that has ended does not come back with what it served. */
 const PEER_OPTIONS = { ...FETCH_OPTIONS, reconnectTimeoutMs: 2_000 };
