@@ -86,8 +86,8 @@ async function simulateClusters(samples, node, orchestrator) {
       `${((100 * result.orchestrator.thread) / total).toFixed(0)} %`,
       `${((100 * result.orchestrator.out) / total / orchestrator.linkBytesPerSecond).toFixed(0)} %`,
       gigabytes(result.served).toFixed(0),
-      (gigabytes(result.served) / nodes).toFixed(1),
-      (gigabytes(result.received) / nodes).toFixed(1),
+      ((gigabytes(result.served) + gigabytes(result.passedOn)) / nodes).toFixed(1),
+      ((gigabytes(result.received) + gigabytes(result.passedOn)) / nodes).toFixed(1),
     ]);
   }
   return rows;

@@ -28,6 +28,8 @@ export class FakeNode {
   /** @type {Map<string, Promise<void>>} */
   #shards = new Map();
   /** @type {Map<string, Promise<void>>} */
+  #received = new Map();
+  /** @type {Map<string, Promise<void>>} */
   #statistics = new Map();
   /** @type {Map<number, { samples: number, sequenceLength: number }>} */
   #groups = new Map();
@@ -49,7 +51,7 @@ export class FakeNode {
       describeNode: () => this.#call(async () => this.description),
       openSession: () => this.#call(async () => ({ plan: undefined })),
       closeSession: () => this.#call(async () => ({})),
-      loadShard: ({ shard }) => this.#call(() => this.#loadShard(shard)),
+      loadShard: ({ shard, peer }) => this.#call(() => this.#loadShard(shard, peer)),
       releaseShard: ({ shardId }) => this.#call(() => this.#releaseShard(shardId)),
       embed: ({ groups }) => this.#call(() => this.#embed(groups)),
       applyMasks: ({ masks }) => this.#call(() => this.#applyMasks(masks)),
@@ -97,31 +99,54 @@ export class FakeNode {
     return this.simulation.serve(kind, bytes, this);
   }
 
-  /** @param {{ id: string, tensors: readonly { bytes: number }[] }} shard */
-  async #loadShard(shard) {
+  /**
+   * @param {{ id: string, tensors: readonly { bytes: number }[] }} shard
+   * @param {{ endpoint: string } | undefined} peer
+   */
+  async #loadShard(shard, peer) {
     const existing = this.#shards.get(shard.id);
     // A block that is pulled while another is in use is not waited for.
     const isAwaited = existing !== undefined || this.#shards.size === 0;
-    const loaded = existing ?? this.#pullShard(shard);
+    const loaded = existing ?? this.#pullShard(shard, peer);
     this.#shards.set(shard.id, loaded);
     await (isAwaited ? this.#waitFor('checkpoint', loaded) : loaded);
     return { fetchedBytes: 0, fetchSeconds: 0 };
   }
 
-  /** @param {{ tensors: readonly { bytes: number }[] }} shard */
-  async #pullShard({ tensors }) {
+  /**
+   * @param {{ id: string, tensors: readonly { bytes: number }[] }} shard
+   * @param {{ endpoint: string } | undefined} peer
+   */
+  async #pullShard({ id, tensors }, peer) {
+    const isPulled = this.speed.volumeBytesPerSecond === undefined;
+    const received = this.#receiveShard(tensors, peer && isPulled ? this.simulation.nodeAt(peer.endpoint) : undefined, id);
+    this.#received.set(id, received);
+    await received;
+    const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+    await this.#compute(bytes / this.speed.loadedBytesPerSecond);
+  }
+
+  /**
+   * What a peer has is passed on while it comes, so this is over when both are.
+   * @param {readonly { bytes: number }[]} tensors @param {FakeNode | undefined} peer @param {string} shardId
+   */
+  async #receiveShard(tensors, peer, shardId) {
     const remaining = tensors.values();
     const { volumeBytesPerSecond } = this.speed;
     const pullRemaining = async () => {
       for (const { bytes } of remaining) {
         // What is read at once shares the volume.
         if (volumeBytesPerSecond !== undefined) await this.simulation.clock.sleep((bytes * PULLS_AT_ONCE) / volumeBytesPerSecond);
+        else if (peer !== undefined) await this.simulation.passOn(bytes, peer, this);
         else await this.#pull('checkpoint', bytes);
       }
     };
-    await Promise.all(Array.from({ length: PULLS_AT_ONCE }, pullRemaining));
-    const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
-    await this.#compute(bytes / this.speed.loadedBytesPerSecond);
+    await Promise.all([peer?.received(shardId), ...Array.from({ length: PULLS_AT_ONCE }, pullRemaining)]);
+  }
+
+  /** Resolves when the node has the bytes of a shard. @param {string} shardId */
+  received(shardId) {
+    return this.#received.get(shardId);
   }
 
   /** @param {string} shardId */

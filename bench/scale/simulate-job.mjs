@@ -41,6 +41,8 @@ export class Simulation {
   served = {};
   /** @type {Record<string, number>} */
   received = {};
+  /** From node to node. @type {Record<string, number>} */
+  passedOn = {};
   /** Seconds of all nodes. @type {Record<string, number>} */
   nodeSeconds = Object.fromEntries(USES.map((use) => [use, 0]));
   /** @type {FakeNode[]} */
@@ -84,6 +86,23 @@ export class Simulation {
     const { columns } = this.model.blocks[0].projections.find((projection) => projection.site === site);
     const sizes = statisticsBytes(columns, inputs);
     return { site, sumsOfSquares: this.bytes(sizes.sums), qualityInputs: this.bytes(sizes.inputs) };
+  }
+
+  /** @param {string} address */
+  nodeAt(address) {
+    return this.nodes.find((node) => node.address === address);
+  }
+
+  /** Checkpoint bytes from one node to another. @param {number} bytes @param {FakeNode} from @param {FakeNode} to */
+  passOn(bytes, from, to) {
+    this.passedOn.checkpoint = (this.passedOn.checkpoint ?? 0) + bytes;
+    // To send takes a node's thread as much as to receive.
+    return this.#links.transfer(bytes, [
+      [from.out, 1],
+      [from.puller, 1],
+      [to.in, 1],
+      [to.puller, 1],
+    ]);
   }
 
   /** @param {string} kind @param {number} bytes @param {FakeNode} node */
@@ -233,6 +252,7 @@ export async function simulateJob(job) {
     nodeSeconds: { ...simulation.nodeSeconds },
     served: { ...simulation.served },
     received: { ...simulation.received },
+    passedOn: { ...simulation.passedOn },
     orchestrator: { thread: simulation.thread.used, out: simulation.out.used },
     flops: sumOf(nodes.map(({ flops }) => flops)),
   });
@@ -281,7 +301,9 @@ export async function simulateLongJob(job) {
         layers === simulated ? value : value + (layers - simulated) * (after[part][name] - (before[part][name] ?? 0)),
       ]),
     );
-  return Object.fromEntries(['seconds', 'nodeSeconds', 'served', 'received', 'orchestrator', 'flops'].map((part) => [part, extend(part)]));
+  return Object.fromEntries(
+    ['seconds', 'nodeSeconds', 'served', 'received', 'passedOn', 'orchestrator', 'flops'].map((part) => [part, extend(part)]),
+  );
 }
 
 /** @param {readonly Record<string, number>[]} records */

@@ -27,6 +27,8 @@ export interface FetchOptions extends StreamOptions {
   readonly moveWithChecksum?: MoveWithChecksum;
   /** How long a broken connection may take to come back, each time; idleTimeoutMs when absent. */
   readonly reconnectTimeoutMs?: number;
+  /** Told how many bytes of the beginning are there, after each chunk. */
+  readonly onReceived?: (bytes: number) => void;
 }
 
 /** Pulls a resource into memory of its own; see `fetchResourceInto`. */
@@ -45,7 +47,7 @@ export async function fetchResourceInto(
   channel: Channel,
   descriptor: ResourceDescriptor,
   target: Uint8Array,
-  { moveWithChecksum, reconnectTimeoutMs, ...options }: FetchOptions,
+  { moveWithChecksum, reconnectTimeoutMs, onReceived, ...options }: FetchOptions,
 ): Promise<void> {
   const transfer = new Transfer(descriptor, target, await loadHasher(), moveWithChecksum);
   const client = channel.client(TensorServiceDefinition);
@@ -56,7 +58,10 @@ export async function fetchResourceInto(
       const reconnectMs = reconnectTimeoutMs ?? options.idleTimeoutMs ?? timeoutMs;
       if (resumes > 0) await channel.waitForReady(Math.min(timeoutMs, reconnectMs), options.signal);
       const request = { resource: descriptor.resource, offset: transfer.receivedBytes };
-      for await (const chunk of client.fetch(request, { ...options, timeoutMs })) transfer.accept(chunk);
+      for await (const chunk of client.fetch(request, { ...options, timeoutMs })) {
+        transfer.accept(chunk);
+        onReceived?.(transfer.receivedBytes);
+      }
       transfer.requireAll();
       break;
     } catch (error) {

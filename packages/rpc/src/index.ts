@@ -21,7 +21,7 @@ export type { RpcLogger } from './logger.js';
 export { createMethodCodec, type MethodCodec } from './method-codec.js';
 export { Resources } from './resources.js';
 export { RpcServer, type RpcServerOptions } from './rpc-server.js';
-export { serveFetch, type ByteSource } from './serve-fetch.js';
+export { SERVED_FETCH_BYTES, serveFetch, type ByteSource } from './serve-fetch.js';
 export { fromStatusProto, toStatusProto } from './status.js';
 export { TlsCredentials, type TlsLogger } from './tls/tls-credentials.js';
 export type { TlsFiles } from './tls/tls-files.js';

@@ -8,6 +8,9 @@ import { FetchChunk } from './fetch-chunk.js';
 /** One chunk is being sent, one waits to be sent, one is read ahead. */
 const CHUNKS_IN_USE = 3;
 
+/** The most memory that one Fetch takes which is served, beside that of its source. */
+export const SERVED_FETCH_BYTES = CHUNKS_IN_USE * CHUNK_BYTES;
+
 /** Bytes that can be read in any order. */
 export interface ByteSource {
   readonly bytes: number;

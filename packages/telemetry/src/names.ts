@@ -74,6 +74,9 @@ export const ATTRIBUTES = {
   PROJECTION: { name: 'secateur.projection', description: 'Name of the projection in the checkpoint.' },
   GROUPS: { name: 'secateur.groups', description: 'Number of calibration groups.' },
   BYTES: { name: 'secateur.bytes', description: 'Bytes moved over the network.' },
+  PEER: { name: 'secateur.peer', description: 'HOST:PORT of the kernel node that a shard is pulled from.' },
+  PEER_BYTES: { name: 'secateur.peer.bytes', description: 'Bytes of a shard that came from that node.' },
+  REASON: { name: 'secateur.reason', description: 'Why something was given up.' },
   LEARNING_RATE: { name: 'secateur.learning_rate', description: 'Learning rate of a search.' },
   STEP: { name: 'secateur.step', description: 'Step of a search, from 0.' },
   QUALITY: { name: 'secateur.quality', description: 'Quality of the projection with the sparsities of that step.' },
@@ -90,6 +93,10 @@ export const EVENTS = {
   LEARNING_RATE_TRIED: {
     name: 'secateur.learning_rate_tried',
     description: 'A learning rate was tried; with the best quality it reached and the step that did.',
+  },
+  PEER_GIVEN_UP: {
+    name: 'secateur.peer_given_up',
+    description: 'The rest of a shard is pulled from the orchestrator instead of from another kernel node; with the reason.',
   },
 } as const satisfies Record<string, RegisteredName>;
 
@@ -137,6 +144,13 @@ export const COUNTERS = {
     description: 'Calibration tokens that blocks were pruned with, once per block.',
   },
   SENT: { name: 'secateur.fetch.sent', unit: 'By', attributes: [], description: 'Bytes sent by TensorService.' },
+  RECEIVED: {
+    name: 'secateur.shard.received',
+    unit: 'By',
+    attributes: ['secateur.source'],
+    description:
+      'Bytes of shards that a kernel node got: from `volume`, which is what it shares with the orchestrator, `peer` or `orchestrator`.',
+  },
   DEVICE_TIME: {
     name: 'secateur.engine.device_time',
     unit: 's',

@@ -11,7 +11,8 @@ import { createKernelService } from './api/kernel-service.js';
 import { createTraceService } from './api/trace-service.js';
 import { toWireEngine, withServiceErrors, type ProductSpeeds } from './engine/wire-types.js';
 import { resolvePlacement, type PlacementOptions } from './machine/resolve-placement.js';
-import type { ConnectToSource } from './session/load-tensors.js';
+import type { ConnectToSource } from './session/fetch-options.js';
+import type { SessionNode } from './session/kernel-session.js';
 import { SessionRegistry } from './session/session-registry.js';
 import { SharedVolume } from './session/shared-volume.js';
 
@@ -59,9 +60,14 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   const description = toWireEngine(engine.description, placement, await measureSpeeds(engine));
   const resources = new Resources();
   const connectToSource: ConnectToSource = (address) => connect(address, { kind: 'bulk', tls: security.tls });
-  const sessions = new SessionRegistry(engine, resources, connectToSource, new SharedVolume(options.roots), (sessionId) =>
-    logger.warn({ sessionId }, 'closed an abandoned session'),
-  );
+  const node: SessionNode = {
+    connectToSource,
+    resources,
+    volume: new SharedVolume(options.roots),
+    onPeerGivenUp: ({ error, ...given }) =>
+      logger.warn({ ...given, reason: error.reason, message: error.message }, 'pulls the rest of a shard from the orchestrator'),
+  };
+  const sessions = new SessionRegistry(engine, node, (sessionId) => logger.warn({ sessionId }, 'closed an abandoned session'));
   const server = new RpcServer(security.server);
   const memory = { engine, memoryBudgetBytes, idleBytes: process.memoryUsage.rss() };
   server.addService(KernelServiceDefinition, createKernelService({ name, description, sessions, memory }));

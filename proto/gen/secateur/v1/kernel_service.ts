@@ -194,7 +194,19 @@ export interface LoadShardRequest {
   /** The session. */
   sessionId: string;
   /** What to load. */
-  shard: ShardDescriptor | undefined;
+  shard:
+    | ShardDescriptor
+    | undefined;
+  /** Where to pull the shard first. What does not come from there is pulled where the session pulls its other resources, as all of it is when absent. */
+  peer: ShardPeer | undefined;
+}
+
+/** A node that has the bytes of a shard, or is getting them, and passes on by TensorService what it has. */
+export interface ShardPeer {
+  /** HOST:PORT of the node. */
+  endpoint: string;
+  /** Its session of the same job. */
+  sessionId: string;
 }
 
 /** The shard is loaded. */
@@ -203,6 +215,8 @@ export interface LoadShardResponse {
   fetchedBytes: number;
   /** Seconds spent pulling. */
   fetchSeconds: number;
+  /** Of the bytes pulled, those that came from the peer. */
+  peerBytes: number;
 }
 
 /** Frees a shard. */
@@ -1571,7 +1585,7 @@ export const OpenSessionResponse: MessageFns<OpenSessionResponse> = {
 };
 
 function createBaseLoadShardRequest(): LoadShardRequest {
-  return { sessionId: "", shard: undefined };
+  return { sessionId: "", shard: undefined, peer: undefined };
 }
 
 export const LoadShardRequest: MessageFns<LoadShardRequest> = {
@@ -1581,6 +1595,9 @@ export const LoadShardRequest: MessageFns<LoadShardRequest> = {
     }
     if (message.shard !== undefined) {
       ShardDescriptor.encode(message.shard, writer.uint32(18).fork()).join();
+    }
+    if (message.peer !== undefined) {
+      ShardPeer.encode(message.peer, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -1614,6 +1631,14 @@ export const LoadShardRequest: MessageFns<LoadShardRequest> = {
             message.shard = ShardDescriptor.decode(reader, reader.uint32());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.peer = ShardPeer.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1634,6 +1659,7 @@ export const LoadShardRequest: MessageFns<LoadShardRequest> = {
         ? globalThis.String(object.session_id)
         : "",
       shard: isSet(object.shard) ? ShardDescriptor.fromJSON(object.shard) : undefined,
+      peer: isSet(object.peer) ? ShardPeer.fromJSON(object.peer) : undefined,
     };
   },
 
@@ -1644,6 +1670,9 @@ export const LoadShardRequest: MessageFns<LoadShardRequest> = {
     }
     if (message.shard !== undefined) {
       obj.shard = ShardDescriptor.toJSON(message.shard);
+    }
+    if (message.peer !== undefined) {
+      obj.peer = ShardPeer.toJSON(message.peer);
     }
     return obj;
   },
@@ -1657,12 +1686,102 @@ export const LoadShardRequest: MessageFns<LoadShardRequest> = {
     message.shard = (object.shard !== undefined && object.shard !== null)
       ? ShardDescriptor.fromPartial(object.shard)
       : undefined;
+    message.peer = (object.peer !== undefined && object.peer !== null) ? ShardPeer.fromPartial(object.peer) : undefined;
+    return message;
+  },
+};
+
+function createBaseShardPeer(): ShardPeer {
+  return { endpoint: "", sessionId: "" };
+}
+
+export const ShardPeer: MessageFns<ShardPeer> = {
+  encode(message: ShardPeer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.endpoint !== "") {
+      writer.uint32(10).string(message.endpoint);
+    }
+    if (message.sessionId !== "") {
+      writer.uint32(18).string(message.sessionId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ShardPeer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseShardPeer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ShardPeer {
+    return {
+      endpoint: isSet(object.endpoint) ? globalThis.String(object.endpoint) : "",
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+    };
+  },
+
+  toJSON(message: ShardPeer): unknown {
+    const obj: any = {};
+    if (message.endpoint !== "") {
+      obj.endpoint = message.endpoint;
+    }
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ShardPeer>): ShardPeer {
+    return ShardPeer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ShardPeer>): ShardPeer {
+    const message = createBaseShardPeer();
+    message.endpoint = object.endpoint ?? "";
+    message.sessionId = object.sessionId ?? "";
     return message;
   },
 };
 
 function createBaseLoadShardResponse(): LoadShardResponse {
-  return { fetchedBytes: 0, fetchSeconds: 0 };
+  return { fetchedBytes: 0, fetchSeconds: 0, peerBytes: 0 };
 }
 
 export const LoadShardResponse: MessageFns<LoadShardResponse> = {
@@ -1672,6 +1791,9 @@ export const LoadShardResponse: MessageFns<LoadShardResponse> = {
     }
     if (message.fetchSeconds !== 0) {
       writer.uint32(17).double(message.fetchSeconds);
+    }
+    if (message.peerBytes !== 0) {
+      writer.uint32(24).uint64(message.peerBytes);
     }
     return writer;
   },
@@ -1705,6 +1827,14 @@ export const LoadShardResponse: MessageFns<LoadShardResponse> = {
             message.fetchSeconds = reader.double();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.peerBytes = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1729,6 +1859,11 @@ export const LoadShardResponse: MessageFns<LoadShardResponse> = {
         : isSet(object.fetch_seconds)
         ? globalThis.Number(object.fetch_seconds)
         : 0,
+      peerBytes: isSet(object.peerBytes)
+        ? globalThis.Number(object.peerBytes)
+        : isSet(object.peer_bytes)
+        ? globalThis.Number(object.peer_bytes)
+        : 0,
     };
   },
 
@@ -1740,6 +1875,9 @@ export const LoadShardResponse: MessageFns<LoadShardResponse> = {
     if (message.fetchSeconds !== 0) {
       obj.fetchSeconds = floatToJson(message.fetchSeconds);
     }
+    if (message.peerBytes !== 0) {
+      obj.peerBytes = Math.round(message.peerBytes);
+    }
     return obj;
   },
 
@@ -1750,6 +1888,7 @@ export const LoadShardResponse: MessageFns<LoadShardResponse> = {
     const message = createBaseLoadShardResponse();
     message.fetchedBytes = object.fetchedBytes ?? 0;
     message.fetchSeconds = object.fetchSeconds ?? 0;
+    message.peerBytes = object.peerBytes ?? 0;
     return message;
   },
 };

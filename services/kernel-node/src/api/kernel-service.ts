@@ -49,7 +49,7 @@ export function createKernelService({
     loadShard: (request) =>
       sessions.use(request.sessionId, (session) => {
         if (request.shard === undefined) throw new SecateurError('INVALID_REQUEST', 'LoadShard needs a shard.');
-        return session.loadShard(request.shard);
+        return session.loadShard(request.shard, request.peer);
       }),
 
     releaseShard: async (request) => {

@@ -11,7 +11,7 @@ import type {
 } from '@secateur/native';
 import { SecateurError, sparsitiesOfCounts } from '@secateur/core';
 import { fetchResource, type Channel, type ResourceDescriptor, type Resources } from '@secateur/rpc';
-import { SpanName, Attribute, withSpan } from '@secateur/telemetry';
+import { Attribute, EventName, SpanName, withSpan } from '@secateur/telemetry';
 import { Allocation, Repair, RepairTargets, type AllocationOptions, type SwapRecord } from '@secateur/proto/allocation';
 import {
   HiddenStream,
@@ -23,6 +23,7 @@ import {
   type OpenSessionRequest,
   type ProjectionInputSquares,
   type ReducedStatistics,
+  type ShardPeer as PeerAddress,
 } from '@secateur/proto/kernel_service';
 import type { ShardDescriptor, TensorDescriptor, TensorRole } from '@secateur/proto/model';
 import type { CalibrationGroup } from '@secateur/proto/statistics';
@@ -35,11 +36,14 @@ import {
   toEngineRepair,
 } from '../engine/wire-types.js';
 import { traceEngineCall } from '../engine/trace-engine-call.js';
-import { FETCH_OPTIONS, loadTensors, type ConnectToSource } from './load-tensors.js';
+import { FETCH_OPTIONS, type ConnectToSource } from './fetch-options.js';
+import { loadTensors } from './load-tensors.js';
 import { GramExchange } from './gram-exchange.js';
 import { HiddenStateExchange } from './hidden-state-exchange.js';
 import { PeerReader } from './peer-reader.js';
 import { ShardMemory } from './shard-memory.js';
+import { ShardPeers, type GivenUpPeer } from './shard-peers.js';
+import { ShardRelay } from './shard-relay.js';
 import type { SharedVolume } from './shared-volume.js';
 
 /** The block in use and the one that is pulled meanwhile. */
@@ -49,6 +53,15 @@ interface LoadedShard {
   readonly tensors: ReadonlyMap<number, TensorDescriptor>;
   readonly loaded: Promise<LoadShardResponse>;
   readonly abort: AbortController;
+}
+
+/** What a session has of its node. */
+export interface SessionNode {
+  readonly connectToSource: ConnectToSource;
+  /** What the node serves to others. */
+  readonly resources: Resources;
+  readonly volume: SharedVolume;
+  readonly onPeerGivenUp: (given: GivenUpPeer & { readonly sessionId: string; readonly shardId: string }) => void;
 }
 
 /** The rows of a projection as they are in the end. */
@@ -62,23 +75,26 @@ interface ChangedRows {
 /** One job's state on this node: weights of at most two blocks, hidden states of its groups, statistics being used. */
 export class KernelSession {
   private readonly shards = new Map<string, LoadedShard>();
-  private readonly memory = new ShardMemory();
+  private readonly relay: ShardRelay;
+  private readonly memory = new ShardMemory((buffer) => this.relay.end(buffer));
   /** Statistics pulled for the block in use; siblings share their input's. */
   private readonly statistics = new Map<string, Promise<Buffer>>();
   private readonly source: Channel;
   private readonly peers: PeerReader;
+  private readonly shardPeers: ShardPeers;
   readonly grams: GramExchange;
   readonly hiddenStates: HiddenStateExchange;
 
   constructor(
     readonly request: OpenSessionRequest,
     private readonly engine: EngineSession,
-    connectToSource: ConnectToSource,
-    resources: Resources,
-    private readonly volume: SharedVolume,
+    private readonly node: SessionNode,
   ) {
+    const { connectToSource, resources } = node;
+    this.relay = new ShardRelay(request.sessionId, resources);
     this.source = connectToSource(request.tensorEndpoint);
     this.peers = new PeerReader(connectToSource);
+    this.shardPeers = new ShardPeers(this.peers);
     this.grams = new GramExchange(request.sessionId, engine, resources, this.peers);
     this.hiddenStates = new HiddenStateExchange(
       request.sessionId,
@@ -89,11 +105,11 @@ export class KernelSession {
     );
   }
 
-  async loadShard(shard: ShardDescriptor): Promise<LoadShardResponse> {
+  async loadShard(shard: ShardDescriptor, peer: PeerAddress | undefined): Promise<LoadShardResponse> {
     const existing = this.shards.get(shard.id);
     if (existing !== undefined) {
       await existing.loaded;
-      return { fetchedBytes: 0, fetchSeconds: 0 };
+      return { fetchedBytes: 0, fetchSeconds: 0, peerBytes: 0 };
     }
     const blocks = [...this.shards.keys()].filter(isBlock);
     if (isBlock(shard.id) && blocks.length >= MAXIMUM_BLOCK_SHARDS) {
@@ -103,7 +119,7 @@ export class KernelSession {
       );
     }
     const abort = new AbortController();
-    const loaded = this.pullShard(shard, abort.signal);
+    const loaded = this.pullShard(shard, peer, abort.signal);
     const entry = { tensors: new Map(shard.tensors.map((tensor) => [tensor.role, tensor])), loaded, abort };
     this.shards.set(shard.id, entry);
     try {
@@ -114,22 +130,40 @@ export class KernelSession {
     }
   }
 
-  private async pullShard(shard: ShardDescriptor, signal: AbortSignal): Promise<LoadShardResponse> {
+  private async pullShard(shard: ShardDescriptor, peer: PeerAddress | undefined, signal: AbortSignal): Promise<LoadShardResponse> {
     const layouts = shard.tensors.map(toEngineLayout);
     const fetchedBytes = shard.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
     const started = performance.now();
     return this.memory.use(
       shard.tensors.map(({ bytes }) => bytes),
       async (targets) => {
-        await withSpan(SpanName.FETCH, { attributes: { [Attribute.SHARD_ID]: shard.id, [Attribute.BYTES]: fetchedBytes } }, () =>
-          loadTensors(this.volume, this.source, shard.tensors, targets, signal),
-        );
+        const peerBytes = await this.receiveShard(shard, peer, targets, signal);
         const fetchSeconds = (performance.now() - started) / 1000;
         const tensors = layouts.map((layout, index) => ({ ...layout, bytes: targets[index]! }));
         await traceEngineCall(() => this.engine.loadShard(shard.id, tensors, { signal, attentionWindow: shard.attentionWindow }));
-        return { fetchedBytes, fetchSeconds };
+        return { fetchedBytes, fetchSeconds, peerBytes };
       },
     );
+  }
+
+  /** Returns the bytes that the peer had. */
+  private receiveShard(
+    { id, tensors }: ShardDescriptor,
+    address: PeerAddress | undefined,
+    targets: readonly Buffer[],
+    signal: AbortSignal,
+  ): Promise<number> {
+    const { volume, onPeerGivenUp } = this.node;
+    const attributes = { [Attribute.SHARD_ID]: id, [Attribute.BYTES]: tensors.reduce((sum, { bytes }) => sum + bytes, 0) };
+    return withSpan(SpanName.FETCH, { attributes }, async (span) => {
+      const peer = this.shardPeers.use(address, (given) => {
+        span.addEvent(EventName.PEER_GIVEN_UP, { [Attribute.PEER]: given.peer, [Attribute.REASON]: given.error.message });
+        onPeerGivenUp({ ...given, sessionId: this.request.sessionId, shardId: id });
+      });
+      const loaded = await loadTensors({ volume, peer, orchestrator: this.source }, this.relay, tensors, targets, signal);
+      if (loaded.peer > 0) span.setAttributes({ [Attribute.PEER]: address?.endpoint ?? '', [Attribute.PEER_BYTES]: loaded.peer });
+      return loaded.peer;
+    });
   }
 
   private fetch(descriptor: ResourceDescriptor, signal: AbortSignal): Promise<Buffer> {
@@ -326,6 +360,7 @@ export class KernelSession {
   async close(): Promise<void> {
     for (const shard of this.shards.values()) shard.abort.abort();
     this.source.close();
+    this.relay.close();
     this.grams.close();
     this.hiddenStates.close();
     this.peers.close();

@@ -4,13 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { CHUNK_BYTES, loadHasher, SecateurError } from '@secateur/core';
-import { connect, RpcServer, serveFetch, type ByteSource, type Channel } from '@secateur/rpc';
+import { connect, Resources, RpcServer, serveFetch, type ByteSource, type Channel } from '@secateur/rpc';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { TensorDescriptor } from '@secateur/proto/model';
-import { loadTensors } from './load-tensors.js';
+import { loadTensors, type ShardSources } from './load-tensors.js';
+import { ShardRelay } from './shard-relay.js';
 import { SharedVolume } from './shared-volume.js';
 
-const NO_VOLUME = new SharedVolume([]);
+const RELAY = new ShardRelay('session', new Resources());
 const UNTIL_STOPPED = new AbortController().signal;
 
 let server: RpcServer;
@@ -36,6 +37,10 @@ afterEach(async () => {
   sources.clear();
 });
 
+function from(roots: readonly string[] = []): ShardSources {
+  return { volume: new SharedVolume(roots), peer: undefined, orchestrator: channel };
+}
+
 function publish(resource: string, content: Buffer): void {
   sources.set(resource, {
     bytes: content.byteLength,
@@ -52,11 +57,11 @@ describe('loadTensors', () => {
     );
     for (const [index, content] of contents.entries()) publish(`t/${index}`, content);
     const targets = contents.map(({ byteLength }) => Buffer.alloc(byteLength));
-    await loadTensors(NO_VOLUME, channel, tensors, targets, UNTIL_STOPPED);
+    await loadTensors(from(), RELAY, tensors, targets, UNTIL_STOPPED);
     for (const [index, target] of targets.entries()) expect(target.equals(contents[index]!)).toBe(true);
 
     const wrong = [...tensors.slice(0, 2), { ...tensors[2]!, digest: '0123456789abcdef' }];
-    await expect(loadTensors(NO_VOLUME, channel, wrong, targets, UNTIL_STOPPED)).rejects.toMatchObject({
+    await expect(loadTensors(from(), RELAY, wrong, targets, UNTIL_STOPPED)).rejects.toMatchObject({
       reason: 'CORRUPT_DATA',
       message: expect.stringContaining('t/2'),
     });
@@ -74,7 +79,7 @@ describe('loadTensors', () => {
     });
     const tensors = ['endless', 'missing', 'endless'].map((resource) => TensorDescriptor.fromPartial({ resource, bytes: CHUNK_BYTES }));
     const targets = tensors.map(({ bytes }) => Buffer.alloc(bytes));
-    await expect(loadTensors(NO_VOLUME, channel, tensors, targets, UNTIL_STOPPED)).rejects.toMatchObject({ reason: 'NOT_FOUND' });
+    await expect(loadTensors(from(), RELAY, tensors, targets, UNTIL_STOPPED)).rejects.toMatchObject({ reason: 'NOT_FOUND' });
     await stopped;
   });
 
@@ -98,7 +103,7 @@ describe('loadTensors', () => {
 
     const load = async (descriptor: TensorDescriptor, root = shared): Promise<Buffer> => {
       const target = Buffer.alloc(content.byteLength);
-      await loadTensors(new SharedVolume([root]), channel, [descriptor], [target], UNTIL_STOPPED);
+      await loadTensors(from([root]), RELAY, [descriptor], [target], UNTIL_STOPPED);
       return target;
     };
 
@@ -139,8 +144,8 @@ describe('loadTensors', () => {
       },
     });
     const pulling = loadTensors(
-      NO_VOLUME,
-      channel,
+      from(),
+      RELAY,
       [TensorDescriptor.fromPartial({ resource: 'endless', bytes: CHUNK_BYTES })],
       [Buffer.alloc(CHUNK_BYTES)],
       abort.signal,

@@ -1,9 +1,11 @@
 import type { Engine } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
 import { Repair, Score } from '@secateur/proto/allocation';
+import { SERVED_FETCH_BYTES } from '@secateur/rpc';
 import { TensorRole, type Architecture, type Compute, type HiddenStates, type ShardDescriptor } from '@secateur/proto/model';
 import type { MemoryItem, MemoryPlan, Workload } from '@secateur/proto/plan';
 import { toEngineArchitecture, toEnginePrecision, toEngineWorkload, withServiceErrors } from '../engine/wire-types.js';
+import { PULLS_AT_ONCE } from './load-tensors.js';
 
 /** What the heap of JavaScript and its compiled code grow by once a job runs. */
 const WORKING_HEAP_BYTES = 32 * 2 ** 20;
@@ -42,6 +44,7 @@ export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory,
   const process: MemoryItem[] = [
     { purpose: 'Node.js and the service', bytes: idleBytes + WORKING_HEAP_BYTES },
     { purpose: 'shards being received', bytes: receivedBytes(workload) },
+    { purpose: 'shards being passed on to another node', bytes: relayedBytes(workload) },
     { purpose: 'quality inputs of a block', bytes: qualityInputBytes(workload) },
     ...(needsGramMatrices(workload) ? [{ purpose: 'Gram matrices that nodes share', bytes: sharedGramBytes(workload) }] : []),
     ...plan.pinned.map(({ purpose, bytes }) => ({ purpose, bytes })),
@@ -101,6 +104,11 @@ function sharedGramBytes({ block, maskedInStages, swaps, denseTargets }: Workloa
 function receivedBytes({ embedding, block, head }: Workload): number {
   const largest = Math.max(...[embedding, block, head].map(storedBytes));
   return largest + Math.min(2 * largest, UNCOLLECTED_BYTES);
+}
+
+/** They stay where they were received; one node at a time is sent chunks of them. */
+function relayedBytes({ embedding, block, head }: Workload): number {
+  return Math.min(PULLS_AT_ONCE * SERVED_FETCH_BYTES, Math.max(...[embedding, block, head].map(storedBytes)));
 }
 
 /** Those of each input site, pulled once, and the copy that an allocation reads. */

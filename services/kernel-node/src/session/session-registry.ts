@@ -1,12 +1,9 @@
 import type { Engine } from '@secateur/native';
 import { SecateurError } from '@secateur/core';
-import type { Resources } from '@secateur/rpc';
 import { OpenSessionRequest } from '@secateur/proto/kernel_service';
 import { toEngineArchitecture, toEnginePrecision, withServiceErrors } from '../engine/wire-types.js';
-import { KernelSession } from './kernel-session.js';
+import { KernelSession, type SessionNode } from './kernel-session.js';
 import { largestSession } from './plan-memory.js';
-import type { ConnectToSource } from './load-tensors.js';
-import type { SharedVolume } from './shared-volume.js';
 
 /** A session nobody has called for this long belongs to an orchestrator that is gone. Orchestrators reopen theirs every 20 s. */
 const ABANDONED_AFTER_MS = 2 * 60_000;
@@ -30,10 +27,7 @@ export class SessionRegistry {
 
   constructor(
     private readonly engine: Engine,
-    /** What the sessions serve to other nodes. */
-    private readonly resources: Resources,
-    private readonly connectToSource: ConnectToSource,
-    private readonly volume: SharedVolume,
+    private readonly node: SessionNode,
     private readonly onAbandoned: (sessionId: string) => void,
   ) {
     this.sweeper = setInterval(() => this.closeAbandoned(), SWEEP_EVERY_MS);
@@ -70,7 +64,7 @@ export class SessionRegistry {
         ? this.engine.openSession(toEngineArchitecture(architecture), toEnginePrecision(request))
         : this.engine.openSession(...largestSession(this.engine, architecture, request, workload)),
     );
-    const session = new KernelSession(request, engineSession, this.connectToSource, this.resources, this.volume);
+    const session = new KernelSession(request, engineSession, this.node);
     this.entries.set(request.sessionId, { session, lastUsedMs: performance.now(), callsRunning: 0 });
   }
 

@@ -8,14 +8,29 @@ import { SecateurError } from '@secateur/core';
 export class ShardMemory {
   private kept: Buffer[] = [];
 
+  /** `onDropped` is told of buffers that are not kept any more. */
+  constructor(private readonly onDropped: (buffer: Buffer) => void) {}
+
   /** Runs work on buffers of these sizes. They hold anything at first, and are not to be used afterwards. */
   async use<Result>(sizes: readonly number[], work: (buffers: readonly Buffer[]) => Promise<Result>): Promise<Result> {
     const available = this.kept;
     this.kept = [];
-    const buffers = sizes.map((size) => take(available, size) ?? allocate(size));
-    const result = await work(buffers);
-    this.kept = [...buffers];
-    return result;
+    const buffers: Buffer[] = [];
+    try {
+      for (const size of sizes) buffers.push(take(available, size) ?? allocate(size));
+      this.drop(available.splice(0));
+      const result = await work(buffers);
+      this.drop(this.kept);
+      this.kept = [...buffers];
+      return result;
+    } catch (error) {
+      this.drop([...available, ...buffers]);
+      throw error;
+    }
+  }
+
+  private drop(buffers: readonly Buffer[]): void {
+    for (const buffer of buffers) this.onDropped(buffer);
   }
 }
 

@@ -3,6 +3,7 @@ import type { NodeReport } from '@secateur/proto/pruning_service';
 import { Dealer } from './dealer.js';
 import { isNodeLoss, isWrongAnswer, type NodePool, type PoolNode } from './node-pool.js';
 import { NodeSession, type SessionContext } from './node-session.js';
+import { ShardSources } from './shard-sources.js';
 
 /** How long the first step waits for the configured nodes to answer before it begins with those that did. */
 const GATHER_TIMEOUT_MS = 10_000;
@@ -29,6 +30,7 @@ export interface DealOptions<Part> {
 /** The nodes that work on one job. Members are lost when they fail; between steps healthy nodes join, and those leave that want to. */
 export class Crew {
   private readonly members = new Set<NodeSession>();
+  private readonly sources = new ShardSources<NodeSession>();
   private readonly reports = new Map<string, NodeReport>();
   private readonly losses = new Map<PoolNode, number>();
   /** Nodes that answered what cannot be right, and what that was. */
@@ -187,7 +189,7 @@ export class Crew {
     for (const node of candidates) {
       let known: NodeReport | undefined;
       try {
-        const member = await NodeSession.open(node, context, signal);
+        const member = await NodeSession.open(node, context, this.sources, signal);
         this.members.add(member);
         known = this.reports.get(node.address);
         this.reports.set(node.address, {

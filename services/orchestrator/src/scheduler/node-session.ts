@@ -14,12 +14,14 @@ import type {
   PeerResource,
   ProjectionInputSquares,
   SavedGroup,
+  ShardPeer,
 } from '@secateur/proto/kernel_service';
 import { HiddenStates, type Architecture, type Compute, type ShardDescriptor, type TensorRole } from '@secateur/proto/model';
 import type { MemoryPlan, Workload } from '@secateur/proto/plan';
 import type { CalibrationGroup, InputSite } from '@secateur/proto/statistics';
 import { fetchResource } from '@secateur/rpc';
 import { WRONG_NODE, type PoolNode } from './node-pool.js';
+import type { ShardSources } from './shard-sources.js';
 
 const CONTROL_TIMEOUT_MS = 30_000;
 /** Upper bound of one step on one node; a dead or frozen node is noticed by keepalive long before. */
@@ -59,6 +61,7 @@ export class NodeSession {
     readonly node: PoolNode,
     private readonly sessionId: string,
     private readonly context: SessionContext,
+    private readonly sources: ShardSources<NodeSession>,
     private readonly plan: MemoryPlan | undefined,
   ) {
     node.retain();
@@ -68,14 +71,20 @@ export class NodeSession {
     this.heartbeat.unref();
   }
 
-  static async open(node: PoolNode, context: SessionContext, signal: AbortSignal): Promise<NodeSession> {
+  /** `sources`: where the sessions of one crew pull shards. */
+  static async open(
+    node: PoolNode,
+    context: SessionContext,
+    sources: ShardSources<NodeSession>,
+    signal: AbortSignal,
+  ): Promise<NodeSession> {
     const sessionId = `${context.jobId}.${randomUUID()}`;
     const { plan } = await node.kernel
       .openSession({ sessionId, ...context }, { timeoutMs: CONTROL_TIMEOUT_MS, signal })
       .catch((error: unknown) => {
         throw named(node, error);
       });
-    return new NodeSession(node, sessionId, context, plan);
+    return new NodeSession(node, sessionId, context, sources, plan);
   }
 
   /** Resident memory the node's process is planned to take at most. */
@@ -106,7 +115,7 @@ export class NodeSession {
   }
 
   async loadShard(shard: ShardDescriptor, signal: AbortSignal): Promise<void> {
-    await this.node.kernel.loadShard({ sessionId: this.sessionId, shard }, this.step(signal));
+    await this.node.kernel.loadShard({ sessionId: this.sessionId, shard, peer: this.peerFor(shard) }, this.step(signal));
     this.held.add(shard.id);
     if (this.prefetched === shard.id) this.prefetched = undefined;
   }
@@ -114,7 +123,13 @@ export class NodeSession {
   /** Begins to load a shard that is needed later. A failure shows when it is loaded for use. */
   prefetch(shard: ShardDescriptor, signal: AbortSignal): void {
     this.prefetched = shard.id;
-    this.node.kernel.loadShard({ sessionId: this.sessionId, shard }, this.step(signal)).catch(() => undefined);
+    const request = { sessionId: this.sessionId, shard, peer: this.peerFor(shard) };
+    this.node.kernel.loadShard(request, this.step(signal)).catch(() => undefined);
+  }
+
+  private peerFor(shard: ShardDescriptor): ShardPeer | undefined {
+    const peer = this.sources.begin(this, shard);
+    return peer && { endpoint: peer.node.address, sessionId: peer.sessionId };
   }
 
   /** Gives back the room of a prefetched shard. */
@@ -279,6 +294,7 @@ export class NodeSession {
   /** Frees the session on the node if the node can still be reached. */
   async close(): Promise<void> {
     clearInterval(this.heartbeat);
+    this.sources.remove(this);
     await this.node.kernel.closeSession({ sessionId: this.sessionId }, { timeoutMs: CONTROL_TIMEOUT_MS }).catch(() => undefined);
     this.node.release();
   }

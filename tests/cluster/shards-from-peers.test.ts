@@ -1,0 +1,238 @@
+/** Nodes without the checkpoint pull its shards from each other: the orchestrator sends them once, and nothing is lost with a node that passes them on. */
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { openCheckpoint, type Checkpoint } from '@secateur/checkpoint';
+import { loadHasher, parseArchitecture, planModel, splitIntoGroups, type ModelPlan, type PlannedShard } from '@secateur/core';
+import { KernelServiceDefinition, type ShardPeer } from '@secateur/proto/kernel_service';
+import { Compute, type ShardDescriptor } from '@secateur/proto/model';
+import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
+import { connect, fetchResource, RpcServer, serveFetch, type Channel, type ServiceClient } from '@secateur/rpc';
+import { Cluster, ServiceProcess } from '../support/cluster.js';
+import { eventually, prune, pruneSpec } from '../support/jobs.js';
+import { hashOutput } from '../support/output-files.js';
+import { modelPath, withTemporaryFolder } from '../support/paths.js';
+import { recordedSpans } from '../support/spans.js';
+
+describe('a job on nodes without the checkpoint', () => {
+  const MODEL = 'books-llama';
+
+  interface Outcome {
+    readonly hashes: Readonly<Record<string, string>>;
+    /** Bytes of shards that the nodes which are left got, by where from. */
+    readonly received: Readonly<Record<string, number>>;
+    /** Fetches of shards from another node. */
+    readonly fromPeers: number;
+  }
+
+  async function run(nodes: number, onStep?: (layer: number, step: string, cluster: Cluster) => void): Promise<Outcome> {
+    return withTemporaryFolder(async (folder) => {
+      await using cluster = await Cluster.start({ nodes, http: true });
+      const output = join(folder, 'pruned');
+      await prune(cluster.client, 'job', { ...pruneSpec(MODEL, output), recordTrace: true }, ({ event }) => {
+        if (event?.$case === 'progress') onStep?.(event.value.layer, event.value.step, cluster);
+      });
+      const spans = await recordedSpans(cluster.client, 'job');
+      return {
+        hashes: await hashOutput(output),
+        received: await receivedBy(cluster.nodesHttp),
+        fromPeers: spans.filter(({ name, attributes }) => name === 'secateur.fetch' && attributes.has('secateur.peer')).length,
+      };
+    });
+  }
+
+  async function receivedBy(addresses: readonly string[]): Promise<Record<string, number>> {
+    const received: Record<string, number> = {};
+    for (const address of addresses) {
+      const answer = await fetch(`http://${address}/metrics`).catch(() => undefined);
+      for (const [, source = '', bytes] of (await answer?.text())?.matchAll(
+        /^secateur_shard_received\S*secateur_source="(\w+)"\S*\s+(\d+)/gm,
+      ) ?? []) {
+        received[source] = (received[source] ?? 0) + Number(bytes);
+      }
+    }
+    return received;
+  }
+
+  let alone: Outcome;
+  beforeAll(async () => {
+    alone = await run(1);
+  });
+
+  test('is sent every shard once, whatever the number of nodes', async () => {
+    expect(alone).toMatchObject({ received: { orchestrator: expect.any(Number) }, fromPeers: 0 });
+    const { hashes, received, fromPeers } = await run(3);
+    expect(hashes).toEqual(alone.hashes);
+    // One more where a node was late; without peers it would be sent three times.
+    expect(received['orchestrator']).toBeLessThan(2 * alone.received['orchestrator']!);
+    expect(received['peer']).toBeGreaterThan(alone.received['orchestrator']!);
+    expect(received['orchestrator']! + received['peer']!).toBe(3 * alone.received['orchestrator']!);
+    expect(fromPeers).toBeGreaterThan(0);
+  });
+
+  test.each([0, 1])('gives the same bytes when node %i is killed', async (place) => {
+    let killed: Promise<void> | undefined;
+    const { hashes, fromPeers } = await run(3, (layer, step, cluster) => {
+      if (layer === 1 && step === 'propagate') killed ??= cluster.nodes[place]!.signal('SIGKILL');
+    });
+    expect(killed).toBeDefined();
+    expect(hashes).toEqual(alone.hashes);
+    expect(fromPeers).toBeGreaterThan(0);
+  });
+});
+
+describe('a node that is told of a peer', () => {
+  const CALL = { timeoutMs: 30_000 };
+  const [PEER, FOLLOWER] = ['peer', 'follower'];
+  const GROUPS = splitIntoGroups(
+    Int32Array.from({ length: 8 * 16 }, (_, position) => position % 100),
+    8,
+    16,
+  );
+
+  interface StartedNode {
+    readonly process: ServiceProcess;
+    readonly address: string;
+    readonly channel: Channel;
+    readonly kernel: ServiceClient<typeof KernelServiceDefinition>;
+  }
+
+  let checkpoint: Checkpoint;
+  let plan: ModelPlan;
+  let digests: Map<string, string>;
+  /** Plays the orchestrator. */
+  let tensors: RpcServer;
+  let tensorEndpoint: string;
+  /** How often each tensor was begun to be sent. */
+  const sent = new Map<string, number>();
+  /** Tensors that are not sent before this. */
+  let withheld: { readonly names: ReadonlySet<string>; readonly until: Promise<void> } | undefined;
+  let peer: StartedNode;
+  let follower: StartedNode;
+
+  beforeAll(async () => {
+    checkpoint = await openCheckpoint(modelPath('books-opt'));
+    plan = planModel(parseArchitecture(checkpoint.config), checkpoint.floatTensors());
+    const hasher = await loadHasher();
+    digests = new Map();
+    for (const name of checkpoint.tensors.keys()) digests.set(name, hasher.digest(await checkpoint.readTensor(name)));
+    tensors = new RpcServer({});
+    tensors.addService(
+      TensorServiceDefinition,
+      serveFetch((name) =>
+        Promise.resolve({
+          bytes: checkpoint.tensor(name).bytes,
+          read: async (offset, length) => {
+            if (offset === 0) sent.set(name, (sent.get(name) ?? 0) + 1);
+            if (withheld?.names.has(name)) await withheld.until;
+            return checkpoint.readTensor(name, { offset, length });
+          },
+        }),
+      ),
+    );
+    const { host, port } = await tensors.listen('127.0.0.1:0');
+    tensors.setServing(true);
+    tensorEndpoint = `${host}:${port}`;
+  });
+  afterAll(async () => {
+    await tensors.shutdown({ graceMs: 1000 });
+    await checkpoint.close();
+  });
+
+  async function startNode(sessionId: string): Promise<StartedNode> {
+    const { process, address } = await ServiceProcess.start(['node', '--listen', '127.0.0.1:0', '--threads', '1', '--backend', 'cpu']);
+    const channel = connect(address, { kind: 'control' });
+    const kernel = channel.client(KernelServiceDefinition);
+    const { architecture } = plan;
+    await kernel.openSession({ sessionId, jobId: 'job', architecture, tensorEndpoint, compute: Compute.F32 }, CALL);
+    return { process, address, channel, kernel };
+  }
+
+  beforeEach(async () => {
+    [peer, follower] = await Promise.all([startNode(PEER), startNode(FOLLOWER)]);
+    sent.clear();
+  });
+  afterEach(async () => {
+    withheld = undefined;
+    for (const { channel } of [peer, follower]) channel.close();
+    await Promise.all([peer.process.signal('SIGKILL'), follower.process.signal('SIGTERM')]);
+  });
+
+  function describeShard({ id, tensors: planned }: PlannedShard): ShardDescriptor {
+    return {
+      id,
+      attentionWindow: 0,
+      tensors: planned.map(({ name, role, dataType, shape }) => ({
+        name,
+        role,
+        dataType,
+        shape: [...shape],
+        resource: name,
+        bytes: checkpoint.tensor(name).bytes,
+        digest: digests.get(name) ?? '',
+        path: '',
+        pathOffset: 0,
+      })),
+    };
+  }
+
+  const embedding = (): ShardDescriptor => describeShard(plan.embedding);
+  const block = (): ShardDescriptor => describeShard(plan.blocks[0]!.shard);
+  const fromPeer = (): ShardPeer => ({ endpoint: peer.address, sessionId: PEER });
+  const bytesOf = (parts: readonly { readonly bytes: number }[]): number => parts.reduce((sum, { bytes }) => sum + bytes, 0);
+
+  /** The hidden states of a group after the embedding and a block, which the node has loaded. */
+  async function outputOf({ address, kernel }: StartedNode, sessionId: string): Promise<Buffer> {
+    await kernel.embed({ sessionId, shardId: 'embedding', groups: GROUPS }, CALL);
+    for await (const _done of kernel.propagate({ sessionId, shardId: 'block/0', groupIndices: [0], streams: [] }, CALL));
+    const { states } = await kernel.publishHiddenStates({ sessionId, groupIndices: [0] }, CALL);
+    const channel = connect(address, { kind: 'bulk' });
+    try {
+      return await fetchResource(channel, states[0]!, CALL);
+    } finally {
+      channel.close();
+    }
+  }
+
+  test('pulls everything from there, whichever of the two is told first', async () => {
+    for (const shard of [embedding(), block()]) {
+      const following = follower.kernel.loadShard({ sessionId: FOLLOWER, shard, peer: fromPeer() }, CALL);
+      expect(await peer.kernel.loadShard({ sessionId: PEER, shard }, CALL)).toMatchObject({ peerBytes: 0 });
+      expect(await following).toMatchObject({ fetchedBytes: bytesOf(shard.tensors), peerBytes: bytesOf(shard.tensors) });
+    }
+    expect(new Set(sent.values())).toEqual(new Set([1]));
+    expect(await outputOf(follower, FOLLOWER)).toEqual(await outputOf(peer, PEER));
+  });
+
+  test.each([
+    ['is killed', 'SIGKILL'],
+    ['freezes', 'SIGSTOP'],
+  ] as const)('gets the rest from the orchestrator when the peer %s in the middle, and says so', async (_what, signal) => {
+    const [first, second] = [embedding(), block()];
+    await Promise.all([
+      peer.kernel.loadShard({ sessionId: PEER, shard: first }, CALL),
+      follower.kernel.loadShard({ sessionId: FOLLOWER, shard: first, peer: fromPeer() }, CALL),
+    ]);
+    const late = second.tensors.slice(3).map(({ name }) => name);
+    let release: (() => void) | undefined;
+    withheld = { names: new Set(late), until: new Promise((resolve) => (release = resolve)) };
+    const interrupt = async (): Promise<void> => {
+      await eventually(() => Promise.resolve(late.some((name) => sent.has(name))), 'the peer waits for the orchestrator');
+      // What was sent until then has long come through.
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      process.kill(peer.process.pid, signal);
+      await eventually(() => Promise.resolve(late.some((name) => sent.get(name) === 2)), 'the follower asks the orchestrator');
+      release?.();
+    };
+    const loading = follower.kernel.loadShard({ sessionId: FOLLOWER, shard: second, peer: fromPeer() }, CALL);
+    void peer.kernel.loadShard({ sessionId: PEER, shard: second }, CALL).catch(() => undefined);
+    const [answer] = await Promise.all([loading, interrupt()]);
+    expect(answer).toMatchObject({ fetchedBytes: bytesOf(second.tensors), peerBytes: bytesOf(second.tensors.slice(0, 3)) });
+    const told = follower.process.output.split('\n').find((line) => line.includes('pulls the rest of a shard from the orchestrator'));
+    expect(JSON.parse(told ?? '{}')).toMatchObject({ sessionId: FOLLOWER, shardId: 'block/0', peer: peer.address });
+    const { kernel } = follower;
+    const { architecture } = plan;
+    await kernel.openSession({ sessionId: 'alone', jobId: 'other', architecture, tensorEndpoint, compute: Compute.F32 }, CALL);
+    for (const shard of [first, second]) await kernel.loadShard({ sessionId: 'alone', shard }, CALL);
+    expect(await outputOf(follower, FOLLOWER)).toEqual(await outputOf(follower, 'alone'));
+  });
+});
