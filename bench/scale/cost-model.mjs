@@ -22,7 +22,7 @@ import { gpuByName } from '../gpu-tables.mjs';
  * @property {number} sendSeconds of its thread for a byte that it serves
  * @property {number} receiveSeconds of its thread for a byte of an answer
  * @property {number} reduceSeconds of its thread for a byte of statistics
- * @property {number} maskSeconds of its masking thread for a byte of weights that is masked and digested
+ * @property {number} maskSeconds of a masking thread for a byte of weights that is masked and digested
  * @property {number} readBytesPerSecond of its disk
  * @property {number} writeBytesPerSecond of its disk
  * @property {number} callSeconds latency of a call

@@ -16,6 +16,8 @@ import { makeLink, SharedLinks } from './shared-links.mjs';
 import { VirtualClock } from './virtual-clock.mjs';
 
 const JOB_ID = 'simulated';
+/** As many as an orchestrator with four processors has. */
+const MASKING_THREADS = 4;
 
 /**
  * What node time goes to, the work first. `groups`: others still have groups of the step to do; `projections`: others still allocate.
@@ -64,7 +66,7 @@ export class Simulation {
     this.out = makeLink('orchestrator out', orchestrator.linkBytesPerSecond);
     this.in = makeLink('orchestrator in', orchestrator.linkBytesPerSecond);
     this.thread = makeLink('orchestrator thread', 1);
-    this.masker = makeLink('masking thread', 1);
+    this.maskers = makeLink('masking threads', MASKING_THREADS);
     this.reader = makeLink('orchestrator reads', orchestrator.readBytesPerSecond);
     this.writer = makeLink('orchestrator writes', orchestrator.writeBytesPerSecond);
     this.clock.onLeap((seconds) => this.#account(seconds));
@@ -157,7 +159,7 @@ export class Simulation {
             bytes,
             [
               [this.reader, 1],
-              [this.masker, this.orchestrator.maskSeconds],
+              [this.maskers, this.orchestrator.maskSeconds],
             ],
             'write',
           ),

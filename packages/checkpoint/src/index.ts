@@ -20,7 +20,7 @@ export { defaultStaging, stagingFolder } from './store/staging.js';
 export { StoreOutput } from './store/store-output.js';
 export { scanTensors, type ScannedTensor, type ScanOptions } from './checkpoint/scan-tensors.js';
 export { applyMask } from './masks/apply-mask.js';
-export { MaskingThread } from './masks/masking-thread.js';
+export { MaskingThreads } from './masks/masking-threads.js';
 export type { MaskedWeights } from './masks/mask-weights.js';
 export { applyMasks, type AppliedMasks } from './masks/apply-masks.js';
 export { compareMasks, type MaskComparison, type MaskOverlap } from './masks/compare-masks.js';

@@ -1,4 +1,4 @@
-/** What the masking thread runs. */
+/** What masking threads run. */
 import { loadHasher } from '@secateur/core';
 import Tinypool from 'tinypool';
 import { applyMask, type MaskedShape } from './apply-mask.js';

@@ -5,7 +5,7 @@ import {
   CheckpointWriter,
   makeDirectory,
   maskEntries,
-  MaskingThread,
+  MaskingThreads,
   SafetensorsFileWriter,
   withFileErrors,
   type MaskedWeights,
@@ -28,7 +28,7 @@ const LAYER_BUDGET_FILE = 'layer_budget.json';
  * Blocks are written, made durable and journaled one by one; `publish` gives the finished output its name.
  */
 export class PrunedOutput {
-  private readonly maskingThread = new MaskingThread();
+  private readonly maskingThreads = new MaskingThreads();
 
   private constructor(
     private readonly plan: JobPlan,
@@ -185,7 +185,7 @@ export class PrunedOutput {
   /** Closes the files and leaves what is there for a later attempt. */
   async close(): Promise<void> {
     await Promise.allSettled([
-      this.maskingThread.close(),
+      this.maskingThreads.close(),
       this.checkpoint.close(),
       this.masks.close(),
       this.rowSparsities.close(),
@@ -194,18 +194,19 @@ export class PrunedOutput {
     await this.lock.release();
   }
 
-  /** Masks one projection after the other, each while the one before is written. */
+  /** Masks projections, a few of them while the one before is written. In order. */
   private async *maskAll(
     allocated: readonly AllocatedProjection[],
   ): AsyncGenerator<AllocatedProjection & { readonly masked: MaskedWeights }> {
-    let ahead: Promise<MaskedWeights> | undefined;
+    const masking: Promise<MaskedWeights>[] = [];
     for (const [index, allocation] of allocated.entries()) {
-      const masked = await (ahead ?? this.maskOne(allocation));
-      const next = allocated[index + 1];
-      ahead = next && this.maskOne(next);
-      // Told when it is its turn, which it may never be.
-      ahead?.catch(() => undefined);
-      yield { ...allocation, masked };
+      for (const next of allocated.slice(index + masking.length, index + this.maskingThreads.count)) {
+        const masked = this.maskOne(next);
+        // Told when it is its turn, which it may never be.
+        masked.catch(() => undefined);
+        masking.push(masked);
+      }
+      yield { ...allocation, masked: await masking.shift()! };
     }
   }
 
@@ -214,7 +215,7 @@ export class PrunedOutput {
     const shape = { rows, columns, elementBytes: this.elementBytes(name) };
     // Nodes still pull repaired weights.
     const bytes = weights === undefined ? await this.plan.checkpoint.readTensor(name) : Uint8Array.from(weights);
-    const masked = await this.maskingThread.mask({ name, weights: bytes, shape, mask, digestsBefore: weights === undefined });
+    const masked = await this.maskingThreads.mask({ name, weights: bytes, shape, mask, digestsBefore: weights === undefined });
     // The mask is of the weights as they were when the job began.
     if (weights === undefined && masked.digestBefore !== this.plan.scanned.get(name)?.digest)
       throw this.plan.checkpoint.changedTensor(name);

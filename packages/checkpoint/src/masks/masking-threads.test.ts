@@ -2,10 +2,10 @@ import { afterAll, describe, expect, test } from '@jest/globals';
 import { loadHasher } from '@secateur/core';
 import { expectFailure } from '../../test/support.js';
 import { applyMask } from './apply-mask.js';
-import { MaskingThread } from './masking-thread.js';
+import { MaskingThreads } from './masking-threads.js';
 
-const thread = new MaskingThread();
-afterAll(() => thread.close());
+const threads = new MaskingThreads();
+afterAll(() => threads.close());
 
 const shape = { rows: 37, columns: 101, elementBytes: 2 };
 
@@ -20,26 +20,26 @@ function maskOf({ rows, columns }: typeof shape): Uint8Array {
     .map((bits, index) => (index % 13 === 12 ? bits & 0b11111 : bits));
 }
 
-describe('the masking thread', () => {
-  test('does what applyMask does, and digests before and after', async () => {
+describe('masking threads', () => {
+  test('do what applyMask does, and digests before and after', async () => {
     const hasher = await loadHasher();
     const expected = weightsOf(shape);
     const digestBefore = hasher.digest(expected);
     const mask = maskOf(shape);
     const droppedPerRow = await applyMask('w', expected, shape, mask);
-    const masked = await thread.mask({ name: 'w', weights: weightsOf(shape), shape, mask, digestsBefore: true });
+    const masked = await threads.mask({ name: 'w', weights: weightsOf(shape), shape, mask, digestsBefore: true });
     expect(masked).toEqual({ weights: expected, droppedPerRow, digest: hasher.digest(expected), digestBefore });
     expect(mask).toEqual(maskOf(shape));
-    const others = await thread.mask({ name: 'w', weights: weightsOf(shape), shape, mask, digestsBefore: false });
+    const others = await threads.mask({ name: 'w', weights: weightsOf(shape), shape, mask, digestsBefore: false });
     expect(others).toEqual({ ...masked, digestBefore: undefined });
   });
 
-  test('takes and gives memory without a copy, while this thread goes on', async () => {
+  test('take and give memory without a copy, while this thread goes on', async () => {
     const large = { rows: 2048, columns: 8192, elementBytes: 2 };
     const weights = weightsOf(large);
     let turns = 0;
     const counting = setInterval(() => turns++, 1);
-    const masking = thread.mask({ name: 'w', weights, shape: large, mask: maskOf(large), digestsBefore: true });
+    const masking = threads.mask({ name: 'w', weights, shape: large, mask: maskOf(large), digestsBefore: true });
     expect(weights.byteLength).toBe(0);
     const masked = await masking;
     clearInterval(counting);
@@ -47,10 +47,10 @@ describe('the masking thread', () => {
     expect(turns).toBeGreaterThan(3);
   });
 
-  test('refuses a mask of another shape, and keeps nothing', async () => {
+  test('refuse a mask of another shape, and keep nothing', async () => {
     const weights = weightsOf(shape);
     const task = { name: 'w', weights, shape, mask: new Uint8Array(2), digestsBefore: false };
-    await expectFailure(() => thread.mask(task), 'CORRUPT_DATA', /shape/);
+    await expectFailure(() => threads.mask(task), 'CORRUPT_DATA', /shape/);
     expect(weights.byteLength).toBe(shape.rows * shape.columns * 2);
   });
 });
