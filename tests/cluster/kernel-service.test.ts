@@ -6,6 +6,7 @@ import { KernelServiceDefinition } from '@secateur/proto/kernel_service';
 import { Compute, type ShardDescriptor } from '@secateur/proto/model';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { connect, RpcServer, serveFetch, type Channel, type ServiceClient } from '@secateur/rpc';
+import { describeStoredShard } from '../support/describe-shard.js';
 import { ServiceProcess } from '../support/cluster.js';
 import { modelPath } from '../support/paths.js';
 
@@ -58,22 +59,8 @@ afterAll(async () => {
   await checkpoint.close();
 });
 
-function describeShard({ id, tensors: planned }: PlannedShard): ShardDescriptor {
-  return {
-    id,
-    attentionWindow: 0,
-    tensors: planned.map(({ name, role, dataType, shape }) => ({
-      name,
-      role,
-      dataType,
-      shape: [...shape],
-      resource: name,
-      bytes: checkpoint.tensor(name).bytes,
-      digest: digests.get(name) ?? '',
-      path: '',
-      pathOffset: 0,
-    })),
-  };
+function describeShard(shard: PlannedShard): ShardDescriptor {
+  return describeStoredShard(shard, checkpoint, digests);
 }
 
 const block = (index: number): ShardDescriptor => describeShard(plan.blocks[index]!.shard);

@@ -7,6 +7,7 @@ import { KernelServiceDefinition, type ShardPeer } from '@secateur/proto/kernel_
 import { Compute, type ShardDescriptor } from '@secateur/proto/model';
 import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { connect, fetchResource, RpcServer, serveFetch, type Channel, type ServiceClient } from '@secateur/rpc';
+import { describeStoredShard } from '../support/describe-shard.js';
 import { Cluster, ServiceProcess } from '../support/cluster.js';
 import { eventually, prune, pruneSpec } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
@@ -157,22 +158,8 @@ describe('a node that is told of a peer', () => {
     await Promise.all([peer.process.signal('SIGKILL'), follower.process.signal('SIGTERM')]);
   });
 
-  function describeShard({ id, tensors: planned }: PlannedShard): ShardDescriptor {
-    return {
-      id,
-      attentionWindow: 0,
-      tensors: planned.map(({ name, role, dataType, shape }) => ({
-        name,
-        role,
-        dataType,
-        shape: [...shape],
-        resource: name,
-        bytes: checkpoint.tensor(name).bytes,
-        digest: digests.get(name) ?? '',
-        path: '',
-        pathOffset: 0,
-      })),
-    };
+  function describeShard(shard: PlannedShard): ShardDescriptor {
+    return describeStoredShard(shard, checkpoint, digests);
   }
 
   const embedding = (): ShardDescriptor => describeShard(plan.embedding);

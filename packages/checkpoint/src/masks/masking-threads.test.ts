@@ -47,6 +47,13 @@ describe('masking threads', () => {
     expect(turns).toBeGreaterThan(3);
   });
 
+  test('begin nothing once they are closed', async () => {
+    const closed = new MaskingThreads();
+    await closed.close();
+    const task = { name: 'w', weights: weightsOf(shape), shape, mask: maskOf(shape), digestsBefore: false };
+    await expectFailure(() => closed.mask(task), 'CANCELLED', /not masked/);
+  });
+
   test('refuse a mask of another shape, and keep nothing', async () => {
     const weights = weightsOf(shape);
     const task = { name: 'w', weights, shape, mask: new Uint8Array(2), digestsBefore: false };

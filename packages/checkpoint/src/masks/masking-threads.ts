@@ -14,10 +14,13 @@ export class MaskingThreads {
   /** How many there may be. */
   readonly count = Math.min(MOST_THREADS, availableParallelism());
   private pool: Tinypool | undefined;
+  private isClosed = false;
 
   /** `task.weights` belong to a thread from then on, and come back masked; they must fill their buffer. */
   async mask(task: MaskingTask): Promise<MaskedWeights> {
     requireMaskShape(task.name, task.weights, task.shape, task.mask);
+    // Its weights may have been read while others failed; a thread that begins now would never end.
+    if (this.isClosed) throw new SecateurError('CANCELLED', `${task.name} is not masked any more.`);
     this.pool ??= startThreads(this.count);
     try {
       return (await this.pool.run(task, { transferList: [task.weights.buffer] })) as MaskedWeights;
@@ -27,6 +30,7 @@ export class MaskingThreads {
   }
 
   async close(): Promise<void> {
+    this.isClosed = true;
     await this.pool?.destroy();
   }
 }
