@@ -11,6 +11,12 @@ float widen_half(unsigned pair, unsigned index) { return __uint_as_float(index =
 
 }  // namespace
 
+std::uint16_t bfloat16_bits(float value) {
+  if (value != value) return 0x7fff;
+  const std::uint32_t bits = __float_as_uint(value);
+  return static_cast<std::uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
+}
+
 void add_products(float (&sums)[4], const LaneValues& fragments, unsigned lane) {
   // The two rows and the two columns whose products this lane sums up.
   float rows[2][kDepth];

@@ -12,6 +12,9 @@ struct MatrixFragments {
   unsigned right[2];
 };
 
+// Of a bfloat16, rounded to nearest even; a NaN is the canonical one.
+std::uint16_t bfloat16_bits(float value);
+
 // Adds to the four elements that the lane holds of the sums.
 void add_products(float (&sums)[4], const LaneValues& fragments, unsigned lane);
 
@@ -59,6 +62,10 @@ inline void load_matrices_transposed(unsigned (&fragments)[4], const void* share
     fragments[matrix] = detail::pack(detail::row_of(addresses, matrix, lane % 4 * 2)[lane / 4],
                                      detail::row_of(addresses, matrix, lane % 4 * 2 + 1)[lane / 4]);
   }
+}
+
+inline unsigned narrow_pair(float low, float high) {
+  return detail::pack(cuda_on_host::bfloat16_bits(low), cuda_on_host::bfloat16_bits(high));
 }
 
 inline void multiply_accumulate_bf16(float (&sums)[4], const unsigned (&left)[4], const unsigned (&right)[2], SECATEUR_CALL_PLACE) {

@@ -102,6 +102,13 @@ Real fused_multiply_add(Mode mode, Real a, Real b, Real c) {
   return result;
 }
 
+// Rounded to nearest even; a NaN is the canonical one.
+std::uint64_t bfloat16_of(float value) {
+  if (std::isnan(value)) return 0x7fff;
+  const std::uint64_t bits = bits_of(value);
+  return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
 float flushed(float value) { return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0F, value) : value; }
 
 class BlockRun {
@@ -457,7 +464,10 @@ class BlockRun {
         return instruction.mode == Mode::kApproximate ? exact & ~std::uint64_t{0xffffffffU} : exact;
       }
       case Opcode::kEx2:
-        return bits_of(flushed(std::exp2(flushed(static_cast<float>(real(1))))));
+        if (instruction.mode == Mode::kFlushed) return bits_of(flushed(std::exp2(flushed(static_cast<float>(real(1))))));
+        return bits_of(std::exp2(static_cast<float>(real(1))));
+      case Opcode::kNarrowPair:
+        return bfloat16_of(static_cast<float>(real(1))) << 16 | bfloat16_of(static_cast<float>(real(2)));
       case Opcode::kSetp:
         return compare(instruction.mode, real(1), real(2)) ? 1 : 0;
       default:

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cuda/kernels/attention.h"
+#include "cuda/kernels/attention_bf16.h"
 #include "cuda/kernels/column_sums.h"
 #include "cuda/kernels/cross_entropy.h"
 #include "cuda/kernels/elementwise.h"
@@ -187,6 +188,11 @@ void Operations::add_rows(const BlockShape& shape) {
     return gpu::attend({shape.tokens / shape.window, shape.window, shape.heads, shape.key_heads, shape.head_size, m.states.data(),
                         m.keys.data(), m.keys.data(), m.other_states.data()},
                        stream);
+  });
+  add("attention, bf16", Arithmetic::kBF16, attention, 2 * query_values * kF32 + 2 * key_values * kBF16, [=, &m](cudaStream_t stream) {
+    return gpu::attend_bf16({shape.tokens / shape.window, shape.window, shape.heads, shape.key_heads, shape.head_size, m.states.data(),
+                             m.narrow_states.data(), m.narrow_states.data(), m.other_states.data()},
+                            stream);
   });
   add("residual", Arithmetic::kF32, values, values * 3 * kF32,
       [=, &m](cudaStream_t stream) { return gpu::add(m.states.data(), m.other_states.data(), shape.tokens * shape.hidden, stream); });

@@ -9,6 +9,7 @@
 #include "common/shard_layout.h"
 #include "common/sketch_signs.h"
 #include "cuda/kernels/attention.h"
+#include "cuda/kernels/attention_bf16.h"
 #include "cuda/kernels/column_sums.h"
 #include "cuda/kernels/drift.h"
 #include "cuda/kernels/elementwise.h"
@@ -62,9 +63,9 @@ std::size_t work_space_size(const Architecture& a, std::size_t tokens) {
   return tokens * (2 * a.hidden_size + 2 * a.query_width() + 2 * a.key_width() + 2 * a.intermediate_size);
 }
 
-// Inputs of products of a tile, where they are narrowed.
+// Inputs of products of a tile, where they are narrowed: of a projection, or keys and values.
 std::size_t narrowed_size(const Architecture& a, std::size_t tokens) {
-  return tokens * std::max({a.hidden_size, a.query_width(), a.intermediate_size, a.embedding_size});
+  return tokens * std::max({a.hidden_size, a.query_width(), 2 * a.key_width(), a.intermediate_size, a.embedding_size});
 }
 
 }  // namespace
@@ -301,10 +302,20 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
     rotary.states = keys;
     check(rotate(rotary, stream_.get()), "rotating keys");
   }
-  check(attend({tile.samples, tile.length(), a.attention_heads, a.key_value_heads, a.head_dimension, queries, keys, values, attended,
-                block.attention_window()},
-               stream_.get()),
-        "attention");
+  if (compute_ == Compute::kBF16) {
+    // Values lie behind the keys.
+    const std::size_t size = tokens * a.key_width();
+    check(narrow(keys, narrowed_.data(), 2 * size, stream_.get()), "narrowing keys and values");
+    check(attend_bf16({tile.samples, tile.length(), a.attention_heads, a.key_value_heads, a.head_dimension, queries, narrowed_.data(),
+                       narrowed_.data() + size, attended, block.attention_window()},
+                      stream_.get()),
+          "attention");
+  } else {
+    check(attend({tile.samples, tile.length(), a.attention_heads, a.key_value_heads, a.head_dimension, queries, keys, values, attended,
+                  block.attention_window()},
+                 stream_.get()),
+          "attention");
+  }
   observe(tile, InputSite::kAttentionOutput, attended);
   add_to_grams(tile, InputSite::kAttentionOutput, attended, input);
   if (tile.ends_at(InputSite::kAttentionOutput)) return;

@@ -1,5 +1,6 @@
 #include "cuda/device_shard.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -9,6 +10,9 @@
 namespace secateur::gpu {
 
 namespace {
+
+// By a thread at a time.
+constexpr std::size_t kCopiedBytes = std::size_t{2} << 20;
 
 StoredType stored_type_of(ElementType type) {
   switch (type) {
@@ -52,8 +56,8 @@ ShardMemory DeviceShard::memory_of(std::span<const TensorLayout> tensors, Comput
 // Lays the tensors of a shard out in its memory and queues their copies.
 class DeviceShard::Upload {
  public:
-  Upload(DeviceShard& shard, const Stream& stream)
-      : stream_(stream), tensors_(shard.tensors_.data()), stored_(shard.stored_.data()), staging_(shard.staging_.data()) {}
+  Upload(DeviceShard& shard, ThreadPool& pool, const Stream& stream)
+      : pool_(pool), stream_(stream), tensors_(shard.tensors_.data()), stored_(shard.stored_.data()), staging_(shard.staging_.data()) {}
 
   cudaStream_t stream() const noexcept { return stream_.get(); }
 
@@ -66,11 +70,16 @@ class DeviceShard::Upload {
 
   void copy(const TensorView& tensor, void* target) {
     std::byte* const staged = std::exchange(staging_, staging_ + whole_blocks(tensor.bytes.size()));
-    std::memcpy(staged, tensor.bytes.data(), tensor.bytes.size());
+    // One thread copies slower than the device takes the bytes.
+    pool_.parallel_for((tensor.bytes.size() + kCopiedBytes - 1) / kCopiedBytes, [&](std::size_t part, std::size_t) {
+      const std::size_t offset = part * kCopiedBytes;
+      std::memcpy(staged + offset, tensor.bytes.data() + offset, std::min(kCopiedBytes, tensor.bytes.size() - offset));
+    });
     check(cudaMemcpyAsync(target, staged, tensor.bytes.size(), cudaMemcpyHostToDevice, stream_.get()), "uploading a tensor");
   }
 
  private:
+  ThreadPool& pool_;
   const Stream& stream_;
   std::byte* tensors_;
   std::byte* stored_;
@@ -78,7 +87,8 @@ class DeviceShard::Upload {
 };
 
 DeviceShard::DeviceShard(const std::string& name, std::span<const TensorView> tensors, std::size_t attention_window,
-                         const Architecture& architecture, Compute compute, SessionMemory& memory, End end, const Stream& upload)
+                         const Architecture& architecture, Compute compute, SessionMemory& memory, End end, ThreadPool& pool,
+                         const Stream& upload)
     : name_(name), attention_window_(attention_window), kind_(check_shard(name, tensors, architecture)), end_(end) {
   const std::vector<TensorLayout> layouts(tensors.begin(), tensors.end());
   const ShardMemory needed = memory_of(layouts, compute);
@@ -87,7 +97,7 @@ DeviceShard::DeviceShard(const std::string& name, std::span<const TensorView> te
   tensors_ = DeviceBuffer<std::byte>(memory, needed.device, purpose, end);
   stored_ = DeviceBuffer<std::byte>(memory, needed.uploading, purpose, end);
   staging_ = PinnedBuffer<std::byte>(memory, needed.pinned, purpose, End::kHigh);
-  Upload uploading(*this, upload);
+  Upload uploading(*this, pool, upload);
   try {
     for (const TensorView& tensor : tensors) upload_tensor(tensor, compute, uploading);
     ready_.record(upload);

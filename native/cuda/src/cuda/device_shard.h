@@ -43,7 +43,7 @@ class DeviceShard {
   // Begins to upload into device memory from that end: what uses the tensors must wait for ready(). Throws InvalidArgument as check_shard
   // does, and OutOfMemory.
   DeviceShard(const std::string& name, std::span<const TensorView> tensors, std::size_t attention_window, const Architecture& architecture,
-              Compute compute, SessionMemory& memory, End end, const Stream& upload);
+              Compute compute, SessionMemory& memory, End end, ThreadPool& pool, const Stream& upload);
   // Waits for what is left of the upload.
   ~DeviceShard();
   DeviceShard(const DeviceShard&) = delete;

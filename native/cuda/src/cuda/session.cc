@@ -93,8 +93,8 @@ void CudaSession::load_shard(const std::string& shard, std::span<const TensorVie
   const PhaseScope scope(context, "convert");
   // Memory of one upload at a time is planned. Those before are nearly over: the stream takes one after the other.
   for (const auto& [name, other] : shards_) other->settle();
-  shards_.emplace(shard,
-                  std::make_unique<DeviceShard>(shard, tensors, attention_window, architecture_, compute_, memory_, free_end(), upload_));
+  shards_.emplace(
+      shard, std::make_unique<DeviceShard>(shard, tensors, attention_window, architecture_, compute_, memory_, free_end(), pool_, upload_));
 }
 
 // Of the memory for shards.

@@ -77,6 +77,13 @@ __device__ inline void load_matrices_transposed(unsigned (&fragments)[4], const 
                : "memory");
 }
 
+// Both as bfloat16, rounded to nearest even, the first in the lower half; of NaN no payload is kept.
+__device__ inline unsigned narrow_pair(float low, float high) {
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
 // sums[16, 8] += left[16, 16] · right[16, 8] for a full warp; bfloat16 in, float32 sums. Fragments as mma.m16n8k16 lays them out:
 // left: rows lane / 4 and + 8, columns 2 (lane % 4), + 1 and + 8; right: the same of its transpose; sums: rows lane / 4 and + 8, columns
 // 2 (lane % 4), + 1.

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "cuda/kernels/attention_bf16.h"
 #include "device_array.h"
 #include "random_values.h"
 #include "schedules.h"
@@ -13,32 +14,83 @@
 namespace secateur::test {
 namespace {
 
-// Shift: elements before the first, which move the inputs off their alignment.
+struct Shape {
+  std::size_t samples;
+  std::size_t length;
+  std::size_t heads;
+  std::size_t key_heads;
+  std::size_t size;
+};
+
+// Elements before the first move the inputs off their alignment.
+template <class Element>
+DeviceArray<Element> shifted(std::vector<Element> inputs, std::size_t shift, Element unread) {
+  inputs.insert(inputs.begin(), shift, unread);
+  return DeviceArray<Element>(inputs);
+}
+
+std::vector<gpu::bfloat16> narrowed(const std::vector<float>& values) {
+  std::vector<gpu::bfloat16> stored;
+  for (const float value : values) stored.push_back(gpu::narrow(value));
+  return stored;
+}
+
+// What the kernels make of the inputs, beside what the exact products of them are compared with.
+struct FloatAttention {
+  static constexpr double kTolerance = 2e-5;
+  static float read(float value) { return value; }
+  static std::vector<float> attend(const Shape& shape, const std::vector<float>& queries, const std::vector<float>& keys,
+                                   const std::vector<float>& values, std::size_t shift, std::size_t window) {
+    const float unread = std::nanf("");
+    DeviceArray<float> device_queries = shifted(queries, shift, unread);
+    DeviceArray<float> device_keys = shifted(keys, shift, unread);
+    DeviceArray<float> device_values = shifted(values, shift, unread);
+    DeviceArray<float> result(queries.size());
+    REQUIRE(gpu::attend({shape.samples, shape.length, shape.heads, shape.key_heads, shape.size, device_queries.data() + shift,
+                         device_keys.data() + shift, device_values.data() + shift, result.data(), window},
+                        nullptr) == cudaSuccess);
+    std::vector<float> read = result.read();
+    CHECK(result.is_guarded());
+    return read;
+  }
+};
+
+struct BF16Attention {
+  // Weights of values are rounded to eight bits.
+  static constexpr double kTolerance = 4e-3;
+  static float read(float value) { return gpu::widen(gpu::narrow(value)); }
+  static std::vector<float> attend(const Shape& shape, const std::vector<float>& queries, const std::vector<float>& keys,
+                                   const std::vector<float>& values, std::size_t shift, std::size_t window) {
+    const gpu::bfloat16 unread = gpu::narrow(std::nanf(""));
+    DeviceArray<float> device_queries = shifted(queries, shift, std::nanf(""));
+    DeviceArray<gpu::bfloat16> device_keys = shifted(narrowed(keys), shift, unread);
+    DeviceArray<gpu::bfloat16> device_values = shifted(narrowed(values), shift, unread);
+    DeviceArray<float> result(queries.size());
+    REQUIRE(gpu::attend_bf16({shape.samples, shape.length, shape.heads, shape.key_heads, shape.size, device_queries.data() + shift,
+                              device_keys.data() + shift, device_values.data() + shift, result.data(), window},
+                             nullptr) == cudaSuccess);
+    std::vector<float> read = result.read();
+    CHECK(result.is_guarded());
+    return read;
+  }
+};
+
+template <class Attention>
 void check_attention(std::size_t samples, std::size_t length, std::size_t heads, std::size_t key_heads, std::size_t size, float scale,
                      std::size_t shift = 0, std::size_t window = 0) {
   CAPTURE(length);
   CAPTURE(heads);
   CAPTURE(size);
+  CAPTURE(window);
   const std::size_t tokens = samples * length;
   std::vector<float> queries = random_values(tokens * heads * size, 1);
   for (float& value : queries) value *= scale;
-  const std::vector<float> keys = random_values(tokens * key_heads * size, 2);
-  const std::vector<float> values = random_values(tokens * key_heads * size, 3);
-  const auto shifted = [&](std::vector<float> inputs) {
-    inputs.insert(inputs.begin(), shift, std::nanf(""));
-    return inputs;
-  };
-  DeviceArray<float> device_queries(shifted(queries));
-  DeviceArray<float> device_keys(shifted(keys));
-  DeviceArray<float> device_values(shifted(values));
-  DeviceArray<float> result(queries.size());
-  REQUIRE(gpu::attend({samples, length, heads, key_heads, size, device_queries.data() + shift, device_keys.data() + shift,
-                       device_values.data() + shift, result.data(), window},
-                      nullptr) == cudaSuccess);
-  const std::vector<float> actual = result.read();
-  CHECK(result.is_guarded());
+  std::vector<float> keys = random_values(tokens * key_heads * size, 2);
+  std::vector<float> values = random_values(tokens * key_heads * size, 3);
+  const std::vector<float> actual = Attention::attend({samples, length, heads, key_heads, size}, queries, keys, values, shift, window);
+  for (std::vector<float>* const inputs : {&queries, &keys, &values}) std::ranges::transform(*inputs, inputs->begin(), Attention::read);
   // Rounding of a score grows with it, and the exponential turns its absolute error into a relative one of the weight.
-  const double tolerance = 2e-5 * std::max(1.0, static_cast<double>(scale) / 8);
+  const double tolerance = Attention::kTolerance * std::max(1.0, static_cast<double>(scale) / 8);
   for (std::size_t sample = 0; sample < samples; ++sample) {
     for (std::size_t head = 0; head < heads; ++head) {
       const std::size_t key_head = head / (heads / key_heads);
@@ -70,44 +122,47 @@ void check_attention(std::size_t samples, std::size_t length, std::size_t heads,
 
 }  // namespace
 
-TEST_CASE("attention agrees with float64 for all lengths and widths of heads") {
+TEST_CASE_TEMPLATE("attention agrees with float64 for all lengths and widths of heads", Attention, FloatAttention, BF16Attention) {
   in_all_schedules([] {
-    check_attention(1, 1, 1, 1, 8, 1);
-    check_attention(2, 31, 4, 2, 32, 1);
-    check_attention(2, 33, 2, 1, 40, 8);
-    check_attention(1, 65, 2, 2, 80, 1);
-    check_attention(1, 100, 3, 1, 128, 3);
+    check_attention<Attention>(1, 1, 1, 1, 8, 1);
+    check_attention<Attention>(2, 31, 4, 2, 32, 1);
+    check_attention<Attention>(2, 33, 2, 1, 40, 8);
+    check_attention<Attention>(1, 65, 2, 2, 80, 1);
+    check_attention<Attention>(1, 100, 3, 1, 128, 3);
     // Scores of hundreds: exponentials overflow unless they are relative to the largest.
-    check_attention(1, 100, 1, 1, 64, 60);
-    check_attention(3, 130, 6, 3, 64, 1);
+    check_attention<Attention>(1, 100, 1, 1, 64, 60);
+    check_attention<Attention>(3, 130, 6, 3, 64, 1);
   });
-  for (std::size_t size = 8; size <= gpu::kMaximumHeadDimension; size += 8) check_attention(1, 40, 2, 1, size, 1);
-  for (const std::size_t length : {32, 63, 64, 96, 97, 128, 129, 200}) check_attention(1, length, 1, 1, 16, 1);
-  CHECK(gpu::attend({1, 1, 1, 1, 129, nullptr, nullptr, nullptr, nullptr}, nullptr) == cudaErrorInvalidValue);
-  CHECK(gpu::attend({0, 1, 1, 1, 8, nullptr, nullptr, nullptr, nullptr}, nullptr) == cudaSuccess);
-  CHECK(gpu::attend({1, 0, 1, 1, 8, nullptr, nullptr, nullptr, nullptr}, nullptr) == cudaSuccess);
+  for (std::size_t size = 8; size <= gpu::kMaximumHeadDimension; size += 8) check_attention<Attention>(1, 40, 2, 1, size, 1);
+  for (const std::size_t length : {32, 63, 64, 96, 97, 128, 129, 200, 257}) check_attention<Attention>(1, length, 1, 1, 16, 1);
 }
 
-TEST_CASE("attention sees the keys of its window only") {
-  for (const std::size_t window : {1, 2, 31, 32, 33, 63, 64, 65, 129, 130, 500}) check_attention(1, 130, 2, 1, 16, 2, 0, window);
+TEST_CASE("attention of nothing is nothing, and of wider heads an error") {
+  const auto check_both = [](std::size_t samples, std::size_t length, std::size_t size, cudaError_t expected) {
+    CHECK(gpu::attend({samples, length, 1, 1, size, nullptr, nullptr, nullptr, nullptr}, nullptr) == expected);
+    CHECK(gpu::attend_bf16({samples, length, 1, 1, size, nullptr, nullptr, nullptr, nullptr}, nullptr) == expected);
+  };
+  check_both(1, 1, 129, cudaErrorInvalidValue);
+  check_both(0, 1, 8, cudaSuccess);
+  check_both(1, 0, 8, cudaSuccess);
 }
 
-TEST_CASE("attention reads rows that begin anywhere") {
+TEST_CASE_TEMPLATE("attention sees the keys of its window only", Attention, FloatAttention, BF16Attention) {
+  for (const std::size_t window : {1, 2, 31, 32, 33, 63, 64, 65, 129, 130, 500}) check_attention<Attention>(1, 130, 2, 1, 16, 2, 0, window);
+}
+
+TEST_CASE_TEMPLATE("attention reads rows that begin anywhere", Attention, FloatAttention, BF16Attention) {
   for (const std::size_t size : {1, 6, 7, 33, 64}) {
-    for (const std::size_t shift : {0, 1, 2, 4}) check_attention(2, 37, 2, 1, size, 1, shift);
+    for (const std::size_t shift : {0, 1, 2, 4}) check_attention<Attention>(2, 37, 2, 1, size, 1, shift);
   }
 }
 
-TEST_CASE("attention of a sample does not depend on the others") {
+TEST_CASE_TEMPLATE("attention of a sample does not depend on the others", Attention, FloatAttention, BF16Attention) {
   constexpr std::size_t kLength = 70;
   constexpr std::size_t kSize = 24;
   std::vector<float> inputs = random_values(kLength * kSize, 5);
   const auto attended = [](const std::vector<float>& values, std::size_t samples) {
-    DeviceArray<float> device_values(values);
-    DeviceArray<float> result(values.size());
-    REQUIRE(gpu::attend({samples, kLength, 1, 1, kSize, device_values.data(), device_values.data(), device_values.data(), result.data()},
-                        nullptr) == cudaSuccess);
-    return result.read();
+    return Attention::attend({samples, kLength, 1, 1, kSize}, values, values, values, 0, 0);
   };
   const std::vector<float> alone = attended(inputs, 1);
   const std::vector<float> other = random_values(kLength * kSize, 6);

@@ -8,6 +8,7 @@
 
 #include "compiled_kernels.h"
 #include "cuda/kernels/attention.h"
+#include "cuda/kernels/attention_bf16.h"
 #include "cuda/kernels/column_sums.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/mask.h"
@@ -146,6 +147,24 @@ TEST_CASE("traffic of attention: queries once, keys and values once for each hea
     CHECK(traffic.global().written_bytes == bytes);
     // They do not grow with the width: none are of queries, keys or values.
     CHECK(traffic.bank_conflicts() == 128 * kHeads);
+  }
+}
+
+TEST_CASE("traffic of attention on tensor cores: every block reads its queries and, of keys and values, those before its last query") {
+  constexpr std::size_t kHeads = 2;
+  constexpr std::size_t kLength = 128;
+  for (const std::size_t width : {32U, 64U, 96U, 128U}) {
+    CAPTURE(width);
+    DeviceArray<float> queries(random_values(kLength * kHeads * width, 1));
+    std::vector<gpu::bfloat16> narrow;
+    for (const float value : random_values(kLength * width, 2)) narrow.push_back(gpu::narrow(value));
+    DeviceArray<gpu::bfloat16> keys(narrow);
+    DeviceArray<float> result(kLength * kHeads * width);
+    const auto attend = [&] {
+      return gpu::attend_bf16({1, kLength, kHeads, 1, width, queries.data(), keys.data(), keys.data(), result.data()}, nullptr);
+    };
+    const std::size_t values = kLength * kHeads * width;
+    check_traffic(traffic_of(attend), values * sizeof(float) + 2 * values * sizeof(gpu::bfloat16), values * sizeof(float));
   }
 }
 

@@ -11,6 +11,7 @@ import { recordSearchSteps } from '../engine/record-search-steps.js';
 import { toEngineSite, toEngineSites, toWireSite } from '../engine/wire-types.js';
 import { planMemory, type NodeMemory } from '../session/plan-memory.js';
 import type { SessionRegistry } from '../session/session-registry.js';
+import { oneAhead } from './one-ahead.js';
 
 export interface KernelServiceOptions {
   readonly name: string;
@@ -67,8 +68,8 @@ export function createKernelService({
         const { sketches } = request;
         const grams = { sites: request.gramSites.map(toEngineSite), holdOut: request.holdOut };
         const wanted = { sites: toEngineSites(request.sites), grams, sketches };
-        for (const groupIndex of request.groupIndices) {
-          const sites = await session.collectStatistics(request.shardId, groupIndex, wanted, signal);
+        const collect = (groupIndex: number) => session.collectStatistics(request.shardId, groupIndex, wanted, signal);
+        for await (const [groupIndex, sites] of oneAhead(request.groupIndices, collect)) {
           for (const [position, statistics] of sites.entries()) {
             yield {
               groupIndex,

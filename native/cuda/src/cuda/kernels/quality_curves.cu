@@ -36,11 +36,42 @@ __device__ inline CurvePoint point_of(bool kept, double a, double b, bool silent
   return {silent ? 0.0F : static_cast<float>(1 - a), residual_of(a, b)};
 }
 
+// Sums of `Count` values over the lanes of a warp; every lane gets one of them: the value at its lane · Count / 32. Fewer shuffles than a
+// sum of each value by itself: what a lane does not get, it hands on.
+template <int Count, int Distance = static_cast<int>(kWarpLanes) / 2>
+__device__ inline double spread_sums(double (&values)[Count], unsigned lane) {
+  if constexpr (Distance == 0) {
+    static_assert(Count == 1, "a lane gets one value");
+    return values[0];
+  } else if constexpr (Count == 1) {
+    double sum[1] = {values[0] + __shfl_xor_sync(kAllLanes, values[0], Distance)};
+    return spread_sums<1, Distance / 2>(sum, lane);
+  } else {
+    const bool keeps_upper = (lane & static_cast<unsigned>(Distance)) != 0;
+    double kept[Count / 2];
+#pragma unroll
+    for (int i = 0; i < Count / 2; ++i) {
+      const double handed_on = keeps_upper ? values[i] : values[i + Count / 2];
+      kept[i] = (keeps_upper ? values[i + Count / 2] : values[i]) + __shfl_xor_sync(kAllLanes, handed_on, Distance);
+    }
+    return spread_sums<Count / 2, Distance / 2>(kept, lane);
+  }
+}
+
+// Weights whose sums are made together: those of many samples leave fewer registers.
+template <int SamplesPerLane>
+constexpr int kBatchSteps = SamplesPerLane <= 8    ? 16
+                            : SamplesPerLane <= 16 ? 8
+                                                   : 2;
+
 // One warp sweeps one row from both ends of its order (docs/algorithms.md). kPanels: this is one of several panels of samples, from
 // first_sample on, whose sums are added up; finish_points makes points of them.
 template <int SamplesPerLane, bool kPanels>
 __global__ void __launch_bounds__(kWarpLanes* kRowsPerBlock, SamplesPerLane == 32 ? 2 : 0)
     sweep_rows(QualityCurvesTask task, std::size_t first_sample) {
+  constexpr int kBatch = kBatchSteps<SamplesPerLane>;
+  // Neighbours that get the same sum.
+  constexpr unsigned kLanesPerSum = kWarpLanes / (2 * kBatch);
   const unsigned lane = threadIdx.x;
   const std::size_t row = std::size_t{blockIdx.x} * kRowsPerBlock + threadIdx.y;
   // Whole warps leave together.
@@ -74,31 +105,52 @@ __global__ void __launch_bounds__(kWarpLanes* kRowsPerBlock, SamplesPerLane == 3
     const bool kept = side == 1;
     const std::size_t steps = kept ? task.columns - last_dropped_count - 1 : last_dropped_count;
     LaneSamples<SamplesPerLane> sum = {};
-    double a = 0;
-    double b = 0;
-    for (std::size_t j = 0; j < steps; ++j) {
-      const std::uint32_t column = order[kept ? task.columns - 1 - j : j];
-      const double weight = static_cast<double>(weights[column]);
-      const LaneSamples<SamplesPerLane> x = load_samples<SamplesPerLane>(inputs + column * task.samples, samples, lane);
-      double with_sum = 0;
-      double with_dense = 0;
-      double square = 0;
+    // In the lanes of the lower half the sum with the dense output so far, in those of the upper the squared norm.
+    double total = 0;
+    for (std::size_t first_step = 0; first_step < steps; first_step += kBatch) {
+      // A lane fetches a weight of the batch. What lies behind the last step weighs nothing.
+      const std::size_t fetched = first_step + lane % kBatch;
+      const bool inside = fetched < steps;
+      const std::uint32_t own_column = inside ? order[kept ? task.columns - 1 - fetched : fetched] : 0;
+      const float own_weight = inside ? weights[own_column] : 0.0F;
+      double parts[2 * kBatch];
 #pragma unroll
-      for (int i = 0; i < SamplesPerLane; ++i) {
-        with_sum += sum.values[i] * x.values[i];
-        with_dense += dense.values[i] * x.values[i];
-        square += x.values[i] * x.values[i];
-        sum.values[i] += weight * x.values[i];
+      for (int step = 0; step < kBatch; ++step) {
+        const std::size_t column = __shfl_sync(kAllLanes, own_column, step);
+        const double weight = static_cast<double>(__shfl_sync(kAllLanes, own_weight, step));
+        const LaneSamples<SamplesPerLane> x = load_samples<SamplesPerLane>(inputs + column * task.samples, samples, lane);
+        double with_sum = 0;
+        double with_dense = 0;
+        double square = 0;
+#pragma unroll
+        for (int i = 0; i < SamplesPerLane; ++i) {
+          with_sum += sum.values[i] * x.values[i];
+          with_dense += dense.values[i] * x.values[i];
+          square += x.values[i] * x.values[i];
+          sum.values[i] += weight * x.values[i];
+        }
+        parts[step] = weight * with_dense;
+        parts[kBatch + step] = weight * (2 * with_sum + weight * square);
       }
-      a += warp_sum(weight * with_dense) * inverse_unit;
-      b += warp_sum(weight * (2 * with_sum + weight * square)) * inverse_unit;
-      if (lane == 0) {
-        const std::size_t count = kept ? task.columns - 1 - j : j + 1;
+      // From here on a lane has one of the two sums after one of the steps.
+      double so_far = spread_sums(parts, lane) * inverse_unit;
+      const unsigned step = lane / kLanesPerSum % kBatch;
+#pragma unroll
+      for (unsigned distance = 1; distance < kBatch; distance *= 2) {
+        const double before = __shfl_up_sync(kAllLanes, so_far, distance * kLanesPerSum);
+        if (step >= distance) so_far += before;
+      }
+      so_far += total;
+      total = __shfl_sync(kAllLanes, so_far, lane | (kWarpLanes / 2 - 1));
+      const double b = __shfl_down_sync(kAllLanes, so_far, kWarpLanes / 2);
+      const std::size_t taken = first_step + step;
+      if (lane < kWarpLanes / 2 && lane % kLanesPerSum == 0 && taken < steps) {
+        const std::size_t count = kept ? task.columns - 1 - taken : taken + 1;
         if (kPanels) {
           CurveSums& sums = task.sums[first_point + count];
-          sums = first_sample == 0 ? CurveSums{a, b} : CurveSums{sums.with_dense + a, sums.squared_norm + b};
+          sums = first_sample == 0 ? CurveSums{so_far, b} : CurveSums{sums.with_dense + so_far, sums.squared_norm + b};
         } else {
-          points[count] = point_of(kept, a, b, silent);
+          points[count] = point_of(kept, so_far, b, silent);
         }
       }
     }

@@ -11,65 +11,73 @@ constexpr unsigned kPasses = 32 / kDigitBits;
 static_assert(kThreads == kDigits, "a thread looks after one digit");
 
 struct Counters {
-  // Where the next entry of a digit goes.
-  unsigned starts[kDigits];
-  // Entries of each digit that a warp has in the chunk at hand.
+  // Entries of each digit that a warp has; then where its next one of the digit goes.
   unsigned of_warp[kWarps][kDigits];
+  unsigned totals_of_warp[kWarps];
 };
 
-// starts[digit] = number of entries with a smaller digit.
-__device__ void count_digits(const std::uint32_t* keys, std::size_t columns, unsigned shift, Counters& counters) {
-  counters.starts[threadIdx.x] = 0;
-  __syncthreads();
-  for (std::size_t i = threadIdx.x; i < columns; i += kThreads) atomicAdd(&counters.starts[(keys[i] >> shift) % kDigits], 1U);
-  __syncthreads();
-  if (threadIdx.x < kWarpLanes) {
-    // A warp scans the counts, eight neighbours in a lane.
-    constexpr unsigned kPerLane = kDigits / kWarpLanes;
-    unsigned total = 0;
-    for (unsigned i = 0; i < kPerLane; ++i) total += counters.starts[threadIdx.x * kPerLane + i];
-    unsigned before = total;
-    for (unsigned distance = 1; distance < kWarpLanes; distance *= 2) {
-      const unsigned other = __shfl_up_sync(kAllLanes, before, distance);
-      if (threadIdx.x >= distance) before += other;
-    }
-    before -= total;
-    for (unsigned i = 0; i < kPerLane; ++i) {
-      const unsigned count = counters.starts[threadIdx.x * kPerLane + i];
-      counters.starts[threadIdx.x * kPerLane + i] = before;
-      before += count;
-    }
-  }
-  __syncthreads();
+// Entries of a row that a warp takes: one after the other, so that entries keep their order.
+struct Segment {
+  std::size_t begin;
+  std::size_t end;
+};
+
+__device__ inline Segment segment_of(unsigned warp, std::size_t columns) {
+  const std::size_t size = (columns + kThreads - 1) / kThreads * kWarpLanes;
+  const std::size_t begin = warp * size < columns ? warp * size : columns;
+  return {begin, begin + size < columns ? begin + size : columns};
 }
 
-// One stable pass of a radix sort: entries keep their order within a digit.
+// Over all threads: the sum of the values of the threads before this one. All threads of the block take part.
+__device__ unsigned sum_before(unsigned value, Counters& counters) {
+  const unsigned lane = threadIdx.x % kWarpLanes;
+  const unsigned warp = threadIdx.x / kWarpLanes;
+  unsigned sum = value;
+  for (unsigned distance = 1; distance < kWarpLanes; distance *= 2) {
+    const unsigned other = __shfl_up_sync(kAllLanes, sum, distance);
+    if (lane >= distance) sum += other;
+  }
+  if (lane == kWarpLanes - 1) counters.totals_of_warp[warp] = sum;
+  __syncthreads();
+  for (unsigned other = 0; other < warp; ++other) sum += counters.totals_of_warp[other];
+  return sum - value;
+}
+
+// One stable pass of a radix sort: entries keep their order within a digit. Others may read the result after a barrier.
 __device__ void distribute(const std::uint32_t* keys, const std::uint32_t* orders, std::uint32_t* keys_out, std::uint32_t* orders_out,
                            std::size_t columns, unsigned shift, Counters& counters) {
   const unsigned lane = threadIdx.x % kWarpLanes;
-  const unsigned warp = threadIdx.x / kWarpLanes;
-  count_digits(keys, columns, shift, counters);
-  for (std::size_t begin = 0; begin < columns; begin += kThreads) {
-    for (unsigned w = 0; w < kWarps; ++w) counters.of_warp[w][threadIdx.x] = 0;
-    __syncthreads();
-    const std::size_t i = begin + threadIdx.x;
-    const bool inside = i < columns;
+  unsigned* const own = counters.of_warp[threadIdx.x / kWarpLanes];
+  const Segment segment = segment_of(threadIdx.x / kWarpLanes, columns);
+  for (unsigned digit = lane; digit < kDigits; digit += kWarpLanes) own[digit] = 0;
+  __syncwarp();
+  for (std::size_t i = segment.begin + lane; i < segment.end; i += kWarpLanes) atomicAdd(&own[(keys[i] >> shift) % kDigits], 1U);
+  __syncthreads();
+  unsigned total = 0;
+  for (unsigned warp = 0; warp < kWarps; ++warp) total += counters.of_warp[warp][threadIdx.x];
+  unsigned place = sum_before(total, counters);
+  for (unsigned warp = 0; warp < kWarps; ++warp) {
+    const unsigned count = counters.of_warp[warp][threadIdx.x];
+    counters.of_warp[warp][threadIdx.x] = place;
+    place += count;
+  }
+  __syncthreads();
+  for (std::size_t begin = segment.begin; begin < segment.end; begin += kWarpLanes) {
+    const std::size_t i = begin + lane;
+    const bool inside = i < segment.end;
     const std::uint32_t key = inside ? keys[i] : 0;
     // Lanes behind the end match each other only.
     const unsigned digit = inside ? (key >> shift) % kDigits : kDigits;
     const unsigned same = __match_any_sync(kAllLanes, digit);
     const unsigned rank = static_cast<unsigned>(__popc(same & ((1U << lane) - 1)));
-    if (inside && rank == 0) counters.of_warp[warp][digit] = static_cast<unsigned>(__popc(same));
-    __syncthreads();
+    const unsigned first = inside ? own[digit] : 0;
+    __syncwarp();
     if (inside) {
-      unsigned place = counters.starts[digit] + rank;
-      for (unsigned w = 0; w < warp; ++w) place += counters.of_warp[w][digit];
-      keys_out[place] = key;
-      orders_out[place] = orders[i];
+      if (rank == 0) own[digit] = first + static_cast<unsigned>(__popc(same));
+      keys_out[first + rank] = key;
+      orders_out[first + rank] = orders[i];
     }
-    __syncthreads();
-    for (unsigned w = 0; w < kWarps; ++w) counters.starts[threadIdx.x] += counters.of_warp[w][threadIdx.x];
-    __syncthreads();
+    __syncwarp();
   }
 }
 
