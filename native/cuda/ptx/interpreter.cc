@@ -102,6 +102,18 @@ Real fused_multiply_add(Mode mode, Real a, Real b, Real c) {
   return result;
 }
 
+// Four of the eight bytes of two registers; the top bit of a selector asks for the byte's sign instead.
+std::uint64_t permuted(std::uint64_t low, std::uint64_t high, std::uint64_t selectors) {
+  const std::uint64_t bytes = (low & 0xffffffffU) | high << 32;
+  std::uint64_t chosen = 0;
+  for (unsigned i = 0; i < 4; ++i) {
+    const std::uint64_t selector = selectors >> 4 * i & 0xf;
+    const std::uint64_t byte = bytes >> 8 * (selector & 7) & 0xff;
+    chosen |= ((selector & 8) == 0 ? byte : (byte & 0x80) == 0 ? 0 : 0xff) << 8 * i;
+  }
+  return chosen;
+}
+
 // Rounded to nearest even; a NaN is the canonical one.
 std::uint64_t bfloat16_of(float value) {
   if (std::isnan(value)) return 0x7fff;
@@ -529,6 +541,8 @@ class BlockRun {
                    : 0;
       case Opcode::kSelp:
         return (operand(3) & 1) != 0 ? operand(1) : operand(2);
+      case Opcode::kPrmt:
+        return permuted(operand(1), operand(2), operand(3));
       case Opcode::kPopc:
         return static_cast<std::uint64_t>(std::popcount(integer(1)));
       case Opcode::kClz:

@@ -102,6 +102,7 @@ const std::map<std::string_view, Form> kForms = {
     {"not", {Opcode::kNot, {}, {}}},
     {"or", {Opcode::kOr, {}, {}}},
     {"popc", {Opcode::kPopc, {}, {}}},
+    {"prmt", {Opcode::kPrmt, {}, {}}},
     {"rcp", {Opcode::kRcp, {"rn", "ftz"}, {{"approx", Mode::kApproximate}}}},
     {"rem", {Opcode::kRem, {}, {}}},
     {"ret", {Opcode::kExit, {}, {}}},

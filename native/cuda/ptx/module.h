@@ -42,6 +42,7 @@ enum class Opcode {
   kNot,
   kOr,
   kPopc,
+  kPrmt,
   kRcp,
   kRem,
   kSelp,
