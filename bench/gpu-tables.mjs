@@ -67,11 +67,14 @@ export function predictedTable(operations, gpu) {
   );
 }
 
-/** @param {readonly Phase[]} phases */
-export function phaseTable(phases) {
+/** The same phases with float32 and with bfloat16 products. @param {readonly Phase[]} phases @param {readonly Phase[]} narrowPhases */
+export function phaseTable(phases, narrowPhases) {
   return markdownTable(
-    ['step', 'phase', 'ms'],
-    phases.map(({ step, phase, ms }) => [step, phase, figure(ms)]),
+    ['step', 'phase', 'ms, f32', 'ms, bf16'],
+    phases.map(({ step, phase, ms }) => {
+      const narrow = narrowPhases.find((other) => other.step === step && other.phase === phase)?.ms ?? Number.NaN;
+      return [step, phase, figure(ms), figure(narrow)];
+    }),
   );
 }
 

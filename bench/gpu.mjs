@@ -2,8 +2,10 @@
 // every operation, and a job's phases on one block of Qwen2.5-7B's shape.
 //   npm run bench:gpu                                    needs a GPU, its driver and the CUDA toolkit
 //   npm run bench:gpu -- --write                         also puts the tables into docs/performance.md
+//   npm run bench:gpu -- --built                         with what `scripts/lib/native-build.mjs` built for this machine before
 //   npm run bench:gpu -- --predict [--device h100]       what the data sheet allows at best; needs no GPU and measures nothing
 import { readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { findExecutable } from '../scripts/lib/find-executable.mjs';
@@ -18,9 +20,9 @@ const toolkitFolder = '/usr/local/cuda/bin';
 /** Names what is missing or wrong and what to do about it. */
 class Missing extends Error {}
 
-/** Runs a program that prints JSON lines; what it says beside them is for people. @param {string} name */
-async function readLines(name) {
-  const output = await requireCommand(join(gpuBuildFolder, 'bench', name), [], { env: environment(), quiet: true });
+/** Runs a program that prints JSON lines; what it says beside them is for people. @param {string} name @param {readonly string[]} args */
+async function readLines(name, args = []) {
+  const output = await requireCommand(join(gpuBuildFolder, 'bench', name), args, { env: environment(), quiet: true });
   for (const line of output.trim().split('\n')) if (!line.startsWith('{')) console.log(line);
   return parseLines(output);
 }
@@ -41,30 +43,53 @@ async function findDevice() {
 
 const environment = () => ({ SECATEUR_CUDA_LIBRARY: join(gpuBuildFolder, 'src/cuda/libsecateur_cuda.so') });
 
+const conformance = join(gpuBuildFolder, 'test/conformance/secateur_conformance');
+
 async function checkConformance() {
-  const program = join(gpuBuildFolder, 'test/conformance/secateur_conformance');
   console.log('The suite of all backends:');
-  await requireCommand(program, ['--backend=cuda'], { env: environment() });
+  await requireCommand(conformance, ['--backend=cuda'], { env: environment() });
   const sanitizer = findExecutable('compute-sanitizer', [toolkitFolder]) ?? findExecutable('compute-sanitizer');
   if (sanitizer === undefined) throw new Missing('There is no compute-sanitizer; it comes with the CUDA toolkit.');
+  const count = Number(/\d+\s*$/.exec(await requireCommand(conformance, ['--backend=cpu', '--count'], { quiet: true }))?.[0]);
   for (const tool of ['memcheck', 'racecheck', 'initcheck', 'synccheck']) {
-    console.log(`compute-sanitizer ${tool}:`);
-    await requireCommand(sanitizer, ['--tool', tool, '--error-exitcode', '1', program, '--backend=cuda'], { env: environment() });
+    const startedMs = performance.now();
+    await checkCases(sanitizer, tool, count);
+    console.log(`compute-sanitizer ${tool}: ${count} cases without a finding, ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
   }
 }
 
-async function measure() {
+/**
+ * Every case in a process of its own, several at a time: under the sanitizer one processor is what a case waits for.
+ * @param {string} sanitizer
+ * @param {string} tool
+ * @param {number} count
+ */
+async function checkCases(sanitizer, tool, count) {
+  let next = 1;
+  const check = async () => {
+    while (next <= count) {
+      const number = String(next++);
+      const program = [conformance, '--backend=cuda', `--first=${number}`, `--last=${number}`];
+      await requireCommand(sanitizer, ['--tool', tool, '--error-exitcode', '1', ...program], { env: environment(), quiet: true });
+    }
+  };
+  await Promise.all(Array.from({ length: Math.max(1, availableParallelism() - 2) }, check));
+}
+
+/** @param {boolean} isBuilt */
+async function measure(isBuilt) {
   const device = await findDevice();
-  console.log(`GPU: ${device}. Building.`);
-  await buildForGpu();
+  console.log(`GPU: ${device}.${isBuilt ? '' : ' Building.'}`);
+  if (!isBuilt) await buildForGpu();
   await checkConformance();
   const operations = await readLines('bench_operations');
   const phases = await readLines('bench_block');
+  const narrowPhases = await readLines('bench_block', ['--bf16']);
   const gpu = gpuOfDevice(device);
   if (gpu === undefined) console.log(`The limits of ${device} are not known here; add them to bench/gpu-tables.mjs.`);
   return {
     'gpu-operations': `${device}:\n\n${measuredTable(operations, gpu)}`,
-    'gpu-phases': `${device}:\n\n${phaseTable(phases)}`,
+    'gpu-phases': `${device}:\n\n${phaseTable(phases, narrowPhases)}`,
   };
 }
 
@@ -84,11 +109,14 @@ function readOptions() {
     predict: { type: 'boolean' },
     device: { type: 'string', default: 'h100' },
     write: { type: 'boolean' },
+    built: { type: 'boolean' },
   });
   try {
     return parseArgs({ options }).values;
   } catch (error) {
-    throw new Missing(`${error instanceof Error ? error.message : String(error)}\nOptions: --write, or --predict [--device NAME].`);
+    throw new Missing(
+      `${error instanceof Error ? error.message : String(error)}\nOptions: --write, --built, or --predict [--device NAME].`,
+    );
   }
 }
 
@@ -98,7 +126,7 @@ try {
     await predict(options.device);
   } else {
     const page = join(workspaceRoot, 'docs/performance.md');
-    for (const [name, text] of Object.entries(await measure())) {
+    for (const [name, text] of Object.entries(await measure(options.built === true))) {
       console.log(`\n${text}`);
       if (options.write) writeFileSync(page, writeSection(readFileSync(page, 'utf8'), name, text));
     }
