@@ -51,7 +51,7 @@ export interface AllocateBlockOptions {
   readonly crew: Crew;
   readonly resources: Resources;
   readonly prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>;
-  readonly onProjection: () => void;
+  readonly onProjection: (allocated: AllocatedProjection) => void;
 }
 
 /**

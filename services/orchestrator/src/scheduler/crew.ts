@@ -17,14 +17,14 @@ export interface CrewEvents {
   onLost(node: PoolNode, reason: string): void;
 }
 
-export interface DealOptions<Part> {
+export interface DealOptions<Part, Result> {
   readonly signal: AbortSignal;
   /** Comes before the first part, and again whenever nodes were lost. */
   readonly begin?: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** What a part takes, compared to others: then nodes that have nothing left to do begin what another takes much too long for. */
   readonly costOf?: (part: Part) => number;
-  /** After each part. */
-  readonly onDone?: () => void;
+  /** Told what each part gave, as soon as it is there. */
+  readonly onDone?: (result: Result) => void;
 }
 
 /** The nodes that work on one job. Members are lost when they fail; between steps healthy nodes join, and those leave that want to. */
@@ -117,7 +117,7 @@ export class Crew {
   async deal<Part, Result>(
     parts: readonly Part[],
     work: (member: NodeSession, part: Part, signal: AbortSignal) => Promise<Result>,
-    { signal, begin, costOf, onDone }: DealOptions<Part>,
+    { signal, begin, costOf, onDone }: DealOptions<Part, Result>,
   ): Promise<Result[]> {
     const dealer = new Dealer<Part, NodeSession>(parts, costOf);
     const results = new Array<Result>(parts.length);
@@ -131,7 +131,7 @@ export class Crew {
             const result = await work(member, taken.part, AbortSignal.any([linked, taken.signal]));
             if (!dealer.finish(taken, member)) continue;
             results[taken.index] = result;
-            onDone?.();
+            onDone?.(result);
           } catch (error) {
             if (taken.signal.aborted) continue;
             dealer.giveUp(taken, member);
