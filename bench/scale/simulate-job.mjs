@@ -21,7 +21,7 @@ const MASKING_THREADS = 4;
 
 /**
  * What node time goes to, the work first. `groups`: others still have groups of the step to do; `projections`: others still allocate.
- * `write`: the block is masked and written; `disk`: it is made durable.
+ * `write`: what is left of the block is masked and written; `disk`: it is made durable.
  */
 const USES = /** @type {const} */ (['compute', ...WAITS, 'reduction', 'write', 'disk', 'groups', 'projections', 'calls']);
 
@@ -51,7 +51,8 @@ export class Simulation {
   nodes = [];
   #links = new SharedLinks(this.clock);
   #running = { reduction: 0, write: 0, disk: 0 };
-  #steps = new Set();
+  /** How often each is under way. @type {Map<string, number>} */
+  #steps = new Map();
   /** @type {Map<string, { groups: Set<number>, bytes: number }>} */
   #passes = new Map();
   #zeros = Buffer.alloc(0);
@@ -66,7 +67,6 @@ export class Simulation {
     this.out = makeLink('orchestrator out', orchestrator.linkBytesPerSecond);
     this.in = makeLink('orchestrator in', orchestrator.linkBytesPerSecond);
     this.thread = makeLink('orchestrator thread', 1);
-    this.maskers = makeLink('masking threads', MASKING_THREADS);
     this.reader = makeLink('orchestrator reads', orchestrator.readBytesPerSecond);
     this.writer = makeLink('orchestrator writes', orchestrator.writeBytesPerSecond);
     this.clock.onLeap((seconds) => this.#account(seconds));
@@ -147,25 +147,26 @@ export class Simulation {
     await this.#during('reduction', this.#links.transfer(pass.bytes, [[this.thread, this.orchestrator.reduceSeconds]], 'reduction'));
   }
 
-  /** Takes blocks as PrunedOutput does. */
+  /** Takes projections as PrunedOutput does. */
   output() {
     return {
+      writesAtOnce: MASKING_THREADS,
       describeBlock: (block) => describeShard(this.plan, block.shard),
-      writeBlock: async (_block, allocated) => {
-        const bytes = allocated.reduce((sum, { projection }) => sum + 2 * projection.rows * projection.columns, 0);
+      writeProjection: async ({ projection }) => {
+        const bytes = 2 * projection.rows * projection.columns;
         await this.#during(
           'write',
           this.#links.transfer(
             bytes,
             [
               [this.reader, 1],
-              [this.maskers, this.orchestrator.maskSeconds],
+              [makeLink('masking thread', 1), this.orchestrator.maskSeconds],
             ],
             'write',
           ),
         );
         this.#dirtyBytes += bytes;
-        return {};
+        return '';
       },
       commitBlock: async () => {
         const bytes = this.#dirtyBytes;
@@ -180,11 +181,11 @@ export class Simulation {
     const steps = this.#steps;
     return new (class extends StepClock {
       async measure(step, work) {
-        steps.add(step);
+        steps.set(step, (steps.get(step) ?? 0) + 1);
         try {
           return await super.measure(step, work);
         } finally {
-          steps.delete(step);
+          steps.set(step, steps.get(step) - 1);
         }
       }
     })(() => this.clock.now * 1000);
@@ -212,7 +213,7 @@ export class Simulation {
     const reason = WAITS.find((candidate) => node.waits[candidate] > 0);
     if (reason !== undefined) return reason;
     if (this.#running.reduction > 0) return 'reduction';
-    if (othersAreBusy && this.#steps.has('allocate')) return 'projections';
+    if (othersAreBusy && this.#steps.get('allocate') > 0) return 'projections';
     if (othersAreBusy) return 'groups';
     if (this.#running.write > 0) return 'write';
     return this.#running.disk > 0 ? 'disk' : 'calls';

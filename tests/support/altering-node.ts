@@ -3,8 +3,8 @@ import { connect, RpcServer, type Channel, type ServiceImplementation } from '@s
 
 type Method = keyof KernelServiceDefinition['methods'];
 
-/** What becomes of an answer of a real node, a message of a stream among them; undefined leaves it out. */
-export type Alteration = (method: Method, answer: object) => object | undefined;
+/** What becomes of an answer of a real node, a message of a stream among them, and when; undefined leaves it out. */
+export type Alteration = (method: Method, answer: object) => object | undefined | Promise<object | undefined>;
 
 type AnyCall = (
   request: unknown,
@@ -34,10 +34,10 @@ export class AlteringNode implements AsyncDisposable {
       const method = key as Method;
       const call = (request: unknown, signal: AbortSignal): ReturnType<AnyCall> => node[method](request, { timeoutMs: TIMEOUT_MS, signal });
       const unary = async (request: unknown, { signal }: { readonly signal: AbortSignal }): Promise<object> =>
-        readAlter()(method, await call(request, signal)) ?? {};
+        (await readAlter()(method, await call(request, signal))) ?? {};
       const stream = async function* (request: unknown, { signal }: { readonly signal: AbortSignal }): AsyncGenerator<object> {
         for await (const answer of call(request, signal)) {
-          const altered = readAlter()(method, answer);
+          const altered = await readAlter()(method, answer);
           if (altered !== undefined) yield altered;
         }
       };

@@ -68,6 +68,11 @@ export class FailingDisk {
     this.control.write(1, operation, constants.errno[error]);
   }
 
+  /** From the operation with that number on every one hangs, until the disk fails otherwise or is mended. */
+  hangFrom(operation: number): void {
+    this.control.write(1, operation, 0);
+  }
+
   /** Everything works again. `error`: whose operations are counted. */
   mend(error: DiskError = 'ENOSPC'): void {
     this.control.write(0, 0, constants.errno[error]);

@@ -63,6 +63,21 @@ describe('the trace of a job on two nodes', () => {
     expect(tried.every((event) => typeof event.attributes['secateur.quality'] === 'number')).toBe(true);
   });
 
+  test('shows that each node has another allocation under way while it works on one', () => {
+    for (const layer of named('secateur.layer')) {
+      const allocations = named('secateur.allocate').filter((span) => span.traceId === layer.traceId);
+      const nodes = new Set(allocations.map((span) => span.attributes['secateur.node']));
+      expect(nodes.size).toBe(2);
+      for (const node of nodes) {
+        const ofNode = allocations.filter((span) => span.attributes['secateur.node'] === node);
+        const atOnce = ofNode.map(
+          ({ startNanoseconds: start }) => ofNode.filter((other) => other.startNanoseconds <= start && start < other.endNanoseconds).length,
+        );
+        expect(Math.max(...atOnce)).toBe(2);
+      }
+    }
+  });
+
   test('has both nodes in every layer and the phases of the engine below their calls', () => {
     for (const layer of named('secateur.layer')) {
       const inside = spans.filter((span) => span.traceId === layer.traceId);

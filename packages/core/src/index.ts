@@ -42,6 +42,7 @@ export { parseArchitecture } from './model/parse-architecture.js';
 export { parseStoredType } from './model/parse-stored-type.js';
 export { planModel, plannedTensors, planShapes, type StoredTensor } from './model/plan-model.js';
 export { layerOfProjection, meanTarget, projectionName, selectProjections, type ProjectionTargets } from './planning/select-projections.js';
+export { allocationsAtOnce } from './planning/allocations-at-once.js';
 export { assignGroups, CALIBRATION_GROUP_SAMPLES, groupSamples, splitIntoGroups } from './planning/groups.js';
 export { balanceGroups, type GroupHolder, type GroupMoves } from './planning/balance-groups.js';
 export { projectionCost } from './planning/projection-cost.js';

@@ -19,7 +19,8 @@ export const SPANS = {
   ALLOCATE: { name: 'secateur.allocate', description: 'The sparsity of one projection is split over its rows.' },
   APPLY: { name: 'secateur.apply', description: 'A node pulls the masks of a block and sets the dropped weights to zero.' },
   PROPAGATE: { name: 'secateur.propagate', description: 'One node runs the pruned block on its groups to get the next hidden states.' },
-  WRITE: { name: 'secateur.write', description: 'The pruned block, or the finished checkpoint, is written.' },
+  WRITE: { name: 'secateur.write', description: 'A projection is masked and written, or the finished checkpoint is made.' },
+  COMMIT: { name: 'secateur.commit', description: 'What was written of a block is made durable and journaled.' },
   MEASURE: { name: 'secateur.measure', description: 'One node runs the head on its groups and measures their loss.' },
   BUDGET: {
     name: 'secateur.budget',

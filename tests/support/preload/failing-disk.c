@@ -1,4 +1,5 @@
-/* Loaded before libc (LD_PRELOAD) into a process under test: below one folder, what changes files succeeds a number of times and fails from then on. */
+/* Loaded before libc (LD_PRELOAD) into a process under test: below one folder, what changes files succeeds a number of times and fails, or hangs, from
+   then on. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -21,7 +22,7 @@ struct control {
   _Atomic int64_t armed;
   /* Operations that still succeed. */
   _Atomic int64_t remaining;
-  /* What the others fail with. EROFS keeps files from being removed too. */
+  /* What the others fail with; 0: they hang until this changes, or nothing fails any more. EROFS keeps files from being removed too. */
   _Atomic int64_t error;
 };
 
@@ -59,6 +60,11 @@ static int fails(const char *operation, int removes, const char *path) {
     if (REAL(write)(journal, line, (size_t)length) != length) abort();
   }
   if (atomic_load(&control->armed) == 0 || atomic_fetch_sub(&control->remaining, 1) > 0) return 0;
+  while (error == 0 && atomic_load(&control->armed) != 0) {
+    usleep(1000);
+    error = (int)atomic_load(&control->error);
+  }
+  if (error == 0 || atomic_load(&control->armed) == 0) return 0;
   errno = error;
   return 1;
 }

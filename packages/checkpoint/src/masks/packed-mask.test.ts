@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { countBits, countCommonBits, findSetPadding, maskRowBytes, packZeros } from './packed-mask.js';
+import { countBits, countCommonBits, countDropped, findSetPadding, maskRowBytes, packZeros } from './packed-mask.js';
 
 const bitOf = (mask: Uint8Array, columns: number, index: number): number => {
   const [row, column] = [Math.floor(index / columns), index % columns];
@@ -44,6 +44,22 @@ test('counts the bits of each byte, alone and in common', () => {
     ),
   ).toBe(0);
   expect(countCommonBits(Uint8Array.of(0b1100, 0b1), Uint8Array.of(0b0110, 0b1))).toBe(2);
+});
+
+test('counts the bits of each row, wherever rows and mask begin in memory', () => {
+  fc.assert(
+    fc.property(fc.nat(9), fc.integer({ min: 1, max: 90 }), fc.nat(6), fc.infiniteStream(fc.nat(255)), (offset, columns, rows, stream) => {
+      const rowBytes = maskRowBytes(columns);
+      // Bits around the mask are none of its own.
+      const memory = new Uint8Array(offset + rows * rowBytes + 5).fill(0xff);
+      const mask = memory.subarray(offset, offset + rows * rowBytes);
+      for (let index = 0; index < mask.length; index++) mask[index] = stream.next().value;
+      const simple = (bytes: Uint8Array): number => bytes.reduce((sum, byte) => sum + byte.toString(2).replaceAll('0', '').length, 0);
+      const expected = Array.from({ length: rows }, (_, row) => simple(mask.subarray(row * rowBytes, (row + 1) * rowBytes)));
+      expect([...countDropped(mask, columns)]).toEqual(expected);
+      expect(countBits(mask)).toBe(simple(mask));
+    }),
+  );
 });
 
 test('finds the row with a bit behind its last column', () => {

@@ -30,19 +30,55 @@ export function packZeros(elements: Uint16Array | Uint32Array, columns: number, 
 
 const BITS_SET = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length);
 
+/** Bytes, and the same memory as the words that lie whole in it, on which counting takes a fraction of the time. */
+interface Countable {
+  readonly bytes: Uint8Array;
+  readonly words: Int32Array;
+  /** Bytes before the first word. */
+  readonly lead: number;
+}
+
+function countable(bytes: Uint8Array): Countable {
+  const lead = Math.min(-bytes.byteOffset & 3, bytes.byteLength);
+  const words = (bytes.byteLength - lead) >> 2;
+  // Without a word the place of the first may be past the end.
+  return { bytes, lead, words: words === 0 ? new Int32Array(0) : new Int32Array(bytes.buffer, bytes.byteOffset + lead, words) };
+}
+
+/** Bits that are set from one byte to before another. */
+function countBetween({ bytes, words, lead }: Countable, start: number, end: number): number {
+  const first = Math.max(0, (start - lead + 3) >> 2);
+  const last = (end - lead) >> 2;
+  let count = 0;
+  let at = start;
+  if (first < last) {
+    for (; at < lead + 4 * first; at++) count += BITS_SET[bytes[at]!]!;
+    for (let word = first; word < last; word++) count += bitsOfWord(words[word]!);
+    at = lead + 4 * last;
+  }
+  for (; at < end; at++) count += BITS_SET[bytes[at]!]!;
+  return count;
+}
+
+/** Adds neighbouring bits, then pairs, then fours; the product adds the four bytes. */
+function bitsOfWord(word: number): number {
+  const pairs = word - ((word >>> 1) & 0x55555555);
+  const fours = (pairs & 0x33333333) + ((pairs >>> 2) & 0x33333333);
+  return Math.imul((fours + (fours >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
+}
+
 /** Bits that are set. */
 export function countBits(bytes: Uint8Array): number {
-  let count = 0;
-  for (const byte of bytes) count += BITS_SET[byte]!;
-  return count;
+  return countBetween(countable(bytes), 0, bytes.byteLength);
 }
 
 /** Bits that are set in each row. */
 export function countDropped(mask: Uint8Array, columns: number): Int32Array {
   const rowBytes = maskRowBytes(columns);
-  return Int32Array.from({ length: mask.byteLength / rowBytes }, (_, row) =>
-    countBits(mask.subarray(row * rowBytes, (row + 1) * rowBytes)),
-  );
+  const counted = countable(mask);
+  const dropped = new Int32Array(mask.byteLength / rowBytes);
+  for (let row = 0; row < dropped.length; row++) dropped[row] = countBetween(counted, row * rowBytes, (row + 1) * rowBytes);
+  return dropped;
 }
 
 /** Bits that are set in both of two packings of one length. */

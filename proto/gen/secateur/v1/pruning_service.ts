@@ -176,7 +176,7 @@ export interface PruneReport {
   calibrationDigest: string;
   /** The pruned projections in network order. */
   projections: ProjectionReport[];
-  /** Seconds per step, summed over the layers, and `total`. */
+  /** Seconds in which each step was under way, summed over the layers, and `total`. Blocks are written during other steps, so they may add up to more. */
   seconds: { [key: string]: number };
   /** The nodes that took part. */
   nodes: NodeReport[];

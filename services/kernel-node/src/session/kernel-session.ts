@@ -225,13 +225,13 @@ export class KernelSession {
 
   /** The allocation of a projection and, where its mask or kept weights change after that, its repair. */
   async allocateRows(request: AllocateRowsRequest, signal: AbortSignal): Promise<ChangedRows> {
-    await this.requireShard(request.shardId);
+    const shard = await this.requireShard(request.shardId);
     if (request.statistics === undefined || request.options === undefined) {
       throw new SecateurError('INVALID_REQUEST', 'AllocateRows needs statistics and options.');
     }
     const projection = toEngineProjection(request.projection);
     const options = toEngineAllocation(request.options, request.rowSparsities);
-    const statistics = await this.pullStatistics(request.statistics, signal);
+    const statistics = await this.pullStatistics(request.statistics, shard);
     const rows = await traceEngineCall(() =>
       this.engine.allocateRows(request.shardId, projection, request.targetSparsity, statistics, options, { signal }),
     );
@@ -283,7 +283,7 @@ export class KernelSession {
     };
   }
 
-  private async pullStatistics(statistics: ReducedStatistics, signal: AbortSignal) {
+  private async pullStatistics(statistics: ReducedStatistics, shard: LoadedShard) {
     const { columns } = statistics;
     const samples = statistics.samples * Math.max(1, statistics.sketches);
     const [meanSquares, qualityInputs] = await withSpan(
@@ -291,17 +291,18 @@ export class KernelSession {
       { attributes: { [Attribute.BYTES]: 4 * columns * (samples + 1) } },
       () =>
         Promise.all([
-          this.pullOnce(statistics.meanSquaresResource, 4 * columns, signal),
-          this.pullOnce(statistics.qualityInputsResource, 4 * columns * samples, signal),
+          this.pullOnce(statistics.meanSquaresResource, 4 * columns, shard),
+          this.pullOnce(statistics.qualityInputsResource, 4 * columns * samples, shard),
         ]),
     );
     return { samples, columns, meanSquares, qualityInputs };
   }
 
-  private pullOnce(resource: string, bytes: number, signal: AbortSignal): Promise<Buffer> {
+  /** Calls that wait for the same bytes share them, so no one call's end ends the pull, but that of the shard does. */
+  private pullOnce(resource: string, bytes: number, { abort }: LoadedShard): Promise<Buffer> {
     let pulled = this.statistics.get(resource);
     if (pulled === undefined) {
-      pulled = this.fetch({ resource, bytes }, signal);
+      pulled = this.fetch({ resource, bytes }, abort.signal);
       this.statistics.set(resource, pulled);
       pulled.catch(() => this.statistics.delete(resource));
     }
@@ -309,8 +310,8 @@ export class KernelSession {
   }
 
   async countOutliers({ shardId, projections, threshold }: CountOutliersRequest, signal: AbortSignal): Promise<OutlierCount> {
-    await this.requireShard(shardId);
-    const inputs = await this.pullInputSquares(projections, signal);
+    const shard = await this.requireShard(shardId);
+    const inputs = await this.pullInputSquares(projections, shard);
     return traceEngineCall(() => this.engine.countOutliers(shardId, inputs, threshold, { signal }));
   }
 
@@ -318,16 +319,16 @@ export class KernelSession {
     { shardId, groupIndices, projections, sparsity }: MeasureSensitivityRequest,
     signal: AbortSignal,
   ): Promise<readonly BlockSensitivity[]> {
-    await this.requireShard(shardId);
-    const inputs = await this.pullInputSquares(projections, signal);
+    const shard = await this.requireShard(shardId);
+    const inputs = await this.pullInputSquares(projections, shard);
     return traceEngineCall(() => this.engine.measureSensitivity(shardId, groupIndices, inputs, sparsity, { signal }));
   }
 
-  private pullInputSquares(projections: readonly ProjectionInputSquares[], signal: AbortSignal) {
+  private pullInputSquares(projections: readonly ProjectionInputSquares[], shard: LoadedShard) {
     return Promise.all(
       projections.map(async ({ projection, columns, meanSquaresResource }) => ({
         projection: toEngineProjection(projection),
-        meanSquares: await this.pullOnce(meanSquaresResource, 4 * columns, signal),
+        meanSquares: await this.pullOnce(meanSquaresResource, 4 * columns, shard),
       })),
     );
   }

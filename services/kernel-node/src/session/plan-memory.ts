@@ -1,5 +1,5 @@
 import type { Engine } from '@secateur/native';
-import { SecateurError } from '@secateur/core';
+import { allocationsAtOnce, SecateurError } from '@secateur/core';
 import { Repair, Score } from '@secateur/proto/allocation';
 import { SERVED_FETCH_BYTES } from '@secateur/rpc';
 import { TensorRole, type Architecture, type Compute, type HiddenStates, type ShardDescriptor } from '@secateur/proto/model';
@@ -46,6 +46,7 @@ export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory,
     { purpose: 'shards being received', bytes: receivedBytes(workload) },
     { purpose: 'shards being passed on to another node', bytes: relayedBytes(workload) },
     { purpose: 'quality inputs of a block', bytes: qualityInputBytes(workload) },
+    { purpose: 'masks on their way to the orchestrator', bytes: answeredMaskBytes(workload) },
     ...(needsGramMatrices(workload) ? [{ purpose: 'Gram matrices that nodes share', bytes: sharedGramBytes(workload) }] : []),
     ...plan.pinned.map(({ purpose, bytes }) => ({ purpose, bytes })),
   ];
@@ -111,10 +112,21 @@ function relayedBytes({ embedding, block, head }: Workload): number {
   return Math.min(PULLS_AT_ONCE * SERVED_FETCH_BYTES, Math.max(...[embedding, block, head].map(storedBytes)));
 }
 
-/** Those of each input site, pulled once, and the copy that an allocation reads. */
-function qualityInputBytes({ block, allocationSamples }: Workload): number {
-  const widths = inputWidths(block);
-  return 4 * allocationSamples * widths.reduce((sum, width) => sum + width, Math.max(...widths));
+/** Those of each input site, pulled once, and the copies that allocations read. */
+function qualityInputBytes(workload: Workload): number {
+  const widths = inputWidths(workload.block);
+  return 4 * workload.allocationSamples * widths.reduce((sum, width) => sum + width, atOnce(workload) * Math.max(...widths));
+}
+
+/** Of the largest projections: they are sent while others are allocated. */
+function answeredMaskBytes(workload: Workload): number {
+  if (workload.allocationSamples === 0) return 0;
+  const sizes = (workload.block?.tensors ?? []).map(({ shape: [rows = 0, columns = 0] }) => rows * Math.ceil(columns / 8));
+  return atOnce(workload) * Math.max(0, ...sizes);
+}
+
+function atOnce(workload: Workload): number {
+  return allocationsAtOnce({ usesGramMatrices: needsGramMatrices(workload) });
 }
 
 /** Columns of each input of a block. */

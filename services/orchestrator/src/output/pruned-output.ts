@@ -1,6 +1,6 @@
 import { readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { projectionName, SecateurError, type PlannedBlock, type ProjectionTargets } from '@secateur/core';
+import { projectionName, SecateurError, type PlannedBlock, type PlannedProjection, type ProjectionTargets } from '@secateur/core';
 import {
   CheckpointWriter,
   makeDirectory,
@@ -25,10 +25,12 @@ const LAYER_BUDGET_FILE = 'layer_budget.json';
 
 /**
  * The output of a prune job while it is made: the work folder of its place with the pruned checkpoint, masks, row budgets and the journal.
- * Blocks are written, made durable and journaled one by one; `publish` gives the finished output its name.
+ * Projections are written as they come, blocks are made durable and journaled one by one; `publish` gives the finished output its name.
  */
 export class PrunedOutput {
   private readonly maskingThreads = new MaskingThreads();
+  /** Ends when nothing is being written. */
+  private writing: Promise<void> = Promise.resolve();
 
   private constructor(
     private readonly plan: JobPlan,
@@ -111,34 +113,40 @@ export class PrunedOutput {
     return this.computedTargets;
   }
 
-  /** Writes a block's pruned tensors, masks and row budgets. They are durable after `commitBlock`. */
-  async writeBlock(block: PlannedBlock, allocated: readonly AllocatedProjection[]): Promise<Readonly<Record<string, string>>> {
-    const digests: Record<string, string> = {};
-    for await (const { projection, rows, mask, masked } of this.maskAll(allocated)) {
-      const { name } = projection;
-      const dropped = sumDropped(name, masked.droppedPerRow, rows.droppedPerRow);
-      if (dropped !== rows.record?.dropped) {
-        throw new SecateurError(
-          'CORRUPT_DATA',
-          `${name}: the mask drops ${dropped} weights, its record says ${rows.record?.dropped ?? 'nothing'}.`,
-        );
-      }
-      digests[name] = masked.digest;
-      this.lease.assertHeld();
-      await this.checkpoint.writeTensor(name, masked.weights);
-      await this.masks.write(name, mask);
-      await this.rowSparsities.write(name, rows.rowSparsities);
-    }
-    this.publishBlock(block);
-    return digests;
+  /** How many projections may be written at a time: each is a whole tensor in memory. */
+  get writesAtOnce(): number {
+    return this.maskingThreads.count;
   }
 
-  /** Makes a written block durable and journals it. */
+  /** Writes a projection's pruned tensor, mask and row budgets and returns the tensor's digest. They are durable after `commitBlock`. */
+  async writeProjection({ projection, rows, mask, weights }: AllocatedProjection): Promise<string> {
+    const { name } = projection;
+    const masked = await this.mask(projection, mask, weights);
+    const dropped = sumDropped(name, masked.droppedPerRow, rows.droppedPerRow);
+    if (dropped !== rows.record?.dropped) {
+      throw new SecateurError(
+        'CORRUPT_DATA',
+        `${name}: the mask drops ${dropped} weights, its record says ${rows.record?.dropped ?? 'nothing'}.`,
+      );
+    }
+    await this.inTurn(async () => {
+      this.lease.assertHeld();
+      await this.checkpoint.writeTensor(name, masked.weights);
+      this.lease.assertHeld();
+      await this.masks.write(name, mask);
+      this.lease.assertHeld();
+      await this.rowSparsities.write(name, rows.rowSparsities);
+    });
+    return masked.digest;
+  }
+
+  /** Makes a block whose projections are all written durable and journals it. */
   async commitBlock(layer: FinishedLayer): Promise<void> {
     await Promise.all([this.checkpoint.sync(), this.masks.sync(), this.rowSparsities.sync()]);
     // Another orchestrator may have begun to write here.
     this.lease.assertHeld();
     await this.journal.appendLayer(layer);
+    this.publishBlock(this.plan.model.blocks[layer.layer]!);
     this.finished.push(layer);
   }
 
@@ -194,24 +202,14 @@ export class PrunedOutput {
     await this.lock.release();
   }
 
-  /** Masks projections, a few of them while the one before is written. In order. */
-  private async *maskAll(
-    allocated: readonly AllocatedProjection[],
-  ): AsyncGenerator<AllocatedProjection & { readonly masked: MaskedWeights }> {
-    const masking: Promise<MaskedWeights>[] = [];
-    for (const [index, allocation] of allocated.entries()) {
-      for (const next of allocated.slice(index + masking.length, index + this.maskingThreads.count)) {
-        const masked = this.maskOne(next);
-        // Told when it is its turn, which it may never be.
-        masked.catch(() => undefined);
-        masking.push(masked);
-      }
-      yield { ...allocation, masked: await masking.shift()! };
-    }
+  /** One write at a time: a disk is no faster with more. */
+  private inTurn(write: () => Promise<void>): Promise<void> {
+    const written = this.writing.then(write);
+    this.writing = written.catch(() => undefined);
+    return written;
   }
 
-  private async maskOne({ projection, mask, weights }: AllocatedProjection): Promise<MaskedWeights> {
-    const { name, rows, columns } = projection;
+  private async mask({ name, rows, columns }: PlannedProjection, mask: Buffer, weights: Buffer | undefined): Promise<MaskedWeights> {
     const shape = { rows, columns, elementBytes: this.elementBytes(name) };
     // Nodes still pull repaired weights.
     const bytes = weights === undefined ? await this.plan.checkpoint.readTensor(name) : Uint8Array.from(weights);

@@ -1,5 +1,6 @@
 import { countDropped, findSetPadding } from '@secateur/checkpoint';
 import {
+  allocationsAtOnce,
   meanSquaresOfPasses,
   projectionCost,
   SecateurError,
@@ -51,7 +52,7 @@ export interface AllocateBlockOptions {
   readonly crew: Crew;
   readonly resources: Resources;
   readonly prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>;
-  readonly onProjection: () => void;
+  readonly onProjection: (allocated: AllocatedProjection) => void;
 }
 
 /**
@@ -97,12 +98,18 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
   try {
     const allocated = await crew.deal(
       costliestFirst,
-      async (member, projection, linked) => {
-        await prepare(member, linked);
+      (member, projection, linked) => {
         const attributes = { [Attribute.NODE]: member.node.name, [Attribute.PROJECTION]: projection.name };
         return withSpan(SpanName.ALLOCATE, { attributes }, () => allocate(member, projection, linked));
       },
-      { signal, begin: work.grams && ((ending) => work.grams!.ensure(ending)), costOf: cost, onDone: onProjection },
+      {
+        signal,
+        begin: work.grams && ((ending) => work.grams!.ensure(ending)),
+        atOnce: allocationsAtOnce({ usesGramMatrices: work.grams !== undefined }),
+        prepare,
+        costOf: cost,
+        onDone: onProjection,
+      },
     );
     const byName = new Map(allocated.map((projection) => [projection.projection.name, projection]));
     return projections.map(({ name }) => byName.get(name)!);

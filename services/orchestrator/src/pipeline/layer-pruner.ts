@@ -18,8 +18,10 @@ import type { PrunedOutput } from '../output/pruned-output.js';
 import { driftRowsOf } from '../planner/drift-rows.js';
 import { describeShard, lastPrunedBlock, prunedProjections, type PrunePlan } from '../planner/job-plan.js';
 import type { Crew } from '../scheduler/crew.js';
+import { sideBySide } from '../scheduler/side-by-side.js';
 import { allocateBlock, type AllocatedProjection } from './allocate-block.js';
 import { BlockWeights } from './block-weights.js';
+import { BlockWriter, type WrittenProjection } from './block-writer.js';
 import { collectStatistics } from './collect-statistics.js';
 import { GramMatrices } from './gram-matrices.js';
 import { HiddenStates } from './hidden-states.js';
@@ -33,10 +35,14 @@ export interface LayerRun extends Pick<JobRun, 'jobId' | 'recordTrace' | 'pool' 
   readonly trace: Pick<JobRun['trace'], 'add' | 'drain'>;
 }
 
-/** Where the layer loop puts finished blocks. */
-export type LayerOutput = Pick<PrunedOutput, 'writeBlock' | 'commitBlock' | 'describeBlock'> & Partial<Pick<PrunedOutput, 'snapshots'>>;
+/** Where the layer loop puts what it pruned. */
+export type LayerOutput = Pick<PrunedOutput, 'writesAtOnce' | 'writeProjection' | 'commitBlock' | 'describeBlock'> &
+  Partial<Pick<PrunedOutput, 'snapshots'>>;
 
-/** The layer loop: collect, allocate, write, propagate, one block after the other, with the next block's bytes on their way. */
+/**
+ * The layer loop: collect, allocate, propagate, one block after the other, with the next block's bytes on their way. Projections are written as
+ * they are allocated, and the next block begins when this one is durable.
+ */
 export class LayerPruner {
   private readonly hiddenStates: HiddenStates;
   private previousLayer: Link | undefined;
@@ -108,17 +114,14 @@ export class LayerPruner {
       run.resources,
     );
     try {
-      const allocated = await this.allocate(block, weights);
-
-      const digests = await clock.measure('write', () =>
-        withSpan(SpanName.WRITE, { attributes: { [Attribute.LAYER_INDEX]: block.index } }, () => this.output.writeBlock(block, allocated)),
-      );
-      const { targets } = this.plan;
-      const projections = allocated.map((allocation) => reportProjection(allocation, targets.get(allocation.projection.name)!));
-      await Promise.all([
-        block.index < lastPrunedBlock(this.plan) ? clock.measure('propagate', () => this.propagate(block, weights)) : undefined,
-        this.output.commitBlock({ layer: block.index, projections, digests, seconds: clock.secondsSince(started) }),
-      ]);
+      const writer = new BlockWriter((allocated) => this.write(block, allocated), this.output.writesAtOnce);
+      const compute = async (signal: AbortSignal): Promise<void> => {
+        await this.allocate(block, weights, writer, signal);
+        writer.end();
+        if (block.index < lastPrunedBlock(this.plan)) await clock.measure('propagate', () => this.propagate(block, weights, signal));
+      };
+      const write = async (signal: AbortSignal): Promise<ProjectionReport[]> => this.commit(block, await writer.run(signal), started);
+      const [, projections] = await sideBySide([compute, write], run.signal);
       await crew.each((member, signal) => weights.release(member, signal), run.signal);
       await this.keepHiddenStates(block.index + 1);
       const seconds = clock.secondsSince(started);
@@ -133,25 +136,45 @@ export class LayerPruner {
     }
   }
 
-  /** Allocates the rows of the projections of a block that are pruned, stage by stage; what a stage drops is gone for those after it. */
-  private async allocate(block: PlannedBlock, weights: BlockWeights): Promise<AllocatedProjection[]> {
+  private write({ index }: PlannedBlock, allocated: AllocatedProjection): Promise<string> {
+    const attributes = { [Attribute.LAYER_INDEX]: index, [Attribute.PROJECTION]: allocated.projection.name };
+    return this.clock.measure('write', () => withSpan(SpanName.WRITE, { attributes }, () => this.output.writeProjection(allocated)));
+  }
+
+  /** Makes what was written of a block durable and journals the block. */
+  private async commit(block: PlannedBlock, written: ReadonlyMap<string, WrittenProjection>, started: number): Promise<ProjectionReport[]> {
+    const { plan, clock } = this;
+    const inOrder = prunedProjections(plan, block).map(({ name }) => written.get(name)!);
+    const projections = inOrder.map(({ allocated }) => reportProjection(allocated, plan.targets.get(allocated.projection.name)!));
+    const digests = Object.fromEntries(inOrder.map(({ allocated, digest }) => [allocated.projection.name, digest]));
+    const attributes = { [Attribute.LAYER_INDEX]: block.index };
+    await clock.measure('write', () =>
+      withSpan(SpanName.COMMIT, { attributes }, () =>
+        this.output.commitBlock({ layer: block.index, projections, digests, seconds: clock.secondsSince(started) }),
+      ),
+    );
+    return projections;
+  }
+
+  /**
+   * Allocates the rows of the projections of a block that are pruned, stage by stage; what a stage drops is gone for those after it. Each goes to the
+   * writer as soon as it is there.
+   */
+  private async allocate(block: PlannedBlock, weights: BlockWeights, writer: BlockWriter, signal: AbortSignal): Promise<void> {
     const { plan, spec } = this;
-    const allocated: AllocatedProjection[] = [];
     const statistics = new Map<InputSite, ReducedSite[]>();
     for (const stage of planStages(prunedProjections(plan, block), spec.propagation)) {
-      const { collected, grams } = await this.collect(block, stage, weights);
+      const { collected, grams } = await this.collect(block, stage, weights, signal);
       for (const ofSite of collected) statistics.set(ofSite.site, [...(statistics.get(ofSite.site) ?? []), ofSite]);
-      const ofStage = await this.allocateStage(block, stage, { statistics, grams }, weights);
-      weights.drop(ofStage);
-      allocated.push(...ofStage);
+      weights.drop(await this.allocateStage(block, stage, { statistics, grams, writer }, weights, signal));
     }
-    return allocated;
   }
 
   private async collect(
     block: PlannedBlock,
     stage: PruningStage,
     weights: BlockWeights,
+    signal: AbortSignal,
   ): Promise<{ collected: readonly ReducedSite[]; grams: GramMatrices | undefined }> {
     const { run, hiddenStates, crew } = this;
     const repaired = needsGramMatrices(this.spec) ? stage.allocates : [];
@@ -169,15 +192,15 @@ export class LayerPruner {
       onGroup: () => progress.advance(),
     };
     return this.clock.measure('collect', async () => {
-      const collected = await collectStatistics(hiddenStates, pass, run.signal);
+      const collected = await collectStatistics(hiddenStates, pass, signal);
       if (sites.size === 0) return { collected, grams: undefined };
-      const collectAgain = async (groups: ReadonlySet<number>, signal: AbortSignal): Promise<void> => {
-        await collectStatistics(hiddenStates, { ...pass, groups, onGroup: () => undefined }, signal);
+      const collectAgain = async (groups: ReadonlySet<number>, linked: AbortSignal): Promise<void> => {
+        await collectStatistics(hiddenStates, { ...pass, groups, onGroup: () => undefined }, linked);
       };
       const { groupCount } = hiddenStates;
       const driftRows = hasDenseTargets(this.spec) ? driftRowsOf(repaired) : undefined;
       const grams = new GramMatrices({ crew, shardId: weights.shardId, sites, holdOut, driftRows, groupCount, collectAgain });
-      await grams.ensure(run.signal);
+      await grams.ensure(signal);
       return { collected, grams };
     });
   }
@@ -188,8 +211,14 @@ export class LayerPruner {
     {
       statistics,
       grams,
-    }: { readonly statistics: ReadonlyMap<InputSite, readonly ReducedSite[]>; readonly grams: GramMatrices | undefined },
+      writer,
+    }: {
+      readonly statistics: ReadonlyMap<InputSite, readonly ReducedSite[]>;
+      readonly grams: GramMatrices | undefined;
+      readonly writer: BlockWriter;
+    },
     weights: BlockWeights,
+    signal: AbortSignal,
   ): Promise<AllocatedProjection[]> {
     const { run, plan, crew } = this;
     const progress = new StepProgress(run, block.index, 'allocate', allocates.length);
@@ -210,9 +239,12 @@ export class LayerPruner {
       crew,
       resources: run.resources,
       prepare: weights.prepare,
-      onProjection: () => progress.advance(),
+      onProjection: (allocated: AllocatedProjection) => {
+        writer.add(allocated);
+        progress.advance();
+      },
     };
-    return this.clock.measure('allocate', () => allocateBlock(work, run.signal));
+    return this.clock.measure('allocate', () => allocateBlock(work, signal));
   }
 
   /** Whenever so many blocks are done as the job says, and there are more. */
@@ -229,14 +261,14 @@ export class LayerPruner {
   }
 
   /** Runs the block as it is now, which gives the inputs of the next. A block that is left out is dense. */
-  private async propagate(block: PlannedBlock, weights: BlockWeights): Promise<void> {
+  private async propagate(block: PlannedBlock, weights: BlockWeights, signal: AbortSignal): Promise<void> {
     const { run, hiddenStates } = this;
     const progress = new StepProgress(run, block.index, 'propagate', hiddenStates.groupCount);
     const streams = hasDenseTargets(this.spec) ? [HiddenStream.DENSE, HiddenStream.PRUNED] : [HiddenStream.PRUNED];
     await hiddenStates.forEachGroup(
       block.index,
       { prepare: weights.prepare, advances: true, step: propagateStep(weights.shardId, streams, progress) },
-      run.signal,
+      signal,
     );
   }
 }

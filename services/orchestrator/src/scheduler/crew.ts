@@ -4,6 +4,7 @@ import { Dealer } from './dealer.js';
 import { isNodeLoss, isWrongAnswer, type NodePool, type PoolNode } from './node-pool.js';
 import { NodeSession, type SessionContext } from './node-session.js';
 import { ShardSources } from './shard-sources.js';
+import { sideBySide } from './side-by-side.js';
 
 /** How long the first step waits for the configured nodes to answer before it begins with those that did. */
 const GATHER_TIMEOUT_MS = 10_000;
@@ -17,14 +18,18 @@ export interface CrewEvents {
   onLost(node: PoolNode, reason: string): void;
 }
 
-export interface DealOptions<Part> {
+export interface DealOptions<Part, Result> {
   readonly signal: AbortSignal;
   /** Comes before the first part, and again whenever nodes were lost. */
   readonly begin?: ((signal: AbortSignal) => Promise<void>) | undefined;
+  /** Parts that a member works on side by side; one if not told otherwise. */
+  readonly atOnce?: number;
+  /** Makes a member ready, before its first part. */
+  readonly prepare?: (member: NodeSession, signal: AbortSignal) => Promise<void>;
   /** What a part takes, compared to others: then nodes that have nothing left to do begin what another takes much too long for. */
   readonly costOf?: (part: Part) => number;
-  /** After each part. */
-  readonly onDone?: () => void;
+  /** Told what each part gave, as soon as it is there. */
+  readonly onDone?: (result: Result) => void;
 }
 
 /** The nodes that work on one job. Members are lost when they fail; between steps healthy nodes join, and those leave that want to. */
@@ -117,27 +122,32 @@ export class Crew {
   async deal<Part, Result>(
     parts: readonly Part[],
     work: (member: NodeSession, part: Part, signal: AbortSignal) => Promise<Result>,
-    { signal, begin, costOf, onDone }: DealOptions<Part>,
+    { signal, begin, atOnce = 1, prepare, costOf, onDone }: DealOptions<Part, Result>,
   ): Promise<Result[]> {
     const dealer = new Dealer<Part, NodeSession>(parts, costOf);
     const results = new Array<Result>(parts.length);
     while (!dealer.finished) {
       await begin?.(signal);
       await this.each(async (member, linked) => {
-        while (!member.node.leaving) {
-          const taken = await dealer.take(member, linked);
-          if (taken === undefined) return;
-          try {
-            const result = await work(member, taken.part, AbortSignal.any([linked, taken.signal]));
-            if (!dealer.finish(taken, member)) continue;
-            results[taken.index] = result;
-            onDone?.();
-          } catch (error) {
-            if (taken.signal.aborted) continue;
-            dealer.giveUp(taken, member);
-            throw error;
+        let ready: Promise<void> | undefined;
+        const workThrough = async (own: AbortSignal): Promise<void> => {
+          while (!member.node.leaving) {
+            const taken = await dealer.take(member, own, this.members.size);
+            if (taken === undefined) return;
+            try {
+              await (ready ??= prepare?.(member, linked));
+              const result = await work(member, taken.part, AbortSignal.any([own, taken.signal]));
+              if (!dealer.finish(taken, member)) continue;
+              results[taken.index] = result;
+              onDone?.(result);
+            } catch (error) {
+              if (taken.signal.aborted) continue;
+              dealer.giveUp(taken, member);
+              throw error;
+            }
           }
-        }
+        };
+        await sideBySide(new Array<typeof workThrough>(atOnce).fill(workThrough), linked);
       }, signal);
     }
     return results;

@@ -47,6 +47,38 @@ describe('parts', () => {
     expect(dealer.finished).toBe(true);
   });
 
+  test('are given to a worker that is at work already only while there is one for each worker', async () => {
+    const dealer = new Dealer(['a', 'b', 'c', 'd'], () => 1, 60_000);
+    const take = (worker: object) => dealer.take(worker, none, 2);
+    const [first, second] = [await take(fast), await take(fast)];
+    expect([first?.part, second?.part]).toEqual(['a', 'b']);
+    const third = await take(slow);
+    expect(third?.part).toBe('c');
+    expect(await take(slow)).toBeUndefined();
+    expect(dealer.finish(second!, fast)).toBe(true);
+    expect(await take(fast)).toBeUndefined();
+    expect(dealer.finish(first!, fast)).toBe(true);
+    const fourth = await take(fast);
+    expect(fourth?.part).toBe('d');
+    // What is given up is there for others, also for one at work.
+    dealer.giveUp(third!, slow);
+    expect((await dealer.take(fast, none, 1))?.part).toBe('c');
+  });
+
+  test('that one worker has begun two of count no longer than it worked on each', async () => {
+    const dealer = new Dealer(['stuck', 'a', 'b'], () => 1, 1);
+    await dealer.take(slow, none);
+    const [first, second] = [await dealer.take(fast, none), await dealer.take(fast, none)];
+    for (const part of [first, second]) {
+      await delay(100);
+      dealer.finish(part!, fast);
+    }
+    // It is late after one and a half times 100 ms.
+    const waitedFrom = performance.now();
+    expect((await dealer.take(fast, none))?.part).toBe('stuck');
+    expect(performance.now() - waitedFrom).toBeLessThan(60);
+  });
+
   test('are waited for by nobody once they are done', async () => {
     const dealer = new Dealer(['a', 'b'], () => 1, 60_000);
     const [slowly, quick] = [await dealer.take(slow, none), await dealer.take(fast, none)];
@@ -87,14 +119,18 @@ describe('parts', () => {
           const done: number[] = [];
           const run = async ({ ms, fails }: { ms: number; fails: boolean }): Promise<void> => {
             const worker = {};
-            for (let taken = await dealer.take(worker, none); taken !== undefined; taken = await dealer.take(worker, none)) {
-              await delay(ms);
-              if (fails) {
-                dealer.giveUp(taken, worker);
-                return;
+            const take = () => dealer.take(worker, none, workers.length);
+            const workThrough = async (): Promise<void> => {
+              for (let taken = await take(); taken !== undefined; taken = await take()) {
+                await delay(ms);
+                if (fails) {
+                  dealer.giveUp(taken, worker);
+                  return;
+                }
+                if (dealer.finish(taken, worker)) done.push(taken.part);
               }
-              if (dealer.finish(taken, worker)) done.push(taken.part);
-            }
+            };
+            await Promise.all([workThrough(), workThrough()]);
           };
           // The last never fails.
           await Promise.all([...workers.slice(1).map(run), run({ ms: 1, fails: false })]);

@@ -27,6 +27,8 @@ export class Dealer<Part, Worker extends object> {
   private readonly running = new Map<number, Attempt<Worker>[]>();
   private readonly done = new Set<number>();
   private readonly msPerCost = new WeakMap<Worker, number>();
+  /** When each worker was last done with a part: it works through those it has begun one after the other. */
+  private readonly lastDoneMs = new WeakMap<Worker, number>();
   private tellOfChange = (): void => undefined;
   private changed = this.nextChange();
 
@@ -43,9 +45,13 @@ export class Dealer<Part, Worker extends object> {
     return this.done.size === this.parts.length;
   }
 
-  /** The next part for a worker; undefined when there is nothing to do, and will be nothing, but what others are about to have done. */
-  async take(worker: Worker, signal: AbortSignal): Promise<TakenPart<Part> | undefined> {
+  /**
+   * The next part for a worker; undefined when there is nothing to do, and will be nothing, but what others are about to have done. A worker that is at
+   * work on a part already gets another only as long as there is one for each of so many workers: else the others would have nothing to do sooner.
+   */
+  async take(worker: Worker, signal: AbortSignal, workers = 1): Promise<TakenPart<Part> | undefined> {
     while (!signal.aborted) {
+      if (this.isBusy(worker) && this.waiting.length < workers) return undefined;
       const next = this.waiting.shift();
       if (next !== undefined) return this.begin(next, worker);
       const [late, dueMs] = this.mostLate(worker);
@@ -66,7 +72,10 @@ export class Dealer<Part, Worker extends object> {
     const attempts = this.running.get(index) ?? [];
     const own = attempts.find((attempt) => attempt.worker === worker);
     if (own !== undefined && this.costOf !== undefined) {
-      this.msPerCost.set(worker, (performance.now() - own.startedMs) / this.costOf(part));
+      const now = performance.now();
+      const workedMs = now - Math.max(own.startedMs, this.lastDoneMs.get(worker) ?? 0);
+      this.msPerCost.set(worker, workedMs / this.costOf(part));
+      this.lastDoneMs.set(worker, now);
     }
     this.done.add(index);
     this.running.delete(index);
@@ -85,6 +94,10 @@ export class Dealer<Part, Worker extends object> {
       if (!this.done.has(index)) this.waiting.unshift(index);
     }
     this.tellAll();
+  }
+
+  private isBusy(worker: Worker): boolean {
+    return [...this.running.values()].some((attempts) => attempts.some((attempt) => attempt.worker === worker));
   }
 
   private begin(index: number, worker: Worker): TakenPart<Part> {
