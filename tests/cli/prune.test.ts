@@ -5,6 +5,7 @@ import { describe, expect, test } from '@jest/globals';
 import { openCheckpoint } from '@secateur/checkpoint';
 import { runCommand } from '../support/command.js';
 import { eventually } from '../support/jobs.js';
+import { OtlpReceiver } from '../support/otlp-receiver.js';
 import { hashOutput } from '../support/output-files.js';
 import { fixturePath, modelPath, withTemporaryFolder, type ModelName } from '../support/paths.js';
 
@@ -81,6 +82,22 @@ describe('secateur prune', () => {
       expect(dropped / weights).toBeGreaterThan(report.sparsity.actual - 0.001);
       expect(dropped / weights).toBeLessThanOrEqual(report.sparsity.actual);
       await Promise.all([input.close(), pruned.close()]);
+    }));
+
+  test('has nodes that read the blocks from their files, and pull none', () =>
+    withTemporaryFolder(async (folder) => {
+      await using receiver = await OtlpReceiver.start();
+      const { exitCode } = await runCommand(pruneArguments('books-opt', join(folder, 'pruned')), undefined, receiver.environment);
+      expect(exitCode).toBe(0);
+      const loads = receiver.spans.filter(({ name, attributes }) => name === 'secateur.fetch' && 'secateur.shard.id' in attributes);
+      expect(new Set(loads.map(({ attributes }) => attributes['secateur.shard.id']))).toEqual(
+        new Set(['embedding', 'block/0', 'block/1', 'block/2', 'block/3']),
+      );
+      const pulls = receiver.spans.filter(({ attributes }) => attributes['rpc.method'] === 'secateur.v1.TensorService/Fetch');
+      const pulled = new Set(pulls.map(({ parentSpanId }) => parentSpanId));
+      expect(loads.filter(({ spanId }) => pulled.has(spanId))).toEqual([]);
+      // Statistics and masks come from the orchestrator all the same.
+      expect(pulls.length).toBeGreaterThan(0);
     }));
 
   test('stopped by Ctrl-C leaves nothing under the final name, no process, and resumes', () =>

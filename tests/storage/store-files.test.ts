@@ -1,7 +1,8 @@
 /** Files of a store are read by ranges, through broken connections, and never as a mixture of two versions. */
 import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { openInput, resolveInsideRoots } from '@secateur/checkpoint';
+import { openCheckpoint, openInput, resolveInsideRoots, scanTensors } from '@secateur/checkpoint';
+import { modelPath } from '../support/paths.js';
 import { StoreServer } from '../support/store-server.js';
 
 let store: StoreServer;
@@ -109,4 +110,17 @@ test('URLs lie inside roots by whole parts, and dots are no parts', async () => 
   }
   await expect(resolveInsideRoots('s3://models/a', ['/', '/models'])).rejects.toMatchObject({ reason: 'PATH_NOT_ALLOWED' });
   await expect(resolveInsideRoots('/models/team/a', ['s3://models'])).rejects.toMatchObject({ reason: 'PATH_NOT_ALLOWED' });
+});
+
+describe('a checkpoint in a store', () => {
+  test('is scanned as one in files is, with threads or without', async () => {
+    const model = modelPath('books-opt');
+    await store.putFolder(model, 'model');
+    const scan = async (location: string, threads: number): Promise<object> => {
+      await using checkpoint = await openCheckpoint(location);
+      return [...(await scanTensors(checkpoint, checkpoint.tensors.keys(), { threads }))];
+    };
+    const expected = await scan(model, 1);
+    for (const threads of [1, 3]) expect(await scan(store.url('model'), threads)).toEqual(expected);
+  });
 });

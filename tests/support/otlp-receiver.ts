@@ -67,7 +67,7 @@ export class OtlpReceiver implements AsyncDisposable {
   }
 
   /** The standard variables that make a process send its spans here. */
-  get environment(): NodeJS.ProcessEnv {
+  get environment(): Readonly<Record<string, string>> {
     const { port } = this.server.address() as AddressInfo;
     return { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`, OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' };
   }

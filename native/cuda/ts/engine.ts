@@ -1,5 +1,5 @@
 /**
- * The native surface, but for `moveWithChecksum`. Nothing else in the project knows that there is an addon.
+ * The native surface, but for checksums. Nothing else in the project knows that there is an addon.
  * Every method that returns a promise computes on the engine's own threads, never on the JavaScript thread or libuv's pool.
  */
 

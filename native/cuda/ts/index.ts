@@ -1,3 +1,4 @@
+export { chunkChecksums } from './chunk-checksums.js';
 export { moveWithChecksum } from './move-with-checksum.js';
 export {
   EngineError,

@@ -112,6 +112,7 @@ interface NativeAddon {
     readonly placement: Placement | undefined;
   }) => NativeEngine;
   moveWithChecksum(target: Uint8Array, source: Uint8Array): Uint8Array;
+  chunkChecksums(bytes: Uint8Array, chunkBytes: number): Promise<Uint8Array>;
 }
 
 const ADDON_PATH = '../build/Release/secateur_native.node';

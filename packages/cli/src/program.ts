@@ -160,7 +160,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--preset <name>',
-        'settings where others are not given: published (TRIM as published), fast (the fastest that is not worse: equal rows, 32 samples, --repair fit), best (the least perplexity: --layer-budget optimal --repair admm --repair-targets dense --propagation staged; CPUs only)',
+        'settings where others are not given: published (TRIM as published), fast (the fastest that is not worse: equal rows, 32 samples, --repair fit), best (the least perplexity: --layer-budget optimal --repair admm --repair-targets dense --propagation staged)',
         { published: Preset.PUBLISHED, fast: Preset.FAST, best: Preset.BEST },
         'published',
       ),

@@ -127,9 +127,13 @@ export class Checkpoint implements AsyncDisposable {
   async readTensorInto(name: string, target: Uint8Array, { offset = 0, signal }: Omit<ReadOptions, 'length'> = {}): Promise<void> {
     const { bytes, file, fileOffset } = this.tensor(name);
     checkedLength(name, bytes, offset, target.byteLength);
-    const input = this.inputs.get(file);
-    if (input === undefined) throw new SecateurError('INTERNAL', `No file ${file} is open.`);
-    await input.readInto(target, fileOffset + offset, signal);
+    await this.input(file).readInto(target, fileOffset + offset, signal);
+  }
+
+  /** How other threads of this process read a file of weights as long as the checkpoint is open; undefined when it is in a store. */
+  sharedFile(file: string): { readonly path: string; readonly descriptor: number } | undefined {
+    const { path, descriptor } = this.input(file);
+    return descriptor === undefined ? undefined : { path, descriptor };
   }
 
   /** Path of a file of weights that was written to since it was opened; undefined when none was. */
@@ -167,6 +171,12 @@ export class Checkpoint implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  private input(file: string): ReadableFile {
+    const input = this.inputs.get(file);
+    if (input === undefined) throw new SecateurError('INTERNAL', `No file ${file} is open.`);
+    return input;
   }
 }
 

@@ -1,12 +1,19 @@
-import { CHECKSUM_BYTES, CHUNK_BYTES, loadHasher, SecateurError } from '@secateur/core';
-import { quote } from '../safetensors/json-reader.js';
+import { availableParallelism } from 'node:os';
+import { CHECKSUM_BYTES, CHUNK_BYTES, loadHasher, type Hasher } from '@secateur/core';
 import type { Checkpoint } from './checkpoint.js';
-import { elementBytes, findNonFinite } from './float-elements.js';
+import { requireFinite } from './require-finite.js';
+import { scanOnThreads, type TensorToScan } from './scan-threads.js';
+
+const MOST_THREADS = 8;
+/** So many bytes are scanned in about the time in which a thread starts. */
+const BYTES_PER_THREAD = 128 << 20;
 
 export interface ScanOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told after every part: bytes so far and in all. */
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
+  /** Threads that read the files of a checkpoint; with 1 the calling one does. Defaults to what the bytes are worth and the machine has, at most 8. */
+  readonly threads?: number | undefined;
 }
 
 /** What is known of a tensor's bytes once they were read. */
@@ -16,38 +23,59 @@ export interface ScannedTensor {
   readonly checksums: Uint8Array;
 }
 
-/** Digest and checksums of each named tensor, made in one pass that also refuses NaN and infinities; the error names file, tensor and element. */
+/**
+ * Digest and checksums of each named tensor, made in one pass that also refuses NaN and infinities. The error names file, tensor and element, the first
+ * in the order of the names.
+ */
 export async function scanTensors(
   checkpoint: Checkpoint,
   names: Iterable<string>,
-  { signal, onProgress }: ScanOptions = {},
+  { signal, onProgress, threads }: ScanOptions = {},
 ): Promise<Map<string, ScannedTensor>> {
   const hasher = await loadHasher();
-  const entries = [...new Set(names)].map((name) => checkpoint.tensor(name));
-  const totalBytes = entries.reduce((sum, { bytes }) => sum + bytes, 0);
-  const scanned = new Map<string, ScannedTensor>();
+  const tensors = [...new Set(names)].map((name) => withMemory(checkpoint, name));
+  const totalBytes = tensors.reduce((sum, { entry }) => sum + entry.bytes, 0);
   let doneBytes = 0;
-  for (const { name, file, bytes, dataType } of entries) {
-    const digest = hasher.createDigest();
-    const checksums = new Uint8Array(CHECKSUM_BYTES * Math.ceil(bytes / CHUNK_BYTES));
-    for await (const { chunk, offset } of readChunks(checkpoint, name, bytes, signal)) {
-      const index = findNonFinite(chunk, dataType);
-      if (index !== -1) {
-        const element = offset / elementBytes(dataType) + index;
-        throw new SecateurError(
-          'INVALID_CHECKPOINT',
-          `${file}: tensor ${quote(name)} holds NaN or infinity at element ${element}; such a model cannot be pruned.`,
-        );
-      }
-      const checksum = hasher.checksum(chunk);
-      digest.addChecksum(checksum);
-      checksums.set(checksum, CHECKSUM_BYTES * (offset / CHUNK_BYTES));
-      doneBytes += chunk.byteLength;
-      onProgress?.(doneBytes, totalBytes);
-    }
-    scanned.set(name, { digest: digest.hex(), checksums });
+  const onScanned = (bytes: number): void => {
+    doneBytes += bytes;
+    onProgress?.(doneBytes, totalBytes);
+  };
+  const count = threads ?? threadsFor(totalBytes);
+  if (count < 2 || !(await scanOnThreads(checkpoint, tensors, { threads: count, signal, onScanned }))) {
+    for (const tensor of tensors) await scanHere(checkpoint, tensor, { hasher, signal, onScanned });
   }
-  return scanned;
+  return new Map(tensors.map(({ entry, checksums }) => [entry.name, { digest: digestOf(checksums, hasher), checksums }]));
+}
+
+function threadsFor(totalBytes: number): number {
+  return Math.min(MOST_THREADS, availableParallelism(), Math.floor(totalBytes / BYTES_PER_THREAD));
+}
+
+function withMemory(checkpoint: Checkpoint, name: string): TensorToScan {
+  const entry = checkpoint.tensor(name);
+  return { entry, checksums: new Uint8Array(CHECKSUM_BYTES * Math.ceil(entry.bytes / CHUNK_BYTES)) };
+}
+
+function digestOf(checksums: Uint8Array, hasher: Hasher): string {
+  const digest = hasher.createDigest();
+  digest.addChecksum(checksums);
+  return digest.hex();
+}
+
+async function scanHere(
+  checkpoint: Checkpoint,
+  { entry, checksums }: TensorToScan,
+  {
+    hasher,
+    signal,
+    onScanned,
+  }: { readonly hasher: Hasher; readonly signal: AbortSignal | undefined; readonly onScanned: (bytes: number) => void },
+): Promise<void> {
+  for await (const { chunk, offset } of readChunks(checkpoint, entry.name, entry.bytes, signal)) {
+    requireFinite(chunk, offset, entry);
+    checksums.set(hasher.checksum(chunk), CHECKSUM_BYTES * (offset / CHUNK_BYTES));
+    onScanned(chunk.byteLength);
+  }
 }
 
 /** The chunks of a tensor; a chunk is overwritten two steps later. The next one is read while the reader looks at this one. */

@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { constants, readSync } from 'node:fs';
 import { open, realpath, type FileHandle } from 'node:fs/promises';
 import { SecateurError, throwIfCancelled } from '@secateur/core';
 import { resolveInsideRoots } from './allowed-roots.js';
@@ -21,6 +21,10 @@ export class InputFile implements ReadableFile {
     private readonly changedMs: number,
     private readonly handle: FileHandle,
   ) {}
+
+  get descriptor(): number {
+    return this.handle.fd;
+  }
 
   /** Follows symbolic links; what they lead to must be a regular file inside the allowed roots. */
   static async open(path: string, options: InputOptions = {}): Promise<InputFile> {
@@ -50,12 +54,7 @@ export class InputFile implements ReadableFile {
       throwIfCancelled(signal);
       const length = Math.min(READ_BYTES, target.byteLength - done);
       const { bytesRead } = await withFileErrors('read', this.path, () => this.handle.read(target, done, length, position + done));
-      if (bytesRead === 0) {
-        throw new SecateurError(
-          'FAILED_PRECONDITION',
-          `Cannot read ${this.path}: it ended at byte ${position + done}, it was cut while in use.`,
-        );
-      }
+      if (bytesRead === 0) throw cutWhileInUse(this.path, position + done);
       done += bytesRead;
     }
   }
@@ -69,4 +68,22 @@ export class InputFile implements ReadableFile {
   async close(): Promise<void> {
     await this.handle.close();
   }
+}
+
+/** The same as `InputFile.readInto` on a thread that has only the descriptor of the file, and nothing else to do. */
+export function readDescriptorInto(path: string, descriptor: number, target: Uint8Array, position: number): void {
+  for (let done = 0; done < target.byteLength;) {
+    let bytesRead;
+    try {
+      bytesRead = readSync(descriptor, target, done, target.byteLength - done, position + done);
+    } catch (error) {
+      throw toFileError('read', path, error);
+    }
+    if (bytesRead === 0) throw cutWhileInUse(path, position + done);
+    done += bytesRead;
+  }
+}
+
+function cutWhileInUse(path: string, end: number): SecateurError {
+  return new SecateurError('FAILED_PRECONDITION', `Cannot read ${path}: it ended at byte ${end}, it was cut while in use.`);
 }

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { SecateurError } from '@secateur/core';
-import Tinypool from 'tinypool';
+import { WorkerThreads } from '../threads/worker-threads.js';
 import { requireMaskShape } from './apply-mask.js';
 import type { MaskedWeights, MaskingTask } from './mask-weights.js';
 
@@ -13,7 +13,7 @@ const MOST_THREADS = 4;
 export class MaskingThreads {
   /** How many there may be. */
   readonly count = Math.min(MOST_THREADS, availableParallelism());
-  private pool: Tinypool | undefined;
+  private threads: WorkerThreads<MaskingTask, MaskedWeights> | undefined;
   private isClosed = false;
 
   /** `task.weights` belong to a thread from then on, and come back masked; they must fill their buffer. */
@@ -21,9 +21,9 @@ export class MaskingThreads {
     requireMaskShape(task.name, task.weights, task.shape, task.mask);
     // Its weights may have been read while others failed; a thread that begins now would never end.
     if (this.isClosed) throw new SecateurError('CANCELLED', `${task.name} is not masked any more.`);
-    this.pool ??= startThreads(this.count);
+    this.threads ??= new WorkerThreads(MODULE, this.count);
     try {
-      return (await this.pool.run(task, { transferList: [task.weights.buffer] })) as MaskedWeights;
+      return await this.threads.run(task, [task.weights.buffer]);
     } catch (cause) {
       throw new SecateurError('INTERNAL', `${task.name}: its weights could not be masked: ${String(cause)}`, { cause });
     }
@@ -31,12 +31,6 @@ export class MaskingThreads {
 
   async close(): Promise<void> {
     this.isClosed = true;
-    await this.pool?.destroy();
+    await this.threads?.close();
   }
-}
-
-function startThreads(count: number): Tinypool {
-  // The options of this process, such as tracing, belong to it alone.
-  const { NODE_OPTIONS: _ofThisProcess, ...env } = process.env;
-  return new Tinypool({ filename: MODULE.href, minThreads: count, maxThreads: count, env: env as Record<string, string>, execArgv: [] });
 }

@@ -25,6 +25,7 @@ const cache = new BlockCache();
  */
 export class StoreObject implements ReadableFile {
   readonly path: string;
+  readonly descriptor = undefined;
 
   private constructor(
     private readonly store: Store,

@@ -1,4 +1,5 @@
 import { availableParallelism, totalmem } from 'node:os';
+import { isStoreUrl } from '@secateur/checkpoint';
 import { ServiceProcess } from './service-process.js';
 
 /** Share of the memory of the machine or container that the nodes may use together. */
@@ -9,7 +10,7 @@ export interface LocalClusterOptions {
   /** Threads of each node; 0 divides the processors between the nodes. */
   readonly threads: number;
   readonly backend: string;
-  /** Folders that jobs may use. */
+  /** Folders and prefixes of stores that jobs may use. Nodes read checkpoints in the folders themselves. */
   readonly roots: readonly string[];
   /** Folder in which an output that goes to a store is made; the service's default when undefined. */
   readonly staging?: string | undefined;
@@ -36,7 +37,7 @@ export class LocalCluster implements AsyncDisposable {
   }
 
   /** Leaves no process behind when it fails or the signal aborts. */
-  static async start({ roots, staging, ...options }: LocalClusterOptions, signal: AbortSignal): Promise<LocalCluster> {
+  static async start({ staging, ...options }: LocalClusterOptions, signal: AbortSignal): Promise<LocalCluster> {
     const names = Array.from({ length: options.nodes }, (_, index) => `node-${index}`);
     const started = await Promise.allSettled(names.map((name) => ServiceProcess.start(name, nodeArguments(name, options), signal)));
     const nodes = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value.service] : []));
@@ -47,7 +48,7 @@ export class LocalCluster implements AsyncDisposable {
       });
       const args = [
         ...addresses.flatMap((address) => ['--node', address]),
-        ...roots.flatMap((root) => ['--root', root]),
+        ...rootArguments(options.roots),
         ...(staging === undefined ? [] : ['--staging', staging]),
       ];
       const { service, address } = await ServiceProcess.start(
@@ -81,13 +82,19 @@ export class LocalCluster implements AsyncDisposable {
 
 const COMMON_ARGUMENTS = ['--listen', '127.0.0.1:0', '--log-level', 'warn'];
 
+function rootArguments(roots: readonly string[]): string[] {
+  return roots.flatMap((root) => ['--root', root]);
+}
+
 /** Arguments of one node, which gets its part of the processors and of the memory. */
-function nodeArguments(name: string, { nodes, threads, backend }: Omit<LocalClusterOptions, 'roots' | 'staging'>): string[] {
+function nodeArguments(name: string, { nodes, threads, backend, roots }: Omit<LocalClusterOptions, 'staging'>): string[] {
   const perNode = threads === 0 ? Math.max(1, Math.floor(availableParallelism() / nodes)) : threads;
   const limit = process.constrainedMemory();
   const memory = limit > 0 && limit < totalmem() ? limit : totalmem();
   const memoryPerNode = Math.floor((memory * MEMORY_SHARE) / nodes);
   const budget = ['--threads', String(perNode), '--memory', String(memoryPerNode)];
   // These nodes end with the command, when their work is over or of no use any more.
-  return ['node', ...COMMON_ARGUMENTS, '--name', name, '--backend', backend, '--drain-timeout', '0', ...budget];
+  // What is in a store is fetched once for all nodes, by the orchestrator.
+  const folders = rootArguments(roots.filter((root) => !isStoreUrl(root)));
+  return ['node', ...COMMON_ARGUMENTS, '--name', name, '--backend', backend, '--drain-timeout', '0', ...budget, ...folders];
 }

@@ -321,7 +321,7 @@ export const Preset = {
   PUBLISHED: 1,
   /** FAST - The fastest that is not worse: equal rows, few samples, kept weights fitted in few steps. */
   FAST: 2,
-  /** BEST - The least perplexity: projections drop by what they cost, and masks are chosen while the kept weights are fitted. CPUs only. */
+  /** BEST - The least perplexity: projections drop by what they cost, and masks are chosen while the kept weights are fitted. */
   BEST: 3,
   UNRECOGNIZED: -1,
 } as const;

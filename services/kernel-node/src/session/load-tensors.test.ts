@@ -111,6 +111,12 @@ describe('loadTensors', () => {
       expect((await load(tensor)).equals(content)).toBe(true);
     });
 
+    test('stops when cancelled, and does not pull then', async () => {
+      publish('t', content);
+      const loading = loadTensors(from([shared]), RELAY, [tensor], [Buffer.alloc(content.byteLength)], AbortSignal.abort());
+      await expect(loading).rejects.toMatchObject({ reason: 'CANCELLED' });
+    });
+
     test('pulls what is not there, is something else, or lies outside', async () => {
       publish('t', content);
       await writeFile(join(folder, 'outside'), Buffer.concat([Buffer.alloc(OFFSET), content]));

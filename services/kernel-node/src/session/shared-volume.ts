@@ -1,7 +1,9 @@
+import type { openInput } from '@secateur/checkpoint';
 import { CHUNK_BYTES, loadHasher, SecateurError } from '@secateur/core';
+import { chunkChecksums } from '@secateur/native';
 import type { TensorDescriptor } from '@secateur/proto/model';
 
-/** Chunks read at a time; other work gets a turn in between. */
+/** Read at a time, while what came before is checked. */
 const READ_BYTES = 8 * CHUNK_BYTES;
 /** A store that failed is left alone for so long: waiting for it would take longer than pulling. */
 const REST_MS = 60_000;
@@ -23,18 +25,10 @@ export class SharedVolume {
     const { isStoreUrl, openInput } = await import('@secateur/checkpoint');
     const store = isStoreUrl(tensor.path) ? tensor.path.split('/', 3).join('/') : undefined;
     if (store !== undefined && performance.now() < (this.restingUntil.get(store) ?? 0)) return false;
-    const hasher = await loadHasher();
-    const digest = hasher.createDigest();
     try {
       const file = await openInput(tensor.path, { allowedRoots: this.roots });
       try {
-        for (let offset = 0; offset < target.byteLength; offset += READ_BYTES) {
-          const part = target.subarray(offset, offset + READ_BYTES);
-          await file.readInto(part, tensor.pathOffset + offset, signal);
-          for (let start = 0; start < part.byteLength; start += CHUNK_BYTES) {
-            digest.addChecksum(hasher.checksum(part.subarray(start, start + CHUNK_BYTES)));
-          }
-        }
+        return (await readWithDigest(file, target, tensor.pathOffset, signal)) === tensor.digest;
       } finally {
         await file.close();
       }
@@ -44,6 +38,28 @@ export class SharedVolume {
       if (store !== undefined && !isOutside) this.restingUntil.set(store, performance.now() + REST_MS);
       return false;
     }
-    return digest.hex() === tensor.digest;
   }
+}
+
+/** Fills `target` from `position` on, and digests it as it comes. */
+async function readWithDigest(
+  file: Awaited<ReturnType<typeof openInput>>,
+  target: Uint8Array,
+  position: number,
+  signal: AbortSignal,
+): Promise<string> {
+  const digest = (await loadHasher()).createDigest();
+  let checking = Promise.resolve();
+  try {
+    for (let offset = 0; offset < target.byteLength; offset += READ_BYTES) {
+      const part = target.subarray(offset, offset + READ_BYTES);
+      await file.readInto(part, position + offset, signal);
+      await checking;
+      checking = chunkChecksums(part, CHUNK_BYTES).then((checksums) => digest.addChecksum(checksums));
+    }
+  } finally {
+    // Nobody is to use the memory before.
+    await checking;
+  }
+  return digest.hex();
 }
