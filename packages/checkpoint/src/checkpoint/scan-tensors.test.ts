@@ -118,7 +118,7 @@ describe('scanTensors on threads', () => {
           );
         const expected = await messageWith(1);
         expect(expected).toMatch(/^model.safetensors: tensor ".+" holds NaN or infinity at element \d+;/);
-        for (const threads of [2, 3, 3, 5]) expect(await messageWith(threads)).toBe(expected);
+        for (const threads of [2, 5]) expect(await messageWith(threads)).toBe(expected);
       }
     }, infinities);
   });
@@ -143,7 +143,7 @@ describe('scanTensors on threads', () => {
           descriptors: (await readdir('/proc/self/fd')).length,
         });
         const before = await held();
-        for (let round = 0; round < 3; ++round) {
+        for (let round = 0; round < 2; ++round) {
           await scanTensors(checkpoint, good, { threads: 3 });
           expect(await held()).toEqual(before);
           await expectFailure(() => scanTensors(checkpoint, NAMES, { threads: 3 }), 'INVALID_CHECKPOINT', /"last"/);

@@ -5,8 +5,8 @@ import { requireFinite } from './require-finite.js';
 import { scanOnThreads, type TensorToScan } from './scan-threads.js';
 
 const MOST_THREADS = 8;
-/** So many bytes are scanned in about the time in which a thread starts. */
-const BYTES_PER_THREAD = 128 << 20;
+/** Half of it is scanned in about the time in which a thread starts. */
+const BYTES_PER_THREAD = 256 << 20;
 
 export interface ScanOptions {
   readonly signal?: AbortSignal | undefined;
