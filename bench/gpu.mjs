@@ -3,6 +3,7 @@
 //   npm run bench:gpu                                    needs a GPU, its driver and the CUDA toolkit
 //   npm run bench:gpu -- --write                         also puts the tables into docs/performance.md
 //   npm run bench:gpu -- --built                         with what `scripts/lib/native-build.mjs` built for this machine before
+//   npm run bench:gpu -- --job /dev/shm [--write]        only a whole prune of a model of Qwen2.5-7B's shape, written to that folder
 //   npm run bench:gpu -- --predict [--device h100]       what the data sheet allows at best; needs no GPU and measures nothing
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -13,6 +14,7 @@ import { buildEmulatedCuda, buildForGpu, emulatedCudaBuildFolder, gpuBuildFolder
 import { CommandError, requireCommand, runCommand } from '../scripts/lib/run-command.mjs';
 import { workspaceRoot } from '../scripts/lib/workspace-root.mjs';
 import { gpuByName, gpuNames, gpuOfDevice, measuredTable, parseLines, phaseTable, predictedTable } from './gpu-tables.mjs';
+import { benchGpuJob } from './gpu-job.mjs';
 import { writeSection } from './write-section.mjs';
 
 const toolkitFolder = '/usr/local/cuda/bin';
@@ -93,6 +95,12 @@ async function measure(isBuilt) {
   };
 }
 
+/** @param {string} folder */
+async function measureJob(folder) {
+  const device = await findDevice();
+  return { 'gpu-job': `${device}:\n\n${await benchGpuJob(folder)}` };
+}
+
 /** @param {string} name */
 async function predict(name) {
   const gpu = gpuByName(name);
@@ -110,12 +118,13 @@ function readOptions() {
     device: { type: 'string', default: 'h100' },
     write: { type: 'boolean' },
     built: { type: 'boolean' },
+    job: { type: 'string' },
   });
   try {
     return parseArgs({ options }).values;
   } catch (error) {
     throw new Missing(
-      `${error instanceof Error ? error.message : String(error)}\nOptions: --write, --built, or --predict [--device NAME].`,
+      `${error instanceof Error ? error.message : String(error)}\nOptions: --write, --built, --job FOLDER, or --predict [--device NAME].`,
     );
   }
 }
@@ -126,7 +135,8 @@ try {
     await predict(options.device);
   } else {
     const page = join(workspaceRoot, 'docs/performance.md');
-    for (const [name, text] of Object.entries(await measure(options.built === true))) {
+    const tables = options.job === undefined ? await measure(options.built === true) : await measureJob(options.job);
+    for (const [name, text] of Object.entries(tables)) {
       console.log(`\n${text}`);
       if (options.write) writeFileSync(page, writeSection(readFileSync(page, 'utf8'), name, text));
     }

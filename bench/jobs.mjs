@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { workspaceRoot } from '../scripts/lib/workspace-root.mjs';
 import { measureForward } from './engine.mjs';
 import { runSecateur } from './run-secateur.mjs';
-import { writeSyntheticModel } from './synthetic-model.mjs';
+import { HIDDEN_1024, writeSyntheticModel } from './synthetic-model.mjs';
 import { markdownTable, median } from './table.mjs';
 
 const ROUNDS = 5;
@@ -105,7 +105,7 @@ async function measureStart(folder, job) {
 export async function benchJobs() {
   const folder = await mkdtemp(join(tmpdir(), 'secateur-bench-'));
   try {
-    await writeSyntheticModel(folder);
+    await writeSyntheticModel(folder, HIDDEN_1024);
     const books = {
       name: 'books-qwen2, 128 x 256 tokens',
       shapes: 'books-qwen2',

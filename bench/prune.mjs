@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { workspaceRoot } from '../scripts/lib/workspace-root.mjs';
 import { runSecateur } from './run-secateur.mjs';
-import { writeSyntheticModel } from './synthetic-model.mjs';
+import { HIDDEN_1024, writeSyntheticModel } from './synthetic-model.mjs';
 import { markdownTable, median } from './table.mjs';
 
 const ROUNDS = 3;
@@ -16,7 +16,7 @@ const HELP_ROUNDS = 9;
 export async function benchPrune() {
   const folder = await mkdtemp(join(tmpdir(), 'secateur-bench-'));
   try {
-    await writeSyntheticModel(folder);
+    await writeSyntheticModel(folder, HIDDEN_1024);
     const models = [
       [
         'books-qwen2, 128 x 256 tokens',

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { workspaceRoot } from '../../scripts/lib/workspace-root.mjs';
 import { runSecateur } from '../run-secateur.mjs';
-import { writeSyntheticModel } from '../synthetic-model.mjs';
+import { HIDDEN_1024, writeSyntheticModel } from '../synthetic-model.mjs';
 import { markdownTable } from '../table.mjs';
 import { simulateJob } from './simulate-job.mjs';
 
@@ -58,7 +58,7 @@ const COMPUTED = /** @type {const} */ ([
 export async function checkModel(orchestrator) {
   const folder = await mkdtemp(join(tmpdir(), 'secateur-bench-'));
   try {
-    await writeSyntheticModel(folder);
+    await writeSyntheticModel(folder, HIDDEN_1024);
     const synthetic = {
       name: 'hidden 1024, 4 layers, 16 x 512 tokens',
       model: folder,
