@@ -285,18 +285,18 @@ export async function simulateJob(job) {
 }
 
 /** Layers that are simulated of a model that has more. */
-const SIMULATED_LAYERS = 4;
+const SIMULATED_LAYERS = 6;
 
 /**
- * The same for a model of many layers. All but the first and the last take alike, so only a few are simulated, and the one before the last stands for
- * those that are left out.
+ * The same for a model of many layers. All but the first and the last take alike, so only a few are simulated, and the one in the middle stands for those
+ * that are left out: around it, one block is made durable and another is pulled.
  * @param {SimulatedJob} job
  */
 export async function simulateLongJob(job) {
   const layers = job.config.num_hidden_layers;
   const simulated = Math.min(layers, SIMULATED_LAYERS);
   const result = await simulateJob({ ...job, config: { ...job.config, num_hidden_layers: simulated } });
-  const [before, after] = result.layers.slice(-3);
+  const [before, after] = result.layers.slice(-4);
   const extend = (/** @type {string} */ part) =>
     Object.fromEntries(
       Object.entries(result[part]).map(([name, value]) => [

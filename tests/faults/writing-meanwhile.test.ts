@@ -66,11 +66,15 @@ describeWithPreload(`while a block is written${suffix}`, () => {
     held.alter = alter;
   };
 
-  const progressOf = async (client: PruningClient, id: string, wanted: { step: string; done?: number }): Promise<JobEvent> => {
+  const progressOf = async (
+    client: PruningClient,
+    id: string,
+    wanted: { layer: number; step: string; done?: number },
+  ): Promise<JobEvent> => {
     for await (const event of client.watchJob(id)) {
       if (event.event?.$case !== 'progress') continue;
       const { layer, step, done, total } = event.event.value;
-      if (layer === 0 && step === wanted.step && done === (wanted.done ?? total)) return event;
+      if (layer === wanted.layer && step === wanted.step && done === (wanted.done ?? total)) return event;
     }
     throw new Error(`Job ${id} ended before.`);
   };
@@ -94,7 +98,7 @@ describeWithPreload(`while a block is written${suffix}`, () => {
     const header = firstOperation('write', 'masks.safetensors');
     disk.hangFrom(operations.indexOf(operations[header]!, header + 1));
     await client.createJob({ jobId: id, spec: specFor(output) });
-    await progressOf(client, id, { step, done });
+    await progressOf(client, id, { layer: 0, step, done });
     disk.failFrom(0, 'ENOSPC');
     const { state, error, finishedLayers } = await client.waitForJob(id);
     disk.mend();
@@ -110,17 +114,41 @@ describeWithPreload(`while a block is written${suffix}`, () => {
     expect(await hashOutput(output)).toEqual(reference);
   });
 
-  test('an orchestrator that is killed when the next inputs are computed and nothing is durable costs the block, and no byte', async () => {
+  test('a block that cannot be made durable while the next one is computed ends the job before that one is written', async () => {
+    await using cluster = await startCluster('memory');
+    const { client } = cluster;
+    disk.operations();
+    disk.hangFrom(firstOperation('sync', 'masks.safetensors'));
+    await client.createJob({ jobId: 'not-durable', spec: specFor(output) });
+    await progressOf(client, 'not-durable', { layer: 1, step: 'propagate' });
+    const masks = disk.operations().filter((operation) => operation.startsWith('write') && operation.endsWith('masks.safetensors'));
+    // The header and one block.
+    expect(masks).toHaveLength(1 + PROJECTIONS);
+    disk.failFrom(0, 'ENOSPC');
+    const { state, error, finishedLayers } = await client.waitForJob('not-durable');
+    disk.mend();
+    expect({ state, finishedLayers }).toEqual({ state: JobState.FAILED, finishedLayers: 0 });
+    expect(fromStatusProto(error!)).toMatchObject({ reason: 'RESOURCE_EXHAUSTED', message: expect.stringContaining('Cannot sync') });
+    await client.resumeJob('not-durable');
+    expect((await client.waitForJob('not-durable')).state).toBe(JobState.SUCCEEDED);
+    expect(await hashOutput(output)).toEqual(reference);
+  });
+
+  test.each([
+    ['the next inputs are computed', 0],
+    ['the next block is computed', 1],
+  ])('an orchestrator that is killed when %s and nothing is durable costs work, and no byte', async (_, layer) => {
     await using state = await temporaryFolder();
     await using cluster = await startCluster(state.path);
     disk.hangFrom(firstOperation('sync', 'masks.safetensors'));
-    await cluster.client.createJob({ jobId: 'killed', spec: specFor(output) });
-    await progressOf(cluster.client, 'killed', { step: 'propagate' });
-    expect((await cluster.client.getJob('killed')).finishedLayers).toBe(0);
+    const id = `killed-${layer}`;
+    await cluster.client.createJob({ jobId: id, spec: specFor(output) });
+    await progressOf(cluster.client, id, { layer, step: 'propagate' });
+    expect((await cluster.client.getJob(id)).finishedLayers).toBe(0);
     await cluster.orchestrator.signal('SIGKILL');
     disk.mend();
     const { client } = await cluster.addReplica();
-    expect(await client.waitForJob('killed')).toMatchObject({ state: JobState.SUCCEEDED, attempt: 2 });
+    expect(await client.waitForJob(id)).toMatchObject({ state: JobState.SUCCEEDED, attempt: 2 });
     expect(await hashOutput(output)).toEqual(reference);
   });
 });

@@ -29,6 +29,8 @@ const LAYER_BUDGET_FILE = 'layer_budget.json';
  */
 export class PrunedOutput {
   private readonly maskingThreads = new MaskingThreads();
+  /** Of pruned tensors that are written, by name. */
+  private readonly digests = new Map<string, string>();
   /** Ends when nothing is being written. */
   private writing: Promise<void> = Promise.resolve();
 
@@ -87,7 +89,7 @@ export class PrunedOutput {
       ]).catch(closeJournal);
       const before = [content?.dense, content?.targets, resources] as const;
       const output = new PrunedOutput(plan, place, identity, lease, lock, ...files, journal, snapshots, [...layers], ...before);
-      for (const block of plan.model.blocks.slice(0, layers.length)) output.publishBlock(block);
+      for (const { digests } of layers) for (const [name, digest] of Object.entries(digests)) output.publishPruned(name, digest);
       return output;
     } catch (error) {
       await lock.release();
@@ -137,6 +139,7 @@ export class PrunedOutput {
       this.lease.assertHeld();
       await this.rowSparsities.write(name, rows.rowSparsities);
     });
+    this.publishPruned(name, masked.digest);
     return masked.digest;
   }
 
@@ -146,20 +149,18 @@ export class PrunedOutput {
     // Another orchestrator may have begun to write here.
     this.lease.assertHeld();
     await this.journal.appendLayer(layer);
-    this.publishBlock(this.plan.model.blocks[layer.layer]!);
     this.finished.push(layer);
   }
 
-  /** The wire form of a finished block: pruned projections from the output, the rest from the input. */
+  /** The wire form of a block that is written: pruned projections from the output, the rest from the input. */
   describeBlock(block: PlannedBlock): ShardDescriptor {
-    const digests = this.finished[block.index]?.digests ?? {};
     const pruned = new Set(prunedProjections(this.plan, block).map(({ name }) => name));
     const dense = describeShard(this.plan, block.shard);
     return {
       ...dense,
       tensors: dense.tensors.map((tensor) =>
         pruned.has(tensor.name)
-          ? { ...tensor, ...NOWHERE, resource: prunedResource(this.plan.jobId, tensor.name), digest: digests[tensor.name] ?? '' }
+          ? { ...tensor, ...NOWHERE, resource: prunedResource(this.plan.jobId, tensor.name), digest: this.digests.get(tensor.name) ?? '' }
           : tensor,
       ),
     };
@@ -224,13 +225,12 @@ export class PrunedOutput {
     return this.plan.checkpoint.tensors.get(name)?.dataType === DataType.F32 ? 4 : 2;
   }
 
-  private publishBlock(block: PlannedBlock): void {
-    for (const { name } of prunedProjections(this.plan, block)) {
-      this.resources.publish(prunedResource(this.plan.jobId, name), {
-        bytes: this.plan.checkpoint.tensors.get(name)!.bytes,
-        read: (offset, length) => this.checkpoint.readTensor(name, offset, length),
-      });
-    }
+  private publishPruned(name: string, digest: string): void {
+    this.digests.set(name, digest);
+    this.resources.publish(prunedResource(this.plan.jobId, name), {
+      bytes: this.plan.checkpoint.tensors.get(name)!.bytes,
+      read: (offset, length) => this.checkpoint.readTensor(name, offset, length),
+    });
   }
 }
 

@@ -82,4 +82,9 @@ describe('projections of a block', () => {
     controller.abort('cancel');
     await expect(written).rejects.toMatchObject({ reason: 'CANCELLED' });
   });
+
+  test('are not waited for when the work is over already', async () => {
+    const writer = new BlockWriter(async () => '', 2);
+    await expect(writer.run(AbortSignal.abort('cancel'))).rejects.toMatchObject({ reason: 'CANCELLED' });
+  });
 });

@@ -43,6 +43,8 @@ export class BlockWriter {
   }
 
   private async writeInTurn(signal: AbortSignal): Promise<void> {
+    // One that has aborted already tells nobody any more.
+    throwIfCancelled(signal);
     const stop = (): void => this.end();
     signal.addEventListener('abort', stop, { once: true });
     try {

@@ -14,6 +14,7 @@ import type { PruneSpec, ProjectionReport } from '@secateur/proto/job';
 import { HiddenStream } from '@secateur/proto/kernel_service';
 import type { InputSite } from '@secateur/proto/statistics';
 import type { Link } from '@opentelemetry/api';
+import type { FinishedLayer } from '../output/journal.js';
 import type { PrunedOutput } from '../output/pruned-output.js';
 import { driftRowsOf } from '../planner/drift-rows.js';
 import { describeShard, lastPrunedBlock, prunedProjections, type PrunePlan } from '../planner/job-plan.js';
@@ -41,11 +42,15 @@ export type LayerOutput = Pick<PrunedOutput, 'writesAtOnce' | 'writeProjection' 
 
 /**
  * The layer loop: collect, allocate, propagate, one block after the other, with the next block's bytes on their way. Projections are written as
- * they are allocated, and the next block begins when this one is durable.
+ * they are allocated. The next block begins when all of this one is written; nothing of it is written before this one is durable and journaled.
  */
 export class LayerPruner {
   private readonly hiddenStates: HiddenStates;
   private previousLayer: Link | undefined;
+  /** Ends when all blocks that are written are journaled and told of. */
+  private committed: Promise<void> = Promise.resolve();
+  /** Blocks that are to be told of. */
+  private pending = 0;
 
   constructor(
     private readonly run: LayerRun,
@@ -69,15 +74,19 @@ export class LayerPruner {
   async pruneFrom(firstLayer: number): Promise<number[]> {
     const blocks = this.plan.model.blocks.slice(firstLayer);
     const layerSeconds: number[] = [];
-    adjust('PENDING_LAYERS', blocks.length);
+    this.pending = blocks.length;
+    adjust('PENDING_LAYERS', this.pending);
     try {
       for (const block of blocks) {
         layerSeconds.push(await this.pruneTraced(block));
         await this.run.trace.drain(this.run.pool);
       }
+      await this.committed;
       return layerSeconds;
     } finally {
-      adjust('PENDING_LAYERS', layerSeconds.length - blocks.length);
+      // What failed before matters; files are closed only when nothing is written any more.
+      await this.committed.catch(() => undefined);
+      adjust('PENDING_LAYERS', -this.pending);
     }
   }
 
@@ -104,7 +113,7 @@ export class LayerPruner {
   }
 
   private async pruneBlock(block: PlannedBlock): Promise<number> {
-    const { run, clock, crew } = this;
+    const { run, clock, crew, committed: blocksBefore } = this;
     const started = clock.now();
     const next = this.plan.model.blocks[block.index + 1];
     const weights = new BlockWeights(
@@ -114,22 +123,30 @@ export class LayerPruner {
       run.resources,
     );
     try {
-      const writer = new BlockWriter((allocated) => this.write(block, allocated), this.output.writesAtOnce);
+      const writer = new BlockWriter(async (allocated) => {
+        await blocksBefore;
+        return this.write(block, allocated);
+      }, this.output.writesAtOnce);
       const compute = async (signal: AbortSignal): Promise<void> => {
         await this.allocate(block, weights, writer, signal);
         writer.end();
         if (block.index < lastPrunedBlock(this.plan)) await clock.measure('propagate', () => this.propagate(block, weights, signal));
       };
-      const write = async (signal: AbortSignal): Promise<ProjectionReport[]> => this.commit(block, await writer.run(signal), started);
-      const [, projections] = await sideBySide([compute, write], run.signal);
+      const write = async (signal: AbortSignal): Promise<FinishedLayer> => {
+        const layer = this.describeLayer(block, await writer.run(signal), started);
+        await blocksBefore;
+        this.goOnCommitting(this.commit(layer));
+        return layer;
+      };
+      // Where the blocks before cannot be made durable, there is no use in this one.
+      const [, layer] = await sideBySide([compute, write, () => blocksBefore], run.signal);
       await crew.each((member, signal) => weights.release(member, signal), run.signal);
       await this.keepHiddenStates(block.index + 1);
       const seconds = clock.secondsSince(started);
-      run.log.append({ $case: 'layerFinished', value: { layer: block.index, projections, seconds } });
-      adjust('PENDING_LAYERS', -1);
       recordSeconds('LAYER_DURATION', seconds);
       const { samples, sequenceLength } = this.plan.calibration.tokens;
       count('TOKENS', samples * sequenceLength);
+      this.goOnCommitting(this.committed.then(() => this.tellOf(layer, seconds)));
       return seconds;
     } finally {
       weights.withdraw();
@@ -141,19 +158,31 @@ export class LayerPruner {
     return this.clock.measure('write', () => withSpan(SpanName.WRITE, { attributes }, () => this.output.writeProjection(allocated)));
   }
 
-  /** Makes what was written of a block durable and journals the block. */
-  private async commit(block: PlannedBlock, written: ReadonlyMap<string, WrittenProjection>, started: number): Promise<ProjectionReport[]> {
+  private goOnCommitting(committed: Promise<void>): void {
+    this.committed = committed;
+    // Told where it is waited for.
+    committed.catch(() => undefined);
+  }
+
+  /** Without the masks and weights, which need not stay in memory until the block is durable. */
+  private describeLayer(block: PlannedBlock, written: ReadonlyMap<string, WrittenProjection>, started: number): FinishedLayer {
     const { plan, clock } = this;
     const inOrder = prunedProjections(plan, block).map(({ name }) => written.get(name)!);
     const projections = inOrder.map(({ allocated }) => reportProjection(allocated, plan.targets.get(allocated.projection.name)!));
     const digests = Object.fromEntries(inOrder.map(({ allocated, digest }) => [allocated.projection.name, digest]));
-    const attributes = { [Attribute.LAYER_INDEX]: block.index };
-    await clock.measure('write', () =>
-      withSpan(SpanName.COMMIT, { attributes }, () =>
-        this.output.commitBlock({ layer: block.index, projections, digests, seconds: clock.secondsSince(started) }),
-      ),
-    );
-    return projections;
+    return { layer: block.index, projections, digests, seconds: clock.secondsSince(started) };
+  }
+
+  /** Makes what was written of a block durable and journals the block. */
+  private async commit(layer: FinishedLayer): Promise<void> {
+    const attributes = { [Attribute.LAYER_INDEX]: layer.layer };
+    await this.clock.measure('write', () => withSpan(SpanName.COMMIT, { attributes }, () => this.output.commitBlock(layer)));
+  }
+
+  private tellOf({ layer, projections }: FinishedLayer, seconds: number): void {
+    this.run.log.append({ $case: 'layerFinished', value: { layer, projections: [...projections], seconds } });
+    this.pending -= 1;
+    adjust('PENDING_LAYERS', -1);
   }
 
   /**
@@ -252,6 +281,8 @@ export class LayerPruner {
     const { snapshotEvery } = this.spec;
     const { snapshots } = this.output;
     if (snapshots === undefined || snapshotEvery === 0 || position % snapshotEvery !== 0 || position > lastPrunedBlock(this.plan)) return;
+    // They count for nothing without the blocks before.
+    await this.committed;
     const attributes = { [Attribute.LAYER_INDEX]: position };
     const problem = await this.clock.measure('snapshot', () =>
       withSpan(SpanName.SNAPSHOT, { attributes }, () => this.hiddenStates.keep(position, snapshots, this.run.signal)),
