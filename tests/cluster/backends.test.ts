@@ -20,6 +20,7 @@ interface Report {
     readonly swap?: { readonly swaps: number; readonly errorAfter: number };
   }[];
   readonly engine: { readonly backend: string };
+  readonly nodes: readonly unknown[];
   readonly config: { readonly compute: string };
 }
 
@@ -91,6 +92,21 @@ const TINY = {
   max_position_embeddings: 64,
   tie_word_embeddings: false,
 } as const;
+
+test(
+  'without a number of nodes a command starts one for the device that there is',
+  () =>
+    withTemporaryFolder(async (folder) => {
+      const model = join(folder, 'model');
+      const calibration = join(folder, 'tokens.safetensors');
+      await writeTinyCheckpoint(model, TINY);
+      await writeTinyTokens(calibration, 2, 16, TINY.vocab_size);
+      const files = ['--model', model, '--calibration', calibration];
+      const { engine, nodes } = await reportOf([...files, '--out', join(folder, 'out'), '--sparsity', '0.5', '--threads', '1']);
+      expect([engine.backend, nodes.length]).toEqual(['cuda', 1]);
+    }),
+  EMULATED_TIMEOUT_MS,
+);
 
 describe('the cuda backend, emulated on the host, does for a tiny model as the CPU does', () => {
   test.each([

@@ -1,4 +1,5 @@
 export { chunkChecksums } from './chunk-checksums.js';
+export { countCudaDevices } from './count-cuda-devices.js';
 export { moveWithChecksum } from './move-with-checksum.js';
 export {
   EngineError,

@@ -111,6 +111,7 @@ interface NativeAddon {
     readonly memoryBudgetBytes: number;
     readonly placement: Placement | undefined;
   }) => NativeEngine;
+  countCudaDevices(): number;
   moveWithChecksum(target: Uint8Array, source: Uint8Array): Uint8Array;
   chunkChecksums(bytes: Uint8Array, chunkBytes: number): Promise<Uint8Array>;
 }

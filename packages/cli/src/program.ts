@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import { Allocation, LayerQuality, Repair, RepairTargets, RowQuality, Score } from '@secateur/proto/allocation';
 import { AlphaMetric, BudgetGranularity, LayerBudget, Preset, Propagation, QualityInputs, Sampling, Task } from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
@@ -616,10 +615,10 @@ function withJobOptions(command: CheckedCommand): CheckedCommand {
         .argParser(hostPort)
         .conflicts(['nodes', 'threads', 'backend']),
     )
-    .addOption(
-      new Option('--nodes <n>', 'kernel nodes to start here')
-        .argParser(wholeNumber(1))
-        .default(availableParallelism() > 1 ? 2 : 1, '2, or 1 on a single processor'),
+    .option(
+      '--nodes <n>',
+      'kernel nodes to start here (default: one for each GPU; without one 2, or 1 on a single processor)',
+      wholeNumber(1),
     )
     .option('--threads <n>', 'threads of each node started here; 0 divides the processors', wholeNumber(0), 0)
     .addOption(backend())

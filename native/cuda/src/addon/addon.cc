@@ -7,10 +7,13 @@
 #include "addon/checksums.h"
 #include "addon/engine_object.h"
 #include "addon/session_object.h"
+#include "common/backend_loader.h"
 
 namespace secateur::addon {
 
 namespace {
+
+Napi::Value count_devices(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), count_cuda_devices()); }
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   // The environment owns it from here on.
@@ -20,6 +23,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports["Engine"] = EngineObject::define(env);
   exports["moveWithChecksum"] = Napi::Function::New<move_with_checksum>(env, "moveWithChecksum");
   exports["chunkChecksums"] = Napi::Function::New<chunk_checksums>(env, "chunkChecksums");
+  exports["countCudaDevices"] = Napi::Function::New<count_devices>(env, "countCudaDevices");
   return exports;
 }
 

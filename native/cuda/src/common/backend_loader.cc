@@ -27,28 +27,48 @@ Function* find(void* library, const char* name) {
   return reinterpret_cast<Function*>(dlsym(library, name));
 }
 
-}  // namespace
+struct BackendLibrary {
+  decltype(secateur_backend_query)* query = nullptr;
+  decltype(secateur_backend_create)* create = nullptr;
+  // Why there are none.
+  std::string problem;
+};
 
-LoadedBackend load_cuda_backend(std::uint64_t memory_budget_bytes, std::size_t threads, const Placement& placement) {
+BackendLibrary open_library() {
   const std::filesystem::path path = library_path();
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) {
-    return {nullptr, "this build has no CUDA library (" + path.filename().string() + "; it is built where nvcc is found)"};
+    return {nullptr, nullptr, "this build has no CUDA library (" + path.filename().string() + "; it is built where nvcc is found)"};
   }
   // Never closed: its code may be on the stack of any thread until the process ends.
   void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return {nullptr, "the CUDA library cannot be loaded: " + std::string(dlerror())};
+  if (library == nullptr) return {nullptr, nullptr, "the CUDA library cannot be loaded: " + std::string(dlerror())};
   const auto mark = find<decltype(secateur_backend_mark)>(library, "secateur_backend_mark");
   if (mark == nullptr || std::string_view(mark()) != SECATEUR_BACKEND_MARK) {
-    return {nullptr, path.string() + " is of another version; build the engine and it together"};
+    return {nullptr, nullptr, path.string() + " is of another version; build the engine and it together"};
   }
-  std::string reason(kReasonBytes, '\0');
   const auto query = find<decltype(secateur_backend_query)>(library, "secateur_backend_query");
   const auto create = find<decltype(secateur_backend_create)>(library, "secateur_backend_create");
-  if (query == nullptr || create == nullptr) return {nullptr, path.string() + " lacks the functions of a backend"};
-  const int devices = query(reason.data(), reason.size());
+  if (query == nullptr || create == nullptr) return {nullptr, nullptr, path.string() + " lacks the functions of a backend"};
+  return {query, create, ""};
+}
+
+}  // namespace
+
+int count_cuda_devices() {
+  const BackendLibrary library = open_library();
+  if (!library.problem.empty()) return 0;
+  std::string reason(kReasonBytes, '\0');
+  return library.query(reason.data(), reason.size());
+}
+
+LoadedBackend load_cuda_backend(std::uint64_t memory_budget_bytes, std::size_t threads, const Placement& placement) {
+  const BackendLibrary library = open_library();
+  if (!library.problem.empty()) return {nullptr, library.problem};
+  std::string reason(kReasonBytes, '\0');
+  const int devices = library.query(reason.data(), reason.size());
   if (devices == 0) return {nullptr, reason.c_str()};
-  std::unique_ptr<Backend> backend(create(memory_budget_bytes, threads, placement, reason.data(), reason.size()));
+  std::unique_ptr<Backend> backend(library.create(memory_budget_bytes, threads, placement, reason.data(), reason.size()));
   return {std::move(backend), reason.c_str()};
 }
 

@@ -20,4 +20,7 @@ struct LoadedBackend {
 // Threads are for what it computes on the host, as those of create_cpu_backend.
 LoadedBackend load_cuda_backend(std::uint64_t memory_budget_bytes, std::size_t threads, const Placement& placement = {});
 
+// Devices that the CUDA backend would find; 0 where it cannot be used. Takes no memory of any.
+int count_cuda_devices();
+
 }  // namespace secateur

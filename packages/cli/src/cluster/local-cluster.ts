@@ -1,12 +1,14 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { isStoreUrl } from '@secateur/checkpoint';
+import { describeMachine, environmentsOfNodes } from './local-devices.js';
 import { ServiceProcess } from './service-process.js';
 
 /** Share of the memory of the machine or container that the nodes may use together. */
 const MEMORY_SHARE = 0.8;
 
 export interface LocalClusterOptions {
-  readonly nodes: number;
+  /** Undefined for as many as the machine has devices, or else two. */
+  readonly nodes: number | undefined;
   /** Threads of each node; 0 divides the processors between the nodes. */
   readonly threads: number;
   readonly backend: string;
@@ -38,8 +40,12 @@ export class LocalCluster implements AsyncDisposable {
 
   /** Leaves no process behind when it fails or the signal aborts. */
   static async start({ staging, ...options }: LocalClusterOptions, signal: AbortSignal): Promise<LocalCluster> {
-    const names = Array.from({ length: options.nodes }, (_, index) => `node-${index}`);
-    const started = await Promise.allSettled(names.map((name) => ServiceProcess.start(name, nodeArguments(name, options), signal)));
+    const environments = environmentsOfNodes(options.nodes, await describeMachine(options.backend));
+    const startNode = (environment: Readonly<Record<string, string>>, index: number) => {
+      const name = `node-${index}`;
+      return ServiceProcess.start(name, nodeArguments(name, { ...options, nodes: environments.length }), signal, environment);
+    };
+    const started = await Promise.allSettled(environments.map(startNode));
     const nodes = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value.service] : []));
     try {
       const addresses = started.map((result) => {
@@ -87,7 +93,10 @@ function rootArguments(roots: readonly string[]): string[] {
 }
 
 /** Arguments of one node, which gets its part of the processors and of the memory. */
-function nodeArguments(name: string, { nodes, threads, backend, roots }: Omit<LocalClusterOptions, 'staging'>): string[] {
+function nodeArguments(
+  name: string,
+  { nodes, threads, backend, roots }: Omit<LocalClusterOptions, 'staging' | 'nodes'> & { readonly nodes: number },
+): string[] {
   const perNode = threads === 0 ? Math.max(1, Math.floor(availableParallelism() / nodes)) : threads;
   const limit = process.constrainedMemory();
   const memory = limit > 0 && limit < totalmem() ? limit : totalmem();

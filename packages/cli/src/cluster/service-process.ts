@@ -29,15 +29,20 @@ export class ServiceProcess {
     });
   }
 
-  /** Starts the process and resolves with its address once it listens. */
+  /** Starts the process and resolves with its address once it listens. `environment`: beside what this process has. */
   static async start(
     name: string,
     args: readonly string[],
     signal: AbortSignal,
+    environment: Readonly<Record<string, string>> = {},
   ): Promise<{ readonly service: ServiceProcess; readonly address: string }> {
     if (signal.aborted) throw new Interrupted('Stopped.');
     // A process group of its own: Ctrl-C in the terminal is for us to handle.
-    const child = spawn(process.execPath, [COMMAND, ...args], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], detached: true });
+    const child = spawn(process.execPath, [COMMAND, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      detached: true,
+      env: { ...process.env, ...environment },
+    });
     const service = new ServiceProcess(name, child);
     const kill = (): boolean => child.kill('SIGKILL');
     const timer = setTimeout(kill, START_TIMEOUT_MS);

@@ -8,7 +8,7 @@ import { withInterruption } from './with-interruption.js';
 export interface ServiceOptions extends Omit<ConnectionFlags, 'endpoint'> {
   /** HOST:PORT of a running orchestrator. Without it, one is started here for the time of the command. */
   readonly endpoint?: string;
-  readonly nodes: number;
+  readonly nodes?: number;
   readonly threads: number;
   readonly backend: string;
   /** Folder in which an output that goes to a store is made; the service's default when absent. */
