@@ -132,6 +132,16 @@ describe('a shard of a peer', () => {
     expect(givenUp).toMatchObject([{ error: { reason: 'FAILED_PRECONDITION' } }]);
   });
 
+  test('comes from the orchestrator at once when the peer had it and has it no more', async () => {
+    for (const [index, content] of contents.entries()) {
+      peer.relay.begin(`t/${index}`, content).advance(content.byteLength);
+      peer.relay.end(content);
+    }
+    expect((await follow()).orchestrator).toBe(total);
+    // Of one that may still come it would be NOT_FOUND.
+    expect(givenUp).toMatchObject([{ error: { reason: 'FAILED_PRECONDITION' } }]);
+  });
+
   test('comes from the orchestrator when the peer has other bytes', async () => {
     for (const [index, content] of contents.entries()) {
       const wrong = Buffer.from(content);
@@ -171,7 +181,7 @@ describe('a relay', () => {
     peer.relay.end(first);
     expect(await read('a')).toEqual(second);
     peer.relay.end(second);
-    await expect(read('a')).rejects.toMatchObject({ reason: 'NOT_FOUND' });
+    await expect(read('a')).rejects.toMatchObject({ reason: 'FAILED_PRECONDITION' });
     peer.relay.begin('b', first);
     const waiting = read('b');
     peer.relay.close();

@@ -15,6 +15,8 @@ export function relayedResource(sessionId: string, resource: string): string {
 export class ShardRelay {
   /** By the memory they are in. */
   private readonly served = new Map<Uint8Array, RelayedTensor>();
+  /** Of all that were ever served: who asks for one that is gone is told so, and need not wait for it to come. */
+  private readonly names = new Set<string>();
 
   constructor(
     private readonly sessionId: string,
@@ -28,21 +30,20 @@ export class ShardRelay {
     for (const [other, tensor] of this.served) if (tensor.name === name) this.end(other);
     const tensor = new RelayedTensor(name, memory);
     this.served.set(memory, tensor);
+    this.names.add(name);
     this.resources.publish(name, tensor);
     return tensor;
   }
 
   /** Nothing is served from this memory any more. */
   end(memory: Uint8Array): void {
-    const tensor = this.served.get(memory);
-    if (tensor === undefined) return;
+    this.served.get(memory)?.end();
     this.served.delete(memory);
-    this.resources.withdraw(tensor.name);
-    tensor.end();
   }
 
   close(): void {
     for (const memory of this.served.keys()) this.end(memory);
+    for (const name of this.names) this.resources.withdraw(name);
   }
 }
 
