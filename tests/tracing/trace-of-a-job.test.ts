@@ -11,6 +11,9 @@ const SERVER = 2;
 const LAYERS = 4;
 const PROJECTIONS_PER_LAYER = 7;
 
+/** Nanoseconds. */
+const CLOCK_STEP = 2_000_000n;
+
 describe('the trace of a job on two nodes', () => {
   let spans: readonly ReceivedSpan[];
   let byId: ReadonlyMap<string, ReceivedSpan>;
@@ -70,10 +73,16 @@ describe('the trace of a job on two nodes', () => {
       expect(nodes.size).toBe(2);
       for (const node of nodes) {
         const ofNode = allocations.filter((span) => span.attributes['secateur.node'] === node);
-        const atOnce = ofNode.map(
-          ({ startNanoseconds: start }) => ofNode.filter((other) => other.startNanoseconds <= start && start < other.endNanoseconds).length,
-        );
-        expect(Math.max(...atOnce)).toBe(2);
+        const mostAtOnce = (slack: bigint): number =>
+          Math.max(
+            ...ofNode.map(
+              ({ startNanoseconds: start }) =>
+                ofNode.filter((other) => other.startNanoseconds <= start && start + slack < other.endNanoseconds).length,
+            ),
+          );
+        expect(mostAtOnce(0n)).toBeGreaterThanOrEqual(2);
+        // Spans begin at whole milliseconds, so that one seems to begin before the one that it follows ends.
+        expect(mostAtOnce(CLOCK_STEP)).toBeLessThanOrEqual(2);
       }
     }
   });
