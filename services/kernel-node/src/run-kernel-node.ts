@@ -14,6 +14,7 @@ import { resolvePlacement, type PlacementOptions } from './machine/resolve-place
 import type { ConnectToSource } from './session/fetch-options.js';
 import type { SessionNode } from './session/kernel-session.js';
 import { SessionRegistry } from './session/session-registry.js';
+import { isOutOfStep } from './session/shard-peers.js';
 import { SharedVolume } from './session/shared-volume.js';
 
 /** Longer than any single engine call takes to notice that it is cancelled. */
@@ -64,8 +65,11 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
     connectToSource,
     resources,
     volume: new SharedVolume(options.roots),
-    onPeerGivenUp: ({ error, ...given }) =>
-      logger.warn({ ...given, reason: error.reason, message: error.message }, 'pulls the rest of a shard from the orchestrator'),
+    onPeerGivenUp: (given) => {
+      const { error, ...shard } = given;
+      const level = isOutOfStep(given) ? 'info' : 'warn';
+      logger[level]({ ...shard, reason: error.reason, message: error.message }, 'pulls the rest of a shard from the orchestrator');
+    },
   };
   const sessions = new SessionRegistry(engine, node, (sessionId) => logger.warn({ sessionId }, 'closed an abandoned session'));
   const server = new RpcServer(security.server);

@@ -7,7 +7,7 @@ import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { TensorDescriptor } from '@secateur/proto/model';
 import { loadTensors, type ShardSources } from './load-tensors.js';
 import { PeerReader } from './peer-reader.js';
-import { ShardPeers, type GivenUpPeer } from './shard-peers.js';
+import { isOutOfStep, ShardPeers, type GivenUpPeer } from './shard-peers.js';
 import { relayedResource, ShardRelay } from './shard-relay.js';
 import { SharedVolume } from './shared-volume.js';
 
@@ -140,6 +140,7 @@ describe('a shard of a peer', () => {
     expect((await follow()).orchestrator).toBe(total);
     // Of one that may still come it would be NOT_FOUND.
     expect(givenUp).toMatchObject([{ error: { reason: 'FAILED_PRECONDITION' } }]);
+    expect(givenUp.map(isOutOfStep)).toEqual([true]);
   });
 
   test('comes from the orchestrator when the peer has other bytes', async () => {
@@ -150,6 +151,7 @@ describe('a shard of a peer', () => {
     }
     expect((await follow()).orchestrator).toBe(total);
     expect(givenUp).toMatchObject([{ error: { reason: 'CORRUPT_DATA' } }]);
+    expect(givenUp.map(isOutOfStep)).toEqual([false]);
   });
 
   test('comes from the orchestrator when the peer is silent or gone, and the peer is not asked again soon', async () => {

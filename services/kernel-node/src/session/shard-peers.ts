@@ -21,6 +21,11 @@ export interface GivenUpPeer {
   readonly error: SecateurError;
 }
 
+/** Whether the peer has not begun, or has no more, what is asked for: the two are not in step, which happens. */
+export function isOutOfStep({ error: { reason } }: GivenUpPeer): boolean {
+  return reason === 'NOT_FOUND' || reason === 'FAILED_PRECONDITION';
+}
+
 /** Nodes that a session pulls shards from. */
 export class ShardPeers {
   /** By address. */
