@@ -96,7 +96,7 @@ __device__ inline float team_sum(float value) {
 
 // Width: head_dimension, rounded up to whole rounds of a team.
 template <unsigned Width>
-__global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask task) {
+__global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask<float> task) {
   constexpr unsigned kRounds = Width / kTeamDimensions;
   SECATEUR_DYNAMIC_SHARED(Tiles<Width>, tiles);
   const std::size_t length = task.sequence_length;
@@ -219,7 +219,7 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask task)
 }
 
 template <unsigned Width>
-cudaError_t launch_attention(AttentionTask task, cudaStream_t stream) {
+cudaError_t launch_attention(AttentionTask<float> task, cudaStream_t stream) {
   // A longer one sees no more.
   if (task.window == 0 || task.window > task.sequence_length) task.window = task.sequence_length;
   const std::size_t tiles = (task.sequence_length + kQueries - 1) / kQueries;
@@ -229,7 +229,7 @@ cudaError_t launch_attention(AttentionTask task, cudaStream_t stream) {
 
 }  // namespace
 
-cudaError_t attend(const AttentionTask& task, cudaStream_t stream) {
+cudaError_t attend(const AttentionTask<float>& task, cudaStream_t stream) {
   if (task.samples == 0 || task.sequence_length == 0 || task.heads == 0 || task.head_dimension == 0) return cudaSuccess;
   if (task.head_dimension <= 1 * kTeamDimensions) return launch_attention<1 * kTeamDimensions>(task, stream);
   if (task.head_dimension <= 2 * kTeamDimensions) return launch_attention<2 * kTeamDimensions>(task, stream);

@@ -9,6 +9,8 @@ namespace secateur::gpu {
 
 inline constexpr std::size_t kMaximumHeadDimension = 128;
 
+// Stored: how keys and values are held.
+template <class Stored>
 struct AttentionTask {
   std::size_t samples;
   std::size_t sequence_length;
@@ -20,8 +22,8 @@ struct AttentionTask {
   // [samples · sequence_length, heads · head_dimension]
   const float* queries;
   // [samples · sequence_length, key_value_heads · head_dimension]
-  const float* keys;
-  const float* values;
+  const Stored* keys;
+  const Stored* values;
   // Out. Like queries.
   float* result;
   // Keys that a query sees, its own the last; 0 for all.
@@ -30,6 +32,6 @@ struct AttentionTask {
 
 // softmax(queries · keysᵀ / √head_dimension, causal, within the window) · values, for every head of every sample by itself.
 // cudaErrorInvalidValue for wider heads.
-cudaError_t attend(const AttentionTask& task, cudaStream_t stream);
+cudaError_t attend(const AttentionTask<float>& task, cudaStream_t stream);
 
 }  // namespace secateur::gpu

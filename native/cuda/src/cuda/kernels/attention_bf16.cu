@@ -1,7 +1,6 @@
 #include <cfloat>
 #include <cmath>
 
-#include "cuda/kernels/attention.h"
 #include "cuda/kernels/attention_bf16.h"
 
 namespace secateur::gpu {
@@ -107,7 +106,7 @@ __device__ inline float row_sum(float value) {
 
 // Width: head_dimension, rounded up to a multiple of 32.
 template <unsigned Width>
-__global__ void __launch_bounds__(kThreads, Width <= 32 ? 2 : 1) attend_bf16_kernel(AttentionBF16Task task) {
+__global__ void __launch_bounds__(kThreads, Width <= 32 ? 2 : 1) attend_bf16_kernel(AttentionTask<bfloat16> task) {
   constexpr unsigned kInnerFragments = Width / kFragmentInner;
   constexpr unsigned kResultFragments = Width / kFragmentColumns;
   SECATEUR_DYNAMIC_SHARED(Tiles<Width>, tiles);
@@ -255,7 +254,7 @@ __global__ void __launch_bounds__(kThreads, Width <= 32 ? 2 : 1) attend_bf16_ker
 }
 
 template <unsigned Width>
-cudaError_t launch_attention(AttentionBF16Task task, cudaStream_t stream) {
+cudaError_t launch_attention(AttentionTask<bfloat16> task, cudaStream_t stream) {
   // A longer one sees no more.
   if (task.window == 0 || task.window > task.sequence_length) task.window = task.sequence_length;
   const std::size_t tiles = (task.sequence_length + kQueries - 1) / kQueries;
@@ -265,7 +264,7 @@ cudaError_t launch_attention(AttentionBF16Task task, cudaStream_t stream) {
 
 }  // namespace
 
-cudaError_t attend_bf16(const AttentionBF16Task& task, cudaStream_t stream) {
+cudaError_t attend_bf16(const AttentionTask<bfloat16>& task, cudaStream_t stream) {
   if (task.samples == 0 || task.sequence_length == 0 || task.heads == 0 || task.head_dimension == 0) return cudaSuccess;
   if (task.head_dimension <= 32) return launch_attention<32>(task, stream);
   if (task.head_dimension <= 64) return launch_attention<64>(task, stream);
