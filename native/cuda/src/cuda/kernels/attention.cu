@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "cuda/kernels/attention.h"
+#include "cuda/kernels/attention_rows.h"
 #include "cuda/tensor_core.h"
 
 namespace secateur::gpu {
@@ -29,25 +30,9 @@ struct Tiles {
   float4 weights[kQueries][kKeys / kPiece + 1];
 };
 
-// Rows of queries, keys or values of one head.
-struct HeadRows {
-  const float* first;
-  std::size_t stride;
-  std::size_t count;
-  unsigned size;
-  // Pieces of all rows begin at multiples of 16 bytes.
-  bool aligned;
-};
-
-__device__ inline HeadRows rows_of(const float* values, std::size_t heads, std::size_t head, std::size_t sample, std::size_t length,
-                                   std::size_t size) {
-  return {values + (sample * length * heads + head) * size, heads * size, length, static_cast<unsigned>(size),
-          reinterpret_cast<std::uintptr_t>(values) % 16 == 0 && size % kPiece == 0};
-}
-
 // Starts copying rows first_row and following to shared memory, with zeros beyond their end.
 template <unsigned Rows, unsigned RowPieces>
-__device__ inline void copy_rows(float4 (&target)[Rows][RowPieces], const HeadRows& rows, std::size_t first_row) {
+__device__ inline void copy_rows(float4 (&target)[Rows][RowPieces], const HeadRows<float>& rows, std::size_t first_row) {
   constexpr unsigned kPieces = RowPieces - 1;
 #pragma unroll 1
   for (unsigned index = threadIdx.x; index < Rows * kPieces; index += kThreads) {
@@ -107,9 +92,9 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask<float
   const std::size_t sample = blockIdx.x / task.heads % task.samples;
   const std::size_t first_query = (query_tiles - 1 - blockIdx.x / task.heads / task.samples) * kQueries;
   const std::size_t key_head = head / (task.heads / task.key_value_heads);
-  const HeadRows queries = rows_of(task.queries, task.heads, head, sample, length, size);
-  const HeadRows keys = rows_of(task.keys, task.key_value_heads, key_head, sample, length, size);
-  const HeadRows values = rows_of(task.values, task.key_value_heads, key_head, sample, length, size);
+  const HeadRows<float> queries = rows_of<kPiece>(task.queries, task.heads, head, sample, length, size);
+  const HeadRows<float> keys = rows_of<kPiece>(task.keys, task.key_value_heads, key_head, sample, length, size);
+  const HeadRows<float> values = rows_of<kPiece>(task.values, task.key_value_heads, key_head, sample, length, size);
   const unsigned team = threadIdx.x / kTeam;
   const unsigned member = threadIdx.x % kTeam;
   const unsigned pieces = static_cast<unsigned>((size + kPiece - 1) / kPiece);

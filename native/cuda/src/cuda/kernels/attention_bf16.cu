@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "cuda/kernels/attention_bf16.h"
+#include "cuda/kernels/attention_rows.h"
 
 namespace secateur::gpu {
 namespace {
@@ -32,24 +33,6 @@ struct Tiles {
   Row<Width> keys[kKeys];
   Row<Width> values[kKeys];
 };
-
-// Rows of queries, keys or values of one head.
-template <class Element>
-struct HeadRows {
-  const Element* first;
-  std::size_t stride;
-  std::size_t count;
-  unsigned size;
-  // Pieces of all rows begin at multiples of 16 bytes.
-  bool aligned;
-};
-
-template <class Element>
-__device__ inline HeadRows<Element> rows_of(const Element* values, std::size_t heads, std::size_t head, std::size_t sample,
-                                            std::size_t length, std::size_t size) {
-  return {values + (sample * length * heads + head) * size, heads * size, length, static_cast<unsigned>(size),
-          reinterpret_cast<std::uintptr_t>(values) % 16 == 0 && size % kPiece == 0};
-}
 
 // Starts copying keys or values from first_row on to shared memory, with zeros beyond their end.
 template <unsigned Width>
@@ -118,9 +101,9 @@ __global__ void __launch_bounds__(kThreads, Width <= 32 ? 2 : 1) attend_bf16_ker
   const std::size_t sample = blockIdx.x / task.heads % task.samples;
   const std::size_t first_query = (query_tiles - 1 - blockIdx.x / task.heads / task.samples) * kQueries;
   const std::size_t key_head = head / (task.heads / task.key_value_heads);
-  const HeadRows<float> queries = rows_of(task.queries, task.heads, head, sample, length, size);
-  const HeadRows<bfloat16> keys = rows_of(task.keys, task.key_value_heads, key_head, sample, length, size);
-  const HeadRows<bfloat16> values = rows_of(task.values, task.key_value_heads, key_head, sample, length, size);
+  const HeadRows<float> queries = rows_of<kPiece>(task.queries, task.heads, head, sample, length, size);
+  const HeadRows<bfloat16> keys = rows_of<kPiece>(task.keys, task.key_value_heads, key_head, sample, length, size);
+  const HeadRows<bfloat16> values = rows_of<kPiece>(task.values, task.key_value_heads, key_head, sample, length, size);
   const unsigned lane = threadIdx.x % kWarpLanes;
   const unsigned own_query = threadIdx.x / kWarpLanes * kWarpQueries;
   // Powers of two are what the device computes: e^x = 2^(x · log2 e).
