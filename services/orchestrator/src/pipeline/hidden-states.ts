@@ -8,6 +8,7 @@ import type { NodeSession } from '../scheduler/node-session.js';
 import type { Snapshots } from '../output/snapshots.js';
 import { GroupPace } from './group-pace.js';
 import { moveGroup } from './move-group.js';
+import { StepShares } from './step-shares.js';
 
 /** What a network carries at least, to weigh moves: less than 1 Gbit/s. */
 const TRANSFER_BYTES_PER_SECOND = 100e6;
@@ -35,13 +36,24 @@ interface GroupState {
   position: number;
 }
 
-/** Runs one step for some groups on their holder and tells each group that is done. */
+/** Runs one step for some of the groups that a member holds and tells each that is done. */
 export type GroupStep = (
   member: NodeSession,
   groupIndices: readonly number[],
   onGroup: (groupIndex: number) => void,
   signal: AbortSignal,
 ) => Promise<void>;
+
+/** A step for all groups. */
+export interface Pass {
+  readonly step: GroupStep;
+  /** Makes a member ready for the step; again, where it is ready already. */
+  readonly prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>;
+  /** The step turns the input of the block into the input of the next. */
+  readonly advances: boolean;
+  /** Only these take part. */
+  readonly groups?: ReadonlySet<number> | undefined;
+}
 
 /**
  * Where the hidden states of each calibration group are and how far they have come. They are a cache: what a lost node held is
@@ -50,6 +62,8 @@ export type GroupStep = (
  */
 export class HiddenStates {
   private readonly states: readonly GroupState[];
+  /** Of the largest. */
+  private readonly tokensOfGroup: number;
   private readonly pace = new GroupPace();
   /** The last block before which groups were balanced. */
   private balancedAt = -1;
@@ -62,6 +76,7 @@ export class HiddenStates {
     private readonly now: () => number = () => performance.now(),
   ) {
     this.states = groups.map((group) => ({ group, holder: undefined, position: -1 }));
+    this.tokensOfGroup = Math.max(...groups.map(countTokens));
     crew.beforeLeaving = (leaving, staying, signal) => this.takeOver(leaving, staying, signal);
   }
 
@@ -74,55 +89,63 @@ export class HiddenStates {
     return this.states.find(({ group }) => group.index === groupIndex)?.group.samples;
   }
 
-  /**
-   * Runs a step once for every group, whose hidden states are then the input of block `position`. `prepare` makes a member ready for the
-   * step. With `advances` the step turns the input of the block into the input of the next. With `groups` only those take part.
-   */
-  async forEachGroup(
-    position: number,
-    {
-      prepare,
-      step,
-      advances,
-      groups,
-    }: {
-      prepare: (member: NodeSession, signal: AbortSignal) => Promise<void>;
-      step: GroupStep;
-      advances: boolean;
-      groups?: ReadonlySet<number> | undefined;
-    },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const pending = new Set(this.states.filter(({ group }) => groups?.has(group.index) ?? true));
-    if (groups === undefined) await this.balance(position, signal);
+  /** Runs a step once for every group, whose hidden states are then the input of block `position`. */
+  async forEachGroup(position: number, pass: Pass, signal: AbortSignal): Promise<void> {
+    const pending = new Set(this.states.filter(({ group }) => pass.groups?.has(group.index) ?? true));
+    if (pass.groups === undefined) await this.balance(position, signal);
     while (pending.size > 0) {
       const members = await this.crew.gather(signal);
       this.place(members);
+      const paces = this.pace.of(members);
+      const shares = new StepShares<NodeSession, GroupState>(this.now);
       await this.crew.each(async (member, linked) => {
-        const mine = [...pending].filter((state) => state.holder === member);
-        if (mine.length === 0) return;
-        await this.bringTo(position, member, mine, linked);
-        await prepare(member, linked);
-        const byIndex = new Map(mine.map((state) => [state.group.index, state]));
-        const started = this.now();
-        await step(
-          member,
-          [...byIndex.keys()],
-          (groupIndex) => {
-            const state = byIndex.get(groupIndex);
-            if (state === undefined) return;
-            if (advances) state.position = position + 1;
-            pending.delete(state);
-          },
-          linked,
-        );
-        const left = mine.filter((state) => pending.has(state));
-        if (left.length > 0) {
-          throw member.wrongAnswer(`a step of ${mine.length} groups`, `${left.length} of them left out`);
+        const own = [...pending].filter(({ holder }) => holder === member);
+        if (own.length > 0) {
+          await this.bringTo(position, member, own, linked);
+          await pass.prepare(member, linked);
         }
-        this.pace.add(member, mine.length, (this.now() - started) / 1000);
+        shares.open(member, own, paces?.[members.indexOf(member)]);
+        const onGroup = (state: GroupState): void => {
+          pending.delete(state);
+          if (pass.advances) state.position = position + 1;
+          shares.finish(member);
+        };
+        try {
+          do {
+            for (let given = shares.give(member); given.length > 0; given = shares.give(member)) {
+              await runStep(pass.step, member, given, onGroup, linked);
+            }
+          } while (await this.takeFromLast(shares, member, pass, linked));
+        } finally {
+          const { groups, seconds } = shares.close(member);
+          if (groups > 0) this.pace.add(member, groups, seconds);
+        }
       }, signal);
     }
+  }
+
+  /** Brings a member that has done its share of a step groups of the one that would end last; false when it is to do no more. */
+  private async takeFromLast(
+    shares: StepShares<NodeSession, GroupState>,
+    member: NodeSession,
+    pass: Pass,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    if (member.node.leaving) return false;
+    const secondsToMove = member.stateBytes(this.tokensOfGroup) / TRANSFER_BYTES_PER_SECOND;
+    const most = this.capacityOf(member) - this.heldBy(member).length;
+    const taken = await shares.takeOver(member, { secondsToMove, most }, signal);
+    if (taken === undefined) return false;
+    await this.move(
+      taken.groups.map((state) => ({ state, to: member })),
+      signal,
+    );
+    const moved = taken.groups.filter(({ holder }) => holder === member);
+    shares.putBack({ from: taken.from, groups: taken.groups.filter((state) => !moved.includes(state)) });
+    if (moved.length === 0) return false;
+    await pass.prepare(member, signal);
+    shares.add(member, moved);
+    return true;
   }
 
   /** Before a block, once: groups move from members that hold the others up to those that are done before. */
@@ -133,11 +156,10 @@ export class HiddenStates {
     const paces = this.pace.of(members);
     if (paces === undefined || members.length === 1) return;
     const held = members.map((member) => this.heldBy(member));
-    const tokensOfGroup = Math.max(...this.states.map(({ group }) => countTokens(group)));
     const holders = members.map((member, slot) => ({
       groups: held[slot]!.length,
       secondsPerGroup: paces[slot]!,
-      capacity: Math.floor(member.tokenCapacity / tokensOfGroup),
+      capacity: this.capacityOf(member),
     }));
     const { moves, secondsSaved } = balanceGroups(holders);
     const moved = moves.map(({ from, to }) => ({ state: held[from]!.pop()!, to: members[to]! }));
@@ -201,6 +223,11 @@ export class HiddenStates {
         );
       }
     });
+  }
+
+  /** The most groups a member has room for. */
+  private capacityOf(member: NodeSession): number {
+    return Math.floor(member.tokenCapacity / this.tokensOfGroup);
   }
 
   private heldBy(member: NodeSession): GroupState[] {
@@ -306,4 +333,27 @@ export class HiddenStates {
 
 function countTokens({ samples, sequenceLength }: CalibrationGroup): number {
   return samples * sequenceLength;
+}
+
+/** Every one of the groups has to be told as done. */
+async function runStep(
+  step: GroupStep,
+  member: NodeSession,
+  states: readonly GroupState[],
+  onGroup: (state: GroupState) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const left = new Map(states.map((state) => [state.group.index, state]));
+  await step(
+    member,
+    [...left.keys()],
+    (groupIndex) => {
+      const state = left.get(groupIndex);
+      if (state === undefined) return;
+      left.delete(groupIndex);
+      onGroup(state);
+    },
+    signal,
+  );
+  if (left.size > 0) throw member.wrongAnswer(`a step of ${states.length} groups`, `${left.size} of them left out`);
 }

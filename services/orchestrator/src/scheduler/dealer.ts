@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { Changes } from './changes.js';
 
 /** A part that runs so many times as long as it would take whoever is free is begun by them too; shorter ones are not worth it. */
 const PATIENCE = 1.5;
@@ -29,8 +29,7 @@ export class Dealer<Part, Worker extends object> {
   private readonly msPerCost = new WeakMap<Worker, number>();
   /** When each worker was last done with a part: it works through those it has begun one after the other. */
   private readonly lastDoneMs = new WeakMap<Worker, number>();
-  private tellOfChange = (): void => undefined;
-  private changed = this.nextChange();
+  private readonly changes = new Changes();
 
   constructor(
     private readonly parts: readonly Part[],
@@ -58,10 +57,7 @@ export class Dealer<Part, Worker extends object> {
       if (late === undefined) return undefined;
       const leftMs = dueMs - performance.now();
       if (leftMs <= 0) return this.begin(late, worker);
-      const stop = new AbortController();
-      const waited = delay(leftMs, undefined, { signal: AbortSignal.any([signal, stop.signal]) });
-      await Promise.race([waited.catch(() => undefined), this.changed]);
-      stop.abort();
+      await this.changes.wait(leftMs, signal);
     }
     return undefined;
   }
@@ -80,7 +76,7 @@ export class Dealer<Part, Worker extends object> {
     this.done.add(index);
     this.running.delete(index);
     for (const attempt of attempts) if (attempt !== own) attempt.abort.abort();
-    this.tellAll();
+    this.changes.tell();
     return true;
   }
 
@@ -93,7 +89,7 @@ export class Dealer<Part, Worker extends object> {
       this.running.delete(index);
       if (!this.done.has(index)) this.waiting.unshift(index);
     }
-    this.tellAll();
+    this.changes.tell();
   }
 
   private isBusy(worker: Worker): boolean {
@@ -120,16 +116,5 @@ export class Dealer<Part, Worker extends object> {
       if (due < dueMs) [late, dueMs] = [index, due];
     }
     return [late, dueMs];
-  }
-
-  private tellAll(): void {
-    this.tellOfChange();
-    this.changed = this.nextChange();
-  }
-
-  private nextChange(): Promise<void> {
-    return new Promise((resolve) => {
-      this.tellOfChange = resolve;
-    });
   }
 }
