@@ -57,6 +57,13 @@ export default {
       to: { path: 'node_modules/@kubernetes/' },
     },
     {
+      name: 'help-waits-for-nothing',
+      comment: 'gRPC takes a quarter of a second to load; commands load it, and what else they need, when they run.',
+      severity: 'error',
+      from: { path: '^packages/cli/src/(main|program|input/(checked-command|option-parsers|security-options)|output/exit)\\.ts$' },
+      to: { path: '^(packages/(?!cli/|core/)|services|native)', dependencyTypesNot: ['dynamic-import', 'type-only'] },
+    },
+    {
       name: 'only-telemetry-sets-up-opentelemetry',
       severity: 'error',
       from: { path: '^(packages|services|native)/', pathNot: ['^packages/telemetry/', inTests] },

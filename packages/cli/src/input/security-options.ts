@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { TlsCredentials, type PruningClientOptions } from '@secateur/client';
+import type { PruningClientOptions } from '@secateur/client';
 import { SecateurError } from '@secateur/core';
 import type { ServiceSecurityOptions, TokenOptions } from '@secateur/access';
 import { Option } from 'commander';
@@ -97,7 +97,10 @@ export async function openConnectionSecurity({ tokenFile, ...flags }: Omit<Conne
   const files = toTlsFiles(flags);
   const token = tokenFile === undefined ? process.env['SECATEUR_TOKEN'] || undefined : () => readToken(tokenFile);
   if (typeof token === 'function') token();
-  return { tls: files && (await TlsCredentials.load(files)), token };
+  if (files === undefined) return { tls: undefined, token };
+  // Loads gRPC, which --help need not wait for.
+  const { TlsCredentials } = await import('@secateur/client');
+  return { tls: await TlsCredentials.load(files), token };
 }
 
 function readToken(path: string): string {
