@@ -15,6 +15,9 @@ const MODEL = 'books-qwen2';
 const GROUPS = 8;
 const calibration = TokenSource.fromPartial({ path: fixturePath('calibration', `${MODEL}-calibration.safetensors`), samples: 8 * GROUPS });
 
+/** Steps of a second and more. */
+const long = TokenSource.fromPartial({ ...calibration, samples: 128 });
+
 const folder = await temporaryFolder();
 afterAll(() => folder[Symbol.asyncDispose]());
 
@@ -43,11 +46,18 @@ async function runAlone(changes: Parameters<typeof pruneSpec>[2]): Promise<Reado
   return (await run(cluster, changes)).hashes;
 }
 
-/** How many groups a node collected, pass by pass. */
-function collectedBy(spans: readonly RecordedSpan[], node: string): number[] {
-  return spans
-    .filter(({ name, attributes }) => name === 'secateur.collect' && attributes.get('secateur.node') === node)
-    .map(({ attributes }) => Number(attributes.get('secateur.groups')));
+/** How many of so many groups a node collected, pass by pass; a node may do its share bit by bit. */
+function collectedBy(spans: readonly RecordedSpan[], node: string, groups = GROUPS): number[] {
+  const passes: number[] = [];
+  let collected = 0;
+  for (const { name, attributes } of spans) {
+    if (name !== 'secateur.collect') continue;
+    if (collected % groups === 0) passes.push(0);
+    const count = Number(attributes.get('secateur.groups'));
+    collected += count;
+    if (attributes.get('secateur.node') === node) passes[passes.length - 1]! += count;
+  }
+  return passes;
 }
 
 const named = (spans: readonly RecordedSpan[], name: string): RecordedSpan[] => spans.filter((span) => span.name === name);
@@ -63,6 +73,36 @@ test('a slow node keeps what it does in the time of the others, and its groups b
   expect(named(spans, 'secateur.move').length).toBeGreaterThan(0);
   expect(named(spans, 'secateur.replay')).toEqual([]);
   expect(hashes).toEqual(await onOneNode('plain', {}));
+});
+
+test('a node that is done takes over groups that another would only do later in the step', async () => {
+  await using cluster = await Cluster.start({ nodes: 2 });
+  const slowed = cluster.nodes.map((node) => slowDown(node, 10));
+  try {
+    // Both are found slow at first; then one gets fast.
+    const { spans, hashes } = await run(cluster, { calibration: long }, ({ event }) => {
+      if (event?.$case !== 'progress' || event.value.layer !== 1) return;
+      slowed[0]![Symbol.dispose]();
+      if (event.value.step !== 'collect') slowed[1]![Symbol.dispose]();
+    });
+    const second = spans.slice(spans.findIndex(({ name }) => name === 'secateur.layer'));
+    const collecting = second.slice(
+      0,
+      second.findIndex(({ name }) => name === 'secateur.propagate'),
+    );
+    const ofFreed = collecting.filter(({ attributes }) => attributes.get('secateur.node') === 'node-0').map(({ name }) => name);
+    const [firstCollected, moved, lastCollected] = [
+      ofFreed.indexOf('secateur.collect'),
+      ofFreed.indexOf('secateur.move'),
+      ofFreed.lastIndexOf('secateur.collect'),
+    ];
+    expect(firstCollected).toBeLessThan(moved);
+    expect(moved).toBeLessThan(lastCollected);
+    expect(collectedBy(spans, 'node-1', 2 * GROUPS)[1]).toBeLessThan(GROUPS);
+    expect(hashes).toEqual(await onOneNode('long', { calibration: long }));
+  } finally {
+    for (const one of slowed) one[Symbol.dispose]();
+  }
 });
 
 test('a node that joins gets its share of the groups at the next layer', async () => {

@@ -1,10 +1,10 @@
 import type { ServiceProcess } from './cluster.js';
 
-const STOPPED_MS = 80;
 const RUNNING_MS = 20;
 
-/** Lets a process run a fifth of the time, as on a machine that has much else to do, until this is disposed of. */
-export function slowDown({ pid }: ServiceProcess): Disposable {
+/** Lets a process run one part of so many of the time, as on a machine that has much else to do, until this is disposed of. */
+export function slowDown({ pid }: ServiceProcess, times = 5): Disposable {
+  const stoppedMs = RUNNING_MS * (times - 1);
   let timer: NodeJS.Timeout | undefined;
   const signal = (name: NodeJS.Signals): boolean => {
     try {
@@ -15,7 +15,7 @@ export function slowDown({ pid }: ServiceProcess): Disposable {
     }
   };
   const stop = (): void => {
-    if (signal('SIGSTOP')) timer = setTimeout(goOn, STOPPED_MS);
+    if (signal('SIGSTOP')) timer = setTimeout(goOn, stoppedMs);
   };
   const goOn = (): void => {
     if (signal('SIGCONT')) timer = setTimeout(stop, RUNNING_MS);
