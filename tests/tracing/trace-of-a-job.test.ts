@@ -104,9 +104,15 @@ describe('the trace of a job on two nodes', () => {
     const servers = spans.filter((span) => span.kind === SERVER);
     const calls = (method: string): number => clients.filter((span) => span.attributes['rpc.method'] === method).length;
     expect(calls('secateur.v1.KernelService/AllocateRows')).toBe(LAYERS * PROJECTIONS_PER_LAYER);
-    expect(calls('secateur.v1.KernelService/CollectStatistics')).toBe(LAYERS * 2);
+    // A slow node is given its groups bit by bit.
+    expect(calls('secateur.v1.KernelService/CollectStatistics')).toBe(named('secateur.collect').length);
+    expect(calls('secateur.v1.KernelService/CollectStatistics')).toBeGreaterThanOrEqual(LAYERS * 2);
+    expect(calls('secateur.v1.KernelService/Propagate')).toBe(named('secateur.propagate').length);
     // The last block's output is nobody's input.
-    expect(calls('secateur.v1.KernelService/Propagate')).toBe((LAYERS - 1) * 2);
+    const propagated = named('secateur.layer').map(
+      (layer) => named('secateur.propagate').filter(({ traceId }) => traceId === layer.traceId).length >= 2,
+    );
+    expect(propagated.filter(Boolean)).toHaveLength(LAYERS - 1);
     expect(calls('secateur.v1.TensorService/Fetch')).toBeGreaterThan(LAYERS * 2);
     for (const client of clients) {
       const answered = servers.filter((server) => server.parentSpanId === client.spanId);
