@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -245,6 +246,69 @@ TEST_CASE("zeros of both signs are counted, NaN is none") {
     x[99] = std::numeric_limits<float>::quiet_NaN();
     CHECK(math.count_zeros(x.data(), x.size()) == 98);
     CHECK(math.count_zeros(x.data(), 0) == 0);
+  });
+}
+
+TEST_CASE("a mask drops its values and no other") {
+  for (const std::size_t size : kSizes) {
+    CAPTURE(size);
+    const std::vector<float> x = random_values(size, 1.0, 3);
+    std::vector<std::uint8_t> mask((size + 7) / 8);
+    std::vector<float> expected = x;
+    for (std::size_t i = 0; i < size; ++i) {
+      if (i * i % 7 < 3) continue;
+      mask[i / 8] |= static_cast<std::uint8_t>(1U << i % 8);
+      expected[i] = 0.0F;
+    }
+    on_all_instruction_sets([&](const cpu::VectorMath& math) {
+      std::vector<float> result = x;
+      result.push_back(-7.0F);
+      math.drop(mask.data(), size, result.data());
+      CHECK(result.back() == -7.0F);
+      result.pop_back();
+      CHECK(result == expected);
+    });
+  }
+}
+
+TEST_CASE("what is dropped is 0 of positive sign, whatever it was, and what is kept keeps its bits") {
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    std::vector<float> x(9, -std::numeric_limits<float>::quiet_NaN());
+    const std::array<std::uint8_t, 2> mask{0b01010101, 0b1};
+    math.drop(mask.data(), x.size(), x.data());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      CHECK(std::isnan(x[i]) == (i % 2 == 1));
+      CHECK(std::signbit(x[i]) == (i % 2 == 1));
+    }
+  });
+}
+
+TEST_CASE("kept values are gathered in their order, with their positions") {
+  on_all_instruction_sets([](const cpu::VectorMath& math) {
+    for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{31}, std::size_t{64}, std::size_t{256}}) {
+      for (const std::size_t step : {std::size_t{1}, std::size_t{3}, std::size_t{300}}) {
+        std::vector<float> x = random_values(size, 1.0, 4);
+        std::vector<float> expected;
+        std::vector<std::uint8_t> expected_positions;
+        for (std::size_t i = 0; i < size; ++i) {
+          if (i % step != 0) {
+            x[i] = i % 2 == 0 ? 0.0F : -0.0F;
+            continue;
+          }
+          expected.push_back(x[i]);
+          expected_positions.push_back(static_cast<std::uint8_t>(i));
+        }
+        std::vector<float> values(size + 1, -7.0F);
+        std::vector<std::uint8_t> positions(size + 1, 77);
+        REQUIRE(math.gather_kept(x.data(), size, values.data(), positions.data()) == expected.size());
+        CHECK(values.back() == -7.0F);
+        CHECK(positions.back() == 77);
+        values.resize(expected.size());
+        positions.resize(expected.size());
+        CHECK(values == expected);
+        CHECK(positions == expected_positions);
+      }
+    }
   });
 }
 

@@ -139,11 +139,7 @@ void Projection::apply_mask(std::span<const std::uint8_t> mask, MemoryBudget& bu
     const PhaseScope scope(context, "mask", 0,
                            static_cast<double>((end - item * kMaskRows) * (dense_.columns * sizeof(float) + row_bytes)));
     for (std::size_t row = item * kMaskRows; row < end; ++row) {
-      float* values = dense_.values.data() + row * dense_.columns;
-      const std::uint8_t* bits = mask.data() + row * row_bytes;
-      for (std::size_t column = 0; column < dense_.columns; ++column) {
-        if (((bits[column / 8] >> (column % 8)) & 1) != 0) values[column] = 0.0F;
-      }
+      vector_math().drop(mask.data() + row * row_bytes, dense_.columns, dense_.values.data() + row * dense_.columns);
     }
   });
   renew_form(budget, pool, context);

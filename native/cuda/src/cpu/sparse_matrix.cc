@@ -1,6 +1,7 @@
 #include "cpu/sparse_matrix.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "cpu/vector_math.h"
@@ -53,15 +54,16 @@ SparseMatrix::SparseMatrix(MemoryBudget& budget, ThreadPool& pool, CallContext& 
   values_ = Buffer<float>(budget, kept, purpose);
   pool.parallel_for(slices, [&](std::size_t slice, std::size_t) {
     context.check();
+    // Others write what comes behind a slice.
+    std::array<float, kSliceColumns> part_values;
+    std::array<std::uint8_t, kSliceColumns> part_columns;
     std::size_t next = starts_[slice * (rows + 1)];
     for (std::size_t row = 0; row < rows; ++row) {
       const std::span<const float> part = slice_of_row(slice, row);
-      for (std::size_t column = 0; column < part.size(); ++column) {
-        if (part[column] == 0.0F) continue;
-        kept_columns_[next] = static_cast<std::uint8_t>(column);
-        values_[next] = part[column];
-        ++next;
-      }
+      const std::size_t count = vector_math().gather_kept(part.data(), part.size(), part_values.data(), part_columns.data());
+      std::copy_n(part_values.data(), count, values_.data() + next);
+      std::copy_n(part_columns.data(), count, kept_columns_.data() + next);
+      next += count;
     }
   });
 }

@@ -59,6 +59,12 @@ struct VectorMath {
   // How many values are 0 of either sign.
   std::size_t (*count_zeros)(const float* x, std::size_t size);
 
+  // x[i] = 0 where bit i of the mask is 1, the least significant bit of a byte being the first.
+  void (*drop)(const std::uint8_t* mask, std::size_t size, float* x);
+  // The values of x that are not 0, in their order, and their positions; returns how many. x has at most 256 values; as many may be written
+  // to either result, whatever comes behind those that count.
+  std::size_t (*gather_kept)(const float* x, std::size_t size, float* values, std::uint8_t* positions);
+
   // Exact.
   void (*widen_bf16)(const std::uint16_t* source, std::size_t size, float* result);
   void (*widen_f16)(const std::uint16_t* source, std::size_t size, float* result);

@@ -233,6 +233,29 @@ std::size_t count_zeros(const float* x, std::size_t size) {
   return zeros;
 }
 
+// Without a branch, which nobody could predict.
+void drop(const std::uint8_t* mask, std::size_t size, float* x) {
+  using Words __attribute__((vector_size(8 * sizeof(std::uint32_t)), aligned(sizeof(float)), may_alias)) = std::uint32_t;
+  constexpr Words kBits = {1, 2, 4, 8, 16, 32, 64, 128};
+  std::size_t i = 0;
+  for (; i + 8 <= size; i += 8) {
+    Words* const words = reinterpret_cast<Words*>(x + i);
+    *words &= reinterpret_cast<Words>((kBits & mask[i / 8]) == 0);
+  }
+  for (; i < size; ++i) x[i] = (mask[i / 8] >> i % 8 & 1) != 0 ? 0.0F : x[i];
+}
+
+// Without a branch: a 0 is written too, and the next value in its place.
+std::size_t gather_kept(const float* x, std::size_t size, float* values, std::uint8_t* positions) {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    values[kept] = x[i];
+    positions[kept] = static_cast<std::uint8_t>(i);
+    kept += x[i] != 0.0F ? 1U : 0U;
+  }
+  return kept;
+}
+
 void widen_bf16(const std::uint16_t* source, std::size_t size, float* result) {
   for (std::size_t i = 0; i < size; ++i) result[i] = __builtin_bit_cast(float, static_cast<std::uint32_t>(source[i]) << 16);
 }
