@@ -188,37 +188,82 @@ export class Crew {
     for (const member of leaving) this.remove(member, member.node.reason);
   }
 
+  /** Nodes that have no room for their part are left out, and the others do theirs, as long as there are others. */
   private async admit(signal: AbortSignal): Promise<void> {
     const taken = new Set([...this.members].map((member) => member.node));
-    const candidates = this.pool.healthy
+    let candidates: readonly PoolNode[] = this.pool.healthy
       .filter((node) => !taken.has(node) && (this.losses.get(node) ?? 0) < MAXIMUM_LOSSES)
       .slice(0, Math.max(0, this.maximumNodes - this.members.size));
-    if (candidates.length === 0) return;
-    const joiningLate = this.members.size > 0;
-    const context = this.contextFor(this.members.size + candidates.length);
-    for (const node of candidates) {
-      let known: NodeReport | undefined;
-      try {
-        const member = await NodeSession.open(node, context, this.sources, signal);
-        this.members.add(member);
-        known = this.reports.get(node.address);
-        this.reports.set(node.address, {
-          address: node.address,
-          name: node.name,
-          engine: node.description?.engine,
-          lost: '',
-          plannedResidentBytes: Math.max(known?.plannedResidentBytes ?? 0, member.plannedResidentBytes),
-          peakResidentBytes: 0,
-        });
-      } catch (error) {
-        // The others do without a node that has no room, once they have the work between them.
-        if (joiningLate && isFull(error)) continue;
-        if (!isNodeLoss(error)) throw error;
-        node.healthy = false;
-        continue;
+    while (candidates.length > 0) {
+      const { opened, full } = await this.openSessions(candidates, signal);
+      const isEnough = this.members.size > 0 || full.size === 0;
+      if (isEnough) {
+        for (const member of opened) this.add(member);
+        return;
       }
-      if (known?.lost !== '') this.events.onJoined(node);
+      await Promise.all(opened.map((member) => member.close()));
+      candidates = opened.map(({ node }) => node);
+      const [error] = full.values();
+      if (candidates.length === 0 && error !== undefined) throw error;
+      for (const [node, error] of full) this.leaveOut(node, error);
     }
+  }
+
+  /** Opens a session on each of the nodes that can be reached, unless one refuses it for another reason than that it has no room. */
+  private async openSessions(
+    nodes: readonly PoolNode[],
+    signal: AbortSignal,
+  ): Promise<{ readonly opened: readonly NodeSession[]; readonly full: ReadonlyMap<PoolNode, SecateurError> }> {
+    const context = this.contextFor(this.members.size + nodes.length);
+    const opened: NodeSession[] = [];
+    const full = new Map<PoolNode, SecateurError>();
+    const refusals: unknown[] = [];
+    await Promise.all(
+      nodes.map(async (node) => {
+        try {
+          opened.push(await NodeSession.open(node, context, this.sources, signal));
+        } catch (error) {
+          if (isFull(error)) full.set(node, error);
+          else if (isNodeLoss(error)) node.healthy = false;
+          else refusals.push(error);
+        }
+      }),
+    );
+    if (refusals.length > 0) {
+      await Promise.all(opened.map((member) => member.close()));
+      throw refusals[0];
+    }
+    // In the order of the nodes, not that of their answers.
+    opened.sort((left, right) => nodes.indexOf(left.node) - nodes.indexOf(right.node));
+    return { opened, full };
+  }
+
+  private add(member: NodeSession): void {
+    const { node, plannedResidentBytes } = member;
+    this.members.add(member);
+    const known = this.reports.get(node.address);
+    this.reports.set(node.address, {
+      address: node.address,
+      name: node.name,
+      engine: node.description?.engine,
+      lost: '',
+      plannedResidentBytes: Math.max(known?.plannedResidentBytes ?? 0, plannedResidentBytes),
+      peakResidentBytes: 0,
+    });
+    if (known?.lost !== '') this.events.onJoined(node);
+  }
+
+  private leaveOut(node: PoolNode, { message }: SecateurError): void {
+    const { address, name } = node;
+    this.reports.set(address, {
+      address,
+      name,
+      engine: node.description?.engine,
+      lost: message,
+      plannedResidentBytes: 0,
+      peakResidentBytes: 0,
+    });
+    this.events.onLost(node, message);
   }
 
   /** A member that pulled from another names it when that failed; who is lost already is not lost again, and the work is tried anew. */
@@ -249,6 +294,6 @@ export class Crew {
   }
 }
 
-function isFull(error: unknown): boolean {
+function isFull(error: unknown): error is SecateurError {
   return error instanceof SecateurError && error.reason === 'RESOURCE_EXHAUSTED';
 }
