@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { PruningClient } from '@secateur/client';
 import { Allocation } from '@secateur/proto/allocation';
-import type { AllocateRowsResponse, CollectStatisticsResponse } from '@secateur/proto/kernel_service';
+import type { AllocateRowsResponse, CollectStatisticsResponse, DescribeNodeResponse } from '@secateur/proto/kernel_service';
 import { JobState, type JobSpec } from '@secateur/proto/job';
 import { AlteringNode, type Alteration } from '../support/altering-node.js';
 import { ServiceProcess } from '../support/cluster.js';
@@ -111,6 +111,20 @@ test('a node before a real one that alters nothing works like that', async () =>
   expect(report.nodes.map(({ lost }) => lost)).toEqual(['']);
   expect(await hashOutput(output)).toEqual(reference);
 });
+
+test('a node of another version is never used, and told of with both versions', () =>
+  withService([nodes[0]!.address, wrong.address], async (client) => {
+    wrong.alter = (method, answer) =>
+      method === 'describeNode' ? { ...answer, engine: { ...(answer as DescribeNodeResponse).engine, version: '9.8.7' } } : answer;
+    try {
+      const report = await prune(client, 'versions', specFor(join(folder.path, 'versions')));
+      expect(report.nodes.map(({ address }) => address)).toEqual([nodes[0]!.address]);
+      const other = (await client.listNodes()).find(({ address }) => address === wrong.address);
+      expect(other).toMatchObject({ healthy: false, reason: expect.stringMatching(/version 9\.8\.7.*orchestrator's \d+\.\d+\.\d+/) });
+    } finally {
+      wrong.alter = (_method, answer) => answer;
+    }
+  }));
 
 test('nodes that answer what cannot be right are left out, and the others make the same bytes', () =>
   withService([nodes[0]!.address, wrong.address], async (client) => {

@@ -66,4 +66,4 @@ export {
 export { compareRuns, requireRunReport, type LayerSummary, type RunComparison, type SideBySide } from './report/compare-runs.js';
 export { meanSquaresOfPasses } from './statistics/mean-squares-of-passes.js';
 export { reduceStatistics, type ReducedSite } from './statistics/reduce-statistics.js';
-export { VERSION } from './version.js';
+export { VERSION, worksWith } from './version.js';

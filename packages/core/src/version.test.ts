@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
-import { VERSION } from './version.js';
+import { VERSION, worksWith } from './version.js';
 
 const ROOT = join(import.meta.dirname, '../../..');
 
@@ -18,4 +18,14 @@ function expandPattern(pattern: string): string[] {
 
 test.each(['.', ...readManifest('.').workspaces!.flatMap(expandPattern)])('the package in %s has the version', (folder) => {
   expect(readManifest(folder).version).toBe(VERSION);
+});
+
+test.each([
+  ['1.2.3', '1.2.0', true],
+  ['1.2.3', '1.2.4-rc.1', true],
+  ['1.2.3', '1.20.3', false],
+  ['1.2.3', '2.2.3', false],
+  ['0.1.0', '', false],
+])('a process of version %s works with one of "%s": %s', (version, other, expected) => {
+  expect(worksWith(version, other)).toBe(expected);
 });

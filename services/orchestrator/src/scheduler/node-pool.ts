@@ -1,4 +1,4 @@
-import { SecateurError } from '@secateur/core';
+import { SecateurError, VERSION, worksWith } from '@secateur/core';
 import { checkHealth, connect, watchHealth, type Channel, type ServiceClient, type TlsCredentials } from '@secateur/rpc';
 import { KernelServiceDefinition, type DescribeNodeResponse } from '@secateur/proto/kernel_service';
 import type { Node } from '@secateur/proto/pruning_service';
@@ -58,6 +58,12 @@ export class PoolNode {
       const serving = await checkHealth(this.channel, KernelServiceDefinition.fullName, POLL_TIMEOUT_MS);
       if (serving && !this.healthy) await this.describe();
       if (this.retired) return;
+      const version = this.description?.engine?.version ?? '';
+      if (serving && !worksWith(VERSION, version)) {
+        this.healthy = false;
+        this.reason = `is of version ${version || 'unknown'}, which cannot work with this orchestrator's ${VERSION}: both must be of the same MAJOR.MINOR`;
+        return;
+      }
       this.setServing(serving);
       void this.watch();
     } catch (error) {
