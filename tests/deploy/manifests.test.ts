@@ -20,12 +20,8 @@ const OVERLAYS = ['dev-cpu', 'single-gpu', 'cluster'];
 const LABELS = ['name', 'component', 'part-of'].map((name) => `app.kubernetes.io/${name}`);
 /** Seconds after which a service that has not stopped ends itself, beside the time to drain. */
 const STOP_LIMIT_SECONDS = 30;
-/** Not in the manifests: docs/operations.md says how to make them, or another program does. */
-const MADE_ELSEWHERE: Readonly<Record<string, string>> = {
-  'secateur-database': 'docs/operations.md',
-  'orchestrator-tls': 'cert-manager',
-  'kernel-node-tls': 'cert-manager',
-};
+/** Not in the manifests: docs/operations.md says how to make them. */
+const MADE_BY_HAND = ['secateur-database'];
 const SERVICES: Readonly<Record<string, string>> = {
   orchestrator: 'secateur.v1.PruningService',
   'kernel-node': 'secateur.v1.KernelService',
@@ -142,10 +138,13 @@ describeWithKubectl.each(OVERLAYS)(`overlay %s${suffix}`, (overlay) => {
   test('what pods refer to is there, or it is said where it comes from', async () => {
     const operations = await readFile(join(repositoryRoot, 'docs/operations.md'), 'utf8');
     const names = (kind: string): string[] => ofKind(objects, kind).map(({ metadata }) => metadata.name);
+    const certified = ofKind(objects, 'Certificate').map(
+      (certificate) => (certificate as KubernetesObject & { readonly spec: { readonly secretName: string } }).spec.secretName,
+    );
     const isThere = (kind: string, name: string): boolean =>
       names(kind).includes(name) ||
-      MADE_ELSEWHERE[name] === 'cert-manager' ||
-      (MADE_ELSEWHERE[name] === 'docs/operations.md' && operations.includes(name));
+      (kind === 'Secret' && certified.includes(name)) ||
+      (MADE_BY_HAND.includes(name) && operations.includes(name));
     for (const { spec } of workloads) {
       const { serviceAccountName, priorityClassName, volumes = [], containers: all } = spec.template.spec;
       expect(names('ServiceAccount')).toContain(serviceAccountName);
@@ -213,7 +212,7 @@ describeWithKubectl(`components${suffix}`, () => {
   test.each([
     [['insecure', 'postgres', 'gpu', 'keda', 'kueue']],
     [['mtls', 'embedded-state', 'network-policy']],
-    [['mtls', 'postgres', 'shared-models', 's3', 'network-policy', 's3-network-policy']],
+    [['mtls', 'postgres', 'postgres-tls', 'shared-models', 's3', 'network-policy', 's3-network-policy']],
     [['insecure', 'postgres', 'controller', 'otel-collector', 'prometheus']],
   ])('%j go together', async (components) => {
     for (const object of await buildWithComponents(components)) checkSchema(object);

@@ -1,9 +1,10 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chown, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { chmod, chown, copyFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { CertificateFiles } from './certificates.js';
 
 const DEBIAN_FOLDER = '/usr/lib/postgresql';
 const START_TIMEOUT_MS = 60_000;
@@ -19,14 +20,17 @@ export class PostgresServer implements AsyncDisposable {
     private readonly directory: string,
     private readonly port: number,
     private readonly user: { readonly uid?: number; readonly gid?: number },
+    private readonly options: readonly string[],
   ) {}
 
-  static async start(): Promise<PostgresServer> {
+  /** With a certificate it takes encrypted connections only. */
+  static async start(tls?: CertificateFiles): Promise<PostgresServer> {
     const programs = await findPrograms();
     const user = unprivilegedUser();
     const directory = await mkdtemp(join(tmpdir(), 'postgres-'));
     if (user.uid !== undefined && user.gid !== undefined) await chown(directory, user.uid, user.gid);
-    const server = new PostgresServer(programs, directory, await freePort(), user);
+    const options = tls === undefined ? [] : await encryptionOptions(tls, directory, user);
+    const server = new PostgresServer(programs, directory, await freePort(), user, options);
     const made = spawnSync(
       join(programs, 'initdb'),
       ['--pgdata', join(directory, 'data'), '--username', 'secateur', '--auth', 'trust', '--no-sync'],
@@ -37,6 +41,7 @@ export class PostgresServer implements AsyncDisposable {
       },
     );
     if (made.status !== 0) throw new Error(`initdb failed: ${made.stderr}`);
+    if (tls !== undefined) await writeFile(join(directory, 'data', 'pg_hba.conf'), 'hostssl all all 127.0.0.1/32 trust\n');
     await server.run();
     return server;
   }
@@ -59,6 +64,7 @@ export class PostgresServer implements AsyncDisposable {
       this.directory,
       '-c',
       'shared_buffers=16MB',
+      ...this.options,
     ];
     const child = spawn(join(this.programs, 'postgres'), args, { ...this.user, cwd: this.directory, stdio: ['ignore', 'ignore', 'pipe'] });
     this.child = child;
@@ -88,6 +94,20 @@ export class PostgresServer implements AsyncDisposable {
     await this.end('SIGQUIT');
     await rm(this.directory, { recursive: true, force: true });
   }
+}
+
+/** PostgreSQL reads its key only where nobody else could. */
+async function encryptionOptions(
+  { certificate, privateKey }: CertificateFiles,
+  directory: string,
+  { uid, gid }: { readonly uid?: number; readonly gid?: number },
+): Promise<string[]> {
+  const copies = [join(directory, 'server.pem'), join(directory, 'server.key')] as const;
+  await copyFile(certificate, copies[0]);
+  await copyFile(privateKey, copies[1]);
+  await chmod(copies[1], 0o600);
+  if (uid !== undefined && gid !== undefined) for (const copy of copies) await chown(copy, uid, gid);
+  return ['-c', 'ssl=on', '-c', `ssl_cert_file=${copies[0]}`, '-c', `ssl_key_file=${copies[1]}`];
 }
 
 /** Debian keeps the programs of the server out of the PATH. */
