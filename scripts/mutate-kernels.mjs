@@ -1,7 +1,7 @@
 // Plants bugs in the CUDA kernels, one at a time, and tells which of them the tests on the host notice: barriers and waits removed, wrong lane
 // masks, bounds that are off by one. Not part of the tests: it takes minutes.
-//   node scripts/mutate-kernels.mjs [kernel...]        such as: node scripts/mutate-kernels.mjs attention
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+//   node scripts/mutate-kernels.mjs [kernel...]        or what kernels share, such as: node scripts/mutate-kernels.mjs attention block_sum.h
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -17,6 +17,7 @@ import {
 
 const kernelFolder = join(nativeFolder, 'src', 'cuda', 'kernels');
 const testFolder = join(nativeFolder, 'test', 'cuda');
+const testProgram = 'secateur_cuda_kernels_test';
 const longestTestMs = 600_000;
 
 /** What may be done to a line; each match is one bug. @type {readonly { what: string, pattern: RegExp, replacement: string }[]} */
@@ -47,104 +48,129 @@ function mutantsOf(source) {
   });
 }
 
-/** Test files that include the kernel's header. @param {string} kernel */
-function testsOf(kernel) {
-  return readdirSync(testFolder)
-    .filter((name) => name.endsWith('_test.cc'))
-    .map((name) => join(testFolder, name))
-    .filter((path) => readFileSync(path, 'utf8').includes(`kernels/${kernel}.h"`));
+/**
+ * The files of kernels that have the mutated code: the kernel itself, or all that include what several share.
+ * @param {string} file
+ */
+function kernelsOf(file) {
+  if (file.endsWith('.cu')) return [file];
+  return readdirSync(kernelFolder).filter(
+    (name) => name.endsWith('.cu') && readFileSync(join(kernelFolder, name), 'utf8').includes(`kernels/${file}"`),
+  );
+}
+
+/** Test files that include the header of one of the kernels. @param {readonly string[]} kernels */
+function testsOf(kernels) {
+  const headers = kernels.map((kernel) => `kernels/${basename(kernel, '.cu')}.h"`);
+  return readdirSync(testFolder).filter((name) => {
+    if (!name.endsWith('_test.cc')) return false;
+    const text = readFileSync(join(testFolder, name), 'utf8');
+    return headers.some((header) => text.includes(header));
+  });
 }
 
 /**
- * How a kernel and its tests are built and run, fastest first. Sanitizers see what the plain results do not show.
- * @typedef {{ name: string, buildFolder: string, options: string[] }} Check
+ * How kernels and their tests are built and run, fastest first. Sanitizers see what the plain results do not show.
+ * @typedef {{ name: string, buildFolder: string }} Check
  * @type {readonly Check[]}
  */
 const checks = [
-  { name: 'results', buildFolder: emulatedCudaBuildFolder, options: [] },
-  { name: 'addresses', buildFolder: cppTestsBuildFolder, options: ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'] },
-  { name: 'races', buildFolder: raceCheckBuildFolder, options: ['-fsanitize=thread', '-DSECATEUR_RACE_CHECK'] },
+  { name: 'results', buildFolder: emulatedCudaBuildFolder },
+  { name: 'addresses', buildFolder: cppTestsBuildFolder },
+  { name: 'races', buildFolder: raceCheckBuildFolder },
 ];
 
-const includes = ['emulator', 'src', 'include', 'test', 'test/cuda'].flatMap((name) => ['-I', join(nativeFolder, name)]);
-
-/** @param {readonly string[]} args @returns {boolean} */
-function compiles(args) {
-  return spawnSync('g++', ['-std=c++20', '-O1', '-w', ...includes, ...args], { stdio: 'ignore' }).status === 0;
-}
-
-/** @param {string} folder @param {string} source */
-function writeMutant(folder, source) {
-  const file = join(folder, 'mutant.cu');
-  writeFileSync(file, source);
-  return file;
-}
-
-/** A check of one kernel, with its tests compiled. */
+/** A check of some kernels: the program of all tests, linked with these kernels instead of the right ones. */
 class KernelCheck {
-  /** @param {Check} check @param {readonly string[]} tests @param {string} folder */
-  constructor(check, tests, folder) {
+  /** @param {Check} check @param {readonly string[]} kernels @param {readonly string[]} tests @param {string} folder */
+  constructor(check, kernels, tests, folder) {
     this.check = check;
     this.folder = folder;
+    this.tests = tests;
     this.program = join(folder, 'mutant');
     this.timeoutMs = longestTestMs;
-    this.objects = [join(testFolder, 'main.cc'), ...tests, join(nativeFolder, 'test/allocation/reference.cc')].map((source) => {
-      const object = join(folder, `${check.name}-${basename(source)}.o`);
-      if (!compiles([...check.options, '-c', source, '-o', object])) throw new Error(`${source} does not compile.`);
-      return object;
+    const { stdout } = spawnSync('ninja', ['-C', check.buildFolder, '-t', 'commands', testProgram], {
+      encoding: 'utf8',
+      maxBuffer: 1 << 26,
     });
+    const commands = stdout.split('\n').filter((line) => line !== '');
+    const objects = kernels.map((kernel) => join(folder, `${check.name}-${kernel}.o`));
+    this.compiling = kernels.map((kernel, index) => {
+      const command = commands.find((line) => line.endsWith(` -c ${join(kernelFolder, kernel)}`));
+      if (command === undefined) throw new Error(`${check.buildFolder} has no command that compiles ${kernel}.`);
+      const mutant = join(folder, 'cuda', 'kernels', kernel);
+      return command
+        .replace(/ -MD -MT \S+ -MF \S+ -o \S+ -c \S+$/, ` -w -O1 -o ${objects[index]} -c ${mutant}`)
+        .replace(/\/c\+\+ /, `/c++ -I${folder} `);
+    });
+    const linking = commands.at(-1) ?? '';
+    // What is defined in an object is not looked for in a library.
+    this.linking = linking.replace(/ -o \S+/, ` -o ${this.program}`).replace(/(\/c\+\+ )/, `$1${objects.join(' ')} `);
   }
 
-  /** Kernels with a bug may run for ever. @param {string} source @returns {boolean} */
-  passes(source) {
-    const libraries = [
-      'test/cuda/libsecateur_kernels_on_host.a',
-      'test/emulator/libsecateur_cuda_on_host.a',
-      'src/cpu/allocation/libsecateur_allocation.a',
-    ];
-    const linked = [...this.objects, ...libraries.map((name) => join(this.check.buildFolder, name))];
-    const file = writeMutant(this.folder, source);
-    if (!compiles([...this.check.options, '-x', 'c++', file, '-x', 'none', ...linked, '-o', this.program])) return false;
-    return spawnSync(this.program, ['--minimal'], { timeout: this.timeoutMs, stdio: 'ignore' }).status === 0;
+  /** @returns {boolean} */
+  compiles() {
+    return this.compiling.every((command) => this.run(command) === 0);
   }
 
-  /** Without any bug the tests pass; the time they take tells when to give up on one. @param {string} source */
-  calibrate(source) {
+  /** Kernels with a bug may run for ever. @returns {boolean} */
+  passes() {
+    if (!this.compiles() || this.run(this.linking) !== 0) return false;
+    const sources = this.tests.map((name) => `*${name}`).join(',');
+    const args = ['--minimal', `--source-file=${sources}`, "--test-case-exclude=*the published code's decisions"];
+    // Races come back as failed launches, which the cases notice.
+    const env = { ...process.env, TSAN_OPTIONS: 'exitcode=0', UBSAN_OPTIONS: 'halt_on_error=1' };
+    return spawnSync(this.program, args, { timeout: this.timeoutMs, stdio: 'ignore', env }).status === 0;
+  }
+
+  /** Without any bug the tests pass; the time they take tells when to give up on one. */
+  calibrate() {
     const begin = performance.now();
-    if (!this.passes(source)) throw new Error(`The check of ${this.check.name} fails without any bug.`);
+    if (!this.passes()) throw new Error(`The check of ${this.check.name} fails without any bug.`);
     this.timeoutMs = 10_000 + 10 * Math.ceil(performance.now() - begin);
+  }
+
+  /** @param {string} command of a shell */
+  run(command) {
+    return spawnSync('sh', ['-c', command], { cwd: this.check.buildFolder, stdio: 'ignore' }).status;
   }
 }
 
-/** @param {string} kernel @param {string} folder */
-function mutate(kernel, folder) {
-  const tests = testsOf(kernel);
-  if (tests.length === 0) throw new Error(`No test in ${testFolder} includes the header of ${kernel}.`);
-  const original = readFileSync(join(kernelFolder, `${kernel}.cu`), 'utf8');
-  const kernelChecks = checks.map((check) => new KernelCheck(check, tests, folder));
-  for (const check of kernelChecks) check.calibrate(original);
+/** @param {string} file of a kernel, or what several share @param {string} folder */
+function mutate(file, folder) {
+  const kernels = kernelsOf(file);
+  const tests = testsOf(kernels);
+  if (tests.length === 0) throw new Error(`No test in ${testFolder} includes the header of ${kernels.join(', ')}.`);
+  const copies = join(folder, 'cuda', 'kernels');
+  mkdirSync(copies, { recursive: true });
+  for (const name of new Set([...kernels, file])) copyFileSync(join(kernelFolder, name), join(copies, name));
+  const kernelChecks = checks.map((check) => new KernelCheck(check, kernels, tests, folder));
+  for (const check of kernelChecks) check.calibrate();
   /** @type {Record<string, number>} */
   const caughtBy = Object.fromEntries(checks.map(({ name }) => [name, 0]));
   let missed = 0;
-  for (const { line, what, text, source } of mutantsOf(original)) {
+  for (const { line, what, text, source } of mutantsOf(readFileSync(join(kernelFolder, file), 'utf8'))) {
+    writeFileSync(join(copies, file), source);
     // What does not compile is no bug that a test could miss.
-    if (!compiles(['-fsyntax-only', '-x', 'c++', writeMutant(folder, source)])) continue;
-    const catcher = kernelChecks.find((check) => !check.passes(source));
+    if (!kernelChecks[0]?.compiles()) continue;
+    const catcher = kernelChecks.find((check) => !check.passes());
     if (catcher) {
       caughtBy[catcher.check.name] = (caughtBy[catcher.check.name] ?? 0) + 1;
     } else {
       missed += 1;
-      console.log(`missed  ${kernel}.cu:${String(line)}  ${what}:  ${text}`);
+      console.log(`missed  ${file}:${String(line)}  ${what}:  ${text}`);
     }
   }
+  rmSync(join(folder, 'cuda'), { recursive: true });
   const caught = Object.values(caughtBy).reduce((sum, count) => sum + count, 0);
   const by = checks.map(({ name }) => `${String(caughtBy[name])} by ${name}`).join(', ');
-  console.log(`${kernel}: ${String(caught)} of ${String(caught + missed)} caught (${by})`);
+  console.log(`${basename(file, '.cu')}: ${String(caught)} of ${String(caught + missed)} caught (${by})`);
   return { caught, missed };
 }
 
-const all = readdirSync(kernelFolder)
-  .filter((name) => name.endsWith('.cu'))
+const files = readdirSync(kernelFolder);
+const all = files
+  .filter((name) => name.endsWith('.cu') || !files.includes(name.replace(/\.h$/, '.cu')))
   .map((name) => basename(name, '.cu'));
 const chosen = process.argv.slice(2);
 const unknown = chosen.find((name) => !all.includes(name));
@@ -157,7 +183,7 @@ try {
   await buildEmulatedCuda();
   await buildCppTests();
   await buildRaceCheck();
-  const counts = (chosen.length > 0 ? chosen : all).map((kernel) => mutate(kernel, folder));
+  const counts = (chosen.length > 0 ? chosen : all).map((name) => mutate(name.endsWith('.h') ? name : `${name}.cu`, folder));
   const caught = counts.reduce((sum, count) => sum + count.caught, 0);
   const missed = counts.reduce((sum, count) => sum + count.missed, 0);
   console.log(`${String(caught)} of ${String(caught + missed)} planted bugs caught`);

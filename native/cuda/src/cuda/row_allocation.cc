@@ -13,6 +13,7 @@
 #include "cpu/allocation/optimal_split.h"
 #include "cpu/allocation/search.h"
 #include "cpu/allocation/search_arithmetic.h"
+#include "cpu/vector_math.h"
 #include "cuda/device_rules.h"
 #include "cuda/device_runs.h"
 #include "cuda/host_work.h"
@@ -54,8 +55,8 @@ void require_finite_weights(const AllocationInput& input, const float* weights, 
 }
 
 void require_finite_inputs(const AllocationInput& input) {
+  if (cpu::vector_math().all_finite(input.quality_inputs.data(), input.quality_inputs.size())) return;
   const auto bad = std::ranges::find_if(input.quality_inputs, [](float value) { return !std::isfinite(value); });
-  if (bad == input.quality_inputs.end()) return;
   const auto column = static_cast<std::size_t>(bad - input.quality_inputs.begin()) % input.columns;
   throw Error(ErrorCode::kNonFinite, "Input column " + std::to_string(column) + " has a value that is not finite.");
 }
@@ -63,11 +64,7 @@ void require_finite_inputs(const AllocationInput& input) {
 // [columns, samples], from [samples, columns].
 std::vector<float> transpose_inputs(const AllocationInput& input) {
   std::vector<float> inputs(input.columns * input.samples);
-  for (std::size_t sample = 0; sample < input.samples; ++sample) {
-    for (std::size_t column = 0; column < input.columns; ++column) {
-      inputs[column * input.samples + sample] = input.quality_inputs[sample * input.columns + column];
-    }
-  }
+  cpu::vector_math().transpose(input.quality_inputs.data(), input.samples, input.columns, input.columns, inputs.data(), input.samples);
   return inputs;
 }
 

@@ -439,7 +439,6 @@ void CudaSession::replace_weights(const std::string& shard, TensorRole projectio
   });
 }
 
-// Scores come from the checkpoint's own values; where only bfloat16 is kept, those are they.
 std::vector<std::uint8_t> CudaSession::save_hidden_states(std::uint32_t group, CallContext& context) {
   const DeviceGroup states = groups_.find(group);
   const std::size_t bytes = states.tokens.ids.size() * architecture_.hidden_size * sizeof(float);

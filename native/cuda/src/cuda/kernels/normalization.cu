@@ -1,30 +1,13 @@
+#include "cuda/kernels/block_sum.h"
 #include "cuda/kernels/normalization.h"
 
 namespace secateur::gpu {
 namespace {
 
 constexpr unsigned kThreads = 256;
-constexpr unsigned kWarps = kThreads / kWarpLanes;
-
-struct WarpSums {
-  double values[kWarps];
-};
-
-// Sum over the block, in every thread, always in the same order.
-__device__ double block_sum(double value, WarpSums& sums) {
-  value = warp_sum(value);
-  if (threadIdx.x % kWarpLanes == 0) sums.values[threadIdx.x / kWarpLanes] = value;
-  __syncthreads();
-  double total = 0;
-  for (unsigned warp = 0; warp < kWarps; ++warp) total += sums.values[warp];
-  // Nobody may write the next sums before all have read these.
-  __syncthreads();
-  return total;
-}
-
 template <bool Centred>
 __global__ void __launch_bounds__(kThreads) normalize_rows(NormalizationTask task) {
-  SECATEUR_SHARED(WarpSums, sums);
+  SECATEUR_SHARED(BlockSums<kThreads>, sums);
   const std::size_t token = blockIdx.x;
   const float* const input = task.input + token * task.size;
   float* const output = task.output + token * task.size;

@@ -1,3 +1,4 @@
+#include "cuda/kernels/block_sum.h"
 #include "cuda/kernels/score_ranks.h"
 
 namespace secateur::gpu {
@@ -7,10 +8,6 @@ constexpr unsigned kThreads = 256;
 constexpr unsigned kWarps = kThreads / kWarpLanes;
 constexpr unsigned kDigitBits = 8;
 static_assert(kThreads == kScoreDigits, "a thread looks after one digit");
-
-struct WarpSums {
-  double values[kWarps];
-};
 
 struct WarpCounts {
   unsigned values[kWarps];
@@ -30,36 +27,30 @@ __device__ std::uint32_t key_at(const ScoredWeights& scored, std::size_t row, st
 
 // A block per row.
 __global__ void __launch_bounds__(kThreads) sum_scores_kernel(ScoredWeights scored, double* sums) {
-  SECATEUR_SHARED(WarpSums, of_warps);
+  using Sums = BlockSums<kThreads>;
+  SECATEUR_SHARED(Sums, of_warps);
   const std::size_t row = blockIdx.x;
   double sum = 0;
   for (std::size_t column = threadIdx.x; column < scored.columns; column += kThreads) {
     sum += static_cast<double>(score_at(scored, row, column));
   }
-  sum = warp_sum(sum);
-  if (threadIdx.x % kWarpLanes == 0) of_warps.values[threadIdx.x / kWarpLanes] = sum;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (unsigned warp = 1; warp < kWarps; ++warp) sum += of_warps.values[warp];
-  sums[row] = sum;
+  sum = block_sum(sum, of_warps);
+  if (threadIdx.x == 0) sums[row] = sum;
 }
 
 // A block per row.
 __global__ void __launch_bounds__(kThreads)
     count_keys_kernel(ScoredWeights scored, std::uint32_t lowest, std::uint32_t highest, std::uint32_t* counts) {
-  SECATEUR_SHARED(WarpCounts, of_warps);
+  using Counts = BlockSums<kThreads, unsigned>;
+  SECATEUR_SHARED(Counts, of_warps);
   const std::size_t row = blockIdx.x;
   unsigned count = 0;
   for (std::size_t column = threadIdx.x; column < scored.columns; column += kThreads) {
     const std::uint32_t key = key_at(scored, row, column);
     if (key >= lowest && key <= highest) ++count;
   }
-  count = warp_sum(count);
-  if (threadIdx.x % kWarpLanes == 0) of_warps.values[threadIdx.x / kWarpLanes] = count;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (unsigned warp = 1; warp < kWarps; ++warp) count += of_warps.values[warp];
-  counts[row] = count;
+  count = block_sum(count, of_warps);
+  if (threadIdx.x == 0) counts[row] = count;
 }
 
 // A block per part of the rows.

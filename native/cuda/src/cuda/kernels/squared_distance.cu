@@ -1,18 +1,14 @@
+#include "cuda/kernels/block_sum.h"
 #include "cuda/kernels/squared_distance.h"
 
 namespace secateur::gpu {
 namespace {
 
 constexpr unsigned kThreads = 256;
-constexpr unsigned kWarps = kThreads / kWarpLanes;
-
-struct WarpSums {
-  double values[kWarps];
-};
 
 // A block per part.
 __global__ void __launch_bounds__(kThreads) squared_distance_kernel(const float* x, const float* y, std::size_t size, double* sums) {
-  SECATEUR_SHARED(WarpSums, of_warps);
+  SECATEUR_SHARED(BlockSums<kThreads>, of_warps);
   const std::size_t begin = std::size_t{blockIdx.x} * kDistancePart;
   const std::size_t end = size < begin + kDistancePart ? size : begin + kDistancePart;
   double sum = 0;
@@ -20,12 +16,8 @@ __global__ void __launch_bounds__(kThreads) squared_distance_kernel(const float*
     const double difference = static_cast<double>(x[i]) - (y == nullptr ? 0.0 : static_cast<double>(y[i]));
     sum += difference * difference;
   }
-  sum = warp_sum(sum);
-  if (threadIdx.x % kWarpLanes == 0) of_warps.values[threadIdx.x / kWarpLanes] = sum;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (unsigned warp = 1; warp < kWarps; ++warp) sum += of_warps.values[warp];
-  sums[blockIdx.x] = sum;
+  sum = block_sum(sum, of_warps);
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
 }  // namespace
