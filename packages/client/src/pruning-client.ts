@@ -4,6 +4,7 @@ import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
 import type { JobPlan } from '@secateur/proto/plan';
 import { PruningServiceDefinition, type GetReportResponse, type Node } from '@secateur/proto/pruning_service';
 import { connect, type Channel, type ConnectOptions, type DeepPartial, type ServiceClient } from '@secateur/rpc';
+import { Absence } from './absence.js';
 
 const CALL_TIMEOUT_MS = 30_000;
 /** Long texts take their time to be read as tokens. */
@@ -33,7 +34,7 @@ export interface NewJob {
 export interface WatchJobOptions extends RequestOptions {
   /** Only events after this one. Defaults to 0: all. */
   readonly afterSequence?: number;
-  /** How long to wait for a service that went away before the error is thrown. Defaults to 60 s. */
+  /** How long the service may fail to answer before the error is thrown; every answer, an event or a heartbeat, begins it anew. Defaults to 60 s. */
   readonly reconnectTimeoutMs?: number;
 }
 
@@ -108,14 +109,16 @@ export class PruningClient {
   }
 
   /**
-   * The events of a job in order, without gaps or repetitions, until the job ends. After a broken connection, or a restart of the
-   * service, it goes on after the last event. NOT_FOUND when there is no job with that id, UNAVAILABLE when the service stays away.
+   * The events of a job in order, without gaps or repetitions, until the job ends. After a broken connection, a restart of the service, or
+   * where it has no answer for now, it goes on after the last event, with pauses that grow. NOT_FOUND when there is no job with that id,
+   * UNAVAILABLE or DEADLINE_EXCEEDED when the service has not answered for `reconnectTimeoutMs`.
    */
   async *watchJob(
     jobId: string,
     { afterSequence = 0, reconnectTimeoutMs = DEFAULT_RECONNECT_TIMEOUT_MS, ...options }: WatchJobOptions = {},
   ): AsyncGenerator<JobEvent, void, undefined> {
     let sequence = afterSequence;
+    const absence = new Absence(this.channel, reconnectTimeoutMs, options.signal);
     for (;;) {
       try {
         const answers = this.service.watchJob(
@@ -123,23 +126,31 @@ export class PruningClient {
           { timeoutMs: WATCH_TIMEOUT_MS, idleTimeoutMs: WATCH_IDLE_TIMEOUT_MS, ...options },
         );
         for await (const { event } of answers) {
+          absence.end();
           if (event === undefined) continue;
           sequence = event.sequence;
           yield event;
         }
         return;
       } catch (error) {
-        if (!(error instanceof SecateurError && (error.reason === 'UNAVAILABLE' || error.reason === 'DEADLINE_EXCEEDED'))) throw error;
-        await this.channel.waitForReady(reconnectTimeoutMs, options.signal);
+        await absence.endure(error);
       }
     }
   }
 
-  /** The job as it is when it has ended, well or not: its `state` says which, its `error` why. NOT_FOUND, UNAVAILABLE as of `watchJob`. */
+  /** The job as it is when it has ended, well or not: its `state` says which, its `error` why. Waits for the service and fails as `watchJob` does. */
   async waitForJob(jobId: string, options: WatchJobOptions = {}): Promise<Job> {
     const events = this.watchJob(jobId, options);
     while ((await events.next()).done !== true);
-    return this.getJob(jobId, options.signal === undefined ? {} : { signal: options.signal });
+    const { reconnectTimeoutMs = DEFAULT_RECONNECT_TIMEOUT_MS, signal } = options;
+    const absence = new Absence(this.channel, reconnectTimeoutMs, signal);
+    for (;;) {
+      try {
+        return await this.getJob(jobId, signal && { signal });
+      } catch (error) {
+        await absence.endure(error);
+      }
+    }
   }
 
   /** Stops a job; one that has ended stays as it is. NOT_FOUND when there is none with that id. */
