@@ -80,6 +80,7 @@ export { fromStatusProto, TlsCredentials, type DeepPartial, type TlsFiles, type 
 export {
   PruningClient,
   type DeleteJobOptions,
+  type ListJobsOptions,
   type NewJob,
   type PruningClientOptions,
   type RequestOptions,

@@ -93,6 +93,26 @@ describe('the client', () => {
     expect(jobs.map(({ id }) => id)).toEqual(['0a', '0b', '1a', '1b', '2a', '2b']);
   });
 
+  test('lists so many jobs in some states, also where the service knows nothing of states', async () => {
+    const asked: unknown[] = [];
+    const { address } = await serve({
+      listJobs: (request) => {
+        asked.push(request);
+        const start = Number(request.pageToken || '0');
+        const jobs = [JobState.FAILED, JobState.RUNNING].map((state, index) => ({ id: String(start + index), state }));
+        return Promise.resolve({ jobs, nextPageToken: String(start + 2) });
+      },
+    });
+    const jobs = await collect(clientOf(address).listJobs({ states: [JobState.RUNNING], limit: 2 }));
+    expect(jobs.map(({ id }) => id)).toEqual(['1', '3']);
+    expect(asked).toEqual([
+      { pageSize: 2, pageToken: '', states: [JobState.RUNNING] },
+      { pageSize: 1, pageToken: '2', states: [JobState.RUNNING] },
+    ]);
+    expect(await collect(clientOf(address).listJobs({ limit: 3 }))).toHaveLength(3);
+    expect(asked).toHaveLength(4);
+  });
+
   test('goes on watching after the service was restarted, without gap or repetition', async () => {
     const asked: number[] = [];
     const { server, address } = await serve({

@@ -1,12 +1,14 @@
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { evaluateReportToJson, pruneReportToJson, SecateurError } from '@secateur/core';
-import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
+import type { Job, JobEvent, JobSpec, JobState } from '@secateur/proto/job';
 import type { JobPlan } from '@secateur/proto/plan';
 import { PruningServiceDefinition, type GetReportResponse, type Node } from '@secateur/proto/pruning_service';
 import { connect, type Channel, type ConnectOptions, type DeepPartial, type ServiceClient } from '@secateur/rpc';
 import { Absence } from './absence.js';
 
 const CALL_TIMEOUT_MS = 30_000;
+/** Jobs that are asked for at once. */
+const PAGE_SIZE = 100;
 /** Long texts take their time to be read as tokens. */
 const PLAN_TIMEOUT_MS = 600_000;
 const TRACE_TIMEOUT_MS = 600_000;
@@ -32,6 +34,14 @@ export interface NewJob {
   readonly jobId?: string;
   /** What to do. Fields that are left out have the defaults of the service; the job that is answered has all of them. */
   readonly spec: DeepPartial<JobSpec>;
+}
+
+/** Which jobs are listed. */
+export interface ListJobsOptions extends RequestOptions {
+  /** Only jobs in these states. Defaults to none: in any. */
+  readonly states?: readonly JobState[];
+  /** Only so many, the newest. Defaults to all. */
+  readonly limit?: number;
 }
 
 /** From where on, and how patiently, a job is watched. */
@@ -123,12 +133,21 @@ export class PruningClient {
     return required(job, 'GetJob');
   }
 
-  /** All jobs, newest first, read page by page. */
-  async *listJobs(options: RequestOptions = {}): AsyncGenerator<Job, void, undefined> {
+  /**
+   * The jobs of the caller's tenant, or of all where the caller is an administrator, newest first, read page by page. Jobs that are created or
+   * deleted meanwhile neither hide nor repeat others. Fails only as every call may.
+   */
+  async *listJobs({ states = [], limit = Infinity, ...options }: ListJobsOptions = {}): AsyncGenerator<Job, void, undefined> {
+    let left = limit;
     let pageToken = '';
     do {
-      const page = await this.service.listJobs({ pageToken }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
-      yield* page.jobs;
+      if (left <= 0) return;
+      const request = { states: [...states], pageToken, pageSize: Math.min(left, PAGE_SIZE) };
+      const page = await this.service.listJobs(request, { timeoutMs: CALL_TIMEOUT_MS, ...options });
+      // A service of an earlier version knows of no states.
+      const wanted = states.length === 0 ? page.jobs : page.jobs.filter(({ state }) => states.includes(state));
+      yield* wanted.slice(0, left);
+      left -= wanted.length;
       pageToken = page.nextPageToken;
     } while (pageToken !== '');
   }
