@@ -71,6 +71,9 @@ test('jobs are listed newest first, all of them over pages', async () => {
   const ids: string[] = [];
   for await (const { id } of cluster.client.listJobs()) ids.push(id);
   expect(ids).toEqual(['waiting', 'running', 'watched', 'twice']);
+  const ended: string[] = [];
+  for await (const { id } of cluster.client.listJobs({ states: [JobState.CANCELLED], limit: 1 })) ended.push(id);
+  expect(ended).toEqual(['waiting']);
 });
 
 test('what is not there is NOT_FOUND', async () => {

@@ -251,6 +251,12 @@ describe('the command', () => {
       exitCode: 0,
       stdout: expect.stringContaining('secure'),
     });
+    const none = await runCommand(
+      ['jobs', 'list', '--state', 'paused,planning', '--limit', '5', '--json', ...endpoint],
+      undefined,
+      variables,
+    );
+    expect(none).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^\{\s*"jobs": \[\]\s*\}\s*$/) });
     const withoutToken = await runCommand(['nodes', ...endpoint, '--tls-ca', authority.path]);
     expect(withoutToken).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('does not tell who makes it') });
     const inTheClear = await runCommand(['nodes', '--endpoint', '10.0.0.1:1'], undefined, { SECATEUR_TOKEN: alice.token });

@@ -1,7 +1,6 @@
 // Prunes a model on a running service with the client library:
 //   node examples/clients/node/prune.mjs HOST:PORT JOB_ID MODEL CALIBRATION OUTPUT
-import { PruningClient } from '@secateur/client';
-import { JobState } from '@secateur/proto/job';
+import { JobState, PruningClient } from '@secateur/client';
 
 const [address, jobId, model, path, output] = process.argv.slice(2);
 if (output === undefined) throw new Error('usage: prune.mjs HOST:PORT JOB_ID MODEL CALIBRATION OUTPUT');

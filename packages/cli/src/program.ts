@@ -1,5 +1,15 @@
 import { Allocation, LayerQuality, Repair, RepairTargets, RowQuality, Score } from '@secateur/proto/allocation';
-import { AlphaMetric, BudgetGranularity, LayerBudget, Preset, Propagation, QualityInputs, Sampling, Task } from '@secateur/proto/job';
+import {
+  AlphaMetric,
+  BudgetGranularity,
+  JobState,
+  LayerBudget,
+  Preset,
+  Propagation,
+  QualityInputs,
+  Sampling,
+  Task,
+} from '@secateur/proto/job';
 import { Compute, HiddenStates } from '@secateur/proto/model';
 import { CommanderError, Option } from 'commander';
 import { CheckedCommand } from './input/checked-command.js';
@@ -505,12 +515,31 @@ function addNode(program: CheckedCommand): void {
     });
 }
 
+const JOB_STATES: Readonly<Record<string, JobState>> = {
+  queued: JobState.QUEUED,
+  planning: JobState.PLANNING,
+  running: JobState.RUNNING,
+  paused: JobState.PAUSED,
+  succeeded: JobState.SUCCEEDED,
+  failed: JobState.FAILED,
+  cancelled: JobState.CANCELLED,
+};
+
 function addJobs(program: CheckedCommand): void {
   const jobs = program.command('jobs').description('List, read, watch, pause, resume, cancel and delete the jobs of an orchestrator.');
   const load = () => import('./commands/jobs.js');
-  withEndpoint(
-    jobs.command('list').description('List the jobs, newest first.').example('secateur jobs list --endpoint 10.0.0.1:7400'),
-  ).action(async (options: EndpointFlags) => (await load()).listJobs(options));
+  const listCommand = jobs
+    .command('list')
+    .description('List the jobs, newest first.')
+    .option(
+      '--state <states>',
+      `only jobs in these states, separated by commas: ${Object.keys(JOB_STATES).join(', ')}`,
+      choices(JOB_STATES),
+    )
+    .option('--limit <n>', 'only so many, the newest (default: all)', wholeNumber(1));
+  withEndpoint(listCommand.example('secateur jobs list --state queued,running --limit 20 --endpoint 10.0.0.1:7400')).action(
+    async (options: EndpointFlags & { state?: JobState[]; limit?: number }) => (await load()).listJobs(options),
+  );
   const addJobCommand = (name: string, description: string, run: (job: string, options: EndpointFlags) => Promise<void>): void => {
     const command = jobs.command(name).description(description).argument('<job>', 'id of the job');
     withEndpoint(command.example(`secateur jobs ${name} qwen-70 --endpoint 10.0.0.1:7400`)).action(run);

@@ -93,6 +93,26 @@ describe('the client', () => {
     expect(jobs.map(({ id }) => id)).toEqual(['0a', '0b', '1a', '1b', '2a', '2b']);
   });
 
+  test('lists so many jobs in some states, also where the service knows nothing of states', async () => {
+    const asked: unknown[] = [];
+    const { address } = await serve({
+      listJobs: (request) => {
+        asked.push(request);
+        const start = Number(request.pageToken || '0');
+        const jobs = [JobState.FAILED, JobState.RUNNING].map((state, index) => ({ id: String(start + index), state }));
+        return Promise.resolve({ jobs, nextPageToken: String(start + 2) });
+      },
+    });
+    const jobs = await collect(clientOf(address).listJobs({ states: [JobState.RUNNING], limit: 2 }));
+    expect(jobs.map(({ id }) => id)).toEqual(['1', '3']);
+    expect(asked).toEqual([
+      { pageSize: 2, pageToken: '', states: [JobState.RUNNING] },
+      { pageSize: 1, pageToken: '2', states: [JobState.RUNNING] },
+    ]);
+    expect(await collect(clientOf(address).listJobs({ limit: 3 }))).toHaveLength(3);
+    expect(asked).toHaveLength(4);
+  });
+
   test('goes on watching after the service was restarted, without gap or repetition', async () => {
     const asked: number[] = [];
     const { server, address } = await serve({
@@ -136,6 +156,73 @@ describe('the client', () => {
     await expect(collect(client.watchJob('job', { reconnectTimeoutMs: 200 }))).rejects.toMatchObject({ reason: 'UNAVAILABLE' });
   });
 
+  test('asks a service that is there but cannot answer less and less often, and not for ever', async () => {
+    let calls = 0;
+    const { address } = await serve({
+      async *watchJob() {
+        calls += 1;
+        throw new SecateurError('UNAVAILABLE', 'The job database cannot be reached.');
+      },
+    });
+    const beganMs = performance.now();
+    const watching = collect(clientOf(address).watchJob('job', { reconnectTimeoutMs: 1_000 }));
+    await expect(watching).rejects.toMatchObject({ reason: 'UNAVAILABLE', message: 'The job database cannot be reached.' });
+    expect(performance.now() - beganMs).toBeGreaterThan(990);
+    expect(calls).toBeGreaterThan(1);
+    expect(calls).toBeLessThan(6);
+  });
+
+  test('goes on watching when the service answers again, each time as patiently as before', async () => {
+    const asked: number[] = [];
+    const { address } = await serve({
+      async *watchJob({ afterSequence }) {
+        asked.push(afterSequence);
+        // Two events, then two refusals, and so on.
+        if (asked.length % 3 !== 1) throw new SecateurError('UNAVAILABLE', 'The job database cannot be reached.');
+        yield event(afterSequence + 1);
+        yield event(afterSequence + 2);
+        if (afterSequence < 6) throw new SecateurError('UNAVAILABLE', 'This orchestrator is shutting down.');
+      },
+    });
+    const beganMs = performance.now();
+    const events = await collect(clientOf(address).watchJob('job', { reconnectTimeoutMs: 2_000 }));
+    expect(events.map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(asked).toEqual([0, 2, 2, 2, 4, 4, 4, 6, 6, 6]);
+    // Three times at least half of 200, 400 and 800 ms, in all longer than the service may fail to answer.
+    expect(performance.now() - beganMs).toBeGreaterThan(2_000);
+  });
+
+  test('waits for its turn when it has called too often, but not for other limits', async () => {
+    const asked: number[] = [];
+    const { address } = await serve({
+      async *watchJob({ jobId, afterSequence }) {
+        asked.push(afterSequence);
+        const metadata = jobId === 'job' ? { callsPerSecond: '1' } : {};
+        if (asked.length === 2) throw new SecateurError('RESOURCE_EXHAUSTED', 'too much', { metadata });
+        yield event(afterSequence + 1);
+        if (asked.length === 1) throw new SecateurError('UNAVAILABLE', 'going away');
+      },
+    });
+    expect(await collect(clientOf(address).watchJob('job'))).toHaveLength(2);
+    expect(asked).toEqual([0, 1, 1]);
+    asked.splice(0);
+    await expect(collect(clientOf(address).watchJob('other'))).rejects.toMatchObject({ reason: 'RESOURCE_EXHAUSTED' });
+    expect(asked).toEqual([0, 1]);
+  });
+
+  test('stops waiting for a service when its caller says so', async () => {
+    const { address } = await serve({
+      async *watchJob() {
+        abort.abort();
+        throw new SecateurError('UNAVAILABLE', 'going away');
+      },
+    });
+    const abort = new AbortController();
+    const beganMs = performance.now();
+    await expect(collect(clientOf(address).watchJob('job', { signal: abort.signal }))).rejects.toMatchObject({ reason: 'CANCELLED' });
+    expect(performance.now() - beganMs).toBeLessThan(5_000);
+  });
+
   test('stops watching when its caller says so', async () => {
     const { address } = await serve({
       async *watchJob(_request, { signal }) {
@@ -151,11 +238,15 @@ describe('the client', () => {
   });
 
   test('waits for the end of a job', async () => {
+    let reads = 0;
     const { address } = await serve({
       async *watchJob() {
         yield event(1);
       },
-      getJob: () => Promise.resolve({ job: { id: 'job', state: JobState.FAILED, error: { code: 3, message: 'wrong', details: [] } } }),
+      getJob: () =>
+        ++reads === 1
+          ? Promise.reject(new SecateurError('UNAVAILABLE', 'The job database cannot be reached.'))
+          : Promise.resolve({ job: { id: 'job', state: JobState.FAILED, error: { code: 3, message: 'wrong', details: [] } } }),
     });
     expect(await clientOf(address).waitForJob('job')).toMatchObject({ state: JobState.FAILED, error: { message: 'wrong' } });
   });

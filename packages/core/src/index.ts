@@ -1,3 +1,4 @@
+export { backoffMs } from './backoff.js';
 export {
   completeBudgetOptions,
   computedBudgetOf,

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { SecateurError } from '@secateur/core';
+import { JobState } from '@secateur/proto/job';
 import { PruningServiceDefinition } from '@secateur/proto/pruning_service';
 import { PruningServiceRoutes } from '@secateur/proto/pruning_service_routes';
 import { ANYBODY, toStatusProto, type CallContext, type ServiceImplementation } from '@secateur/rpc';
@@ -64,11 +65,13 @@ describe('requests', () => {
       createJob: (request) => Promise.resolve(void seen.push(request) as never).then(() => ({})),
     });
     for (const query of ['page_size=3&page_token=b', 'pageSize=3&pageToken=b']) await fetch(`${url}/v1/jobs?${query}`);
+    await fetch(`${url}/v1/jobs?states=JOB_STATE_QUEUED&states=JOB_STATE_RUNNING`);
     for (const body of ['', '{}']) await post(`${url}/v1/jobs/a%20b:cancel`, body);
     await post(`${url}/v1/jobs`, '{"job_id":"c","spec":{"evaluate":{"data":{"seed":"9007199254740991","samples":2}}}}');
     expect(seen).toMatchObject([
       { pageSize: 3, pageToken: 'b' },
       { pageSize: 3, pageToken: 'b' },
+      { states: [JobState.QUEUED, JobState.RUNNING] },
       { jobId: 'a b' },
       { jobId: 'a b' },
       { jobId: 'c', spec: { kind: { $case: 'evaluate', value: { data: { seed: 9007199254740991, samples: 2 } } } } },

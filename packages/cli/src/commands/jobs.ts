@@ -1,5 +1,5 @@
 import { evaluateReportToJson, pruneReportToJson } from '@secateur/core';
-import { Job } from '@secateur/proto/job';
+import { Job, type JobState } from '@secateur/proto/job';
 import { Node } from '@secateur/proto/pruning_service';
 import { fromStatusProto } from '@secateur/rpc';
 import Table from 'cli-table3';
@@ -17,10 +17,15 @@ export interface EndpointOptions extends ConnectionFlags {
 
 const TABLE_STYLE = { style: { head: [], border: [], compact: true } };
 
-export async function listJobs({ json, ...connection }: EndpointOptions): Promise<void> {
+export interface ListJobsFlags extends EndpointOptions {
+  readonly state?: readonly JobState[];
+  readonly limit?: number;
+}
+
+export async function listJobs({ json, state: states, limit, ...connection }: ListJobsFlags): Promise<void> {
   const jobs = await withClient(connection, async (client) => {
     const all: Job[] = [];
-    for await (const job of client.listJobs()) all.push(job);
+    for await (const job of client.listJobs({ ...(states && { states }), ...(limit && { limit }) })) all.push(job);
     return all;
   });
   writeResult(json, { jobs: jobs.map((job) => Job.toJSON(job)) }, () => formatJobs(jobs));

@@ -42,6 +42,7 @@ export class TlsCredentials implements Disposable {
     this.watch = watchFiles(paths, () => this.reload());
   }
 
+  /** Reads the files and follows their changes; INVALID_REQUEST names the one that is wrong. Those who read them end that by disposing of them. */
   static async load(files: TlsFiles, logger?: TlsLogger): Promise<TlsCredentials> {
     return new TlsCredentials(files, await readTlsFiles(files), logger);
   }

@@ -7,7 +7,19 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
-import { Job, JobEvent, JobSpec, ProjectionReport, PruneSpec, Task, taskFromJSON, taskToJSON } from "./job.js";
+import {
+  Job,
+  JobEvent,
+  JobSpec,
+  JobState,
+  jobStateFromJSON,
+  jobStateToJSON,
+  ProjectionReport,
+  PruneSpec,
+  Task,
+  taskFromJSON,
+  taskToJSON,
+} from "./job.js";
 import { DescribeNodeResponse, EngineDescription } from "./kernel_service.js";
 import { JobPlan } from "./plan.js";
 
@@ -57,8 +69,10 @@ export interface GetJobResponse {
 export interface ListJobsRequest {
   /** At most this many; 100 when 0, never more than 1000. */
   pageSize: number;
-  /** From the answer before. */
+  /** From the answer before; empty for the first page. It stays good when jobs are deleted meanwhile. */
   pageToken: string;
+  /** Only jobs in these states; in any when empty. */
+  states: JobState[];
 }
 
 /** Some jobs. */
@@ -736,7 +750,7 @@ export const GetJobResponse: MessageFns<GetJobResponse> = {
 };
 
 function createBaseListJobsRequest(): ListJobsRequest {
-  return { pageSize: 0, pageToken: "" };
+  return { pageSize: 0, pageToken: "", states: [] };
 }
 
 export const ListJobsRequest: MessageFns<ListJobsRequest> = {
@@ -746,6 +760,13 @@ export const ListJobsRequest: MessageFns<ListJobsRequest> = {
     }
     if (message.pageToken !== "") {
       writer.uint32(18).string(message.pageToken);
+    }
+    if (message.states.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.states) {
+        writer.int32(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -779,6 +800,24 @@ export const ListJobsRequest: MessageFns<ListJobsRequest> = {
             message.pageToken = reader.string();
             continue;
           }
+          case 3: {
+            if (tag === 24) {
+              message.states.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.states.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -803,6 +842,7 @@ export const ListJobsRequest: MessageFns<ListJobsRequest> = {
         : isSet(object.page_token)
         ? globalThis.String(object.page_token)
         : "",
+      states: globalThis.Array.isArray(object?.states) ? object.states.map((e: any) => jobStateFromJSON(e)) : [],
     };
   },
 
@@ -814,6 +854,9 @@ export const ListJobsRequest: MessageFns<ListJobsRequest> = {
     if (message.pageToken !== "") {
       obj.pageToken = message.pageToken;
     }
+    if (message.states?.length) {
+      obj.states = message.states.map((e) => jobStateToJSON(e));
+    }
     return obj;
   },
 
@@ -824,6 +867,7 @@ export const ListJobsRequest: MessageFns<ListJobsRequest> = {
     const message = createBaseListJobsRequest();
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
+    message.states = object.states?.map((e) => e) || [];
     return message;
   },
 };

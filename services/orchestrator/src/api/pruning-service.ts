@@ -1,9 +1,9 @@
-import { SecateurError } from '@secateur/core';
 import type { ServiceImplementation } from '@secateur/rpc';
 import type { PruningServiceDefinition } from '@secateur/proto/pruning_service';
 import type { JobManager } from '../jobs/job-manager.js';
 import type { NodePool } from '../scheduler/node-pool.js';
 import { toTimestamp } from '../store/job-record.js';
+import { pageTokenAfter, readPageToken } from './page-token.js';
 
 const DEFAULT_PAGE_SIZE = 100;
 const MAXIMUM_PAGE_SIZE = 1000;
@@ -17,15 +17,14 @@ export function createPruningService(jobs: JobManager, pool: NodePool): ServiceI
 
     getJob: async ({ jobId }, { caller }) => ({ job: await jobs.get(caller, jobId) }),
 
-    listJobs: async ({ pageSize, pageToken }, { caller }) => {
+    listJobs: async ({ pageSize, pageToken, states }, { caller }) => {
       const size = Math.min(pageSize === 0 ? DEFAULT_PAGE_SIZE : pageSize, MAXIMUM_PAGE_SIZE);
+      const before = pageToken === '' ? undefined : readPageToken(pageToken);
       // One more tells whether there is another page.
-      const found = await jobs.list(caller, pageToken === '' ? undefined : pageToken, size + 1).catch((error: unknown) => {
-        if (!(error instanceof SecateurError && error.reason === 'NOT_FOUND')) throw error;
-        throw new SecateurError('INVALID_REQUEST', `page_token ${pageToken} is not of this list.`);
-      });
+      const found = await jobs.list(caller, { states, before, limit: size + 1 });
       const page = found.slice(0, size);
-      return { jobs: page, nextPageToken: found.length > size ? (page.at(-1)?.id ?? '') : '' };
+      const last = page.at(-1);
+      return { jobs: page, nextPageToken: last !== undefined && found.length > size ? pageTokenAfter(last) : '' };
     },
 
     watchJob: async function* ({ jobId, afterSequence }, { caller, signal }) {

@@ -15,7 +15,7 @@ import { runPrune } from '../pipeline/prune.js';
 import { outlineJob } from '../planner/outline-job.js';
 import type { NodePool } from '../scheduler/node-pool.js';
 import { toTimestamp, type JobRecord } from '../store/job-record.js';
-import type { JobStore } from '../store/job-store.js';
+import type { JobStore, ListOptions } from '../store/job-store.js';
 import { noSuchJob } from '../store/store-errors.js';
 import { confineSpec } from './confine-spec.js';
 import { JobFeed } from './job-feed.js';
@@ -135,9 +135,9 @@ export class JobManager {
     return (await this.find(caller, id)).job;
   }
 
-  /** Newest first, after the job `before`. */
-  list(caller: Caller, before: string | undefined, limit: number): Promise<Job[]> {
-    return this.options.store.list({ tenant: caller.administrator ? undefined : caller.tenant, before, limit });
+  /** Newest first. */
+  list(caller: Caller, wanted: Omit<ListOptions, 'tenant'>): Promise<Job[]> {
+    return this.options.store.list({ tenant: caller.administrator ? undefined : caller.tenant, ...wanted });
   }
 
   /** The events of a job after a sequence number; undefined where nothing happened for a while. */

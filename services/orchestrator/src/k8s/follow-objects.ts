@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { KubeConfig, KubernetesListObject, KubernetesObject } from '@kubernetes/client-node';
-import { backoffMs, httpStatusOf, loadConfig, withTimeout } from './kubernetes-client.js';
+import { backoffMs } from '@secateur/core';
+import { httpStatusOf, loadConfig, withTimeout } from './kubernetes-client.js';
 
 /** The server ends a watch after this time. */
 const WATCH_SECONDS = 240;

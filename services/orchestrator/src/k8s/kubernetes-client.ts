@@ -36,8 +36,3 @@ export async function withTimeout<Value>(call: Promise<Value>, timeoutMs = CALL_
     late.catch(() => undefined);
   }
 }
-
-/** Doubles with every failure in a row; a random half keeps replicas apart. */
-export function backoffMs(failures: number, firstMs: number, longestMs: number): number {
-  return Math.min(firstMs * 2 ** (failures - 1), longestMs) * (0.5 + Math.random() / 2);
-}

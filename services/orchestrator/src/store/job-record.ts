@@ -77,6 +77,11 @@ function leaseAfter(lease: Lease | undefined, change: JobChange['lease'], now: D
   return { ...lease, expiresAt: new Date(now.getTime() + change.forMs) };
 }
 
+/** When a job was accepted, to the millisecond. */
+export function creationTime({ createdAt }: Job): Date {
+  return createdAt === undefined ? new Date(0) : toDate(createdAt);
+}
+
 /** The folder a job writes; undefined when it writes none, or has ended and another job may write it. */
 export function activeOutput({ job }: JobRecord): string | undefined {
   const { kind } = job.spec ?? {};

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Job, JobSpec, JobState } from '@secateur/proto/job';
+import pg from 'pg';
 import { PostgresServer } from '../../../../tests/support/postgres-server.js';
-import { requireLease, type JobChange } from './job-record.js';
-import type { JobStore, RunningLimits } from './job-store.js';
+import { creationTime, requireLease, type JobChange } from './job-record.js';
+import type { JobStore, ListPosition, RunningLimits } from './job-store.js';
 import { openJobStore, type StoreProblems } from './open-job-store.js';
 
 const NO_LIMITS: RunningLimits = { others: 1_000, tenants: {} };
@@ -31,9 +32,10 @@ interface NewJob {
 
 /** Adds a job with an id of its own. */
 async function add(store: JobStore, { tenant = 'default', output, priority = 0, maximumWaiting = 1_000 }: NewJob = {}): Promise<string> {
-  const id = `job-${++jobs}`;
+  const id = `job-${String(++jobs).padStart(4, '0')}`;
   const spec = pruneSpec(output ?? `/out/${id}`, priority);
-  const job = Job.fromPartial({ id, spec, tenant, state: JobState.QUEUED, createdAt: { seconds: 1, nanos: 0 } });
+  // Pairs are of the same time, as jobs of several orchestrators can be.
+  const job = Job.fromPartial({ id, spec, tenant, state: JobState.QUEUED, createdAt: { seconds: jobs >> 1, nanos: 7_000_000 } });
   await store.insert(job, spec, maximumWaiting);
   return id;
 }
@@ -44,6 +46,10 @@ function becomes(...states: readonly JobState[]): JobChange {
 
 const change = (store: JobStore, id: string, what: JobChange) => store.change(id, () => what);
 const end = (store: JobStore, id: string) => change(store, id, { ...becomes(JobState.CANCELLED), lease: 'end' });
+
+async function positionOf(store: JobStore, id: string): Promise<ListPosition> {
+  return { id, createdAt: creationTime((await store.read(id))!.job) };
+}
 
 /** Leases what is to be leased, in order, and ends it, so that the next test finds an empty queue. */
 async function leaseAll(store: JobStore, limits = NO_LIMITS): Promise<string[]> {
@@ -98,7 +104,7 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     const id = await add(store, { tenant: 'a' });
     const record = await store.read(id);
     expect(record).toMatchObject({ sequence: 0, wish: 'run', lease: undefined, hasReport: false });
-    expect(record?.job).toMatchObject({ id, tenant: 'a', state: JobState.QUEUED, createdAt: { seconds: 1 } });
+    expect(record?.job).toMatchObject({ id, tenant: 'a', state: JobState.QUEUED, createdAt: { seconds: jobs >> 1 } });
     expect(await store.insert(record!.job, record!.requested, 1_000)).toBeUndefined();
     expect(await store.read('nobody')).toBeUndefined();
     await leaseAll(store);
@@ -190,13 +196,48 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
 
   test('are listed newest first, page by page, of one tenant or all', async () => {
     const ids = [await add(store, { tenant: 'lists' }), await add(store), await add(store, { tenant: 'lists' })];
-    const list = async (tenant: string | undefined, before: string | undefined, limit: number) =>
-      (await store.list({ tenant, before, limit })).map((job) => job.id);
+    const list = async (tenant: string | undefined, before: ListPosition | undefined, limit: number) =>
+      (await store.list({ tenant, states: [], before, limit })).map((job) => job.id);
     expect(await list('lists', undefined, 10)).toEqual([ids[2], ids[0]]);
-    expect(await list('lists', ids[2], 10)).toEqual([ids[0]]);
+    expect(await list('lists', await positionOf(store, ids[2]!), 10)).toEqual([ids[0]]);
     expect(await list(undefined, undefined, 2)).toEqual([ids[2], ids[1]]);
-    await expect(store.list({ tenant: undefined, before: 'nobody', limit: 1 })).rejects.toMatchObject({ reason: 'NOT_FOUND' });
     for (const id of ids) await end(store, id);
+  });
+
+  test('are listed without gap or repetition when they are removed between pages', async () => {
+    const ids: string[] = [];
+    for (let count = 0; count < 7; ++count) ids.unshift(await add(store, { tenant: 'removes' }));
+    const listed: string[] = [];
+    let before: ListPosition | undefined;
+    for (;;) {
+      const [page, others] = [
+        await store.list({ tenant: 'removes', states: [], before, limit: 2 }),
+        await add(store, { tenant: 'others' }),
+      ];
+      await end(store, others);
+      if (page.length === 0) break;
+      listed.push(...page.map(({ id }) => id));
+      before = await positionOf(store, listed.at(-1)!);
+      for (const { id } of page) {
+        await end(store, id);
+        await store.remove(id);
+      }
+    }
+    expect(listed).toEqual(ids);
+  });
+
+  test('are listed by their states', async () => {
+    const ids = [await add(store, { tenant: 'states' }), await add(store, { tenant: 'states' }), await add(store, { tenant: 'states' })];
+    await end(store, ids[0]!);
+    await change(store, ids[1]!, becomes(JobState.PAUSED));
+    const list = async (states: readonly JobState[], before?: ListPosition) =>
+      (await store.list({ tenant: 'states', states, before, limit: 10 })).map(({ id }) => id);
+    expect(await list([])).toEqual([ids[2], ids[1], ids[0]]);
+    expect(await list([JobState.CANCELLED])).toEqual([ids[0]]);
+    expect(await list([JobState.QUEUED, JobState.CANCELLED])).toEqual([ids[2], ids[0]]);
+    expect(await list([JobState.QUEUED, JobState.CANCELLED], await positionOf(store, ids[2]!))).toEqual([ids[0]]);
+    expect(await list([JobState.FAILED])).toEqual([]);
+    for (const id of ids.slice(1)) await end(store, id);
   });
 
   test('are removed with all that belongs to them, once they have ended', async () => {
@@ -232,6 +273,33 @@ test('a folder is used by one process at a time and keeps its jobs', async () =>
   expect((await second.read(id))?.job.id).toBe(id);
   await second.close();
   await rm(folder, { recursive: true });
+});
+
+test('a database of the version before is brought up to date with its jobs', async () => {
+  await using server = await PostgresServer.start();
+  const before = await openJobStore(server.url, PROBLEMS);
+  const ids: string[] = [];
+  for (let count = 0; count < 5; ++count) ids.unshift(await add(before));
+  await before.close();
+  const client = new pg.Client({ connectionString: server.url });
+  await client.connect();
+  await client.query(`
+    ALTER TABLE secateur.jobs DROP COLUMN created_at;
+    CREATE INDEX jobs_number ON secateur.jobs (number);
+    CREATE INDEX jobs_of_tenant ON secateur.jobs (tenant, number);
+    DELETE FROM secateur.kysely_migration WHERE name <> '0001_jobs';
+  `);
+  await client.end();
+  const store = await openJobStore(server.url, PROBLEMS);
+  try {
+    const last = await positionOf(store, ids[1]!);
+    const list = async (position: ListPosition | undefined) =>
+      (await store.list({ tenant: undefined, states: [], before: position, limit: 10 })).map(({ id }) => id);
+    expect(await list(undefined)).toEqual(ids);
+    expect(await list(last)).toEqual(ids.slice(2));
+  } finally {
+    await store.close();
+  }
 });
 
 test('a database that is gone is UNAVAILABLE until it is back, with all that it had', async () => {

@@ -1,4 +1,4 @@
-import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
+import type { Job, JobEvent, JobSpec, JobState } from '@secateur/proto/job';
 import type { JobChange, JobRecord, Wish } from './job-record.js';
 
 /** How many jobs of each tenant may run at once, over all orchestrators. */
@@ -7,11 +7,19 @@ export interface RunningLimits {
   readonly tenants: Readonly<Record<string, number>>;
 }
 
+/** Where a job stands among all: by the time it was created at, then by its id. */
+export interface ListPosition {
+  readonly createdAt: Date;
+  readonly id: string;
+}
+
 export interface ListOptions {
   /** Only jobs of this tenant; of all when undefined. */
   readonly tenant: string | undefined;
-  /** Only jobs created before this one. */
-  readonly before: string | undefined;
+  /** Only jobs in these states; in any when empty. */
+  readonly states: readonly JobState[];
+  /** Only jobs that were created before the job that stands, or stood, there. */
+  readonly before: ListPosition | undefined;
   readonly limit: number;
 }
 
@@ -38,7 +46,7 @@ export interface JobStore {
   /** Encoded GetReportResponse. */
   readReport(id: string): Promise<Uint8Array | undefined>;
 
-  /** Newest first. NOT_FOUND when there is no job `before`. */
+  /** Newest first. */
   list(options: ListOptions): Promise<Job[]>;
 
   /**

@@ -1,7 +1,7 @@
 import { hasEnded, isBegun } from '@secateur/core';
 import { JobState, type Job, type JobEvent, type JobSpec } from '@secateur/proto/job';
-import { activeOutput, applyChange, toDate, type JobChange, type JobRecord } from './job-record.js';
-import type { HeldJob, JobStore, ListOptions, RunningLimits } from './job-store.js';
+import { activeOutput, applyChange, creationTime, toDate, type JobChange, type JobRecord } from './job-record.js';
+import type { HeldJob, JobStore, ListOptions, ListPosition, RunningLimits } from './job-store.js';
 import { noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js';
 
 /** Ended jobs beyond this number are forgotten, the oldest first. */
@@ -44,15 +44,14 @@ export class MemoryJobStore implements JobStore {
     return Promise.resolve(this.jobs.get(id)?.report);
   }
 
-  list({ tenant, before, limit }: ListOptions): Promise<Job[]> {
-    return attempt(() => {
-      const newestFirst = [...this.jobs.values()].map(({ record }) => record.job).reverse();
-      const start = before === undefined ? 0 : newestFirst.indexOf(this.find(before).record.job) + 1;
-      return newestFirst
-        .slice(start)
-        .filter((job) => tenant === undefined || job.tenant === tenant)
-        .slice(0, limit);
-    });
+  list({ tenant, states, before, limit }: ListOptions): Promise<Job[]> {
+    const found = [...this.jobs.values()]
+      .map(({ record: { job } }) => ({ job, createdAt: creationTime(job), id: job.id }))
+      .filter(({ job }) => (tenant === undefined || job.tenant === tenant) && (states.length === 0 || states.includes(job.state)))
+      .filter((position) => before === undefined || compareAge(position, before) > 0)
+      .sort(compareAge)
+      .slice(0, limit);
+    return Promise.resolve(found.map(({ job }) => job));
   }
 
   change(id: string, decide: (record: JobRecord, now: Date) => JobChange): Promise<JobRecord> {
@@ -169,6 +168,11 @@ export class MemoryJobStore implements JobStore {
       if (hasEnded(record.job.state)) this.jobs.delete(id);
     }
   }
+}
+
+/** Above 0 when the first is older. */
+function compareAge(left: ListPosition, right: ListPosition): number {
+  return right.createdAt.getTime() - left.createdAt.getTime() || (left.id === right.id ? 0 : left.id < right.id ? 1 : -1);
 }
 
 function isLeased({ lease }: JobRecord, now: Date): boolean {

@@ -1,5 +1,6 @@
+import { Job } from '@secateur/proto/job';
 import { sql, type ColumnType, type Generated, type Kysely, type Migration } from 'kysely';
-import type { Wish } from './job-record.js';
+import { creationTime, type Wish } from './job-record.js';
 
 /** Everything lives in a schema of its own, so that the database may hold other things. */
 export const SCHEMA = 'secateur';
@@ -9,8 +10,10 @@ type Bytes = ColumnType<Uint8Array, Uint8Array, Uint8Array>;
 
 export interface JobsTable {
   readonly id: string;
-  /** Order of creation. */
+  /** Order of insertion. */
   readonly number: Generated<number>;
+  /** As the job says. */
+  readonly created_at: ColumnType<Date, Date, never>;
   readonly tenant: string;
   /** Encoded Job. */
   readonly job: Bytes;
@@ -101,4 +104,37 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
       `.execute(db);
     },
   },
+  // Lists go on after a time and an id, which tell nothing of other tenants' jobs and stay good when the job is deleted.
+  '0002_jobs_by_creation': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      // Orchestrators of the version before may go on inserting jobs for a while.
+      await sql`ALTER TABLE secateur.jobs ADD COLUMN created_at timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp())`.execute(
+        db,
+      );
+      await readCreationTimes(db);
+      await sql`
+        DROP INDEX IF EXISTS secateur.jobs_number;
+        DROP INDEX IF EXISTS secateur.jobs_of_tenant;
+        CREATE INDEX jobs_by_creation ON secateur.jobs (created_at, id);
+        CREATE INDEX jobs_of_tenant ON secateur.jobs (tenant, created_at, id);
+      `.execute(db);
+    },
+  },
 };
+
+const READ_AT_ONCE = 500;
+
+/** Copies the times from the jobs that are there into their column. */
+async function readCreationTimes(db: Kysely<unknown>): Promise<void> {
+  let last = 0;
+  for (;;) {
+    const { rows } = await sql<{ number: number; job: Uint8Array }>`
+      SELECT number, job FROM secateur.jobs WHERE number > ${last} ORDER BY number LIMIT ${sql.lit(READ_AT_ONCE)}
+    `.execute(db);
+    for (const { number, job } of rows) {
+      last = number;
+      await sql`UPDATE secateur.jobs SET created_at = ${creationTime(Job.decode(job))} WHERE number = ${number}`.execute(db);
+    }
+    if (rows.length < READ_AT_ONCE) return;
+  }
+}

@@ -2,7 +2,7 @@ import { hasEnded, SecateurError } from '@secateur/core';
 import { Job, JobEvent, JobSpec, JobState } from '@secateur/proto/job';
 import { sql, type Selectable, type Transaction } from 'kysely';
 import type { Database } from './database.js';
-import { activeOutput, applyChange, toDate, type JobChange, type JobRecord } from './job-record.js';
+import { activeOutput, applyChange, creationTime, toDate, type JobChange, type JobRecord } from './job-record.js';
 import type { HeldJob, JobStore, ListOptions, RunningLimits } from './job-store.js';
 import type { JobsTable, Schema } from './schema.js';
 import { noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js';
@@ -42,6 +42,7 @@ export class SqlJobStore implements JobStore {
           priority: job.spec?.priority ?? 0,
           requested: JobSpec.encode(requested).finish(),
           ready_at: new Date(0),
+          created_at: creationTime(job),
           ...columnsOf(record),
         })
         .onConflict((conflict) => conflict.column('id').doNothing())
@@ -65,15 +66,12 @@ export class SqlJobStore implements JobStore {
     });
   }
 
-  list({ tenant, before, limit }: ListOptions): Promise<Job[]> {
+  list({ tenant, states, before, limit }: ListOptions): Promise<Job[]> {
     return this.query(async ({ db }) => {
-      let jobs = db.selectFrom('jobs').select('job').orderBy('number', 'desc').limit(limit);
+      let jobs = db.selectFrom('jobs').select('job').orderBy('created_at', 'desc').orderBy('id', 'desc').limit(limit);
       if (tenant !== undefined) jobs = jobs.where('tenant', '=', tenant);
-      if (before !== undefined) {
-        const last = await db.selectFrom('jobs').select('number').where('id', '=', before).executeTakeFirst();
-        if (last === undefined) throw noSuchJob(before);
-        jobs = jobs.where('number', '<', last.number);
-      }
+      if (states.length > 0) jobs = jobs.where('state', 'in', states);
+      if (before !== undefined) jobs = jobs.where(sql<boolean>`(created_at, id) < (${before.createdAt}::timestamptz, ${before.id}::text)`);
       const rows = await jobs.execute();
       return rows.map(({ job }) => Job.decode(job));
     });

@@ -1,4 +1,4 @@
-import { backoffMs } from '../kubernetes-client.js';
+import { backoffMs } from '@secateur/core';
 
 const FIRST_BACKOFF_MS = 200;
 const LONGEST_BACKOFF_MS = 60_000;
