@@ -213,6 +213,34 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     expect(chunks).toEqual([]);
   });
 
+  test('have blocks left to do until they are paused or have ended', async () => {
+    const planned = (layers: number, resumedLayers: number) => ({
+      $case: 'planned' as const,
+      value: { layers, resumedLayers, samples: 1, sequenceLength: 1, weights: 1 },
+    });
+    const finished = (layer: number) => ({ $case: 'layerFinished' as const, value: { layer, projections: [], seconds: 1 } });
+    const begun = becomes(JobState.PLANNING, JobState.RUNNING).events ?? [];
+    expect(await store.pendingLayers()).toBe(0);
+    const [waits, runs, goesOn] = [await add(store), await add(store), await add(store)];
+    expect(await store.pendingLayers()).toBe(3 * 32);
+    await change(store, waits, becomes(JobState.PLANNING));
+    await change(store, runs, { events: [...begun, planned(40, 0), finished(0)] });
+    await change(store, goesOn, { events: [...begun, planned(80, 70)] });
+    expect(await store.pendingLayers()).toBe(32 + 39 + 10);
+    await change(store, runs, { events: [finished(1), finished(2)] });
+    await change(store, goesOn, becomes(JobState.QUEUED));
+    expect(await store.pendingLayers()).toBe(32 + 37 + 10);
+    await change(store, goesOn, becomes(JobState.PAUSED));
+    expect(await store.pendingLayers()).toBe(32 + 37);
+    await change(store, goesOn, becomes(JobState.QUEUED));
+    expect(await store.pendingLayers()).toBe(32 + 37 + 10);
+    await change(store, runs, becomes(JobState.FAILED));
+    await end(store, goesOn);
+    expect(await store.pendingLayers()).toBe(32);
+    await end(store, waits);
+    expect(await store.pendingLayers()).toBe(0);
+  });
+
   test('keep their spans in order', async () => {
     const id = await add(store);
     for (let chunk = 0; chunk < 40; ++chunk) await store.addTrace(id, Uint8Array.of(chunk));

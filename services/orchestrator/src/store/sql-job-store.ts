@@ -2,14 +2,15 @@ import { hasEnded, SecateurError } from '@secateur/core';
 import { Job, JobEvent, JobSpec, JobState } from '@secateur/proto/job';
 import { sql, type Selectable, type Transaction } from 'kysely';
 import type { Database } from './database.js';
-import { activeOutput, applyChange, toDate, type JobChange, type JobRecord } from './job-record.js';
+import { activeOutput, applyChange, pendingLayers, toDate, type JobChange, type JobRecord } from './job-record.js';
 import type { HeldJob, JobStore, ListOptions, RunningLimits } from './job-store.js';
 import type { JobsTable, Schema } from './schema.js';
 import { noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js';
 
 /** Key of the lock that makes one orchestrator lease at a time, so that limits hold. */
 const ACQUIRE_LOCK = 7_283_462;
-const RUNNABLE_STATES = [JobState.QUEUED, JobState.PLANNING, JobState.RUNNING];
+/** With the states as they are, not as parameters, which an index of only these jobs would not serve. */
+const IS_RUNNABLE = sql<boolean>`jobs.state IN (${sql.join([JobState.QUEUED, JobState.PLANNING, JobState.RUNNING].map((state) => sql.lit(state)))})`;
 const ENDED_STATES = [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED];
 const TRACE_PAGE = 16;
 
@@ -115,7 +116,7 @@ export class SqlJobStore implements JobStore {
           WHERE lease_owner IS NOT NULL AND lease_expires_at > clock_timestamp() GROUP BY tenant
         )
         SELECT jobs.id FROM secateur.jobs LEFT JOIN running ON running.tenant = jobs.tenant
-        WHERE jobs.state IN (${sql.join(RUNNABLE_STATES.map((state) => sql.lit(state)))})
+        WHERE ${IS_RUNNABLE}
           AND (jobs.lease_owner IS NULL OR jobs.lease_expires_at <= clock_timestamp())
           AND jobs.ready_at <= clock_timestamp()
           AND coalesce(running.jobs, 0) < coalesce((${JSON.stringify(tenants)}::jsonb ->> jobs.tenant)::bigint, ${others}::bigint)
@@ -239,6 +240,13 @@ export class SqlJobStore implements JobStore {
         .groupBy('state')
         .execute();
       return new Map(rows.map(({ state, count }) => [state as JobState, Number(count)]));
+    });
+  }
+
+  pendingLayers(): Promise<number> {
+    return this.query(async ({ db }) => {
+      const rows = await db.selectFrom('jobs').select('job').where(IS_RUNNABLE).execute();
+      return rows.reduce((sum, { job }) => sum + pendingLayers(Job.decode(job)), 0);
     });
   }
 
