@@ -139,6 +139,18 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     await end(store, await add(store, { tenant: 'full', maximumWaiting: 1 }));
   });
 
+  test('beyond what a tenant may have are refused, however many come at the same time', async () => {
+    const added = await Promise.allSettled(Array.from({ length: 12 }, () => add(store, { tenant: 'crowded', maximumWaiting: 3 })));
+    const refused = added.flatMap((result): unknown[] => (result.status === 'rejected' ? [result.reason] : []));
+    expect(refused).toEqual(Array.from({ length: 9 }, () => expect.objectContaining({ reason: 'RESOURCE_EXHAUSTED' })));
+    const present = await store.list({ tenant: 'crowded', before: undefined, limit: 100 });
+    expect(present).toHaveLength(3);
+    // The same request again is no other job.
+    const again = await Promise.all(present.map((job) => store.insert(job, job.spec!, 3)));
+    expect(again).toEqual([undefined, undefined, undefined]);
+    for (const { id } of present) await end(store, id);
+  });
+
   test('are leased by priority, then in the order they came', async () => {
     const ids = [await add(store), await add(store, { priority: 5 }), await add(store), await add(store, { priority: -1 })];
     await change(store, ids[0]!, { requeue: true });

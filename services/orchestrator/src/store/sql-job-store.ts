@@ -9,6 +9,8 @@ import { noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js
 
 /** Key of the lock that makes one orchestrator lease at a time, so that limits hold. */
 const ACQUIRE_LOCK = 7_283_462;
+/** First key of the locks, one for each tenant, that make its jobs come one after the other, so that all of them are counted. */
+const INSERT_LOCK = 7_283_463;
 /** With the states as they are, not as parameters, which an index of only these jobs would not serve. */
 const IS_RUNNABLE = sql<boolean>`jobs.state IN (${sql.join([JobState.QUEUED, JobState.PLANNING, JobState.RUNNING].map((state) => sql.lit(state)))})`;
 const ENDED_STATES = [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED];
@@ -26,6 +28,8 @@ export class SqlJobStore implements JobStore {
   insert(job: Job, requested: JobSpec, maximumWaiting: number): Promise<JobRecord | undefined> {
     const record: JobRecord = { job, requested, sequence: 0, wish: 'run', lease: undefined, hasReport: false };
     return this.transaction(async (transaction) => {
+      // Before all else: what is read later is then what others have committed.
+      await sql`SELECT pg_advisory_xact_lock(${sql.lit(INSERT_LOCK)}, hashtext(${job.tenant}))`.execute(transaction);
       const taken = await transaction.selectFrom('jobs').select('id').where('id', '=', job.id).executeTakeFirst();
       if (taken !== undefined) return undefined;
       const { count } = await transaction
