@@ -37,13 +37,21 @@ export interface GaugeValue {
   readonly attributes?: Attributes;
 }
 
-/** Says how a gauge is read when somebody asks; once, after telemetry was started. */
+/** Says how a gauge is read when somebody asks; once, after telemetry was started. One that cannot be read is not told. */
 export function observe(gauge: Gauge, read: () => Iterable<GaugeValue> | Promise<Iterable<GaugeValue>>): void {
   const { name, unit, description } = GAUGES[gauge];
+  let told: readonly Attributes[] = [];
   instruments()
     .meter.createObservableGauge(name, { unit, description })
     .addCallback(async (result) => {
-      for (const { value, attributes = {} } of await read()) result.observe(value, attributes);
+      try {
+        const values = [...(await read())];
+        told = values.map(({ attributes = {} }) => attributes);
+        for (const { value, attributes } of values) result.observe(value, attributes);
+      } catch {
+        // The SDK repeats what it was told last unless it is told something else; NaN is left out where metrics are read.
+        for (const attributes of told) result.observe(Number.NaN, attributes);
+      }
     });
 }
 
