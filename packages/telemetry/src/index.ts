@@ -1,5 +1,5 @@
 export { addEngineSpans, type EngineTiming } from './engine-spans.js';
-export { adjust, count, observe, recordSeconds, type GaugeValue } from './metrics.js';
+export { count, observe, recordSeconds, type GaugeValue } from './metrics.js';
 export { Attribute, EventName, SpanName } from './names.js';
 export { toPerfetto } from './perfetto.js';
 export type { ServiceIdentity } from './service-identity.js';

@@ -1,4 +1,5 @@
 import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
+import { DataPointType, type ScopeMetrics } from '@opentelemetry/sdk-metrics';
 
 /** Reads the metrics of this process when they are asked for, in the text format of Prometheus. */
 export class MetricReader {
@@ -9,6 +10,18 @@ export class MetricReader {
 
   async read(): Promise<string> {
     const { resourceMetrics } = await this.exporter.collect();
-    return this.serializer.serialize(resourceMetrics);
+    return this.serializer.serialize({ ...resourceMetrics, scopeMetrics: resourceMetrics.scopeMetrics.map(withoutUnread) });
   }
+}
+
+/** Without gauges that could not be read. */
+function withoutUnread({ scope, metrics }: ScopeMetrics): ScopeMetrics {
+  return {
+    scope,
+    metrics: metrics.map((metric) =>
+      metric.dataPointType === DataPointType.GAUGE
+        ? { ...metric, dataPoints: metric.dataPoints.filter(({ value }) => !Number.isNaN(value)) }
+        : metric,
+    ),
+  };
 }

@@ -20,6 +20,14 @@ test('what is counted, recorded and observed once somebody reads metrics is what
     expect(text).toMatch(/^secateur_layer_duration_bucket\{le="0.5"\} 1$/m);
     expect(text).toMatch(/^secateur_layer_duration_sum 45.25$/m);
     expect(text).toMatch(/service_name="secateur-test"/);
+
+    // What cannot be read is left out, and all else is told.
+    observe('PENDING_LAYERS', () => (nodes === 3 ? Promise.resolve([{ value: 32 }]) : Promise.reject(new Error('The database is gone.'))));
+    expect(await telemetry.readMetrics()).toMatch(/^secateur_layers_pending 32$/m);
+    nodes = 4;
+    const rest = await telemetry.readMetrics();
+    expect(rest).toMatch(/^secateur_nodes\{secateur_node_healthy="true"\} 4$/m);
+    expect(rest).not.toMatch(/^secateur_layers_pending/m);
   } finally {
     await telemetry.shutdown();
   }

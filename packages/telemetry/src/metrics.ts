@@ -1,11 +1,10 @@
 import { metrics, type Attributes, type Meter, type MeterProvider } from '@opentelemetry/api';
-import { COUNTERS, GAUGES, HISTOGRAMS, LEVELS, type Counter, type Gauge, type Histogram, type Level } from './names.js';
+import { COUNTERS, GAUGES, HISTOGRAMS, type Counter, type Gauge, type Histogram } from './names.js';
 
 interface Instruments {
   readonly provider: MeterProvider;
   readonly meter: Meter;
   readonly add: Partial<Record<Counter, (value: number, attributes: Attributes) => void>>;
-  readonly adjust: Partial<Record<Level, (difference: number) => void>>;
   readonly record: Partial<Record<Histogram, (value: number, attributes: Attributes) => void>>;
 }
 
@@ -20,17 +19,6 @@ export function count(counter: Counter, value: number, attributes: Attributes = 
     add[counter] = (...sample) => instrument.add(...sample);
   }
   add[counter](value, attributes);
-}
-
-/** Lets a level rise or fall. */
-export function adjust(level: Level, difference: number): void {
-  const { adjust: change, meter } = instruments();
-  const { name, unit, description } = LEVELS[level];
-  if (change[level] === undefined) {
-    const instrument = meter.createUpDownCounter(name, { unit, description });
-    change[level] = (by) => instrument.add(by);
-  }
-  change[level](difference);
 }
 
 /** Records how long something took, in seconds. */
@@ -49,20 +37,27 @@ export interface GaugeValue {
   readonly attributes?: Attributes;
 }
 
-/** Says how a gauge is read when somebody asks; once, after telemetry was started. */
+/** Says how a gauge is read when somebody asks; once, after telemetry was started. One that cannot be read is not told. */
 export function observe(gauge: Gauge, read: () => Iterable<GaugeValue> | Promise<Iterable<GaugeValue>>): void {
   const { name, unit, description } = GAUGES[gauge];
+  let told: readonly Attributes[] = [];
   instruments()
     .meter.createObservableGauge(name, { unit, description })
     .addCallback(async (result) => {
-      for (const { value, attributes = {} } of await read()) result.observe(value, attributes);
+      try {
+        const values = [...(await read())];
+        told = values.map(({ attributes = {} }) => attributes);
+        for (const { value, attributes } of values) result.observe(value, attributes);
+      } catch {
+        // The SDK repeats what it was told last unless it is told something else; NaN is left out where metrics are read.
+        for (const attributes of told) result.observe(Number.NaN, attributes);
+      }
     });
 }
 
 /** Instruments made before the SDK was started would do nothing for ever. */
 function instruments(): Instruments {
   const provider = metrics.getMeterProvider();
-  if (current?.provider !== provider)
-    current = { provider, meter: provider.getMeter('@secateur/telemetry'), add: {}, adjust: {}, record: {} };
+  if (current?.provider !== provider) current = { provider, meter: provider.getMeter('@secateur/telemetry'), add: {}, record: {} };
   return current;
 }

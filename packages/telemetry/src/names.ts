@@ -111,6 +111,12 @@ export interface RegisteredMetric extends RegisteredName {
 /** Read when somebody asks for metrics. */
 export const GAUGES = {
   JOBS: { name: 'secateur.jobs', unit: '{job}', attributes: ['secateur.job.state'], description: 'Jobs that are known, by their state.' },
+  PENDING_LAYERS: {
+    name: 'secateur.layers.pending',
+    unit: '{layer}',
+    attributes: [],
+    description: 'Blocks left to do of all jobs that run or wait: 32 of one that was never planned, all of an evaluation until it ends.',
+  },
   NODES: {
     name: 'secateur.nodes',
     unit: '{node}',
@@ -125,16 +131,6 @@ export const GAUGES = {
   },
   MEMORY_BUDGET: { name: 'secateur.node.memory.budget', unit: 'By', attributes: [], description: 'Memory they may hold.' },
   SESSIONS: { name: 'secateur.node.sessions', unit: '{session}', attributes: [], description: 'Sessions that are open on a kernel node.' },
-} as const satisfies Record<string, RegisteredMetric>;
-
-/** What rises and falls. */
-export const LEVELS = {
-  PENDING_LAYERS: {
-    name: 'secateur.layers.pending',
-    unit: '{layer}',
-    attributes: [],
-    description: 'Blocks that jobs which are being pruned by this orchestrator still have to do.',
-  },
 } as const satisfies Record<string, RegisteredMetric>;
 
 export const COUNTERS = {
@@ -214,6 +210,5 @@ export const EventName = namesOf(EVENTS);
 export type EventName = (typeof EventName)[keyof typeof EventName];
 
 export type Gauge = keyof typeof GAUGES;
-export type Level = keyof typeof LEVELS;
 export type Counter = keyof typeof COUNTERS;
 export type Histogram = keyof typeof HISTOGRAMS;

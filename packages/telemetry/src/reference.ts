@@ -5,7 +5,6 @@ import {
   EVENTS,
   GAUGES,
   HISTOGRAMS,
-  LEVELS,
   SPANS,
   type RegisteredMetric,
   type RegisteredName,
@@ -42,7 +41,7 @@ ${renderTable(EVENTS)}
 
 Of processes with \`--http-listen\`, at \`/metrics\`, where dots are underscores and \`_total\` stands behind names of what only grows.
 
-${renderMetrics({ ...GAUGES, ...LEVELS, ...COUNTERS, ...HISTOGRAMS })}
+${renderMetrics({ ...GAUGES, ...COUNTERS, ...HISTOGRAMS })}
 `;
 }
 

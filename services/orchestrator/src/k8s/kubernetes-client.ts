@@ -3,6 +3,10 @@ import type { KubeConfig } from '@kubernetes/client-node';
 
 const CALL_TIMEOUT_MS = 30_000;
 
+/** HTTP statuses of the API server: there is no such object, and it is another version by now or there already. */
+export const NOT_FOUND = 404;
+export const CONFLICT = 409;
+
 /** The cluster that KUBECONFIG or the service account of the pod names. The client takes a second to load, so only those wait who need it. */
 export async function loadConfig(): Promise<KubeConfig> {
   const { KubeConfig } = await import('@kubernetes/client-node');

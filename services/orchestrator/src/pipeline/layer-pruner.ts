@@ -9,7 +9,7 @@ import {
   type PruningStage,
   type ReducedSite,
 } from '@secateur/core';
-import { adjust, Attribute, count, recordSeconds, SpanName, withSpan } from '@secateur/telemetry';
+import { Attribute, count, recordSeconds, SpanName, withSpan } from '@secateur/telemetry';
 import type { PruneSpec, ProjectionReport } from '@secateur/proto/job';
 import { HiddenStream } from '@secateur/proto/kernel_service';
 import type { InputSite } from '@secateur/proto/statistics';
@@ -49,8 +49,6 @@ export class LayerPruner {
   private previousLayer: Link | undefined;
   /** Ends when all blocks that are written are journaled and told of. */
   private committed: Promise<void> = Promise.resolve();
-  /** Blocks that are to be told of. */
-  private pending = 0;
 
   constructor(
     private readonly run: LayerRun,
@@ -74,8 +72,6 @@ export class LayerPruner {
   async pruneFrom(firstLayer: number): Promise<number[]> {
     const blocks = this.plan.model.blocks.slice(firstLayer);
     const layerSeconds: number[] = [];
-    this.pending = blocks.length;
-    adjust('PENDING_LAYERS', this.pending);
     try {
       for (const block of blocks) {
         layerSeconds.push(await this.pruneTraced(block));
@@ -86,7 +82,6 @@ export class LayerPruner {
     } finally {
       // What failed before matters; files are closed only when nothing is written any more.
       await this.committed.catch(() => undefined);
-      adjust('PENDING_LAYERS', -this.pending);
     }
   }
 
@@ -181,8 +176,6 @@ export class LayerPruner {
 
   private tellOf({ layer, projections }: FinishedLayer, seconds: number): void {
     this.run.log.append({ $case: 'layerFinished', value: { layer, projections: [...projections], seconds } });
-    this.pending -= 1;
-    adjust('PENDING_LAYERS', -1);
   }
 
   /**

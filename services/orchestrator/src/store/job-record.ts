@@ -1,5 +1,5 @@
-import { applyJobEvent, hasEnded, SecateurError } from '@secateur/core';
-import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
+import { applyJobEvent, hasEnded, isBegun, SecateurError } from '@secateur/core';
+import { JobState, type Job, type JobEvent, type JobSpec } from '@secateur/proto/job';
 
 /** What a caller wants of a job that an orchestrator runs. */
 export type Wish = 'run' | 'pause' | 'cancel';
@@ -86,6 +86,15 @@ export function creationTime({ createdAt }: Job): Date {
 export function activeOutput({ job }: JobRecord): string | undefined {
   const { kind } = job.spec ?? {};
   return kind?.$case === 'prune' && !hasEnded(job.state) ? kind.value.output : undefined;
+}
+
+/** Of a job that was never planned: as many blocks as common models of 7 or 8 billion weights have. */
+const EXPECTED_LAYERS = 32;
+
+/** The blocks that are left to do of a job; none where nobody is to go on with it. */
+export function pendingLayers({ state, layers, finishedLayers }: Job): number {
+  if (state !== JobState.QUEUED && !isBegun(state)) return 0;
+  return layers === 0 ? EXPECTED_LAYERS : layers - finishedLayers;
 }
 
 export function toTimestamp(date: Date): { seconds: number; nanos: number } {

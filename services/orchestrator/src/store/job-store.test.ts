@@ -145,6 +145,18 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     await end(store, await add(store, { tenant: 'full', maximumWaiting: 1 }));
   });
 
+  test('beyond what a tenant may have are refused, however many come at the same time', async () => {
+    const added = await Promise.allSettled(Array.from({ length: 12 }, () => add(store, { tenant: 'crowded', maximumWaiting: 3 })));
+    const refused = added.flatMap((result): unknown[] => (result.status === 'rejected' ? [result.reason] : []));
+    expect(refused).toEqual(Array.from({ length: 9 }, () => expect.objectContaining({ reason: 'RESOURCE_EXHAUSTED' })));
+    const present = await store.list({ tenant: 'crowded', before: undefined, limit: 100 });
+    expect(present).toHaveLength(3);
+    // The same request again is no other job.
+    const again = await Promise.all(present.map((job) => store.insert(job, job.spec!, 3)));
+    expect(again).toEqual([undefined, undefined, undefined]);
+    for (const { id } of present) await end(store, id);
+  });
+
   test('are leased by priority, then in the order they came', async () => {
     const ids = [await add(store), await add(store, { priority: 5 }), await add(store), await add(store, { priority: -1 })];
     await change(store, ids[0]!, { requeue: true });
@@ -252,6 +264,34 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     const chunks: Uint8Array[] = [];
     for await (const chunk of store.readTrace(id)) chunks.push(chunk);
     expect(chunks).toEqual([]);
+  });
+
+  test('have blocks left to do until they are paused or have ended', async () => {
+    const planned = (layers: number, resumedLayers: number) => ({
+      $case: 'planned' as const,
+      value: { layers, resumedLayers, samples: 1, sequenceLength: 1, weights: 1 },
+    });
+    const finished = (layer: number) => ({ $case: 'layerFinished' as const, value: { layer, projections: [], seconds: 1 } });
+    const begun = becomes(JobState.PLANNING, JobState.RUNNING).events ?? [];
+    expect(await store.pendingLayers()).toBe(0);
+    const [waits, runs, goesOn] = [await add(store), await add(store), await add(store)];
+    expect(await store.pendingLayers()).toBe(3 * 32);
+    await change(store, waits, becomes(JobState.PLANNING));
+    await change(store, runs, { events: [...begun, planned(40, 0), finished(0)] });
+    await change(store, goesOn, { events: [...begun, planned(80, 70)] });
+    expect(await store.pendingLayers()).toBe(32 + 39 + 10);
+    await change(store, runs, { events: [finished(1), finished(2)] });
+    await change(store, goesOn, becomes(JobState.QUEUED));
+    expect(await store.pendingLayers()).toBe(32 + 37 + 10);
+    await change(store, goesOn, becomes(JobState.PAUSED));
+    expect(await store.pendingLayers()).toBe(32 + 37);
+    await change(store, goesOn, becomes(JobState.QUEUED));
+    expect(await store.pendingLayers()).toBe(32 + 37 + 10);
+    await change(store, runs, becomes(JobState.FAILED));
+    await end(store, goesOn);
+    expect(await store.pendingLayers()).toBe(32);
+    await end(store, waits);
+    expect(await store.pendingLayers()).toBe(0);
   });
 
   test('keep their spans in order', async () => {

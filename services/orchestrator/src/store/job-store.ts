@@ -88,5 +88,8 @@ export interface JobStore {
   /** How many jobs are in each state. */
   counts(): Promise<ReadonlyMap<Job['state'], number>>;
 
+  /** How many blocks are left to do of all jobs together. */
+  pendingLayers(): Promise<number>;
+
   close(): Promise<void>;
 }

@@ -1,6 +1,6 @@
 import { hasEnded, isBegun } from '@secateur/core';
 import { JobState, type Job, type JobEvent, type JobSpec } from '@secateur/proto/job';
-import { activeOutput, applyChange, creationTime, toDate, type JobChange, type JobRecord } from './job-record.js';
+import { activeOutput, applyChange, creationTime, pendingLayers, toDate, type JobChange, type JobRecord } from './job-record.js';
 import type { HeldJob, JobStore, ListOptions, ListPosition, RunningLimits } from './job-store.js';
 import { noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js';
 
@@ -142,6 +142,10 @@ export class MemoryJobStore implements JobStore {
     const counts = new Map<JobState, number>();
     for (const { record } of this.jobs.values()) counts.set(record.job.state, (counts.get(record.job.state) ?? 0) + 1);
     return Promise.resolve(counts);
+  }
+
+  pendingLayers(): Promise<number> {
+    return Promise.resolve([...this.jobs.values()].reduce((sum, { record }) => sum + pendingLayers(record.job), 0));
   }
 
   close(): Promise<void> {

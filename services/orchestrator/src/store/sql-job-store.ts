@@ -2,14 +2,17 @@ import { hasEnded, SecateurError } from '@secateur/core';
 import { Job, JobEvent, JobSpec, JobState } from '@secateur/proto/job';
 import { sql, type Selectable, type Transaction } from 'kysely';
 import type { Database } from './database.js';
-import { activeOutput, applyChange, creationTime, toDate, type JobChange, type JobRecord } from './job-record.js';
+import { activeOutput, applyChange, creationTime, pendingLayers, toDate, type JobChange, type JobRecord } from './job-record.js';
 import type { HeldJob, JobStore, ListOptions, RunningLimits } from './job-store.js';
 import type { JobsTable, Schema } from './schema.js';
 import { noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js';
 
 /** Key of the lock that makes one orchestrator lease at a time, so that limits hold. */
 const ACQUIRE_LOCK = 7_283_462;
-const RUNNABLE_STATES = [JobState.QUEUED, JobState.PLANNING, JobState.RUNNING];
+/** First key of the locks, one for each tenant, that make its jobs come one after the other, so that all of them are counted. */
+const INSERT_LOCK = 7_283_463;
+/** With the states as they are, not as parameters, which an index of only these jobs would not serve. */
+const IS_RUNNABLE = sql<boolean>`jobs.state IN (${sql.join([JobState.QUEUED, JobState.PLANNING, JobState.RUNNING].map((state) => sql.lit(state)))})`;
 const ENDED_STATES = [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED];
 const TRACE_PAGE = 16;
 
@@ -25,6 +28,8 @@ export class SqlJobStore implements JobStore {
   insert(job: Job, requested: JobSpec, maximumWaiting: number): Promise<JobRecord | undefined> {
     const record: JobRecord = { job, requested, sequence: 0, wish: 'run', lease: undefined, hasReport: false };
     return this.transaction(async (transaction) => {
+      // Before all else: what is read later is then what others have committed.
+      await sql`SELECT pg_advisory_xact_lock(${sql.lit(INSERT_LOCK)}, hashtext(${job.tenant}))`.execute(transaction);
       const taken = await transaction.selectFrom('jobs').select('id').where('id', '=', job.id).executeTakeFirst();
       if (taken !== undefined) return undefined;
       const { count } = await transaction
@@ -113,7 +118,7 @@ export class SqlJobStore implements JobStore {
           WHERE lease_owner IS NOT NULL AND lease_expires_at > clock_timestamp() GROUP BY tenant
         )
         SELECT jobs.id FROM secateur.jobs LEFT JOIN running ON running.tenant = jobs.tenant
-        WHERE jobs.state IN (${sql.join(RUNNABLE_STATES.map((state) => sql.lit(state)))})
+        WHERE ${IS_RUNNABLE}
           AND (jobs.lease_owner IS NULL OR jobs.lease_expires_at <= clock_timestamp())
           AND jobs.ready_at <= clock_timestamp()
           AND coalesce(running.jobs, 0) < coalesce((${JSON.stringify(tenants)}::jsonb ->> jobs.tenant)::bigint, ${others}::bigint)
@@ -237,6 +242,13 @@ export class SqlJobStore implements JobStore {
         .groupBy('state')
         .execute();
       return new Map(rows.map(({ state, count }) => [state as JobState, Number(count)]));
+    });
+  }
+
+  pendingLayers(): Promise<number> {
+    return this.query(async ({ db }) => {
+      const rows = await db.selectFrom('jobs').select('job').where(IS_RUNNABLE).execute();
+      return rows.reduce((sum, { job }) => sum + pendingLayers(Job.decode(job)), 0);
     });
   }
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EventsV1Event, EventsV1EventSeries } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
-import { httpStatusOf, loadConfig, withTimeout } from '../kubernetes-client.js';
+import { CONFLICT, httpStatusOf, loadConfig, NOT_FOUND, withTimeout } from '../kubernetes-client.js';
 import type { CountedEvent } from './event-series.js';
 import { EVENT_KINDS } from './prune-job-events.js';
 import { GROUP, KIND, VERSION, type Identity } from './prune-job.js';
@@ -19,8 +19,6 @@ const PAUSE_MS = 100;
 const SERIES_EVERY_MS = 10_000;
 /** An API server that fails so often is not asked for that event again; it takes half a minute. */
 const MAXIMUM_TRIES = 8;
-const CONFLICT = 409;
-const NOT_FOUND = 404;
 const TOO_MANY_REQUESTS = 429;
 const SERVER_ERROR = 500;
 

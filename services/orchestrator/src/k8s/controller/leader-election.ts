@@ -1,13 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { V1Lease } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
-import { httpStatusOf, loadConfig, ownNamespace, withTimeout } from '../kubernetes-client.js';
+import { CONFLICT, httpStatusOf, loadConfig, NOT_FOUND, ownNamespace, withTimeout } from '../kubernetes-client.js';
 
 /** Shares of the lease's duration, as Kubernetes' own controllers have them: 15 s, 10 s, 2 s. */
 const DEADLINE_SHARE = 2 / 3;
 const RETRY_SHARE = 2 / 15;
-const CONFLICT = 409;
-const NOT_FOUND = 404;
 
 export interface ElectionOptions {
   /** Name of the Lease in the namespace of the pod. */

@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import type { JobManager } from '../../jobs/job-manager.js';
 import { toDate } from '../../store/job-record.js';
 import { followObjects, keyOf } from '../follow-objects.js';
-import { httpStatusOf, loadConfig, ownNamespace } from '../kubernetes-client.js';
+import { CONFLICT, httpStatusOf, loadConfig, NOT_FOUND, ownNamespace } from '../kubernetes-client.js';
 import { EventTeller } from './event-teller.js';
 import { jobSpecOf } from './job-spec-of.js';
 import { lead } from './leader-election.js';
@@ -26,8 +26,6 @@ const STATUS_EVERY_MS = 1_000;
 /** Retries after conflicts before the object waits for its turn again. */
 const MAXIMUM_CONFLICTS = 3;
 const START_TIMEOUT_MS = 5_000;
-const CONFLICT = 409;
-const NOT_FOUND = 404;
 
 /** Whose PruneJobs are followed; `own` is the namespace of the pod. */
 export type ControlledNamespaces = 'own' | 'all' | { readonly name: string };
