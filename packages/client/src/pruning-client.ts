@@ -84,7 +84,8 @@ export class PruningClient {
 
   /**
    * Starts a job. The id and spec of an existing job give that job, which goes on if it had failed or was cancelled.
-   * ALREADY_EXISTS when the id belongs to a job with another spec, INVALID_REQUEST with field violations when the spec is wrong.
+   * ALREADY_EXISTS when the id belongs to a job with another spec or of another tenant, INVALID_REQUEST with field violations when the
+   * spec is wrong.
    */
   async createJob(newJob: NewJob, options: RequestOptions = {}): Promise<Job> {
     const { job } = await this.service.createJob(newJob, { timeoutMs: CALL_TIMEOUT_MS, ...options });

@@ -14,9 +14,9 @@ import type { JobRun } from '../pipeline/job-run.js';
 import { runPrune } from '../pipeline/prune.js';
 import { outlineJob } from '../planner/outline-job.js';
 import type { NodePool } from '../scheduler/node-pool.js';
-import { toTimestamp, type JobRecord } from '../store/job-record.js';
+import { toTimestamp, type JobChange, type JobRecord } from '../store/job-record.js';
 import type { JobStore } from '../store/job-store.js';
-import { noSuchJob } from '../store/store-errors.js';
+import { idTaken, noSuchJob } from '../store/store-errors.js';
 import { confineSpec } from './confine-spec.js';
 import { JobFeed } from './job-feed.js';
 import { encodeReport, JobRunner, type LeasedJob, type Report } from './job-runner.js';
@@ -114,7 +114,11 @@ export class JobManager {
       expiresAt: undefined,
     };
     const inserted = await store.insert(job, requested, rules.unendedJobs);
-    if (inserted === undefined) return this.recreate(caller, await this.find(caller, id), requested);
+    if (inserted === undefined) {
+      const other = await store.read(id);
+      if (other === undefined) throw new SecateurError('UNAVAILABLE', `Job ${id} was deleted just now; create it again.`);
+      return this.recreate(caller, other, requested);
+    }
     this.runner.wake();
     return inserted.job;
   }
@@ -178,8 +182,7 @@ export class JobManager {
 
   async resume(caller: Caller, id: string): Promise<Job> {
     this.refuseWhenStopping();
-    await this.find(caller, id);
-    const { job } = await this.options.store.change(id, ({ job: { state }, wish }) => {
+    const { job } = await this.change(caller, id, ({ job: { state }, wish }) => {
       if (state === JobState.SUCCEEDED)
         throw new SecateurError('FAILED_PRECONDITION', `Job ${id} has succeeded; there is nothing to go on with.`);
       if (state === JobState.QUEUED || isBegun(state)) {
@@ -227,6 +230,14 @@ export class JobManager {
     return record;
   }
 
+  /** Changes a job that the caller may use; another one may have got its id since it was looked at. */
+  private change(caller: Caller, id: string, decide: (record: JobRecord, now: Date) => JobChange): Promise<JobRecord> {
+    return this.options.store.change(id, (record, now) => {
+      if (!mayUse(caller, record)) throw noSuchJob(id);
+      return decide(record, now);
+    });
+  }
+
   /** Forgets a job whose output was removed since, so that the same request makes it anew. */
   private async isWithoutResult(caller: Caller, { job, requested: before }: JobRecord, requested: JobSpec): Promise<boolean> {
     if (job.state !== JobState.SUCCEEDED || job.tenant !== caller.tenant || !sameSpec(before, requested)) return false;
@@ -238,7 +249,8 @@ export class JobManager {
 
   private async recreate(caller: Caller, { job, requested: before }: JobRecord, requested: JobSpec): Promise<Job> {
     const { id, tenant, state } = job;
-    if (tenant !== caller.tenant || !sameSpec(before, requested)) {
+    if (tenant !== caller.tenant) throw idTaken(id);
+    if (!sameSpec(before, requested)) {
       throw new SecateurError('ALREADY_EXISTS', `Job ${id} exists with another spec; choose another id.`);
     }
     return state === JobState.FAILED || state === JobState.CANCELLED ? this.resume(caller, id) : job;
@@ -246,8 +258,7 @@ export class JobManager {
 
   /** Makes a job stop: at once where nobody runs it, or by whoever does. */
   private async ask(caller: Caller, id: string, wish: 'pause' | 'cancel', state: JobState): Promise<Job> {
-    await this.find(caller, id);
-    const record = await this.options.store.change(id, ({ job: present, lease }, now) => {
+    const record = await this.change(caller, id, ({ job: present, lease }, now) => {
       if (hasEnded(present.state) || present.state === state) return {};
       if (lease !== undefined && lease.expiresAt > now) return { wish };
       return { events: [becomes(state)], wish: 'run', lease: 'end', keptForMs: this.keptForMs(present) };

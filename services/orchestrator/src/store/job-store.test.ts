@@ -196,6 +196,8 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     expect(await list('lists', ids[2], 10)).toEqual([ids[0]]);
     expect(await list(undefined, undefined, 2)).toEqual([ids[2], ids[1]]);
     await expect(store.list({ tenant: undefined, before: 'nobody', limit: 1 })).rejects.toMatchObject({ reason: 'NOT_FOUND' });
+    expect(await list(undefined, ids[1], 1)).toEqual([ids[0]]);
+    await expect(list('lists', ids[1], 1)).rejects.toMatchObject({ reason: 'NOT_FOUND' });
     for (const id of ids) await end(store, id);
   });
 

@@ -10,7 +10,7 @@ export interface RunningLimits {
 export interface ListOptions {
   /** Only jobs of this tenant; of all when undefined. */
   readonly tenant: string | undefined;
-  /** Only jobs created before this one. */
+  /** Only jobs created before this one, which is of that tenant too. */
   readonly before: string | undefined;
   readonly limit: number;
 }
@@ -38,7 +38,7 @@ export interface JobStore {
   /** Encoded GetReportResponse. */
   readReport(id: string): Promise<Uint8Array | undefined>;
 
-  /** Newest first. NOT_FOUND when there is no job `before`. */
+  /** Newest first. NOT_FOUND when there is no job `before`, or it is another tenant's. */
   list(options: ListOptions): Promise<Job[]>;
 
   /**

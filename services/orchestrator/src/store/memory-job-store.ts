@@ -46,12 +46,13 @@ export class MemoryJobStore implements JobStore {
 
   list({ tenant, before, limit }: ListOptions): Promise<Job[]> {
     return attempt(() => {
-      const newestFirst = [...this.jobs.values()].map(({ record }) => record.job).reverse();
-      const start = before === undefined ? 0 : newestFirst.indexOf(this.find(before).record.job) + 1;
-      return newestFirst
-        .slice(start)
+      const newestFirst = [...this.jobs.values()]
+        .map(({ record }) => record.job)
         .filter((job) => tenant === undefined || job.tenant === tenant)
-        .slice(0, limit);
+        .reverse();
+      const last = newestFirst.findIndex(({ id }) => id === before);
+      if (before !== undefined && last === -1) throw noSuchJob(before);
+      return newestFirst.slice(last + 1).slice(0, limit);
     });
   }
 

@@ -70,7 +70,9 @@ export class SqlJobStore implements JobStore {
       let jobs = db.selectFrom('jobs').select('job').orderBy('number', 'desc').limit(limit);
       if (tenant !== undefined) jobs = jobs.where('tenant', '=', tenant);
       if (before !== undefined) {
-        const last = await db.selectFrom('jobs').select('number').where('id', '=', before).executeTakeFirst();
+        let ofBefore = db.selectFrom('jobs').select('number').where('id', '=', before);
+        if (tenant !== undefined) ofBefore = ofBefore.where('tenant', '=', tenant);
+        const last = await ofBefore.executeTakeFirst();
         if (last === undefined) throw noSuchJob(before);
         jobs = jobs.where('number', '<', last.number);
       }

@@ -4,6 +4,11 @@ export function noSuchJob(id: string): SecateurError {
   return new SecateurError('NOT_FOUND', `There is no job ${id}.`);
 }
 
+/** Says the same whatever the job of that id is: it may be another tenant's. */
+export function idTaken(id: string): SecateurError {
+  return new SecateurError('ALREADY_EXISTS', `The id ${id} is taken; choose another.`);
+}
+
 export function notEnded(id: string): SecateurError {
   return new SecateurError('FAILED_PRECONDITION', `Job ${id} has not ended; cancel it first.`);
 }
