@@ -1,7 +1,7 @@
 import { applyJobEvent, hasEnded, SecateurError } from '@secateur/core';
 import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
 
-/** What a caller wants of a job that an orchestrator runs. */
+/** What a caller wants of a job that an orchestrator runs; of one that has ended, `cancel` means that it is being removed. */
 export type Wish = 'run' | 'pause' | 'cancel';
 
 /** The right of one orchestrator to run a job, until it is over or given back. */
@@ -24,6 +24,11 @@ export interface JobRecord {
   readonly lease: Lease | undefined;
   /** Whether it has a report. */
   readonly hasReport: boolean;
+}
+
+/** Whether a job that has ended is about to be forgotten: until then nothing is done with it. */
+export function isBeingRemoved({ job, wish }: JobRecord): boolean {
+  return hasEnded(job.state) && wish === 'cancel';
 }
 
 export type NewEvent = NonNullable<JobEvent['event']>;

@@ -13,6 +13,10 @@ export function notEnded(id: string): SecateurError {
   return new SecateurError('FAILED_PRECONDITION', `Job ${id} has not ended; cancel it first.`);
 }
 
+export function beingRemoved(id: string): SecateurError {
+  return new SecateurError('FAILED_PRECONDITION', `Job ${id} is being deleted.`);
+}
+
 /** Names no job: it may be another tenant's. */
 export function outputTaken(output: string): SecateurError {
   return new SecateurError('ALREADY_EXISTS', `Another job is writing to ${output}, or waits to; choose another output folder.`);
