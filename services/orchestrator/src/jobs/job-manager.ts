@@ -290,8 +290,8 @@ export class JobManager {
   private async work(leased: LeasedJob): Promise<Report> {
     const { id, job, lease, log } = leased;
     const { spec } = job;
-    const { store, recorder, pool, resources, tensorEndpoint, tenants, outputs } = this.options;
-    const trace = new JobTrace(id, spec?.recordTrace === true, recorder, store);
+    const { store, recorder, logger, pool, resources, tensorEndpoint, tenants, outputs } = this.options;
+    const trace = new JobTrace(lease, spec?.recordTrace === true, recorder, store, logger);
     this.traces.set(id, trace);
     const run: JobRun = {
       jobId: id,

@@ -1,5 +1,6 @@
-import { applyJobEvent, hasEnded, SecateurError } from '@secateur/core';
+import { applyJobEvent, hasEnded } from '@secateur/core';
 import type { Job, JobEvent, JobSpec } from '@secateur/proto/job';
+import { leaseLost } from './store-errors.js';
 
 /** What a caller wants of a job that an orchestrator runs; of one that has ended, `cancel` means that it is being removed. */
 export type Wish = 'run' | 'pause' | 'cancel';
@@ -53,7 +54,7 @@ export interface JobChange {
 /** Throws LEASE_LOST unless the lease with that token is the job's present one and not over. */
 export function requireLease({ job, lease }: JobRecord, token: number, now: Date): void {
   if (lease?.token === token && lease.expiresAt > now) return;
-  throw new SecateurError('LEASE_LOST', `Job ${job.id} is not run here any more; another orchestrator goes on with it.`);
+  throw leaseLost(job.id);
 }
 
 /** The record after a change, and the events to be stored with it. */

@@ -13,6 +13,10 @@ export function notEnded(id: string): SecateurError {
   return new SecateurError('FAILED_PRECONDITION', `Job ${id} has not ended; cancel it first.`);
 }
 
+export function leaseLost(id: string): SecateurError {
+  return new SecateurError('LEASE_LOST', `Job ${id} is not run here any more; another orchestrator goes on with it.`);
+}
+
 export function beingRemoved(id: string): SecateurError {
   return new SecateurError('FAILED_PRECONDITION', `Job ${id} is being deleted.`);
 }
