@@ -99,6 +99,21 @@ function jobOf(name: string, { client } = cluster.replicas.at(-1)!): Promise<Job
   return client.getJob(statusOf(name)?.jobId ?? '');
 }
 
+/** What the audit logs tell of the job of a PruneJob, which is done in its name: method and outcome. */
+function auditOf(name: string): string[] {
+  return cluster.replicas
+    .flatMap(({ process: { output } }) => output.split('\n'))
+    .filter((line) => line.includes('"audit":true') && line.includes(`"caller":"prunejob:prune/${name}"`) && line.endsWith('}'))
+    .map((line) => JSON.parse(line) as { tenant: string; method: string; outcome: string })
+    .map(({ tenant, method, outcome }) => `${tenant} ${method.replace('secateur.v1.PruningService/', '')} ${outcome}`);
+}
+
+/** Lines of a log may come late. */
+async function untilAudited(name: string, lines: readonly string[]): Promise<void> {
+  await eventually(() => auditOf(name).length >= lines.length, `the audit log tells of ${name}`);
+  expect(auditOf(name)).toEqual(lines);
+}
+
 function leaderName(): string {
   return (api.lease(LEASE)?.spec as { holderIdentity: string } | undefined)?.holderIdentity ?? '';
 }
@@ -158,6 +173,7 @@ test('it is set aside and goes on as its spec says', async () => {
   const ends = ['Suspended', 'Resumed', 'JobStarted', 'JobSucceeded'];
   // Planned the same way again, it counts in the same event.
   await untilTold('aside', ['Suspended', 'JobCreated', 'JobStarted', ...ends], ['JobPlanned']);
+  await untilAudited('aside', ['prune CreateJob OK', 'prune PauseJob OK', 'prune ResumeJob OK']);
 });
 
 test('its job and its unfinished output go with it', async () => {
@@ -171,6 +187,7 @@ test('its job and its unfinished output go with it', async () => {
   await expect(cluster.client.getJob(jobId)).rejects.toMatchObject({ reason: 'NOT_FOUND' });
   await expect(stat(join(folder, 'gone.partial'))).rejects.toThrow('ENOENT');
   await untilTold('gone', ['JobCreated', 'JobStarted', 'JobPlanned', 'JobCancelled']);
+  await untilAudited('gone', ['prune CreateJob OK', 'prune CancelJob OK', 'prune DeleteJob OK']);
 });
 
 test('a spec that is wrong is told of, and tried again when it changes', async () => {
@@ -183,6 +200,7 @@ test('a spec that is wrong is told of, and tried again when it changes', async (
   api.createPruneJob('outside', spec('outside', { model: '/nowhere/model' }));
   expect((await untilPhase('outside', 'Failed')).conditions[0]?.message).toContain('/nowhere/model');
   await untilTold('outside', ['SpecRefused']);
+  await untilAudited('outside', ['prune CreateJob PATH_NOT_ALLOWED']);
   expect(api.eventsOf('outside')[0]).toMatchObject({ type: 'Warning', note: expect.stringContaining('/nowhere/model') });
   expect(api.writes.slice(writes).filter(({ request }) => request.includes('/wrong'))).toEqual([]);
   api.patchPruneJob('wrong', { spec: { pattern: null, sketches: null } });

@@ -1,6 +1,7 @@
-import type { EndedCall } from '@secateur/rpc';
+import { SecateurError } from '@secateur/core';
+import type { Caller, EndedCall } from '@secateur/rpc';
 import type { Logger } from 'pino';
-import { isAudited } from './roles.js';
+import { isAudited, PRUNING } from './roles.js';
 
 /** Writes one line for every call that may have changed something. */
 export function auditCalls(logger: Logger): (call: EndedCall) => void {
@@ -8,6 +9,32 @@ export function auditCalls(logger: Logger): (call: EndedCall) => void {
     if (!isAudited(method)) return;
     const jobId = jobIdOf(response) ?? jobIdOf(request) ?? '';
     logger.info({ audit: true, caller: name, tenant, method, jobId, peer, outcome }, 'call');
+  };
+}
+
+/** What a service does to a job by itself, in the name of somebody, without a call. */
+export interface AuditedAction {
+  readonly caller: Pick<Caller, 'name' | 'tenant'>;
+  /** The method of PruningService that does the same. */
+  readonly method: 'CreateJob' | 'CancelJob' | 'PauseJob' | 'ResumeJob' | 'DeleteJob';
+  readonly jobId: string;
+}
+
+export type AuditActions = <Result>(action: AuditedAction, act: () => Promise<Result>) => Promise<Result>;
+
+/** Writes one line for every action when it is over, as for a call. */
+export function auditActions(logger: Logger): AuditActions {
+  return async ({ caller: { name, tenant }, method, jobId }, act) => {
+    const write = (outcome: string): void =>
+      logger.info({ audit: true, caller: name, tenant, method: PRUNING + method, jobId, outcome }, 'action');
+    try {
+      const result = await act();
+      write('OK');
+      return result;
+    } catch (error) {
+      write(error instanceof SecateurError ? error.reason : 'INTERNAL');
+      throw error;
+    }
   };
 }
 

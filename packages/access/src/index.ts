@@ -1,3 +1,4 @@
+export { auditActions, type AuditActions, type AuditedAction } from './audit.js';
 export { newToken } from './new-token.js';
 export { USER_ROLES, type UserRole } from './roles.js';
 export { addTokenEntry } from './token-file.js';

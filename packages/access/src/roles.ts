@@ -1,6 +1,7 @@
 /** What the parties of a cluster are, and the methods that each may call. Whatever is not allowed here is refused. */
 
-const PRUNING = 'secateur.v1.PruningService/';
+/** Before the names of the methods that users call. */
+export const PRUNING = 'secateur.v1.PruningService/';
 const KERNEL = 'secateur.v1.KernelService/';
 const TRACE = 'secateur.v1.TraceService/';
 const FETCH = 'secateur.v1.TensorService/Fetch';

@@ -118,9 +118,9 @@ export class PruningClient {
    * output was removed after it had succeeded. The model and the data are read when the job runs: what is wrong with them is its `error`.
    *
    * INVALID_REQUEST with field violations when the id or the spec is wrong, or the priority is higher than the tenant may ask for,
-   * PATH_NOT_ALLOWED when a path lies outside the roots of the tenant, ALREADY_EXISTS when the id belongs to a job with another spec, the
-   * output exists, or another job that has not ended writes to it, RESOURCE_EXHAUSTED when the tenant has as many jobs that have not ended as it
-   * may, or the spec is above 4 MiB, FAILED_PRECONDITION when the place of a path or of the output cannot be looked at.
+   * PATH_NOT_ALLOWED when a path lies outside the roots of the tenant, ALREADY_EXISTS when the id belongs to a job with another spec or of
+   * another tenant, the output exists, or another job that has not ended writes to it, RESOURCE_EXHAUSTED when the tenant has as many jobs that
+   * have not ended as it may, or the spec is above 4 MiB, FAILED_PRECONDITION when the place of a path or of the output cannot be looked at.
    */
   async createJob(newJob: NewJob, options: RequestOptions = {}): Promise<Job> {
     const { job } = await this.service.createJob(newJob, { timeoutMs: CALL_TIMEOUT_MS, ...options });

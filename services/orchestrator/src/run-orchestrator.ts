@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { createServiceLogger, openServiceSecurity, type ServiceSecurityOptions, type TokenOptions } from '@secateur/access';
+import { auditActions, createServiceLogger, openServiceSecurity, type ServiceSecurityOptions, type TokenOptions } from '@secateur/access';
 import { SecateurError, VERSION } from '@secateur/core';
 import type { HttpServer } from '@secateur/http';
 import { Resources, RpcServer, serveFetch } from '@secateur/rpc';
@@ -88,6 +88,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     security.tls,
   );
   const resources = new Resources();
+  const audit = auditActions(logger);
   // One that is started anew under the same process id has no leases of the one before.
   const name = `${instanceId}-${randomUUID().slice(0, 8)}`;
   let address = '';
@@ -103,6 +104,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     resources,
     recorder: telemetry.recorder,
     logger,
+    audit,
     tensorEndpoint: () => options.advertise ?? address,
   });
   const server = new RpcServer({ ...security.server, maximumRequestBytes: MAXIMUM_REQUEST_BYTES });
@@ -134,7 +136,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     logger.info({ address, health, httpAddress, metricsAddress, nodes: options.nodes }, 'listening');
     options.onListening?.(address, httpAddress);
     const { controller: namespaces, leaseMs, signal } = options;
-    const controlling = namespaces && runPruneJobController({ namespaces, jobs, identity: name, leaseMs, logger }, signal);
+    const controlling = namespaces && runPruneJobController({ namespaces, jobs, identity: name, leaseMs, logger, audit }, signal);
     await new Promise<void>((resolve) => {
       if (options.signal.aborted) resolve();
       else options.signal.addEventListener('abort', () => resolve(), { once: true });

@@ -3501,7 +3501,8 @@ export const PruningServiceDefinition = {
     },
     /**
      * Starts a job. Creating a job with the id and spec of an existing one returns that job; a failed or cancelled one goes on after its
-     * last finished block. Another spec under a used id is ALREADY_EXISTS; RESOURCE_EXHAUSTED when too many jobs of the tenant wait.
+     * last finished block. Another spec under a used id is ALREADY_EXISTS, as is an id that another tenant uses; RESOURCE_EXHAUSTED when
+     * too many jobs of the tenant wait.
      */
     createJob: {
       name: "CreateJob",

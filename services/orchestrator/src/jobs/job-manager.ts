@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { resolveInsideRoots } from '@secateur/checkpoint';
+import type { AuditActions } from '@secateur/access';
 import { hasEnded, isBegun, resolveJobSpec, SecateurError, validateJobId } from '@secateur/core';
 import type { Caller, Resources } from '@secateur/rpc';
 import { Attribute, SpanName, withSpan, type SpanRecorder } from '@secateur/telemetry';
@@ -14,11 +13,12 @@ import type { JobRun } from '../pipeline/job-run.js';
 import { runPrune } from '../pipeline/prune.js';
 import { outlineJob } from '../planner/outline-job.js';
 import type { NodePool } from '../scheduler/node-pool.js';
-import { toTimestamp, type JobRecord } from '../store/job-record.js';
+import { isBeingRemoved, toTimestamp, type JobChange, type JobRecord } from '../store/job-record.js';
 import type { JobStore, ListOptions } from '../store/job-store.js';
-import { noSuchJob } from '../store/store-errors.js';
+import { beingRemoved, idTaken, noSuchJob } from '../store/store-errors.js';
 import { confineSpec } from './confine-spec.js';
 import { JobFeed } from './job-feed.js';
+import { JobRemover } from './job-remover.js';
 import { encodeReport, JobRunner, type LeasedJob, type Report } from './job-runner.js';
 import { JobTrace } from './job-trace.js';
 import { becomes } from './state-change.js';
@@ -28,8 +28,6 @@ import type { Tenants } from './tenants.js';
 const NODES_TIMEOUT_MS = 10_000;
 /** How long a caller who pauses or cancels a job waits until it has stopped. */
 const STOP_TIMEOUT_MS = 20_000;
-const SWEEP_EVERY_MS = 60_000;
-const SWEPT_AT_ONCE = 100;
 const EVENTS_AT_ONCE = 500;
 
 export interface JobManagerOptions {
@@ -38,6 +36,8 @@ export interface JobManagerOptions {
   readonly resources: Resources;
   readonly recorder: SpanRecorder;
   readonly logger: Logger;
+  /** Writes what is done to jobs without a call. */
+  readonly audit: AuditActions;
   /** Name of this orchestrator, which no other one of the store has. */
   readonly name: string;
   readonly tenants: Tenants;
@@ -56,12 +56,13 @@ export class JobManager {
   private readonly feed: JobFeed;
   private readonly runner: JobRunner;
   private readonly traces = new Map<string, JobTrace>();
-  private readonly sweeper = new AbortController();
+  private readonly remover: JobRemover;
   private stopping = false;
 
   constructor(private readonly options: JobManagerOptions) {
     const { store, logger, name, tenants, outputs, slots, leaseMs } = options;
     this.feed = new JobFeed(store, logger);
+    this.remover = new JobRemover(options);
     this.runner = new JobRunner({
       store,
       feed: this.feed,
@@ -78,7 +79,7 @@ export class JobManager {
 
   start(): void {
     this.runner.start();
-    void this.sweep();
+    this.remover.start();
   }
 
   /** Accepts a job; the same id and spec again return the same job, and make one that failed or was cancelled go on. */
@@ -114,7 +115,11 @@ export class JobManager {
       expiresAt: undefined,
     };
     const inserted = await store.insert(job, requested, rules.unendedJobs);
-    if (inserted === undefined) return this.recreate(caller, await this.find(caller, id), requested);
+    if (inserted === undefined) {
+      const other = await store.read(id);
+      if (other === undefined) throw new SecateurError('UNAVAILABLE', `Job ${id} was deleted just now; create it again.`);
+      return this.recreate(caller, other, requested);
+    }
     this.runner.wake();
     return inserted.job;
   }
@@ -178,12 +183,13 @@ export class JobManager {
 
   async resume(caller: Caller, id: string): Promise<Job> {
     this.refuseWhenStopping();
-    await this.find(caller, id);
-    const { job } = await this.options.store.change(id, ({ job: { state }, wish }) => {
+    const { job } = await this.change(caller, id, (record) => {
+      const { state } = record.job;
+      if (isBeingRemoved(record)) throw beingRemoved(id);
       if (state === JobState.SUCCEEDED)
         throw new SecateurError('FAILED_PRECONDITION', `Job ${id} has succeeded; there is nothing to go on with.`);
       if (state === JobState.QUEUED || isBegun(state)) {
-        if (wish === 'run') return {};
+        if (record.wish === 'run') return {};
         throw new SecateurError('FAILED_PRECONDITION', `Job ${id} is being stopped; resume it when it has.`);
       }
       return { events: [becomes(JobState.QUEUED)], requeue: true, delayMs: 0 };
@@ -195,8 +201,7 @@ export class JobManager {
 
   /** Forgets a job that has ended and deletes its unfinished output, and the finished one when asked to. */
   async delete(caller: Caller, id: string, deleteOutput: boolean): Promise<void> {
-    await this.find(caller, id);
-    await this.remove(id, deleteOutput);
+    await this.remover.remove(id, deleteOutput, (record) => requireUse(caller, record));
   }
 
   /** How many jobs are in each state. */
@@ -207,7 +212,7 @@ export class JobManager {
   /** Stops the jobs that run here, which go back to the queue; what they finished stays on disk for the next attempt. */
   async stop(): Promise<void> {
     this.stopping = true;
-    this.sweeper.abort();
+    this.remover.stop();
     await this.runner.stop();
     this.feed.stop();
   }
@@ -222,14 +227,24 @@ export class JobManager {
 
   private async find(caller: Caller, id: string): Promise<JobRecord> {
     const record = await this.options.store.read(id);
-    // That a job of another tenant is there is nobody's business.
-    if (record === undefined || !mayUse(caller, record)) throw noSuchJob(id);
+    if (record === undefined) throw noSuchJob(id);
+    requireUse(caller, record);
     return record;
   }
 
+  /** Changes a job that the caller may use; another one may have got its id since it was looked at. */
+  private change(caller: Caller, id: string, decide: (record: JobRecord, now: Date) => JobChange): Promise<JobRecord> {
+    return this.options.store.change(id, (record, now) => {
+      requireUse(caller, record);
+      return decide(record, now);
+    });
+  }
+
   /** Forgets a job whose output was removed since, so that the same request makes it anew. */
-  private async isWithoutResult(caller: Caller, { job, requested: before }: JobRecord, requested: JobSpec): Promise<boolean> {
-    if (job.state !== JobState.SUCCEEDED || job.tenant !== caller.tenant || !sameSpec(before, requested)) return false;
+  private async isWithoutResult(caller: Caller, record: JobRecord, requested: JobSpec): Promise<boolean> {
+    const { job, requested: before } = record;
+    if (job.state !== JobState.SUCCEEDED || isBeingRemoved(record) || job.tenant !== caller.tenant || !sameSpec(before, requested))
+      return false;
     const { kind } = job.spec ?? {};
     if (kind?.$case !== 'prune' || (await this.options.outputs.at(kind.value.output).isTaken())) return false;
     await this.options.store.remove(job.id);
@@ -238,7 +253,8 @@ export class JobManager {
 
   private async recreate(caller: Caller, { job, requested: before }: JobRecord, requested: JobSpec): Promise<Job> {
     const { id, tenant, state } = job;
-    if (tenant !== caller.tenant || !sameSpec(before, requested)) {
+    if (tenant !== caller.tenant) throw idTaken(id);
+    if (!sameSpec(before, requested)) {
       throw new SecateurError('ALREADY_EXISTS', `Job ${id} exists with another spec; choose another id.`);
     }
     return state === JobState.FAILED || state === JobState.CANCELLED ? this.resume(caller, id) : job;
@@ -246,8 +262,7 @@ export class JobManager {
 
   /** Makes a job stop: at once where nobody runs it, or by whoever does. */
   private async ask(caller: Caller, id: string, wish: 'pause' | 'cancel', state: JobState): Promise<Job> {
-    await this.find(caller, id);
-    const record = await this.options.store.change(id, ({ job: present, lease }, now) => {
+    const record = await this.change(caller, id, ({ job: present, lease }, now) => {
       if (hasEnded(present.state) || present.state === state) return {};
       if (lease !== undefined && lease.expiresAt > now) return { wish };
       return { events: [becomes(state)], wish: 'run', lease: 'end', keptForMs: this.keptForMs(present) };
@@ -275,8 +290,8 @@ export class JobManager {
   private async work(leased: LeasedJob): Promise<Report> {
     const { id, job, lease, log } = leased;
     const { spec } = job;
-    const { store, recorder, pool, resources, tensorEndpoint, tenants, outputs } = this.options;
-    const trace = new JobTrace(id, spec?.recordTrace === true, recorder, store);
+    const { store, recorder, logger, pool, resources, tensorEndpoint, tenants, outputs } = this.options;
+    const trace = new JobTrace(lease, spec?.recordTrace === true, recorder, store, logger);
     this.traces.set(id, trace);
     const run: JobRun = {
       jobId: id,
@@ -307,38 +322,11 @@ export class JobManager {
       this.traces.delete(id);
     }
   }
-
-  /** Removes jobs whose time to live is over. */
-  private async sweep(): Promise<void> {
-    const { signal } = this.sweeper;
-    while (!signal.aborted) {
-      try {
-        for (const { job } of await this.options.store.expired(SWEPT_AT_ONCE)) {
-          await this.remove(job.id, job.spec?.deleteOutput === true);
-          this.options.logger.info({ jobId: job.id }, 'job forgotten: its time to live is over');
-        }
-      } catch (error) {
-        this.options.logger.warn({ err: error }, 'jobs whose time to live is over could not be removed');
-      }
-      await sleep(SWEEP_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
-    }
-  }
-
-  private async remove(id: string, deleteOutput: boolean): Promise<void> {
-    const { job } = await this.options.store.remove(id);
-    if (job.spec?.kind?.$case !== 'prune') return;
-    // The folders may have been moved or linked elsewhere since.
-    const output = await resolveInsideRoots(job.spec.kind.value.output, this.options.tenants.of(job.tenant).roots);
-    // Another job may have taken the folder over.
-    if (await this.options.store.isBeingWritten(output)) return;
-    const place = this.options.outputs.at(output);
-    if (job.state !== JobState.SUCCEEDED) await place.removeUnfinished();
-    else if (deleteOutput) await place.remove();
-  }
 }
 
-function mayUse(caller: Caller, { job }: JobRecord): boolean {
-  return caller.administrator || job.tenant === caller.tenant;
+/** That a job of another tenant is there is nobody's business. */
+function requireUse(caller: Caller, { job }: JobRecord): void {
+  if (!caller.administrator && job.tenant !== caller.tenant) throw noSuchJob(job.id);
 }
 
 async function runSpec(run: JobRun, spec: JobSpec | undefined): Promise<Report> {

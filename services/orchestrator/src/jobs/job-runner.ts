@@ -71,11 +71,6 @@ export class JobRunner {
     if (!this.stopping && this.timer !== undefined) this.schedule(0);
   }
 
-  /** The job as this process runs it. */
-  find(id: string): LeasedJob | undefined {
-    return this.running.get(id)?.leased;
-  }
-
   /** Stops all jobs, which go back to the queue; what they finished stays on disk for the next attempt. */
   async stop(): Promise<void> {
     this.stopping = true;

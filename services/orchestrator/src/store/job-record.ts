@@ -1,7 +1,8 @@
 import { applyJobEvent, hasEnded, isBegun, SecateurError } from '@secateur/core';
 import { JobState, type Job, type JobEvent, type JobSpec } from '@secateur/proto/job';
+import { leaseLost } from './store-errors.js';
 
-/** What a caller wants of a job that an orchestrator runs. */
+/** What a caller wants of a job that an orchestrator runs; of one that has ended, `cancel` means that it is being removed. */
 export type Wish = 'run' | 'pause' | 'cancel';
 
 /** The right of one orchestrator to run a job, until it is over or given back. */
@@ -26,6 +27,11 @@ export interface JobRecord {
   readonly hasReport: boolean;
 }
 
+/** Whether a job that has ended is about to be forgotten: until then nothing is done with it. */
+export function isBeingRemoved({ job, wish }: JobRecord): boolean {
+  return hasEnded(job.state) && wish === 'cancel';
+}
+
 export type NewEvent = NonNullable<JobEvent['event']>;
 
 /** What to do to a job, all of it or nothing. */
@@ -48,7 +54,7 @@ export interface JobChange {
 /** Throws LEASE_LOST unless the lease with that token is the job's present one and not over. */
 export function requireLease({ job, lease }: JobRecord, token: number, now: Date): void {
   if (lease?.token === token && lease.expiresAt > now) return;
-  throw new SecateurError('LEASE_LOST', `Job ${job.id} is not run here any more; another orchestrator goes on with it.`);
+  throw leaseLost(job.id);
 }
 
 /** The record after a change, and the events to be stored with it. */

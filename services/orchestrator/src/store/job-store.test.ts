@@ -149,7 +149,7 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     const added = await Promise.allSettled(Array.from({ length: 12 }, () => add(store, { tenant: 'crowded', maximumWaiting: 3 })));
     const refused = added.flatMap((result): unknown[] => (result.status === 'rejected' ? [result.reason] : []));
     expect(refused).toEqual(Array.from({ length: 9 }, () => expect.objectContaining({ reason: 'RESOURCE_EXHAUSTED' })));
-    const present = await store.list({ tenant: 'crowded', before: undefined, limit: 100 });
+    const present = await store.list({ tenant: 'crowded', states: [], before: undefined, limit: 100 });
     expect(present).toHaveLength(3);
     // The same request again is no other job.
     const again = await Promise.all(present.map((job) => store.insert(job, job.spec!, 3)));
@@ -254,10 +254,11 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
 
   test('are removed with all that belongs to them, once they have ended', async () => {
     const id = await add(store);
-    await store.addTrace(id, Uint8Array.of(7));
+    const leased = await store.acquire('a', LEASE_MS, NO_LIMITS);
+    await store.addTrace(id, leased!.lease!.token, Uint8Array.of(7));
     await expect(store.remove(id)).rejects.toMatchObject({ reason: 'FAILED_PRECONDITION' });
     expect(await store.expired(10)).toEqual([]);
-    await change(store, id, { ...becomes(JobState.CANCELLED), keptForMs: 0 });
+    await change(store, id, { ...becomes(JobState.CANCELLED), lease: 'end', keptForMs: 0 });
     expect((await store.expired(10)).map(({ job }) => job.id)).toEqual([id]);
     expect((await store.remove(id)).job.id).toBe(id);
     expect(await store.read(id)).toBeUndefined();
@@ -296,10 +297,28 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
 
   test('keep their spans in order', async () => {
     const id = await add(store);
-    for (let chunk = 0; chunk < 40; ++chunk) await store.addTrace(id, Uint8Array.of(chunk));
+    const { token } = (await store.acquire('a', LEASE_MS, NO_LIMITS))!.lease!;
+    for (let chunk = 0; chunk < 40; ++chunk) await store.addTrace(id, token, Uint8Array.of(chunk));
     const read: number[] = [];
     for await (const chunk of store.readTrace(id)) read.push(...chunk);
     expect(read).toEqual(Array.from({ length: 40 }, (_, chunk) => chunk));
+    await end(store, id);
+    await expect(store.addTrace(id, token, Uint8Array.of(1))).rejects.toMatchObject({ reason: 'LEASE_LOST' });
+  });
+
+  test('take spans from their present lease alone, also when another job has got the id', async () => {
+    const id = await add(store);
+    await store.acquire('a', 1, NO_LIMITS);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const lost = { reason: 'LEASE_LOST' };
+    await expect(store.addTrace(id, 1, Uint8Array.of(1))).rejects.toMatchObject(lost);
+    const second = await store.acquire('b', LEASE_MS, NO_LIMITS);
+    await expect(store.addTrace(id, 1, Uint8Array.of(1))).rejects.toMatchObject(lost);
+    await store.addTrace(id, second!.lease!.token, Uint8Array.of(2));
+    await expect(store.addTrace('nobody', 1, Uint8Array.of(1))).rejects.toMatchObject(lost);
+    const chunks: number[] = [];
+    for await (const chunk of store.readTrace(id)) chunks.push(...chunk);
+    expect(chunks).toEqual([2]);
     await end(store, id);
   });
 });

@@ -70,8 +70,8 @@ export interface JobStore {
   /** Sequence number of the last event of each of these jobs that is there. */
   sequences(ids: readonly string[]): Promise<Map<string, number>>;
 
-  /** Adds recorded spans to a job: an OTLP/JSON ExportTraceServiceRequest. */
-  addTrace(id: string, chunk: Uint8Array): Promise<void>;
+  /** Adds recorded spans to a job: an OTLP/JSON ExportTraceServiceRequest. LEASE_LOST unless the lease with that token is its present one and not over. */
+  addTrace(id: string, token: number, chunk: Uint8Array): Promise<void>;
 
   /** The recorded spans of a job, in the order they were added. */
   readTrace(id: string): AsyncIterable<Uint8Array>;

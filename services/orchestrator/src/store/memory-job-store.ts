@@ -1,8 +1,17 @@
 import { hasEnded, isBegun } from '@secateur/core';
 import { JobState, type Job, type JobEvent, type JobSpec } from '@secateur/proto/job';
-import { activeOutput, applyChange, creationTime, pendingLayers, toDate, type JobChange, type JobRecord } from './job-record.js';
+import {
+  activeOutput,
+  applyChange,
+  creationTime,
+  pendingLayers,
+  requireLease,
+  toDate,
+  type JobChange,
+  type JobRecord,
+} from './job-record.js';
 import type { HeldJob, JobStore, ListOptions, ListPosition, RunningLimits } from './job-store.js';
-import { noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js';
+import { leaseLost, noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js';
 
 /** Ended jobs beyond this number are forgotten, the oldest first. */
 const MAXIMUM_JOBS = 10_000;
@@ -108,9 +117,13 @@ export class MemoryJobStore implements JobStore {
     return Promise.resolve(new Map(known));
   }
 
-  addTrace(id: string, chunk: Uint8Array): Promise<void> {
-    this.jobs.get(id)?.trace.push(chunk);
-    return Promise.resolve();
+  addTrace(id: string, token: number, chunk: Uint8Array): Promise<void> {
+    return attempt(() => {
+      const stored = this.jobs.get(id);
+      if (stored === undefined) throw leaseLost(id);
+      requireLease(stored.record, token, new Date());
+      stored.trace.push(chunk);
+    });
   }
 
   async *readTrace(id: string): AsyncGenerator<Uint8Array, void> {

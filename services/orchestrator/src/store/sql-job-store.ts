@@ -5,7 +5,7 @@ import type { Database } from './database.js';
 import { activeOutput, applyChange, creationTime, pendingLayers, toDate, type JobChange, type JobRecord } from './job-record.js';
 import type { HeldJob, JobStore, ListOptions, RunningLimits } from './job-store.js';
 import type { JobsTable, Schema } from './schema.js';
-import { noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js';
+import { leaseLost, noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js';
 
 /** Key of the lock that makes one orchestrator lease at a time, so that limits hold. */
 const ACQUIRE_LOCK = 7_283_462;
@@ -175,9 +175,16 @@ export class SqlJobStore implements JobStore {
     });
   }
 
-  addTrace(id: string, chunk: Uint8Array): Promise<void> {
+  addTrace(id: string, token: number, chunk: Uint8Array): Promise<void> {
     return this.query(async ({ db }) => {
-      await db.insertInto('job_traces').values({ job_id: id, chunk }).execute();
+      const leased = db
+        .selectFrom('jobs')
+        .select(['id', sql<Uint8Array>`${chunk}::bytea`.as('chunk')])
+        .where('id', '=', id)
+        .where('lease_token', '=', token)
+        .where('lease_expires_at', '>', sql<Date>`clock_timestamp()`);
+      const added = db.insertInto('job_traces').columns(['job_id', 'chunk']).expression(leased).returning('number');
+      if ((await added.executeTakeFirst()) === undefined) throw leaseLost(id);
     });
   }
 

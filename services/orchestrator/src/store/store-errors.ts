@@ -4,8 +4,21 @@ export function noSuchJob(id: string): SecateurError {
   return new SecateurError('NOT_FOUND', `There is no job ${id}.`);
 }
 
+/** Says the same whatever the job of that id is: it may be another tenant's. */
+export function idTaken(id: string): SecateurError {
+  return new SecateurError('ALREADY_EXISTS', `The id ${id} is taken; choose another.`);
+}
+
 export function notEnded(id: string): SecateurError {
   return new SecateurError('FAILED_PRECONDITION', `Job ${id} has not ended; cancel it first.`);
+}
+
+export function leaseLost(id: string): SecateurError {
+  return new SecateurError('LEASE_LOST', `Job ${id} is not run here any more; another orchestrator goes on with it.`);
+}
+
+export function beingRemoved(id: string): SecateurError {
+  return new SecateurError('FAILED_PRECONDITION', `Job ${id} is being deleted.`);
 }
 
 /** Names no job: it may be another tenant's. */

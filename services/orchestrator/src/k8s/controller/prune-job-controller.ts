@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import type { AuditActions, AuditedAction } from '@secateur/access';
 import { hasEnded, isBegun, SecateurError } from '@secateur/core';
 import type { Caller } from '@secateur/rpc';
 import { JobState, type Job } from '@secateur/proto/job';
@@ -38,6 +39,8 @@ export interface PruneJobControllerOptions {
   /** Another orchestrator takes over when the one that leads has been silent for so long. */
   readonly leaseMs: number;
   readonly logger: Logger;
+  /** Writes what is done to jobs for PruneJobs, which is no call. */
+  readonly audit: AuditActions;
 }
 
 /** Has the job of every PruneJob be what its spec says, and its status tell what became of it; in one orchestrator at a time. */
@@ -146,20 +149,27 @@ class Term {
       return this.create(object, caller);
     }
     if (!hasEnded(present.state)) {
-      if (spec.suspend === true && present.state !== JobState.PAUSED) return this.findingOf(object, await jobs.pause(caller, present.id));
-      if (spec.suspend !== true && present.state === JobState.PAUSED) return this.findingOf(object, await jobs.resume(caller, present.id));
+      if (spec.suspend === true && present.state !== JobState.PAUSED)
+        return this.findingOf(object, await this.act('PauseJob', object, () => jobs.pause(caller, present.id)));
+      if (spec.suspend !== true && present.state === JobState.PAUSED)
+        return this.findingOf(object, await this.act('ResumeJob', object, () => jobs.resume(caller, present.id)));
     }
     return this.findingOf(object, present);
   }
 
   private async create(object: PruneJob, caller: Caller): Promise<Finding> {
     try {
-      const job = await this.options.jobs.create(caller, jobIdOf(identityOf(object)), jobSpecOf(object.spec));
+      const create = () => this.options.jobs.create(caller, jobIdOf(identityOf(object)), jobSpecOf(object.spec));
+      const job = await this.act('CreateJob', object, create);
       return await this.findingOf(object, job);
     } catch (error) {
       if (!(error instanceof SecateurError) || error.reason === 'INTERNAL') throw error;
       return { kind: error.retryable || error.reason === 'RESOURCE_EXHAUSTED' ? 'delayed' : 'refused', error };
     }
+  }
+
+  private act<Result>(method: AuditedAction['method'], object: PruneJob, act: () => Promise<Result>): Promise<Result> {
+    return this.options.audit({ caller: callerOf(object), method, jobId: jobIdOf(identityOf(object)) }, act);
   }
 
   private async findingOf(object: PruneJob, job: Job): Promise<Finding> {
@@ -207,10 +217,10 @@ class Term {
     const { jobs } = this.options;
     const id = jobIdOf(identityOf(object));
     const caller = callerOf(object);
-    const cancelled = await unlessMissing(jobs.cancel(caller, id));
+    const cancelled = await unlessMissing(this.act('CancelJob', object, () => jobs.cancel(caller, id)));
     if (cancelled !== undefined) {
       await this.events.tellOfJob(object, caller, cancelled);
-      await unlessMissing(jobs.delete(caller, id, false));
+      await unlessMissing(this.act('DeleteJob', object, () => jobs.delete(caller, id, false)));
     }
     if (this.signal.aborted) return;
     await patchFinalizers(
