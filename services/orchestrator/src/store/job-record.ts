@@ -1,4 +1,4 @@
-import { applyJobEvent, hasEnded, isBegun, SecateurError } from '@secateur/core';
+import { applyJobEvent, hasEnded, isBegun } from '@secateur/core';
 import { JobState, type Job, type JobEvent, type JobSpec } from '@secateur/proto/job';
 import { leaseLost } from './store-errors.js';
 
