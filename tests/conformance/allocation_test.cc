@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -127,6 +128,52 @@ TEST_CASE("every way to allocate drops what the CPU backend drops, of a block's 
     const bool rounds_differently = method.rounds_differently && !test::is_cpu();
     check_same(of_block, expected, rounds_differently);
     check_same(backend->allocate_matrix(input, method.options, context), expected, rounds_differently);
+  }
+}
+
+TEST_CASE("matrices of any size are allocated as by the CPU backend") {
+  struct Size {
+    std::size_t rows;
+    std::size_t columns;
+    std::size_t samples;
+  };
+  const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 30);
+  CallContext context;
+  ThreadPool pool(1);
+  for (const Size size : {Size{1, 1, 1}, Size{2, 7, 1}, Size{3, 33, 2}, Size{5, 257, 33}, Size{3, 1025, 129}, Size{4, 300, 1025},
+                          Size{9, 4097, 8}, Size{3, 18944, 3}, Size{2, 18945, 3}}) {
+    if (test::is_emulated() && size.rows * size.columns * size.samples > 10'000) continue;
+    CAPTURE(size.columns);
+    CAPTURE(size.samples);
+    std::mt19937 generator(static_cast<unsigned>(size.columns));
+    std::normal_distribution<float> normal;
+    const auto draw = [&](std::size_t count) {
+      std::vector<float> values(count);
+      for (float& value : values) value = normal(generator);
+      return values;
+    };
+    const std::vector<float> weights = draw(size.rows * size.columns);
+    const std::vector<float> quality_inputs = draw(size.samples * size.columns);
+    std::vector<float> mean_squares = draw(size.columns);
+    for (float& value : mean_squares) value *= value;
+    AllocationInput input;
+    input.rows = size.rows;
+    input.columns = size.columns;
+    input.samples = size.samples;
+    input.weights = weights;
+    input.mean_squares = mean_squares;
+    input.quality_inputs = quality_inputs;
+    input.target_sparsity = 0.6;
+    for (const Allocation rule : {Allocation::kTrim, Allocation::kUniform}) {
+      const AllocationOptions options{.allocation = rule};
+      const AllocatedRows expected = allocate_rows(input, options, pool, context);
+      const AllocatedRows actual = backend->allocate_matrix(input, options, context);
+      CHECK(actual.dropped == expected.dropped);
+      CHECK(std::abs(actual.best_quality - expected.best_quality) < 1e-6);
+      // Of equal counts the order of the scores decides, which has no rounding.
+      if (actual.dropped_per_row == expected.dropped_per_row) CHECK(actual.mask == expected.mask);
+      if (rule == Allocation::kUniform) CHECK(actual.dropped_per_row == expected.dropped_per_row);
+    }
   }
 }
 

@@ -21,6 +21,11 @@ void choose_backend(const std::string& name) {
 
 bool is_cpu() { return chosen == "cpu"; }
 
+bool is_emulated() {
+  static const bool emulated = !is_cpu() && open_backend(1, 1U << 20)->describe().instruction_set.find("emulated") != std::string::npos;
+  return emulated;
+}
+
 std::unique_ptr<Backend> open_backend(std::size_t threads, std::uint64_t memory_budget_bytes) {
   if (is_cpu()) return create_cpu_backend(threads, memory_budget_bytes);
   LoadedBackend loaded = load_cuda_backend(memory_budget_bytes, threads);

@@ -88,6 +88,22 @@ const Case kCases[] = {
     {"normalised afterwards, from wider tokens", post_norm(learned(16, 2, 20), 21), false, 257},
 };
 
+Architecture with_positions(Architecture architecture, std::size_t positions) {
+  architecture.maximum_positions = positions;
+  return architecture;
+}
+
+// As wide as heads of real models are, and a group that a device runs in more than one part. Too much to be emulated; the kernels that they
+// take have tests of their own.
+const Case kLargerCases[] = {
+    {"heads of 64", rotary(48, 2, 1, 64, 80), false, 257},
+    {"heads of 80 with biases", rotary(40, 3, 1, 80, 72), true, 100},
+    {"heads of 96", rotary(40, 2, 2, 96, 72), false, 130},
+    {"normalised heads of 128 in groups", rotary(64, 4, 2, 128, 96), false, 200, 0, true},
+    {"heads of 128 and a window", rotary(64, 2, 1, 128, 96), true, 300, 150},
+    {"4500 tokens", with_positions(rotary(24, 2, 1, 32, 40), 1500), false, 1500},
+};
+
 constexpr std::size_t kSamples = 3;
 
 // A session of `threads` threads with one block loaded and the hidden states of a group embedded from a random table.
@@ -248,7 +264,7 @@ TEST_CASE("results are the same bits on any number of threads, and collecting ch
     std::vector<float> first_logits;
     for (const std::size_t threads : {1U, 2U, 3U}) {
       // Threads are the CPU's; what is emulated takes its time, and collects twice with one thread already.
-      if (!test::is_cpu() && (threads == 3 || (threads == 2 && test_case.tokens > 130))) continue;
+      if (test::is_emulated() && (threads == 3 || (threads == 2 && test_case.tokens > 130))) continue;
       Fixture fixture(test_case, threads);
       const std::vector<SiteStatistics> statistics = fixture.session->collect_statistics("block", 4, fixture.context);
       const std::vector<SiteStatistics> again = fixture.session->collect_statistics("block", 4, fixture.context);
@@ -275,7 +291,8 @@ TEST_CASE("sketches are sums of the inputs of all tokens with random signs, and 
     const Architecture& a = test_case.architecture;
     Fixture fixture(test_case, 2);
     const std::vector<SiteStatistics> plain = fixture.session->collect_statistics("block", 4, fixture.context);
-    const std::vector<SiteStatistics> sketched = fixture.session->collect_statistics("block", 4, InputSites::all(), kSketches, fixture.context);
+    const std::vector<SiteStatistics> sketched =
+        fixture.session->collect_statistics("block", 4, InputSites::all(), kSketches, fixture.context);
     for (std::size_t sample = 0; sample < kSamples; ++sample) {
       const test::ReferenceResult expected =
           test::run_reference_block(a, fixture.block, fixture.hidden(a, sample), fixture.tokens, test_case.window);
@@ -388,6 +405,32 @@ double site_error(const SiteStatistics& statistics, const std::vector<test::Refe
   return difference / largest;
 }
 
+constexpr double kF32Tolerance = 1e-5;
+// bfloat16 has 8 bits of mantissa, and inputs pass through up to three products.
+constexpr double kBF16Tolerance = 3e-2;
+
+// The statistics of two blocks of the same weights, one after the other, against float64.
+void check_agreement(const Case& test_case, Compute compute, bool pruned, double tolerance) {
+  const Architecture& a = test_case.architecture;
+  Fixture fixture(test_case, 2, compute);
+  if (pruned) prune(fixture, a);
+  std::vector<test::ReferenceResult> expected;
+  for (std::size_t sample = 0; sample < kSamples; ++sample) {
+    expected.push_back(test::run_reference_block(a, fixture.block, fixture.hidden(a, sample), fixture.tokens, test_case.window));
+  }
+  for (const SiteStatistics& statistics : fixture.session->collect_statistics("block", 4, fixture.context)) {
+    CAPTURE(name_of(statistics.site));
+    CHECK(site_error(statistics, expected, fixture.tokens) < tolerance);
+  }
+  // The hidden states that come out are the next block's: its first site tells them.
+  fixture.session->propagate("block", 4, fixture.context);
+  const std::vector<SiteStatistics> next = fixture.session->collect_statistics("block", 4, fixture.context);
+  for (std::size_t sample = 0; sample < kSamples; ++sample) {
+    expected[sample] = test::run_reference_block(a, fixture.block, expected[sample].output, fixture.tokens, test_case.window);
+  }
+  CHECK(site_error(next[0], expected, fixture.tokens) < 2 * tolerance);
+}
+
 TEST_CASE("a block pruned to 80 %, and one computed in bf16, agree with float64") {
   struct Kind {
     const char* name;
@@ -395,37 +438,29 @@ TEST_CASE("a block pruned to 80 %, and one computed in bf16, agree with float64"
     bool pruned;
     double tolerance;
   };
-  // bfloat16 has 8 bits of mantissa, and inputs pass through up to three products.
-  for (const Kind kind : {Kind{"pruned f32", Compute::kF32, true, 1e-5}, Kind{"dense bf16", Compute::kBF16, false, 3e-2},
-                          Kind{"pruned bf16", Compute::kBF16, true, 3e-2}}) {
+  for (const Kind kind : {Kind{"pruned f32", Compute::kF32, true, kF32Tolerance}, Kind{"dense bf16", Compute::kBF16, false, kBF16Tolerance},
+                          Kind{"pruned bf16", Compute::kBF16, true, kBF16Tolerance}}) {
     if (kind.compute == Compute::kBF16 && !test::why_no_bf16().empty()) {
       MESSAGE("skipped: " << kind.name << ", because " << test::why_no_bf16());
       continue;
     }
     // Masks and products are tested apart already; what is emulated takes its time.
-    if (!test::is_cpu() && kind.compute == Compute::kBF16 && kind.pruned) continue;
+    if (test::is_emulated() && kind.compute == Compute::kBF16 && kind.pruned) continue;
     for (const Case& test_case : kCases) {
       CAPTURE(kind.name);
       CAPTURE(test_case.name);
-      const Architecture& a = test_case.architecture;
-      Fixture fixture(test_case, 2, kind.compute);
-      if (kind.pruned) prune(fixture, a);
-      std::vector<test::ReferenceResult> expected;
-      for (std::size_t sample = 0; sample < kSamples; ++sample) {
-        expected.push_back(test::run_reference_block(a, fixture.block, fixture.hidden(a, sample), fixture.tokens, test_case.window));
-      }
-      for (const SiteStatistics& statistics : fixture.session->collect_statistics("block", 4, fixture.context)) {
-        CAPTURE(name_of(statistics.site));
-        CHECK(site_error(statistics, expected, fixture.tokens) < kind.tolerance);
-      }
-      // The hidden states that come out are the next block's: its first site tells them.
-      fixture.session->propagate("block", 4, fixture.context);
-      const std::vector<SiteStatistics> next = fixture.session->collect_statistics("block", 4, fixture.context);
-      for (std::size_t sample = 0; sample < kSamples; ++sample) {
-        expected[sample] = test::run_reference_block(a, fixture.block, expected[sample].output, fixture.tokens, test_case.window);
-      }
-      CHECK(site_error(next[0], expected, fixture.tokens) < 2 * kind.tolerance);
+      check_agreement(test_case, kind.compute, kind.pruned, kind.tolerance);
     }
+  }
+}
+
+TEST_CASE("blocks of the widths of real models agree with float64") {
+  if (test::is_emulated()) return;
+  for (const Case& test_case : kLargerCases) {
+    CAPTURE(test_case.name);
+    check_agreement(test_case, Compute::kF32, false, kF32Tolerance);
+    check_agreement(test_case, Compute::kF32, true, kF32Tolerance);
+    if (test::why_no_bf16().empty()) check_agreement(test_case, Compute::kBF16, false, kBF16Tolerance);
   }
 }
 
@@ -498,10 +533,10 @@ TEST_CASE("statistics of some sites are the same bits as those of all") {
   for (const Case& test_case : kCases) {
     // What is emulated takes its time. Sites depend on the kind of feed-forward network, not on how heads are grouped or rotated.
     const bool gated = test_case.architecture.feed_forward == FeedForward::kGatedSilu;
-    if (!test::is_cpu() && test_case.tokens > (gated ? 70 : 130)) continue;
+    if (test::is_emulated() && test_case.tokens > (gated ? 70 : 130)) continue;
     CAPTURE(test_case.name);
     for (const bool pruned : {false, true}) {
-      if (pruned && !test::is_cpu()) continue;
+      if (pruned && test::is_emulated()) continue;
       CAPTURE(pruned);
       Fixture fixture(test_case, 2);
       if (pruned) prune(fixture, test_case.architecture);
