@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { context as contextApi, propagation } from '@opentelemetry/api';
 import { SecateurError } from '@secateur/core';
@@ -15,6 +16,7 @@ import {
   type RpcLogger,
   type ServiceDefinition,
   type ServiceImplementation,
+  type TlsCredentials,
 } from '@secateur/rpc';
 import { recordSeconds } from '@secateur/telemetry';
 import findMyWay from 'find-my-way';
@@ -34,7 +36,9 @@ export interface HttpServerOptions {
   readonly readMetrics: () => Promise<string>;
   /** Who may call, by the header Authorization. Without it everybody may, as an administrator. */
   readonly access?: AccessControl;
-  /** Listens where others reach it though everything is sent in the clear. Defaults to false. */
+  /** With it the server speaks HTTPS only. Callers are known by their tokens, not by certificates. */
+  readonly tls?: TlsCredentials;
+  /** Listens where others reach it though everything is sent in the clear, or nobody is asked who they are. Defaults to false. */
   readonly insecure?: boolean;
   /** Told of every call of a method when it is over. */
   readonly onCallEnd?: (call: EndedCall) => void;
@@ -52,13 +56,24 @@ interface Exchange {
 /** An HTTP server beside a gRPC one: methods of its services as JSON, health and metrics. */
 export class HttpServer {
   private readonly router = findMyWay({ caseSensitive: true });
-  private readonly server = createServer((request, response) => this.dispatch({ request, response }));
+  private readonly server: Server;
+  private readonly identity: Disposable | undefined;
   private readonly running = new Map<AbortController, ServerResponse>();
   private serving = false;
   private hasServices = false;
   private stopped: SecateurError | undefined;
 
   constructor(private readonly options: HttpServerOptions) {
+    const listener = (request: IncomingMessage, response: ServerResponse): void => this.dispatch({ request, response });
+    if (options.tls === undefined) {
+      this.server = createServer(listener);
+    } else {
+      const server = createTlsServer({ minVersion: 'TLSv1.2' }, listener);
+      this.identity = options.tls.followIdentity(({ certificate, privateKey }) =>
+        server.setSecureContext({ cert: certificate, key: privateKey, minVersion: 'TLSv1.2' }),
+      );
+      this.server = server;
+    }
     this.answer('GET', '/healthz', ({ response }) => send(response, 200, TEXT, 'ok\n'));
     this.answer('GET', '/readyz', ({ response }) =>
       this.serving ? send(response, 200, TEXT, 'ok\n') : send(response, 503, TEXT, 'Not serving.\n'),
@@ -82,14 +97,15 @@ export class HttpServer {
   }
 
   /**
-   * Listens at HOST:PORT, port 0 for any free one, and returns the HOST:PORT it has. Methods are only served to this machine, since all is sent
-   * in the clear, unless it is told to be insecure; health and metrics to everybody.
+   * Listens at HOST:PORT, port 0 for any free one, and returns the HOST:PORT it has. Methods are only served to this machine, unless there are
+   * certificates and callers tell who they are, or it is told to be insecure; health and metrics to everybody.
    */
   async listen(address: string): Promise<string> {
     const { host, port } = parseHostPort(address);
-    if (this.hasServices && this.options.insecure !== true && !isLoopback(host)) {
+    const { tls, access, insecure = false } = this.options;
+    if (this.hasServices && !isLoopback(host) && !insecure && (tls === undefined || access === undefined)) {
       const description =
-        'HTTP is in the clear; listen at 127.0.0.1, behind something that has TLS, or say --insecure where the network keeps everybody else out';
+        'without --tls-cert and tokens others could call anything and read all that is sent; give them, listen at 127.0.0.1, or say --insecure where the network keeps everybody else out';
       throw new SecateurError('INVALID_REQUEST', `Will not listen at ${address} for HTTP: ${description}.`, {
         violations: [{ field: '--http-listen', description }],
       });
@@ -112,6 +128,7 @@ export class HttpServer {
   /** Is no longer ready, ends all calls with UNAVAILABLE and closes. Connections that are still open after the grace are cut off. */
   async shutdown({ graceMs }: { readonly graceMs: number }): Promise<void> {
     this.setServing(false);
+    this.identity?.[Symbol.dispose]();
     this.stopped = new SecateurError('UNAVAILABLE', 'The server is shutting down; try another one or later.');
     for (const [controller, response] of this.running) {
       response.shouldKeepAlive = false;

@@ -87,7 +87,7 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   const http =
     options.metricsListen === undefined
       ? undefined
-      : new (await import('@secateur/http')).HttpServer({ ...security.server, readMetrics: () => telemetry.readMetrics() });
+      : new (await import('@secateur/http')).HttpServer({ logger, readMetrics: () => telemetry.readMetrics() });
   try {
     const { host, port } = await server.listen(options.listen);
     const health = options.healthListen && (await server.listenForHealth(options.healthListen));

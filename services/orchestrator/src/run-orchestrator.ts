@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { auditActions, createServiceLogger, openServiceSecurity, type ServiceSecurityOptions, type TokenOptions } from '@secateur/access';
 import { SecateurError, VERSION } from '@secateur/core';
-import type { HttpServer } from '@secateur/http';
+import type { HttpServer, HttpServerOptions } from '@secateur/http';
 import { Resources, RpcServer, serveFetch } from '@secateur/rpc';
 import { startTelemetry } from '@secateur/telemetry';
 import { PruningServiceDefinition } from '@secateur/proto/pruning_service';
@@ -116,10 +116,11 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   );
   const { httpListen, metricsListen } = options;
   // Only processes that serve HTTP pay for loading it.
-  const openHttp = async (): Promise<HttpServer> =>
-    new (await import('@secateur/http')).HttpServer({ ...security.server, readMetrics: () => telemetry.readMetrics() });
-  const http = httpListen === undefined ? undefined : await openHttp();
-  const metrics = metricsListen === undefined ? undefined : await openHttp();
+  const openHttp = async (options: Omit<HttpServerOptions, 'readMetrics'>): Promise<HttpServer> =>
+    new (await import('@secateur/http')).HttpServer({ ...options, readMetrics: () => telemetry.readMetrics() });
+  const http = httpListen === undefined ? undefined : await openHttp(security.server);
+  // Health and metrics are for everybody.
+  const metrics = metricsListen === undefined ? undefined : await openHttp({ logger });
   http?.addService(PruningServiceDefinition, PruningServiceRoutes, service, { planJob: PLAN_TIMEOUT_MS });
   observeOrchestrator(store, pool);
   try {

@@ -3,7 +3,7 @@ import { checkServerIdentity } from 'node:tls';
 import { experimental, type ChannelCredentials, type ChannelOptions, type ServerCredentials } from '@grpc/grpc-js';
 import { SecateurError } from '@secateur/core';
 import type { HostPort } from '../host-port.js';
-import { readTlsFiles, SYSTEM_AUTHORITIES, type TlsFiles, type TlsMaterial } from './tls-files.js';
+import { readTlsFiles, SYSTEM_AUTHORITIES, type TlsFiles, type TlsIdentity, type TlsMaterial } from './tls-files.js';
 import { watchFiles } from './watch-files.js';
 
 type CertificateProvider = experimental.CertificateProvider;
@@ -54,13 +54,18 @@ export class TlsCredentials implements Disposable {
 
   /** Callers are asked for a certificate and may have none: who they are is judged call by call, which can say what is missing. */
   serverCredentials(): ServerCredentials {
-    if (this.material.identity === undefined) {
-      const description = 'is missing; a server needs a certificate and its key';
-      throw new SecateurError('INVALID_REQUEST', `TLS cannot be set up: --tls-cert ${description}.`, {
-        violations: [{ field: '--tls-cert', description }],
-      });
-    }
+    this.requireIdentity();
     return experimental.createCertificateProviderServerCredentials(this.provider, this.verifiesCallers ? this.provider : null, false);
+  }
+
+  /** For a server that is not of gRPC: the listener is given the certificate and its key at once, and again whenever they are read anew. */
+  followIdentity(listener: (identity: TlsIdentity) => void): Disposable {
+    listener(this.requireIdentity());
+    const follow: IdentityListener = (identity) => {
+      if (identity !== null) listener(identity);
+    };
+    this.identityListeners.add(follow);
+    return { [Symbol.dispose]: () => void this.identityListeners.delete(follow) };
   }
 
   channel({ host }: HostPort): SecureChannel {
@@ -95,6 +100,14 @@ export class TlsCredentials implements Disposable {
     },
     removeIdentityCertificateListener: (listener) => this.identityListeners.delete(listener),
   };
+
+  private requireIdentity(): TlsIdentity {
+    if (this.material.identity !== undefined) return this.material.identity;
+    const description = 'is missing; a server needs a certificate and its key';
+    throw new SecateurError('INVALID_REQUEST', `TLS cannot be set up: --tls-cert ${description}.`, {
+      violations: [{ field: '--tls-cert', description }],
+    });
+  }
 
   private async reload(): Promise<void> {
     try {

@@ -16,7 +16,7 @@ export interface TlsFiles {
 }
 
 /** What a process proves who it is with. */
-interface TlsIdentity {
+export interface TlsIdentity {
   readonly certificate: Buffer;
   readonly privateKey: Buffer;
 }
