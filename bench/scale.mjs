@@ -1,6 +1,6 @@
 // What clusters of many nodes would take for a large model: the orchestrator's own layer loop and scheduler on nodes that compute nothing, in virtual time.
 import { checkModel } from './scale/check-model.mjs';
-import { LINK_BYTES_PER_SECOND, predictGpuNode } from './scale/cost-model.mjs';
+import { h200Node, LINK_BYTES_PER_SECOND } from './scale/cost-model.mjs';
 import { measureOrchestrator } from './scale/measure-orchestrator.mjs';
 import { simulateLongJob } from './scale/simulate-job.mjs';
 import { markdownTable } from './table.mjs';
@@ -112,19 +112,16 @@ export async function benchScale() {
   const measured = await measureOrchestrator();
   const orchestrator = { ...measured, ...DISK, linkBytesPerSecond: LINK_BYTES_PER_SECOND, callSeconds: CALL_SECONDS };
   const { table, node } = await checkModel(orchestrator);
-  const gpu = predictGpuNode('h100', 1 / measured.sendSeconds);
+  const gpu = h200Node(1 / measured.sendSeconds);
   const cpu = { ...node, linkBytesPerSecond: LINK_BYTES_PER_SECOND };
   const megabytes = (/** @type {number} */ secondsForByte) => (1 / secondsForByte / 1e6).toFixed(0);
   const speeds = markdownTable(
     ['speed', 'value', 'which is'],
     [
-      ['H100 node: products of a block', `${(gpu.productsPerSecond / 1e12).toFixed(0)} TFLOP/s`, 'predicted: 40 % of the data sheet'],
-      ['H100 node: sorting weights', `${(gpu.sortedWeightsPerSecond / 1e9).toFixed(0)} G/s`, 'predicted: half of the memory speed'],
-      [
-        'H100 node: row search, weights x samples',
-        `${(gpu.weightSamplesPerSecond / 1e9).toFixed(0)} G/s`,
-        'predicted: half of the memory speed',
-      ],
+      ['H200 node: products of a dense block', `${(gpu.productsPerSecond / 1e12).toFixed(0)} TFLOP/s`, 'measured on a GPU'],
+      ['H200 node: products of a pruned block', `${(gpu.prunedProductsPerSecond / 1e12).toFixed(0)} TFLOP/s`, 'measured on a GPU'],
+      ['H200 node: sorting weights', `${(gpu.sortedWeightsPerSecond / 1e9).toFixed(0)} G/s`, 'measured on a GPU'],
+      ['H200 node: row search, weights x samples', `${(gpu.weightSamplesPerSecond / 1e9).toFixed(0)} G/s`, 'measured on a GPU'],
       ['node of this machine: products of a dense block', `${(cpu.productsPerSecond / 1e9).toFixed(0)} GFLOP/s`, 'measured: one job'],
       [
         'node of this machine: products of a block at 70 %',
@@ -148,7 +145,7 @@ export async function benchScale() {
   return {
     'scale-check': table,
     'scale-speeds': speeds,
-    'scale-h100': markdownTable(HEAD, rows),
+    'scale-gpu': markdownTable(HEAD, rows),
     'scale-volume': markdownTable(
       HEAD,
       await simulateClusters(256, { ...gpu, volumeBytesPerSecond: VOLUME_BYTES_PER_SECOND }, orchestrator),

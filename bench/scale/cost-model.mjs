@@ -1,5 +1,4 @@
 import { projectionsRun } from '../../packages/core/dist/index.js';
-import { gpuByName } from '../gpu-tables.mjs';
 
 /**
  * How fast a node is.
@@ -31,28 +30,20 @@ import { gpuByName } from '../gpu-tables.mjs';
 /** 25 Gbit/s. */
 export const LINK_BYTES_PER_SECOND = 25e9 / 8;
 
-/** Share of a data sheet's products that a block reaches: what the CPU engine reaches of sgemm is more (docs/performance.md), GPUs seldom do. */
-const SHARE_OF_PRODUCTS = 0.4;
-/** Share of a data sheet's memory speed that row search reaches, whose float32 outputs of each row are read and written once a weight. */
-const SHARE_OF_MEMORY = 0.5;
-const BYTES_PER_WEIGHT_SAMPLE = 8;
-/** Keys and places are read and written once for each byte of a float32 key. */
-const BYTES_PER_SORTED_WEIGHT = 4 * 2 * 8;
-const PCIE_BYTES_PER_SECOND = 20e9;
-
-/** A PREDICTION from the data sheet, no measurement. @param {string} name @param {number} pulledBytesPerSecond @returns {NodeSpeed} */
-export function predictGpuNode(name, pulledBytesPerSecond) {
-  const gpu = gpuByName(name);
-  if (gpu === undefined) throw new Error(`The limits of ${name} are not known.`);
-  const memory = SHARE_OF_MEMORY * gpu.gigabytesPerSecond * 1e9;
+/**
+ * Measured on one H200 on a block of Qwen2.5-7B's shape, with `--compute bf16` and 128 samples (docs/performance.md, On a GPU): attention, and all else that
+ * a pass or a search does, is counted in its time. The network is chosen.
+ * @param {number} pulledBytesPerSecond @returns {NodeSpeed}
+ */
+export function h200Node(pulledBytesPerSecond) {
   return {
-    productsPerSecond: SHARE_OF_PRODUCTS * gpu.teraflops.bf16 * 1e12,
-    // Nothing is multiplied sparse there.
-    prunedProductsPerSecond: SHARE_OF_PRODUCTS * gpu.teraflops.bf16 * 1e12,
-    sortedWeightsPerSecond: memory / BYTES_PER_SORTED_WEIGHT,
-    weightSamplesPerSecond: memory / BYTES_PER_WEIGHT_SAMPLE,
-    loadedBytesPerSecond: PCIE_BYTES_PER_SECOND,
-    maskedBytesPerSecond: memory / 2,
+    productsPerSecond: 460e12,
+    // Nothing is multiplied sparse there; what is collected besides is not part of it.
+    prunedProductsPerSecond: 540e12,
+    sortedWeightsPerSecond: 32e9,
+    weightSamplesPerSecond: 600e9,
+    loadedBytesPerSecond: 20e9,
+    maskedBytesPerSecond: 100e9,
     linkBytesPerSecond: LINK_BYTES_PER_SECOND,
     pulledBytesPerSecond,
   };
