@@ -445,7 +445,7 @@ function addServe(program: CheckedCommand): void {
     .option('--listen <host:port>', 'address to listen on; port 0 takes a free one', hostPort, DEFAULT_ENDPOINT)
     .option(
       '--http-listen <host:port>',
-      'address for HTTP: jobs as JSON, health, metrics; HTTPS with --tls-cert; without it and tokens of this machine unless --insecure (default: none)',
+      'address for HTTP: jobs as JSON, health, metrics; HTTPS with --tls-cert; other machines are let in with --tls-cert and tokens, or --insecure (default: none)',
       hostPort,
     )
     .addOption(metricsListen())

@@ -217,7 +217,7 @@ export class PruningClient {
 
   /**
    * Makes a paused, failed or cancelled job go on after its last finished block; one that waits or runs stays as it is. FAILED_PRECONDITION when
-   * it has succeeded or is just being stopped, ALREADY_EXISTS when another job that has not ended writes to its output by now, NOT_FOUND when there
+   * it has succeeded or is just being stopped or deleted, ALREADY_EXISTS when another job that has not ended writes to its output by now, NOT_FOUND when there
    * is none with that id.
    */
   async resumeJob(jobId: string, options: RequestOptions = {}): Promise<Job> {
@@ -226,9 +226,9 @@ export class PruningClient {
   }
 
   /**
-   * Forgets a job that has ended and deletes its unfinished output, unless another job goes on with it. FAILED_PRECONDITION when it has not ended,
-   * NOT_FOUND when there is none with that id. PATH_NOT_ALLOWED when the output lies outside the roots of the tenant by now, and
-   * FAILED_PRECONDITION when its place cannot be looked at: the job is forgotten then, and the output stays.
+   * Forgets a job that has ended, after its unfinished output is deleted, unless that belongs to another job or lies outside the roots of the
+   * tenant by now. FAILED_PRECONDITION when it has not ended, is just being deleted, or its output cannot be looked at, NOT_FOUND when there is none
+   * with that id. Where the output cannot be deleted the job stays, and may be deleted again.
    */
   async deleteJob(jobId: string, { deleteOutput = false, ...options }: DeleteJobOptions = {}): Promise<void> {
     await this.service.deleteJob({ jobId, deleteOutput }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
