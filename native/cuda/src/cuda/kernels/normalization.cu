@@ -5,6 +5,7 @@ namespace secateur::gpu {
 namespace {
 
 constexpr unsigned kThreads = 256;
+
 template <bool Centred>
 __global__ void __launch_bounds__(kThreads) normalize_rows(NormalizationTask task) {
   SECATEUR_SHARED(BlockSums<kThreads>, sums);

@@ -27,8 +27,7 @@ __device__ std::uint32_t key_at(const ScoredWeights& scored, std::size_t row, st
 
 // A block per row.
 __global__ void __launch_bounds__(kThreads) sum_scores_kernel(ScoredWeights scored, double* sums) {
-  using Sums = BlockSums<kThreads>;
-  SECATEUR_SHARED(Sums, of_warps);
+  SECATEUR_SHARED(BlockSums<kThreads>, of_warps);
   const std::size_t row = blockIdx.x;
   double sum = 0;
   for (std::size_t column = threadIdx.x; column < scored.columns; column += kThreads) {
