@@ -33,13 +33,13 @@ const values = (stage: Stage, keyword: string): string[] =>
   stage.instructions.filter((instruction) => instruction.keyword === keyword).map(({ text }) => text.slice(keyword.length).trim());
 
 describe('the Dockerfile', () => {
-  test('takes base images by arguments that name a version', () => {
+  test('takes base images by arguments that name a version and its digest', () => {
     const names = stages.map(({ name }) => name);
     const args = new Map(dockerfile.getInitialARGs().map((arg) => [arg.getProperty()?.getName(), arg.getProperty()?.getValue()]));
     for (const { base } of stages) {
       const argument = /^\$\{(\w+)\}$/.exec(base)?.[1];
       if (argument === undefined) expect(names).toContain(base);
-      else expect(args.get(argument)).toMatch(/^[a-z/]+:\d+\.\d+\.\d+-[a-z0-9.-]+$/);
+      else expect(args.get(argument)).toMatch(/^[a-z/]+:\d+\.\d+\.\d+-[a-z0-9.-]+@sha256:[0-9a-f]{64}$/);
     }
   });
 

@@ -110,8 +110,10 @@ describeWithKubectl.each(OVERLAYS)(`overlay %s${suffix}`, (overlay) => {
     }
   });
 
-  test('images have a version', () => {
-    for (const { container } of containers) expect(container.image).toMatch(/^[a-z/-]+:\d+[\w.-]*$/);
+  test('images have a version, and those of others a digest', () => {
+    for (const { container } of containers) {
+      expect(container.image).toMatch(/^(secateur(-cuda)?:\d[\w.-]*|[a-z/-]+:\d[\w.-]*@sha256:[0-9a-f]{64})$/);
+    }
   });
 
   test('selectors find what they are for', () => {
