@@ -11,7 +11,7 @@ import { recordSearchSteps } from '../engine/record-search-steps.js';
 import { toEngineSite, toEngineSites, toWireSite } from '../engine/wire-types.js';
 import { planMemory, type NodeMemory } from '../session/plan-memory.js';
 import type { SessionRegistry } from '../session/session-registry.js';
-import { oneAhead } from './one-ahead.js';
+import { runAhead } from './run-ahead.js';
 
 export interface KernelServiceOptions {
   readonly name: string;
@@ -69,7 +69,7 @@ export function createKernelService({
         const grams = { sites: request.gramSites.map(toEngineSite), holdOut: request.holdOut };
         const wanted = { sites: toEngineSites(request.sites), grams, sketches };
         const collect = (groupIndex: number) => session.collectStatistics(request.shardId, groupIndex, wanted, signal);
-        for await (const [groupIndex, sites] of oneAhead(request.groupIndices, collect)) {
+        for await (const [groupIndex, sites] of runAhead(request.groupIndices, collect)) {
           for (const [position, statistics] of sites.entries()) {
             yield {
               groupIndex,
@@ -147,18 +147,15 @@ export function createKernelService({
     propagate: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
         const streams = request.streams.length === 0 ? [HiddenStream.PRUNED] : request.streams;
-        for (const groupIndex of request.groupIndices) {
-          await session.propagate(request.shardId, groupIndex, streams, signal);
-          yield { groupIndex };
-        }
+        const propagate = (groupIndex: number) => session.propagate(request.shardId, groupIndex, streams, signal);
+        for await (const [groupIndex] of runAhead(request.groupIndices, propagate)) yield { groupIndex };
       }),
 
     measureLoss: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
-        for (const [position, groupIndex] of request.groupIndices.entries()) {
-          const losses = await session.measureLoss(request.shardId, groupIndex, rangesOf(request, position), signal);
-          yield { groupIndex, losses: Array.from(losses) };
-        }
+        const measured = request.groupIndices.map((groupIndex, position) => ({ groupIndex, ranges: rangesOf(request, position) }));
+        const measure = ({ groupIndex, ranges }: (typeof measured)[number]) => session.measureLoss(request.shardId, groupIndex, ranges, signal);
+        for await (const [{ groupIndex }, losses] of runAhead(measured, measure)) yield { groupIndex, losses: Array.from(losses) };
       }),
 
     publishHiddenStates: (request, { signal }) =>

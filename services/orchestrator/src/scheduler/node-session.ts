@@ -26,6 +26,8 @@ import type { ShardSources } from './shard-sources.js';
 const CONTROL_TIMEOUT_MS = 30_000;
 /** Upper bound of one step on one node; a dead or frozen node is noticed by keepalive long before. */
 const STEP_TIMEOUT_MS = 6 * 3_600_000;
+/** Token ids that a call embeds, and those of one group more: far below the limit of messages. */
+const EMBED_BYTES = 1 << 20;
 /** Of hidden states. */
 const FETCH_OPTIONS = { timeoutMs: 3_600_000, idleTimeoutMs: 60_000, reconnectTimeoutMs: 2_000 };
 /** Nodes close sessions they hear nothing of. */
@@ -144,9 +146,15 @@ export class NodeSession {
   }
 
   async embed(shardId: string, groups: readonly CalibrationGroup[], signal: AbortSignal): Promise<void> {
-    // One group per call keeps messages far below the size limit.
-    for (const group of groups) {
-      await this.node.kernel.embed({ sessionId: this.sessionId, shardId, groups: [group] }, this.step(signal));
+    let groupsOfCall: CalibrationGroup[] = [];
+    let bytes = 0;
+    for (const [place, group] of groups.entries()) {
+      groupsOfCall.push(group);
+      bytes += group.tokenIds.byteLength;
+      if (bytes < EMBED_BYTES && place + 1 < groups.length) continue;
+      await this.node.kernel.embed({ sessionId: this.sessionId, shardId, groups: groupsOfCall }, this.step(signal));
+      groupsOfCall = [];
+      bytes = 0;
     }
   }
 
