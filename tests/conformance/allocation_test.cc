@@ -40,7 +40,8 @@ const Method kMethods[] = {
     {"TRIM by magnitudes", {.score = Score::kMagnitude}, true},
     {"the same share in every row", {.allocation = Allocation::kUniform}, true},
     {"given row sparsities", {.allocation = Allocation::kGiven}, true},
-    {"the lowest of the matrix", {.allocation = Allocation::kMatrix}},
+    {"the lowest of the matrix", {.allocation = Allocation::kMatrix}, true},
+    {"the lowest magnitudes of the matrix", {.score = Score::kMagnitude, .allocation = Allocation::kMatrix}, true},
     {"the variant of Wanda", {.allocation = Allocation::kScoreShare}},
     {"the optimal split", {.allocation = Allocation::kOptimal}, true},
     {"2:4", {.allocation = Allocation::kUniform, .pattern = {2, 4}}, true},
@@ -164,7 +165,7 @@ TEST_CASE("matrices of any size are allocated as by the CPU backend") {
     input.mean_squares = mean_squares;
     input.quality_inputs = quality_inputs;
     input.target_sparsity = 0.6;
-    for (const Allocation rule : {Allocation::kTrim, Allocation::kUniform}) {
+    for (const Allocation rule : {Allocation::kTrim, Allocation::kUniform, Allocation::kMatrix}) {
       const AllocationOptions options{.allocation = rule};
       const AllocatedRows expected = allocate_rows(input, options, pool, context);
       const AllocatedRows actual = backend->allocate_matrix(input, options, context);
@@ -172,7 +173,7 @@ TEST_CASE("matrices of any size are allocated as by the CPU backend") {
       CHECK(std::abs(actual.best_quality - expected.best_quality) < 1e-6);
       // Of equal counts the order of the scores decides, which has no rounding.
       if (actual.dropped_per_row == expected.dropped_per_row) CHECK(actual.mask == expected.mask);
-      if (rule == Allocation::kUniform) CHECK(actual.dropped_per_row == expected.dropped_per_row);
+      if (rule != Allocation::kTrim) CHECK(actual.dropped_per_row == expected.dropped_per_row);
     }
   }
 }
@@ -197,15 +198,17 @@ TEST_CASE("weights of which only bfloat16 is kept are allocated by the values th
   const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kBF16);
   CallContext context;
   session->load_shard("block", block.views, context);
-  const AllocationOptions options{.allocation = Allocation::kMatrix};
   const Statistics statistics;
-  AllocationInput input = statistics.input_for(options);
-  const AllocatedRows actual = session->allocate_rows("block", kProjection, input, options, context);
-  input.rows = kRows;
-  input.columns = kColumns;
-  input.weights = block.tensors.at(kProjection);
   ThreadPool pool(1);
-  check_same(actual, allocate_rows(input, options, pool, context), false);
+  for (const Allocation rule : {Allocation::kMatrix, Allocation::kScoreShare}) {
+    const AllocationOptions options{.allocation = rule};
+    AllocationInput input = statistics.input_for(options);
+    const AllocatedRows actual = session->allocate_rows("block", kProjection, input, options, context);
+    input.rows = kRows;
+    input.columns = kColumns;
+    input.weights = block.tensors.at(kProjection);
+    check_same(actual, allocate_rows(input, options, pool, context), rule == Allocation::kMatrix && !test::is_cpu());
+  }
 }
 
 TEST_CASE("a cancelled allocation stops, and what it cannot be made of is named") {

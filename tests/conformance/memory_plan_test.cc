@@ -482,7 +482,7 @@ TEST_CASE("collecting sketches takes the memory that is planned for it") {
   workload.sequence_length = kLength;
   workload.allocation_samples = kGroupSamples;
   // Of a device it takes nothing.
-  workload.allocation = Allocation::kMatrix;
+  workload.allocation = Allocation::kScoreShare;
   std::uint64_t without = 0;
   for (const std::size_t sketches : {std::size_t{0}, kMostSketches}) {
     CAPTURE(sketches);

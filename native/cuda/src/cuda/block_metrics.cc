@@ -9,15 +9,16 @@
 #include "common/shard_layout.h"
 #include "cpu/allocation/checked_input.h"
 #include "cuda/kernels/elementwise.h"
+#include "cuda/kernels/lowest_scores.h"
 #include "cuda/kernels/score_ranks.h"
 #include "cuda/kernels/squared_distance.h"
+#include "cuda/lowest_scores_memory.h"
 #include "cuda/widened_matrix.h"
 
 namespace secateur::gpu {
 
 namespace {
 
-constexpr unsigned kDigitBits = 8;
 constexpr std::uint32_t kInfinityBits = 0x7f800000U;
 
 template <class T>
@@ -84,47 +85,6 @@ std::vector<Result> for_rows(const Scored& scored, SessionMemory& memory, const 
   return download(results, stream);
 }
 
-// Bits of the float32 score that a score is dropped up to, and how many of those equal to it, by row, are.
-struct Lowest {
-  std::uint32_t key = 0;
-  std::vector<std::uint32_t> equal;
-};
-
-// Digit by digit from the highest; `count` becomes how many of the scores that are equal to it are among the lowest.
-std::uint32_t find_key(const ScoredWeights& scored, std::uint64_t& count, SessionMemory& memory, const Stream& stream) {
-  DeviceBuffer<std::uint32_t> counts(memory, kDigitParts * kScoreDigits, "counts of scores");
-  std::uint32_t prefix = 0;
-  for (unsigned shift = 32 - kDigitBits;; shift -= kDigitBits) {
-    check(count_digits(scored, shift, prefix, counts.data(), stream.get()), "counting scores");
-    const std::vector<std::uint32_t> of_parts = download(counts, stream);
-    for (std::uint32_t digit = 0;; ++digit) {
-      std::uint64_t with_digit = 0;
-      for (std::size_t part = 0; part < kDigitParts; ++part) with_digit += of_parts[part * kScoreDigits + digit];
-      if (count <= with_digit || digit + 1 == kScoreDigits) {
-        prefix |= digit << shift;
-        break;
-      }
-      count -= with_digit;
-    }
-    if (shift == 0) return prefix;
-  }
-}
-
-// Of equal scores those that come first in the matrix.
-Lowest find_lowest(const ScoredWeights& scored, std::uint64_t count, SessionMemory& memory, const Stream& stream) {
-  Lowest lowest{0, std::vector<std::uint32_t>(scored.rows)};
-  if (count == 0) return lowest;
-  lowest.key = find_key(scored, count, memory, stream);
-  DeviceBuffer<std::uint32_t> of_rows(memory, scored.rows, "counts of scores");
-  check(count_keys(scored, lowest.key, lowest.key, of_rows.data(), stream.get()), "counting scores");
-  lowest.equal = download(of_rows, stream);
-  for (std::uint32_t& equal : lowest.equal) {
-    equal = static_cast<std::uint32_t>(std::min<std::uint64_t>(equal, count));
-    count -= equal;
-  }
-  return lowest;
-}
-
 // A projection without its lowest scores, in what products take.
 class PrunedMatrix {
  public:
@@ -134,9 +94,8 @@ class PrunedMatrix {
   }
   // While it is made.
   static std::uint64_t scratch_bytes(const TensorLayout& tensor, Compute compute) {
-    const std::uint64_t equal = block_bytes<std::uint32_t>(tensor.shape[0]);
     const std::uint64_t wide = compute == Compute::kBF16 ? block_bytes<float>(elements_of(tensor)) : 0;
-    return ProjectionScores::bytes(tensor, compute) + std::max(block_bytes<std::uint32_t>(kDigitParts * kScoreDigits), equal + wide);
+    return ProjectionScores::bytes(tensor, compute) + LowestScoresMemory::bytes(tensor.shape[0]) + wide;
   }
 
   PrunedMatrix(const Scored& scored, double sparsity, Compute compute, SessionMemory& memory, const Stream& stream, Timeline& timeline,
@@ -151,12 +110,11 @@ class PrunedMatrix {
     const ProjectionScores scores(*scored.matrix, scored.scales, memory, stream);
     timeline.begin("scores", 8 * scores.values(), 28 * scores.values());
     const auto count = static_cast<std::uint64_t>(sparsity * static_cast<double>(size));
-    const Lowest lowest = find_lowest(scores.view(), count, memory, stream);
-    DeviceBuffer<std::uint32_t> equal(memory, lowest.equal.size(), "counts of scores");
+    LowestScoresMemory lowest(memory, scored.matrix->rows);
     DeviceBuffer<float> wide(memory, narrowed_.size(), "a pruned projection");
-    upload(lowest.equal, equal.data(), stream);
     float* const rest = wide.empty() ? values_.data() : wide.data();
-    check(drop_lowest(scores.view(), lowest.key, equal.data(), rest, stream.get()), "pruning a projection");
+    check(find_lowest(scores.view(), count, EqualScores::kFirst, lowest.from(), stream.get()), "the lowest scores");
+    check(drop_lowest(scores.view(), lowest.from(), rest, stream.get()), "pruning a projection");
     if (!wide.empty()) check(narrow(wide.data(), narrowed_.data(), wide.size(), stream.get()), "narrowing a pruned projection");
     timeline.finish(context, "Pruning a projection");
   }

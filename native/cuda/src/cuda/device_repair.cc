@@ -5,22 +5,21 @@
 #include <numeric>
 #include <string>
 
-#include "cpu/element_type.h"
 #include "cpu/repair/admm_schedule.h"
-#include "cpu/repair/lowest.h"
 #include "cpu/repair/swap_row.h"
-#include "cpu/vector_math.h"
 #include "cuda/kernels/admm.h"
 #include "cuda/kernels/conjugate_gradients.h"
 #include "cuda/kernels/damp_gram_matrix.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/gram_inverse.h"
 #include "cuda/kernels/inverse_factor.h"
+#include "cuda/kernels/lowest_scores.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/kernels/matrix_product_f32.h"
 #include "cuda/kernels/row_dots.h"
 #include "cuda/kernels/row_order.h"
 #include "cuda/kernels/sparsegpt.h"
+#include "cuda/lowest_scores_memory.h"
 
 namespace secateur::gpu {
 
@@ -52,15 +51,16 @@ std::uint64_t device_repair_bytes(std::size_t rows, std::size_t columns, Repair 
   const std::size_t weights = rows * columns;
   const std::uint64_t factor = block_bytes<double>(factor_values(columns)) + block_bytes<std::uint8_t>(columns) + block_bytes<unsigned>(1);
   const std::uint64_t inverse = factor + block_bytes<float>(matrix);
-  std::uint64_t own = method == Repair::kNone ? 0 : block_bytes<float>(columns);
+  // The diagonal of a fit, or a flag.
+  std::uint64_t own = std::max(block_bytes<float>(columns), block_bytes<unsigned>(1));
   if (method == Repair::kAdmm) {
     const std::size_t sorted = sort_rows(rows, columns) * columns;
     own = std::max(own, inverse + block_bytes<float>(columns) + block_bytes<float>(weights) + block_bytes<std::int32_t>(rows) +
-                            kSortMatrices * block_bytes<std::uint32_t>(sorted));
+                            kSortMatrices * block_bytes<std::uint32_t>(sorted) + LowestScoresMemory::bytes(rows));
   }
   if (method == Repair::kSparseGpt) {
     own = std::max(own, factor + block_bytes<std::int32_t>(rows) + block_bytes<float>(rows * kSparseGptColumns) +
-                            block_bytes<std::uint8_t>(rows * mask_bytes(kSparseGptColumns)));
+                            block_bytes<std::uint8_t>(rows * mask_bytes(kSparseGptColumns)) + LowestScoresMemory::bytes(rows));
   }
   if (extras.drift) own = std::max(own, inverse);
   const std::uint64_t shifted = extras.drift ? block_bytes<float>(weights) : 0;
@@ -368,12 +368,8 @@ class DeviceRepair::Admm {
   void drop(double share) {
     DeviceRepair& r = repair_;
     if (across_rows_) {
-      std::vector<float> values(r.rows_ * r.columns_);
-      r.download(r.values_.data(), std::span(values));
       const double dropped = std::accumulate(counts_.begin(), counts_.end(), 0.0);
-      cpu::mark_lowest(values, r.columns_, cpu::find_lowest(values, admm::count_of(dropped, share), r.tools_.pool), r.tools_.pool,
-                       mask_.data());
-      r.upload(std::span<const std::uint8_t>(mask_), r.mask_.data());
+      r.mark_lowest_of({r.rows_, r.columns_, sums(0), nullptr}, admm::count_of(dropped, share), r.mask_.data());
       return;
     }
     std::vector<std::int32_t> counts(counts_.size());
@@ -438,12 +434,7 @@ void DeviceRepair::prune_columns(std::span<const std::int32_t> counts, bool acro
       const std::size_t end = std::min(columns_, first + kSparseGptColumns);
       // Errors are made after the scores are read.
       check(score_sparsegpt_block(task, first, errors.data(), stream), "SparseGPT");
-      std::vector<float> scores(rows_ * (end - first));
-      download(errors.data(), std::span(scores));
-      std::vector<std::uint8_t> marked(rows_ * mask_bytes(end - first));
-      const std::size_t count = end * dropped / columns_ - first * dropped / columns_;
-      cpu::mark_lowest(scores, end - first, cpu::find_lowest(scores, count, tools_.pool), tools_.pool, marked.data());
-      upload(std::span<const std::uint8_t>(marked), chosen.data());
+      mark_lowest_of({rows_, end - first, errors.data(), nullptr}, end * dropped / columns_ - first * dropped / columns_, chosen.data());
       check(prune_sparsegpt_block(task, first, chosen.data(), stream), "SparseGPT");
     }
   }
@@ -454,28 +445,64 @@ void DeviceRepair::prune_columns(std::span<const std::int32_t> counts, bool acro
   failed_ = {};
 }
 
+void DeviceRepair::mark_lowest_of(const ScoredWeights& scored, std::uint64_t count, std::uint8_t* mask) {
+  LowestScoresMemory lowest(tools_.memory, scored.rows);
+  check(find_lowest(scored, count, EqualScores::kFirst, lowest.from(), tools_.stream.get()), "the lowest scores");
+  check(mark_lowest(scored, lowest.from(), mask, tools_.stream.get()), "marking the lowest scores");
+}
+
+template <class Visit>
+void DeviceRepair::for_narrowed(ElementType stored, const Visit& visit) {
+  const auto narrow_panels = [&](auto* narrowed) {
+    for_panels([&](std::size_t first, std::size_t count) {
+      const std::size_t begin = first * columns_;
+      check(narrow(values_.data() + begin, narrowed, count * columns_, tools_.stream.get()), "rounding weights");
+      visit(begin, count * columns_, narrowed);
+    });
+  };
+  if (stored == ElementType::kBF16) {
+    narrow_panels(reinterpret_cast<bfloat16*>(panel(0)));
+  } else {
+    narrow_panels(reinterpret_cast<float16*>(panel(0)));
+  }
+}
+
 void DeviceRepair::round_values(ElementType stored) {
-  std::vector<float> values(rows_ * columns_);
+  const cudaStream_t stream = tools_.stream.get();
+  begin_phase(0);
+  if (stored != ElementType::kF32) {
+    for_narrowed(stored, [&](std::size_t begin, std::size_t size, const auto* narrowed) {
+      check(widen(narrowed, values_.data() + begin, size, stream), "rounding weights");
+    });
+  }
+  DeviceBuffer<unsigned> flag(tools_.memory, 1, "a flag");
+  check(cudaMemsetAsync(flag.data(), 0, sizeof(unsigned), stream), "clearing a flag");
+  check(flag_non_finite(values_.data(), values_.size(), flag.data(), stream), "looking for weights that are too large");
+  unsigned too_large = 0;
+  download(flag.data(), std::span(&too_large, 1));
+  finish();
+  if (too_large == 0) return;
+  std::vector<float> values(values_.size());
   download(values_.data(), std::span(values));
   finish();
-  tools_.pool.parallel_for(rows_, [&](std::size_t row, std::size_t) {
-    float* const of_row = values.data() + row * columns_;
-    std::vector<std::uint8_t> bytes(columns_ * bytes_of(stored));
-    cpu::narrow(stored, of_row, columns_, bytes.data());
-    cpu::widen(stored, bytes.data(), columns_, of_row);
-    if (!cpu::vector_math().all_finite(of_row, columns_)) {
-      throw Error(ErrorCode::kNonFinite, "The repaired weights of row " + std::to_string(row) + " are too large for their type.");
-    }
-  });
-  upload(std::span<const float>(values), values_.data());
+  const auto bad = std::ranges::find_if(values, [](float value) { return !std::isfinite(value); });
+  throw Error(ErrorCode::kNonFinite, "The repaired weights of row " +
+                                         std::to_string(static_cast<std::size_t>(bad - values.begin()) / columns_) +
+                                         " are too large for their type.");
 }
 
 std::vector<std::uint8_t> DeviceRepair::read_values(ElementType stored) {
-  std::vector<float> values(rows_ * columns_);
-  download(values_.data(), std::span(values));
+  const std::size_t element_bytes = bytes_of(stored);
+  std::vector<std::uint8_t> bytes(values_.size() * element_bytes);
+  const auto read = [&](std::size_t begin, std::size_t size, const auto* values) {
+    download(reinterpret_cast<const std::uint8_t*>(values), std::span(bytes).subspan(begin * element_bytes, size * element_bytes));
+  };
+  if (stored == ElementType::kF32) {
+    read(0, values_.size(), values_.data());
+  } else {
+    for_narrowed(stored, read);
+  }
   finish();
-  std::vector<std::uint8_t> bytes(values.size() * bytes_of(stored));
-  cpu::narrow(stored, values.data(), values.size(), bytes.data());
   return bytes;
 }
 

@@ -1,5 +1,4 @@
-// Repair of a projection on the GPU: all products, fits and factors; the host rounds weights to what is stored, chooses which weights of a
-// row are swapped, and compares scores of different rows.
+// Repair of a projection on the GPU; the host chooses which weights of a row are swapped.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +6,7 @@
 
 #include "cpu/repair/repair_steps.h"
 #include "cuda/device_buffer.h"
+#include "cuda/kernels/scored_weights.h"
 #include "cuda/matrix_library.h"
 #include "cuda/stream.h"
 #include "secateur/thread_pool.h"
@@ -62,6 +62,11 @@ class DeviceRepair final : public RepairSteps {
   template <class Visit>
   void for_panels(const Visit& visit);
   void measure(bool without_values, std::span<double> errors);
+  // mask: device [scored rows, ceil(scored columns / 8)]: the `count` lowest scores of all rows together.
+  void mark_lowest_of(const ScoredWeights& scored, std::uint64_t count, std::uint8_t* mask);
+  // Calls visit(first value, values, them as they are stored, in device memory) for some rows at a time.
+  template <class Visit>
+  void for_narrowed(ElementType stored, const Visit& visit);
   // The factor's upper half, narrowed, as a lower one; makes room for it.
   void transpose_found_factor();
   // inverse [columns, columns] = UᵀU, from the transposed factor, in place of the factor.

@@ -9,10 +9,12 @@
 #include "cpu/allocation/masked_quality.h"
 #include "cpu/allocation/search_arithmetic.h"
 #include "cuda/cuda_error.h"
+#include "cuda/kernels/lowest_scores.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/kernels/mask_rules.h"
 #include "cuda/kernels/matrix_product_f32.h"
 #include "cuda/kernels/row_order.h"
+#include "cuda/lowest_scores_memory.h"
 
 namespace secateur::gpu {
 
@@ -42,11 +44,20 @@ class Marker {
  public:
   Marker(const AllocationInput& input, const float* weights, const AllocationOptions& options, std::size_t step, SessionMemory& memory,
          const Stream& stream)
-      : input_(input), weights_(weights), pattern_(options.pattern), stream_(stream) {
+      : input_(input),
+        weights_(weights),
+        pattern_(options.pattern),
+        of_matrix_(options.allocation == Allocation::kMatrix),
+        stream_(stream) {
     const std::vector<float> scales = allocation::score_scales(input, options.score);
     scales_ = {memory, scales.size(), "scores"};
     upload<float>(scales, scales_.data(), stream);
     if (pattern_.is_structured()) return;
+    if (of_matrix_) {
+      lowest_ = {memory, input.rows};
+      check(find_lowest(scores(0, input.rows), count_of_matrix(), EqualScores::kAll, lowest_.from(), stream.get()), "the lowest scores");
+      return;
+    }
     for (DeviceBuffer<std::uint32_t>* const buffer : {&keys_, &other_keys_, &other_orders_, &orders_}) {
       *buffer = {memory, step * input.columns, "the order of the weights"};
     }
@@ -60,21 +71,36 @@ class Marker {
 
   void mark(std::size_t first, std::size_t count, std::uint8_t* mask) {
     const std::size_t columns = input_.columns;
-    const float* const part = weights_ + first * columns;
-    const float* const scales = scales_.empty() ? nullptr : scales_.data();
+    const ScoredWeights part = scores(first, count);
     if (pattern_.is_structured()) {
-      check(mark_pattern({count, columns, pattern_.dropped, pattern_.group, part, scales, mask}, stream_.get()), "marking a pattern");
+      check(mark_pattern({count, columns, pattern_.dropped, pattern_.group, part.weights, part.scales, mask}, stream_.get()),
+            "marking a pattern");
       return;
     }
-    check(order_rows({count, columns, part, scales, keys_.data(), other_keys_.data(), other_orders_.data(), orders_.data()}, stream_.get()),
+    if (of_matrix_) {
+      check(mark_lowest(part, lowest_.from(first), mask, stream_.get()), "marking the lowest scores");
+      return;
+    }
+    check(order_rows({count, columns, part.weights, part.scales, keys_.data(), other_keys_.data(), other_orders_.data(), orders_.data()},
+                     stream_.get()),
           "ordering rows");
     check(pack_mask(orders_.data(), counts_.data() + first, count, columns, mask, stream_.get()), "packing a mask");
   }
 
  private:
+  ScoredWeights scores(std::size_t first, std::size_t count) const {
+    return {count, input_.columns, weights_ + first * input_.columns, scales_.empty() ? nullptr : scales_.data()};
+  }
+  // Up to the score at place floor(weights · target) of their order, counted from 0.
+  std::uint64_t count_of_matrix() const {
+    const std::uint64_t weights = input_.rows * input_.columns;
+    return std::min(weights, static_cast<std::uint64_t>(static_cast<double>(weights) * input_.target_sparsity) + 1);
+  }
+
   const AllocationInput& input_;
   const float* weights_;
   Pattern pattern_;
+  bool of_matrix_;
   const Stream& stream_;
   DeviceBuffer<float> scales_;
   DeviceBuffer<std::uint32_t> keys_;
@@ -82,6 +108,7 @@ class Marker {
   DeviceBuffer<std::uint32_t> other_orders_;
   DeviceBuffer<std::uint32_t> orders_;
   DeviceBuffer<std::int32_t> counts_;
+  LowestScoresMemory lowest_;
 };
 
 void count_dropped(const AllocationInput& input, AllocatedRows& result) {
@@ -100,14 +127,15 @@ void count_dropped(const AllocationInput& input, AllocatedRows& result) {
 }  // namespace
 
 bool is_device_rule(const AllocationOptions& options) {
-  return options.pattern.is_structured() || options.allocation == Allocation::kGiven;
+  return options.pattern.is_structured() || options.allocation == Allocation::kGiven || options.allocation == Allocation::kMatrix;
 }
 
 std::uint64_t rule_bytes(std::size_t rows, std::size_t columns, std::size_t samples) {
   const std::size_t step = rows_at_once(rows, columns, samples);
   return block_bytes<std::uint8_t>(rows * row_bytes_of(columns)) + block_bytes<OutputProducts>(rows) +
          block_bytes<float>(columns * samples) + block_bytes<float>(columns) + 4 * block_bytes<std::uint32_t>(step * columns) +
-         block_bytes<std::int32_t>(rows) + block_bytes<float>(step * columns) + 2 * block_bytes<float>(step * samples);
+         block_bytes<std::int32_t>(rows) + LowestScoresMemory::bytes(rows) + block_bytes<float>(step * columns) +
+         2 * block_bytes<float>(step * samples);
 }
 
 AllocatedRows drop_by_rule(const AllocationInput& input, const float* weights, const AllocationOptions& options, SessionMemory& memory,

@@ -28,9 +28,8 @@ Buffer<float> read_weights(std::size_t rows, std::size_t columns, const float* w
 }  // namespace
 
 bool runs_on_device(const AllocationOptions& options) {
-  const Allocation allocation = options.allocation;
-  const bool has_kernels = allocation != Allocation::kMatrix && allocation != Allocation::kScoreShare;
-  return has_kernels && options.layer_quality == LayerQuality::kCosimFlat && options.row_quality == RowQuality::kCosim;
+  return options.allocation != Allocation::kScoreShare && options.layer_quality == LayerQuality::kCosimFlat &&
+         options.row_quality == RowQuality::kCosim;
 }
 
 AllocatedRows allocate_on_host(AllocationInput input, const float* weights, const AllocationOptions& options, ThreadPool& pool,

@@ -11,7 +11,7 @@ struct bfloat16 {
   std::uint16_t bits;
 };
 
-// A float16 as stored.
+// A float16 as stored; the same holds.
 struct float16 {
   std::uint16_t bits;
 };
@@ -24,6 +24,29 @@ __device__ inline bfloat16 narrow(float value) {
   const unsigned bits = __float_as_uint(value);
   if ((bits & 0x7fffffffU) > 0x7f800000U) return {static_cast<std::uint16_t>((bits >> 16) | 0x40U)};
   return {static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16)};
+}
+
+template <class Stored>
+__device__ Stored narrow(float value);
+
+template <>
+__device__ inline bfloat16 narrow<bfloat16>(float value) {
+  return narrow(value);
+}
+
+template <>
+__device__ inline float16 narrow<float16>(float value) {
+  const unsigned bits = __float_as_uint(value);
+  const unsigned sign = (bits >> 16) & 0x8000U;
+  const unsigned magnitude = bits & 0x7fffffffU;
+  if (magnitude > 0x7f800000U) return {static_cast<std::uint16_t>(sign | 0x7e00U)};
+  // From 65520 on.
+  if (magnitude >= 0x477ff000U) return {static_cast<std::uint16_t>(sign | 0x7c00U)};
+  // Below 2^-14 it is a count of 2^-24, to which the sum is rounded.
+  if (magnitude < 0x38800000U) {
+    return {static_cast<std::uint16_t>(sign | (__float_as_uint(__uint_as_float(magnitude) + 0.5F) - 0x3f000000U))};
+  }
+  return {static_cast<std::uint16_t>(sign | ((magnitude - 0x38000000U + 0xfffU + ((magnitude >> 13) & 1U)) >> 13))};
 }
 
 __device__ inline float widen(float value) { return value; }

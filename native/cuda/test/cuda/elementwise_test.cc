@@ -96,6 +96,43 @@ TEST_CASE("stored types are widened exactly and narrowed to the nearest") {
   CHECK(gpu::narrow(1.0F + 0x1.8p-7F).bits == gpu::narrow(1.0F + 0x1.0p-6F).bits);
 }
 
+TEST_CASE("float16 is narrowed to the nearest, ties to even, from the least to the largest value") {
+  constexpr unsigned kInfinity = 0x7c00U;
+  const auto value_of = [](unsigned bits) {
+    const unsigned exponent = bits >> 10;
+    const auto fraction = static_cast<float>(bits & 1023U);
+    return exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, static_cast<int>(exponent) - 25);
+  };
+  std::vector<float> values;
+  std::vector<unsigned> expected;
+  const auto expect = [&](float value, unsigned bits) {
+    values.insert(values.end(), {value, -value});
+    expected.insert(expected.end(), {bits, bits | 0x8000U});
+  };
+  for (unsigned bits = 0; bits < kInfinity; ++bits) {
+    // What would be the next is 65536 behind the largest.
+    const float between = (value_of(bits) + value_of(bits + 1)) / 2;
+    expect(value_of(bits), bits);
+    expect(std::nextafter(between, 0.0F), bits);
+    expect(between, bits % 2 == 0 ? bits : bits + 1);
+    expect(std::nextafter(between, 1e30F), bits + 1);
+  }
+  expect(1e30F, kInfinity);
+  expect(std::numeric_limits<float>::infinity(), kInfinity);
+  expect(std::numeric_limits<float>::denorm_min(), 0);
+  DeviceArray<float> source(values);
+  DeviceArray<gpu::float16> halves(values.size());
+  REQUIRE(gpu::narrow(source.data(), halves.data(), values.size(), nullptr) == cudaSuccess);
+  const std::vector<gpu::float16> narrowed = halves.read();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    CAPTURE(values[i]);
+    REQUIRE(narrowed[i].bits == expected[i]);
+  }
+  DeviceArray<float> invalid(std::vector<float>{std::nanf("")});
+  REQUIRE(gpu::narrow(invalid.data(), halves.data(), 1, nullptr) == cudaSuccess);
+  CHECK((halves.read()[0].bits & 0x7fffU) > kInfinity);
+}
+
 TEST_CASE("values that are not finite are found wherever they are") {
   constexpr std::size_t kSize = 4999;
   for (const std::size_t offset : {std::size_t{0}, std::size_t{1}}) {

@@ -62,18 +62,20 @@ __global__ void __launch_bounds__(kThreads) widen_kernel(const Stored* source, f
   for (std::size_t i = first_index(); i < size; i += grid_stride()) result[i] = widen(source[i]);
 }
 
+template <class Stored>
 struct alignas(8) NarrowQuad {
-  bfloat16 values[kQuad];
+  Stored values[kQuad];
 };
 
-__global__ void __launch_bounds__(kThreads) narrow_kernel(const float* source, bfloat16* result, std::size_t quads, std::size_t size) {
+template <class Stored>
+__global__ void __launch_bounds__(kThreads) narrow_kernel(const float* source, Stored* result, std::size_t quads, std::size_t size) {
   const auto* const source_quads = reinterpret_cast<const float4*>(source);
-  auto* const result_quads = reinterpret_cast<NarrowQuad*>(result);
+  auto* const result_quads = reinterpret_cast<NarrowQuad<Stored>*>(result);
   for (std::size_t i = first_index(); i < quads; i += grid_stride()) {
     const float4 a = source_quads[i];
-    result_quads[i] = {{narrow(a.x), narrow(a.y), narrow(a.z), narrow(a.w)}};
+    result_quads[i] = {{narrow<Stored>(a.x), narrow<Stored>(a.y), narrow<Stored>(a.z), narrow<Stored>(a.w)}};
   }
-  for (std::size_t i = quads * kQuad + first_index(); i < size; i += grid_stride()) result[i] = narrow(source[i]);
+  for (std::size_t i = quads * kQuad + first_index(); i < size; i += grid_stride()) result[i] = narrow<Stored>(source[i]);
 }
 
 __device__ bool is_non_finite(float x) {
@@ -108,6 +110,12 @@ cudaError_t launch_over(void (*kernel)(Parameters...), std::size_t size, cudaStr
   return launch(kernel, dim3(grid), dim3(kThreads), 0, stream, arguments...);
 }
 
+template <class Stored>
+cudaError_t narrow_all(const float* source, Stored* result, std::size_t size, cudaStream_t stream) {
+  const std::size_t quads = holds_quads(result, sizeof(NarrowQuad<Stored>)) ? count_quads(source, source, size) : 0;
+  return launch_over(narrow_kernel<Stored>, size, stream, source, result, quads, size);
+}
+
 }  // namespace
 
 cudaError_t add(float* x, const float* y, std::size_t size, cudaStream_t stream) {
@@ -135,8 +143,11 @@ cudaError_t widen(const float16* source, float* result, std::size_t size, cudaSt
 }
 
 cudaError_t narrow(const float* source, bfloat16* result, std::size_t size, cudaStream_t stream) {
-  const std::size_t quads = holds_quads(result, sizeof(NarrowQuad)) ? count_quads(source, source, size) : 0;
-  return launch_over(narrow_kernel, size, stream, source, result, quads, size);
+  return narrow_all(source, result, size, stream);
+}
+
+cudaError_t narrow(const float* source, float16* result, std::size_t size, cudaStream_t stream) {
+  return narrow_all(source, result, size, stream);
 }
 
 cudaError_t flag_non_finite(const float* x, std::size_t size, unsigned* flag, cudaStream_t stream) {

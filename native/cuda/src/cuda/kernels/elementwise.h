@@ -20,8 +20,9 @@ cudaError_t silu_multiply(float* gate, const float* up, std::size_t size, cudaSt
 // Exact.
 cudaError_t widen(const bfloat16* source, float* result, std::size_t size, cudaStream_t stream);
 cudaError_t widen(const float16* source, float* result, std::size_t size, cudaStream_t stream);
-// To the nearest, ties to even.
+// To the nearest, ties to even; what is too large becomes infinite.
 cudaError_t narrow(const float* source, bfloat16* result, std::size_t size, cudaStream_t stream);
+cudaError_t narrow(const float* source, float16* result, std::size_t size, cudaStream_t stream);
 // *flag becomes 1 when a value is NaN or infinite; otherwise it stays.
 cudaError_t flag_non_finite(const float* x, std::size_t size, unsigned* flag, cudaStream_t stream);
 // Rows of `size` values whose last token is wanted: result[sample, :] = x[(sample + 1) · length - 1, :].
