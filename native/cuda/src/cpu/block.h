@@ -1,42 +1,15 @@
-// One transformer block over the samples of a calibration group.
+// Runs blocks over calibration groups, with memory that is kept from run to run.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
-#include <optional>
-#include <span>
 #include <vector>
 
-#include "cpu/repair/product_sums.h"
-#include "cpu/shard.h"
-#include "cpu/state_buffer.h"
-#include "secateur/backend.h"
+#include "cpu/block_task.h"
 #include "secateur/thread_pool.h"
 
 namespace secateur::cpu {
 
-// Hidden states [samples, sequence_length, hidden] and token ids of a group.
-struct Group {
-  GroupTokens tokens;
-  StateBuffer hidden;
-  // Of the dense model, where targets are made from them.
-  std::optional<StateBuffer> dense = std::nullopt;
-};
-
-// Sums that inputs are added to, or null; those of the samples that are held out, which may be the same.
-struct GramTarget {
-  ProductSums* sums = nullptr;
-  ProductSums* held_out = nullptr;
-  // How far the inputs, and the hidden states that the outputs are added to, are from those of the dense model; or null.
-  ProductSums* drift = nullptr;
-};
-
-// By site.
-using GramTargets = std::array<GramTarget, std::size(kInputSiteNames)>;
-
-// Runs blocks. Work is cut into tiles of tokens that never span samples and have a fixed size, so results do not depend on the threads.
 class BlockRunner {
  public:
   BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool);
@@ -57,8 +30,9 @@ class BlockRunner {
   }
 
  private:
-  struct Pass;
-  void run(Pass& pass);
+  std::vector<SiteStatistics> run(const BlockTask& task);
+  // Finds the drift of the sites that have targets for it: what the dense model has is put there, for the pruned one to be taken off.
+  void begin_drift(BlockTask& task);
   void make_rotary_tables(std::size_t sequence_length);
 
   const Architecture& architecture_;
@@ -73,22 +47,9 @@ class BlockRunner {
   Buffer<float> drift_;
 };
 
-// What a run of a block collects besides sums of squares.
-struct Collected {
-  std::size_t sketches = 0;
-  // Of which inputs are added to Gram matrices.
-  InputSites gram_sites = {};
-};
-
-// Memory of a run of a block whose projections have those forms, besides weights and hidden states. `collected`: of a run that collects.
-std::uint64_t block_work_bytes(const Architecture& architecture, std::span<const ProjectionForm> projections, std::size_t samples,
-                               std::size_t sequence_length, std::size_t threads, const std::optional<Collected>& collected);
 // What a session with dense targets needs for the drift of those inputs.
 std::uint64_t block_drift_bytes(const Architecture& architecture, std::size_t tokens, InputSites sites);
 // Of the tables of the rotation, which a session keeps.
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length);
-
-// Applies the architecture's normalisation to `tokens` rows; the result may take the place of x.
-void normalize(const Architecture& architecture, const float* x, const float* weight, const float* bias, std::size_t tokens, float* result);
 
 }  // namespace secateur::cpu

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <string>
 
+#include "cpu/normalization.h"
 #include "cpu/vector_math.h"
 
 namespace secateur::cpu {
