@@ -12,6 +12,7 @@
 #include "cuda/memory_plan.h"
 #include "cuda/row_allocation.h"
 #include "cuda/session.h"
+#include "cuda/transfers.h"
 #include "secateur/backend_library.h"
 
 namespace secateur::gpu {
@@ -76,8 +77,7 @@ class CudaBackend final : public Backend {
     memory.device.reserve(block_bytes<float>(input.weights.size()) + allocation_bytes(input.rows, input.columns, input.samples, options),
                           "an allocation");
     DeviceBuffer<float> weights(memory, input.weights.size(), "weights of an allocation");
-    check(cudaMemcpyAsync(weights.data(), input.weights.data(), input.weights.size() * sizeof(float), cudaMemcpyHostToDevice, stream.get()),
-          "uploading weights");
+    upload(input.weights, weights.data(), stream, "uploading weights");
     return gpu::allocate_rows(input, weights.data(), options, memory, pool_, stream, timeline, context);
   }
 

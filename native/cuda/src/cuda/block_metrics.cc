@@ -13,6 +13,7 @@
 #include "cuda/kernels/score_ranks.h"
 #include "cuda/kernels/squared_distance.h"
 #include "cuda/lowest_scores_memory.h"
+#include "cuda/transfers.h"
 #include "cuda/widened_matrix.h"
 
 namespace secateur::gpu {
@@ -21,17 +22,11 @@ namespace {
 
 constexpr std::uint32_t kInfinityBits = 0x7f800000U;
 
-template <class T>
-void upload(const std::vector<T>& from, T* to, const Stream& stream) {
-  check(cudaMemcpyAsync(to, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice, stream.get()),
-        "uploading what scores are made of");
-}
-
 // Waits for what is queued.
 template <class T>
-std::vector<T> download(const DeviceBuffer<T>& from, const Stream& stream) {
+std::vector<T> read(const DeviceBuffer<T>& from, const Stream& stream) {
   std::vector<T> values(from.size());
-  check(cudaMemcpyAsync(values.data(), from.data(), values.size() * sizeof(T), cudaMemcpyDeviceToHost, stream.get()), "reading scores");
+  download(from.data(), values, stream, "reading scores");
   stream.synchronize("Reading scores");
   return values;
 }
@@ -47,7 +42,7 @@ class ProjectionScores {
       : weights_(matrix, memory, stream),
         scales_(memory, scales.size(), "scores"),
         view_{matrix.rows, matrix.columns, weights_.values(), scales_.data()} {
-    upload(scales, scales_.data(), stream);
+    upload(scales, scales_.data(), stream, "uploading what scores are made of");
   }
 
   const ScoredWeights& view() const noexcept { return view_; }
@@ -82,7 +77,7 @@ std::vector<Result> for_rows(const Scored& scored, SessionMemory& memory, const 
   DeviceBuffer<Result> results(memory, scored.matrix->rows, "scores of rows");
   timeline.begin("scores", 2 * scores.values(), 4 * scores.values());
   check(queue(scores.view(), results.data()), "scores of rows");
-  return download(results, stream);
+  return read(results, stream);
 }
 
 // A projection without its lowest scores, in what products take.
@@ -191,7 +186,7 @@ std::vector<BlockSensitivity> measure_sensitivity(BlockRunner& blocks, DeviceSha
     const auto distance = [&](const float* output, const float* other) {
       timeline.begin("scores", 3 * static_cast<double>(size), 8 * static_cast<double>(size));
       check(squared_distance(output, other, size, sums.data(), stream.get()), "how far an output moves");
-      const std::vector<double> parts = download(sums, stream);
+      const std::vector<double> parts = read(sums, stream);
       return std::accumulate(parts.begin(), parts.end(), 0.0);
     };
     blocks.run_into(block, group, dense.data(), false, context);

@@ -19,6 +19,7 @@
 #include "cuda/kernels/product_sums.h"
 #include "cuda/kernels/rotary.h"
 #include "cuda/kernels/sketches.h"
+#include "cuda/transfers.h"
 
 namespace secateur::gpu {
 
@@ -146,11 +147,8 @@ void BlockRunner::make_rotary_tables(std::size_t sequence_length) {
   rotary_positions_ = 0;
   cosines_ = DeviceBuffer<float>(memory_, cosines.size(), "cosines of the positions");
   sines_ = DeviceBuffer<float>(memory_, sines.size(), "sines of the positions");
-  const auto upload = [&](const std::vector<float>& from, float* to) {
-    check(cudaMemcpyAsync(to, from.data(), from.size() * sizeof(float), cudaMemcpyHostToDevice, stream_.get()), "uploading positions");
-  };
-  upload(cosines, cosines_.data());
-  upload(sines, sines_.data());
+  upload(cosines, cosines_.data(), stream_, "uploading positions");
+  upload(sines, sines_.data(), stream_, "uploading positions");
   rotary_positions_ = sequence_length;
 }
 
@@ -371,10 +369,7 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
   }
   const std::vector<std::uint64_t> signs_on_host = signs_of(group.tokens, sketches);
   DeviceBuffer<std::uint64_t> signs(memory_, signs_on_host.size(), "signs of sketches");
-  if (!signs.empty()) {
-    check(cudaMemcpyAsync(signs.data(), signs_on_host.data(), signs.size() * sizeof(std::uint64_t), cudaMemcpyHostToDevice, stream_.get()),
-          "uploading the signs of sketches");
-  }
+  upload({signs_on_host.data(), signs.size()}, signs.data(), stream_, "uploading the signs of sketches");
   DeviceBuffer<float> drift[kSites];
   InputSites drifting = {};
   for (std::size_t site = 0; site < kSites; ++site) {
@@ -405,12 +400,8 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
   for (const std::size_t site : wanted) {
     sums_on_host.emplace_back(memory_, samples * widths[site], "statistics of a group");
     inputs_on_host.emplace_back(memory_, inputs * widths[site], "statistics of a group");
-    check(cudaMemcpyAsync(sums_on_host.back().data(), sums[site].data(), sums[site].size() * sizeof(double), cudaMemcpyDeviceToHost,
-                          stream_.get()),
-          "reading statistics");
-    check(cudaMemcpyAsync(inputs_on_host.back().data(), quality_inputs[site].data(), quality_inputs[site].size() * sizeof(float),
-                          cudaMemcpyDeviceToHost, stream_.get()),
-          "reading statistics");
+    download(sums[site].data(), {sums_on_host.back().data(), sums[site].size()}, stream_, "reading statistics");
+    download(quality_inputs[site].data(), {inputs_on_host.back().data(), quality_inputs[site].size()}, stream_, "reading statistics");
   }
   timeline_.finish(context, "Collecting statistics");
   std::vector<SiteStatistics> statistics(wanted.size());
@@ -450,7 +441,7 @@ void BlockRunner::run_into(DeviceShard& block, const DeviceGroup& group, float* 
     float* const of_tile = output + first * group.tokens.sequence_length * architecture_.hidden_size;
     run_tile(block, {group, first, std::min(step, samples - first), of_tile, {}, {}, {}, 0, nullptr, {}, {}, dense}, context);
   }
-  check(cudaMemcpyAsync(flag.data(), flag_.data(), sizeof(unsigned), cudaMemcpyDeviceToHost, stream_.get()), "reading a flag");
+  download(flag_.data(), {flag.data(), flag.size()}, stream_, "reading a flag");
   timeline_.finish(context, "Propagating hidden states");
   if (*flag.data() != 0) {
     throw Error(ErrorCode::kNonFinite, "The block gives NaN or infinity for a sample of group " + std::to_string(group.tokens.index) + ".");

@@ -20,6 +20,7 @@
 #include "cuda/kernels/row_order.h"
 #include "cuda/kernels/sparsegpt.h"
 #include "cuda/lowest_scores_memory.h"
+#include "cuda/transfers.h"
 
 namespace secateur::gpu {
 
@@ -89,12 +90,12 @@ DeviceRepair::DeviceRepair(const RepairInput& input, const float* weights, const
 
 template <class T>
 void DeviceRepair::upload(std::span<const T> from, T* to) {
-  check(cudaMemcpyAsync(to, from.data(), from.size_bytes(), cudaMemcpyHostToDevice, tools_.stream.get()), "uploading a repair's input");
+  gpu::upload(from, to, tools_.stream, "uploading a repair's input");
 }
 
 template <class T>
 void DeviceRepair::download(const T* from, std::span<T> to) {
-  check(cudaMemcpyAsync(to.data(), from, to.size_bytes(), cudaMemcpyDeviceToHost, tools_.stream.get()), "reading what a repair made");
+  gpu::download(from, to, tools_.stream, "reading what a repair made");
 }
 
 void DeviceRepair::copy(const float* from, float* to, std::size_t size) {

@@ -15,6 +15,7 @@
 #include "cuda/kernels/matrix_product_f32.h"
 #include "cuda/kernels/row_order.h"
 #include "cuda/lowest_scores_memory.h"
+#include "cuda/transfers.h"
 
 namespace secateur::gpu {
 
@@ -33,12 +34,6 @@ std::size_t rows_at_once(std::size_t rows, std::size_t columns, std::size_t samp
   return std::clamp<std::size_t>(kScratchBytes / of_row, 1, rows);
 }
 
-template <class T>
-void upload(std::span<const T> from, T* to, const Stream& stream) {
-  if (from.empty()) return;
-  check(cudaMemcpyAsync(to, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice, stream.get()), "uploading an allocation's input");
-}
-
 // Marks what some rows lose.
 class Marker {
  public:
@@ -51,7 +46,7 @@ class Marker {
         stream_(stream) {
     const std::vector<float> scales = allocation::score_scales(input, options.score);
     scales_ = {memory, scales.size(), "scores"};
-    upload<float>(scales, scales_.data(), stream);
+    upload(scales, scales_.data(), stream, "uploading an allocation's input");
     if (pattern_.is_structured()) return;
     if (of_matrix_) {
       lowest_ = {memory, input.rows};
@@ -66,7 +61,7 @@ class Marker {
       counts.push_back(static_cast<std::int32_t>(allocation::dropped_count(input.columns, sparsity)));
     }
     counts_ = {memory, counts.size(), "counts of dropped weights"};
-    upload<std::int32_t>(counts, counts_.data(), stream);
+    upload(counts, counts_.data(), stream, "uploading an allocation's input");
   }
 
   void mark(std::size_t first, std::size_t count, std::uint8_t* mask) {
@@ -152,7 +147,7 @@ AllocatedRows drop_by_rule(const AllocationInput& input, const float* weights, c
   DeviceBuffer<float> dense_outputs(memory, step * samples, "dense outputs");
   DeviceBuffer<float> outputs(memory, step * samples, "masked outputs");
   Marker marker(input, weights, options, step, memory, stream);
-  upload(input.quality_inputs, inputs.data(), stream);
+  upload(input.quality_inputs, inputs.data(), stream, "uploading an allocation's input");
   for (std::size_t first = 0; first < rows; first += step) {
     context.check();
     const std::size_t count = std::min(step, rows - first);
@@ -174,9 +169,8 @@ AllocatedRows drop_by_rule(const AllocationInput& input, const float* weights, c
   AllocatedRows result;
   result.mask.resize(mask.size());
   std::vector<OutputProducts> of_rows(rows);
-  check(cudaMemcpyAsync(result.mask.data(), mask.data(), mask.size(), cudaMemcpyDeviceToHost, stream.get()), "reading a mask");
-  check(cudaMemcpyAsync(of_rows.data(), products.data(), rows * sizeof(OutputProducts), cudaMemcpyDeviceToHost, stream.get()),
-        "reading products of outputs");
+  download(mask.data(), result.mask, stream, "reading a mask");
+  download(products.data(), of_rows, stream, "reading products of outputs");
   stream.synchronize("Reading a mask");
   count_dropped(input, result);
   allocation::judge_mask(of_rows, result);

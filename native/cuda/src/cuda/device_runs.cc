@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "cuda/transfers.h"
+
 namespace secateur::gpu {
 
 namespace {
@@ -11,11 +13,6 @@ namespace {
 constexpr std::size_t kStepsAtOnce = 128;
 
 constexpr const char* kPurpose = "the search of an allocation";
-
-template <class T>
-void download(const T* from, std::span<T> to, const Stream& stream) {
-  check(cudaMemcpyAsync(to.data(), from, to.size_bytes(), cudaMemcpyDeviceToHost, stream.get()), "reading a search");
-}
 
 }  // namespace
 
@@ -45,13 +42,11 @@ allocation::Candidate DeviceRuns::measure_uniform() {
   allocation::Candidate uniform{.sparsities = std::vector<float>(curves_.rows, target_),
                                 .row_qualities = std::vector<double>(curves_.rows)};
   begin_phase(1);
-  check(cudaMemcpyAsync(uniform_.sparsities.data(), uniform.sparsities.data(), curves_.rows * sizeof(float), cudaMemcpyHostToDevice,
-                        stream_.get()),
-        "uploading sparsities");
+  upload(uniform.sparsities, uniform_.sparsities.data(), stream_, "uploading sparsities");
   measure(uniform_.view());
   move(uniform_.view(), 0, best_quality_.data(), true);
-  download(uniform_.row_qualities.data(), std::span(uniform.row_qualities), stream_);
-  download(best_quality_.data(), std::span(&uniform.quality, 1), stream_);
+  download(uniform_.row_qualities.data(), std::span(uniform.row_qualities), stream_, "reading a search");
+  download(best_quality_.data(), std::span(&uniform.quality, 1), stream_, "reading a search");
   timeline_.finish(context_, "Measuring the uniform start");
   uniform.cosine_variance = allocation::variance(uniform.row_qualities);
   return uniform;
@@ -68,7 +63,7 @@ void DeviceRuns::run(double learning_rate, std::span<double> qualities) {
       measure(current_.view());
       move(current_.view(), learning_rate, qualities_.data() + step, false);
     }
-    download(qualities_.data(), part, stream_);
+    download(qualities_.data(), part, stream_, "reading a search");
     timeline_.finish(context_, "Searching at a learning rate");
   }
 }
@@ -77,9 +72,9 @@ allocation::Candidate DeviceRuns::best() {
   allocation::Candidate best{.sparsities = std::vector<float>(curves_.rows), .row_qualities = std::vector<double>(curves_.rows)};
   begin_phase(1);
   measure({best_sparsities_.data(), current_.products.data(), current_.row_qualities.data()});
-  download(best_sparsities_.data(), std::span(best.sparsities), stream_);
-  download(current_.row_qualities.data(), std::span(best.row_qualities), stream_);
-  download(best_quality_.data(), std::span(&best.quality, 1), stream_);
+  download(best_sparsities_.data(), std::span(best.sparsities), stream_, "reading a search");
+  download(current_.row_qualities.data(), std::span(best.row_qualities), stream_, "reading a search");
+  download(best_quality_.data(), std::span(&best.quality, 1), stream_, "reading a search");
   timeline_.finish(context_, "Reading the best candidate");
   best.cosine_variance = allocation::variance(best.row_qualities);
   return best;

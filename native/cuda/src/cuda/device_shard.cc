@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cuda/kernels/elementwise.h"
+#include "cuda/transfers.h"
 
 namespace secateur::gpu {
 
@@ -197,7 +198,7 @@ void DeviceShard::replace(TensorRole role, ElementType stored, std::span<const s
   const DeviceMatrix& own = matrix(role);
   const std::size_t size = own.rows * own.columns;
   DeviceBuffer<std::byte> as_stored(memory, bytes.size(), "weights on their way");
-  check(cudaMemcpyAsync(as_stored.data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice, stream.get()), "uploading weights");
+  upload(std::as_bytes(bytes), as_stored.data(), stream, "uploading weights");
   DeviceBuffer<float> wide(memory, own.values.empty() ? size : 0, "weights on their way");
   float* const values = own.values.empty() ? wide.data() : own.values.data();
   if (stored == ElementType::kF32) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/shard_layout.h"
+#include "cuda/transfers.h"
 
 namespace secateur::gpu {
 
@@ -70,7 +71,7 @@ DeviceBuffer<double> GramSums::make_sums(const ProductShape& shape, const std::s
 
 std::vector<std::uint8_t> GramSums::content_of(const DeviceBuffer<double>& sums) {
   std::vector<std::uint8_t> content(sums.size() * sizeof(double));
-  check(cudaMemcpyAsync(content.data(), sums.data(), content.size(), cudaMemcpyDeviceToHost, stream_.get()), "reading sums");
+  download(reinterpret_cast<const std::uint8_t*>(sums.data()), content, stream_, "reading sums");
   return content;
 }
 

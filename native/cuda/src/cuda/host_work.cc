@@ -7,6 +7,7 @@
 #include "cpu/spectrum.h"
 #include "cuda/cuda_error.h"
 #include "cuda/read_curves.h"
+#include "cuda/transfers.h"
 #include "secateur/memory_budget.h"
 
 namespace secateur::gpu {
@@ -20,7 +21,7 @@ Buffer<float> read_weights(std::size_t rows, std::size_t columns, const float* w
   const auto bytes = static_cast<double>(rows * columns * sizeof(float));
   const PhaseScope scope(context, "convert", 0, bytes);
   Buffer<float> read(budget, rows * columns, "weights on the host");
-  check(cudaMemcpyAsync(read.data(), weights, read.size() * sizeof(float), cudaMemcpyDeviceToHost, stream.get()), "reading weights");
+  download(weights, read.span(), stream, "reading weights");
   stream.synchronize("Reading weights");
   return read;
 }

@@ -23,6 +23,7 @@
 #include "cuda/kernels/quality_curves.h"
 #include "cuda/kernels/row_order.h"
 #include "cuda/read_curves.h"
+#include "cuda/transfers.h"
 
 namespace secateur::gpu {
 
@@ -31,22 +32,17 @@ namespace {
 // Of the scratch memory for sorting some rows at a time.
 constexpr std::size_t kScratchBytes = std::size_t{256} << 20;
 
-template <class T>
-void upload(const std::vector<T>& from, T* to, const Stream& stream) {
-  check(cudaMemcpyAsync(to, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice, stream.get()), "uploading an allocation's input");
-}
-
 // Throws NonFinite naming the first weight that is NaN or infinite.
 void require_finite_weights(const AllocationInput& input, const float* weights, SessionMemory& memory, const Stream& stream) {
   DeviceBuffer<unsigned> flag(memory, 1, "a flag");
   check(cudaMemsetAsync(flag.data(), 0, sizeof(unsigned), stream.get()), "clearing a flag");
   check(flag_non_finite(weights, input.rows * input.columns, flag.data(), stream.get()), "looking for NaN");
   PinnedBuffer<unsigned> found(memory, 1, "a flag");
-  check(cudaMemcpyAsync(found.data(), flag.data(), sizeof(unsigned), cudaMemcpyDeviceToHost, stream.get()), "reading a flag");
+  download(flag.data(), {found.data(), found.size()}, stream, "reading a flag");
   stream.synchronize("Looking for weights that are not finite");
   if (*found.data() == 0) return;
   std::vector<float> values(input.rows * input.columns);
-  check(cudaMemcpyAsync(values.data(), weights, values.size() * sizeof(float), cudaMemcpyDeviceToHost, stream.get()), "reading weights");
+  download(weights, values, stream, "reading weights");
   stream.synchronize("Reading weights");
   const auto bad = std::ranges::find_if(values, [](float value) { return !std::isfinite(value); });
   const auto place = static_cast<std::size_t>(bad - values.begin());
@@ -78,8 +74,7 @@ struct SweptRows {
 // Waits for the device.
 std::vector<double> read_norms(const DeviceBuffer<double>& norms, const Stream& stream) {
   std::vector<double> read(norms.size());
-  check(cudaMemcpyAsync(read.data(), norms.data(), norms.size() * sizeof(double), cudaMemcpyDeviceToHost, stream.get()),
-        "reading norms of dense outputs");
+  download(norms.data(), read, stream, "reading norms of dense outputs");
   stream.synchronize("Reading norms of dense outputs");
   return read;
 }
@@ -109,11 +104,9 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
   DeviceBuffer<float> device_scales(memory, scales.size(), "scores");
   DeviceBuffer<float> device_inputs(memory, inputs.size(), "inputs of the last tokens");
   DeviceBuffer<float> device_last(memory, inputs.size(), "inputs of the last tokens");
-  if (!scales.empty()) upload(scales, device_scales.data(), stream);
-  upload(inputs, device_inputs.data(), stream);
-  check(cudaMemcpyAsync(device_last.data(), input.quality_inputs.data(), input.quality_inputs.size() * sizeof(float),
-                        cudaMemcpyHostToDevice, stream.get()),
-        "uploading an allocation's input");
+  upload(scales, device_scales.data(), stream, "uploading an allocation's input");
+  upload(inputs, device_inputs.data(), stream, "uploading an allocation's input");
+  upload(input.quality_inputs, device_last.data(), stream, "uploading an allocation's input");
 
   const bool panels = input.samples > kCurvePanelSamples;
   const std::size_t step = sweep_step(rows, columns, input.samples);
@@ -156,8 +149,7 @@ AllocatedRows split_rows(const SweptRows& rows, const AllocationInput& input, Th
                          CallContext& context) {
   MemoryBudget uncounted(UINT64_MAX);
   Buffer<CurvePoint> points(uncounted, rows.points.size(), "quality curves on the host");
-  check(cudaMemcpyAsync(points.data(), rows.points.data(), points.size() * sizeof(CurvePoint), cudaMemcpyDeviceToHost, stream.get()),
-        "reading quality curves");
+  download(rows.points.data(), points.span(), stream, "reading quality curves");
   // Waits for the points too.
   std::vector<double> norms = read_norms(rows.dense_squared_norms, stream);
   const ReadCurves curves(input.columns, std::move(points), std::move(norms));
@@ -219,10 +211,10 @@ AllocatedRows allocate_rows(const AllocationInput& input, const float* weights, 
   DeviceBuffer<std::int32_t> counts(memory, rows, "counts of dropped weights");
   result.mask.resize(rows * ((columns + 7) / 8));
   DeviceBuffer<std::uint8_t> mask(memory, result.mask.size(), "a mask");
-  upload(result.dropped_per_row, counts.data(), stream);
+  upload(result.dropped_per_row, counts.data(), stream, "uploading an allocation's input");
   timeline.begin("mask", 0, 4 * static_cast<double>(rows * columns));
   check(pack_mask(swept.orders.data(), counts.data(), rows, columns, mask.data(), stream.get()), "packing a mask");
-  check(cudaMemcpyAsync(result.mask.data(), mask.data(), result.mask.size(), cudaMemcpyDeviceToHost, stream.get()), "reading a mask");
+  download(mask.data(), result.mask, stream, "reading a mask");
   timeline.finish(context, "Packing a mask");
   return result;
 }

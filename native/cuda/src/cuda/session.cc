@@ -14,6 +14,7 @@
 #include "cuda/kernels/embedding.h"
 #include "cuda/kernels/mask.h"
 #include "cuda/row_allocation.h"
+#include "cuda/transfers.h"
 #include "cuda/widened_matrix.h"
 
 namespace secateur::gpu {
@@ -125,8 +126,7 @@ void CudaSession::embed(const std::string& shard, GroupTokens tokens, CallContex
       context.check();
       timeline_.begin("embed", 0, 8 * static_cast<double>(words.size() * hidden));
       embedding.ready().hold(stream_);
-      check(cudaMemcpyAsync(ids.data(), words.data(), words.size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
-            "uploading token ids");
+      upload(words, ids.data(), stream_, "uploading token ids");
       const float* const table = embedding.find(TensorRole::kPositionEmbedding);
       const float* const positions = table == nullptr ? nullptr : table + architecture_.learned_position_offset * hidden;
       const auto look_up = [&](std::size_t count, const std::int32_t* from, const float* added, float* to) {
@@ -231,8 +231,7 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
   PinnedBuffer<float> next_on_host(memory_, predictions, "the loss of a group");
   guarded([&] {
     head.ready().hold(stream_);
-    check(cudaMemcpyAsync(ids.data(), states.tokens.ids.data(), ids.size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, stream_.get()),
-          "uploading token ids");
+    upload(states.tokens.ids, ids.data(), stream_, "uploading token ids");
     std::size_t place = 0;
     for (std::size_t sample = 0; sample < ranges.size(); ++sample) {
       const auto [first, end] = ranges[sample];
@@ -253,11 +252,8 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
         place += count;
       }
     }
-    check(cudaMemcpyAsync(sums_on_host.data(), log_sums.data(), log_sums.size() * sizeof(double), cudaMemcpyDeviceToHost, stream_.get()),
-          "reading losses");
-    check(
-        cudaMemcpyAsync(next_on_host.data(), next_logits.data(), next_logits.size() * sizeof(float), cudaMemcpyDeviceToHost, stream_.get()),
-        "reading losses");
+    download(log_sums.data(), {sums_on_host.data(), log_sums.size()}, stream_, "reading losses");
+    download(next_logits.data(), {next_on_host.data(), next_logits.size()}, stream_, "reading losses");
     timeline_.finish(context, "Measuring the loss");
   });
   std::vector<double> losses(ranges.size());
@@ -291,8 +287,7 @@ std::vector<float> CudaSession::last_logits(const std::string& shard, std::uint3
     head.ready().hold(stream_);
     const float* const input = make_head_input(head, states.hidden + (states.tokens.sequence_length - 1) * hidden, 1, scratch.data());
     blocks_.multiply(weight, nullptr, input, 1, logits.data());
-    check(cudaMemcpyAsync(result.data(), logits.data(), result.size() * sizeof(float), cudaMemcpyDeviceToHost, stream_.get()),
-          "reading logits");
+    download(logits.data(), result, stream_, "reading logits");
     timeline_.finish(context, "Computing logits");
   });
   return result;
@@ -353,7 +348,7 @@ void CudaSession::apply_mask(const std::string& shard, TensorRole projection, st
     block.ready().hold(stream_);
     if (dense_groups_) block.keep_dense(projection, memory_, stream_);
     timeline_.begin("mask", 0, static_cast<double>(mask.size() * 33));
-    check(cudaMemcpyAsync(bits.data(), mask.data(), mask.size(), cudaMemcpyHostToDevice, stream_.get()), "uploading a mask");
+    upload(mask, bits.data(), stream_, "uploading a mask");
     if (!weight.values.empty()) {
       check(gpu::apply_mask(weight.values.data(), bits.data(), weight.rows, weight.columns, stream_.get()), "applying a mask");
     }
