@@ -17,8 +17,10 @@ struct DigitCounts {
   unsigned values[kScoreDigits];
 };
 
+__device__ float score_of(float weight, float scale) { return fabsf(weight) * scale; }
+
 __device__ float score_at(const ScoredWeights& scored, std::size_t row, std::size_t column) {
-  return fabsf(scored.weights[row * scored.columns + column]) * scored.scales[column];
+  return score_of(scored.weights[row * scored.columns + column], scored.scales[column]);
 }
 
 __device__ std::uint32_t key_at(const ScoredWeights& scored, std::size_t row, std::size_t column) {
@@ -82,7 +84,8 @@ __global__ void __launch_bounds__(kThreads)
   for (std::size_t begin = 0; begin < scored.columns; begin += kThreads) {
     const std::size_t column = begin + threadIdx.x;
     const bool inside = column < scored.columns;
-    const std::uint32_t own = inside ? key_at(scored, row, column) : 0;
+    const float weight = inside ? scored.weights[row * scored.columns + column] : 0.0F;
+    const std::uint32_t own = inside ? __float_as_uint(score_of(weight, scored.scales[column])) : 0;
     const unsigned same = __ballot_sync(kAllLanes, inside && own == key ? 1 : 0);
     if (lane == 0) of_warps.values[warp] = static_cast<unsigned>(__popc(same));
     __syncthreads();
@@ -93,8 +96,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     if (inside) {
       const bool dropped = own < key || (own == key && rank < dropped_equal);
-      const std::size_t place = row * scored.columns + column;
-      rest[place] = dropped ? 0.0F : scored.weights[place];
+      rest[row * scored.columns + column] = dropped ? 0.0F : weight;
     }
     __syncthreads();
   }
