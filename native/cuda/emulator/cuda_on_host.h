@@ -288,6 +288,13 @@ void __stcg(Value* pointer, Value value) {
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
 inline int __clz(int value) { return value == 0 ? 32 : __builtin_clz(static_cast<unsigned>(value)); }
 inline int __ffs(int value) { return __builtin_ffs(value); }
+// Four of the eight bytes of both, each chosen by the lowest three bits of a digit of the selectors; they have no others here.
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selectors) {
+  const unsigned long long bytes = static_cast<unsigned long long>(high) << 32 | low;
+  unsigned chosen = 0;
+  for (unsigned i = 0; i < 4; ++i) chosen |= static_cast<unsigned>(bytes >> (selectors >> (4 * i) & 7U) * 8 & 0xffU) << (8 * i);
+  return chosen;
+}
 inline unsigned __float_as_uint(float value) { return __builtin_bit_cast(unsigned, value); }
 inline int __float_as_int(float value) { return __builtin_bit_cast(int, value); }
 inline float __uint_as_float(unsigned value) { return __builtin_bit_cast(float, value); }

@@ -34,13 +34,10 @@ struct Thread {
   std::size_t next = 0;
   Extent index;
   unsigned lane = 0;
-  std::size_t warp = 0;
   State state = State::kReady;
   std::uint32_t mask = 0;
   // Copies in groups; the last group is not committed yet.
   std::deque<std::vector<PendingCopy>> copies{1};
-  // By instruction: how often it was executed, for the traffic.
-  std::vector<std::uint32_t> executions;
 };
 
 float as_float(std::uint64_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits)); }
@@ -149,22 +146,15 @@ class BlockRun {
       thread.index = {static_cast<unsigned>(i % size.x), static_cast<unsigned>(i / size.x % size.y),
                       static_cast<unsigned>(i / size.x / size.y)};
       thread.lane = static_cast<unsigned>(i % kWarpLanes);
-      thread.warp = i / kWarpLanes;
-      if (traffic_ != nullptr) thread.executions.assign(kernel_.code.size(), 0);
     }
     for (std::size_t done = 0; done < threads_.size();) {
       bool moved = false;
-      for (Thread& thread : threads_) {
-        if (thread.state != State::kReady) continue;
-        advance(thread);
-        moved = true;
-      }
+      for (std::size_t first = 0; first < threads_.size(); first += kWarpLanes) moved |= advance_warp(first);
       for (std::size_t first = 0; first < threads_.size(); first += kWarpLanes) moved |= meet_in_warp(first);
       done = static_cast<std::size_t>(std::ranges::count(threads_, State::kDone, &Thread::state));
       moved |= pass_barrier();
       if (!moved && done < threads_.size()) fail_stuck();
     }
-    if (traffic_ != nullptr) traffic_->finish_block();
   }
 
  private:
@@ -270,27 +260,65 @@ class BlockRun {
   std::byte* memory_at(const Instruction& instruction, Thread& thread, const Operand& operand, std::size_t bytes, bool writes) {
     const std::uint64_t address = address_of(thread, operand);
     if (instruction.space == Space::kParameter) return &parameters_.at(address);
-    count(instruction, thread,
+    count(thread,
           {.shared = instruction.space == Space::kShared, .writes = writes, .address = address, .bytes = static_cast<unsigned>(bytes)});
     return instruction.space == Space::kShared ? shared_at(instruction, address, bytes) : global_at(instruction, address, bytes);
   }
 
-  void count(const Instruction& instruction, Thread& thread, const Access& access) {
+  void count(const Thread& thread, Access access) {
     if (traffic_ == nullptr) return;
-    const auto index = static_cast<std::size_t>(&instruction - kernel_.code.data());
-    traffic_->add(thread.warp, index, thread.executions[index]++, access);
+    access.lane = thread.lane;
+    together_.push_back(access);
   }
 
-  // Until the thread waits for others or is done.
-  void advance(Thread& thread) {
-    while (thread.state == State::kReady) {
-      const Instruction& instruction = kernel_.code.at(thread.next);
-      if (instruction.guard != Operand::kNoRegister && ((thread.registers[instruction.guard] & 1) != 0) == instruction.guard_negated) {
-        ++thread.next;
-        continue;
+  void finish_count() {
+    if (traffic_ == nullptr) return;
+    traffic_->add(together_);
+    together_.clear();
+  }
+
+  std::span<Thread> lanes_from(std::size_t first) {
+    return std::span(threads_).subspan(first, std::min<std::size_t>(kWarpLanes, threads_.size() - first));
+  }
+
+  // Until all threads of a warp wait for others or are done; whether one of them did anything.
+  bool advance_warp(std::size_t first) {
+    const std::span<Thread> lanes = lanes_from(first);
+    const bool moved = std::ranges::count(lanes, State::kReady, &Thread::state) != 0;
+    if (traffic_ != nullptr) {
+      advance_together(lanes);
+    } else {
+      for (Thread& thread : lanes) {
+        while (thread.state == State::kReady) advance(thread);
       }
-      execute(instruction, thread);
     }
+    return moved;
+  }
+
+  // What lanes do together is what counts. Those that are furthest behind go first: lanes that have left a loop, or taken the shorter way,
+  // wait for the others where their ways meet.
+  void advance_together(std::span<Thread> lanes) {
+    for (;;) {
+      std::size_t place = SIZE_MAX;
+      for (const Thread& thread : lanes) {
+        if (thread.state == State::kReady) place = std::min(place, thread.next);
+      }
+      if (place == SIZE_MAX) return;
+      for (Thread& thread : lanes) {
+        if (thread.state == State::kReady && thread.next == place) advance(thread);
+      }
+      finish_count();
+    }
+  }
+
+  // One instruction on.
+  void advance(Thread& thread) {
+    const Instruction& instruction = kernel_.code.at(thread.next);
+    if (instruction.guard != Operand::kNoRegister && ((thread.registers[instruction.guard] & 1) != 0) == instruction.guard_negated) {
+      ++thread.next;
+      return;
+    }
+    execute(instruction, thread);
   }
 
   void execute(const Instruction& instruction, Thread& thread) {
@@ -397,8 +425,7 @@ class BlockRun {
       fail(instruction, "a copy of " + std::to_string(bytes) + " bytes, " + std::to_string(copied) + " from memory");
     const std::uint64_t target = address_of(thread, instruction.operands.at(0));
     const std::uint64_t source = address_of(thread, instruction.operands.at(1));
-    if (copied != 0)
-      count(instruction, thread, {.shared = false, .writes = false, .address = source, .bytes = static_cast<unsigned>(copied)});
+    if (copied != 0) count(thread, {.shared = false, .writes = false, .address = source, .bytes = static_cast<unsigned>(copied)});
     thread.copies.back().push_back({.shared_address = target, .global_address = source, .bytes = bytes, .copied_bytes = copied});
   }
 
@@ -619,7 +646,7 @@ class BlockRun {
 
   // Completes the warp operations of a warp whose lanes have all come; whether there was one.
   bool meet_in_warp(std::size_t first) {
-    const std::span<Thread> lanes = std::span(threads_).subspan(first, std::min<std::size_t>(kWarpLanes, threads_.size() - first));
+    const std::span<Thread> lanes = lanes_from(first);
     bool moved = false;
     for (Thread& thread : lanes) {
       if (thread.state != State::kAtWarpOperation) continue;
@@ -729,8 +756,9 @@ class BlockRun {
     for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
       const std::uint64_t address = address_of(lanes[lane], instruction.operands.at(1));
       std::memcpy(rows[lane].data(), shared_at(instruction, address, kRowBytes), kRowBytes);
-      count(instruction, lanes[lane], {.shared = true, .writes = false, .address = address & 0xffffffffU, .bytes = kRowBytes});
+      count(lanes[lane], {.shared = true, .writes = false, .address = address & 0xffffffffU, .bytes = kRowBytes});
     }
+    finish_count();
     const std::vector<Operand>& targets = instruction.operands.at(0).items;
     for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
       for (unsigned matrix = 0; matrix < targets.size(); ++matrix) {
@@ -765,6 +793,8 @@ class BlockRun {
   const Kernel& kernel_;
   const Launch& launch_;
   Traffic* traffic_;
+  // What lanes of a warp have done with the instruction at hand.
+  std::vector<Access> together_;
   std::vector<std::byte> parameters_;
   std::vector<std::byte> shared_;
   std::vector<Thread> threads_;

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <set>
-#include <span>
 
 namespace secateur::ptx {
 namespace {
 
+constexpr std::size_t kWarpLanes = 32;
 constexpr std::size_t kBanks = 32;
 constexpr std::size_t kBankBytes = 4;
 
@@ -24,37 +24,36 @@ std::size_t sectors(std::span<const Access> accesses) {
 std::size_t conflicts(std::span<const Access> accesses) {
   const std::size_t lanes = kBanks * kBankBytes / std::max<std::size_t>(accesses.front().bytes, kBankBytes);
   std::size_t extra = 0;
-  for (std::size_t first = 0; first < accesses.size(); first += lanes) {
+  for (std::size_t first = 0; first < kWarpLanes; first += lanes) {
     std::array<std::set<std::uint64_t>, kBanks> words;
-    for (const Access& access : accesses.subspan(first, std::min(lanes, accesses.size() - first))) {
+    for (const Access& access : accesses) {
+      if (access.lane < first || access.lane >= first + lanes) continue;
       const std::uint64_t last = (access.address + access.bytes - 1) / kBankBytes;
       for (std::uint64_t word = access.address / kBankBytes; word <= last; ++word) words[word % kBanks].insert(word);
     }
     const std::size_t turns = std::ranges::max_element(words, {}, [](const auto& bank) { return bank.size(); })->size();
-    extra += turns - 1;
+    extra += turns > 0 ? turns - 1 : 0;
   }
   return extra;
 }
 
 }  // namespace
 
-void Traffic::finish_block() {
-  for (const auto& [key, accesses] : together_) {
-    if (accesses.front().shared) {
-      bank_conflicts_ += conflicts(accesses);
-      continue;
-    }
-    std::uint64_t bytes = 0;
-    for (const Access& access : accesses) bytes += access.bytes;
-    if (accesses.front().writes) {
-      global_.written_bytes += bytes;
-      global_.written_sectors += sectors(accesses);
-    } else {
-      global_.read_bytes += bytes;
-      global_.read_sectors += sectors(accesses);
-    }
+void Traffic::add(std::span<const Access> together) {
+  if (together.empty()) return;
+  if (together.front().shared) {
+    bank_conflicts_ += conflicts(together);
+    return;
   }
-  together_.clear();
+  std::uint64_t bytes = 0;
+  for (const Access& access : together) bytes += access.bytes;
+  if (together.front().writes) {
+    global_.written_bytes += bytes;
+    global_.written_sectors += sectors(together);
+  } else {
+    global_.read_bytes += bytes;
+    global_.read_sectors += sectors(together);
+  }
 }
 
 }  // namespace secateur::ptx

@@ -4,15 +4,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
-#include <tuple>
-#include <vector>
+#include <span>
 
 namespace secateur::ptx {
 
 struct Access {
   bool shared = false;
   bool writes = false;
+  // Of its warp.
+  unsigned lane = 0;
   std::uint64_t address = 0;
   unsigned bytes = 0;
 };
@@ -28,18 +28,13 @@ class Traffic {
     std::uint64_t written_sectors = 0;
   };
 
-  // One lane's access; lanes of a warp that execute an instruction for the same time do so together.
-  void add(std::size_t warp, std::size_t instruction, std::size_t repetition, const Access& access) {
-    together_[{warp, instruction, repetition}].push_back(access);
-  }
-  // Adds up what the block has done.
-  void finish_block();
+  // What the lanes of a warp do together, with one instruction: all of them read or all write, in one space.
+  void add(std::span<const Access> together);
 
   const Counts& global() const { return global_; }
   std::uint64_t bank_conflicts() const { return bank_conflicts_; }
 
  private:
-  std::map<std::tuple<std::size_t, std::size_t, std::size_t>, std::vector<Access>> together_;
   Counts global_;
   std::uint64_t bank_conflicts_ = 0;
 };

@@ -96,25 +96,26 @@ CompiledKernels::CompiledKernels(const std::string& folder) {
   if (kernels_.empty()) throw std::runtime_error("no .ptx file in " + folder);
 }
 
-const ptx::Kernel& CompiledKernels::find(const cuda_on_host::Launch& launch) {
+const ptx::Kernel& CompiledKernels::find(const cuda_on_host::Launch& launch, bool counts_traffic) {
   const std::string name = function_name(launch.kernel);
   const auto found = kernels_.find(name);
   if (found == kernels_.end()) throw std::runtime_error("no module has the kernel " + name);
   used_.insert(name);
+  if (counts_traffic) counted_.insert(name);
   return found->second;
 }
 
-std::vector<std::string> CompiledKernels::unused() const {
-  std::vector<std::string> names;
+std::vector<std::string> CompiledKernels::others_than(const std::set<std::string>& names) const {
+  std::vector<std::string> others;
   for (const auto& [name, kernel] : kernels_) {
-    if (!used_.contains(name)) names.push_back(name);
+    if (!names.contains(name)) others.push_back(name);
   }
-  return names;
+  return others;
 }
 
 cudaError_t run_compiled(CompiledKernels& kernels, const cuda_on_host::Launch& launch, ptx::Traffic* traffic) {
   try {
-    ptx::execute(kernels.find(launch), as_ptx(launch), traffic);
+    ptx::execute(kernels.find(launch, traffic != nullptr), as_ptx(launch), traffic);
     return cudaSuccess;
   } catch (const std::runtime_error& error) {
     std::fprintf(stderr, "PTX: %s\n", error.what());

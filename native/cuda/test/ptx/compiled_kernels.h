@@ -16,14 +16,18 @@ class CompiledKernels {
   // Reads all modules of a folder. Throws naming the file and line of what the interpreter does not know.
   explicit CompiledKernels(const std::string& folder);
 
-  // Throws naming the kernel when no module has it.
-  const ptx::Kernel& find(const cuda_on_host::Launch& launch);
-  // Kernels that nothing has asked for, demangled.
-  std::vector<std::string> unused() const;
+  // Throws naming the kernel when no module has it. counts_traffic: what it asks of memory is counted.
+  const ptx::Kernel& find(const cuda_on_host::Launch& launch, bool counts_traffic);
+  // Kernels that nothing has asked for, and those whose traffic nothing has counted; demangled.
+  std::vector<std::string> unused() const { return others_than(used_); }
+  std::vector<std::string> uncounted() const { return others_than(counted_); }
 
  private:
+  std::vector<std::string> others_than(const std::set<std::string>& names) const;
+
   std::map<std::string, ptx::Kernel> kernels_;
   std::set<std::string> used_;
+  std::set<std::string> counted_;
 };
 
 // Those that this program was started with.

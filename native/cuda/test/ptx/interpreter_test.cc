@@ -150,6 +150,14 @@ TEST_CASE("traffic is counted by sector and bank") {
   CHECK(conflicts(2) == 1);
   CHECK(conflicts(16) == 15);
   CHECK(conflicts(32) == 31);
+  // Lanes go round a loop as often as their index says, and store together after it; and they store each in its own round.
+  const std::string loop = "\tmov.u32 %r3, 0;\n$again:\n\tadd.s32 %r3, %r3, 1;\n\tsetp.lt.u32 %p1, %r3, %r1;\n\t@%p1 bra $again;\n";
+  CHECK(count(own + loop + "\tst.global.u32 [%rd3], %r1;").global().written_sectors == 4);
+  const std::string own_round =
+      "\tmov.u32 %r3, 0;\n$again:\n\tsetp.ne.u32 %p1, %r3, %r1;\n\t@%p1 bra $other;\n"
+      "\tst.global.u32 [%rd3], %r1;\n$other:\n\tadd.s32 %r3, %r3, 1;\n\tsetp.lt.u32 %p1, %r3, 32;\n"
+      "\t@%p1 bra $again;\n";
+  CHECK(count(own + own_round).global().written_sectors == 32);
   // Four words a lane: eight lanes at a time.
   CHECK(count("\tmul.lo.s32 %r3, %r1, 16;\n\tld.shared.v4.u32 {%r4, %r5, %r6, %r7}, [%r3+16];").bank_conflicts() == 0);
 }

@@ -1,6 +1,6 @@
 // The tests of the kernels on PTX. usage: secateur_ptx_test compiled|unfused [--every-kernel] [options of doctest]
 // compiled: kernels as the library has them, against the tests' references. unfused: against the kernels on the host, bit by bit.
-// --every-kernel: fails when no test runs one of them.
+// --every-kernel: fails when no test runs one of them, or none counts what it asks of memory.
 #include <doctest/doctest.h>
 
 #include <cstdio>
@@ -25,8 +25,7 @@ int main(int argc, char** argv) {
   cuda_on_host::set_launch_hook(nullptr);
   const bool every_kernel = argc > 2 && std::string(argv[2]) == "--every-kernel";
   if (result != 0 || !every_kernel) return result;
-  for (const std::string& name : kernels.unused()) {
-    std::fprintf(stderr, "No test runs %s.\n", name.c_str());
-  }
-  return kernels.unused().empty() ? 0 : 1;
+  for (const std::string& name : kernels.unused()) std::fprintf(stderr, "No test runs %s.\n", name.c_str());
+  for (const std::string& name : kernels.uncounted()) std::fprintf(stderr, "No test counts the memory traffic of %s.\n", name.c_str());
+  return kernels.unused().empty() && kernels.uncounted().empty() ? 0 : 1;
 }

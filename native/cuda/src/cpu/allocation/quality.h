@@ -10,7 +10,8 @@ namespace secateur::allocation {
 // The pruned output of a row at one count of dropped weights, in units of the dense output's squared norm (of 1 where that is 0): its inner
 // product with the dense output, and the squared norm of its part orthogonal to the dense output. Both keep their float32 precision however
 // close the pruned output is to the dense one and however small it is; storing the squared norm would lose 1 - cosine in rounding.
-struct CurvePoint {
+// A GPU loads and stores it whole.
+struct alignas(8) CurvePoint {
   float aligned;
   float residual;
 };

@@ -13,9 +13,11 @@ __device__ inline bool is_dropped(const AdmmSums& task, std::size_t row, std::si
 __global__ void __launch_bounds__(kThreads) start_kernel(AdmmStart task) {
   for (std::size_t column = threadIdx.x; column < task.columns; column += kThreads) {
     const std::size_t place = blockIdx.x * task.columns + column;
-    const float weight = task.weights[place] * task.norms[column];
+    const float norm = task.norms[column];
+    const float weight = task.weights[place] * norm;
+    const float target = fmaf(task.damping, weight, task.products[place] / norm);
     task.sums[place] = weight;
-    task.targets[place] = fmaf(task.damping, weight, task.products[place] / task.norms[column]);
+    task.targets[place] = target;
   }
 }
 

@@ -27,7 +27,7 @@ struct Tiles {
   float4 keys[kKeys][Width / kPiece + 1];
   float4 values[kKeys][Width / kPiece + 1];
   // Of keys for a query, relative to the largest so far.
-  float4 weights[kQueries][kKeys / kPiece + 1];
+  float4 weights[kQueries][kKeys / kPiece + 2];
 };
 
 // Starts copying rows first_row and following to shared memory, with zeros beyond their end.
@@ -186,6 +186,7 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask<float
     }
   }
 
+  const bool whole_pieces = size % kPiece == 0 && reinterpret_cast<std::uintptr_t>(task.result) % sizeof(float4) == 0;
 #pragma unroll
   for (unsigned i = 0; i < kOwnQueries; ++i) {
     const std::size_t query = first_query + team + i * kTeams;
@@ -194,10 +195,17 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(AttentionTask<float
     float* const result = task.result + ((sample * length + query) * task.heads + head) * size;
 #pragma unroll
     for (unsigned round = 0; round < kRounds; ++round) {
+      const unsigned first = (member + round * kTeam) * kPiece;
+      const float4& sum = sums[i][round];
+      const float4 piece = make_float4(sum.x / weight, sum.y / weight, sum.z / weight, sum.w / weight);
+      if (whole_pieces) {
+        // A plain one would be merged with the others below, and split in four.
+        if (first < size) __stcg(reinterpret_cast<float4*>(result + first), piece);
+      } else {
 #pragma unroll
-      for (unsigned k = 0; k < kPiece; ++k) {
-        const unsigned dimension = (member + round * kTeam) * kPiece + k;
-        if (dimension < size) result[dimension] = component(sums[i][round], k) / weight;
+        for (unsigned k = 0; k < kPiece; ++k) {
+          if (first + k < size) result[first + k] = component(piece, k);
+        }
       }
     }
   }

@@ -19,14 +19,7 @@ struct Row {
         fitted(task.fitted + blockIdx.x * task.columns) {}
 
   __device__ bool keeps(std::size_t column) const { return ((mask[column / 8] >> (column % 8)) & 1U) == 0; }
-  __device__ float damped_product(std::size_t column) const { return fmaf(damping, direction[column], product[column]); }
-  __device__ double own_progress() const {
-    double sum = 0;
-    for (std::size_t column = threadIdx.x; column < columns; column += kThreads) {
-      sum = fma(static_cast<double>(residual[column]), static_cast<double>(residual[column] * inverse_diagonal[column]), sum);
-    }
-    return sum;
-  }
+  __device__ float damped_product(std::size_t column, float towards) const { return fmaf(damping, towards, product[column]); }
 
   std::size_t columns;
   float damping;
@@ -38,15 +31,22 @@ struct Row {
   float* fitted;
 };
 
+__device__ inline double add_progress(float residual, float preconditioned, double sum) {
+  return fma(static_cast<double>(residual), static_cast<double>(preconditioned), sum);
+}
+
 __global__ void __launch_bounds__(kThreads) begin_kernel(ConjugateGradientsTask task) {
   SECATEUR_SHARED(BlockSums<kThreads>, sums);
   const Row row(task);
+  double progress = 0;
   for (std::size_t column = threadIdx.x; column < row.columns; column += kThreads) {
-    const float residual = row.keeps(column) ? row.damped_product(column) : 0.0F;
+    const float residual = row.keeps(column) ? row.damped_product(column, row.direction[column]) : 0.0F;
+    const float preconditioned = residual * row.inverse_diagonal[column];
     row.residual[column] = residual;
-    row.direction[column] = residual * row.inverse_diagonal[column];
+    row.direction[column] = preconditioned;
+    progress = add_progress(residual, preconditioned, progress);
   }
-  const double progress = block_sum(row.own_progress(), sums);
+  progress = block_sum(progress, sums);
   if (threadIdx.x == 0) task.progress[blockIdx.x] = progress;
 }
 
@@ -56,17 +56,26 @@ __global__ void __launch_bounds__(kThreads) step_kernel(ConjugateGradientsTask t
   const double before = task.progress[blockIdx.x];
   double curvature = 0;
   for (std::size_t column = threadIdx.x; column < row.columns; column += kThreads) {
-    curvature = fma(static_cast<double>(row.direction[column]), static_cast<double>(row.damped_product(column)), curvature);
+    const float towards = row.direction[column];
+    curvature = fma(static_cast<double>(towards), static_cast<double>(row.damped_product(column, towards)), curvature);
   }
   curvature = block_sum(curvature, sums);
   // The same in all threads.
   if (!(curvature > 0 && before > 0)) return;
   const auto length = static_cast<float>(before / curvature);
+  double progress = 0;
+  // Nothing is asked for again that has been here: what is written may be anywhere, for all that the compiler knows.
   for (std::size_t column = threadIdx.x; column < row.columns; column += kThreads) {
-    if (row.keeps(column)) row.residual[column] = fmaf(-length, row.damped_product(column), row.residual[column]);
-    row.fitted[column] = fmaf(length, row.direction[column], row.fitted[column]);
+    const float towards = row.direction[column];
+    float residual = row.residual[column];
+    if (row.keeps(column)) {
+      residual = fmaf(-length, row.damped_product(column, towards), residual);
+      row.residual[column] = residual;
+    }
+    row.fitted[column] = fmaf(length, towards, row.fitted[column]);
+    progress = add_progress(residual, residual * row.inverse_diagonal[column], progress);
   }
-  const double progress = block_sum(row.own_progress(), sums);
+  progress = block_sum(progress, sums);
   const auto kept_share = static_cast<float>(progress / before);
   for (std::size_t column = threadIdx.x; column < row.columns; column += kThreads) {
     row.direction[column] = fmaf(kept_share, row.direction[column], row.residual[column] * row.inverse_diagonal[column]);

@@ -17,10 +17,11 @@ __global__ void __launch_bounds__(kThreads)
   double sum = 0;
   for (std::size_t column = threadIdx.x; column < columns; column += kThreads) {
     double& diagonal = gram[column * columns + column];
-    const bool is_dead = diagonal == 0;
+    const double value = diagonal;
+    const bool is_dead = value == 0;
     dead[column] = is_dead ? 1 : 0;
     if (is_dead) diagonal = of_dead;
-    sum += diagonal;
+    sum += is_dead ? of_dead : value;
   }
   sum = warp_sum(sum);
   if (threadIdx.x % kWarpLanes == 0) warp_sums.values[threadIdx.x / kWarpLanes] = sum;

@@ -8,10 +8,11 @@ constexpr unsigned kThreads = 256;
 // A block per row.
 __global__ void __launch_bounds__(kThreads) widen_kernel(WidenGramTask task) {
   const std::size_t row = blockIdx.x;
+  const float own_norm = task.norms == nullptr ? 1.0F : task.norms[row];
   for (std::size_t column = threadIdx.x; column < task.columns; column += kThreads) {
     const std::size_t place = row * task.columns + column;
     float value = task.gram[place];
-    if (task.norms != nullptr) value /= task.norms[row] * task.norms[column];
+    if (task.norms != nullptr) value /= own_norm * task.norms[column];
     task.result[place] = static_cast<double>(row == column ? value + task.added : value);
   }
 }

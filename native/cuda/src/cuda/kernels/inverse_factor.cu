@@ -77,19 +77,31 @@ __device__ inline void for_own(const TileSums& sums, const Visit& visit) {
 }
 
 struct DiagonalTile {
-  // W, then U below; column-wise work reads rows of it.
-  double values[kTile][kTile + 1];
+  // W in the lower half and on the diagonal; then U in the upper half. Rows are not padded: neighbours among the threads that find U work a
+  // row and a column apart, which keeps the banks apart.
+  double values[kTile][kTile];
+  // Of U.
+  double diagonal[kTile];
 };
+
+// Calls visit(row, column) for columns [0, end_of(row)) of every row below `rows`: a warp per row, a lane per column.
+template <class EndOf, class Visit>
+__device__ inline void for_rows(unsigned rows, const EndOf& end_of, const Visit& visit) {
+  for (unsigned row = threadIdx.x / kWarpLanes; row < rows; row += kThreads / kWarpLanes) {
+    const unsigned end = end_of(row);
+    for (unsigned column = threadIdx.x % kWarpLanes; column < end; column += kWarpLanes) visit(row, column);
+  }
+}
 
 // Replaces the tile of the diagonal at `first` by U's: A = WᵀW, U = W⁻ᵀ. One block.
 __global__ void __launch_bounds__(kThreads) factor_diagonal_tile(Matrix matrix, std::size_t first, unsigned* failed) {
   SECATEUR_SHARED(DiagonalTile, tile);
   const unsigned size = matrix.size - first < kTile ? static_cast<unsigned>(matrix.size - first) : kTile;
-  for (unsigned i = threadIdx.x; i < size * size; i += kThreads) {
-    tile.values[i / size][i % size] = matrix.values[(first + i / size) * matrix.size + first + i % size];
-  }
+  double* const values = matrix.values + first * matrix.size + first;
+  const auto lower_half = [](unsigned row) { return row + 1; };
+  for_rows(size, lower_half, [&](unsigned row, unsigned column) { tile.values[row][column] = values[row * matrix.size + column]; });
   __syncthreads();
-  // W from the last row upwards; only the lower half is read and written.
+  // W from the last row upwards.
   for (unsigned k = size; k-- > 0;) {
     const double pivot = tile.values[k][k];
     const bool usable = pivot > 0 && pivot < 1e300;
@@ -98,25 +110,27 @@ __global__ void __launch_bounds__(kThreads) factor_diagonal_tile(Matrix matrix, 
     if (threadIdx.x <= k) tile.values[k][threadIdx.x] = threadIdx.x == k ? root : tile.values[k][threadIdx.x] / root;
     if (threadIdx.x == 0 && !usable) *failed = 1;
     __syncthreads();
-    for (unsigned i = threadIdx.x; i < k * k; i += kThreads) {
-      const unsigned row = i / k;
-      const unsigned column = i % k;
-      if (column <= row) tile.values[row][column] -= tile.values[k][row] * tile.values[k][column];
-    }
+    for_rows(k, lower_half,
+             [&](unsigned row, unsigned column) { tile.values[row][column] -= tile.values[k][row] * tile.values[k][column]; });
     __syncthreads();
   }
   // Column r of W⁻¹ is row r of U; a thread solves one column.
   if (threadIdx.x < size) {
     const unsigned r = threadIdx.x;
-    double* const row = matrix.values + (first + r) * matrix.size + first;
-    for (unsigned column = 0; column < r; ++column) row[column] = 0.0;
-    row[r] = 1.0 / tile.values[r][r];
+    const double own = 1.0 / tile.values[r][r];
+    tile.diagonal[r] = own;
     for (unsigned column = r + 1; column < size; ++column) {
-      double sum = 0;
-      for (unsigned t = r; t < column; ++t) sum = fma(tile.values[column][t], row[t], sum);
-      row[column] = -sum / tile.values[column][column];
+      double sum = fma(tile.values[column][r], own, 0.0);
+      for (unsigned t = r + 1; t < column; ++t) sum = fma(tile.values[column][t], tile.values[r][t], sum);
+      tile.values[r][column] = -sum / tile.values[column][column];
     }
   }
+  __syncthreads();
+  const auto whole_row = [&](unsigned) { return size; };
+  for_rows(size, whole_row, [&](unsigned row, unsigned column) {
+    const double above = row < column ? tile.values[row][column] : 0.0;
+    values[row * matrix.size + column] = row == column ? tile.diagonal[row] : above;
+  });
 }
 
 // W[k, i] = U[k, k] · A[k, i] for the tiles i left of the diagonal tile at `first`. A block per tile.

@@ -82,19 +82,18 @@ __global__ void __launch_bounds__(kThreads) share_equal_kernel(std::size_t rows,
   for (unsigned thread = 0; thread < threadIdx.x; ++thread) before += of_threads.values[thread];
   std::uint64_t left = *lowest.left < before ? 0 : *lowest.left - before;
   for (std::size_t row = begin; row < end; ++row) {
-    if (left < lowest.equal[row]) lowest.equal[row] = static_cast<std::uint32_t>(left);
-    left -= lowest.equal[row];
+    const std::uint32_t equal = lowest.equal[row];
+    const std::uint32_t shared = left < equal ? static_cast<std::uint32_t>(left) : equal;
+    lowest.equal[row] = shared;
+    left -= shared;
   }
 }
 
 struct KeepRest {
-  const float* weights;
   float* rest;
 
-  __device__ void operator()(std::size_t row, std::size_t columns, std::size_t column, bool dropped) const {
-    if (column >= columns) return;
-    const std::size_t place = row * columns + column;
-    rest[place] = dropped ? 0.0F : weights[place];
+  __device__ void operator()(std::size_t row, std::size_t columns, std::size_t column, float weight, bool dropped) const {
+    if (column < columns) rest[row * columns + column] = dropped ? 0.0F : weight;
   }
 };
 
@@ -102,7 +101,7 @@ struct MarkDropped {
   std::uint8_t* mask;
 
   // The lanes of a warp make four bytes.
-  __device__ void operator()(std::size_t row, std::size_t columns, std::size_t column, bool dropped) const {
+  __device__ void operator()(std::size_t row, std::size_t columns, std::size_t column, float /*weight*/, bool dropped) const {
     const unsigned bits = __ballot_sync(kAllLanes, dropped ? 1 : 0);
     const unsigned lane = threadIdx.x % kWarpLanes;
     const std::size_t row_bytes = (columns + 7) / 8;
@@ -124,7 +123,8 @@ __global__ void __launch_bounds__(kThreads) visit_lowest_kernel(ScoredWeights sc
   for (std::size_t begin = 0; begin < scored.columns; begin += kThreads) {
     const std::size_t column = begin + threadIdx.x;
     const bool inside = column < scored.columns;
-    const std::uint32_t own = inside ? key_at(scored, row, column) : 0;
+    const float weight = inside ? scored.weights[row * scored.columns + column] : 0.0F;
+    const std::uint32_t own = inside ? __float_as_uint(score_of(weight, scored, column)) : 0;
     const unsigned same = __ballot_sync(kAllLanes, inside && own == highest ? 1 : 0);
     if (lane == 0) of_warps.values[warp] = static_cast<unsigned>(__popc(same));
     __syncthreads();
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads) visit_lowest_kernel(ScoredWeights sc
       if (other < warp) rank += of_warps.values[other];
       before += of_warps.values[other];
     }
-    visit(row, scored.columns, column, inside && (own < highest || (own == highest && rank < dropped_equal)));
+    visit(row, scored.columns, column, weight, inside && (own < highest || (own == highest && rank < dropped_equal)));
     __syncthreads();
   }
 }
@@ -160,7 +160,7 @@ cudaError_t find_lowest(const ScoredWeights& scored, std::uint64_t count, EqualS
 
 cudaError_t drop_lowest(const ScoredWeights& scored, const LowestScores& lowest, float* rest, cudaStream_t stream) {
   if (is_empty(scored)) return cudaSuccess;
-  const KeepRest visit{scored.weights, rest};
+  const KeepRest visit{rest};
   return launch(visit_lowest_kernel<KeepRest>, blocks_of_rows(scored), dim3(kThreads), 0, stream, scored, lowest, visit);
 }
 

@@ -166,12 +166,12 @@ __global__ void __launch_bounds__(kFinishThreads) finish_points(QualityCurvesTas
   const bool silent = !(dense_squared_norm > 0);
   const double inverse_unit = 1.0 / unit_of(dense_squared_norm);
   for (std::size_t count = threadIdx.x; count <= task.columns; count += blockDim.x) {
-    if (count == 0 || count == task.columns) {
-      points[count] = {count == 0 && !silent ? 1.0F : 0.0F, 0.0F};
-    } else {
+    CurvePoint point = {count == 0 && !silent ? 1.0F : 0.0F, 0.0F};
+    if (count != 0 && count != task.columns) {
       const bool kept = count > task.columns / 2;
-      points[count] = point_of(kept, sums[count].with_dense * inverse_unit, sums[count].squared_norm * inverse_unit, silent);
+      point = point_of(kept, sums[count].with_dense * inverse_unit, sums[count].squared_norm * inverse_unit, silent);
     }
+    points[count] = point;
   }
 }
 

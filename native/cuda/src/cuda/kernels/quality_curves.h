@@ -14,8 +14,9 @@ inline constexpr std::size_t kCurvePanelSamples = 1024;
 
 using allocation::CurvePoint;
 
-// Of the part of an output that some weights make: its inner product with the dense output and its squared norm.
-struct CurveSums {
+// Of the part of an output that some weights make: its inner product with the dense output and its squared norm. Loaded
+// and stored whole.
+struct alignas(16) CurveSums {
   double with_dense;
   double squared_norm;
 };

@@ -64,6 +64,13 @@ __device__ inline std::uint32_t key_of(const RowOrderTask& task, std::size_t off
   return __float_as_uint(task.scales == nullptr ? magnitude : magnitude * task.scales[column]);
 }
 
+// The lowest byte is the first.
+__device__ inline unsigned byte_of(std::uint32_t key, unsigned index) {
+  static_assert(kDigitBits == 8, "a digit is a byte");
+  constexpr unsigned kZeroes = 0x4440;
+  return __byte_perm(key, 0, kZeroes + index);
+}
+
 template <unsigned Threads, unsigned Items>
 struct SharedRow {
   static constexpr unsigned kEntries = Threads * Items;
@@ -101,14 +108,14 @@ __global__ void __launch_bounds__(Threads) order_in_shared(RowOrderTask task) {
 #pragma unroll
     for (unsigned i = 0; i < Items; ++i) {
       keys[i] = row->keys[first + i * kWarpLanes];
-      const unsigned rank = take_place((keys[i] >> shift) % kDigits, own, lane);
+      const unsigned rank = take_place(byte_of(keys[i], pass), own, lane);
       entries[i] = row->orders[first + i * kWarpLanes] | rank << 16;
     }
     __syncthreads();
     place_digits(row->counters);
 #pragma unroll
     for (unsigned i = 0; i < Items; ++i) {
-      // The same digit, asked for in another way: it shall not be kept in a register.
+      // The same digit, asked for in another way: it shall not be kept in a register, of which there are none left.
       const unsigned digit = keys[i] << (32 - kDigitBits - shift) >> (32 - kDigitBits);
       const unsigned place = own[digit] + (entries[i] >> 16);
       row->keys[place] = keys[i];

@@ -20,9 +20,12 @@ struct ScoredWeights {
 
 #if defined(SECATEUR_KERNEL_CODE)
 
+__device__ inline float score_of(float weight, const ScoredWeights& scored, std::size_t column) {
+  return scored.scales == nullptr ? fabsf(weight) : fabsf(weight) * scored.scales[column];
+}
+
 __device__ inline float score_at(const ScoredWeights& scored, std::size_t row, std::size_t column) {
-  const float magnitude = fabsf(scored.weights[row * scored.columns + column]);
-  return scored.scales == nullptr ? magnitude : magnitude * scored.scales[column];
+  return score_of(scored.weights[row * scored.columns + column], scored, column);
 }
 
 __device__ inline std::uint32_t key_at(const ScoredWeights& scored, std::size_t row, std::size_t column) {

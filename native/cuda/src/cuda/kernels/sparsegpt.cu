@@ -122,8 +122,8 @@ constexpr unsigned kOwn = kTile / kSquare;
 constexpr unsigned kDepth = 16;
 
 struct UpdateMemory {
-  // A padded row keeps the banks apart.
-  float errors[kDepth][kTile + 1];
+  // Padded so that sixteen rows of two neighbours fall on all banks.
+  float errors[kDepth][kTile + 2];
   float factor[kDepth][kTile];
 };
 
