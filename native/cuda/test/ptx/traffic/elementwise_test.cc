@@ -24,6 +24,7 @@ TEST_CASE("traffic of element-wise operations: every value once") {
   check_whole_sectors(traffic_of([&] { return gpu::silu_multiply(x.data(), y.data(), kValues, nullptr); }), 2 * kBytes, kBytes);
   check_whole_sectors(traffic_of([&] { return gpu::relu(x.data(), kValues, nullptr); }), kBytes, kBytes);
   check_whole_sectors(traffic_of([&] { return gpu::narrow(x.data(), narrow.data(), kValues, nullptr); }), kBytes, kBytes / 2);
+  check_whole_sectors(traffic_of([&] { return gpu::narrow(x.data(), half.data(), kValues, nullptr); }), kBytes, kBytes / 2);
   check_whole_sectors(traffic_of([&] { return gpu::widen(narrow.data(), x.data(), kValues, nullptr); }), kBytes / 2, kBytes);
   check_whole_sectors(traffic_of([&] { return gpu::widen(half.data(), x.data(), kValues, nullptr); }), kBytes / 2, kBytes);
   check_whole_sectors(traffic_of([&] { return gpu::flag_non_finite(y.data(), kValues, flag.data(), nullptr); }), kBytes, 0);
