@@ -1,10 +1,12 @@
 /**
  * Disks that are full or turn read-only at any write: an error that names the file and what to do, nothing half-written under the final name,
- * and the same bytes once the disk is mended and the job is resumed.
+ * and the same bytes once the disk is mended and the job is resumed. As many of the writes fail as there is time for, drawn at random
+ * (SECATEUR_TEST_SEED draws others), and all of them with SECATEUR_TESTS=all.
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
 import { Allocation } from '@secateur/proto/allocation';
 import { JobState, ProjectionSelection, type Job, type JobEvent, type JobSpec } from '@secateur/proto/job';
 import { fromStatusProto } from '@secateur/rpc';
@@ -13,11 +15,16 @@ import { prune } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
 import { temporaryFolder, type TemporaryFolder } from '../support/paths.js';
 import { FailingDisk, preloadProblem, type DiskError } from '../support/preload.js';
+import { EVERYTHING } from '../support/scope.js';
 import { recordedSpans } from '../support/spans.js';
 import { writeTinyJob } from '../support/tiny-job.js';
 
 const describeWithPreload = preloadProblem === undefined ? describe : describe.skip;
 const suffix = preloadProblem === undefined ? '' : ` (skipped: ${preloadProblem})`;
+
+/** For which new failures are begun with each kind of error; a job that fails and is resumed takes about one second. */
+const TIME_MS = EVERYTHING ? Infinity : 30_000;
+const LONGEST_MS = EVERYTHING ? 1_800_000 : TIME_MS + 90_000;
 
 interface Expected {
   readonly reason: string;
@@ -53,54 +60,74 @@ describeWithPreload(`a disk that fails at any write of a job${suffix}`, () => {
     await tools[Symbol.asyncDispose]();
   });
 
-  test.each(Object.entries(EXPECTED))('%s', async (name, expected) => {
-    const error = name as DiskError;
-    const output = join(outputs, 'pruned');
-    disk.mend(error);
-    disk.operations();
-    await prune(cluster.client, `reference-${error}`, specFor(output));
-    const reference = await hashOutput(output);
-    const operations = disk.operations();
-    // Two projections of two blocks in three files, and hidden states of two, beside everything else.
-    expect(operations.length).toBeGreaterThan(60);
-    expect(operations.filter((operation) => operation.startsWith('write') && operation.includes('/hidden-states/')).length).toBeGreaterThan(
-      3,
-    );
-    const published = operations.findIndex((operation) => operation.startsWith('rename') && operation.endsWith('pruned.partial'));
-
-    for (const index of operationsToFail(operations, error)) {
-      const jobId = `${error.toLowerCase()}-${index}`;
-      await rm(output, { recursive: true });
-      disk.failFrom(index, error);
-      await cluster.client.createJob({ jobId, spec: specFor(output) });
-      const job = await cluster.client.waitForJob(jobId);
-      const left = await readdir(outputs);
+  test.each(Object.entries(EXPECTED))(
+    '%s',
+    async (name, expected) => {
+      const error = name as DiskError;
+      const output = join(outputs, 'pruned');
       disk.mend(error);
-      expect({ operation: operations[index], ...problemOf(job) }).toEqual({
-        operation: operations[index],
-        reason: expected.reason,
-        message: expect.stringMatching(expected.message),
-        namesPath: true,
-      });
-      // Whole, or not there under that name.
-      expect(left.includes(basename(output))).toBe(index > published);
-      await cluster.client.resumeJob(jobId);
-      const resumed = await cluster.client.waitForJob(jobId);
-      expect({ operation: operations[index], state: resumed.state, error: resumed.error?.message }).toEqual({
-        operation: operations[index],
-        state: JobState.SUCCEEDED,
-        error: undefined,
-      });
-      expect(await readdir(outputs)).toEqual([basename(output)]);
-      expect(await hashOutput(output)).toEqual(reference);
-    }
-    await rm(output, { recursive: true });
-  });
+      disk.operations();
+      await prune(cluster.client, `reference-${error}`, specFor(output));
+      const reference = await hashOutput(output);
+      const operations = disk.operations();
+      // Two projections of two blocks in three files, and hidden states of two, beside everything else.
+      expect(operations.length).toBeGreaterThan(60);
+      expect(
+        operations.filter((operation) => operation.startsWith('write') && operation.includes('/hidden-states/')).length,
+      ).toBeGreaterThan(3);
+      const published = operations.findIndex((operation) => operation.startsWith('rename') && operation.endsWith('pruned.partial'));
+
+      const failures = shuffled(operations.flatMap((_, index) => [true, false].map((stays) => ({ index, stays }))));
+      // There are few of these, and nothing after them would tell.
+      const isLoneRemoval = ({ index, stays }: { index: number; stays: boolean }): boolean =>
+        !stays && operations[index]!.startsWith('unlink');
+      failures.sort((one, other) => Number(isLoneRemoval(other)) - Number(isLoneRemoval(one)));
+      const until = performance.now() + TIME_MS;
+      let tried = 0;
+      for (const { index, stays } of failures) {
+        if (performance.now() > until) break;
+        ++tried;
+        const failure = { operation: operations[index]!, stays };
+        const jobId = `${error.toLowerCase()}-${index}-${stays}`;
+        await rm(output, { recursive: true });
+        if (stays) disk.failFrom(index, error);
+        else disk.failOnly(index, error);
+        await cluster.client.createJob({ jobId, spec: specFor(output) });
+        const job = await cluster.client.waitForJob(jobId);
+        const left = await readdir(outputs);
+        disk.mend(error);
+        // Hidden states that cannot be kept are done without, unless nothing else can be written either.
+        if (stays || !failure.operation.includes('/hidden-states') || job.state !== JobState.SUCCEEDED) {
+          expect({ ...failure, ...problemOf(job) }).toEqual({
+            ...failure,
+            state: JobState.FAILED,
+            reason: expected.reason,
+            message: expect.stringMatching(expected.message),
+            namesPath: true,
+          });
+          // Whole, or not there under that name.
+          expect({ ...failure, whole: left.includes(basename(output)) }).toEqual({ ...failure, whole: index > published });
+          await cluster.client.resumeJob(jobId);
+          const resumed = await cluster.client.waitForJob(jobId);
+          expect({ ...failure, state: resumed.state, error: resumed.error?.message }).toEqual({
+            ...failure,
+            state: JobState.SUCCEEDED,
+            error: undefined,
+          });
+        }
+        expect({ ...failure, left: await readdir(outputs) }).toEqual({ ...failure, left: [basename(output)] });
+        expect({ ...failure, files: await hashOutput(output) }).toEqual({ ...failure, files: reference });
+      }
+      process.stderr.write(`${error}: ${tried} of ${failures.length} failures of ${operations.length} operations\n`);
+      await rm(output, { recursive: true });
+    },
+    LONGEST_MS,
+  );
 
   function problemOf({ state, error }: Job): object {
-    expect(state).toBe(JobState.FAILED);
-    const { reason, message } = fromStatusProto(error!);
-    return { reason, message, namesPath: message.includes(outputs) };
+    if (error === undefined) return { state };
+    const { reason, message } = fromStatusProto(error);
+    return { state, reason, message, namesPath: message.includes(outputs) };
   }
 });
 
@@ -217,17 +244,7 @@ describeWithPreload(`a disk that takes everything but hidden states${suffix}`, (
   });
 });
 
-/**
- * The first and the last of each kind on each file: between them the same happens again and again. On a read-only disk the first of each kind,
- * and those that remove files, which a full one allows.
- */
-function operationsToFail(operations: readonly string[], error: DiskError): number[] {
-  // Masks and rows are written side by side in the same way; so are hidden states, one after the other.
-  const kinds = operations.map((operation) =>
-    operation.replace('row_sparsities', 'masks').replace(/hidden-states\/\d+/, 'hidden-states/N'),
-  );
-  const names = error === 'ENOSPC' ? kinds : kinds.map((kind) => (kind.startsWith('unlink') ? kind : kind.split(' ')[0]!));
-  return operations.flatMap((_, index) =>
-    names.indexOf(names[index]!) === index || (error === 'ENOSPC' && names.lastIndexOf(names[index]!) === index) ? [index] : [],
-  );
+function shuffled<Value>(values: readonly Value[]): Value[] {
+  const { length } = values;
+  return fc.sample(fc.shuffledSubarray([...values], { minLength: length, maxLength: length }), 1)[0]!;
 }

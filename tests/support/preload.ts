@@ -24,13 +24,18 @@ function compile(name: string, folder: string): string {
   return library;
 }
 
+/** As many as a process under test reads, at most. */
+const CONTROL_NUMBERS = 4;
+/** More operations than there are. */
+const ALL = Number.MAX_SAFE_INTEGER;
+
 /** Numbers in a file that a process under test reads while it runs. */
 class Control {
   readonly path: string;
 
   constructor(folder: string, name: string) {
     this.path = join(folder, `${name}.control`);
-    writeFileSync(this.path, new Uint8Array(24));
+    writeFileSync(this.path, new BigInt64Array(CONTROL_NUMBERS));
   }
 
   write(...values: readonly number[]): void {
@@ -65,17 +70,22 @@ export class FailingDisk {
 
   /** From the operation with that number on, counted from now and from 0, every one fails. Removing files works on a full disk. */
   failFrom(operation: number, error: DiskError): void {
-    this.control.write(1, operation, constants.errno[error]);
+    this.control.write(1, operation, constants.errno[error], ALL);
+  }
+
+  /** The operation with that number, counted as above, fails, and everything else works. */
+  failOnly(operation: number, error: DiskError): void {
+    this.control.write(1, operation, constants.errno[error], 1);
   }
 
   /** From the operation with that number on every one hangs, until the disk fails otherwise or is mended. */
   hangFrom(operation: number): void {
-    this.control.write(1, operation, 0);
+    this.control.write(1, operation, 0, ALL);
   }
 
   /** Everything works again. `error`: whose operations are counted. */
   mend(error: DiskError = 'ENOSPC'): void {
-    this.control.write(0, 0, constants.errno[error]);
+    this.control.write(0, 0, constants.errno[error], 0);
   }
 
   /** What was tried since this was last asked: `write /path`, below the folder. */

@@ -1,5 +1,5 @@
 /** Whether each case runs for each of its subjects, as before a release: `SECATEUR_TESTS=all npm test`. */
-const EVERYTHING = process.env['SECATEUR_TESTS'] === 'all';
+export const EVERYTHING = process.env['SECATEUR_TESTS'] === 'all';
 
 /** Of cases that are the same for several subjects, such as models, those of one subject: usually each case has its turn with one of them. */
 export function turnsOf<Case>(cases: readonly Case[], subject: number, subjects: number): Case[] {

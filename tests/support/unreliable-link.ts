@@ -25,7 +25,7 @@ export class UnreliableLink implements AsyncDisposable {
   private constructor(
     private readonly server: Server,
     readonly address: string,
-    private readonly options: LinkOptions,
+    private options: LinkOptions,
   ) {
     server.on('connection', (near) => this.join(near));
   }
@@ -34,6 +34,11 @@ export class UnreliableLink implements AsyncDisposable {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
     return new UnreliableLink(server, `127.0.0.1:${(server.address() as AddressInfo).port}`, options);
+  }
+
+  /** From now on the link is so long and so bad. */
+  change(options: LinkOptions): void {
+    this.options = options;
   }
 
   /** Nothing arrives in that direction any more, and nobody is told; connections stay. */
@@ -77,9 +82,9 @@ export class UnreliableLink implements AsyncDisposable {
   }
 
   private carry(from: Socket, to: Socket, direction: Direction): void {
-    const { delayMs = 0, loss = 0 } = this.options;
     let arrived = Promise.resolve();
     from.on('data', (bytes: Buffer) => {
+      const { delayMs = 0, loss = 0 } = this.options;
       const packets = Math.ceil(bytes.byteLength / PACKET_BYTES);
       const isLost = Math.random() < 1 - (1 - loss) ** packets;
       const due = performance.now() + delayMs + (isLost ? RETRANSMISSION_MS : 0);

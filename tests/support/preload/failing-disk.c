@@ -1,5 +1,5 @@
-/* Loaded before libc (LD_PRELOAD) into a process under test: below one folder, what changes files succeeds a number of times and fails, or hangs, from
-   then on. */
+/* Loaded before libc (LD_PRELOAD) into a process under test: below one folder, what changes files succeeds a number of times and fails, or hangs, a
+   number of times or from then on. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -24,6 +24,8 @@ struct control {
   _Atomic int64_t remaining;
   /* What the others fail with; 0: they hang until this changes, or nothing fails any more. EROFS keeps files from being removed too. */
   _Atomic int64_t error;
+  /* How many of the others do not succeed, before everything works again. */
+  _Atomic int64_t failing;
 };
 
 static struct control *control;
@@ -59,7 +61,9 @@ static int fails(const char *operation, int removes, const char *path) {
     int length = snprintf(line, sizeof line, "%s %s\n", operation, path + root_length);
     if (REAL(write)(journal, line, (size_t)length) != length) abort();
   }
-  if (atomic_load(&control->armed) == 0 || atomic_fetch_sub(&control->remaining, 1) > 0) return 0;
+  if (atomic_load(&control->armed) == 0) return 0;
+  int64_t remaining = atomic_fetch_sub(&control->remaining, 1);
+  if (remaining > 0 || -remaining >= atomic_load(&control->failing)) return 0;
   while (error == 0 && atomic_load(&control->armed) != 0) {
     usleep(1000);
     error = (int)atomic_load(&control->error);

@@ -61,9 +61,10 @@ export class FolderLock {
     if (owner?.id !== this.id) throw new SecateurError('LEASE_LOST', `${this.directory} was taken over by another process.`);
   }
 
+  /** Throws when its file cannot be removed, which is no part of what was made in the folder. */
   async release(): Promise<void> {
     const path = join(this.directory, OWNER_FILE);
-    if ((await readOwner(path))?.id === this.id) await unlink(path).catch(() => undefined);
+    if ((await readOwner(path))?.id === this.id) await withFileErrors('remove', path, () => unlink(path));
   }
 }
 

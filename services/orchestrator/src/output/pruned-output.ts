@@ -92,7 +92,7 @@ export class PrunedOutput {
       for (const { digests } of layers) for (const [name, digest] of Object.entries(digests)) output.publishPruned(name, digest);
       return output;
     } catch (error) {
-      await lock.release();
+      await lock.release().catch(() => undefined);
       throw error;
     }
   }
@@ -200,7 +200,8 @@ export class PrunedOutput {
       this.rowSparsities.close(),
       this.journal.close(),
     ]);
-    await this.lock.release();
+    // The folder is not finished. What this process leaves in it keeps no later attempt out.
+    await this.lock.release().catch(() => undefined);
   }
 
   /** One write at a time: a disk is no faster with more. */
