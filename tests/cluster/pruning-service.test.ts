@@ -1,4 +1,5 @@
 /** The jobs API of a running orchestrator, as other services call it. */
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { JobState, TokenSource } from '@secateur/proto/job';
@@ -65,6 +66,29 @@ test('jobs wait for their turn, and one that waits or runs can be cancelled at o
     // Its session is closed on the node.
     await eventually(async () => (await client.listNodes())[0]?.description?.sessions === 0, 'the node has no session');
     expect((await client.listNodes())[0]?.description?.memoryUsedBytes).toBe(0);
+  }));
+
+test('a job that has ended goes on only where its tenant may have one more, by every way there is', () =>
+  withTemporaryFolder(async (folder) => {
+    const tenants = join(folder, 'tenants.json');
+    await writeFile(tenants, JSON.stringify({ default: { unendedJobs: 1 } }));
+    // Without a node that answers, jobs stay where they are.
+    await using limited = await Cluster.start({ nodes: 0, unreachable: 1, serve: ['--tenants', tenants] });
+    const { client } = limited;
+    const [ended, other] = [pruneSpec('books-opt', join(folder, 'ended')), pruneSpec('books-opt', join(folder, 'other'))];
+    await client.createJob({ jobId: 'ended', spec: ended });
+    await client.cancelJob('ended');
+    await client.createJob({ jobId: 'other', spec: other });
+    for (const goOn of [() => client.resumeJob('ended'), () => client.createJob({ jobId: 'ended', spec: ended })]) {
+      await expect(goOn()).rejects.toMatchObject({ reason: 'RESOURCE_EXHAUSTED' });
+    }
+    expect((await client.getJob('ended')).state).toBe(JobState.CANCELLED);
+    await client.cancelJob('other');
+    await client.resumeJob('ended');
+    await expect(client.createJob({ jobId: 'other', spec: other })).rejects.toMatchObject({ reason: 'RESOURCE_EXHAUSTED' });
+    // One that is paused counts already.
+    await client.pauseJob('ended');
+    await client.resumeJob('ended');
   }));
 
 test('jobs are listed newest first, all of them over pages', async () => {

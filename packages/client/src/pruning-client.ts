@@ -217,8 +217,8 @@ export class PruningClient {
 
   /**
    * Makes a paused, failed or cancelled job go on after its last finished block; one that waits or runs stays as it is. FAILED_PRECONDITION when
-   * it has succeeded or is just being stopped or deleted, ALREADY_EXISTS when another job that has not ended writes to its output by now, NOT_FOUND when there
-   * is none with that id.
+   * it has succeeded or is just being stopped or deleted, ALREADY_EXISTS when another job that has not ended writes to its output by now,
+   * RESOURCE_EXHAUSTED when it had ended and the tenant has as many jobs that have not ended as it may, NOT_FOUND when there is none with that id.
    */
   async resumeJob(jobId: string, options: RequestOptions = {}): Promise<Job> {
     const { job } = await this.service.resumeJob({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });

@@ -192,7 +192,8 @@ export class JobManager {
         if (record.wish === 'run') return {};
         throw new SecateurError('FAILED_PRECONDITION', `Job ${id} is being stopped; resume it when it has.`);
       }
-      return { events: [becomes(JobState.QUEUED)], requeue: true, delayMs: 0 };
+      const { unendedJobs: maximumUnended } = this.options.tenants.of(record.job.tenant);
+      return { events: [becomes(JobState.QUEUED)], requeue: true, delayMs: 0, maximumUnended };
     });
     this.feed.notify(id);
     this.runner.wake();

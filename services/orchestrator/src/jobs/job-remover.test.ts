@@ -114,7 +114,7 @@ describe('a job', () => {
       throw new SecateurError('NOT_FOUND', 'There is no job job.');
     };
     await expect(remover.remove('job', false, refuse)).rejects.toMatchObject({ reason: 'NOT_FOUND' });
-    await store.change('job', () => ({ events: [becomes(JobState.QUEUED)] }));
+    await store.change('job', () => ({ events: [becomes(JobState.QUEUED)], maximumUnended: 9 }));
     await expect(remover.remove('job', false, nothing)).rejects.toMatchObject({ reason: 'FAILED_PRECONDITION' });
     expect(await store.read('job')).toMatchObject({ wish: 'run', job: { state: JobState.QUEUED } });
   });

@@ -49,6 +49,8 @@ export interface JobChange {
   readonly report?: Uint8Array;
   /** How long a job that ended with this change is kept. */
   readonly keptForMs?: number;
+  /** How many jobs that have not ended its tenant may have; needed to make one that has ended go on, as then it is one of them again. */
+  readonly maximumUnended?: number;
 }
 
 /** Throws LEASE_LOST unless the lease with that token is the job's present one and not over. */
@@ -86,6 +88,14 @@ function leaseAfter(lease: Lease | undefined, change: JobChange['lease'], now: D
 /** When a job was accepted, to the millisecond. */
 export function creationTime({ createdAt }: Job): Date {
   return createdAt === undefined ? new Date(0) : toDate(createdAt);
+}
+
+/** How many others its tenant may have that have not ended, where a change makes a job that had ended go on; undefined where it does not. */
+export function roomToGoOn(before: JobRecord, after: JobRecord, { maximumUnended }: JobChange): number | undefined {
+  if (!hasEnded(before.job.state) || hasEnded(after.job.state)) return undefined;
+  if (maximumUnended === undefined)
+    throw new Error(`A change that makes job ${before.job.id} go on has to say how many its tenant may have.`);
+  return maximumUnended;
 }
 
 /** The folder a job writes; undefined when it writes none, or has ended and another job may write it. */

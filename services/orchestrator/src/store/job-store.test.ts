@@ -27,21 +27,26 @@ interface NewJob {
   readonly tenant?: string;
   readonly output?: string;
   readonly priority?: number;
-  readonly maximumWaiting?: number;
+  readonly maximumUnended?: number;
 }
 
 /** Adds a job with an id of its own. */
-async function add(store: JobStore, { tenant = 'default', output, priority = 0, maximumWaiting = 1_000 }: NewJob = {}): Promise<string> {
+async function add(store: JobStore, { tenant = 'default', output, priority = 0, maximumUnended = 1_000 }: NewJob = {}): Promise<string> {
   const id = `job-${String(++jobs).padStart(4, '0')}`;
   const spec = pruneSpec(output ?? `/out/${id}`, priority);
   // Pairs are of the same time, as jobs of several orchestrators can be.
   const job = Job.fromPartial({ id, spec, tenant, state: JobState.QUEUED, createdAt: { seconds: jobs >> 1, nanos: 7_000_000 } });
-  await store.insert(job, spec, maximumWaiting);
+  await store.insert(job, spec, maximumUnended);
   return id;
 }
 
 function becomes(...states: readonly JobState[]): JobChange {
   return { events: states.map((state) => ({ $case: 'stateChanged', value: { state, error: undefined } })) };
+}
+
+/** Where the tenant may have so many jobs that have not ended. */
+function goesOn(maximumUnended = 1_000): JobChange {
+  return { ...becomes(JobState.QUEUED), maximumUnended };
 }
 
 const change = (store: JobStore, id: string, what: JobChange) => store.change(id, () => what);
@@ -133,20 +138,20 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     await end(store, first);
     expect(await store.isBeingWritten('/out/shared')).toBe(false);
     const second = await add(store, { output: '/out/shared' });
-    await expect(change(store, first, becomes(JobState.QUEUED))).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
+    await expect(change(store, first, goesOn())).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
     expect((await store.read(first))?.job.state).toBe(JobState.CANCELLED);
     await end(store, second);
   });
 
   test('beyond what a tenant may have are refused', async () => {
-    const id = await add(store, { tenant: 'full', maximumWaiting: 1 });
-    await expect(add(store, { tenant: 'full', maximumWaiting: 1 })).rejects.toMatchObject({ reason: 'RESOURCE_EXHAUSTED' });
+    const id = await add(store, { tenant: 'full', maximumUnended: 1 });
+    await expect(add(store, { tenant: 'full', maximumUnended: 1 })).rejects.toMatchObject({ reason: 'RESOURCE_EXHAUSTED' });
     await end(store, id);
-    await end(store, await add(store, { tenant: 'full', maximumWaiting: 1 }));
+    await end(store, await add(store, { tenant: 'full', maximumUnended: 1 }));
   });
 
   test('beyond what a tenant may have are refused, however many come at the same time', async () => {
-    const added = await Promise.allSettled(Array.from({ length: 12 }, () => add(store, { tenant: 'crowded', maximumWaiting: 3 })));
+    const added = await Promise.allSettled(Array.from({ length: 12 }, () => add(store, { tenant: 'crowded', maximumUnended: 3 })));
     const refused = added.flatMap((result): unknown[] => (result.status === 'rejected' ? [result.reason] : []));
     expect(refused).toEqual(Array.from({ length: 9 }, () => expect.objectContaining({ reason: 'RESOURCE_EXHAUSTED' })));
     const present = await store.list({ tenant: 'crowded', states: [], before: undefined, limit: 100 });
@@ -155,6 +160,31 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     const again = await Promise.all(present.map((job) => store.insert(job, job.spec!, 3)));
     expect(again).toEqual([undefined, undefined, undefined]);
     for (const { id } of present) await end(store, id);
+  });
+
+  test('that have ended go on only where the tenant may have one more, however many do at the same time', async () => {
+    const ids = [await add(store, { tenant: 'returns' }), await add(store, { tenant: 'returns' }), await add(store, { tenant: 'returns' })];
+    for (const id of ids) await end(store, id);
+    const waits = await add(store, { tenant: 'returns' });
+    await expect(change(store, ids[0]!, goesOn(1))).rejects.toMatchObject({ reason: 'RESOURCE_EXHAUSTED' });
+    expect(await store.read(ids[0]!)).toMatchObject({ sequence: 1, job: { state: JobState.CANCELLED } });
+    const attempts = [...ids.map((id) => change(store, id, goesOn(3))), add(store, { tenant: 'returns', maximumUnended: 3 })];
+    const refused = (await Promise.allSettled<unknown>(attempts)).flatMap((result): unknown[] =>
+      result.status === 'rejected' ? [result.reason] : [],
+    );
+    expect(refused).toEqual(Array.from({ length: 2 }, () => expect.objectContaining({ reason: 'RESOURCE_EXHAUSTED' })));
+    // One that has not ended counts already.
+    await change(store, waits, becomes(JobState.PAUSED));
+    await change(store, waits, becomes(JobState.QUEUED));
+    const unended = await store.list({ tenant: 'returns', states: [JobState.QUEUED], before: undefined, limit: 10 });
+    expect(unended).toHaveLength(3);
+    for (const { id } of unended) await end(store, id);
+  });
+
+  test('that have ended do not go on without a limit', async () => {
+    const id = await add(store);
+    await end(store, id);
+    await expect(change(store, id, becomes(JobState.QUEUED))).rejects.toThrow('has to say how many its tenant may have');
   });
 
   test('are leased by priority, then in the order they came', async () => {

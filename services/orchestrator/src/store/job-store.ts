@@ -37,9 +37,9 @@ export interface HeldJob {
 export interface JobStore {
   /**
    * Adds a job. Undefined when the id is taken. ALREADY_EXISTS when another job that has not ended writes to its output,
-   * RESOURCE_EXHAUSTED when its tenant has `maximumWaiting` jobs that have not ended.
+   * RESOURCE_EXHAUSTED when its tenant has `maximumUnended` jobs that have not ended.
    */
-  insert(job: Job, requested: JobSpec, maximumWaiting: number): Promise<JobRecord | undefined>;
+  insert(job: Job, requested: JobSpec, maximumUnended: number): Promise<JobRecord | undefined>;
 
   read(id: string): Promise<JobRecord | undefined>;
 
@@ -51,7 +51,7 @@ export interface JobStore {
 
   /**
    * Changes a job as it is when nobody else changes it; what `decide` throws is thrown and changes nothing. NOT_FOUND when there is no such
-   * job, ALREADY_EXISTS as `insert`. `decide` is given the store's time.
+   * job, ALREADY_EXISTS and, for a job that had ended and goes on, RESOURCE_EXHAUSTED as `insert`. `decide` is given the store's time.
    */
   change(id: string, decide: (record: JobRecord, now: Date) => JobChange): Promise<JobRecord>;
 

@@ -6,6 +6,7 @@ import {
   creationTime,
   pendingLayers,
   requireLease,
+  roomToGoOn,
   toDate,
   type JobChange,
   type JobRecord,
@@ -31,13 +32,12 @@ export class MemoryJobStore implements JobStore {
   private readonly jobs = new Map<string, StoredJob>();
   private lastPosition = 0;
 
-  insert(job: Job, requested: JobSpec, maximumWaiting: number): Promise<JobRecord | undefined> {
+  insert(job: Job, requested: JobSpec, maximumUnended: number): Promise<JobRecord | undefined> {
     return attempt(() => {
       if (this.jobs.has(job.id)) return undefined;
       const record: JobRecord = { job, requested, sequence: 0, wish: 'run', lease: undefined, hasReport: false };
       this.refuseTakenOutput(record);
-      const waiting = [...this.jobs.values()].filter(({ record: { job: other } }) => other.tenant === job.tenant && !hasEnded(other.state));
-      if (waiting.length >= maximumWaiting) throw tooManyJobs(job.tenant, maximumWaiting);
+      this.requireRoom(job.tenant, maximumUnended);
       const stored = { record, events: [], trace: [], report: undefined, position: ++this.lastPosition, readyAt: new Date(0), token: 0 };
       this.jobs.set(job.id, stored);
       this.forgetOldest();
@@ -69,6 +69,8 @@ export class MemoryJobStore implements JobStore {
       const now = new Date();
       const change = decide(stored.record, now);
       const { record, events } = applyChange(stored.record, change, now);
+      const room = roomToGoOn(stored.record, record, change);
+      if (room !== undefined) this.requireRoom(record.job.tenant, room);
       this.refuseTakenOutput(record);
       stored.record = record;
       stored.events.push(...events);
@@ -169,6 +171,11 @@ export class MemoryJobStore implements JobStore {
     const stored = this.jobs.get(id);
     if (stored === undefined) throw noSuchJob(id);
     return stored;
+  }
+
+  private requireRoom(tenant: string, maximumUnended: number): void {
+    const unended = [...this.jobs.values()].filter(({ record: { job } }) => job.tenant === tenant && !hasEnded(job.state));
+    if (unended.length >= maximumUnended) throw tooManyJobs(tenant, maximumUnended);
   }
 
   private refuseTakenOutput(record: JobRecord): void {

@@ -2,15 +2,24 @@ import { hasEnded, SecateurError } from '@secateur/core';
 import { Job, JobEvent, JobSpec, JobState } from '@secateur/proto/job';
 import { sql, type Selectable, type Transaction } from 'kysely';
 import type { Database } from './database.js';
-import { activeOutput, applyChange, creationTime, pendingLayers, toDate, type JobChange, type JobRecord } from './job-record.js';
+import {
+  activeOutput,
+  applyChange,
+  creationTime,
+  pendingLayers,
+  roomToGoOn,
+  toDate,
+  type JobChange,
+  type JobRecord,
+} from './job-record.js';
 import type { HeldJob, JobStore, ListOptions, RunningLimits } from './job-store.js';
 import type { JobsTable, Schema } from './schema.js';
 import { leaseLost, noSuchJob, notEnded, outputTaken, tooManyJobs } from './store-errors.js';
 
 /** Key of the lock that makes one orchestrator lease at a time, so that limits hold. */
 const ACQUIRE_LOCK = 7_283_462;
-/** First key of the locks, one for each tenant, that make its jobs come one after the other, so that all of them are counted. */
-const INSERT_LOCK = 7_283_463;
+/** First key of the locks, one for each tenant, that make its jobs come, and go on, one after the other, so that all of them are counted. */
+const TENANT_LOCK = 7_283_463;
 /** With the states as they are, not as parameters, which an index of only these jobs would not serve. */
 const IS_RUNNABLE = sql<boolean>`jobs.state IN (${sql.join([JobState.QUEUED, JobState.PLANNING, JobState.RUNNING].map((state) => sql.lit(state)))})`;
 const ENDED_STATES = [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED];
@@ -25,20 +34,13 @@ type JobRow = Pick<
 export class SqlJobStore implements JobStore {
   constructor(private readonly database: Database) {}
 
-  insert(job: Job, requested: JobSpec, maximumWaiting: number): Promise<JobRecord | undefined> {
+  insert(job: Job, requested: JobSpec, maximumUnended: number): Promise<JobRecord | undefined> {
     const record: JobRecord = { job, requested, sequence: 0, wish: 'run', lease: undefined, hasReport: false };
     return this.transaction(async (transaction) => {
-      // Before all else: what is read later is then what others have committed.
-      await sql`SELECT pg_advisory_xact_lock(${sql.lit(INSERT_LOCK)}, hashtext(${job.tenant}))`.execute(transaction);
+      await lockTenant(transaction, job.tenant);
       const taken = await transaction.selectFrom('jobs').select('id').where('id', '=', job.id).executeTakeFirst();
       if (taken !== undefined) return undefined;
-      const { count } = await transaction
-        .selectFrom('jobs')
-        .select((build) => build.fn.countAll().as('count'))
-        .where('tenant', '=', job.tenant)
-        .where('state', 'not in', ENDED_STATES)
-        .executeTakeFirstOrThrow();
-      if (Number(count) >= maximumWaiting) throw tooManyJobs(job.tenant, maximumWaiting);
+      await requireRoom(transaction, job.tenant, maximumUnended);
       const inserted = await transaction
         .insertInto('jobs')
         .values({
@@ -89,6 +91,13 @@ export class SqlJobStore implements JobStore {
       const now = await readTime(transaction);
       const change = decide(before, now);
       const { record, events } = applyChange(before, change, now);
+      const room = roomToGoOn(before, record, change);
+      if (room !== undefined) {
+        const { tenant } = record.job;
+        // Nothing is written yet that one who has this lock could wait for.
+        await lockTenant(transaction, tenant);
+        await requireRoom(transaction, tenant, room);
+      }
       await transaction
         .updateTable('jobs')
         .set({
@@ -316,6 +325,22 @@ async function lockJob(transaction: Transaction<Schema>, id: string): Promise<Jo
     .executeTakeFirst();
   if (row === undefined) throw noSuchJob(id);
   return toRecord(row);
+}
+
+/** Until the transaction ends. Every statement after it sees what those who had the lock before have committed. */
+async function lockTenant(transaction: Transaction<Schema>, tenant: string): Promise<void> {
+  await sql`SELECT pg_advisory_xact_lock(${sql.lit(TENANT_LOCK)}, hashtext(${tenant}))`.execute(transaction);
+}
+
+/** With the lock of the tenant. */
+async function requireRoom(transaction: Transaction<Schema>, tenant: string, maximumUnended: number): Promise<void> {
+  const { count } = await transaction
+    .selectFrom('jobs')
+    .select((build) => build.fn.countAll().as('count'))
+    .where('tenant', '=', tenant)
+    .where('state', 'not in', ENDED_STATES)
+    .executeTakeFirstOrThrow();
+  if (Number(count) >= maximumUnended) throw tooManyJobs(tenant, maximumUnended);
 }
 
 async function readTime(transaction: Transaction<Schema>): Promise<Date> {
