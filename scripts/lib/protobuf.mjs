@@ -1,3 +1,4 @@
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
@@ -9,6 +10,8 @@ const protoFolder = join(workspaceRoot, 'proto');
 const committedFolder = join(protoFolder, 'gen');
 const descriptorsFile = 'secateur.binpb';
 const baselineFile = join(protoFolder, 'baseline.binpb');
+/** Bytes of the folder proto of a release, at most. */
+const MAXIMUM_ARCHIVE = 1 << 28;
 const bufProgram = join(workspaceRoot, 'node_modules', '@bufbuild', 'buf', 'bin', 'buf');
 
 /** @param {readonly string[]} args arguments of buf, run in the folder of the .proto files */
@@ -34,23 +37,46 @@ async function generate() {
 }
 
 /**
- * What of the last release is gone or means something else: messages of buf, and routes.
+ * What of the last release is gone or means something else: messages of buf, and routes. The last release is the newest tag vX.Y.Z of the
+ * clone; where there is none, as in a shallow one, proto/baseline.binpb, which is made at a release.
  * @param {string} [folder] of the .proto files
+ * @param {string} [repository] with the tags
  */
-export async function findBreakingChanges(folder = protoFolder) {
+export async function findBreakingChanges(folder = protoFolder, repository = workspaceRoot) {
   const { findLostRoutes } = await import('./http-api.mjs');
   const image = mkdtempSync(join(tmpdir(), 'secateur-proto-'));
   try {
     const now = join(image, descriptorsFile);
+    const release = findReleaseTag(repository);
+    const before = release === undefined ? baselineFile : await buildRelease(repository, release, image);
     await runBuf(['build', folder, '-o', now]);
-    const { code, output } = await runCommand(process.execPath, [bufProgram, 'breaking', folder, '--against', baselineFile], {
+    const { code, output } = await runCommand(process.execPath, [bufProgram, 'breaking', folder, '--against', before], {
       quiet: true,
     });
     const changes = code === 0 ? [] : [output.trimEnd()];
-    return [...changes, ...findLostRoutes(readFileSync(baselineFile), readFileSync(now))];
+    return [...changes, ...findLostRoutes(readFileSync(before), readFileSync(now))];
   } finally {
     rmSync(image, { recursive: true });
   }
+}
+
+/** The newest release that the commit at hand comes after. @param {string} repository */
+function findReleaseTag(repository) {
+  const { status, stdout } = spawnSync('git', ['tag', '--list', 'v[0-9]*', '--merged', 'HEAD', '--sort=-version:refname'], {
+    cwd: repository,
+    encoding: 'utf8',
+  });
+  return status === 0 ? stdout.split('\n').find((tag) => /^v\d+\.\d+\.\d+$/.test(tag)) : undefined;
+}
+
+/** The descriptors of a release. @param {string} repository @param {string} tag @param {string} folder for them */
+async function buildRelease(repository, tag, folder) {
+  const [files, descriptors] = [join(folder, 'release'), join(folder, 'release.binpb')];
+  mkdirSync(files);
+  const archive = execFileSync('git', ['archive', '--format=tar', tag, 'proto'], { cwd: repository, maxBuffer: MAXIMUM_ARCHIVE });
+  execFileSync('tar', ['--extract', '--directory', files], { input: archive });
+  await runBuf(['build', join(files, 'proto'), '--exclude-source-info', '-o', descriptors]);
+  return descriptors;
 }
 
 /** Makes the .proto files as they are now what later ones are compared with. At a release. */

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -37,4 +38,33 @@ test.each([
   ['another path', '"/v1/nodes"', '"/v1/kernel-nodes"', 'GET /v1/nodes of secateur.v1.PruningService/ListNodes'],
 ])('%s is found', async (_what, part, replacement, found) => {
   expect((await changeService(part, replacement)).join('\n')).toContain(found);
+});
+
+test('the newest release of the clone is what counts, not a later commit or another tag', async () => {
+  const repository = mkdtempSync(join(tmpdir(), 'secateur-releases-'));
+  /** @param {string[]} args */
+  const git = (...args) => execFileSync('git', ['-c', 'user.name=test', '-c', 'user.email=test@example.com', ...args], { cwd: repository });
+  const file = join(repository, 'proto/secateur/v1/pruning_service.proto');
+  /** @param {string} field @param {string} tag */
+  const release = (field, tag) => {
+    const text = readFileSync(file, 'utf8').replace(/message ListNodesRequest {[^}]*}/, `message ListNodesRequest { ${field} }`);
+    writeFileSync(file, text);
+    git('add', '.');
+    git('commit', '--quiet', '--message', tag);
+    git('tag', tag);
+  };
+  try {
+    git('init', '--quiet');
+    for (const name of ['buf.yaml', 'google', 'secateur'])
+      cpSync(join(workspaceRoot, 'proto', name), join(repository, 'proto', name), { recursive: true });
+    release('bool first = 1;', 'v0.9.0');
+    release('bool first = 1; bool second = 2;', 'v0.10.0');
+    release('bool first = 1; bool second = 2; bool third = 3;', 'v0.11.0-rc.1');
+    release('bool first = 1;', 'nightly');
+    const found = (await findBreakingChanges(join(repository, 'proto'), repository)).join('\n');
+    expect(found).toContain('second');
+    expect(found).not.toContain('third');
+  } finally {
+    rmSync(repository, { recursive: true });
+  }
 });

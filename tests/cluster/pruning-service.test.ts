@@ -48,6 +48,35 @@ test('events have numbers without gaps and can be watched from any of them', () 
     expect(later).toEqual(sequences.slice(10));
   }));
 
+test('a watch ends when its job is deleted, and does not go on with another job that has got the id', () =>
+  withTemporaryFolder(async (folder) => {
+    // Without a node that answers, jobs stay where they are.
+    await using kept = await Cluster.start({ nodes: 0, unreachable: 1, state: join(folder, 'state') });
+    const { client } = kept;
+    const spec = pruneSpec('books-opt', join(folder, 'pruned'), { sparsity: 0.5 });
+    await client.createJob({ jobId: 'again', spec });
+    await client.pauseJob('again');
+    const events = client.watchJob('again');
+    let last = (await events.next()).value;
+    while (last?.event?.$case !== 'stateChanged' || last.event.value.state !== JobState.PAUSED) last = (await events.next()).value;
+    const rest = (async () => {
+      const states: (JobState | undefined)[] = [];
+      for await (const { event } of events) states.push(event?.$case === 'stateChanged' ? event.value.state : undefined);
+      return states;
+    })().catch((error: unknown) => error);
+    await client.cancelJob('again');
+    await client.deleteJob('again');
+    await client.createJob({ jobId: 'again', spec: pruneSpec('books-opt', join(folder, 'pruned'), { sparsity: 0.6 }) });
+    for (let time = 0; time < 5; ++time) {
+      await client.pauseJob('again');
+      await client.resumeJob('again');
+    }
+    // It may have been told of the end before the job was deleted.
+    const learnt = await rest;
+    if (Array.isArray(learnt)) expect(learnt).toEqual([JobState.CANCELLED]);
+    else expect(learnt).toMatchObject({ reason: 'NOT_FOUND' });
+  }));
+
 test('jobs wait for their turn, and one that waits or runs can be cancelled at once', () =>
   withTemporaryFolder(async (folder) => {
     const { client } = cluster;

@@ -72,6 +72,19 @@ test('the definition follows the schema of definitions', () => {
   checkSchema(crd);
 });
 
+test('those in the documents are taken', async () => {
+  const page = await readFile(join(repositoryRoot, 'docs/operations.md'), 'utf8');
+  const written = [...page.matchAll(/^apiVersion: secateur\.dev\/.*\n(?:(?!END$|```).*\n)*/gm)].map(
+    ([text]) => parse(text) as { spec: Spec },
+  );
+  expect(written.length).toBeGreaterThan(0);
+  for (const object of written) {
+    validate(object);
+    expect(validate.errors ?? []).toEqual([]);
+    expect(mayBecome(object.spec)).toBe(true);
+  }
+});
+
 describe('a spec', () => {
   test.each<[string, Spec]>([
     ['the least', SPEC],

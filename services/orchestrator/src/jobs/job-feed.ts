@@ -1,7 +1,7 @@
 import { hasEnded, throwIfCancelled } from '@secateur/core';
 import type { JobEvent } from '@secateur/proto/job';
 import type { Logger } from 'pino';
-import type { JobRecord } from '../store/job-record.js';
+import { keyOf, type JobKey, type JobRecord } from '../store/job-record.js';
 import type { JobStore } from '../store/job-store.js';
 
 /** How often the store is asked for what other orchestrators did. */
@@ -13,6 +13,7 @@ const HEARTBEAT_EVERY_MS = 15_000;
 
 /** The last events of a job that somebody watches, read once for all watchers. */
 interface Tail {
+  readonly job: JobKey;
   watchers: number;
   /** Sequence number before the first event at hand. */
   start: number;
@@ -24,7 +25,8 @@ interface Tail {
 
 /** Streams the events of jobs to any number of watchers, whichever orchestrator runs them. */
 export class JobFeed {
-  private readonly tails = new Map<string, Tail>();
+  /** By the numbers of the jobs: who watches one that was deleted is not to follow another one that has got its id. */
+  private readonly tails = new Map<number, Tail>();
   private timer: NodeJS.Timeout | undefined;
 
   constructor(
@@ -34,42 +36,39 @@ export class JobFeed {
 
   /**
    * All events of a job after a sequence number, those to come too, until it has ended; undefined when nothing happened for a while. NOT_FOUND
-   * when it was deleted meanwhile.
+   * when it was deleted meanwhile, also where another job has got its id.
    */
-  async *watch(
-    { job: { id, state }, sequence }: JobRecord,
-    afterSequence: number,
-    signal: AbortSignal,
-  ): AsyncGenerator<JobEvent | undefined, void> {
+  async *watch(record: JobRecord, afterSequence: number, signal: AbortSignal): AsyncGenerator<JobEvent | undefined, void> {
     let next = Math.max(0, afterSequence);
     // That it has ended is told by its last event, which may not be wanted any more.
-    if (sequence <= next && hasEnded(state)) return;
-    const tail = this.follow(id, next);
+    if (record.sequence <= next && hasEnded(record.job.state)) return;
+    const tail = this.follow(keyOf(record), next);
     try {
       for (;;) {
-        const events = await this.read(id, tail, next);
+        const events = await this.read(tail, next);
         for (const event of events) {
           next = event.sequence;
           yield event;
         }
         const last = events.at(-1);
         if (last !== undefined) {
-          if (last.event?.$case === 'stateChanged' && hasEnded(last.event.value.state) && (await this.hasEndedAt(id, next))) return;
+          if (last.event?.$case === 'stateChanged' && hasEnded(last.event.value.state) && (await this.hasEndedAt(tail.job, next))) return;
           continue;
         }
         if (!(await this.somethingNew(tail, next, signal))) yield undefined;
         throwIfCancelled(signal);
       }
     } finally {
-      this.leave(id, tail);
+      this.leave(tail);
     }
   }
 
   /** Something was stored by this process. */
   notify(id: string): void {
-    const tail = this.tails.get(id);
-    // What cannot be read now is read by the next poll.
-    if (tail !== undefined) this.refresh(id, tail).catch(() => undefined);
+    for (const tail of this.tails.values()) {
+      // What cannot be read now is read by the next poll.
+      if (tail.job.id === id) this.refresh(tail).catch(() => undefined);
+    }
   }
 
   stop(): void {
@@ -77,43 +76,43 @@ export class JobFeed {
     this.timer = undefined;
   }
 
-  private async hasEndedAt(id: string, sequence: number): Promise<boolean> {
+  private async hasEndedAt({ id, number }: JobKey, sequence: number): Promise<boolean> {
     const record = await this.store.read(id);
-    return record === undefined || (record.sequence === sequence && hasEnded(record.job.state));
+    return record?.number !== number || (record.sequence === sequence && hasEnded(record.job.state));
   }
 
-  private follow(id: string, start: number): Tail {
-    let tail = this.tails.get(id);
+  private follow(job: JobKey, start: number): Tail {
+    let tail = this.tails.get(job.number);
     if (tail === undefined) {
-      tail = { watchers: 0, start, events: [], reading: undefined, waiting: new Set() };
-      this.tails.set(id, tail);
+      tail = { job, watchers: 0, start, events: [], reading: undefined, waiting: new Set() };
+      this.tails.set(job.number, tail);
     }
     tail.watchers += 1;
     this.schedule();
     return tail;
   }
 
-  private leave(id: string, tail: Tail): void {
+  private leave(tail: Tail): void {
     tail.watchers -= 1;
-    if (tail.watchers === 0) this.tails.delete(id);
+    if (tail.watchers === 0) this.tails.delete(tail.job.number);
   }
 
-  private async read(id: string, tail: Tail, after: number): Promise<readonly JobEvent[]> {
-    if (after < tail.start) return this.store.events(id, after, PAGE);
-    if (after >= endOf(tail)) await this.refresh(id, tail);
+  private async read(tail: Tail, after: number): Promise<readonly JobEvent[]> {
+    if (after < tail.start) return this.store.events(tail.job, after, PAGE);
+    if (after >= endOf(tail)) await this.refresh(tail);
     return tail.events.slice(after - tail.start, after - tail.start + PAGE);
   }
 
   /** Reads what has come since; those who come meanwhile share the answer. */
-  private refresh(id: string, tail: Tail): Promise<void> {
-    tail.reading ??= this.readOn(id, tail).finally(() => {
+  private refresh(tail: Tail): Promise<void> {
+    tail.reading ??= this.readOn(tail).finally(() => {
       tail.reading = undefined;
     });
     return tail.reading;
   }
 
-  private async readOn(id: string, tail: Tail): Promise<void> {
-    const events = await this.store.events(id, endOf(tail), PAGE);
+  private async readOn(tail: Tail): Promise<void> {
+    const events = await this.store.events(tail.job, endOf(tail), PAGE);
     if (events.length === 0) return;
     tail.events.push(...events);
     const surplus = tail.events.length - MAXIMUM_TAIL;
@@ -154,15 +153,15 @@ export class JobFeed {
 
   private async poll(): Promise<void> {
     try {
-      const sequences = await this.store.sequences([...this.tails.keys()]);
+      const sequences = await this.store.sequences([...this.tails.values()].map(({ job }) => job));
       await Promise.all(
-        [...this.tails].map(async ([id, tail]) => {
-          const sequence = sequences.get(id);
+        [...this.tails.values()].map(async (tail) => {
+          const sequence = sequences.get(tail.job.number);
           if (sequence === undefined) {
             // The job is gone; its watchers find out when they read.
             for (const wake of tail.waiting) wake();
           } else if (sequence > endOf(tail)) {
-            await this.refresh(id, tail);
+            await this.refresh(tail);
           }
         }),
       );

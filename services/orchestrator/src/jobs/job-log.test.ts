@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from '@jest/globals';
 import { Job, JobSpec, JobState } from '@secateur/proto/job';
+import { keyOf } from '../store/job-record.js';
 import { MemoryJobStore } from '../store/memory-job-store.js';
 import type { JobStore } from '../store/job-store.js';
 import { JobLease } from './job-lease.js';
@@ -32,7 +33,7 @@ async function leased(beforeChange: () => Promise<void> = () => Promise.resolve(
 const progress = (done: number) => ({ $case: 'progress', value: { layer: 0, step: 'collect', done, total: 0 } }) as const;
 
 async function stored(store: JobStore): Promise<number[]> {
-  const events = await store.events('job', 0, 10_000);
+  const events = await store.events(keyOf((await store.read('job'))!), 0, 10_000);
   expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, index) => index + 1));
   return events.flatMap(({ event }) => (event?.$case === 'progress' ? [event.value.done] : []));
 }

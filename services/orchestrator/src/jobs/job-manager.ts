@@ -13,7 +13,7 @@ import type { JobRun } from '../pipeline/job-run.js';
 import { runPrune } from '../pipeline/prune.js';
 import { outlineJob } from '../planner/outline-job.js';
 import type { NodePool } from '../scheduler/node-pool.js';
-import { isBeingRemoved, toTimestamp, type JobChange, type JobRecord } from '../store/job-record.js';
+import { isBeingRemoved, keyOf, toTimestamp, type JobChange, type JobRecord } from '../store/job-record.js';
 import type { JobStore, ListOptions } from '../store/job-store.js';
 import { beingRemoved, idTaken, noSuchJob } from '../store/store-errors.js';
 import { confineSpec } from './confine-spec.js';
@@ -152,13 +152,13 @@ export class JobManager {
 
   /** Those of the events after a sequence number that there are already, the first of them where they are many. */
   async eventsAfter(caller: Caller, id: string, afterSequence: number): Promise<readonly JobEvent[]> {
-    const { sequence } = await this.find(caller, id);
-    return sequence > afterSequence ? this.options.store.events(id, afterSequence, EVENTS_AT_ONCE) : [];
+    const record = await this.find(caller, id);
+    return record.sequence > afterSequence ? this.options.store.events(keyOf(record), afterSequence, EVENTS_AT_ONCE) : [];
   }
 
   async report(caller: Caller, id: string): Promise<Report> {
-    const { job } = await this.find(caller, id);
-    const encoded = job.state === JobState.SUCCEEDED ? await this.options.store.readReport(id) : undefined;
+    const record = await this.find(caller, id);
+    const encoded = record.job.state === JobState.SUCCEEDED ? await this.options.store.readReport(keyOf(record)) : undefined;
     const report = encoded && GetReportResponse.decode(encoded).report;
     if (report === undefined) throw new SecateurError('FAILED_PRECONDITION', `Job ${id} has not succeeded, so there is no report.`);
     return report;
@@ -166,9 +166,9 @@ export class JobManager {
 
   /** The spans recorded for a job, up to now where this orchestrator runs it. */
   async *trace(caller: Caller, id: string): AsyncGenerator<Uint8Array, void> {
-    await this.find(caller, id);
+    const record = await this.find(caller, id);
     await this.traces.get(id)?.drain(this.options.pool);
-    yield* this.options.store.readTrace(id);
+    yield* this.options.store.readTrace(keyOf(record));
   }
 
   async cancel(caller: Caller, id: string): Promise<Job> {
@@ -248,7 +248,7 @@ export class JobManager {
       return false;
     const { kind } = job.spec ?? {};
     if (kind?.$case !== 'prune' || (await this.options.outputs.at(kind.value.output).isTaken())) return false;
-    await this.options.store.remove(job.id);
+    await this.options.store.remove(keyOf(record));
     return true;
   }
 

@@ -6,7 +6,7 @@ import { JobState, type Job } from '@secateur/proto/job';
 import type { Logger } from 'pino';
 import type { OutputPlace } from '../output/output-place.js';
 import type { OutputPlaces } from '../output/output-places.js';
-import { isBeingRemoved, toDate, type JobRecord } from '../store/job-record.js';
+import { isBeingRemoved, keyOf, toDate, type JobRecord } from '../store/job-record.js';
 import type { JobStore } from '../store/job-store.js';
 import { beingRemoved, notEnded } from '../store/store-errors.js';
 import type { Tenants } from './tenants.js';
@@ -26,7 +26,7 @@ export interface JobRemoverOptions {
 
 /** A job that is only this process's to remove. */
 interface Claim {
-  readonly job: Job;
+  readonly record: JobRecord;
   /** How long it is kept when it cannot be removed. */
   readonly keptForMs: number;
 }
@@ -90,7 +90,7 @@ export class JobRemover {
   /** From here on nobody resumes the job, and nobody else removes it; when this process goes, the sweep of another one does so later. */
   private async claim(id: string, check: (record: JobRecord) => void): Promise<Claim> {
     let keptForMs = RETRY_AFTER_MS;
-    const { job } = await this.options.store.change(id, (record, now) => {
+    const claimed = await this.options.store.change(id, (record, now) => {
       check(record);
       if (!hasEnded(record.job.state)) throw notEnded(id);
       const { expiresAt } = record.job;
@@ -99,11 +99,12 @@ export class JobRemover {
       keptForMs = Math.max(leftMs, RETRY_AFTER_MS);
       return { wish: 'cancel', keptForMs: RETRY_AFTER_MS };
     });
-    return { job, keptForMs };
+    return { record: claimed, keptForMs };
   }
 
-  private async finish({ job, keptForMs }: Claim, deleteOutput: boolean): Promise<void> {
+  private async finish({ record, keptForMs }: Claim, deleteOutput: boolean): Promise<void> {
     const { store } = this.options;
+    const { job } = record;
     try {
       await this.removeFiles(job, deleteOutput);
     } catch (error) {
@@ -111,7 +112,7 @@ export class JobRemover {
       await store.change(job.id, () => ({ wish: 'run', keptForMs })).catch(() => undefined);
       throw error;
     }
-    await store.remove(job.id);
+    await store.remove(keyOf(record));
   }
 
   private async removeFiles(job: Job, deleteOutput: boolean): Promise<void> {

@@ -14,9 +14,22 @@ interface Lease {
   readonly expiresAt: Date;
 }
 
+/** One job and no other: an id may be taken again once its job was removed, also by another tenant. */
+export interface JobKey {
+  readonly id: string;
+  /** As the store numbers its jobs; no two ever have the same. */
+  readonly number: number;
+}
+
+export function keyOf({ job: { id }, number }: JobRecord): JobKey {
+  return { id, number };
+}
+
 /** A job as it is stored. */
 export interface JobRecord {
   readonly job: Job;
+  /** See JobKey. */
+  readonly number: number;
   /** The spec as it was given, to recognise the same request. */
   readonly requested: JobSpec;
   /** Sequence number of its last event. */
@@ -99,7 +112,7 @@ export function roomToGoOn(before: JobRecord, after: JobRecord, { maximumUnended
 }
 
 /** The folder a job writes; undefined when it writes none, or has ended and another job may write it. */
-export function activeOutput({ job }: JobRecord): string | undefined {
+export function activeOutput({ job }: Pick<JobRecord, 'job'>): string | undefined {
   const { kind } = job.spec ?? {};
   return kind?.$case === 'prune' && !hasEnded(job.state) ? kind.value.output : undefined;
 }

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Job, JobSpec, JobState } from '@secateur/proto/job';
 import pg from 'pg';
 import { PostgresServer } from '../../../../tests/support/postgres-server.js';
-import { creationTime, requireLease, type JobChange } from './job-record.js';
+import { creationTime, keyOf, requireLease, type JobChange, type JobKey } from './job-record.js';
 import type { JobStore, ListPosition, RunningLimits } from './job-store.js';
 import { openJobStore, type StoreProblems } from './open-job-store.js';
 
@@ -51,6 +51,10 @@ function goesOn(maximumUnended = 1_000): JobChange {
 
 const change = (store: JobStore, id: string, what: JobChange) => store.change(id, () => what);
 const end = (store: JobStore, id: string) => change(store, id, { ...becomes(JobState.CANCELLED), lease: 'end' });
+
+async function keyIn(store: JobStore, id: string): Promise<JobKey> {
+  return keyOf((await store.read(id))!);
+}
 
 async function positionOf(store: JobStore, id: string): Promise<ListPosition> {
   return { id, createdAt: creationTime((await store.read(id))!.job) };
@@ -121,13 +125,14 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     await expect(change(store, id, becomes(JobState.SUCCEEDED, JobState.PAUSED))).rejects.toThrow('cannot become');
     const record = await store.read(id);
     expect(record).toMatchObject({ sequence: 2, hasReport: true, job: { state: JobState.RUNNING } });
-    expect(await store.readReport(id)).toEqual(expect.objectContaining({ 0: 1, 1: 2, length: 2 }));
-    expect((await store.events(id, 0, 10)).map(({ sequence }) => sequence)).toEqual([1, 2]);
-    expect((await store.events(id, 1, 10)).map(({ sequence }) => sequence)).toEqual([2]);
-    expect(await store.events(id, 0, 1)).toHaveLength(1);
-    expect(await store.sequences([id, 'nobody'])).toEqual(new Map([[id, 2]]));
+    expect(await store.readReport(keyOf(record!))).toEqual(expect.objectContaining({ 0: 1, 1: 2, length: 2 }));
+    expect((await store.events(keyOf(record!), 0, 10)).map(({ sequence }) => sequence)).toEqual([1, 2]);
+    expect((await store.events(keyOf(record!), 1, 10)).map(({ sequence }) => sequence)).toEqual([2]);
+    expect(await store.events(keyOf(record!), 0, 1)).toHaveLength(1);
+    const nobody = { id: 'nobody', number: 1 };
+    expect(await store.sequences([keyOf(record!), nobody])).toEqual(new Map([[record!.number, 2]]));
     await expect(store.change('nobody', () => ({}))).rejects.toMatchObject({ reason: 'NOT_FOUND' });
-    await expect(store.events('nobody', 0, 1)).rejects.toMatchObject({ reason: 'NOT_FOUND' });
+    await expect(store.events(nobody, 0, 1)).rejects.toMatchObject({ reason: 'NOT_FOUND' });
     await end(store, id);
   });
 
@@ -262,7 +267,7 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
       before = await positionOf(store, listed.at(-1)!);
       for (const { id } of page) {
         await end(store, id);
-        await store.remove(id);
+        await store.remove(await keyIn(store, id));
       }
     }
     expect(listed).toEqual(ids);
@@ -286,15 +291,41 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     const id = await add(store);
     const leased = await store.acquire('a', LEASE_MS, NO_LIMITS);
     await store.addTrace(id, leased!.lease!.token, Uint8Array.of(7));
-    await expect(store.remove(id)).rejects.toMatchObject({ reason: 'FAILED_PRECONDITION' });
+    const job = keyOf(leased!);
+    await expect(store.remove(job)).rejects.toMatchObject({ reason: 'FAILED_PRECONDITION' });
     expect(await store.expired(10)).toEqual([]);
     await change(store, id, { ...becomes(JobState.CANCELLED), lease: 'end', keptForMs: 0 });
     expect((await store.expired(10)).map(({ job }) => job.id)).toEqual([id]);
-    expect((await store.remove(id)).job.id).toBe(id);
+    expect((await store.remove(job)).job.id).toBe(id);
     expect(await store.read(id)).toBeUndefined();
     const chunks: Uint8Array[] = [];
-    for await (const chunk of store.readTrace(id)) chunks.push(chunk);
+    for await (const chunk of store.readTrace(job)) chunks.push(chunk);
     expect(chunks).toEqual([]);
+  });
+
+  test('are not taken for another one that had their id', async () => {
+    const job = (id: string, tenant: string) =>
+      Job.fromPartial({ id, tenant, spec, state: JobState.QUEUED, createdAt: { seconds: 1, nanos: 0 } });
+    const spec = pruneSpec('/out/again');
+    const first = await store.insert(job('again', 'first'), spec, 9);
+    await end(store, 'again');
+    await store.remove(keyOf(first!));
+    const second = await store.insert(job('again', 'second'), spec, 9);
+    expect(second!.number).not.toBe(first!.number);
+    const leased = await store.acquire('a', LEASE_MS, NO_LIMITS);
+    await store.addTrace('again', leased!.lease!.token, Uint8Array.of(7));
+    await change(store, 'again', { ...becomes(JobState.PLANNING), report: Uint8Array.of(1) });
+    await end(store, 'again');
+    const gone = keyOf(first!);
+    expect(await store.sequences([gone, keyOf(second!)])).toEqual(new Map([[second!.number, 2]]));
+    // Behind, and up to date.
+    for (const after of [0, 2]) await expect(store.events(gone, after, 10)).rejects.toMatchObject({ reason: 'NOT_FOUND' });
+    expect(await store.readReport(gone)).toBeUndefined();
+    expect(await store.readReport(keyOf(second!))).toHaveLength(1);
+    for await (const chunk of store.readTrace(gone)) expect(chunk).toBeUndefined();
+    await expect(store.remove(gone)).rejects.toMatchObject({ reason: 'NOT_FOUND' });
+    expect(await store.read('again')).toMatchObject({ number: second!.number, job: { tenant: 'second' } });
+    await store.remove(keyOf(second!));
   });
 
   test('have blocks left to do until they are paused or have ended', async () => {
@@ -330,7 +361,7 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     const { token } = (await store.acquire('a', LEASE_MS, NO_LIMITS))!.lease!;
     for (let chunk = 0; chunk < 40; ++chunk) await store.addTrace(id, token, Uint8Array.of(chunk));
     const read: number[] = [];
-    for await (const chunk of store.readTrace(id)) read.push(...chunk);
+    for await (const chunk of store.readTrace(await keyIn(store, id))) read.push(...chunk);
     expect(read).toEqual(Array.from({ length: 40 }, (_, chunk) => chunk));
     await end(store, id);
     await expect(store.addTrace(id, token, Uint8Array.of(1))).rejects.toMatchObject({ reason: 'LEASE_LOST' });
@@ -347,7 +378,7 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     await store.addTrace(id, second!.lease!.token, Uint8Array.of(2));
     await expect(store.addTrace('nobody', 1, Uint8Array.of(1))).rejects.toMatchObject(lost);
     const chunks: number[] = [];
-    for await (const chunk of store.readTrace(id)) chunks.push(...chunk);
+    for await (const chunk of store.readTrace(await keyIn(store, id))) chunks.push(...chunk);
     expect(chunks).toEqual([2]);
     await end(store, id);
   });

@@ -1,5 +1,5 @@
 import type { Job, JobEvent, JobSpec, JobState } from '@secateur/proto/job';
-import type { JobChange, JobRecord, Wish } from './job-record.js';
+import type { JobChange, JobKey, JobRecord, Wish } from './job-record.js';
 
 /** How many jobs of each tenant may run at once, over all orchestrators. */
 export interface RunningLimits {
@@ -44,7 +44,7 @@ export interface JobStore {
   read(id: string): Promise<JobRecord | undefined>;
 
   /** Encoded GetReportResponse. */
-  readReport(id: string): Promise<Uint8Array | undefined>;
+  readReport(job: JobKey): Promise<Uint8Array | undefined>;
 
   /** Newest first. */
   list(options: ListOptions): Promise<Job[]>;
@@ -64,20 +64,20 @@ export interface JobStore {
   /** The jobs that an orchestrator has leased, whether or not the leases are over. */
   held(owner: string): Promise<HeldJob[]>;
 
-  /** At most `limit` events after a sequence number, in order. NOT_FOUND when there is no such job. */
-  events(id: string, after: number, limit: number): Promise<JobEvent[]>;
+  /** At most `limit` events after a sequence number, in order. NOT_FOUND when there is no such job, or its id is another one's by now. */
+  events(job: JobKey, after: number, limit: number): Promise<JobEvent[]>;
 
-  /** Sequence number of the last event of each of these jobs that is there. */
-  sequences(ids: readonly string[]): Promise<Map<string, number>>;
+  /** Sequence number of the last event of each of these jobs that is there, by the number of the job. */
+  sequences(jobs: readonly JobKey[]): Promise<Map<number, number>>;
 
   /** Adds recorded spans to a job: an OTLP/JSON ExportTraceServiceRequest. LEASE_LOST unless the lease with that token is its present one and not over. */
   addTrace(id: string, token: number, chunk: Uint8Array): Promise<void>;
 
-  /** The recorded spans of a job, in the order they were added. */
-  readTrace(id: string): AsyncIterable<Uint8Array>;
+  /** The recorded spans of a job, in the order they were added; none when it is not there any more. */
+  readTrace(job: JobKey): AsyncIterable<Uint8Array>;
 
   /** Removes a job that has ended, with its events, report and spans. FAILED_PRECONDITION when it has not ended, NOT_FOUND without it. */
-  remove(id: string): Promise<JobRecord>;
+  remove(job: JobKey): Promise<JobRecord>;
 
   /** Jobs whose time to live is over, the oldest first. */
   expired(limit: number): Promise<JobRecord[]>;

@@ -9,6 +9,7 @@ import {
   roomToGoOn,
   toDate,
   type JobChange,
+  type JobKey,
   type JobRecord,
 } from './job-record.js';
 import type { HeldJob, JobStore, ListOptions, ListPosition, RunningLimits } from './job-store.js';
@@ -31,11 +32,12 @@ interface StoredJob {
 export class MemoryJobStore implements JobStore {
   private readonly jobs = new Map<string, StoredJob>();
   private lastPosition = 0;
+  private lastNumber = 0;
 
   insert(job: Job, requested: JobSpec, maximumUnended: number): Promise<JobRecord | undefined> {
     return attempt(() => {
       if (this.jobs.has(job.id)) return undefined;
-      const record: JobRecord = { job, requested, sequence: 0, wish: 'run', lease: undefined, hasReport: false };
+      const record: JobRecord = { job, number: ++this.lastNumber, requested, sequence: 0, wish: 'run', lease: undefined, hasReport: false };
       this.refuseTakenOutput(record);
       this.requireRoom(job.tenant, maximumUnended);
       const stored = { record, events: [], trace: [], report: undefined, position: ++this.lastPosition, readyAt: new Date(0), token: 0 };
@@ -49,8 +51,8 @@ export class MemoryJobStore implements JobStore {
     return Promise.resolve(this.jobs.get(id)?.record);
   }
 
-  readReport(id: string): Promise<Uint8Array | undefined> {
-    return Promise.resolve(this.jobs.get(id)?.report);
+  readReport(job: JobKey): Promise<Uint8Array | undefined> {
+    return Promise.resolve(this.findIfThere(job)?.report);
   }
 
   list({ tenant, states, before, limit }: ListOptions): Promise<Job[]> {
@@ -107,14 +109,14 @@ export class MemoryJobStore implements JobStore {
     return Promise.resolve(leased);
   }
 
-  events(id: string, after: number, limit: number): Promise<JobEvent[]> {
-    return attempt(() => this.find(id).events.slice(after, after + limit));
+  events(job: JobKey, after: number, limit: number): Promise<JobEvent[]> {
+    return attempt(() => this.findThat(job).events.slice(after, after + limit));
   }
 
-  sequences(ids: readonly string[]): Promise<Map<string, number>> {
-    const known = ids.flatMap((id) => {
-      const stored = this.jobs.get(id);
-      return stored === undefined ? [] : [[id, stored.record.sequence] as const];
+  sequences(jobs: readonly JobKey[]): Promise<Map<number, number>> {
+    const known = jobs.flatMap((job) => {
+      const stored = this.findIfThere(job);
+      return stored === undefined ? [] : [[job.number, stored.record.sequence] as const];
     });
     return Promise.resolve(new Map(known));
   }
@@ -128,15 +130,15 @@ export class MemoryJobStore implements JobStore {
     });
   }
 
-  async *readTrace(id: string): AsyncGenerator<Uint8Array, void> {
-    yield* this.jobs.get(id)?.trace ?? [];
+  async *readTrace(job: JobKey): AsyncGenerator<Uint8Array, void> {
+    yield* this.findIfThere(job)?.trace ?? [];
   }
 
-  remove(id: string): Promise<JobRecord> {
+  remove(job: JobKey): Promise<JobRecord> {
     return attempt(() => {
-      const { record } = this.find(id);
-      if (!hasEnded(record.job.state)) throw notEnded(id);
-      this.jobs.delete(id);
+      const { record } = this.findThat(job);
+      if (!hasEnded(record.job.state)) throw notEnded(job.id);
+      this.jobs.delete(job.id);
       return record;
     });
   }
@@ -171,6 +173,17 @@ export class MemoryJobStore implements JobStore {
     const stored = this.jobs.get(id);
     if (stored === undefined) throw noSuchJob(id);
     return stored;
+  }
+
+  private findThat(job: JobKey): StoredJob {
+    const stored = this.findIfThere(job);
+    if (stored === undefined) throw noSuchJob(job.id);
+    return stored;
+  }
+
+  private findIfThere({ id, number }: JobKey): StoredJob | undefined {
+    const stored = this.jobs.get(id);
+    return stored?.record.number === number ? stored : undefined;
   }
 
   private requireRoom(tenant: string, maximumUnended: number): void {

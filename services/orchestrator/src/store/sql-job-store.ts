@@ -10,6 +10,7 @@ import {
   roomToGoOn,
   toDate,
   type JobChange,
+  type JobKey,
   type JobRecord,
 } from './job-record.js';
 import type { HeldJob, JobStore, ListOptions, RunningLimits } from './job-store.js';
@@ -27,7 +28,7 @@ const TRACE_PAGE = 16;
 
 type JobRow = Pick<
   Selectable<JobsTable>,
-  'job' | 'requested' | 'sequence' | 'wish' | 'lease_owner' | 'lease_token' | 'lease_expires_at'
+  'job' | 'number' | 'requested' | 'sequence' | 'wish' | 'lease_owner' | 'lease_token' | 'lease_expires_at'
 > & { readonly has_report: boolean };
 
 /** Keeps jobs in PostgreSQL, in a server or inside this process. */
@@ -35,7 +36,7 @@ export class SqlJobStore implements JobStore {
   constructor(private readonly database: Database) {}
 
   insert(job: Job, requested: JobSpec, maximumUnended: number): Promise<JobRecord | undefined> {
-    const record: JobRecord = { job, requested, sequence: 0, wish: 'run', lease: undefined, hasReport: false };
+    const record = { job, requested, sequence: 0, wish: 'run', lease: undefined, hasReport: false } as const;
     return this.transaction(async (transaction) => {
       await lockTenant(transaction, job.tenant);
       const taken = await transaction.selectFrom('jobs').select('id').where('id', '=', job.id).executeTakeFirst();
@@ -53,9 +54,9 @@ export class SqlJobStore implements JobStore {
           ...columnsOf(record),
         })
         .onConflict((conflict) => conflict.column('id').doNothing())
-        .returning('id')
+        .returning('number')
         .executeTakeFirst();
-      return inserted && record;
+      return inserted && { ...record, ...inserted };
     });
   }
 
@@ -66,9 +67,9 @@ export class SqlJobStore implements JobStore {
     });
   }
 
-  readReport(id: string): Promise<Uint8Array | undefined> {
+  readReport({ id, number }: JobKey): Promise<Uint8Array | undefined> {
     return this.query(async ({ db }) => {
-      const row = await db.selectFrom('jobs').select('report').where('id', '=', id).executeTakeFirst();
+      const row = await db.selectFrom('jobs').select('report').where('id', '=', id).where('number', '=', number).executeTakeFirst();
       return row?.report ?? undefined;
     });
   }
@@ -158,29 +159,34 @@ export class SqlJobStore implements JobStore {
     });
   }
 
-  events(id: string, after: number, limit: number): Promise<JobEvent[]> {
+  events({ id, number }: JobKey, after: number, limit: number): Promise<JobEvent[]> {
     return this.query(async ({ db }) => {
       const rows = await db
         .selectFrom('job_events')
-        .select('event')
-        .where('job_id', '=', id)
-        .where('sequence', '>', after)
-        .orderBy('sequence')
+        // In the same statement: the id may become another job's between two of them.
+        .innerJoin('jobs', 'jobs.id', 'job_events.job_id')
+        .select('job_events.event')
+        .where('job_events.job_id', '=', id)
+        .where('jobs.number', '=', number)
+        .where('job_events.sequence', '>', after)
+        .orderBy('job_events.sequence')
         .limit(limit)
         .execute();
       if (rows.length === 0) {
-        const job = await db.selectFrom('jobs').select('id').where('id', '=', id).executeTakeFirst();
+        const job = await db.selectFrom('jobs').select('id').where('id', '=', id).where('number', '=', number).executeTakeFirst();
         if (job === undefined) throw noSuchJob(id);
       }
       return rows.map(({ event }) => JobEvent.decode(event));
     });
   }
 
-  sequences(ids: readonly string[]): Promise<Map<string, number>> {
-    if (ids.length === 0) return Promise.resolve(new Map<string, number>());
+  sequences(jobs: readonly JobKey[]): Promise<Map<number, number>> {
+    if (jobs.length === 0) return Promise.resolve(new Map<number, number>());
     return this.query(async ({ db }) => {
-      const rows = await db.selectFrom('jobs').select(['id', 'sequence']).where('id', 'in', ids).execute();
-      return new Map<string, number>(rows.map(({ id, sequence }) => [id, sequence]));
+      // By their ids, which have an index.
+      const ids = jobs.map(({ id }) => id);
+      const rows = await db.selectFrom('jobs').select(['number', 'sequence']).where('id', 'in', ids).execute();
+      return new Map<number, number>(rows.map(({ number, sequence }) => [number, sequence]));
     });
   }
 
@@ -197,17 +203,19 @@ export class SqlJobStore implements JobStore {
     });
   }
 
-  async *readTrace(id: string): AsyncGenerator<Uint8Array, void> {
+  async *readTrace({ id, number: job }: JobKey): AsyncGenerator<Uint8Array, void> {
     let last = 0;
     for (;;) {
       const after = last;
       const page = await this.query(({ db }) =>
         db
           .selectFrom('job_traces')
-          .select(['number', 'chunk'])
-          .where('job_id', '=', id)
-          .where('number', '>', after)
-          .orderBy('number')
+          .innerJoin('jobs', 'jobs.id', 'job_traces.job_id')
+          .select(['job_traces.number', 'job_traces.chunk'])
+          .where('job_traces.job_id', '=', id)
+          .where('jobs.number', '=', job)
+          .where('job_traces.number', '>', after)
+          .orderBy('job_traces.number')
           .limit(TRACE_PAGE)
           .execute(),
       );
@@ -219,9 +227,10 @@ export class SqlJobStore implements JobStore {
     }
   }
 
-  remove(id: string): Promise<JobRecord> {
+  remove({ id, number }: JobKey): Promise<JobRecord> {
     return this.transaction(async (transaction) => {
       const record = await lockJob(transaction, id);
+      if (record.number !== number) throw noSuchJob(id);
       if (!hasEnded(record.job.state)) throw notEnded(id);
       await transaction.deleteFrom('jobs').where('id', '=', id).execute();
       return record;
@@ -285,11 +294,11 @@ export class SqlJobStore implements JobStore {
   }
 }
 
-const RECORD_COLUMNS = ['job', 'requested', 'sequence', 'wish', 'lease_owner', 'lease_token', 'lease_expires_at'] as const;
+const RECORD_COLUMNS = ['job', 'number', 'requested', 'sequence', 'wish', 'lease_owner', 'lease_token', 'lease_expires_at'] as const;
 const HAS_REPORT = sql<boolean>`report IS NOT NULL`.as('has_report');
 
 /** The columns that follow from a record and change with it. */
-function columnsOf(record: JobRecord) {
+function columnsOf(record: Omit<JobRecord, 'number'>) {
   const { job, sequence, wish, lease } = record;
   return {
     job: Job.encode(job).finish(),
@@ -307,6 +316,7 @@ function toRecord(row: JobRow): JobRecord {
   const { lease_owner: owner, lease_expires_at: expiresAt } = row;
   return {
     job: Job.decode(row.job),
+    number: row.number,
     requested: JobSpec.decode(row.requested),
     sequence: row.sequence,
     wish: row.wish,
