@@ -6,7 +6,6 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 import { Allocation } from '@secateur/proto/allocation';
 import { JobState, ProjectionSelection, type Job, type JobEvent, type JobSpec } from '@secateur/proto/job';
 import { fromStatusProto } from '@secateur/rpc';
@@ -15,7 +14,7 @@ import { prune } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
 import { temporaryFolder, type TemporaryFolder } from '../support/paths.js';
 import { FailingDisk, preloadProblem, type DiskError } from '../support/preload.js';
-import { EVERYTHING } from '../support/scope.js';
+import { EVERYTHING, shuffled } from '../support/scope.js';
 import { recordedSpans } from '../support/spans.js';
 import { writeTinyJob } from '../support/tiny-job.js';
 
@@ -243,8 +242,3 @@ describeWithPreload(`a disk that takes everything but hidden states${suffix}`, (
     expect(await hashOutput(output)).toEqual(reference);
   });
 });
-
-function shuffled<Value>(values: readonly Value[]): Value[] {
-  const { length } = values;
-  return fc.sample(fc.shuffledSubarray([...values], { minLength: length, maxLength: length }), 1)[0]!;
-}

@@ -1,6 +1,10 @@
-/** The disk of the embedded job database fails while a job runs: the orchestrator says why it ends, and once it is started again the job ends with the same bytes. */
+/**
+ * The disk of the embedded job database fails while a job runs: the orchestrator says why it ends, or waits, and once there is room and it runs the job
+ * ends with the same bytes. Any of the writes fails, as many as there is time for, drawn at random.
+ */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from '@jest/globals';
 import { Allocation } from '@secateur/proto/allocation';
 import { JobState } from '@secateur/proto/job';
@@ -8,12 +12,16 @@ import { Cluster } from '../support/cluster.js';
 import { eventually, prune } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
 import { withTemporaryFolder } from '../support/paths.js';
-import { FailingDisk, preloadProblem } from '../support/preload.js';
+import { FailingDisk, preloadProblem, type DiskError } from '../support/preload.js';
+import { EVERYTHING, shuffled } from '../support/scope.js';
 import { writeTinyJob } from '../support/tiny-job.js';
 
 const LEASE_S = 3;
 /** Within the first transactions of a job. */
 const OPERATION = 12;
+/** For which new failures are begun; each takes about as long as a lease and a start. */
+const TIME_MS = EVERYTHING ? Infinity : 10_000;
+const LONGEST_MS = EVERYTHING ? 3_600_000 : TIME_MS + 120_000;
 const suffix = preloadProblem === undefined ? '' : ` (skipped: ${preloadProblem})`;
 
 (preloadProblem === undefined ? test : test.skip)(`a state folder that cannot be written for a while${suffix}`, () =>
@@ -52,4 +60,67 @@ const suffix = preloadProblem === undefined ? '' : ` (skipped: ${preloadProblem}
       expect(await hashOutput(output)).toEqual(reference);
     }),
   ),
+);
+
+(preloadProblem === undefined ? test : test.skip)(
+  `a state folder that fails at any write${suffix}`,
+  () =>
+    withTemporaryFolder((tools) =>
+      withTemporaryFolder(async (folder) => {
+        const specFor = await writeTinyJob(folder, { allocation: Allocation.UNIFORM });
+        const state = join(folder, 'state');
+        await mkdir(state);
+        const disk = new FailingDisk(tools, state);
+        await using cluster = await Cluster.start({
+          nodes: 1,
+          state,
+          environment: disk.environment,
+          serve: ['--lease', String(LEASE_S)],
+        });
+        let { client, process: orchestrator } = cluster.replicas[0]!;
+        disk.operations();
+        await prune(client, 'reference', specFor(join(folder, 'reference')));
+        const operations = disk.operations();
+        expect(operations.length).toBeGreaterThan(OPERATION);
+        const reference = await hashOutput(join(folder, 'reference'));
+
+        const errors: readonly DiskError[] = ['ENOSPC', 'EROFS'];
+        const failures = shuffled(operations.flatMap((_, index) => errors.map((error) => ({ index, error }))));
+        const until = performance.now() + TIME_MS;
+        const ends = { tried: 0, ended: 0 };
+        for (const { index, error } of failures) {
+          if (performance.now() > until) break;
+          const jobId = `job-${ends.tried++}`;
+          const output = join(folder, jobId);
+          await client.createJob({ jobId, spec: specFor(output) });
+          disk.failFrom(index, error);
+          // It ends, waits, or comes to an end before so many writes.
+          const waitedUntil = performance.now() + LEASE_S * 1_000;
+          while (orchestrator.exitCode === null && performance.now() < waitedUntil) {
+            const job = await client.getJob(jobId).catch(() => undefined);
+            if (job?.state === JobState.SUCCEEDED) break;
+            await sleep(50);
+          }
+          disk.mend();
+          // What failed at the last moment ends it now.
+          const ended = (): boolean => orchestrator.exitCode !== null;
+          const succeeded = async (): Promise<boolean> => (await client.getJob(jobId).catch(() => undefined))?.state === JobState.SUCCEEDED;
+          await eventually(async () => ended() || (await succeeded()), `${jobId} ends, or the orchestrator, after ${error} at ${index}`);
+          if (ended()) {
+            ++ends.ended;
+            expect({ index, error, code: orchestrator.exitCode }).toEqual({ index, error, code: 1 });
+            expect(orchestrator.output).toMatch(
+              new RegExp(`Cannot write ${state}/database: .*\\(${error}\\)\\. (Free some space|Make it writable)`),
+            );
+            ({ client, process: orchestrator } = await cluster.addReplica());
+          }
+          expect({ index, error, state: (await client.waitForJob(jobId)).state }).toEqual({ index, error, state: JobState.SUCCEEDED });
+          expect(await hashOutput(output)).toEqual(reference);
+        }
+        process.stderr.write(
+          `${ends.tried} of ${failures.length} failures of ${operations.length} operations, ${ends.ended} times the orchestrator ended\n`,
+        );
+      }),
+    ),
+  LONGEST_MS,
 );
