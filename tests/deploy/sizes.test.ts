@@ -6,7 +6,7 @@ import { runCommand } from '../support/command.js';
 import { buildManifests, kubectlProblem, kubernetesFolder, type Workload } from '../support/manifests.js';
 import { repositoryRoot, withTemporaryFolder } from '../support/paths.js';
 
-/** The engine may use so much of a container's limit (services/kernel-node/src/machine). */
+/** The engine may use so much of a container's limit (--memory of secateur node). */
 const ENGINE_SHARE = 0.8;
 /** More would be taken from others for nothing. */
 const MOST_TIMES_PLANNED = 3;

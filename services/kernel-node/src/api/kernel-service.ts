@@ -154,7 +154,8 @@ export function createKernelService({
     measureLoss: (request, { signal }) =>
       sessions.stream(request.sessionId, async function* (session) {
         const measured = request.groupIndices.map((groupIndex, position) => ({ groupIndex, ranges: rangesOf(request, position) }));
-        const measure = ({ groupIndex, ranges }: (typeof measured)[number]) => session.measureLoss(request.shardId, groupIndex, ranges, signal);
+        const measure = ({ groupIndex, ranges }: (typeof measured)[number]) =>
+          session.measureLoss(request.shardId, groupIndex, ranges, signal);
         for await (const [{ groupIndex }, losses] of runAhead(measured, measure)) yield { groupIndex, losses: Array.from(losses) };
       }),
 
