@@ -9,7 +9,7 @@ export type Wish = 'run' | 'pause' | 'cancel';
 interface Lease {
   /** Name of the orchestrator. */
   readonly owner: string;
-  /** Grows with every lease of the job: what is written with an older one is refused. */
+  /** Grows with every lease, also those of jobs that had the id before: what is written with an older one is refused. */
   readonly token: number;
   readonly expiresAt: Date;
 }

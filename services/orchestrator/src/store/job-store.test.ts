@@ -24,6 +24,7 @@ function pruneSpec(output: string, priority = 0): JobSpec {
 
 let jobs = 0;
 interface NewJob {
+  readonly id?: string;
   readonly tenant?: string;
   readonly output?: string;
   readonly priority?: number;
@@ -31,8 +32,11 @@ interface NewJob {
 }
 
 /** Adds a job with an id of its own. */
-async function add(store: JobStore, { tenant = 'default', output, priority = 0, maximumUnended = 1_000 }: NewJob = {}): Promise<string> {
-  const id = `job-${String(++jobs).padStart(4, '0')}`;
+async function add(
+  store: JobStore,
+  { id: given, tenant = 'default', output, priority = 0, maximumUnended = 1_000 }: NewJob = {},
+): Promise<string> {
+  const id = given ?? `job-${String(++jobs).padStart(4, '0')}`;
   const spec = pruneSpec(output ?? `/out/${id}`, priority);
   // Pairs are of the same time, as jobs of several orchestrators can be.
   const job = Job.fromPartial({ id, spec, tenant, state: JobState.QUEUED, createdAt: { seconds: jobs >> 1, nanos: 7_000_000 } });
@@ -216,16 +220,19 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
   test('whose lease is over go to the next orchestrator, and what the first writes is refused', async () => {
     const id = await add(store);
     const first = await store.acquire('a', 1, NO_LIMITS);
-    expect(first?.lease).toMatchObject({ owner: 'a', token: 1 });
+    expect(first?.lease).toMatchObject({ owner: 'a' });
+    const lost = first!.lease!.token;
     await change(store, id, becomes(JobState.PLANNING));
     await new Promise((resolve) => setTimeout(resolve, 5));
-    await expect(store.change(id, (record, now) => (requireLease(record, 1, now), {}))).rejects.toMatchObject({ reason: 'LEASE_LOST' });
+    await expect(store.change(id, (record, now) => (requireLease(record, lost, now), {}))).rejects.toMatchObject({ reason: 'LEASE_LOST' });
     const second = await store.acquire('b', LEASE_MS, NO_LIMITS);
-    expect(second).toMatchObject({ job: { id, state: JobState.PLANNING }, lease: { owner: 'b', token: 2 } });
-    await expect(store.change(id, (record, now) => (requireLease(record, 1, now), {}))).rejects.toMatchObject({ reason: 'LEASE_LOST' });
-    await store.change(id, (record, now) => (requireLease(record, 2, now), { wish: 'cancel' }));
+    expect(second).toMatchObject({ job: { id, state: JobState.PLANNING }, lease: { owner: 'b' } });
+    const { token } = second!.lease!;
+    expect(token).toBeGreaterThan(lost);
+    await expect(store.change(id, (record, now) => (requireLease(record, lost, now), {}))).rejects.toMatchObject({ reason: 'LEASE_LOST' });
+    await store.change(id, (record, now) => (requireLease(record, token, now), { wish: 'cancel' }));
     expect(await store.held('a')).toEqual([]);
-    expect(await store.held('b')).toEqual([{ id, token: 2, wish: 'cancel' }]);
+    expect(await store.held('b')).toEqual([{ id, token, wish: 'cancel' }]);
     expect(await store.acquire('c', LEASE_MS, NO_LIMITS)).toBeUndefined();
     await end(store, id);
   });
@@ -301,6 +308,17 @@ describe.each(Object.keys(stores))('jobs in %s', (kind) => {
     const chunks: Uint8Array[] = [];
     for await (const chunk of store.readTrace(job)) chunks.push(chunk);
     expect(chunks).toEqual([]);
+  });
+
+  test('have leases that one of a job that had their id before does not stand for', async () => {
+    const tokens: number[] = [];
+    for (let time = 0; time < 2; ++time) {
+      const id = await add(store, { id: 'leased-again' });
+      tokens.push((await store.acquire('a', LEASE_MS, NO_LIMITS))!.lease!.token);
+      await end(store, id);
+      await store.remove(keyOf((await store.read(id))!));
+    }
+    expect(tokens[1]).toBeGreaterThan(tokens[0]!);
   });
 
   test('are not taken for another one that had their id', async () => {
@@ -400,6 +418,7 @@ test('a database of the version before is brought up to date with its jobs', asy
   const before = await openJobStore(server.url, PROBLEMS);
   const ids: string[] = [];
   for (let count = 0; count < 5; ++count) ids.unshift(await add(before));
+  const leased = (await before.acquire('a', 1, NO_LIMITS))!;
   await before.close();
   const client = new pg.Client({ connectionString: server.url });
   await client.connect();
@@ -407,6 +426,8 @@ test('a database of the version before is brought up to date with its jobs', asy
     ALTER TABLE secateur.jobs DROP COLUMN created_at;
     CREATE INDEX jobs_number ON secateur.jobs (number);
     CREATE INDEX jobs_of_tenant ON secateur.jobs (tenant, number);
+    DROP SEQUENCE secateur.lease_tokens;
+    UPDATE secateur.jobs SET lease_token = 70 WHERE id = '${leased.job.id}';
     DELETE FROM secateur.kysely_migration WHERE name <> '0001_jobs';
   `);
   await client.end();
@@ -417,6 +438,9 @@ test('a database of the version before is brought up to date with its jobs', asy
       (await store.list({ tenant: undefined, states: [], before: position, limit: 10 })).map(({ id }) => id);
     expect(await list(undefined)).toEqual(ids);
     expect(await list(last)).toEqual(ids.slice(2));
+    const again = await store.acquire('b', LEASE_MS, NO_LIMITS);
+    expect(again?.job.id).toBe(leased.job.id);
+    expect(again?.lease?.token).toBeGreaterThan(70);
   } finally {
     await store.close();
   }

@@ -25,7 +25,6 @@ interface StoredJob {
   report: Uint8Array | undefined;
   position: number;
   readyAt: Date;
-  token: number;
 }
 
 /** Keeps jobs as long as the process lives: for a single orchestrator that is started for one job. */
@@ -33,6 +32,7 @@ export class MemoryJobStore implements JobStore {
   private readonly jobs = new Map<string, StoredJob>();
   private lastPosition = 0;
   private lastNumber = 0;
+  private lastToken = 0;
 
   insert(job: Job, requested: JobSpec, maximumUnended: number): Promise<JobRecord | undefined> {
     return attempt(() => {
@@ -40,7 +40,7 @@ export class MemoryJobStore implements JobStore {
       const record: JobRecord = { job, number: ++this.lastNumber, requested, sequence: 0, wish: 'run', lease: undefined, hasReport: false };
       this.refuseTakenOutput(record);
       this.requireRoom(job.tenant, maximumUnended);
-      const stored = { record, events: [], trace: [], report: undefined, position: ++this.lastPosition, readyAt: new Date(0), token: 0 };
+      const stored = { record, events: [], trace: [], report: undefined, position: ++this.lastPosition, readyAt: new Date(0) };
       this.jobs.set(job.id, stored);
       this.forgetOldest();
       return record;
@@ -96,8 +96,7 @@ export class MemoryJobStore implements JobStore {
       .filter((stored) => runningOf(stored) < (limits.tenants[stored.record.job.tenant] ?? limits.others))
       .sort((a, b) => priorityOf(b) - priorityOf(a) || runningOf(a) - runningOf(b) || a.position - b.position);
     if (next !== undefined) {
-      next.token += 1;
-      next.record = { ...next.record, lease: { owner, token: next.token, expiresAt: new Date(now.getTime() + leaseMs) } };
+      next.record = { ...next.record, lease: { owner, token: ++this.lastToken, expiresAt: new Date(now.getTime() + leaseMs) } };
     }
     return Promise.resolve(next?.record);
   }

@@ -120,6 +120,15 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
       `.execute(db);
     },
   },
+  // A job may have the id of one that was removed: no lease of that one stands for it.
+  '0003_lease_tokens': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await sql`
+        CREATE SEQUENCE secateur.lease_tokens;
+        SELECT setval('secateur.lease_tokens', greatest(1, max(lease_token))) FROM secateur.jobs;
+      `.execute(db);
+    },
+  },
 };
 
 const READ_AT_ONCE = 500;

@@ -141,7 +141,8 @@ export class SqlJobStore implements JobStore {
         .updateTable('jobs')
         .set({
           lease_owner: owner,
-          lease_token: sql<number>`lease_token + 1`,
+          // Orchestrators of a version before count by themselves.
+          lease_token: sql<number>`greatest(lease_token + 1, nextval('secateur.lease_tokens'))`,
           lease_expires_at: afterNow(leaseMs),
         })
         .where('id', '=', next.id)
