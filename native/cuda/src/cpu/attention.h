@@ -5,8 +5,8 @@
 
 namespace secateur::cpu {
 
-// Queries handled at a time; bounds the scores in memory.
-inline constexpr std::size_t kQueryTile = 64;
+// Queries handled at a time; bounds the scores in memory. A multiple of the rows whose sums fit the registers of any instruction set.
+inline constexpr std::size_t kQueryTile = 48;
 // Keys that lie side by side in a panel.
 inline constexpr std::size_t kKeyPanel = 64;
 

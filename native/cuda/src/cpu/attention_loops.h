@@ -9,10 +9,12 @@ namespace secateur::cpu::SECATEUR_VECTOR_NAMESPACE {
 namespace {
 
 constexpr std::size_t kVectorFloats = SECATEUR_VECTOR_BYTES / sizeof(float);
+// Vectors of sums held in registers, which leaves some for the operands; fewer would not hide how long an addition takes, and the more rows
+// there are of them, the fewer operands are loaded for each.
+constexpr std::size_t kRegisterSums = SECATEUR_VECTOR_BYTES == 64 ? 16 : SECATEUR_VECTOR_BYTES == 32 ? 12 : 8;
 // Rows are padded to a multiple of this.
-constexpr std::size_t kRowTile = 8;
-// Vectors of sums held in registers, which leaves some for the operands; fewer would not hide how long an addition takes.
-constexpr std::size_t kRegisterSums = SECATEUR_VECTOR_BYTES == 64 ? 16 : 8;
+constexpr std::size_t kRowTile = SECATEUR_VECTOR_BYTES == 32 ? 6 : 8;
+static_assert(kQueryTile % kRowTile == 0, "a tile of queries has no padded rows but the last");
 
 // sums[row, :] = Σ_i left[row · left_stride + i] · right[i · right_stride + :] over `terms` terms, for Rows rows and Columns vectors.
 template <std::size_t Rows, std::size_t Columns>
