@@ -4,7 +4,7 @@
 // The last line is always `N passed, N failed`.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { cppTestsBuildFolder, emulatedCudaBuildFolder, raceCheckBuildFolder } from './lib/native-build.mjs';
 import { runCommand } from './lib/run-command.mjs';
 import { addCounts, countCppTests, countJestTests, formatCounts } from './lib/test-counts.mjs';
@@ -23,8 +23,7 @@ const crashed = { passed: 0, failed: 1 };
  * @returns {Promise<TestCounts>}
  */
 async function runCppTests(folder, buildFolder, args = []) {
-  const results = join(folder, 'ctest.xml');
-  rmSync(results, { force: true });
+  const results = join(folder, `${basename(buildFolder)}.xml`);
   const keptBytes = ['--test-output-size-passed', '1000000', '--test-output-size-failed', '1000000'];
   const options = ['--output-on-failure', '--no-tests=error', '--parallel', '2', ...keptBytes, '--output-junit', results];
   const { code } = await runCommand('ctest', ['--test-dir', buildFolder, ...args, ...options], {
@@ -33,13 +32,18 @@ async function runCppTests(folder, buildFolder, args = []) {
   return reconcile(code, readResults(results, countCppTests));
 }
 
-/** Of the builds for the host and for races one program each is made. @param {string} folder @returns {Promise<TestCounts[]>} */
+/**
+ * Of the builds for the host and for races one program each is made; they run side by side, for they take long on one thread.
+ * @param {string} folder
+ * @returns {Promise<TestCounts[]>}
+ */
 async function runAllCppTests(folder) {
-  return [
-    await runCppTests(folder, cppTestsBuildFolder, everything ? [] : ['--label-exclude', '^all$']),
-    await runCppTests(folder, emulatedCudaBuildFolder, ['--tests-regex', 'conformance_cuda_on_host']),
-    await runCppTests(folder, raceCheckBuildFolder, ['--tests-regex', 'race_check']),
-  ];
+  const counts = await runCppTests(folder, cppTestsBuildFolder, everything ? [] : ['--label-exclude', '^all$']);
+  const alone = await Promise.all([
+    runCppTests(folder, emulatedCudaBuildFolder, ['--tests-regex', 'conformance_cuda_on_host']),
+    runCppTests(folder, raceCheckBuildFolder, ['--tests-regex', 'race_check']),
+  ]);
+  return [counts, ...alone];
 }
 
 /**
