@@ -17,7 +17,9 @@ namespace {
 
 using gpu::EqualScores;
 
-constexpr std::pair<std::size_t, std::size_t> kShapes[] = {{1, 1}, {3, 31}, {2, 32}, {2, 256}, {5, 257}, {300, 3}, {257, 9}};
+constexpr std::pair<std::size_t, std::size_t> kShapes[] = {{1, 1}, {3, 31}, {2, 32}, {2, 256}, {5, 257}, {33, 3}};
+// More rows than parts.
+constexpr std::size_t kManyRows = 300;
 
 struct Lowest {
   explicit Lowest(std::size_t rows) : digits(gpu::kDigitParts * gpu::kDigitValues), left(1), key(1), equal(rows) {}
@@ -86,13 +88,14 @@ void check_counts(const ScoredMatrix& matrix, EqualScores equal, bool scaled) {
 TEST_CASE("the lowest scores of a matrix are found, and of equal ones the first") {
   in_all_schedules([] {
     for (const auto& [rows, columns] : kShapes) check_counts(ScoredMatrix(rows, columns), EqualScores::kFirst, true);
+    check_lowest(ScoredMatrix(kManyRows, 3), kManyRows, EqualScores::kFirst, true);
     check_lowest(ScoredMatrix(3, 31), 0, EqualScores::kFirst, true);
   });
 }
 
 TEST_CASE("the lowest scores of a matrix are found with all that are equal to the highest of them") {
   in_all_schedules([] {
-    for (const auto& [rows, columns] : {std::pair<std::size_t, std::size_t>{3, 31}, {300, 3}})
+    for (const auto& [rows, columns] : {std::pair<std::size_t, std::size_t>{3, 31}, {33, 3}})
       check_counts(ScoredMatrix(rows, columns), EqualScores::kAll, true);
   });
 }

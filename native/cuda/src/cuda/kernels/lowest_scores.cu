@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kThreads) count_digits_kernel(ScoredWeights sc
   __syncthreads();
   const std::uint32_t higher = shift == kHighestShift ? 0 : ~std::uint32_t{0} << (shift + kDigitBits);
   const std::uint32_t prefix = *lowest.key;
-  for (std::size_t row = blockIdx.x; row < scored.rows; row += kDigitParts) {
+  for (std::size_t row = blockIdx.x; row < scored.rows; row += gridDim.x) {
     for (std::size_t column = threadIdx.x; column < scored.columns; column += kThreads) {
       const std::uint32_t key = key_at(scored, row, column);
       if ((key & higher) == prefix) atomicAdd(&counts.values[(key >> shift) % kDigitValues], 1U);
@@ -40,10 +40,10 @@ __global__ void __launch_bounds__(kThreads) count_digits_kernel(ScoredWeights sc
 }
 
 // One block. Adds the digit of the highest of the `count` lowest to the key; how many with that digit are among them is left.
-__global__ void __launch_bounds__(kThreads) choose_digit_kernel(unsigned shift, std::uint64_t count, LowestScores lowest) {
+__global__ void __launch_bounds__(kThreads) choose_digit_kernel(unsigned parts, unsigned shift, std::uint64_t count, LowestScores lowest) {
   SECATEUR_SHARED(DigitTotals, totals);
   std::uint64_t total = 0;
-  for (std::size_t part = 0; part < kDigitParts; ++part) total += lowest.digits[part * kDigitValues + threadIdx.x];
+  for (std::size_t part = 0; part < parts; ++part) total += lowest.digits[part * kDigitValues + threadIdx.x];
   totals.values[threadIdx.x] = total;
   __syncthreads();
   if (threadIdx.x != 0) return;
@@ -147,10 +147,11 @@ dim3 blocks_of_rows(const ScoredWeights& scored) { return dim3(static_cast<unsig
 cudaError_t find_lowest(const ScoredWeights& scored, std::uint64_t count, EqualScores equal, const LowestScores& lowest,
                         cudaStream_t stream) {
   if (is_empty(scored)) return cudaSuccess;
+  const auto parts = static_cast<unsigned>(scored.rows < kDigitParts ? scored.rows : kDigitParts);
   cudaError_t error = cudaMemsetAsync(lowest.key, 0, sizeof(std::uint32_t), stream);
   for (unsigned shift = kHighestShift; error == cudaSuccess; shift -= kDigitBits) {
-    error = launch(count_digits_kernel, dim3(static_cast<unsigned>(kDigitParts)), dim3(kThreads), 0, stream, scored, shift, lowest);
-    if (error == cudaSuccess) error = launch(choose_digit_kernel, dim3(1), dim3(kThreads), 0, stream, shift, count, lowest);
+    error = launch(count_digits_kernel, dim3(parts), dim3(kThreads), 0, stream, scored, shift, lowest);
+    if (error == cudaSuccess) error = launch(choose_digit_kernel, dim3(1), dim3(kThreads), 0, stream, parts, shift, count, lowest);
     if (shift == 0) break;
   }
   if (error == cudaSuccess) error = launch(count_equal_kernel, blocks_of_rows(scored), dim3(kThreads), 0, stream, scored, lowest);

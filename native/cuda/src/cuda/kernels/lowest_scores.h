@@ -8,7 +8,7 @@
 
 namespace secateur::gpu {
 
-// Parts that digits are counted in, and the values of a digit.
+// Parts of the rows, at most, that digits are counted in, and the values of a digit.
 inline constexpr std::size_t kDigitParts = 256;
 inline constexpr std::size_t kDigitValues = 256;
 

@@ -17,7 +17,8 @@ namespace {
 constexpr std::size_t kRows = 3;
 constexpr std::size_t kThreads = 256;
 constexpr std::size_t kDigits = 4;
-constexpr std::size_t kCounts = gpu::kDigitParts * gpu::kDigitValues;
+// A part of the rows is one.
+constexpr std::size_t kCounts = kRows * gpu::kDigitValues;
 
 TrafficModel& read_scores(TrafficModel& model, std::size_t columns) {
   for (std::size_t row = 0; row < kRows; ++row) model.read_run<float>(row * columns, columns).read_run<float>(0, columns);
@@ -28,7 +29,7 @@ TrafficModel& read_scores(TrafficModel& model, std::size_t columns) {
 TrafficModel finding(std::size_t columns) {
   TrafficModel model;
   for (std::size_t digit = 0; digit < kDigits; ++digit) {
-    for (std::size_t part = 0; part < gpu::kDigitParts; ++part) model.read_same<std::uint32_t>(kThreads);
+    for (std::size_t part = 0; part < kRows; ++part) model.read_same<std::uint32_t>(kThreads);
     read_scores(model, columns).write_run<std::uint32_t>(0, kCounts);
     // One block chooses the digit, one of its threads writes it down with what is left.
     model.read_run<std::uint32_t>(0, kCounts).read_same<std::uint32_t>(1).write_one<std::uint32_t>().write_one<std::uint64_t>();
@@ -48,7 +49,7 @@ TEST_CASE("traffic of the lowest scores: the weights and their scales once for e
     DeviceArray<float> weights(std::vector<float>(kRows * columns, 1.0F));
     DeviceArray<float> scales(std::vector<float>(columns, 1.0F));
     const gpu::ScoredWeights scored{kRows, columns, weights.data(), scales.data()};
-    DeviceArray<std::uint32_t> digits(kCounts);
+    DeviceArray<std::uint32_t> digits(gpu::kDigitParts * gpu::kDigitValues);
     DeviceArray<std::uint64_t> left(1);
     DeviceArray<std::uint32_t> key(1);
     DeviceArray<std::uint32_t> equal(kRows);
