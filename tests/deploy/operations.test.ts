@@ -66,7 +66,8 @@ function recordCalls(): Promise<string[][]> {
   return withTemporaryFolder(async (folder) => {
     const calls = join(folder, 'calls');
     const programs = {
-      kubectl: `{ printf '%s\\x1f' "$@"; printf '\\x1e'; } >> '${calls}'`,
+      // At once: the two ends of a pipe run side by side.
+      kubectl: `printf -v call '%s\\x1f' "$@"; printf '%s\\x1e' "$call" >> '${calls}'`,
       secateur: ':',
     };
     for (const [name, body] of Object.entries(programs)) {

@@ -150,7 +150,7 @@ export class NodeSession {
     let bytes = 0;
     for (const [place, group] of groups.entries()) {
       groupsOfCall.push(group);
-      bytes += group.tokenIds.byteLength;
+      bytes += group.samples * group.sequenceLength * Int32Array.BYTES_PER_ELEMENT;
       if (bytes < EMBED_BYTES && place + 1 < groups.length) continue;
       await this.node.kernel.embed({ sessionId: this.sessionId, shardId, groups: groupsOfCall }, this.step(signal));
       groupsOfCall = [];
