@@ -117,9 +117,9 @@ TEST_CASE("score_row names the first weight that is not finite") {
 }
 
 TEST_CASE("RowOrders counts in two or four bytes") {
-  CHECK(allocation::RowOrders::scratch_bytes(2, 9) == 2 * (4 + 64 * 2));
-  CHECK(allocation::RowOrders::scratch_bytes(2, 65535) == 2 * (4 + 8192 * 2));
-  CHECK(allocation::RowOrders::scratch_bytes(2, 65536) == 2 * (4 + 8192 * 4));
+  CHECK(allocation::RowOrders::scratch_bytes(2, 9) == 2 * (4 + (2 + 64) * 2));
+  CHECK(allocation::RowOrders::scratch_bytes(2, 65535) == 2 * (4 + (256 + 8192) * 2));
+  CHECK(allocation::RowOrders::scratch_bytes(2, 65536) == 2 * (4 + (256 + 8192) * 4));
 }
 
 }  // namespace secateur::test

@@ -276,7 +276,7 @@ class RowAllocator {
 
   // Steps that the path to the row's count is swept further: up to it and some way beyond, for the search goes on in small moves.
   std::size_t steps_towards(std::size_t count, std::size_t row, std::size_t path, const QualityCurves& curves) const {
-    const std::size_t margin = input_.columns / 32 + 1;
+    const std::size_t margin = input_.columns / 16 + 1;
     return std::min(paths_[path].steps_to(count) + margin, paths_[path].steps()) - curves.progress(row, path).steps;
   }
 

@@ -15,9 +15,26 @@ constexpr bool is_narrow(std::size_t columns) { return columns < std::size_t{1} 
 
 // As many buckets as leave a few columns in each where they are the most.
 constexpr std::uint32_t bucket_bits(std::size_t columns) {
-  return std::clamp(static_cast<std::uint32_t>(std::bit_width(columns)) - 1, 6U, 13U);
+  return std::clamp(static_cast<std::uint32_t>(std::bit_width(columns)) - 2, 6U, 13U);
 }
 constexpr std::size_t bucket_count(std::size_t columns) { return std::size_t{1} << bucket_bits(columns); }
+
+// The places of a group of buckets lie in a line or two of the cache, so that one is found by looking at few lines.
+constexpr std::size_t kGroupBuckets = 32;
+constexpr std::size_t groups(std::size_t buckets) { return buckets / kGroupBuckets; }
+constexpr std::size_t places_per_row(std::size_t buckets) { return groups(buckets) + buckets; }
+
+// How many of the ascending values are at most `limit`. Looks at all of them, which needs no branch that nobody could predict.
+template <class Value>
+std::size_t count_up_to(const Value* values, std::size_t size, Value limit) {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < size; i += kGroupBuckets) {
+    Value found = 0;
+    for (std::size_t j = i; j < std::min(size, i + kGroupBuckets); ++j) found = static_cast<Value>(found + (values[j] <= limit ? 1 : 0));
+    count += found;
+  }
+  return count;
+}
 
 struct Buckets {
   // What is not above this is in the first bucket.
@@ -78,14 +95,21 @@ RowOrders::RowOrders(std::size_t rows, std::size_t columns, RowScanFunctions fun
       functions_(functions),
       smallest_keys_(rows) {
   if (is_narrow(columns)) {
-    narrow_ = std::make_unique_for_overwrite<std::uint16_t[]>(rows * buckets_);
+    narrow_ = std::make_unique_for_overwrite<std::uint16_t[]>(rows * places_per_row(buckets_));
   } else {
-    wide_ = std::make_unique_for_overwrite<std::uint32_t[]>(rows * buckets_);
+    wide_ = std::make_unique_for_overwrite<std::uint32_t[]>(rows * places_per_row(buckets_));
   }
 }
 
 std::uint64_t RowOrders::scratch_bytes(std::size_t rows, std::size_t columns) {
-  return rows * (sizeof(std::uint32_t) + bucket_count(columns) * (is_narrow(columns) ? sizeof(std::uint16_t) : sizeof(std::uint32_t)));
+  return rows * (sizeof(std::uint32_t) +
+                 places_per_row(bucket_count(columns)) * (is_narrow(columns) ? sizeof(std::uint16_t) : sizeof(std::uint32_t)));
+}
+
+template <class Visit>
+auto RowOrders::with_places(std::size_t row, Visit visit) const {
+  const std::size_t first = row * places_per_row(buckets_);
+  return narrow_ ? visit(&narrow_[first]) : visit(&wide_[first]);
 }
 
 void RowOrders::group(std::size_t row, std::span<const std::uint32_t> keys, Scratch& scratch) {
@@ -99,34 +123,32 @@ void RowOrders::group(std::size_t row, std::span<const std::uint32_t> keys, Scra
   std::uint32_t* const counts = scratch.places_.data();
   std::ranges::fill(scratch.places_, 0U);
   for (std::size_t j = 0; j < keys.size(); ++j) ++counts[bucket_of[j]];
-  const auto add_up = [&]<class Place>(Place* places) {
+  with_places(row, [&]<class Place>(Place* of_groups) {
+    Place* const of_buckets = of_groups + groups(buckets_);
     std::uint32_t place = 0;
-    for (std::size_t bucket = 0; bucket < buckets_; ++bucket) {
-      places[bucket] = static_cast<Place>(place);
-      place += counts[bucket];
+    for (std::size_t group = 0; group < groups(buckets_); ++group) {
+      of_groups[group] = static_cast<Place>(place);
+      for (std::size_t bucket = group * kGroupBuckets; bucket < (group + 1) * kGroupBuckets; ++bucket) {
+        of_buckets[bucket] = static_cast<Place>(place);
+        place += counts[bucket];
+      }
     }
-  };
-  if (narrow_) {
-    add_up(&narrow_[row * buckets_]);
-  } else {
-    add_up(&wide_[row * buckets_]);
-  }
+  });
 }
 
 std::size_t RowOrders::place_of(std::size_t row, std::size_t bucket) const {
   if (bucket == buckets_) return columns_;
-  return narrow_ ? narrow_[row * buckets_ + bucket] : wide_[row * buckets_ + bucket];
+  return with_places(row, [&](const auto* of_groups) { return std::size_t{of_groups[groups(buckets_) + bucket]}; });
 }
 
 RowOrders::Part RowOrders::part_of(std::size_t row, std::size_t first, std::size_t last) const {
+  // The last bucket that begins at or before the place.
   const auto bucket_of = [&](std::size_t place) {
-    // The last bucket that begins at or before the place. Halves a power of two without branches, which nobody could predict.
-    const auto search = [&]<class Place>(const Place* places) {
-      std::size_t bucket = 0;
-      for (std::size_t half = buckets_ / 2; half > 0; half /= 2) bucket += places[bucket + half] <= place ? half : 0;
-      return bucket;
-    };
-    return narrow_ ? search(&narrow_[row * buckets_]) : search(&wide_[row * buckets_]);
+    return with_places(row, [&]<class Place>(const Place* of_groups) {
+      const auto limit = static_cast<Place>(place);
+      const std::size_t first_bucket = (count_up_to(of_groups, groups(buckets_), limit) - 1) * kGroupBuckets;
+      return first_bucket + count_up_to(of_groups + groups(buckets_) + first_bucket, kGroupBuckets, limit) - 1;
+    });
   };
   const Buckets buckets{.smallest = smallest_keys_[row], .shift = bucket_shift_};
   const std::size_t begin = bucket_of(first);

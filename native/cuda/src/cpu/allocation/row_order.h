@@ -64,6 +64,9 @@ class RowOrders {
     std::uint32_t end_key() const { return first_key + keys; }
   };
 
+  // Calls visit(places of the row) with their type.
+  template <class Visit>
+  auto with_places(std::size_t row, Visit visit) const;
   std::size_t place_of(std::size_t row, std::size_t bucket) const;
   // The buckets of the places [first, last), which are not empty.
   Part part_of(std::size_t row, std::size_t first, std::size_t last) const;
@@ -76,7 +79,8 @@ class RowOrders {
   RowScanFunctions functions_;
   // [rows]: what is not above it is in the first bucket.
   std::vector<std::uint32_t> smallest_keys_;
-  // [rows, buckets]: place of the first column of each bucket. Two bytes each where the columns allow it.
+  // [rows, groups + buckets]: place of the first column of each group of buckets, then of each bucket. Two bytes each where the columns
+  // allow it.
   std::unique_ptr<std::uint16_t[]> narrow_;
   std::unique_ptr<std::uint32_t[]> wide_;
 };

@@ -38,7 +38,8 @@ struct SweepPanels {
 struct SweepTask {
   // [stride]: dense output of the row, zero where it is padded, 64-byte aligned. Only for alignments.
   const float* dense = nullptr;
-  // [count]: the columns in the order they are added, and their weights (negative ones take away).
+  // [count]: the columns in the order they are added, and their weights (negative ones take away). Sums alone are quick where the columns
+  // ascend.
   const std::uint32_t* columns = nullptr;
   const float* weights = nullptr;
   std::size_t count = 0;

@@ -18,8 +18,11 @@ constexpr std::size_t kPanelVectors = SECATEUR_SWEEP_PANEL_VECTORS;
 constexpr std::size_t kPrefetchDistance = 2;
 constexpr std::size_t kLineFloats = 64 / sizeof(float);
 
-// A sum of many columns is made of sums of so many, which keeps its rounding small.
-constexpr std::size_t kSummedTogether = 32;
+// Of a panel, so many columns stay in the first cache while all rows of a batch add up theirs. A sum of many columns is made of the sums of
+// these, which keeps its rounding small.
+constexpr std::size_t kBlockColumns = SECATEUR_SWEEP_BLOCK_COLUMNS;
+// Rows that share the block.
+constexpr std::size_t kAddedTogether = 32;
 
 template <class Real>
 constexpr std::size_t kLanes = kVectorBytes / sizeof(Real);
@@ -27,6 +30,9 @@ constexpr std::size_t kLanes = kVectorBytes / sizeof(Real);
 using Doubles = double __attribute__((vector_size(kVectorBytes), may_alias));
 using Floats = float __attribute__((vector_size(kVectorBytes), may_alias));
 using Pair = double __attribute__((vector_size(2 * sizeof(double)), may_alias));
+#if SECATEUR_SWEEP_VECTOR_BYTES > 16
+using TwoPairs = double __attribute__((vector_size(4 * sizeof(double)), aligned(2 * sizeof(double)), may_alias));
+#endif
 
 template <class Real>
 struct VectorOf;
@@ -40,7 +46,7 @@ struct VectorOf<float> {
 };
 
 // widen: float32 values as float64, as many as fit one vector. fold: the lanes of a float32 vector added up in float64, in pairs.
-// sums: the sum of the lanes of either vector.
+// sums: the sum of the lanes of either vector. add_sums: the same of two vectors each, added to two alignments.
 #if SECATEUR_SWEEP_VECTOR_BYTES == 64
 // The masked forms, for g++ 12 warns of an uninitialised operand inside the plain ones.
 inline Doubles widen(const float* values) { return _mm512_maskz_cvtps_pd(0xff, _mm256_load_ps(values)); }
@@ -50,21 +56,18 @@ inline Doubles fold(Floats vector) {
   const Half high = __builtin_shufflevector(vector, vector, 8, 9, 10, 11, 12, 13, 14, 15);
   return _mm512_maskz_cvtps_pd(0xff, low) + _mm512_maskz_cvtps_pd(0xff, high);
 }
-inline Pair sums(Doubles first, Doubles second) {
+inline TwoPairs pairs_of(Doubles first, Doubles second) {
   const Doubles pairs =
       __builtin_shufflevector(first, second, 0, 8, 2, 10, 4, 12, 6, 14) + __builtin_shufflevector(first, second, 1, 9, 3, 11, 5, 13, 7, 15);
-  using Half = double __attribute__((vector_size(32)));
-  const Half half = __builtin_shufflevector(pairs, pairs, 0, 1, 2, 3) + __builtin_shufflevector(pairs, pairs, 4, 5, 6, 7);
-  return __builtin_shufflevector(half, half, 0, 1) + __builtin_shufflevector(half, half, 2, 3);
+  return __builtin_shufflevector(pairs, pairs, 0, 1, 2, 3) + __builtin_shufflevector(pairs, pairs, 4, 5, 6, 7);
 }
 #elif SECATEUR_SWEEP_VECTOR_BYTES == 32
 inline Doubles widen(const float* values) { return _mm256_cvtps_pd(_mm_load_ps(values)); }
 inline Doubles fold(Floats vector) {
   return _mm256_cvtps_pd(_mm256_castps256_ps128(vector)) + _mm256_cvtps_pd(_mm256_extractf128_ps(vector, 1));
 }
-inline Pair sums(Doubles first, Doubles second) {
-  const Doubles pairs = __builtin_shufflevector(first, second, 0, 4, 2, 6) + __builtin_shufflevector(first, second, 1, 5, 3, 7);
-  return __builtin_shufflevector(pairs, pairs, 0, 1) + __builtin_shufflevector(pairs, pairs, 2, 3);
+inline TwoPairs pairs_of(Doubles first, Doubles second) {
+  return __builtin_shufflevector(first, second, 0, 4, 2, 6) + __builtin_shufflevector(first, second, 1, 5, 3, 7);
 }
 #else
 inline Doubles widen(const float* values) { return Doubles{static_cast<double>(values[0]), static_cast<double>(values[1])}; }
@@ -72,8 +75,24 @@ inline Doubles fold(Floats vector) {
   return Doubles{static_cast<double>(vector[0]) + static_cast<double>(vector[2]),
                  static_cast<double>(vector[1]) + static_cast<double>(vector[3])};
 }
+#endif
+#if SECATEUR_SWEEP_VECTOR_BYTES == 16
 inline Pair sums(Doubles first, Doubles second) {
   return __builtin_shufflevector(first, second, 0, 2) + __builtin_shufflevector(first, second, 1, 3);
+}
+inline void add_sums(Doubles first, Doubles second, Doubles third, Doubles fourth, Alignment* to) {
+  *reinterpret_cast<Pair*>(to) += sums(first, second);
+  *reinterpret_cast<Pair*>(to + 1) += sums(third, fourth);
+}
+#else
+inline Pair sums(Doubles first, Doubles second) {
+  const TwoPairs pairs = pairs_of(first, second);
+  return __builtin_shufflevector(pairs, pairs, 0, 1) + __builtin_shufflevector(pairs, pairs, 2, 3);
+}
+inline void add_sums(Doubles first, Doubles second, Doubles third, Doubles fourth, Alignment* to) {
+  const TwoPairs one = pairs_of(first, second);
+  const TwoPairs other = pairs_of(third, fourth);
+  *reinterpret_cast<TwoPairs*>(to) += __builtin_shufflevector(one, other, 0, 1, 4, 5) + __builtin_shufflevector(one, other, 2, 3, 6, 7);
 }
 #endif
 
@@ -89,19 +108,23 @@ inline typename VectorOf<Real>::Type load(const float* values) {
 inline Doubles fold(Doubles vector) { return vector; }
 
 // inputs: [columns, Vectors * kLanes<Real>] of the panel that begins with first_sample.
-template <class Real, std::size_t Vectors, bool Aligns>
+template <class Real, std::size_t Vectors>
 void sweep_panel(const SweepTask& task, const float* inputs, std::size_t first_sample) {
   using Vector = typename VectorOf<Real>::Type;
   constexpr std::size_t kWidth = Vectors * kLanes<Real>;
-  Pair* const alignments = reinterpret_cast<Pair*>(task.alignments);
-  Vector dense[Vectors];
-  if constexpr (Aligns) {
-    for (std::size_t v = 0; v < Vectors; ++v) dense[v] = load<Real>(task.dense + first_sample + v * kLanes<Real>);
-  }
   Vector* const kept_sum = static_cast<Vector*>(task.sum) + first_sample / kLanes<Real>;
+  Vector dense[Vectors];
   Vector sum[Vectors];
-  for (std::size_t v = 0; v < Vectors; ++v) sum[v] = Aligns ? kept_sum[v] : Vector{};
-  for (std::size_t j = 0; j < task.count; ++j) {
+#pragma GCC unroll 32
+  for (std::size_t v = 0; v < Vectors; ++v) {
+    dense[v] = load<Real>(task.dense + first_sample + v * kLanes<Real>);
+    sum[v] = kept_sum[v];
+  }
+  struct Products {
+    Doubles with_sum;
+    Doubles with_dense;
+  };
+  const auto step = [&](std::size_t j) __attribute__((always_inline)) {
     const float* const input = inputs + task.columns[j] * kWidth;
     const Real weight = static_cast<Real>(task.weights[j]);
     const float* const ahead = inputs + task.columns[j + kPrefetchDistance < task.count ? j + kPrefetchDistance : j] * kWidth;
@@ -112,23 +135,54 @@ void sweep_panel(const SweepTask& task, const float* inputs, std::size_t first_s
     for (std::size_t v = 0; v < Vectors; ++v) {
       const Vector x = load<Real>(input + v * kLanes<Real>);
       if (v * kLanes<Real> % kLineFloats == 0) __builtin_prefetch(ahead + v * kLanes<Real>);
-      if constexpr (Aligns) {
-        with_sum[v % 2] += sum[v] * x;
-        with_dense[v % 2] += dense[v] * x;
-      }
+      with_sum[v % 2] += sum[v] * x;
+      with_dense[v % 2] += dense[v] * x;
       sum[v] += weight * x;
     }
-    if constexpr (Aligns) {
-      alignments[j] += sums(fold(with_sum[0] + with_sum[1]), fold(with_dense[0] + with_dense[1]));
-    } else if (j % kSummedTogether == kSummedTogether - 1 || j + 1 == task.count) {
-      for (std::size_t v = 0; v < Vectors; ++v) {
-        kept_sum[v] += sum[v];
-        sum[v] = Vector{};
-      }
-    }
+    return Products{fold(with_sum[0] + with_sum[1]), fold(with_dense[0] + with_dense[1])};
+  };
+  Alignment* const alignments = task.alignments;
+  std::size_t j = 0;
+  for (; j + 2 <= task.count; j += 2) {
+    const Products one = step(j);
+    const Products other = step(j + 1);
+    add_sums(one.with_sum, one.with_dense, other.with_sum, other.with_dense, alignments + j);
   }
-  if constexpr (Aligns) {
-    for (std::size_t v = 0; v < Vectors; ++v) kept_sum[v] = sum[v];
+  if (j < task.count) {
+    const Products last = step(j);
+    *reinterpret_cast<Pair*>(alignments + j) += sums(last.with_sum, last.with_dense);
+  }
+#pragma GCC unroll 32
+  for (std::size_t v = 0; v < Vectors; ++v) kept_sum[v] = sum[v];
+}
+
+// Adds to the task's sum its columns from `next` on that are below `end`; returns the first that is not.
+template <class Real, std::size_t Vectors>
+std::size_t add_up_block(const SweepTask& task, const float* inputs, std::size_t first_sample, std::size_t next, std::size_t end) {
+  using Vector = typename VectorOf<Real>::Type;
+  constexpr std::size_t kWidth = Vectors * kLanes<Real>;
+  if (next == task.count || task.columns[next] >= end) return next;
+  Vector sum[Vectors] = {};
+  do {
+    const float* const input = inputs + task.columns[next] * kWidth;
+    const Real weight = static_cast<Real>(task.weights[next]);
+#pragma GCC unroll 32
+    for (std::size_t v = 0; v < Vectors; ++v) sum[v] += weight * load<Real>(input + v * kLanes<Real>);
+  } while (++next < task.count && task.columns[next] < end);
+  Vector* const kept_sum = static_cast<Vector*>(task.sum) + first_sample / kLanes<Real>;
+#pragma GCC unroll 32
+  for (std::size_t v = 0; v < Vectors; ++v) kept_sum[v] += sum[v];
+  return next;
+}
+
+// The tasks' sums alone, block by block of the columns, which ascend but for a few at the end of each task.
+template <class Real, std::size_t Vectors>
+void add_up(const SweepTask* tasks, std::size_t count, const float* inputs, std::size_t columns, std::size_t first_sample) {
+  std::size_t next[kAddedTogether] = {};
+  for (std::size_t first = 0; first < columns; first += kBlockColumns) {
+    for (std::size_t i = 0; i < count; ++i) {
+      next[i] = add_up_block<Real, Vectors>(tasks[i], inputs, first_sample, next[i], first + kBlockColumns);
+    }
   }
 }
 
@@ -150,35 +204,40 @@ void sweep_rounded(const SweepTask& task, const float* inputs, std::size_t first
       sum[v] += (weight * load<double>(input + v * kLanes<double>) + task.rounder) - task.rounder;
     }
   }
+#pragma GCC unroll 32
   for (std::size_t v = 0; v < Vectors; ++v) kept_sum[v] = sum[v];
 }
 
+inline bool only_adds_up(const SweepTask& task) { return task.alignments == nullptr && task.rounder == 0; }
+
 template <class Real, std::size_t Vectors>
-void sweep_tasks(const SweepTask* tasks, std::size_t count, const float* inputs, std::size_t first_sample) {
-  for (std::size_t i = 0; i < count; ++i) {
+void sweep_tasks(const SweepTask* tasks, std::size_t count, const float* inputs, std::size_t columns, std::size_t first_sample) {
+  for (std::size_t i = 0; i < count;) {
     const SweepTask& task = tasks[i];
+    if (only_adds_up(task)) {
+      std::size_t together = 1;
+      while (together < kAddedTogether && i + together < count && only_adds_up(tasks[i + together])) ++together;
+      add_up<Real, Vectors>(tasks + i, together, inputs, columns, first_sample);
+      i += together;
+      continue;
+    }
     if constexpr (sizeof(Real) == sizeof(double)) {
-      if (task.rounder != 0) {
-        sweep_rounded<Vectors>(task, inputs, first_sample);
-        continue;
-      }
+      if (task.rounder != 0) sweep_rounded<Vectors>(task, inputs, first_sample);
     }
-    if (task.alignments == nullptr) {
-      sweep_panel<Real, Vectors, false>(task, inputs, first_sample);
-    } else {
-      sweep_panel<Real, Vectors, true>(task, inputs, first_sample);
-    }
+    if (task.alignments != nullptr) sweep_panel<Real, Vectors>(task, inputs, first_sample);
+    ++i;
   }
 }
 
 // Calls the instance for `vectors`, which is at most kPanelVectors.
 template <class Real, std::size_t Vectors = kPanelVectors>
-void sweep_vectors(const SweepTask* tasks, std::size_t count, const float* inputs, std::size_t first_sample, std::size_t vectors) {
+void sweep_vectors(const SweepTask* tasks, std::size_t count, const float* inputs, std::size_t columns, std::size_t first_sample,
+                   std::size_t vectors) {
   if constexpr (Vectors > 0) {
     if (vectors == Vectors) {
-      sweep_tasks<Real, Vectors>(tasks, count, inputs, first_sample);
+      sweep_tasks<Real, Vectors>(tasks, count, inputs, columns, first_sample);
     } else {
-      sweep_vectors<Real, Vectors - 1>(tasks, count, inputs, first_sample, vectors);
+      sweep_vectors<Real, Vectors - 1>(tasks, count, inputs, columns, first_sample, vectors);
     }
   }
 }
@@ -195,7 +254,8 @@ void sweep_in(const SweepPanels& panels, const SweepTask* tasks, std::size_t cou
   }
   for (std::size_t first = 0; first < panels.stride; first += kPanelSamples<Real>) {
     const std::size_t left = (panels.stride - first) / kLanes<Real>;
-    sweep_vectors<Real>(tasks, count, panels.inputs + first * panels.columns, first, left < kPanelVectors ? left : kPanelVectors);
+    sweep_vectors<Real>(tasks, count, panels.inputs + first * panels.columns, panels.columns, first,
+                        left < kPanelVectors ? left : kPanelVectors);
   }
 }
 
