@@ -1,8 +1,8 @@
-// Runs the `sh` blocks of README.md and the pages below docs/, each in its own bash from the root, so that what the documents say works.
+// Runs the `sh` blocks of every Markdown file of the repository, each in its own bash from the root, so that what the documents say works.
 // A block that CI cannot run has a comment above it: <!-- not run in CI: reason -->. The last line is `N passed, N failed`.
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
-import { listFiles } from './lib/fingerprint.mjs';
+import { join } from 'node:path';
 import { runCommand } from './lib/run-command.mjs';
 import { findShellBlocks } from './lib/shell-blocks.mjs';
 import { formatCounts } from './lib/test-counts.mjs';
@@ -11,10 +11,13 @@ import { workspaceRoot } from './lib/workspace-root.mjs';
 const timeoutSeconds = '300';
 const counts = { passed: 0, failed: 0 };
 
-const pages = listFiles(join(workspaceRoot, 'docs')).filter((file) => file.endsWith('.md'));
-for (const page of [join(workspaceRoot, 'README.md'), ...pages]) {
-  for (const { line, script, skipReason } of findShellBlocks(readFileSync(page, 'utf8'))) {
-    const place = `${relative(workspaceRoot, page)}:${line}`;
+// Also those that are not committed yet, but none that a build has left.
+const listing = ['ls-files', '-z', '--cached', '--others', '--exclude-standard', '*.md'];
+const pages = execFileSync('git', listing, { cwd: workspaceRoot, encoding: 'utf8' }).split('\0').filter(Boolean);
+// The README first: others go on with what it has made.
+for (const page of ['README.md', ...pages.filter((name) => name !== 'README.md')]) {
+  for (const { line, script, skipReason } of findShellBlocks(readFileSync(join(workspaceRoot, page), 'utf8'))) {
+    const place = `${page}:${line}`;
     if (skipReason !== undefined) {
       console.log(`skipped  ${place} (${skipReason})`);
       continue;

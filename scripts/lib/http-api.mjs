@@ -85,9 +85,15 @@ function readRoute(registry, method) {
   });
   const others = method.input.fields.filter((field) => !parameters.includes(field));
   const hasBody = body === '*';
-  const unfit = hasBody ? undefined : others.find((field) => field.fieldKind === 'map' || field.message !== undefined);
+  const unfit = hasBody ? undefined : others.find((field) => !fitsQuery(field));
   if (unfit !== undefined) throw new Error(`${unfit.name} of ${name} cannot be in a query; give the annotation body: "*".`);
   return { method, verb: pattern.case.toUpperCase(), path, parameters, query: hasBody ? [] : others, hasBody };
+}
+
+/** A time is one string in JSON. @param {DescField} field */
+function fitsQuery({ fieldKind, message }) {
+  if (fieldKind === 'message') return message.typeName === 'google.protobuf.Timestamp';
+  return fieldKind !== 'map' && message === undefined;
 }
 
 /** @param {readonly Route[]} routes */

@@ -60,6 +60,13 @@ test('a job is planned, created, watched and reported', () =>
     const middle = Math.floor(numbered.length / 2);
     const rest = await watch('over-http', { 'Last-Event-ID': String(middle) });
     expect(rest.slice(0, -1)).toEqual(numbered.slice(middle));
+    // As who goes on with a watch gives it, so as not to go on with another job.
+    const { jobCreatedAt } = numbered[0]?.data as { readonly jobCreatedAt: string };
+    const goOn = (createdAt: string): Promise<Response> =>
+      fetch(`${url}/v1/jobs/over-http:watch?jobCreatedAt=${createdAt}`, { headers: { 'Last-Event-ID': String(numbered.length) } });
+    expect((await goOn(jobCreatedAt)).status).toBe(204);
+    expect((await goOn('2001-02-03T04:05:06.789Z')).status).toBe(404);
+    expect(await get(`/v1/jobs/over-http?jobCreatedAt=${jobCreatedAt}`)).toMatchObject({ job: { createdAt: jobCreatedAt } });
 
     expect(await get('/v1/jobs/over-http')).toMatchObject({ job: { state: 'JOB_STATE_SUCCEEDED', spec: { prune: { sparsity: 0.7 } } } });
     expect(await get('/v1/jobs?pageSize=1')).toMatchObject({ jobs: [{ id: 'over-http' }], nextPageToken: '' });

@@ -2,10 +2,12 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { JobState, TokenSource } from '@secateur/proto/job';
+import { PruningClient } from '@secateur/client';
+import { JobState, TokenSource, type JobEvent } from '@secateur/proto/job';
 import { Cluster } from '../support/cluster.js';
 import { eventually, prune, pruneSpec } from '../support/jobs.js';
 import { modelPath, withTemporaryFolder } from '../support/paths.js';
+import { UnreliableLink } from '../support/unreliable-link.js';
 
 let cluster: Cluster;
 beforeAll(async () => {
@@ -75,6 +77,48 @@ test('a watch ends when its job is deleted, and does not go on with another job 
     const learnt = await rest;
     if (Array.isArray(learnt)) expect(learnt).toEqual([JobState.CANCELLED]);
     else expect(learnt).toMatchObject({ reason: 'NOT_FOUND' });
+  }));
+
+test('a watch that was interrupted goes on with its job alone, and who waits or reads does not take another one for it', () =>
+  withTemporaryFolder(async (folder) => {
+    await using kept = await Cluster.start({ nodes: 0, unreachable: 1, state: join(folder, 'state') });
+    const { client: near } = kept;
+    await using link = await UnreliableLink.open();
+    link.target = kept.address;
+    const far = PruningClient.connect(link.address);
+    using _closing = { [Symbol.dispose]: () => far.close() };
+    const spec = pruneSpec('books-opt', join(folder, 'pruned'), { sparsity: 0.5 });
+    const { createdAt: jobCreatedAt } = await near.createJob({ jobId: 'taken', spec });
+    await near.pauseJob('taken');
+    const watches = await Promise.all(
+      Array.from({ length: 2 }, async () => {
+        const events = far.watchJob('taken');
+        expect((await events.next()).value).toMatchObject({ sequence: 1 });
+        return events;
+      }),
+    );
+    const waiting = far.waitForJob('taken', { jobCreatedAt }).catch((error: unknown) => error);
+
+    link.cut();
+    expect((await Promise.all(watches.map((events) => untilPaused(events)))).every((paused) => paused)).toBe(true);
+    // What is sent from now on does not arrive, until the connection is gone.
+    link.silence('back');
+    await near.cancelJob('taken');
+    await near.deleteJob('taken');
+    const other = await near.createJob({ jobId: 'taken', spec: pruneSpec('books-opt', join(folder, 'pruned'), { sparsity: 0.6 }) });
+    for (let time = 0; time < 5; ++time) {
+      await near.pauseJob('taken');
+      await near.resumeJob('taken');
+    }
+    link.cut();
+    link.heal();
+    const gone = { reason: 'NOT_FOUND', message: expect.stringContaining('The job taken that is meant was deleted') };
+    for (const events of watches) await expect(events.next()).rejects.toMatchObject(gone);
+    expect(await waiting).toMatchObject(gone);
+    await expect(far.getJob('taken', { jobCreatedAt })).rejects.toMatchObject(gone);
+    await expect(far.getReport('taken', { jobCreatedAt })).rejects.toMatchObject(gone);
+    expect(await far.getJob('taken', { jobCreatedAt: other.createdAt })).toMatchObject({ createdAt: other.createdAt });
+    expect((await far.watchJob('taken', { jobCreatedAt: other.createdAt }).next()).value).toMatchObject({ sequence: 1 });
   }));
 
 test('jobs wait for their turn, and one that waits or runs can be cancelled at once', () =>
@@ -153,3 +197,10 @@ test('a configured node that is not there does not keep a job waiting', () =>
     expect(report.nodes.map(({ name }) => name)).toEqual(['node-0']);
     expect((await partial.client.listNodes()).map(({ healthy }) => healthy)).toEqual([true, false]);
   }));
+
+async function untilPaused(events: AsyncIterator<JobEvent>): Promise<boolean> {
+  for (let next = await events.next(); next.done !== true; next = await events.next()) {
+    if (next.value.event?.$case === 'stateChanged' && next.value.event.value.state === JobState.PAUSED) return true;
+  }
+  return false;
+}

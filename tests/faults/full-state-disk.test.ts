@@ -24,103 +24,103 @@ const TIME_MS = EVERYTHING ? Infinity : 10_000;
 const LONGEST_MS = EVERYTHING ? 3_600_000 : TIME_MS + 120_000;
 const suffix = preloadProblem === undefined ? '' : ` (skipped: ${preloadProblem})`;
 
-(preloadProblem === undefined ? test : test.skip)(`a state folder that cannot be written for a while${suffix}`, () =>
-  withTemporaryFolder((tools) =>
+interface Setting {
+  readonly folder: string;
+  /** The folder of the job database. */
+  readonly state: string;
+  readonly disk: FailingDisk;
+  readonly cluster: Cluster;
+  readonly specFor: Awaited<ReturnType<typeof writeTinyJob>>;
+}
+
+/** An orchestrator, with a node, that keeps its jobs in a folder whose disk can be made to fail. */
+function withFailingState(work: (setting: Setting) => Promise<void>): Promise<void> {
+  return withTemporaryFolder((tools) =>
     withTemporaryFolder(async (folder) => {
       const specFor = await writeTinyJob(folder, { allocation: Allocation.UNIFORM });
       const state = join(folder, 'state');
       await mkdir(state);
       const disk = new FailingDisk(tools, state);
-      await using cluster = await Cluster.start({
-        nodes: 1,
-        state,
-        environment: disk.environment,
-        serve: ['--lease', String(LEASE_S)],
-      });
-      await prune(cluster.client, 'reference', specFor(join(folder, 'reference')));
-      const reference = await hashOutput(join(folder, 'reference'));
-      const jobId = 'job';
-      const output = join(folder, 'pruned');
-      await cluster.client.createJob({ jobId, spec: specFor(output) });
-      for await (const { event } of cluster.client.watchJob(jobId)) if (event?.$case === 'attemptStarted') break;
-      disk.failFrom(OPERATION, 'ENOSPC');
-      // Its database could only go round for ever.
-      await eventually(() => cluster.orchestrator.exitCode !== null, 'the orchestrator ends');
-      expect(cluster.orchestrator.exitCode).toBe(1);
-      expect(cluster.orchestrator.output).toContain(
-        `Cannot write ${state}/database: no space is left on the device (ENOSPC). Free some space`,
-      );
-
-      disk.failFrom(0, 'EROFS');
-      await expect(cluster.addReplica()).rejects.toThrow(/Cannot \w+ .*state.*: the file system is read-only \(EROFS\)\. Make it writable/);
-
-      disk.mend();
-      const { client } = await cluster.addReplica();
-      expect(await client.waitForJob(jobId)).toMatchObject({ state: JobState.SUCCEEDED });
-      expect(await hashOutput(output)).toEqual(reference);
+      const { environment } = disk;
+      await using cluster = await Cluster.start({ nodes: 1, state, environment, serve: ['--lease', String(LEASE_S)] });
+      await work({ folder, state, disk, cluster, specFor });
     }),
-  ),
+  );
+}
+
+(preloadProblem === undefined ? test : test.skip)(`a state folder that cannot be written for a while${suffix}`, () =>
+  withFailingState(async ({ folder, state, disk, cluster, specFor }) => {
+    await prune(cluster.client, 'reference', specFor(join(folder, 'reference')));
+    const reference = await hashOutput(join(folder, 'reference'));
+    const jobId = 'job';
+    const output = join(folder, 'pruned');
+    await cluster.client.createJob({ jobId, spec: specFor(output) });
+    for await (const { event } of cluster.client.watchJob(jobId)) if (event?.$case === 'attemptStarted') break;
+    disk.failFrom(OPERATION, 'ENOSPC');
+    // Its database could only go round for ever.
+    await eventually(() => cluster.orchestrator.exitCode !== null, 'the orchestrator ends');
+    expect(cluster.orchestrator.exitCode).toBe(1);
+    expect(cluster.orchestrator.output).toContain(
+      `Cannot write ${state}/database: no space is left on the device (ENOSPC). Free some space`,
+    );
+
+    disk.failFrom(0, 'EROFS');
+    await expect(cluster.addReplica()).rejects.toThrow(/Cannot \w+ .*state.*: the file system is read-only \(EROFS\)\. Make it writable/);
+
+    disk.mend();
+    const { client } = await cluster.addReplica();
+    expect(await client.waitForJob(jobId)).toMatchObject({ state: JobState.SUCCEEDED });
+    expect(await hashOutput(output)).toEqual(reference);
+  }),
 );
 
 (preloadProblem === undefined ? test : test.skip)(
   `a state folder that fails at any write${suffix}`,
   () =>
-    withTemporaryFolder((tools) =>
-      withTemporaryFolder(async (folder) => {
-        const specFor = await writeTinyJob(folder, { allocation: Allocation.UNIFORM });
-        const state = join(folder, 'state');
-        await mkdir(state);
-        const disk = new FailingDisk(tools, state);
-        await using cluster = await Cluster.start({
-          nodes: 1,
-          state,
-          environment: disk.environment,
-          serve: ['--lease', String(LEASE_S)],
-        });
-        let { client, process: orchestrator } = cluster.replicas[0]!;
-        disk.operations();
-        await prune(client, 'reference', specFor(join(folder, 'reference')));
-        const operations = disk.operations();
-        expect(operations.length).toBeGreaterThan(OPERATION);
-        const reference = await hashOutput(join(folder, 'reference'));
+    withFailingState(async ({ folder, state, disk, cluster, specFor }) => {
+      let { client, process: orchestrator } = cluster.replicas[0]!;
+      disk.operations();
+      await prune(client, 'reference', specFor(join(folder, 'reference')));
+      const operations = disk.operations();
+      expect(operations.length).toBeGreaterThan(OPERATION);
+      const reference = await hashOutput(join(folder, 'reference'));
 
-        const errors: readonly DiskError[] = ['ENOSPC', 'EROFS'];
-        const failures = shuffled(operations.flatMap((_, index) => errors.map((error) => ({ index, error }))));
-        const until = performance.now() + TIME_MS;
-        const ends = { tried: 0, ended: 0 };
-        for (const { index, error } of failures) {
-          if (performance.now() > until) break;
-          const jobId = `job-${ends.tried++}`;
-          const output = join(folder, jobId);
-          await client.createJob({ jobId, spec: specFor(output) });
-          disk.failFrom(index, error);
-          // It ends, waits, or comes to an end before so many writes.
-          const waitedUntil = performance.now() + LEASE_S * 1_000;
-          while (orchestrator.exitCode === null && performance.now() < waitedUntil) {
-            const job = await client.getJob(jobId).catch(() => undefined);
-            if (job?.state === JobState.SUCCEEDED) break;
-            await sleep(50);
-          }
-          disk.mend();
-          // What failed at the last moment ends it now.
-          const ended = (): boolean => orchestrator.exitCode !== null;
-          const succeeded = async (): Promise<boolean> => (await client.getJob(jobId).catch(() => undefined))?.state === JobState.SUCCEEDED;
-          await eventually(async () => ended() || (await succeeded()), `${jobId} ends, or the orchestrator, after ${error} at ${index}`);
-          if (ended()) {
-            ++ends.ended;
-            expect({ index, error, code: orchestrator.exitCode }).toEqual({ index, error, code: 1 });
-            expect(orchestrator.output).toMatch(
-              new RegExp(`Cannot write ${state}/database: .*\\(${error}\\)\\. (Free some space|Make it writable)`),
-            );
-            ({ client, process: orchestrator } = await cluster.addReplica());
-          }
-          expect({ index, error, state: (await client.waitForJob(jobId)).state }).toEqual({ index, error, state: JobState.SUCCEEDED });
-          expect(await hashOutput(output)).toEqual(reference);
+      const errors: readonly DiskError[] = ['ENOSPC', 'EROFS'];
+      const failures = shuffled(operations.flatMap((_, index) => errors.map((error) => ({ index, error }))));
+      const until = performance.now() + TIME_MS;
+      const ends = { tried: 0, ended: 0 };
+      for (const { index, error } of failures) {
+        if (performance.now() > until) break;
+        const jobId = `job-${ends.tried++}`;
+        const output = join(folder, jobId);
+        await client.createJob({ jobId, spec: specFor(output) });
+        disk.failFrom(index, error);
+        // It ends, waits, or comes to an end before so many writes.
+        const waitedUntil = performance.now() + LEASE_S * 1_000;
+        while (orchestrator.exitCode === null && performance.now() < waitedUntil) {
+          const job = await client.getJob(jobId).catch(() => undefined);
+          if (job?.state === JobState.SUCCEEDED) break;
+          await sleep(50);
         }
-        process.stderr.write(
-          `${ends.tried} of ${failures.length} failures of ${operations.length} operations, ${ends.ended} times the orchestrator ended\n`,
-        );
-      }),
-    ),
+        disk.mend();
+        // What failed at the last moment ends it now.
+        const ended = (): boolean => orchestrator.exitCode !== null;
+        const succeeded = async (): Promise<boolean> => (await client.getJob(jobId).catch(() => undefined))?.state === JobState.SUCCEEDED;
+        await eventually(async () => ended() || (await succeeded()), `${jobId} ends, or the orchestrator, after ${error} at ${index}`);
+        if (ended()) {
+          ++ends.ended;
+          expect({ index, error, code: orchestrator.exitCode }).toEqual({ index, error, code: 1 });
+          expect(orchestrator.output).toMatch(
+            new RegExp(`Cannot write ${state}/database: .*\\(${error}\\)\\. (Free some space|Make it writable)`),
+          );
+          ({ client, process: orchestrator } = await cluster.addReplica());
+        }
+        expect({ index, error, state: (await client.waitForJob(jobId)).state }).toEqual({ index, error, state: JobState.SUCCEEDED });
+        expect(await hashOutput(output)).toEqual(reference);
+      }
+      process.stderr.write(
+        `${ends.tried} of ${failures.length} failures of ${operations.length} operations, ${ends.ended} times the orchestrator ended\n`,
+      );
+    }),
   LONGEST_MS,
 );

@@ -22,7 +22,7 @@ import { UnreliableLink } from '../support/unreliable-link.js';
 
 /** Of orchestrators, nodes and the database; 0 for faults of all kinds. */
 const KILLS = Number(process.env['SECATEUR_SOAK_KILLS'] ?? 0);
-const MINUTES = Number(process.env['SECATEUR_SOAK_MINUTES'] ?? (KILLS > 0 ? 60 : 0.5));
+const MINUTES = Number(process.env['SECATEUR_SOAK_MINUTES'] ?? (KILLS > 0 ? 60 : 2));
 const SEED = Number(process.env['SECATEUR_SOAK_SEED'] ?? 1);
 const LEASE_S = 3;
 /** Jobs that wait or run at a time. */

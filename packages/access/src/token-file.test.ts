@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import { temporaryFolder, type TemporaryFolder } from '../../../tests/support/paths.js';
 import { newToken } from './new-token.js';
-import { TokenFile } from './token-file.js';
+import { addTokenEntry, TokenFile } from './token-file.js';
 
 const ENTRY = newToken({ name: 'alice', tenant: 'research', role: 'user' }).entry;
 
@@ -36,5 +36,12 @@ describe('a token file', () => {
     await expect(TokenFile.open('/none.json', pino({ level: 'silent' }))).rejects.toMatchObject({
       message: expect.stringContaining('ENOENT'),
     });
+  });
+});
+
+test('an entry whose file cannot be written is told with the file', async () => {
+  await expect(addTokenEntry('/nowhere/tokens.json', ENTRY)).rejects.toMatchObject({
+    reason: 'FAILED_PRECONDITION',
+    message: '--tokens /nowhere/tokens.json cannot be written; its folder must exist and be writable; no token was made.',
   });
 });

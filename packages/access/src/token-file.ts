@@ -66,8 +66,13 @@ export async function addTokenEntry(path: string, entry: TokenEntry): Promise<vo
   );
   const entries = [...(isThere ? await readEntries(path) : []), entry];
   const unfinished = `${path}.partial`;
-  await writeFile(unfinished, `${JSON.stringify(entries, undefined, 2)}\n`, { mode: 0o600 });
-  await rename(unfinished, path);
+  try {
+    await writeFile(unfinished, `${JSON.stringify(entries, undefined, 2)}\n`, { mode: 0o600 });
+    await rename(unfinished, path);
+  } catch (cause) {
+    const remedy = 'its folder must exist and be writable; no token was made';
+    throw new SecateurError('FAILED_PRECONDITION', `--tokens ${path} cannot be written; ${remedy}.`, { cause });
+  }
 }
 
 async function readEntries(path: string): Promise<readonly TokenEntry[]> {

@@ -17,11 +17,7 @@ describe('exit codes', () => {
     ['an unknown option', [...PRUNE, '--fast'], "unknown option '--fast'"],
     ['two ways to propagate', [...PRUNE, '--input-recalc', '--propagation', 'staged'], 'cannot be used with'],
     ['options that exclude each other', [...PRUNE, '--endpoint', '127.0.0.1:1', '--nodes', '2'], 'cannot be used with'],
-    [
-      'a value known elsewhere',
-      [...PRUNE, '--score', 'obs'],
-      '--score obs: This is not offered by this version; choose wanda or magnitude or wanda-variant or sparsegpt.',
-    ],
+    ['a value known elsewhere', [...PRUNE, '--score', 'obs'], '--score obs: It must be one of wanda, magnitude, wanda-variant, sparsegpt.'],
     ['a missing argument', ['trace', '--out', 'trace.json'], "missing required argument 'job'"],
   ])('%s is wrong usage', async (_what, args, message) => {
     const { exitCode, stdout, stderr } = await run(...args);

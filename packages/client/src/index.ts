@@ -84,5 +84,6 @@ export {
   type NewJob,
   type PruningClientOptions,
   type RequestOptions,
+  type SameJobOptions,
   type WatchJobOptions,
 } from './pruning-client.js';

@@ -156,6 +156,28 @@ describe('the client', () => {
     await expect(collect(client.watchJob('job', { reconnectTimeoutMs: 200 }))).rejects.toMatchObject({ reason: 'UNAVAILABLE' });
   });
 
+  test('goes on with the job it watched, not with another one that has got its id', async () => {
+    const [first, second] = [1, 2].map((seconds) => ({ seconds, nanos: 5_000_000 }));
+    const asked: unknown[] = [];
+    const { address } = await serve({
+      async *watchJob({ jobCreatedAt, afterSequence }) {
+        asked.push({ jobCreatedAt, afterSequence });
+        if (asked.length > 1) throw new SecateurError('NOT_FOUND', 'The job is another one by now.');
+        yield { heartbeat: second, jobCreatedAt: first };
+        yield { ...event(1), jobCreatedAt: first };
+        throw new SecateurError('UNAVAILABLE', 'going away');
+      },
+    });
+    const client = clientOf(address);
+    await expect(collect(client.watchJob('job'))).rejects.toMatchObject({ reason: 'NOT_FOUND', message: 'The job is another one by now.' });
+    expect(asked).toEqual([
+      { jobCreatedAt: undefined, afterSequence: 0 },
+      { jobCreatedAt: first, afterSequence: 1 },
+    ]);
+    await expect(collect(client.watchJob('job', { jobCreatedAt: second }))).rejects.toMatchObject({ reason: 'NOT_FOUND' });
+    expect(asked.at(-1)).toEqual({ jobCreatedAt: second, afterSequence: 0 });
+  });
+
   test('asks a service that is there but cannot answer less and less often, and not for ever', async () => {
     let calls = 0;
     const { address } = await serve({
@@ -238,17 +260,23 @@ describe('the client', () => {
   });
 
   test('waits for the end of a job', async () => {
-    let reads = 0;
+    const jobCreatedAt = { seconds: 1, nanos: 0 };
+    const asked: unknown[] = [];
     const { address } = await serve({
       async *watchJob() {
-        yield event(1);
+        yield { ...event(1), jobCreatedAt };
       },
-      getJob: () =>
-        ++reads === 1
+      getJob: (request) =>
+        asked.push(request) === 1
           ? Promise.reject(new SecateurError('UNAVAILABLE', 'The job database cannot be reached.'))
           : Promise.resolve({ job: { id: 'job', state: JobState.FAILED, error: { code: 3, message: 'wrong', details: [] } } }),
     });
     expect(await clientOf(address).waitForJob('job')).toMatchObject({ state: JobState.FAILED, error: { message: 'wrong' } });
+    // It is to be that very job.
+    expect(asked).toEqual([
+      { jobId: 'job', jobCreatedAt },
+      { jobId: 'job', jobCreatedAt },
+    ]);
   });
 
   test('reads reports, traces and nodes', async () => {

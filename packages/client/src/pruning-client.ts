@@ -28,6 +28,15 @@ export interface RequestOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Which job of an id is meant. */
+export interface SameJobOptions extends RequestOptions {
+  /**
+   * Only the job that was accepted then, as its `createdAt` says: NOT_FOUND where it was deleted and another one has got its id since, which a
+   * service of an earlier version does not notice. Defaults to any.
+   */
+  readonly jobCreatedAt?: Job['createdAt'];
+}
+
 /** A job to be created. */
 export interface NewJob {
   /** 1-63 letters, digits, `-` or `_`; made by the service when empty or absent. */
@@ -45,7 +54,7 @@ export interface ListJobsOptions extends RequestOptions {
 }
 
 /** From where on, and how patiently, a job is watched. */
-export interface WatchJobOptions extends RequestOptions {
+export interface WatchJobOptions extends SameJobOptions {
   /** Only events after this sequence number, such as that of the last event another process has seen. Defaults to 0: all. */
   readonly afterSequence?: number;
   /** How long the service may fail to answer before the error is thrown; every answer, an event or a heartbeat, begins it anew. Defaults to 60 s. */
@@ -128,8 +137,8 @@ export class PruningClient {
   }
 
   /** A job as it is now; NOT_FOUND when there is none with that id. */
-  async getJob(jobId: string, options: RequestOptions = {}): Promise<Job> {
-    const { job } = await this.service.getJob({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
+  async getJob(jobId: string, { jobCreatedAt, ...options }: SameJobOptions = {}): Promise<Job> {
+    const { job } = await this.service.getJob({ jobId, jobCreatedAt }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
     return required(job, 'GetJob');
   }
 
@@ -154,43 +163,25 @@ export class PruningClient {
 
   /**
    * The events of a job in order, without gaps or repetitions, until the job ends. After a broken connection, a restart of the service, or
-   * where it has no answer for now, it goes on after the last event, with pauses that grow. NOT_FOUND when there is no job with that id,
-   * UNAVAILABLE or DEADLINE_EXCEEDED when the service has not answered for `reconnectTimeoutMs`.
+   * where it has no answer for now, it goes on after the last event, with pauses that grow. NOT_FOUND when there is no job with that id, or it was
+   * deleted meanwhile, even where another one has got its id; UNAVAILABLE or DEADLINE_EXCEEDED when the service has not answered for
+   * `reconnectTimeoutMs`.
    */
-  async *watchJob(
-    jobId: string,
-    { afterSequence = 0, reconnectTimeoutMs = DEFAULT_RECONNECT_TIMEOUT_MS, ...options }: WatchJobOptions = {},
-  ): AsyncGenerator<JobEvent, void, undefined> {
-    let sequence = afterSequence;
-    const absence = new Absence(this.channel, reconnectTimeoutMs, options.signal);
-    for (;;) {
-      try {
-        const answers = this.service.watchJob(
-          { jobId, afterSequence: sequence },
-          { timeoutMs: WATCH_TIMEOUT_MS, idleTimeoutMs: WATCH_IDLE_TIMEOUT_MS, ...options },
-        );
-        for await (const { event } of answers) {
-          absence.end();
-          if (event === undefined) continue;
-          sequence = event.sequence;
-          yield event;
-        }
-        return;
-      } catch (error) {
-        await absence.endure(error);
-      }
-    }
+  async *watchJob(jobId: string, options: WatchJobOptions = {}): AsyncGenerator<JobEvent, void, undefined> {
+    yield* this.followJob(jobId, options);
   }
 
   /** The job as it is when it has ended, well or not: its `state` says which, its `error` why. Waits for the service and fails as `watchJob` does. */
   async waitForJob(jobId: string, options: WatchJobOptions = {}): Promise<Job> {
-    const events = this.watchJob(jobId, options);
-    while ((await events.next()).done !== true);
+    const events = this.followJob(jobId, options);
+    let result = await events.next();
+    while (result.done !== true) result = await events.next();
+    const jobCreatedAt = result.value;
     const { reconnectTimeoutMs = DEFAULT_RECONNECT_TIMEOUT_MS, signal } = options;
     const absence = new Absence(this.channel, reconnectTimeoutMs, signal);
     for (;;) {
       try {
-        return await this.getJob(jobId, signal && { signal });
+        return await this.getJob(jobId, { jobCreatedAt, ...(signal && { signal }) });
       } catch (error) {
         await absence.endure(error);
       }
@@ -235,15 +226,15 @@ export class PruningClient {
   }
 
   /** What a job found; FAILED_PRECONDITION before it has succeeded, NOT_FOUND when there is none with that id. */
-  getReport(jobId: string, options: RequestOptions = {}): Promise<GetReportResponse> {
-    return this.service.getReport({ jobId }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
+  getReport(jobId: string, { jobCreatedAt, ...options }: SameJobOptions = {}): Promise<GetReportResponse> {
+    return this.service.getReport({ jobId, jobCreatedAt }, { timeoutMs: CALL_TIMEOUT_MS, ...options });
   }
 
   /**
    * Writes what a job found to a file, as JSON: of a prune job the content of its `secateur.json`. A file that is there is replaced, whole or
    * not at all. FAILED_PRECONDITION before the job has succeeded, and when the file cannot be written; NOT_FOUND when there is none with that id.
    */
-  async downloadReport(jobId: string, path: string, options: RequestOptions = {}): Promise<void> {
+  async downloadReport(jobId: string, path: string, options: SameJobOptions = {}): Promise<void> {
     const { report } = await this.getReport(jobId, options);
     const { $case, value } = required(report, 'GetReport');
     const json = $case === 'prune' ? pruneReportToJson(value) : evaluateReportToJson(value);
@@ -274,6 +265,35 @@ export class PruningClient {
   /** Closes the connection; running calls are finished, and further ones are UNAVAILABLE. */
   close(): void {
     this.channel.close();
+  }
+
+  /** As `watchJob`; in the end the time the job was created at, where it was told. */
+  private async *followJob(
+    jobId: string,
+    { afterSequence = 0, reconnectTimeoutMs = DEFAULT_RECONNECT_TIMEOUT_MS, jobCreatedAt, ...options }: WatchJobOptions,
+  ): AsyncGenerator<JobEvent, Job['createdAt'], undefined> {
+    let sequence = afterSequence;
+    let createdAt = jobCreatedAt;
+    const absence = new Absence(this.channel, reconnectTimeoutMs, options.signal);
+    for (;;) {
+      try {
+        const answers = this.service.watchJob(
+          { jobId, jobCreatedAt: createdAt, afterSequence: sequence },
+          { timeoutMs: WATCH_TIMEOUT_MS, idleTimeoutMs: WATCH_IDLE_TIMEOUT_MS, ...options },
+        );
+        for await (const answer of answers) {
+          absence.end();
+          createdAt ??= answer.jobCreatedAt;
+          const { event } = answer;
+          if (event === undefined) continue;
+          sequence = event.sequence;
+          yield event;
+        }
+        return createdAt;
+      } catch (error) {
+        await absence.endure(error);
+      }
+    }
   }
 }
 

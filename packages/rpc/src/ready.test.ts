@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { startTestServer } from '../test/support.js';
-import { connect } from './index.js';
+import { connect, RpcServer } from './index.js';
 
 test('waiting for a server ends when it is there, when the time is over, and when the caller says so', async () => {
   await using server = await startTestServer();
@@ -27,4 +27,12 @@ test('waiting for a server ends when it is there, when the time is over, and whe
 
 test.each(['localhost', '127.0.0.1:', ':80', '127.0.0.1:99999', 'http://host:80'])('%s is not an address', (address) => {
   expect(() => connect(address, { kind: 'control' })).toThrow(/is not HOST:PORT/);
+});
+
+test('a port that is in use is told as that, with what to do', async () => {
+  await using server = await startTestServer();
+  await expect(new RpcServer().listen(server.address)).rejects.toMatchObject({
+    reason: 'FAILED_PRECONDITION',
+    message: `Cannot listen at ${server.address}: another process listens there (EADDRINUSE). Stop it, or choose another port.`,
+  });
 });

@@ -129,7 +129,15 @@ function bind(server: Server, address: string, credentials: ServerCredentials): 
   return new Promise((resolve, reject) => {
     server.bindAsync(address, credentials, (error, port) => {
       if (error === null) resolve(port);
-      else reject(new SecateurError('FAILED_PRECONDITION', `Cannot listen at ${address}: ${error.message}`, { cause: error }));
+      else reject(new SecateurError('FAILED_PRECONDITION', `Cannot listen at ${address}: ${whyNot(error)}`, { cause: error }));
     });
   });
+}
+
+/** What the library says, which has the codes of the system in it, in words that tell what to do. */
+function whyNot({ message }: Error): string {
+  if (message.includes('EADDRINUSE')) return 'another process listens there (EADDRINUSE). Stop it, or choose another port.';
+  if (message.includes('EADDRNOTAVAIL')) return 'this machine does not have that address (EADDRNOTAVAIL). Choose one of its own.';
+  if (message.includes('EACCES')) return 'that port is not permitted (EACCES). Choose one from 1024 on.';
+  return message;
 }

@@ -41,11 +41,12 @@ export async function watchJob(jobId: string, { json, ...connection }: EndpointO
   const stream = json === true ? process.stderr : process.stdout;
   const job = await withClient(connection, async (client) => {
     const lines = createLines((line) => stream.write(`${line}\n`));
-    for await (const event of client.watchJob(jobId)) {
+    const { createdAt: jobCreatedAt } = await client.getJob(jobId);
+    for await (const event of client.watchJob(jobId, { jobCreatedAt })) {
       lines.onEvent(event);
       if (event.event?.$case === 'stateChanged') stream.write(`${jobStateWord(event.event.value.state)}\n`);
     }
-    return client.getJob(jobId);
+    return client.getJob(jobId, { jobCreatedAt });
   });
   if (json === true) writeResult(json, Job.toJSON(job) as object, () => '');
   if (job.error !== undefined) throw fromStatusProto(job.error);

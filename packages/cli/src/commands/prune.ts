@@ -110,8 +110,8 @@ export async function prune(options: PruneOptions): Promise<void> {
     const report = await withService(options, roots, async (client, signal) => {
       const traceOut = options.traceOut === undefined ? {} : { traceOut: resolve(options.traceOut) };
       const jobId = options.jobId ?? jobIdOf(spec);
-      const id = await runJob(client, { jobId, spec, quiet: options.quiet === true, ...traceOut, resumeHint, signal });
-      const answer = (await client.getReport(id)).report;
+      const { id, createdAt } = await runJob(client, { jobId, spec, quiet: options.quiet === true, ...traceOut, resumeHint, signal });
+      const answer = (await client.getReport(id, { jobCreatedAt: createdAt })).report;
       if (answer?.$case !== 'prune') throw new SecateurError('INTERNAL', `Job ${id} has no report of a prune job.`);
       return answer.value;
     });

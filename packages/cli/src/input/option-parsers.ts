@@ -51,12 +51,11 @@ export function layerBudget(text: string): { readonly budget: LayerBudget; reado
   return budget === undefined ? { budget: LayerBudget.GIVEN, file: text } : { budget, file: '' };
 }
 
-/** One of the values this version offers; others that are known elsewhere are refused by name. */
+/** One of the values that are offered. */
 export function choice<Value>(offered: Readonly<Record<string, Value>>): (text: string) => Value {
   return (text) => {
     const value = Object.hasOwn(offered, text) ? offered[text] : undefined;
-    if (value === undefined)
-      throw new InvalidArgumentError(`This is not offered by this version; choose ${Object.keys(offered).join(' or ')}.`);
+    if (value === undefined) throw new InvalidArgumentError(`It must be one of ${Object.keys(offered).join(', ')}.`);
     return value;
   };
 }

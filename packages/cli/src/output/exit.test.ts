@@ -22,3 +22,10 @@ test('wrong fields follow, one a line, unless the message tells them', () => {
 test('a cause that the message leaves out is told', () => {
   expect(describeError(new Error('No trace.', { cause: new Error('The disk is full.') }))).toBe('secateur: No trace. The disk is full.\n');
 });
+
+test('a cause of the system is not told again where the message explains its code', () => {
+  const cause = Object.assign(new Error("ENOENT: no such file or directory, open '/a'"), { code: 'ENOENT' });
+  expect(describeError(new Error('Cannot open /a: it does not exist (ENOENT).', { cause }))).toBe(
+    'secateur: Cannot open /a: it does not exist (ENOENT).\n',
+  );
+});

@@ -37,10 +37,16 @@ export function reportError(error: unknown): number {
 export function describeError(error: unknown): string {
   if (error instanceof Interrupted) return `${error.message}\n`;
   const message = error instanceof Error ? error.message : String(error);
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : '';
-  const lines = [`secateur: ${message}${cause === '' || message.includes(cause) ? '' : ` ${cause}`}`];
+  const cause = error instanceof Error && error.cause instanceof Error && !tells(message, error.cause) ? ` ${error.cause.message}` : '';
+  const lines = [`secateur: ${message}${cause}`];
   for (const { field, description } of error instanceof SecateurError ? error.violations : []) {
     if (!message.includes(description)) lines.push(`  ${field} ${description}`);
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** Whether a message has what its cause says, or the code by which that says it: `(ENOENT)`. */
+function tells(message: string, cause: Error): boolean {
+  const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined;
+  return message.includes(cause.message) || (code !== undefined && message.includes(`(${code})`));
 }

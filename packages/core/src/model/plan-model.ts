@@ -128,7 +128,8 @@ class StoredTensors implements TensorSource {
   find({ name, role, shape }: Wanted): PlannedTensor {
     const stored = this.tensors.get(name);
     if (stored === undefined) {
-      throw new SecateurError('INVALID_CHECKPOINT', `Tensor ${name} of shape [${shape.join(', ')}] is missing.`);
+      const problem = 'is missing; a file of the checkpoint was left out, or config.json is that of another model.';
+      throw new SecateurError('INVALID_CHECKPOINT', `Tensor ${name} of shape [${shape.join(', ')}] ${problem}`);
     }
     if (stored.shape.length !== shape.length || stored.shape.some((size, axis) => size !== shape[axis])) {
       throw new SecateurError(

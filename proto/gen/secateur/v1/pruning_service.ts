@@ -57,6 +57,8 @@ export interface CreateJobResponse {
 export interface GetJobRequest {
   /** The job. */
   jobId: string;
+  /** Only the job that was accepted then, as its `created_at` says: NOT_FOUND where that one is gone and another has its id. Any when absent. */
+  jobCreatedAt: Timestamp | undefined;
 }
 
 /** The job. */
@@ -89,6 +91,8 @@ export interface WatchJobRequest {
   jobId: string;
   /** Only events after this one; all when 0. */
   afterSequence: number;
+  /** Only the job that was accepted then, as its `created_at` says: NOT_FOUND where that one is gone and another has its id. Any when absent. */
+  jobCreatedAt: Timestamp | undefined;
 }
 
 /** Something happened, or the watch lives on. */
@@ -98,7 +102,11 @@ export interface WatchJobResponse {
     | JobEvent
     | undefined;
   /** When nothing had happened for a while. */
-  heartbeat: Timestamp | undefined;
+  heartbeat:
+    | Timestamp
+    | undefined;
+  /** When the job was accepted. Who goes on with the watch gives it, so as not to go on with another job that has got the id. */
+  jobCreatedAt: Timestamp | undefined;
 }
 
 /** Stops a job. */
@@ -153,6 +161,8 @@ export interface DeleteJobResponse {
 export interface GetReportRequest {
   /** The job. */
   jobId: string;
+  /** Only the job that was accepted then, as its `created_at` says: NOT_FOUND where that one is gone and another has its id. Any when absent. */
+  jobCreatedAt: Timestamp | undefined;
 }
 
 /** What a finished job found. */
@@ -610,13 +620,16 @@ export const CreateJobResponse: MessageFns<CreateJobResponse> = {
 };
 
 function createBaseGetJobRequest(): GetJobRequest {
-  return { jobId: "" };
+  return { jobId: "", jobCreatedAt: undefined };
 }
 
 export const GetJobRequest: MessageFns<GetJobRequest> = {
   encode(message: GetJobRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.jobId !== "") {
       writer.uint32(10).string(message.jobId);
+    }
+    if (message.jobCreatedAt !== undefined) {
+      Timestamp.encode(message.jobCreatedAt, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -642,6 +655,14 @@ export const GetJobRequest: MessageFns<GetJobRequest> = {
             message.jobId = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.jobCreatedAt = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -661,6 +682,11 @@ export const GetJobRequest: MessageFns<GetJobRequest> = {
         : isSet(object.job_id)
         ? globalThis.String(object.job_id)
         : "",
+      jobCreatedAt: isSet(object.jobCreatedAt)
+        ? fromJsonTimestamp(object.jobCreatedAt)
+        : isSet(object.job_created_at)
+        ? fromJsonTimestamp(object.job_created_at)
+        : undefined,
     };
   },
 
@@ -668,6 +694,9 @@ export const GetJobRequest: MessageFns<GetJobRequest> = {
     const obj: any = {};
     if (message.jobId !== "") {
       obj.jobId = message.jobId;
+    }
+    if (message.jobCreatedAt !== undefined) {
+      obj.jobCreatedAt = fromTimestamp(message.jobCreatedAt).toISOString();
     }
     return obj;
   },
@@ -678,6 +707,9 @@ export const GetJobRequest: MessageFns<GetJobRequest> = {
   fromPartial(object: DeepPartial<GetJobRequest>): GetJobRequest {
     const message = createBaseGetJobRequest();
     message.jobId = object.jobId ?? "";
+    message.jobCreatedAt = (object.jobCreatedAt !== undefined && object.jobCreatedAt !== null)
+      ? Timestamp.fromPartial(object.jobCreatedAt)
+      : undefined;
     return message;
   },
 };
@@ -962,7 +994,7 @@ export const ListJobsResponse: MessageFns<ListJobsResponse> = {
 };
 
 function createBaseWatchJobRequest(): WatchJobRequest {
-  return { jobId: "", afterSequence: 0 };
+  return { jobId: "", afterSequence: 0, jobCreatedAt: undefined };
 }
 
 export const WatchJobRequest: MessageFns<WatchJobRequest> = {
@@ -972,6 +1004,9 @@ export const WatchJobRequest: MessageFns<WatchJobRequest> = {
     }
     if (message.afterSequence !== 0) {
       writer.uint32(16).uint64(message.afterSequence);
+    }
+    if (message.jobCreatedAt !== undefined) {
+      Timestamp.encode(message.jobCreatedAt, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -1005,6 +1040,14 @@ export const WatchJobRequest: MessageFns<WatchJobRequest> = {
             message.afterSequence = longToNumber(reader.uint64());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.jobCreatedAt = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1029,6 +1072,11 @@ export const WatchJobRequest: MessageFns<WatchJobRequest> = {
         : isSet(object.after_sequence)
         ? globalThis.Number(object.after_sequence)
         : 0,
+      jobCreatedAt: isSet(object.jobCreatedAt)
+        ? fromJsonTimestamp(object.jobCreatedAt)
+        : isSet(object.job_created_at)
+        ? fromJsonTimestamp(object.job_created_at)
+        : undefined,
     };
   },
 
@@ -1040,6 +1088,9 @@ export const WatchJobRequest: MessageFns<WatchJobRequest> = {
     if (message.afterSequence !== 0) {
       obj.afterSequence = Math.round(message.afterSequence);
     }
+    if (message.jobCreatedAt !== undefined) {
+      obj.jobCreatedAt = fromTimestamp(message.jobCreatedAt).toISOString();
+    }
     return obj;
   },
 
@@ -1050,12 +1101,15 @@ export const WatchJobRequest: MessageFns<WatchJobRequest> = {
     const message = createBaseWatchJobRequest();
     message.jobId = object.jobId ?? "";
     message.afterSequence = object.afterSequence ?? 0;
+    message.jobCreatedAt = (object.jobCreatedAt !== undefined && object.jobCreatedAt !== null)
+      ? Timestamp.fromPartial(object.jobCreatedAt)
+      : undefined;
     return message;
   },
 };
 
 function createBaseWatchJobResponse(): WatchJobResponse {
-  return { event: undefined, heartbeat: undefined };
+  return { event: undefined, heartbeat: undefined, jobCreatedAt: undefined };
 }
 
 export const WatchJobResponse: MessageFns<WatchJobResponse> = {
@@ -1065,6 +1119,9 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
     }
     if (message.heartbeat !== undefined) {
       Timestamp.encode(message.heartbeat, writer.uint32(18).fork()).join();
+    }
+    if (message.jobCreatedAt !== undefined) {
+      Timestamp.encode(message.jobCreatedAt, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -1098,6 +1155,14 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
             message.heartbeat = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.jobCreatedAt = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1114,6 +1179,11 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
     return {
       event: isSet(object.event) ? JobEvent.fromJSON(object.event) : undefined,
       heartbeat: isSet(object.heartbeat) ? fromJsonTimestamp(object.heartbeat) : undefined,
+      jobCreatedAt: isSet(object.jobCreatedAt)
+        ? fromJsonTimestamp(object.jobCreatedAt)
+        : isSet(object.job_created_at)
+        ? fromJsonTimestamp(object.job_created_at)
+        : undefined,
     };
   },
 
@@ -1124,6 +1194,9 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
     }
     if (message.heartbeat !== undefined) {
       obj.heartbeat = fromTimestamp(message.heartbeat).toISOString();
+    }
+    if (message.jobCreatedAt !== undefined) {
+      obj.jobCreatedAt = fromTimestamp(message.jobCreatedAt).toISOString();
     }
     return obj;
   },
@@ -1138,6 +1211,9 @@ export const WatchJobResponse: MessageFns<WatchJobResponse> = {
       : undefined;
     message.heartbeat = (object.heartbeat !== undefined && object.heartbeat !== null)
       ? Timestamp.fromPartial(object.heartbeat)
+      : undefined;
+    message.jobCreatedAt = (object.jobCreatedAt !== undefined && object.jobCreatedAt !== null)
+      ? Timestamp.fromPartial(object.jobCreatedAt)
       : undefined;
     return message;
   },
@@ -1709,13 +1785,16 @@ export const DeleteJobResponse: MessageFns<DeleteJobResponse> = {
 };
 
 function createBaseGetReportRequest(): GetReportRequest {
-  return { jobId: "" };
+  return { jobId: "", jobCreatedAt: undefined };
 }
 
 export const GetReportRequest: MessageFns<GetReportRequest> = {
   encode(message: GetReportRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.jobId !== "") {
       writer.uint32(10).string(message.jobId);
+    }
+    if (message.jobCreatedAt !== undefined) {
+      Timestamp.encode(message.jobCreatedAt, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -1741,6 +1820,14 @@ export const GetReportRequest: MessageFns<GetReportRequest> = {
             message.jobId = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.jobCreatedAt = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1760,6 +1847,11 @@ export const GetReportRequest: MessageFns<GetReportRequest> = {
         : isSet(object.job_id)
         ? globalThis.String(object.job_id)
         : "",
+      jobCreatedAt: isSet(object.jobCreatedAt)
+        ? fromJsonTimestamp(object.jobCreatedAt)
+        : isSet(object.job_created_at)
+        ? fromJsonTimestamp(object.job_created_at)
+        : undefined,
     };
   },
 
@@ -1767,6 +1859,9 @@ export const GetReportRequest: MessageFns<GetReportRequest> = {
     const obj: any = {};
     if (message.jobId !== "") {
       obj.jobId = message.jobId;
+    }
+    if (message.jobCreatedAt !== undefined) {
+      obj.jobCreatedAt = fromTimestamp(message.jobCreatedAt).toISOString();
     }
     return obj;
   },
@@ -1777,6 +1872,9 @@ export const GetReportRequest: MessageFns<GetReportRequest> = {
   fromPartial(object: DeepPartial<GetReportRequest>): GetReportRequest {
     const message = createBaseGetReportRequest();
     message.jobId = object.jobId ?? "";
+    message.jobCreatedAt = (object.jobCreatedAt !== undefined && object.jobCreatedAt !== null)
+      ? Timestamp.fromPartial(object.jobCreatedAt)
+      : undefined;
     return message;
   },
 };

@@ -15,7 +15,7 @@ export function createPruningService(jobs: JobManager, pool: NodePool): ServiceI
 
     createJob: async ({ jobId, spec }, { caller }) => ({ job: await jobs.create(caller, jobId, spec) }),
 
-    getJob: async ({ jobId }, { caller }) => ({ job: await jobs.get(caller, jobId) }),
+    getJob: async ({ jobId, jobCreatedAt }, { caller }) => ({ job: await jobs.get(caller, jobId, jobCreatedAt) }),
 
     listJobs: async ({ pageSize, pageToken, states }, { caller }) => {
       const size = Math.min(pageSize === 0 ? DEFAULT_PAGE_SIZE : pageSize, MAXIMUM_PAGE_SIZE);
@@ -27,9 +27,11 @@ export function createPruningService(jobs: JobManager, pool: NodePool): ServiceI
       return { jobs: page, nextPageToken: last !== undefined && found.length > size ? pageTokenAfter(last) : '' };
     },
 
-    watchJob: async function* ({ jobId, afterSequence }, { caller, signal }) {
-      for await (const event of jobs.watch(caller, jobId, afterSequence, signal)) {
-        yield event === undefined ? { heartbeat: toTimestamp(new Date()) } : { event };
+    watchJob: async function* ({ jobId, jobCreatedAt, afterSequence }, { caller, signal }) {
+      const { job, events } = await jobs.watch(caller, jobId, { jobCreatedAt, afterSequence }, signal);
+      for await (const event of events) {
+        const news = event === undefined ? { heartbeat: toTimestamp(new Date()) } : { event };
+        yield { ...news, jobCreatedAt: job.createdAt };
       }
     },
 
@@ -44,7 +46,7 @@ export function createPruningService(jobs: JobManager, pool: NodePool): ServiceI
       return {};
     },
 
-    getReport: async ({ jobId }, { caller }) => ({ report: await jobs.report(caller, jobId) }),
+    getReport: async ({ jobId, jobCreatedAt }, { caller }) => ({ report: await jobs.report(caller, jobId, jobCreatedAt) }),
 
     getTrace: async function* ({ jobId }, { caller }) {
       for await (const otlpJson of jobs.trace(caller, jobId)) yield { otlpJson };

@@ -13,9 +13,9 @@ import type { JobRun } from '../pipeline/job-run.js';
 import { runPrune } from '../pipeline/prune.js';
 import { outlineJob } from '../planner/outline-job.js';
 import type { NodePool } from '../scheduler/node-pool.js';
-import { isBeingRemoved, keyOf, toTimestamp, type JobChange, type JobRecord } from '../store/job-record.js';
+import { creationTime, isBeingRemoved, keyOf, toDate, toTimestamp, type JobChange, type JobRecord } from '../store/job-record.js';
 import type { JobStore, ListOptions } from '../store/job-store.js';
-import { beingRemoved, idTaken, noSuchJob } from '../store/store-errors.js';
+import { anotherJob, beingRemoved, idTaken, noSuchJob } from '../store/store-errors.js';
 import { confineSpec } from './confine-spec.js';
 import { JobFeed } from './job-feed.js';
 import { JobRemover } from './job-remover.js';
@@ -49,6 +49,13 @@ export interface JobManagerOptions {
   readonly keepJobsMs: number;
   /** HOST:PORT at which nodes reach this orchestrator; known once it listens. */
   readonly tensorEndpoint: () => string;
+}
+
+/** Which job is watched, and from where on. */
+interface WatchedPart {
+  /** Any when undefined. */
+  readonly jobCreatedAt: Job['createdAt'];
+  readonly afterSequence: number;
 }
 
 /** Accepts jobs, has them run, and answers what became of them. Every caller sees the jobs of its tenant. */
@@ -136,8 +143,8 @@ export class JobManager {
     return outlineJob(spec, nodes.slice(0, wanted), roots, signal);
   }
 
-  async get(caller: Caller, id: string): Promise<Job> {
-    return (await this.find(caller, id)).job;
+  async get(caller: Caller, id: string, createdAt?: Job['createdAt']): Promise<Job> {
+    return (await this.find(caller, id, createdAt)).job;
   }
 
   /** Newest first. */
@@ -145,9 +152,15 @@ export class JobManager {
     return this.options.store.list({ tenant: caller.administrator ? undefined : caller.tenant, ...wanted });
   }
 
-  /** The events of a job after a sequence number; undefined where nothing happened for a while. */
-  async *watch(caller: Caller, id: string, afterSequence: number, signal: AbortSignal): AsyncGenerator<JobEvent | undefined, void> {
-    yield* this.feed.watch(await this.find(caller, id), afterSequence, signal);
+  /** A job as it is now, and its events after a sequence number; undefined where nothing happened for a while. */
+  async watch(
+    caller: Caller,
+    id: string,
+    { jobCreatedAt, afterSequence }: WatchedPart,
+    signal: AbortSignal,
+  ): Promise<{ readonly job: Job; readonly events: AsyncGenerator<JobEvent | undefined, void> }> {
+    const record = await this.find(caller, id, jobCreatedAt);
+    return { job: record.job, events: this.feed.watch(record, afterSequence, signal) };
   }
 
   /** Those of the events after a sequence number that there are already, the first of them where they are many. */
@@ -156,8 +169,8 @@ export class JobManager {
     return record.sequence > afterSequence ? this.options.store.events(keyOf(record), afterSequence, EVENTS_AT_ONCE) : [];
   }
 
-  async report(caller: Caller, id: string): Promise<Report> {
-    const record = await this.find(caller, id);
+  async report(caller: Caller, id: string, createdAt?: Job['createdAt']): Promise<Report> {
+    const record = await this.find(caller, id, createdAt);
     const encoded = record.job.state === JobState.SUCCEEDED ? await this.options.store.readReport(keyOf(record)) : undefined;
     const report = encoded && GetReportResponse.decode(encoded).report;
     if (report === undefined) throw new SecateurError('FAILED_PRECONDITION', `Job ${id} has not succeeded, so there is no report.`);
@@ -226,10 +239,13 @@ export class JobManager {
     if (this.stopping) throw new SecateurError('UNAVAILABLE', 'This orchestrator is shutting down.');
   }
 
-  private async find(caller: Caller, id: string): Promise<JobRecord> {
+  /** With the time it was created at: that job and no other that has got its id. */
+  private async find(caller: Caller, id: string, createdAt?: Job['createdAt']): Promise<JobRecord> {
     const record = await this.options.store.read(id);
     if (record === undefined) throw noSuchJob(id);
     requireUse(caller, record);
+    const present = creationTime(record.job);
+    if (createdAt !== undefined && toDate(createdAt).getTime() !== present.getTime()) throw anotherJob(id, present);
     return record;
   }
 

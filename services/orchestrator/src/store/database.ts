@@ -38,7 +38,18 @@ export async function openPostgres(url: string, onError: (error: Error) => void)
   // between two statements, have only this listener.
   pool.on('error', onError);
   pool.on('connect', (client) => client.on('error', onError));
-  return migrated(new PostgresDialect({ pool }), () => Promise.resolve());
+  try {
+    return await migrated(new PostgresDialect({ pool }), () => Promise.resolve());
+  } catch (error) {
+    throw error instanceof SecateurError ? error : cannotBeUsed(url, error);
+  }
+}
+
+/** Names the server alone: the rest of a URL may hold a password. */
+function cannotBeUsed(url: string, cause: unknown): SecateurError {
+  const server = URL.canParse(url) ? ` at ${new URL(url).host}` : '';
+  const remedy = 'check --state (or DATABASE_URL), that the server runs, and that it lets this user in.';
+  return new SecateurError('UNAVAILABLE', `The job database${server} cannot be used; ${remedy}`, { cause });
 }
 
 /** Opens the database in a folder of this machine, which one process may use at a time, and brings the schema up to date. */

@@ -105,6 +105,19 @@ const stores: Readonly<Record<string, () => Promise<{ store: JobStore; close: ()
   },
 };
 
+test('a server that cannot be reached is named, and its password is not', async () => {
+  const opening = openJobStore('postgres://user:secret@127.0.0.1:1/jobs', PROBLEMS);
+  const error = await opening.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toMatchObject({
+    reason: 'UNAVAILABLE',
+    message: expect.stringContaining('database at 127.0.0.1:1 cannot be used; check --state'),
+  });
+  expect((error as Error).message).not.toContain('secret');
+});
+
 describe.each(Object.keys(stores))('jobs in %s', (kind) => {
   let store: JobStore;
   let close: () => Promise<void>;

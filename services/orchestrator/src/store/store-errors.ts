@@ -4,6 +4,12 @@ export function noSuchJob(id: string): SecateurError {
   return new SecateurError('NOT_FOUND', `There is no job ${id}.`);
 }
 
+/** The job that is meant was deleted, and its id taken again. */
+export function anotherJob(id: string, createdAt: Date): SecateurError {
+  const present = `its id belongs to one that was accepted at ${createdAt.toISOString()}`;
+  return new SecateurError('NOT_FOUND', `The job ${id} that is meant was deleted; ${present}.`);
+}
+
 /** Says the same whatever the job of that id is: it may be another tenant's. */
 export function idTaken(id: string): SecateurError {
   return new SecateurError('ALREADY_EXISTS', `The id ${id} is taken; choose another.`);

@@ -183,17 +183,18 @@ class Term {
   }
 
   /** When the first attempt began, which the events of the job tell. */
-  private async startOf(object: PruneJob, { id, attempt }: Job): Promise<Date | undefined> {
+  private async startOf(object: PruneJob, { id, createdAt, attempt }: Job): Promise<Date | undefined> {
     if (attempt === 0) return undefined;
     const signal = AbortSignal.any([this.signal, AbortSignal.timeout(START_TIMEOUT_MS)]);
-    for await (const told of this.options.jobs.watch(callerOf(object), id, 0, signal)) {
+    const { events } = await this.options.jobs.watch(callerOf(object), id, { jobCreatedAt: createdAt, afterSequence: 0 }, signal);
+    for await (const told of events) {
       if (told?.event?.$case === 'attemptStarted' && told.time !== undefined) return toDate(told.time);
     }
     return undefined;
   }
 
-  private async sparsityOf(object: PruneJob, { id }: Job): Promise<number | undefined> {
-    const report = await this.options.jobs.report(callerOf(object), id);
+  private async sparsityOf(object: PruneJob, { id, createdAt }: Job): Promise<number | undefined> {
+    const report = await this.options.jobs.report(callerOf(object), id, createdAt);
     return report.$case === 'prune' ? report.value.actualSparsity : undefined;
   }
 
