@@ -27,7 +27,7 @@ export class FakeNode {
   #engineIsFree = Promise.resolve();
   /** @type {Map<string, Promise<void>>} */
   #shards = new Map();
-  /** @type {Map<string, Promise<void>>} */
+  /** @type {Map<string, Promise<unknown>>} */
   #received = new Map();
   /** @type {Map<string, Promise<void>>} */
   #statistics = new Map();
@@ -54,7 +54,7 @@ export class FakeNode {
       loadShard: ({ shard, peer }) => this.#call(() => this.#loadShard(shard, peer)),
       releaseShard: ({ shardId }) => this.#call(() => this.#releaseShard(shardId)),
       embed: ({ groups }) => this.#call(() => this.#embed(groups)),
-      applyMasks: ({ masks }) => this.#call(() => this.#applyMasks(masks)),
+      applyMasks: (request) => this.#call(() => this.#applyMasks(request)),
       collectStatistics: (request) => this.#collectStatistics(request),
       propagate: (request) => this.#propagate(request),
       allocateRows: (request) => this.#allocateRows(request),
@@ -118,35 +118,36 @@ export class FakeNode {
    * @param {{ endpoint: string } | undefined} peer
    */
   async #pullShard({ id, tensors }, peer) {
-    const isPulled = this.speed.volumeBytesPerSecond === undefined;
-    const received = this.#receiveShard(tensors, peer && isPulled ? this.simulation.nodeAt(peer.endpoint) : undefined, id);
-    this.#received.set(id, received);
-    await received;
+    const { volumeBytesPerSecond } = this.speed;
+    // What is read at once shares the volume.
+    const read = volumeBytesPerSecond && ((bytes) => this.simulation.clock.sleep((bytes * PULLS_AT_ONCE) / volumeBytesPerSecond));
+    await this.#receive('checkpoint', { id, tensors }, read ? undefined : peer, read);
     const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
     await this.#compute(bytes / this.speed.loadedBytesPerSecond);
   }
 
   /**
    * What a peer has is passed on while it comes, so this is over when both are.
-   * @param {readonly { bytes: number }[]} tensors @param {FakeNode | undefined} peer @param {string} shardId
+   * @param {'checkpoint' | 'masks'} kind
+   * @param {{ id: string, tensors: readonly { bytes: number }[] }} content
+   * @param {{ endpoint: string } | undefined} address
+   * @param {(bytes: number) => Promise<void>} [pull]
    */
-  async #receiveShard(tensors, peer, shardId) {
+  #receive(kind, { id, tensors }, address, pull) {
+    const peer = address && this.simulation.nodeAt(address.endpoint);
     const remaining = tensors.values();
-    const { volumeBytesPerSecond } = this.speed;
+    const pullOne = pull ?? ((bytes) => (peer ? this.simulation.passOn(kind, bytes, peer, this) : this.#pull(kind, bytes)));
     const pullRemaining = async () => {
-      for (const { bytes } of remaining) {
-        // What is read at once shares the volume.
-        if (volumeBytesPerSecond !== undefined) await this.simulation.clock.sleep((bytes * PULLS_AT_ONCE) / volumeBytesPerSecond);
-        else if (peer !== undefined) await this.simulation.passOn(bytes, peer, this);
-        else await this.#pull('checkpoint', bytes);
-      }
+      for (const { bytes } of remaining) await pullOne(bytes);
     };
-    await Promise.all([peer?.received(shardId), ...Array.from({ length: PULLS_AT_ONCE }, pullRemaining)]);
+    const received = Promise.all([peer?.received(id), ...Array.from({ length: PULLS_AT_ONCE }, pullRemaining)]);
+    this.#received.set(id, received);
+    return received;
   }
 
-  /** Resolves when the node has the bytes of a shard. @param {string} shardId */
-  received(shardId) {
-    return this.#received.get(shardId);
+  /** Resolves when the node has the bytes of a shard, or its masks. @param {string} id */
+  received(id) {
+    return this.#received.get(id);
   }
 
   /** @param {string} shardId */
@@ -166,11 +167,10 @@ export class FakeNode {
     return {};
   }
 
-  /** @param {readonly { resource: string }[]} masks */
-  async #applyMasks(masks) {
-    for (const { resource, projection } of masks) {
-      const { bytes } = await this.simulation.resources.find(resource);
-      await this.#waitFor('masks', this.#pull('masks', bytes));
+  async #applyMasks({ shardId, masks, peer }) {
+    const tensors = await Promise.all(masks.map(({ resource }) => this.simulation.resources.find(resource)));
+    await this.#waitFor('masks', this.#receive('masks', { id: `${shardId}/masks`, tensors }, peer));
+    for (const { projection } of masks) {
       const { rows, columns } = this.simulation.projectionOf(projection);
       await this.#compute((2 * rows * columns) / this.speed.maskedBytesPerSecond);
     }

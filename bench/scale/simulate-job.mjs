@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { resolveJobSpec } from '../../packages/core/dist/index.js';
+import { loadHasher, resolveJobSpec } from '../../packages/core/dist/index.js';
 import { Resources } from '../../packages/rpc/dist/index.js';
 import { JobSpec } from '../../proto/dist/secateur/v1/job.js';
 import { gatherCrew } from '../../services/orchestrator/dist/pipeline/job-run.js';
@@ -95,9 +95,9 @@ export class Simulation {
     return this.nodes.find((node) => node.address === address);
   }
 
-  /** Checkpoint bytes from one node to another. @param {number} bytes @param {FakeNode} from @param {FakeNode} to */
-  passOn(bytes, from, to) {
-    this.passedOn.checkpoint = (this.passedOn.checkpoint ?? 0) + bytes;
+  /** From one node to another. @param {string} kind @param {number} bytes @param {FakeNode} from @param {FakeNode} to */
+  passOn(kind, bytes, from, to) {
+    this.passedOn[kind] = (this.passedOn[kind] ?? 0) + bytes;
     // To send takes a node's thread as much as to receive.
     return this.#links.transfer(bytes, [
       [from.out, 1],
@@ -274,6 +274,8 @@ export async function simulateJob(job) {
     signal: new AbortController().signal,
   };
   const crew = gatherCrew(run, plan, works[0]);
+  // Virtual time does not wait for what is really loaded.
+  await loadHasher();
   await clock.run(async () => {
     try {
       await new LayerPruner(run, spec, plan, simulation.output(), crew, steps).pruneFrom(0);

@@ -62,13 +62,15 @@ describe('simulateJob', () => {
     expect(accounted).toBeCloseTo(3 * seconds.total, 6);
   });
 
-  test('sends the checkpoint once, and nodes pass it on; none of it where they read it themselves', async () => {
+  test('sends the checkpoint and masks once, and nodes pass them on; none of the checkpoint where they read it themselves', async () => {
     const [one, three] = await Promise.all([1, 3].map((nodes) => simulateJob({ ...job, nodes })));
     expect(three.served.checkpoint).toBe(one.served.checkpoint);
     expect(three.passedOn.checkpoint).toBe(2 * one.served.checkpoint);
+    expect(three.served.masks).toBe(one.served.masks);
+    expect(three.passedOn.masks).toBe(2 * one.served.masks);
     const sharing = await simulateJob({ ...job, nodes: 3, node: { ...node, volumeBytesPerSecond: 1e8 } });
     expect(sharing.served.checkpoint).toBeUndefined();
-    expect(sharing.passedOn).toEqual({});
+    expect(sharing.passedOn).toEqual({ masks: 2 * one.served.masks });
   });
 
   test('takes as long as the products on one node, and a third of that on three, where nothing else takes time', async () => {

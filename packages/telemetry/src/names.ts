@@ -71,12 +71,12 @@ export const ATTRIBUTES = {
   },
   LAYER_INDEX: { name: 'secateur.layer.index', description: 'Block of the model, from 0.' },
   NODE: { name: 'secateur.node', description: 'Name of the kernel node that does the work.' },
-  SHARD_ID: { name: 'secateur.shard.id', description: 'Shard that is loaded.' },
+  SHARD_ID: { name: 'secateur.shard.id', description: 'Shard that is loaded, or `/masks` behind the block whose masks are.' },
   PROJECTION: { name: 'secateur.projection', description: 'Name of the projection in the checkpoint.' },
   GROUPS: { name: 'secateur.groups', description: 'Number of calibration groups.' },
   BYTES: { name: 'secateur.bytes', description: 'Bytes moved over the network.' },
-  PEER: { name: 'secateur.peer', description: 'HOST:PORT of the kernel node that a shard is pulled from.' },
-  PEER_BYTES: { name: 'secateur.peer.bytes', description: 'Bytes of a shard that came from that node.' },
+  PEER: { name: 'secateur.peer', description: 'HOST:PORT of the kernel node that a shard, or masks, are pulled from.' },
+  PEER_BYTES: { name: 'secateur.peer.bytes', description: 'Bytes that came from that node.' },
   REASON: { name: 'secateur.reason', description: 'Why something was given up.' },
   LEARNING_RATE: { name: 'secateur.learning_rate', description: 'Learning rate of a search.' },
   STEP: { name: 'secateur.step', description: 'Step of a search, from 0.' },
@@ -97,7 +97,7 @@ export const EVENTS = {
   },
   PEER_GIVEN_UP: {
     name: 'secateur.peer_given_up',
-    description: 'The rest of a shard is pulled from the orchestrator instead of from another kernel node; with the reason.',
+    description: 'The rest of a shard, or of masks, is pulled from the orchestrator instead of from another kernel node; with the reason.',
   },
 } as const satisfies Record<string, RegisteredName>;
 
@@ -146,7 +146,7 @@ export const COUNTERS = {
     unit: 'By',
     attributes: ['secateur.source'],
     description:
-      'Bytes of shards that a kernel node got: from `volume`, which is what it shares with the orchestrator, `peer` or `orchestrator`.',
+      'Bytes of shards and masks that a kernel node got: from `volume`, which is what it shares with the orchestrator, `peer` or `orchestrator`.',
   },
   DEVICE_TIME: {
     name: 'secateur.engine.device_time',

@@ -201,7 +201,7 @@ export interface LoadShardRequest {
   peer: ShardPeer | undefined;
 }
 
-/** A node that has the bytes of a shard, or is getting them, and passes on by TensorService what it has. */
+/** A node that has the bytes of a shard or of its masks, or is getting them, and passes on by TensorService what it has. */
 export interface ShardPeer {
   /** HOST:PORT of the node. */
   endpoint: string;
@@ -520,6 +520,8 @@ export interface MaskDescriptor {
   resource: string;
   /** The resource is weights. */
   repaired: boolean;
+  /** Hex digest of it. */
+  digest: string;
 }
 
 /** Applies masks. */
@@ -530,6 +532,8 @@ export interface ApplyMasksRequest {
   shardId: string;
   /** The masks. */
   masks: MaskDescriptor[];
+  /** Where to pull them first. What does not come from there is pulled where the session pulls its other resources, as all of it is when absent. */
+  peer: ShardPeer | undefined;
 }
 
 /** The masks are applied. */
@@ -4846,7 +4850,7 @@ export const FindEigenvaluesResponse: MessageFns<FindEigenvaluesResponse> = {
 };
 
 function createBaseMaskDescriptor(): MaskDescriptor {
-  return { projection: 0, resource: "", repaired: false };
+  return { projection: 0, resource: "", repaired: false, digest: "" };
 }
 
 export const MaskDescriptor: MessageFns<MaskDescriptor> = {
@@ -4859,6 +4863,9 @@ export const MaskDescriptor: MessageFns<MaskDescriptor> = {
     }
     if (message.repaired !== false) {
       writer.uint32(24).bool(message.repaired);
+    }
+    if (message.digest !== "") {
+      writer.uint32(34).string(message.digest);
     }
     return writer;
   },
@@ -4900,6 +4907,14 @@ export const MaskDescriptor: MessageFns<MaskDescriptor> = {
             message.repaired = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4917,6 +4932,7 @@ export const MaskDescriptor: MessageFns<MaskDescriptor> = {
       projection: isSet(object.projection) ? tensorRoleFromJSON(object.projection) : 0,
       resource: isSet(object.resource) ? globalThis.String(object.resource) : "",
       repaired: isSet(object.repaired) ? globalThis.Boolean(object.repaired) : false,
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
     };
   },
 
@@ -4931,6 +4947,9 @@ export const MaskDescriptor: MessageFns<MaskDescriptor> = {
     if (message.repaired !== false) {
       obj.repaired = message.repaired;
     }
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
     return obj;
   },
 
@@ -4942,12 +4961,13 @@ export const MaskDescriptor: MessageFns<MaskDescriptor> = {
     message.projection = object.projection ?? 0;
     message.resource = object.resource ?? "";
     message.repaired = object.repaired ?? false;
+    message.digest = object.digest ?? "";
     return message;
   },
 };
 
 function createBaseApplyMasksRequest(): ApplyMasksRequest {
-  return { sessionId: "", shardId: "", masks: [] };
+  return { sessionId: "", shardId: "", masks: [], peer: undefined };
 }
 
 export const ApplyMasksRequest: MessageFns<ApplyMasksRequest> = {
@@ -4960,6 +4980,9 @@ export const ApplyMasksRequest: MessageFns<ApplyMasksRequest> = {
     }
     for (const v of message.masks) {
       MaskDescriptor.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.peer !== undefined) {
+      ShardPeer.encode(message.peer, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -5001,6 +5024,14 @@ export const ApplyMasksRequest: MessageFns<ApplyMasksRequest> = {
             message.masks.push(MaskDescriptor.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.peer = ShardPeer.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5026,6 +5057,7 @@ export const ApplyMasksRequest: MessageFns<ApplyMasksRequest> = {
         ? globalThis.String(object.shard_id)
         : "",
       masks: globalThis.Array.isArray(object?.masks) ? object.masks.map((e: any) => MaskDescriptor.fromJSON(e)) : [],
+      peer: isSet(object.peer) ? ShardPeer.fromJSON(object.peer) : undefined,
     };
   },
 
@@ -5040,6 +5072,9 @@ export const ApplyMasksRequest: MessageFns<ApplyMasksRequest> = {
     if (message.masks?.length) {
       obj.masks = message.masks.map((e) => MaskDescriptor.toJSON(e));
     }
+    if (message.peer !== undefined) {
+      obj.peer = ShardPeer.toJSON(message.peer);
+    }
     return obj;
   },
 
@@ -5051,6 +5086,7 @@ export const ApplyMasksRequest: MessageFns<ApplyMasksRequest> = {
     message.sessionId = object.sessionId ?? "";
     message.shardId = object.shardId ?? "";
     message.masks = object.masks?.map((e) => MaskDescriptor.fromPartial(e)) || [];
+    message.peer = (object.peer !== undefined && object.peer !== null) ? ShardPeer.fromPartial(object.peer) : undefined;
     return message;
   },
 };

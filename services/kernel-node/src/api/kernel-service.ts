@@ -140,7 +140,7 @@ export function createKernelService({
       sessions.use(request.sessionId, async (session) => ({ matrices: await session.grams.reduce(request.matrices, signal) })),
 
     applyMasks: async (request, { signal }) => {
-      await sessions.use(request.sessionId, (session) => session.applyMasks(request.shardId, request.masks, signal));
+      await sessions.use(request.sessionId, (session) => session.applyMasks(request, signal));
       return {};
     },
 

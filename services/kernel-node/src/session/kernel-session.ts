@@ -16,9 +16,9 @@ import { Allocation, Repair, RepairTargets, type AllocationOptions, type SwapRec
 import {
   HiddenStream,
   type AllocateRowsRequest,
+  type ApplyMasksRequest,
   type CountOutliersRequest,
   type LoadShardResponse,
-  type MaskDescriptor,
   type MeasureSensitivityRequest,
   type OpenSessionRequest,
   type ProjectionInputSquares,
@@ -77,6 +77,7 @@ export class KernelSession {
   private readonly shards = new Map<string, LoadedShard>();
   private readonly relay: ShardRelay;
   private readonly memory = new ShardMemory((buffer) => this.relay.end(buffer));
+  private readonly maskMemory = new ShardMemory((buffer) => this.relay.end(buffer));
   /** Statistics pulled for the block in use; siblings share their input's. */
   private readonly statistics = new Map<string, Promise<Buffer>>();
   private readonly source: Channel;
@@ -137,7 +138,7 @@ export class KernelSession {
     return this.memory.use(
       shard.tensors.map(({ bytes }) => bytes),
       async (targets) => {
-        const peerBytes = await this.receiveShard(shard, peer, targets, signal);
+        const peerBytes = await this.receive(shard, peer, targets, signal);
         const fetchSeconds = (performance.now() - started) / 1000;
         const tensors = layouts.map((layout, index) => ({ ...layout, bytes: targets[index]! }));
         await traceEngineCall(() => this.engine.loadShard(shard.id, tensors, { signal, attentionWindow: shard.attentionWindow }));
@@ -146,9 +147,9 @@ export class KernelSession {
     );
   }
 
-  /** Returns the bytes that the peer had. */
-  private receiveShard(
-    { id, tensors }: ShardDescriptor,
+  /** Fills the targets with the tensors of a shard, or its masks. Returns the bytes that the peer had. */
+  private receive(
+    { id, tensors }: Pick<ShardDescriptor, 'id' | 'tensors'>,
     address: PeerAddress | undefined,
     targets: readonly Buffer[],
     signal: AbortSignal,
@@ -338,24 +339,33 @@ export class KernelSession {
     return traceEngineCall(() => this.engine.eigenvalues(shardId, toEngineProjection(projection), { signal }));
   }
 
-  async applyMasks(shardId: string, masks: readonly MaskDescriptor[], signal: AbortSignal): Promise<void> {
+  async applyMasks({ shardId, masks, peer }: ApplyMasksRequest, signal: AbortSignal): Promise<void> {
     const shard = await this.requireShard(shardId);
-    for (const mask of masks) {
-      const tensor = shard.tensors.get(mask.projection);
-      const [rows, columns] = tensor?.shape ?? [];
-      if (tensor === undefined || rows === undefined || columns === undefined) {
-        throw new SecateurError('INVALID_REQUEST', `${shardId} has no weight with role ${mask.projection} to mask.`);
+    const tensors = masks.map(({ projection, resource, repaired, digest }) => {
+      const masked = shard.tensors.get(projection);
+      const [rows, columns] = masked?.shape ?? [];
+      if (masked === undefined || rows === undefined || columns === undefined) {
+        throw new SecateurError('INVALID_REQUEST', `${shardId} has no weight with role ${projection} to mask.`);
       }
-      const projection = toEngineProjection(mask.projection);
-      if (mask.repaired) {
-        const weights = await this.fetch({ resource: mask.resource, bytes: tensor.bytes }, signal);
-        const elementType = toEngineElementType(tensor.dataType);
-        await traceEngineCall(() => this.engine.replaceWeights(shardId, projection, elementType, weights, { signal }));
-      } else {
-        const bits = await this.fetch({ resource: mask.resource, bytes: rows * Math.ceil(columns / 8) }, signal);
-        await traceEngineCall(() => this.engine.applyMask(shardId, projection, bits, { signal }));
-      }
-    }
+      const bytes = repaired ? masked.bytes : rows * Math.ceil(columns / 8);
+      // No volume has it.
+      return { ...masked, resource, bytes, digest, path: '' };
+    });
+    await this.maskMemory.use(
+      tensors.map(({ bytes }) => bytes),
+      async (targets) => {
+        await this.receive({ id: `${shardId}/masks`, tensors }, peer, targets, signal);
+        for (const [index, { projection: role, repaired }] of masks.entries()) {
+          const projection = toEngineProjection(role);
+          const elementType = toEngineElementType(tensors[index]!.dataType);
+          await traceEngineCall(() =>
+            repaired
+              ? this.engine.replaceWeights(shardId, projection, elementType, targets[index]!, { signal })
+              : this.engine.applyMask(shardId, projection, targets[index]!, { signal }),
+          );
+        }
+      },
+    );
   }
 
   async close(): Promise<void> {

@@ -47,6 +47,7 @@ export function planMemory({ engine, idleBytes, memoryBudgetBytes }: NodeMemory,
     { purpose: 'shards being passed on to another node', bytes: relayedBytes(workload) },
     { purpose: 'quality inputs of a block', bytes: qualityInputBytes(workload) },
     { purpose: 'masks on their way to the orchestrator', bytes: answeredMaskBytes(workload) },
+    { purpose: 'masks or repaired weights being received', bytes: appliedBytes(workload) },
     ...(needsGramMatrices(workload) ? [{ purpose: 'Gram matrices that nodes share', bytes: sharedGramBytes(workload) }] : []),
     ...plan.pinned.map(({ purpose, bytes }) => ({ purpose, bytes })),
   ];
@@ -83,8 +84,12 @@ export function largestSession(
 }
 
 /** Whether masks or kept weights of a job change after the allocation. */
-function needsGramMatrices({ repair, score, swaps }: Workload): boolean {
-  return score === Score.SPARSEGPT || repair === Repair.FIT || repair === Repair.ADMM || swaps;
+function needsGramMatrices(workload: Workload): boolean {
+  return changesKeptWeights(workload) || workload.swaps;
+}
+
+function changesKeptWeights({ repair, score }: Workload): boolean {
+  return score === Score.SPARSEGPT || repair === Repair.FIT || repair === Repair.ADMM;
 }
 
 /**
@@ -107,7 +112,7 @@ function receivedBytes({ embedding, block, head }: Workload): number {
   return largest + Math.min(2 * largest, UNCOLLECTED_BYTES);
 }
 
-/** They stay where they were received; one node at a time is sent chunks of them. */
+/** They, and masks, stay where they were received; one node at a time is sent chunks of them. */
 function relayedBytes({ embedding, block, head }: Workload): number {
   return Math.min(PULLS_AT_ONCE * SERVED_FETCH_BYTES, Math.max(...[embedding, block, head].map(storedBytes)));
 }
@@ -121,8 +126,18 @@ function qualityInputBytes(workload: Workload): number {
 /** Of the largest projections: they are sent while others are allocated. */
 function answeredMaskBytes(workload: Workload): number {
   if (workload.allocationSamples === 0) return 0;
-  const sizes = (workload.block?.tensors ?? []).map(({ shape: [rows = 0, columns = 0] }) => rows * Math.ceil(columns / 8));
-  return atOnce(workload) * Math.max(0, ...sizes);
+  return atOnce(workload) * Math.max(0, ...maskSizes(workload.block));
+}
+
+/** Those of a whole block, in memory that is kept for the next block and from which another node has them. */
+function appliedBytes(workload: Workload): number {
+  if (workload.allocationSamples === 0) return 0;
+  if (changesKeptWeights(workload)) return storedBytes(workload.block);
+  return maskSizes(workload.block).reduce((sum, bytes) => sum + bytes, 0);
+}
+
+function maskSizes(block: ShardDescriptor | undefined): number[] {
+  return (block?.tensors ?? []).map(({ shape: [rows = 0, columns = 0] }) => rows * Math.ceil(columns / 8));
 }
 
 function atOnce(workload: Workload): number {

@@ -2,7 +2,7 @@ import { constants } from 'node:buffer';
 import { SecateurError } from '@secateur/core';
 
 /**
- * Where a session pulls shards before the engine copies them. The memory of one shard is kept for the next, since blocks are alike: fresh
+ * Where a session pulls shards, or masks, before the engine copies them. The memory of one shard is kept for the next, since blocks are alike: fresh
  * memory costs more time, page by page, than the bytes that are put there.
  */
 export class ShardMemory {

@@ -105,11 +105,14 @@ describe('a shard of a peer', () => {
     expect(givenUp).toEqual([]);
   });
 
-  test('is waited for when the peer has not begun', async () => {
+  test('is waited for when the peer has not begun, with any of its tensors', async () => {
     const following = follow();
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    for (const [index, content] of contents.entries()) peer.relay.begin(`t/${index}`, content).advance(content.byteLength);
+    for (const [index, content] of contents.entries()) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      peer.relay.begin(`t/${index}`, content).advance(content.byteLength);
+    }
     expect((await following).peer).toBe(total);
+    expect(givenUp).toEqual([]);
   });
 
   test('comes from the orchestrator when the peer has nothing of it, and the peer is asked the next time', async () => {

@@ -9,9 +9,9 @@ import { relayedResource } from './shard-relay.js';
 /** The orchestrator has the bytes too, so a peer is waited for less than it is. */
 const IDLE_TIMEOUT_MS = 5_000;
 const RECONNECT_TIMEOUT_MS = 500;
-/** Two nodes are told to load a shard at nearly the same time: the peer may hear of it last. */
+/** Two nodes are told to load a shard at nearly the same time: the peer may hear of it last. It may be late with any of the tensors. */
 const BEGIN_TIMEOUT_MS = 2_000;
-const BEGIN_POLL_MS = 50;
+const BEGIN_POLL_MS = 10;
 /** A peer that cannot be reached, or is stuck, is left alone for so long. */
 const REST_MS = 60_000;
 
@@ -26,7 +26,7 @@ export function isOutOfStep({ error: { reason } }: GivenUpPeer): boolean {
   return reason === 'NOT_FOUND' || reason === 'FAILED_PRECONDITION';
 }
 
-/** Nodes that a session pulls shards from. */
+/** Nodes that a session pulls shards and masks from. */
 export class ShardPeers {
   /** By address. */
   private readonly restingUntil = new Map<string, number>();
@@ -45,10 +45,9 @@ export class ShardPeers {
   }
 }
 
-/** The node that one shard is pulled from, as long as that goes well. */
+/** The node that one shard, or its masks, is pulled from, as long as that goes well. */
 export class ShardPeer {
-  private readonly beginsUntil = performance.now() + BEGIN_TIMEOUT_MS;
-  private hasBegun = false;
+  private beginsUntil = performance.now() + BEGIN_TIMEOUT_MS;
   private isGivenUp = false;
 
   constructor(
@@ -67,7 +66,7 @@ export class ShardPeer {
       idleTimeoutMs: IDLE_TIMEOUT_MS,
       reconnectTimeoutMs: RECONNECT_TIMEOUT_MS,
       onReceived: (received) => {
-        this.hasBegun = true;
+        this.beginsUntil = performance.now() + BEGIN_TIMEOUT_MS;
         onReceived?.(received);
       },
     };
@@ -85,7 +84,7 @@ export class ShardPeer {
   }
 
   private mayBegin({ reason }: SecateurError): boolean {
-    return reason === 'NOT_FOUND' && !this.hasBegun && performance.now() < this.beginsUntil;
+    return reason === 'NOT_FOUND' && performance.now() < this.beginsUntil;
   }
 
   private giveUp(error: SecateurError): void {

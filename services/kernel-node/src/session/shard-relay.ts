@@ -2,7 +2,7 @@ import { EventEmitter, once } from 'node:events';
 import { SecateurError } from '@secateur/core';
 import type { ByteSource, Resources } from '@secateur/rpc';
 
-/** What other nodes ask for to get a tensor of a shard that a session has received, or receives. */
+/** What other nodes ask for to get a tensor of a shard, or its mask, that a session has received, or receives. */
 export function relayedResource(sessionId: string, resource: string): string {
   return `sessions/${sessionId}/shards/${resource}`;
 }

@@ -1,6 +1,7 @@
 import { countDropped, findSetPadding } from '@secateur/checkpoint';
 import {
   allocationsAtOnce,
+  loadHasher,
   meanSquaresOfPasses,
   projectionCost,
   SecateurError,
@@ -29,6 +30,8 @@ export interface AllocatedProjection {
   readonly mask: Buffer;
   /** [rows, columns] in the stored type, dropped ones +0; undefined where the kept weights stay as they are. */
   readonly weights: Buffer | undefined;
+  /** Of what nodes apply: the weights, or the mask where there are none. */
+  readonly digest: string;
 }
 
 export interface AllocateBlockOptions {
@@ -92,7 +95,8 @@ export async function allocateBlock(work: AllocateBlockOptions, signal: AbortSig
     const answer = await member.allocateRows(request, expected, linked);
     const problem = problemOfMask(projection, answer);
     if (problem !== undefined) throw member.wrongAnswer(name, problem);
-    return { projection, ...answer };
+    const digest = (await loadHasher()).digest(answer.weights ?? answer.mask);
+    return { projection, ...answer, digest };
   };
 
   try {

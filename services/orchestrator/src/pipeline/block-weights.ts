@@ -32,10 +32,10 @@ export class BlockWeights {
 
   /** From now on members compute without what these masks drop, and with repaired weights where there are some. */
   drop(allocated: readonly AllocatedProjection[]): void {
-    for (const { projection, mask, weights } of allocated) {
+    for (const { projection, mask, weights, digest } of allocated) {
       const resource = `${this.prefix}${projection.name}`;
       this.resources.publishBytes(resource, weights ?? mask);
-      this.masks.push({ projection: projection.role, resource, repaired: weights !== undefined });
+      this.masks.push({ projection: projection.role, resource, repaired: weights !== undefined, digest });
     }
   }
 

@@ -2,7 +2,7 @@ import { SecateurError } from '@secateur/core';
 import type { NodeReport } from '@secateur/proto/pruning_service';
 import { Dealer } from './dealer.js';
 import { isNodeLoss, isWrongAnswer, type NodePool, type PoolNode } from './node-pool.js';
-import { NodeSession, type SessionContext } from './node-session.js';
+import { NodeSession, type SessionContext, type SessionSources } from './node-session.js';
 import { ShardSources } from './shard-sources.js';
 import { sideBySide } from './side-by-side.js';
 
@@ -35,7 +35,7 @@ export interface DealOptions<Part, Result> {
 /** The nodes that work on one job. Members are lost when they fail; between steps healthy nodes join, and those leave that want to. */
 export class Crew {
   private readonly members = new Set<NodeSession>();
-  private readonly sources = new ShardSources<NodeSession>();
+  private readonly sources: SessionSources = { shards: new ShardSources(), masks: new ShardSources() };
   private readonly reports = new Map<string, NodeReport>();
   private readonly losses = new Map<PoolNode, number>();
   /** Nodes that answered what cannot be right, and what that was. */

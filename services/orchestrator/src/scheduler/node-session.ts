@@ -46,6 +46,9 @@ export interface SessionContext {
   readonly workload: Workload;
 }
 
+/** Where the sessions of one crew pull what all of them need. Masks of a block are pulled while the next one is on its way. */
+export type SessionSources = Readonly<Record<'shards' | 'masks', ShardSources<NodeSession>>>;
+
 /** Inputs that are added to Gram matrices. */
 export interface GramSites {
   readonly sites: readonly InputSite[];
@@ -63,7 +66,7 @@ export class NodeSession {
     readonly node: PoolNode,
     private readonly sessionId: string,
     private readonly context: SessionContext,
-    private readonly sources: ShardSources<NodeSession>,
+    private readonly sources: SessionSources,
     private readonly plan: MemoryPlan | undefined,
   ) {
     node.retain();
@@ -73,13 +76,7 @@ export class NodeSession {
     this.heartbeat.unref();
   }
 
-  /** `sources`: where the sessions of one crew pull shards. */
-  static async open(
-    node: PoolNode,
-    context: SessionContext,
-    sources: ShardSources<NodeSession>,
-    signal: AbortSignal,
-  ): Promise<NodeSession> {
+  static async open(node: PoolNode, context: SessionContext, sources: SessionSources, signal: AbortSignal): Promise<NodeSession> {
     const sessionId = `${context.jobId}.${randomUUID()}`;
     const { plan } = await node.kernel
       .openSession({ sessionId, ...context }, { timeoutMs: CONTROL_TIMEOUT_MS, signal })
@@ -117,7 +114,7 @@ export class NodeSession {
   }
 
   async loadShard(shard: ShardDescriptor, signal: AbortSignal): Promise<void> {
-    await this.node.kernel.loadShard({ sessionId: this.sessionId, shard, peer: this.peerFor(shard) }, this.step(signal));
+    await this.node.kernel.loadShard({ sessionId: this.sessionId, shard, peer: this.peerFor('shards', shard.tensors) }, this.step(signal));
     this.held.add(shard.id);
     if (this.prefetched === shard.id) this.prefetched = undefined;
   }
@@ -125,12 +122,12 @@ export class NodeSession {
   /** Begins to load a shard that is needed later. A failure shows when it is loaded for use. */
   prefetch(shard: ShardDescriptor, signal: AbortSignal): void {
     this.prefetched = shard.id;
-    const request = { sessionId: this.sessionId, shard, peer: this.peerFor(shard) };
+    const request = { sessionId: this.sessionId, shard, peer: this.peerFor('shards', shard.tensors) };
     this.node.kernel.loadShard(request, this.step(signal)).catch(() => undefined);
   }
 
-  private peerFor(shard: ShardDescriptor): ShardPeer | undefined {
-    const peer = this.sources.begin(this, shard);
+  private peerFor(kind: keyof SessionSources, content: Parameters<ShardSources<NodeSession>['begin']>[1]): ShardPeer | undefined {
+    const peer = this.sources[kind].begin(this, content);
     return peer && { endpoint: peer.node.address, sessionId: peer.sessionId };
   }
 
@@ -247,7 +244,8 @@ export class NodeSession {
   }
 
   async applyMasks(shardId: string, masks: readonly MaskDescriptor[], signal: AbortSignal): Promise<void> {
-    await this.node.kernel.applyMasks({ sessionId: this.sessionId, shardId, masks: [...masks] }, this.step(signal));
+    const request = { sessionId: this.sessionId, shardId, masks: [...masks], peer: this.peerFor('masks', masks) };
+    await this.node.kernel.applyMasks(request, this.step(signal));
   }
 
   async propagate(
@@ -302,7 +300,7 @@ export class NodeSession {
   /** Frees the session on the node if the node can still be reached. */
   async close(): Promise<void> {
     clearInterval(this.heartbeat);
-    this.sources.remove(this);
+    for (const sources of Object.values(this.sources)) sources.remove(this);
     await this.node.kernel.closeSession({ sessionId: this.sessionId }, { timeoutMs: CONTROL_TIMEOUT_MS }).catch(() => undefined);
     this.node.release();
   }

@@ -1,13 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
-import { ShardDescriptor } from '@secateur/proto/model';
 import { ShardSources } from './shard-sources.js';
 
-function shard(id: string, ...resources: string[]): ShardDescriptor {
-  return ShardDescriptor.fromPartial({ id, tensors: resources.map((resource) => ({ resource })) });
+function content(...resources: string[]): { readonly resource: string }[] {
+  return resources.map((resource) => ({ resource }));
 }
 
-const FIRST = shard('block/0', 'norm', 'weight');
-const NEXT = shard('block/1', 'other norm', 'other weight');
+const FIRST = content('norm', 'weight');
+const NEXT = content('other norm', 'other weight');
 
 describe('members that load a shard', () => {
   test('stand in one line', () => {
@@ -25,11 +24,11 @@ describe('members that load a shard', () => {
     expect(sources.begin('c', FIRST)).toBe('b');
   });
 
-  test('pull from nobody that is gone, or has another content under the same name', () => {
+  test('pull from nobody that is gone, or has another content', () => {
     const sources = new ShardSources<string>();
     for (const member of ['a', 'b']) sources.begin(member, FIRST);
     sources.remove('b');
     expect(sources.begin('c', FIRST)).toBe('a');
-    expect(sources.begin('d', shard('block/0', 'norm', 'pruned weight'))).toBeUndefined();
+    expect(sources.begin('d', content('norm', 'pruned weight'))).toBeUndefined();
   });
 });
