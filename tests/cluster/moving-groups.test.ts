@@ -72,7 +72,7 @@ test('a slow node keeps what it does in the time of the others, and its groups b
   expect(counts.at(-1)).toBeLessThan(GROUPS / 2);
   expect(named(spans, 'secateur.move').length).toBeGreaterThan(0);
   expect(named(spans, 'secateur.replay')).toEqual([]);
-  expect(hashes).toEqual(await onOneNode('plain', {}));
+  expect(hashes).toEqual(await onOneNode('float32', {}));
 });
 
 test('a node that is done takes over groups that another would only do later in the step', async () => {
@@ -125,7 +125,7 @@ test('a node that joins gets its share of the groups at the next layer', async (
     expect(collectedBy(spans, 'node-0')[0]).toBe(GROUPS);
     expect(collectedBy(spans, 'node-1').at(-1)).toBeGreaterThan(GROUPS / 2);
     expect(named(spans, 'secateur.replay')).toEqual([]);
-    expect(hashes).toEqual(await onOneNode('plain', {}));
+    expect(hashes).toEqual(await onOneNode('float32', {}));
   } finally {
     await (await joining)?.process.signal('SIGTERM');
   }

@@ -2,13 +2,19 @@
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { Allocation } from '@secateur/proto/allocation';
-import { JobState, QualityInputs, type JobEvent } from '@secateur/proto/job';
+import { JobState, QualityInputs, TokenSource, type JobEvent } from '@secateur/proto/job';
 import { Cluster, type ClusterOptions } from '../support/cluster.js';
 import { eventually, prune, pruneSpec } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
-import { repositoryRoot, withTemporaryFolder } from '../support/paths.js';
+import { fixturePath, repositoryRoot, withTemporaryFolder } from '../support/paths.js';
 
 const MODEL = 'books-llama';
+/** Six groups: two for each of three nodes. */
+const calibration = TokenSource.fromPartial({
+  path: fixturePath('calibration', `${MODEL}-calibration.safetensors`),
+  samples: 48,
+  sequenceLength: 256,
+});
 
 async function pruneOn(
   options: ClusterOptions,
@@ -18,7 +24,7 @@ async function pruneOn(
   return withTemporaryFolder(async (folder) => {
     await using cluster = await Cluster.start(options);
     const output = join(folder, 'pruned');
-    await prune(cluster.client, 'job', pruneSpec(MODEL, output, changes), (event) => onEvent?.(event, cluster));
+    await prune(cluster.client, 'job', pruneSpec(MODEL, output, { calibration, ...changes }), (event) => onEvent?.(event, cluster));
     return await hashOutput(output);
   });
 }
@@ -48,7 +54,7 @@ describe('the result is the same', () => {
       await withTemporaryFolder(async (folder) => {
         await using cluster = await Cluster.start({ nodes: 2, node, serve: ['--http-listen', '127.0.0.1:0'] });
         const output = join(folder, 'pruned');
-        await prune(cluster.client, 'job', pruneSpec(MODEL, output));
+        await prune(cluster.client, 'job', pruneSpec(MODEL, output, { calibration }));
         expect(await hashOutput(output)).toEqual(await referenceHashes());
         const metrics = await (await fetch(`http://${cluster.httpAddress}/metrics`)).text();
         sent.push(Number(/^secateur_fetch_sent\S*\s+(\d+)/m.exec(metrics)?.[1]));
@@ -88,7 +94,7 @@ describe('the result is the same', () => {
   test('when the job is cancelled and created again', () =>
     withTemporaryFolder(async (folder) => {
       await using cluster = await Cluster.start({ nodes: 2 });
-      const spec = pruneSpec(MODEL, join(folder, 'pruned'));
+      const spec = pruneSpec(MODEL, join(folder, 'pruned'), { calibration });
       const finishedLayers = async (): Promise<number> => (await cluster.client.getJob('job')).finishedLayers;
       await cluster.client.createJob({ jobId: 'job', spec });
       await eventually(async () => (await finishedLayers()) >= 2, 'two blocks are finished');
@@ -104,12 +110,12 @@ describe('the result is the same', () => {
       const output = join(folder, 'pruned');
       {
         await using cluster = await Cluster.start({ nodes: 2 });
-        await cluster.client.createJob({ jobId: 'job', spec: pruneSpec(MODEL, output) });
+        await cluster.client.createJob({ jobId: 'job', spec: pruneSpec(MODEL, output, { calibration }) });
         await eventually(async () => (await cluster.client.getJob('job')).finishedLayers >= 1, 'a block is finished');
         await cluster.orchestrator.signal('SIGKILL');
       }
       await using cluster = await Cluster.start({ nodes: 2 });
-      const report = await prune(cluster.client, 'job', pruneSpec(MODEL, output));
+      const report = await prune(cluster.client, 'job', pruneSpec(MODEL, output, { calibration }));
       expect(report.resumedLayers).toBeGreaterThanOrEqual(1);
       expect(await hashOutput(output)).toEqual(await referenceHashes());
     }));

@@ -7,6 +7,7 @@ import { Cluster, ServiceProcess, type ClusterOptions } from '../support/cluster
 import { prune, pruneSpec } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
 import { fixturePath, withTemporaryFolder } from '../support/paths.js';
+import { turnsOf } from '../support/scope.js';
 import { slowDown } from '../support/slow-process.js';
 
 const MODEL = 'books-llama';
@@ -57,9 +58,9 @@ let dense: Promise<Record<string, string>> | undefined;
 const byTheDenseBlock = (): Promise<Record<string, string>> => (dense ??= pruneOn(Propagation.DENSE_BLOCK, { nodes: 1 }));
 
 describe.each([
-  ['recalculated inputs', Propagation.RECALCULATED_INPUTS],
-  ['staged', Propagation.STAGED],
-] as const)('%s', (_, propagation) => {
+  ['recalculated inputs', Propagation.RECALCULATED_INPUTS, 0],
+  ['staged', Propagation.STAGED, 1],
+] as const)('%s', (_, propagation, index) => {
   let reference: Promise<Record<string, string>> | undefined;
   const onOneNode = (): Promise<Record<string, string>> => (reference ??= pruneOn(propagation, { nodes: 1 }));
 
@@ -81,7 +82,7 @@ describe.each([
     expect(await pruneOn(propagation, { nodes: 3 })).toEqual(await onOneNode());
   });
 
-  test.each([2, 4])('a node is killed when pass %d of the second layer begins', async (killedAt) => {
+  test.each(turnsOf([2, 4], index, 2))('a node is killed when pass %d of the second layer begins', async (killedAt) => {
     const passOf = passCounter();
     let lost = 0;
     const hashes = await pruneOn(propagation, { nodes: 2 }, (event, cluster) => {

@@ -1,8 +1,8 @@
-import { TlsCredentials, type RpcServerOptions, type TlsFiles } from '@secateur/rpc';
+import { TlsCredentials, type AccessControl, type RpcServerOptions, type TlsFiles } from '@secateur/rpc';
 import type { Logger } from 'pino';
 import { auditCalls } from './audit.js';
 import type { Authenticator } from './authenticator.js';
-import { CallerAccess } from './caller-access.js';
+import type { CallerAccessOptions } from './caller-access.js';
 import { certificateAuthenticator } from './certificate-authenticator.js';
 import type { OidcOptions } from './oidc-authenticator.js';
 import type { TokenFile } from './token-file.js';
@@ -51,7 +51,7 @@ export async function openServiceSecurity(
   }
   const access =
     authenticators.length > 0 || verifiesCertificates
-      ? new CallerAccess({
+      ? await openAccess({
           authenticators: [...authenticators, certificateAuthenticator],
           verifiesCertificates,
           callsPerSecond: tokens.callsPerSecond,
@@ -75,6 +75,11 @@ export async function openServiceSecurity(
 }
 
 // What few need is loaded only where it is asked for.
+
+async function openAccess(options: CallerAccessOptions): Promise<AccessControl> {
+  const { CallerAccess } = await import('./caller-access.js');
+  return new CallerAccess(options);
+}
 
 async function openTokenFile(path: string, logger: Logger): Promise<TokenFile> {
   const { TokenFile } = await import('./token-file.js');

@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { access, readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { SecateurError } from '@secateur/core';
 import { watchFiles } from '@secateur/rpc';
 import type { Logger } from 'pino';
@@ -30,7 +30,7 @@ export class TokenFile implements Authenticator, Disposable {
   }
 
   static async open(path: string, logger: Logger): Promise<TokenFile> {
-    return new TokenFile(path, await readEntries(path), logger);
+    return new TokenFile(path, await readTokenEntries(path), logger);
   }
 
   authenticate({ token }: Credentials): Promise<Identity | undefined> {
@@ -50,7 +50,7 @@ export class TokenFile implements Authenticator, Disposable {
 
   private async reload(): Promise<void> {
     try {
-      this.entries = await readEntries(this.path);
+      this.entries = await readTokenEntries(this.path);
       this.logger.info({ path: this.path, tokens: this.entries.length }, 'tokens were read again');
     } catch (error) {
       this.logger.warn({ err: error }, 'the changed token file is not used');
@@ -58,24 +58,7 @@ export class TokenFile implements Authenticator, Disposable {
   }
 }
 
-/** Adds an entry to a file, which is made where there is none, so that whoever reads it meanwhile finds it whole. */
-export async function addTokenEntry(path: string, entry: TokenEntry): Promise<void> {
-  const isThere = await access(path).then(
-    () => true,
-    () => false,
-  );
-  const entries = [...(isThere ? await readEntries(path) : []), entry];
-  const unfinished = `${path}.partial`;
-  try {
-    await writeFile(unfinished, `${JSON.stringify(entries, undefined, 2)}\n`, { mode: 0o600 });
-    await rename(unfinished, path);
-  } catch (cause) {
-    const remedy = 'its folder must exist and be writable; no token was made';
-    throw new SecateurError('FAILED_PRECONDITION', `--tokens ${path} cannot be written; ${remedy}.`, { cause });
-  }
-}
-
-async function readEntries(path: string): Promise<readonly TokenEntry[]> {
+export async function readTokenEntries(path: string): Promise<readonly TokenEntry[]> {
   let content: unknown;
   try {
     content = JSON.parse(await readFile(path, 'utf8'));

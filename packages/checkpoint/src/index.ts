@@ -34,4 +34,5 @@ export { loadTokenizer, Tokenizer, type EncodeOptions } from './tokenizer/tokeni
 export { loadCalibrationTokens, loadEvaluationTokens, type EvaluationLoadOptions, type LoadOptions } from './tokens/load-tokens.js';
 export { loadTask, type LoadedTask, type TaskFile } from './tokens/load-task.js';
 export { expandDataPath, type DataFiles } from './tokens/data-files.js';
+export { dataFormatOf } from './tokens/data-format.js';
 export type { TokenConsumer, TokenSet, TokenSource } from './tokens/token-set.js';

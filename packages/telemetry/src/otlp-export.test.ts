@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from '@jest/globals';
 import { SpanName } from './names.js';
@@ -54,6 +55,29 @@ describe('OTLP', () => {
 
   test.each([{ OTEL_TRACES_EXPORTER: 'none' }, { OTEL_SDK_DISABLED: 'true' }])('nothing is made or sent with %j', async (environment) => {
     expect(await runWithCollector(environment)).toEqual({ output: 'false', received: [] });
+  });
+
+  test('a process whose environment sets up nothing does not load the Node SDK', async () => {
+    const program = `
+      import { createRequire } from 'node:module';
+      import { metrics, propagation } from '@opentelemetry/api';
+      import { startTelemetry } from ${JSON.stringify(new URL('../dist/index.js', import.meta.url))};
+      const identity = { serviceName: 'secateur-test', serviceVersion: '1', instanceId: 'here' };
+      const telemetry = await startTelemetry(identity, { metrics: true });
+      metrics.getMeter('secateur').createCounter('cuts').add(3);
+      const measured = (await telemetry.readMetrics()).includes('cuts_total 3');
+      const sdk = Object.keys(createRequire(process.cwd() + '/').cache).some((file) => file.includes('/sdk-node/'));
+      console.log(JSON.stringify({ sdk, measured, fields: propagation.fields() }));
+      await telemetry.shutdown();
+    `;
+    const run = async (env: Record<string, string>) => {
+      const args = ['--input-type=module', '--eval', program];
+      const { stdout } = await promisify(execFile)(process.execPath, args, { env, cwd: fileURLToPath(new URL('.', import.meta.url)) });
+      return JSON.parse(stdout) as unknown;
+    };
+    const fields = ['traceparent', 'tracestate', 'baggage'];
+    expect(await run({})).toEqual({ sdk: false, measured: true, fields });
+    expect(await run({ OTEL_TRACES_EXPORTER: 'none' })).toEqual({ sdk: true, measured: true, fields });
   });
 
   test('an unknown protocol is refused by name', async () => {

@@ -4,7 +4,7 @@ import { BatchSpanProcessor, ParentBasedSampler, type SpanProcessor } from '@ope
 import type { MetricReader } from './metric-reader.js';
 import { createOtlpExporter, otlpProtocol } from './otlp-exporter.js';
 import { RootSampler } from './root-sampler.js';
-import type { ServiceIdentity } from './service-identity.js';
+import { resourceAttributes, type ServiceIdentity } from './service-identity.js';
 import type { SpanRecorder } from './span-recorder.js';
 
 /** The default of 2048 loses spans when a layer ends on many nodes at once. */
@@ -21,12 +21,7 @@ export async function startSdk(
   if (protocol !== undefined) {
     spanProcessors.push(new BatchSpanProcessor(await createOtlpExporter(protocol), { maxQueueSize: EXPORT_QUEUE_SPANS }));
   }
-  const resource = resourceFromAttributes({
-    'service.name': service.serviceName,
-    'service.version': service.serviceVersion,
-    'service.instance.id': service.instanceId,
-    'process.pid': process.pid,
-  });
+  const resource = resourceFromAttributes(resourceAttributes(service));
   const sampler = new ParentBasedSampler({ root: new RootSampler(protocol !== undefined) });
   // Nothing is measured or logged over OTLP, so the SDK's own readers would only look for a collector in vain.
   const metricReaders = metricReader === undefined ? [] : [metricReader.exporter];

@@ -24,9 +24,11 @@ export async function startTelemetry(service: ServiceIdentity, { metrics = false
   if (process.env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true') {
     return { recorder, readMetrics: () => Promise.resolve(''), shutdown: () => Promise.resolve() };
   }
-  // Only processes that trace or are asked for metrics pay for loading what does it.
-  const { startSdk } = await import('./start-sdk.js');
+  // Only processes that trace or are asked for metrics pay for loading what does it, and only those whose environment sets up OpenTelemetry
+  // for the whole of its SDK.
   const reader = metrics ? new (await import('./metric-reader.js')).MetricReader() : undefined;
-  const shutdown = await startSdk(service, recorder, reader);
+  const shutdown = Object.keys(process.env).some((name) => name.startsWith('OTEL_'))
+    ? await (await import('./start-sdk.js')).startSdk(service, recorder, reader)
+    : (await import('./start-providers.js')).startProviders(service, recorder, reader);
   return { recorder, readMetrics: () => reader?.read() ?? Promise.resolve(''), shutdown };
 }

@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { expandDataPath, isStoreUrl } from '@secateur/checkpoint';
+import { dataFormatOf, expandDataPath, isStoreUrl } from '@secateur/checkpoint';
 import { resolveJobSpec, SecateurError, validateJobId, type FieldViolation } from '@secateur/core';
 import type { JobSpec } from '@secateur/proto/job';
 
@@ -102,7 +102,7 @@ async function checkPath({ flag, path, expected }: PathCheck): Promise<FieldViol
       return found ? [] : [{ field: flag, description: `${absolute} does not exist` }];
     case 'is data':
       return expandDataPath(absolute).then(
-        () => [],
+        ({ files }) => formatViolations(flag, files),
         () => [{ field: flag, description: `${absolute} does not exist` }],
       );
     case 'is new':
@@ -112,6 +112,17 @@ async function checkPath({ flag, path, expected }: PathCheck): Promise<FieldViol
       return (await exists(dirname(absolute)))
         ? []
         : [{ field: flag, description: `${dirname(absolute)}, where it is to go, does not exist` }];
+  }
+}
+
+/** The first file whose name is that of no data; a folder may have thousands. */
+function formatViolations(flag: string, files: readonly string[]): FieldViolation[] {
+  try {
+    files.forEach(dataFormatOf);
+    return [];
+  } catch (error) {
+    if (!(error instanceof SecateurError)) throw error;
+    return [{ field: flag, description: error.message }];
   }
 }
 
