@@ -18,7 +18,7 @@ import { Cluster } from '../support/cluster.js';
 import { runCommand } from '../support/command.js';
 import { prune, pruneSpec } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
-import { fixturePath, modelPath, withTemporaryFolder } from '../support/paths.js';
+import { fixturePath, modelPath, temporaryFolder, withTemporaryFolder, type TemporaryFolder } from '../support/paths.js';
 
 const MODEL = 'books-llama';
 const CALIBRATION = fixturePath('calibration', `${MODEL}-calibration.safetensors`);
@@ -68,44 +68,49 @@ describe.each([
   ['alpha', ALPHA],
   ['optimal', OPTIMAL],
 ])('%s', (name, budget) => {
-  test('gives the same bytes on 1 node and on 3, of which one is lost while the budget is computed', () =>
-    withTemporaryFolder(async (folder) => {
-      const outputs = ['one', 'three', 'two'].map((output) => join(folder, output));
-      await prune(single.client, `${name}-one`, specOf(outputs[0]!, budget));
-      await prune(triple.client, `${name}-three`, specOf(outputs[1]!, budget));
-      await using faulty = await Cluster.start({ nodes: 3 });
-      const lost: string[] = [];
-      let killed = false;
-      await prune(faulty.client, `${name}-two`, specOf(outputs[2]!, budget), ({ event }) => {
-        if (event?.$case === 'nodeLost') lost.push(event.value.name);
-        if (event?.$case !== 'progress' || event.value.step !== 'budget' || event.value.done === 0 || killed) return;
-        killed = true;
-        void faulty.nodes[2]?.signal('SIGKILL');
-      });
-      expect(killed).toBe(true);
-      // A node that has found its eigenvalues by then is asked for nothing more.
-      if (name !== 'alpha') expect(lost).toEqual(['node-2']);
-      const hashes = await Promise.all(outputs.map(hashOutput));
-      expect(Object.keys(hashes[0]!)).toContain('layer_budget.json');
-      expect(hashes[1]).toEqual(hashes[0]);
-      expect(hashes[2]).toEqual(hashes[0]);
-    }));
+  let folder: TemporaryFolder;
+  let computed: string;
+  let report: PruneReport;
+  beforeAll(async () => {
+    folder = await temporaryFolder();
+    computed = join(folder.path, 'computed');
+    report = await prune(single.client, `${name}-computed`, specOf(computed, budget));
+  });
+  afterAll(() => folder[Symbol.asyncDispose]());
 
-  test('leaves ratios that another job can be given, which then drops the same weights', () =>
-    withTemporaryFolder(async (folder) => {
-      const computed = join(folder, 'computed');
-      const report = await prune(single.client, `${name}-computed`, specOf(computed, budget));
-      expect(report.seconds['budget']).toBeGreaterThan(0);
-      const file = join(computed, 'layer_budget.json');
-      expect(JSON.parse(await readFile(file, 'utf8'))).toEqual(targetsOf(report));
-      expect(new Set(Object.values(targetsOf(report))).size).toBeGreaterThanOrEqual(name === 'owl' ? 4 : name === 'alpha' ? 28 : 10);
-      const again = join(folder, 'again');
-      const repeated = await prune(triple.client, `${name}-again`, specOf(again, given(file)));
-      expect(repeated.seconds['budget']).toBeUndefined();
-      expect(targetsOf(repeated)).toEqual(targetsOf(report));
-      const [first, second] = await Promise.all([hashOutput(computed), hashOutput(again)]);
-      expect(second).toEqual(first);
-    }));
+  test('gives the same bytes on 1 node and on 3, of which one is lost while the budget is computed', async () => {
+    const outputs = [computed, join(folder.path, 'three'), join(folder.path, 'two')];
+    await prune(triple.client, `${name}-three`, specOf(outputs[1]!, budget));
+    await using faulty = await Cluster.start({ nodes: 3 });
+    const lost: string[] = [];
+    let killed = false;
+    await prune(faulty.client, `${name}-two`, specOf(outputs[2]!, budget), ({ event }) => {
+      if (event?.$case === 'nodeLost') lost.push(event.value.name);
+      if (event?.$case !== 'progress' || event.value.step !== 'budget' || event.value.done === 0 || killed) return;
+      killed = true;
+      void faulty.nodes[2]?.signal('SIGKILL');
+    });
+    expect(killed).toBe(true);
+    // A node that has found its eigenvalues by then is asked for nothing more.
+    if (name !== 'alpha') expect(lost).toEqual(['node-2']);
+    const hashes = await Promise.all(outputs.map(hashOutput));
+    expect(Object.keys(hashes[0]!)).toContain('layer_budget.json');
+    expect(hashes[1]).toEqual(hashes[0]);
+    expect(hashes[2]).toEqual(hashes[0]);
+  });
+
+  test('leaves ratios that another job can be given, which then drops the same weights', async () => {
+    expect(report.seconds['budget']).toBeGreaterThan(0);
+    const file = join(computed, 'layer_budget.json');
+    expect(JSON.parse(await readFile(file, 'utf8'))).toEqual(targetsOf(report));
+    expect(new Set(Object.values(targetsOf(report))).size).toBeGreaterThanOrEqual(name === 'owl' ? 4 : name === 'alpha' ? 28 : 10);
+    const again = join(folder.path, 'again');
+    const repeated = await prune(triple.client, `${name}-again`, specOf(again, given(file)));
+    expect(repeated.seconds['budget']).toBeUndefined();
+    expect(targetsOf(repeated)).toEqual(targetsOf(report));
+    const [first, second] = await Promise.all([hashOutput(computed), hashOutput(again)]);
+    expect(second).toEqual(first);
+  });
 
   test('is not computed again by a job that goes on', () =>
     withTemporaryFolder(async (folder) => {

@@ -100,7 +100,7 @@ describe('every kind of repair', () => {
         return prune(cluster.client, name.replaceAll(' ', '-'), spec);
       };
       const perplexityOf = async (name: string): Promise<number> => {
-        const spec = evaluateSpec(MODEL, join(folder, name), { data: ids('eval', 32) });
+        const spec = evaluateSpec(MODEL, join(folder, name), { data: ids('eval', 16) });
         return (await evaluate(cluster.client, `eval-${name.replaceAll(' ', '-')}`, spec)).perplexity;
       };
       await run('mask alone', {});

@@ -11,7 +11,15 @@ import { AlphaMetric, BudgetGranularity, LayerBudget, LayerBudgetOptions, Propag
 import type { PruneReport } from '@secateur/proto/pruning_service';
 import { Cluster } from '../support/cluster.js';
 import { evaluate, evaluateSpec, prune, pruneSpec } from '../support/jobs.js';
-import { fixturePath, MODELS, modelPath, withTemporaryFolder, type ModelName } from '../support/paths.js';
+import {
+  fixturePath,
+  MODELS,
+  modelPath,
+  temporaryFolder,
+  withTemporaryFolder,
+  type ModelName,
+  type TemporaryFolder,
+} from '../support/paths.js';
 import { turnsOf } from '../support/scope.js';
 
 interface PublishedRun {
@@ -109,10 +117,15 @@ const CASES: readonly PublishedCase[] = [
 
 describe.each(MODELS.map((model, index) => [model, index] as const))('%s', (model, index) => {
   let cluster: Cluster;
+  let searched: TemporaryFolder;
   beforeAll(async () => {
+    searched = await temporaryFolder();
     cluster = await Cluster.start({ nodes: 1, threads: 2 });
   });
-  afterAll(() => cluster[Symbol.asyncDispose]());
+  afterAll(async () => {
+    await cluster[Symbol.asyncDispose]();
+    await searched[Symbol.asyncDispose]();
+  });
 
   test('dense perplexity is the published one within 1e-4', async () => {
     const { perplexity } = await evaluate(cluster.client, `${model}-dense`, evaluateSpec(model, modelPath(model)));
@@ -120,24 +133,24 @@ describe.each(MODELS.map((model, index) => [model, index] as const))('%s', (mode
     expect(Math.abs(perplexity / ppl - 1)).toBeLessThan(1e-4);
   });
 
-  test.each([TRIM_70, ...turnsOf(CASES, index, MODELS.length)])('$run is as published', ({ run, options, tolerance = 1e-4, compare }) =>
-    withTemporaryFolder(async (folder) => {
+  test.each([TRIM_70, ...turnsOf(CASES, index, MODELS.length)])(
+    '$run is as published',
+    async ({ run, options, tolerance = 1e-4, compare }) => {
       const published = await readRun(model, run);
-      const output = join(folder, 'pruned');
+      const output = join(searched.path, run);
       const report = await prune(cluster.client, `${model}-${run}`, pruneSpec(model, output, options));
       await compare?.(model, run, report);
       expect(Math.abs(report.actualSparsity - published.total_sparsity)).toBeLessThan(tolerance);
       const { perplexity } = await evaluate(cluster.client, `${model}-${run}-perplexity`, evaluateSpec(model, output));
       expect(Math.abs(perplexity / published.ppl - 1)).toBeLessThan(0.005);
-    }),
+    },
   );
 
   test('row sparsities of an earlier job give its masks again without a search', () =>
     withTemporaryFolder(async (folder) => {
-      const searched = join(folder, 'searched');
+      const earlier = join(searched.path, TRIM_70.run);
       const given = join(folder, 'given');
-      await prune(cluster.client, `${model}-searched`, pruneSpec(model, searched));
-      const rowSparsities = join(searched, 'row_sparsities.safetensors');
+      const rowSparsities = join(earlier, 'row_sparsities.safetensors');
       const report = await prune(
         cluster.client,
         `${model}-given`,
@@ -145,7 +158,7 @@ describe.each(MODELS.map((model, index) => [model, index] as const))('%s', (mode
       );
       expect(report.projections.every(({ record }) => record?.learningRate === undefined)).toBe(true);
       for (const file of ['model.safetensors', 'masks.safetensors', 'row_sparsities.safetensors']) {
-        expect((await readFile(join(given, file))).equals(await readFile(join(searched, file)))).toBe(true);
+        expect((await readFile(join(given, file))).equals(await readFile(join(earlier, file)))).toBe(true);
       }
       const wrong = pruneSpec(model, join(folder, 'wrong'), { sparsity: 0.5, allocation: Allocation.GIVEN, rowSparsities });
       await expect(prune(cluster.client, `${model}-wrong`, wrong)).rejects.toThrow(/its rows drop 70\.00 % of the weights/);
