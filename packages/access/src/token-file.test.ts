@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import { temporaryFolder, type TemporaryFolder } from '../../../tests/support/paths.js';
+import { addTokenEntry } from './add-token-entry.js';
 import { newToken } from './new-token.js';
-import { addTokenEntry, TokenFile } from './token-file.js';
+import { TokenFile } from './token-file.js';
 
 const ENTRY = newToken({ name: 'alice', tenant: 'research', role: 'user' }).entry;
 
