@@ -130,7 +130,8 @@ const HOST_PORT = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d{1,5})$/;
 /** HOST:PORT with a port from 0. */
 export function hostPort(text: string): string {
   const match = HOST_PORT.exec(text);
-  if (match === null || Number(match[1]) > 65_535) throw new InvalidArgumentError('It must be HOST:PORT, such as 127.0.0.1:7400.');
+  if (match === null || Number(match[1]) > 65_535)
+    throw new InvalidArgumentError('It must be HOST:PORT with a port of at most 65535, such as 127.0.0.1:7400.');
   return text;
 }
 
