@@ -21,7 +21,7 @@ import type { MemoryPlan, Workload } from '@secateur/proto/plan';
 import type { CalibrationGroup, InputSite } from '@secateur/proto/statistics';
 import { fetchResource } from '@secateur/rpc';
 import { WRONG_NODE, type PoolNode } from './node-pool.js';
-import type { ShardSources } from './shard-sources.js';
+import type { ReceivedContent, ShardSources } from './shard-sources.js';
 
 const CONTROL_TIMEOUT_MS = 30_000;
 /** Upper bound of one step on one node; a dead or frozen node is noticed by keepalive long before. */
@@ -126,7 +126,7 @@ export class NodeSession {
     this.node.kernel.loadShard(request, this.step(signal)).catch(() => undefined);
   }
 
-  private peerFor(kind: keyof SessionSources, content: Parameters<ShardSources<NodeSession>['begin']>[1]): ShardPeer | undefined {
+  private peerFor(kind: keyof SessionSources, content: ReceivedContent): ShardPeer | undefined {
     const peer = this.sources[kind].begin(this, content);
     return peer && { endpoint: peer.node.address, sessionId: peer.sessionId };
   }

@@ -1,5 +1,5 @@
 /** What members receive whole: the tensors of a shard, or masks of them. */
-type Content = readonly { readonly resource: string }[];
+export type ReceivedContent = readonly { readonly resource: string }[];
 
 /**
  * Which member of a crew pulls a shard, or masks, from which. All stand in one line: the first to begin pulls from this process, each other one from
@@ -10,7 +10,7 @@ export class ShardSources<Member> {
   private readonly received = new Map<Member, string>();
 
   /** A member is about to receive something. Returns whom it pulls from; undefined for this process. */
-  begin(member: Member, content: Content): Member | undefined {
+  begin(member: Member, content: ReceivedContent): Member | undefined {
     // Not by an id, by which a block is known before and after it is pruned.
     const key = content.map(({ resource }) => resource).join('\n');
     // It has this, or failed to get it: those who began later may be waiting for it.

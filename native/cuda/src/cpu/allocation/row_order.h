@@ -79,8 +79,7 @@ class RowOrders {
   RowScanFunctions functions_;
   // [rows]: what is not above it is in the first bucket.
   std::vector<std::uint32_t> smallest_keys_;
-  // [rows, groups + buckets]: place of the first column of each group of buckets, then of each bucket. Two bytes each where the columns
-  // allow it.
+  // [rows, groups + buckets]: place of the first column of each group of buckets, then of each bucket. In two bytes where the columns fit.
   std::unique_ptr<std::uint16_t[]> narrow_;
   std::unique_ptr<std::uint32_t[]> wide_;
 };
