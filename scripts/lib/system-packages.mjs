@@ -81,6 +81,18 @@ export const requirements = [
     findProblem: findGrpcProblem,
   },
   {
+    what: 'nft and ip, for networks between processes on Linux',
+    purpose: 'tests',
+    debian: 'nftables iproute2',
+    fedora: 'nftables iproute',
+    optional: true,
+    // Only root may make networks.
+    findProblem: () => {
+      const missing = process.platform === 'linux' && process.getuid?.() === 0 ? ['nft', 'ip'].filter((name) => !findExecutable(name)) : [];
+      return Promise.resolve(missing.length === 0 ? undefined : `${missing.join(' and ')} not found`);
+    },
+  },
+  {
     what: 'clang-format 14 or newer',
     purpose: 'lint',
     debian: 'clang-format',

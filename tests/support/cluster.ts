@@ -25,9 +25,15 @@ export class ServiceProcess {
     });
   }
 
-  /** Starts the process and waits until it listens. `command` is the script that runs. */
-  static async start(args: readonly string[], environment: NodeJS.ProcessEnv = {}, command: string = commandPath): Promise<Started> {
-    const child = spawn(process.execPath, [command, ...args], {
+  /** Starts the process and waits until it listens. `command` is the script that runs; `launcher` becomes the process that runs it. */
+  static async start(
+    args: readonly string[],
+    environment: NodeJS.ProcessEnv = {},
+    command: string = commandPath,
+    launcher: readonly string[] = [],
+  ): Promise<Started> {
+    const [program = '', ...rest] = [...launcher, process.execPath, command, ...args];
+    const child = spawn(program, rest, {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       env: { ...withoutTestOptions(process.env), ...environment },
     });
