@@ -114,20 +114,31 @@ test('a node that joins gets its share of the groups at the next layer', async (
     return address !== '';
   }, 'the second node');
   await second!.signal('SIGKILL');
-  // Long enough for the other to come before the job is over.
-  using _slowed = slowDown(first!);
   const arguments_ = ['node', '--listen', address, '--name', 'node-1', '--threads', '1', '--memory', '2GiB', '--backend', 'cpu'];
-  let joining: ReturnType<typeof ServiceProcess.start> | undefined;
+  let joining: Promise<ServiceProcess> | undefined;
+  let slowed: Disposable | undefined;
+  const join = async (): Promise<ServiceProcess> => {
+    const { process: joined } = await ServiceProcess.start(arguments_);
+    const hasJoined = async (): Promise<boolean> => (await cluster.client.listNodes()).find((node) => node.address === address)!.healthy;
+    await eventually(hasJoined, 'the second node is there');
+    slowed = slowDown(first!);
+    return joined;
+  };
   try {
     const { spans, hashes } = await run(cluster, {}, ({ event }) => {
-      if (event?.$case === 'progress') joining ??= ServiceProcess.start(arguments_);
+      if (event?.$case !== 'progress' || event.value.step !== 'allocate' || joining !== undefined) return;
+      // It stays in the first layer until the other has come, and is the slower one then.
+      process.kill(first!.pid, 'SIGSTOP');
+      joining = join();
     });
     expect(collectedBy(spans, 'node-0')[0]).toBe(GROUPS);
+    expect(collectedBy(spans, 'node-1')[1]).toBeGreaterThan(0);
     expect(collectedBy(spans, 'node-1').at(-1)).toBeGreaterThan(GROUPS / 2);
     expect(named(spans, 'secateur.replay')).toEqual([]);
     expect(hashes).toEqual(await onOneNode('float32', {}));
   } finally {
-    await (await joining)?.process.signal('SIGTERM');
+    slowed?.[Symbol.dispose]();
+    await (await joining)?.signal('SIGTERM');
   }
 });
 
