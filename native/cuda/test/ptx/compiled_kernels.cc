@@ -87,7 +87,8 @@ CompiledKernels::CompiledKernels(const std::string& folder) {
     try {
       for (ptx::Kernel& kernel : ptx::parse_module(text)) {
         const std::string name = demangled(kernel.name);
-        if (!kernels_.emplace(name, std::move(kernel)).second) throw std::runtime_error("two kernels are called " + name);
+        Compiled compiled{.kernel = std::move(kernel), .file = entry.path().stem().string()};
+        if (!kernels_.emplace(name, std::move(compiled)).second) throw std::runtime_error("two kernels are called " + name);
       }
     } catch (const std::runtime_error& error) {
       throw std::runtime_error(entry.path().filename().string() + ": " + error.what());
@@ -102,7 +103,15 @@ const ptx::Kernel& CompiledKernels::find(const cuda_on_host::Launch& launch, boo
   if (found == kernels_.end()) throw std::runtime_error("no module has the kernel " + name);
   used_.insert(name);
   if (counts_traffic) counted_.insert(name);
-  return found->second;
+  std::size_t& most = found->second.launched_shared_bytes;
+  most = std::max(most, launch.shared_bytes);
+  return found->second.kernel;
+}
+
+std::map<std::string, std::size_t> CompiledKernels::launched_shared_bytes() const {
+  std::map<std::string, std::size_t> bytes;
+  for (const auto& [name, compiled] : kernels_) bytes.emplace(compiled.file + '/' + short_name(name), compiled.launched_shared_bytes);
+  return bytes;
 }
 
 std::vector<std::string> CompiledKernels::others_than(const std::set<std::string>& names) const {

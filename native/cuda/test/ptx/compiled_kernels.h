@@ -21,11 +21,21 @@ class CompiledKernels {
   // Kernels that nothing has asked for, and those whose traffic nothing has counted; demangled.
   std::vector<std::string> unused() const { return others_than(used_); }
   std::vector<std::string> uncounted() const { return others_than(counted_); }
+  // Of every kernel, `file/kernel` as kernel-budgets.json has it: the most dynamic shared memory that a launch asked for, in bytes.
+  std::map<std::string, std::size_t> launched_shared_bytes() const;
 
  private:
+  struct Compiled {
+    ptx::Kernel kernel;
+    // Its source without the ending.
+    std::string file;
+    std::size_t launched_shared_bytes = 0;
+  };
+
   std::vector<std::string> others_than(const std::set<std::string>& names) const;
 
-  std::map<std::string, ptx::Kernel> kernels_;
+  // By demangled name.
+  std::map<std::string, Compiled> kernels_;
   std::set<std::string> used_;
   std::set<std::string> counted_;
 };

@@ -4,6 +4,8 @@
 #include <elf.h>
 #include <link.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -55,6 +57,19 @@ std::string demangled(const std::string& name) {
   int status = 0;
   const std::unique_ptr<char, decltype(&std::free)> text(abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status), &std::free);
   return status == 0 ? text.get() : name;
+}
+
+std::string short_name(const std::string& demangled_name) {
+  std::string name = demangled_name;
+  for (const std::string scope : {"(anonymous namespace)::", "secateur::gpu::", "void "}) {
+    for (std::size_t at = name.find(scope); at != std::string::npos; at = name.find(scope)) name.erase(at, scope.size());
+  }
+  name.erase(std::min(name.find('('), name.size()));
+  // Template arguments that are unsigned.
+  for (std::size_t at = 1; at < name.size(); ++at) {
+    if (name[at] == 'u' && std::isdigit(static_cast<unsigned char>(name[at - 1])) != 0) name.erase(at, 1);
+  }
+  return name;
 }
 
 std::string function_name(const void* function) {

@@ -1,12 +1,15 @@
 // The tests of the kernels on PTX. usage: secateur_ptx_test compiled|unfused [--every-kernel] [options of doctest]
 // compiled: kernels as the library has them, against the tests' references. unfused: against the kernels on the host, bit by bit.
-// --every-kernel: fails when no test runs one of them, or none counts what it asks of memory.
+// --every-kernel: fails when no test runs one of them, or none counts what it asks of memory, or launches ask for another amount of shared
+// memory than its budget says.
 #include <doctest/doctest.h>
 
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "compiled_kernels.h"
+#include "shared_memory_budgets.h"
 
 int main(int argc, char** argv) {
   using namespace secateur;
@@ -25,7 +28,9 @@ int main(int argc, char** argv) {
   cuda_on_host::set_launch_hook(nullptr);
   const bool every_kernel = argc > 2 && std::string(argv[2]) == "--every-kernel";
   if (result != 0 || !every_kernel) return result;
-  for (const std::string& name : kernels.unused()) std::fprintf(stderr, "No test runs %s.\n", name.c_str());
-  for (const std::string& name : kernels.uncounted()) std::fprintf(stderr, "No test counts the memory traffic of %s.\n", name.c_str());
-  return kernels.unused().empty() && kernels.uncounted().empty() ? 0 : 1;
+  std::vector<std::string> findings = test::unlike_budgets(SECATEUR_KERNEL_BUDGETS, kernels.launched_shared_bytes());
+  for (const std::string& name : kernels.unused()) findings.push_back("No test runs " + name + ".");
+  for (const std::string& name : kernels.uncounted()) findings.push_back("No test counts the memory traffic of " + name + ".");
+  for (const std::string& finding : findings) std::fprintf(stderr, "%s\n", finding.c_str());
+  return findings.empty() ? 0 : 1;
 }
