@@ -620,6 +620,28 @@ TEST_CASE("hidden states that do not fit the device are kept on the host, with t
   }
 }
 
+TEST_CASE("what a repair takes on the host is planned beside the device") {
+  if (test::is_cpu()) return;
+  for (const Job& job : kJobs) {
+    if (!job.has_grams()) continue;
+    CAPTURE(job.name);
+    const Model model(job.architecture);
+    const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
+    const MemoryPlan plan = backend->plan_session(job.architecture, Compute::kF32, workload_of(job, model));
+    std::uint64_t planned = 0;
+    for (const MemoryItem& item : plan.pinned) {
+      if (item.purpose.starts_with("repair on the host of ")) planned = item.bytes;
+    }
+    // Of the down projection: the Gram matrices; with the sums of one, two float64 of each value in half of it, or the dense weights, what
+    // a row lost and its products with both.
+    const std::uint64_t width = job.architecture.intermediate_size;
+    const std::uint64_t grams = (job.swaps ? 2 : 1) * width * width * sizeof(float);
+    const std::uint64_t sums = width * (width + 1) / 2 * 2 * sizeof(double);
+    const std::uint64_t swapped = job.swaps ? 4 * job.architecture.hidden_size * width * sizeof(float) : 0;
+    CHECK(planned >= grams + std::max(sums, swapped));
+  }
+}
+
 TEST_CASE("sessions are refused what others have been promised") {
   const Job& job = kJobs[0];
   const Model model(job.architecture);

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/repair_plan.h"
 #include "common/shard_layout.h"
 #include "cpu/block.h"
 #include "cpu/embedding.h"
@@ -85,30 +86,17 @@ MemoryItem scores_of_block(const Workload& workload) {
   return {"scores of a block", bytes};
 }
 
-// Of an input: with swaps, one of the samples that are held out too.
-std::uint64_t gram_matrices(const Workload& workload) { return workload.swaps ? 2 : 1; }
-
 // With the Gram matrices, and the drift, it works from.
 MemoryItem largest_repair(const Workload& workload, std::size_t threads) {
   MemoryItem largest;
   for (const TensorLayout& tensor : workload.block) {
     if (!is_multiplied(tensor.role)) continue;
-    const std::size_t rows = tensor.shape[0];
-    const std::size_t columns = tensor.shape[1];
-    const bool added = tensor.role == TensorRole::kOutputWeight || tensor.role == TensorRole::kDownWeight;
-    const std::uint64_t drift = workload.dense_targets ? (columns + (added ? rows : 0)) * columns : 0;
     const RepairExtras extras = {workload.swaps, workload.dense_targets};
-    const std::uint64_t bytes = repair_bytes(rows, columns, workload.repair, extras, threads) +
-                                (gram_matrices(workload) * columns * columns + drift) * sizeof(float);
+    const std::uint64_t bytes =
+        repair_bytes(tensor.shape[0], tensor.shape[1], workload.repair, extras, threads) + repair_input_bytes(workload, tensor);
     if (bytes > largest.bytes) largest = {"repair of " + std::string(name_of(tensor.role)), bytes};
   }
   return largest;
-}
-
-// Sites whose Gram matrices are summed up at a time: of a block that is pruned in stages one, otherwise all.
-std::vector<InputSites> gram_passes(const Workload& workload) {
-  if (!workload.masked_in_stages) return {InputSites::all()};
-  return {{InputSite::kAttentionInput}, {InputSite::kAttentionOutput}, {InputSite::kFeedForwardInput}, {InputSite::kFeedForwardHidden}};
 }
 
 std::uint64_t gram_bytes(const Architecture& architecture, const Workload& workload, InputSites sites, std::size_t threads) {

@@ -71,6 +71,11 @@ std::uint64_t device_repair_bytes(std::size_t rows, std::size_t columns, Repair 
          block_bytes<double>(panel_rows(rows)) + own;
 }
 
+std::uint64_t host_swap_bytes(std::size_t rows, std::size_t columns, std::size_t threads) {
+  const std::uint64_t weights = (rows + kPanels * panel_rows(rows)) * columns * sizeof(float);
+  return weights + threads * cpu::kSwapVectors * columns * sizeof(double) + rows * sizeof(std::size_t);
+}
+
 DeviceRepair::DeviceRepair(const RepairInput& input, const float* weights, const RepairTools& tools)
     : input_(input),
       tools_(tools),

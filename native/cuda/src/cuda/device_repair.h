@@ -26,6 +26,8 @@ struct RepairTools {
 
 // Device memory of a repair, besides the weights.
 std::uint64_t device_repair_bytes(std::size_t rows, std::size_t columns, Repair method, RepairExtras extras);
+// Memory of the host that choosing swaps takes.
+std::uint64_t host_swap_bytes(std::size_t rows, std::size_t columns, std::size_t threads);
 
 class DeviceRepair final : public RepairSteps {
  public:

@@ -6,7 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "common/repair_plan.h"
 #include "common/shard_layout.h"
+#include "cpu/repair/product_totals.h"
 #include "cuda/block_metrics.h"
 #include "cuda/block_runner.h"
 #include "cuda/device_repair.h"
@@ -58,6 +60,16 @@ MemoryItem largest_host_allocation(const Workload& workload, std::size_t threads
   });
 }
 
+// Of the host: what a repair works from with the sums that make the last of it, or with the choice of swaps.
+MemoryItem largest_host_repair(const Workload& workload, std::size_t threads) {
+  if (workload.repair == Repair::kNone && !workload.swaps) return {};
+  return largest(workload, "repair on the host of ", [&](const TensorLayout& tensor) {
+    const std::uint64_t sums = cpu::ProductTotals::content_bytes(repair_input_shape(workload, tensor));
+    const std::uint64_t swaps = workload.swaps ? host_swap_bytes(tensor.shape[0], tensor.shape[1], threads) : 0;
+    return repair_input_bytes(workload, tensor) + std::max(sums, swaps);
+  });
+}
+
 // Only the weights of blocks are asked for.
 SessionPlan plan_spectrum(Compute compute, const Workload& workload, std::size_t threads) {
   const ShardMemory block = DeviceShard::memory_of(workload.block, compute);
@@ -85,12 +97,6 @@ MemoryItem largest_repair(const Workload& workload, Compute compute) {
     if (bytes > largest.bytes) largest = {"repair of " + std::string(name_of(tensor.role)), bytes};
   }
   return largest;
-}
-
-// Sites whose Gram matrices are summed up at a time: of a block that is pruned in stages one, otherwise all.
-std::vector<InputSites> gram_passes(const Workload& workload) {
-  if (!workload.masked_in_stages) return {InputSites::all()};
-  return {{InputSite::kAttentionInput}, {InputSite::kAttentionOutput}, {InputSite::kFeedForwardInput}, {InputSite::kFeedForwardHidden}};
 }
 
 std::string groups_text(std::size_t groups) { return std::to_string(groups) + (groups == 1 ? " group" : " groups"); }
@@ -182,7 +188,10 @@ SessionPlan plan_session(const Architecture& architecture, Compute compute, cons
   }
   std::uint64_t pinned = 0;
   for (const MemoryItem& item : memory.pinned) pinned += item.bytes;
-  if (const MemoryItem host = largest_host_allocation(workload, threads); host.bytes > 0) memory.pinned.push_back(host);
+  // One after the other.
+  const MemoryItem host = std::max(largest_host_allocation(workload, threads), largest_host_repair(workload, threads),
+                                   [](const MemoryItem& a, const MemoryItem& b) { return a.bytes < b.bytes; });
+  if (host.bytes > 0) memory.pinned.push_back(host);
   return {std::move(memory), pinned, places, workload.samples_per_group, workload.sequence_length, workload.dense_targets};
 }
 
