@@ -59,6 +59,22 @@ test('a root that is not there is told before the service starts', async () => {
   expect(stderr).toMatch(/\n {2}--root \/.*no-folder does not exist/);
 });
 
+test('a port that is taken is told in one line, by nobody but us', async () => {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  try {
+    const { exitCode, stderr } = await run('node', '--listen', `127.0.0.1:${port}`, '--backend', 'cpu');
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(
+      /^secateur: Cannot listen at .* another process listens there \(EADDRINUSE\)\. Stop it, or choose another port\.\n$/,
+    );
+  } finally {
+    server.close();
+  }
+});
+
 test('Ctrl-C ends the wait for a service that does not answer', async () => {
   const server = createServer();
   server.listen(0, '127.0.0.1');

@@ -1,4 +1,4 @@
-import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { logVerbosity, Server, ServerCredentials, setLogVerbosity, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { SecateurError } from '@secateur/core';
 import type { HealthImplementation } from 'grpc-health-check';
 import type { AccessControl, EndedCall } from './access.js';
@@ -80,6 +80,8 @@ export class RpcServer {
     const { host } = parseHostPort(address);
     checkListenAddress(address, { verifiesCallers: this.tls?.verifiesCallers === true, insecure: this.insecure });
     const serverCredentials = this.tls?.serverCredentials() ?? ServerCredentials.createInsecure();
+    // What the library prints it also throws, and that is told once.
+    if (process.env['GRPC_VERBOSITY'] === undefined) setLogVerbosity(logVerbosity.NONE);
     const { HealthImplementation } = await import('grpc-health-check');
     this.health = new HealthImplementation({ '': 'SERVING' });
     this.setServing(false);
@@ -129,15 +131,21 @@ function bind(server: Server, address: string, credentials: ServerCredentials): 
   return new Promise((resolve, reject) => {
     server.bindAsync(address, credentials, (error, port) => {
       if (error === null) resolve(port);
-      else reject(new SecateurError('FAILED_PRECONDITION', `Cannot listen at ${address}: ${whyNot(error)}`, { cause: error }));
+      else reject(cannotListen(address, error));
     });
   });
 }
 
-/** What the library says, which has the codes of the system in it, in words that tell what to do. */
-function whyNot({ message }: Error): string {
-  if (message.includes('EADDRINUSE')) return 'another process listens there (EADDRINUSE). Stop it, or choose another port.';
-  if (message.includes('EADDRNOTAVAIL')) return 'this machine does not have that address (EADDRNOTAVAIL). Choose one of its own.';
-  if (message.includes('EACCES')) return 'that port is not permitted (EACCES). Choose one from 1024 on.';
-  return message;
+/** What the library says has the codes of the system in it: those that are known are told in words that say what to do. */
+function cannotListen(address: string, cause: Error): SecateurError {
+  const known = Object.entries(bindFailures).find(([code]) => cause.message.includes(code));
+  if (known === undefined) return new SecateurError('FAILED_PRECONDITION', `Cannot listen at ${address}.`, { cause });
+  const [code, [reason, remedy]] = known;
+  return new SecateurError('FAILED_PRECONDITION', `Cannot listen at ${address}: ${reason} (${code}). ${remedy}`);
 }
+
+const bindFailures = {
+  EADDRINUSE: ['another process listens there', 'Stop it, or choose another port.'],
+  EADDRNOTAVAIL: ['this machine does not have that address', 'Choose one of its own.'],
+  EACCES: ['that port is not permitted', 'Choose one from 1024 on.'],
+} as const;
