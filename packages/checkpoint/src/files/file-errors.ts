@@ -31,7 +31,9 @@ const EXPLANATIONS: Readonly<Record<string, string>> = {
 const REMEDIES: Readonly<Record<string, string>> = {
   ENOSPC: 'Free some space and try again.',
   EDQUOT: 'Free some space, or have the quota raised, and try again.',
+  EFBIG: 'Raise the limit of file sizes (ulimit -f), or choose a file system that takes larger ones.',
   EMFILE: 'Raise the limit of open files (ulimit -n) and try again.',
+  EACCES: 'Let the user that this process runs as have access, or choose another place.',
   EROFS: 'Make it writable, or choose another folder, and try again.',
 };
 

@@ -98,6 +98,13 @@ test.each([
   expect(error.message).toContain(code);
 });
 
+test('an error that the user can mend says how', () => {
+  const error = toFileError('read', '/in/a', Object.assign(new Error('low level'), { code: 'EACCES' }));
+  expect(error.message).toBe(
+    'Cannot read /in/a: permission is denied (EACCES). Let the user that this process runs as have access, or choose another place.',
+  );
+});
+
 test('an error that is not of the file system stays what it is', () => {
   const defect = new TypeError('defect');
   expect(() => toFileError('write', '/out/a', defect)).toThrow(defect);
