@@ -14,6 +14,7 @@ import {
   nativeFolder,
   raceCheckBuildFolder,
 } from './lib/native-build.mjs';
+import { requireCommand } from './lib/run-command.mjs';
 
 const kernelFolder = join(nativeFolder, 'src', 'cuda', 'kernels');
 const testFolder = join(nativeFolder, 'test', 'cuda');
@@ -183,6 +184,7 @@ try {
   await buildEmulatedCuda();
   await buildCppTests();
   await buildRaceCheck();
+  for (const { buildFolder } of checks) await requireCommand('cmake', ['--build', buildFolder, '--target', testProgram], { quiet: true });
   const counts = (chosen.length > 0 ? chosen : all).map((name) => mutate(name.endsWith('.h') ? name : `${name}.cu`, folder));
   const caught = counts.reduce((sum, count) => sum + count.caught, 0);
   const missed = counts.reduce((sum, count) => sum + count.missed, 0);
