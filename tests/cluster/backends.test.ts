@@ -114,7 +114,10 @@ describe('the cuda backend, emulated on the host, does for a tiny model as the C
   test.each([
     ['admm', ['--repair', 'admm', '--repair-targets', 'dense', '--propagation', 'staged', '--allocation', 'uniform']],
     ['sparsegpt', ['--score', 'sparsegpt', '--allocation', 'uniform']],
-    ['swaps and a fit', ['--swap', '--repair', 'fit', '--repair-iterations', '4']],
+    [
+      'swaps and a fit, rows by squared errors',
+      ['--swap', '--repair', 'fit', '--repair-iterations', '4', '--layer-quality', 'psnr-dim', '--row-quality', 'mse'],
+    ],
     // What the device and the host do together; what the host does alone has cases in the suite of all backends.
     ['an optimal split, judged on sketches, by outliers', ['--allocation', 'optimal', '--quality-inputs', 'all', '--layer-budget', 'owl']],
     ['the variant of Wanda, by sensitivities', ['--score', 'wanda-variant', '--layer-budget', 'optimal', '--optimal-samples', '1']],

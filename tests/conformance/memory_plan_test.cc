@@ -426,6 +426,27 @@ TEST_CASE("a job takes no more memory than planned, and nearly as much") {
   }
 }
 
+TEST_CASE("a device's plan tells what an allocation takes of the host") {
+  if (test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
+  const auto planned = [&](const AllocationOptions& allocation) {
+    Job job = {"gated, sparse", kGated, Compute::kF32, 0.8, 20};
+    job.allocation = allocation;
+    const MemoryPlan plan = backend->plan_session(job.architecture, job.precision, workload_of(job, Model(job.architecture)));
+    return bytes_named(plan.pinned, "allocation on the host of gate-weight");
+  };
+  CHECK(planned({}) == 0);
+  // Curves and dense outputs are read, but for metrics that need pruned outputs, which the host sums up of the weights.
+  const std::uint64_t curves = kGated.intermediate_size * (kGated.hidden_size + 1) * 2 * sizeof(float);
+  const std::uint64_t dense_outputs = kGated.intermediate_size * kGroups * kSamples * sizeof(float);
+  const std::uint64_t by_curves = planned({.row_quality = RowQuality::kPsnr});
+  CHECK(by_curves > curves + dense_outputs);
+  CHECK(by_curves < (curves + dense_outputs) * 5 / 4);
+  CHECK(planned({.layer_quality = LayerQuality::kMse}) == by_curves);
+  const std::uint64_t weights = kGated.intermediate_size * kGated.hidden_size * sizeof(float);
+  CHECK(planned({.layer_quality = LayerQuality::kMae}) > weights + dense_outputs);
+}
+
 // Every fifth weight is kept.
 std::vector<std::uint8_t> mask_of(const TensorView& tensor) {
   const std::size_t row_bytes = (tensor.shape[1] + 7) / 8;

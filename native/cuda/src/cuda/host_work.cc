@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "cpu/allocation/host_runs.h"
+#include "cpu/allocation/metrics.h"
 #include "cpu/allocation/optimal_split.h"
 #include "cpu/projection.h"
 #include "cpu/spectrum.h"
@@ -29,8 +31,12 @@ Buffer<float> read_weights(std::size_t rows, std::size_t columns, const float* w
 }  // namespace
 
 bool runs_on_device(const AllocationOptions& options) {
-  return options.allocation != Allocation::kScoreShare && options.layer_quality == LayerQuality::kCosimFlat &&
-         options.row_quality == RowQuality::kCosim;
+  const allocation::Metrics metrics{.layer = options.layer_quality, .row = options.row_quality};
+  return options.allocation != Allocation::kScoreShare && !metrics.need_outputs();
+}
+
+bool searches_on_host(const AllocationOptions& options) {
+  return options.layer_quality != LayerQuality::kCosimFlat || options.row_quality != RowQuality::kCosim;
 }
 
 AllocatedRows allocate_on_host(AllocationInput input, const float* weights, const AllocationOptions& options, ThreadPool& pool,
@@ -58,8 +64,13 @@ std::uint64_t host_allocation_bytes(std::size_t rows, std::size_t columns, std::
     return rows * columns * sizeof(float) +
            allocation_scratch_bytes(rows, columns, samples, options.allocation, options.layer_quality, options.row_quality, threads);
   }
-  if (options.allocation != Allocation::kOptimal) return 0;
-  return ReadCurves::bytes(rows, columns) + allocation::OptimalSplit::scratch_bytes(rows, columns, threads);
+  if (options.allocation == Allocation::kOptimal) {
+    return ReadCurves::bytes(rows, columns) + allocation::OptimalSplit::scratch_bytes(rows, columns, threads);
+  }
+  if (!searches_on_host(options)) return 0;
+  const std::uint64_t dense_outputs = rows * samples * sizeof(float);
+  const std::uint64_t peak_squares = rows * sizeof(double);
+  return dense_outputs + peak_squares + ReadCurves::bytes(rows, columns) + allocation::HostRuns::scratch_bytes(rows, samples);
 }
 
 std::uint64_t host_eigenvalues_bytes(std::size_t rows, std::size_t columns, std::size_t threads) {

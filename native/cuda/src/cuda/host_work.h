@@ -14,8 +14,10 @@
 
 namespace secateur::gpu {
 
-// Whether the kernels know how to allocate so, or the host does it. The optimal split is looked for on the host, in what kernels measure.
+// Whether the kernels know how to allocate so, or the host does it. Some of it is then still done on the host, in curves that kernels
+// swept: the optimal split, and the steps of searches by other metrics than the default ones.
 bool runs_on_device(const AllocationOptions& options);
+bool searches_on_host(const AllocationOptions& options);
 
 // The times of what all threads work on are told as those of one of them, as the device's are.
 template <class Work>

@@ -1,4 +1,4 @@
-// Quality curves that the device swept, on the host, where the optimal split looks for the least error.
+// Quality curves that the device swept, on the host: for the optimal split, and for searches by metrics that kernels do not know.
 #pragma once
 
 #include <cstddef>
@@ -28,9 +28,10 @@ class ReadCurves final : public allocation::ErrorCurves {
   void load(std::size_t row, std::size_t first, std::span<double> errors) const override {
     for (std::size_t i = 0; i < errors.size(); ++i) errors[i] = at(row, first + i);
   }
-  // As that of QualityCurves without errors.
-  allocation::OutputSums output_at(std::size_t row, std::size_t count) const {
-    return {.products = products_at(point(row, count), dense_squared_norms_[row])};
+  // peak_square: the largest square of the row's dense output; only some metrics are made of it.
+  allocation::OutputSums output_at(std::size_t row, std::size_t count, double peak_square = 0) const {
+    return {
+        .products = products_at(point(row, count), dense_squared_norms_[row]), .squared_error = at(row, count), .peak_square = peak_square};
   }
 
  private:

@@ -4,12 +4,15 @@
 #include <cmath>
 #include <cstdint>
 #include <numeric>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "cpu/allocation/checked_input.h"
 #include "cpu/allocation/choose_split.h"
+#include "cpu/allocation/host_runs.h"
+#include "cpu/allocation/metrics.h"
 #include "cpu/allocation/optimal_split.h"
 #include "cpu/allocation/search.h"
 #include "cpu/allocation/search_arithmetic.h"
@@ -69,6 +72,8 @@ struct SweptRows {
   DeviceBuffer<std::uint32_t> orders;
   DeviceBuffer<CurvePoint> points;
   DeviceBuffer<double> dense_squared_norms;
+  // On the host, [rows, samples]; nothing where the device searches.
+  std::vector<float> dense_outputs;
 };
 
 // Waits for the device.
@@ -100,7 +105,8 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
 
   SweptRows swept{.orders = {memory, rows * columns, "the order of the weights"},
                   .points = {memory, rows * (columns + 1), "quality curves"},
-                  .dense_squared_norms = {memory, rows, "norms of dense outputs"}};
+                  .dense_squared_norms = {memory, rows, "norms of dense outputs"},
+                  .dense_outputs = std::vector<float>(searches_on_host(options) ? rows * input.samples : 0)};
   DeviceBuffer<float> device_scales(memory, scales.size(), "scores");
   DeviceBuffer<float> device_inputs(memory, inputs.size(), "inputs of the last tokens");
   DeviceBuffer<float> device_last(memory, inputs.size(), "inputs of the last tokens");
@@ -134,6 +140,10 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
                           swept.points.data() + first * (columns + 1), swept.dense_squared_norms.data() + first},
                          stream.get()),
           "quality curves");
+    if (searches_on_host(options)) {
+      const std::span read = std::span(swept.dense_outputs).subspan(first * input.samples, count * input.samples);
+      download(outputs.data(), read, stream, "reading dense outputs");
+    }
     timeline.finish(context, "Sweeping quality curves");
   }
   const std::vector<double> norms = read_norms(swept.dense_squared_norms, stream);
@@ -144,15 +154,20 @@ SweptRows sweep_rows(const AllocationInput& input, const float* weights, const A
   return swept;
 }
 
+// Waits for the device. The budget is that of the curves on the host, and outlives them.
+ReadCurves read_curves(const SweptRows& rows, std::size_t columns, MemoryBudget& budget, const Stream& stream) {
+  Buffer<CurvePoint> points(budget, rows.points.size(), "quality curves on the host");
+  download(rows.points.data(), points.span(), stream, "reading quality curves");
+  // Waits for the points too.
+  std::vector<double> norms = read_norms(rows.dense_squared_norms, stream);
+  return {columns, std::move(points), std::move(norms)};
+}
+
 // The host splits by curves that are all there.
 AllocatedRows split_rows(const SweptRows& rows, const AllocationInput& input, ThreadPool& pool, const Stream& stream,
                          CallContext& context) {
   MemoryBudget uncounted(UINT64_MAX);
-  Buffer<CurvePoint> points(uncounted, rows.points.size(), "quality curves on the host");
-  download(rows.points.data(), points.span(), stream, "reading quality curves");
-  // Waits for the points too.
-  std::vector<double> norms = read_norms(rows.dense_squared_norms, stream);
-  const ReadCurves curves(input.columns, std::move(points), std::move(norms));
+  const ReadCurves curves = read_curves(rows, input.columns, uncounted, stream);
   const allocation::SplitRows split{input.rows, input.columns, input.samples, allocation::target_of(input)};
   return on_all_threads(pool, context, [&](CallContext& part) {
     allocation::OptimalSplit optimal(split.rows, split.highest_count(), curves, pool, part);
@@ -165,9 +180,28 @@ AllocatedRows split_rows(const SweptRows& rows, const AllocationInput& input, Th
   });
 }
 
+// So does it measure by other metrics than the default ones.
+AllocatedRows search_on_host(const SweptRows& rows, const AllocationInput& input, const AllocationOptions& options, const Stream& stream,
+                             CallContext& context) {
+  MemoryBudget uncounted(UINT64_MAX);
+  const ReadCurves curves = read_curves(rows, input.columns, uncounted, stream);
+  std::vector<double> peak_squares(input.rows);
+  for (std::size_t row = 0; row < input.rows; ++row) {
+    peak_squares[row] = allocation::peak_square(std::span(rows.dense_outputs).subspan(row * input.samples, input.samples));
+  }
+  const allocation::CompareOutputs compare = [&](std::span<const std::size_t> counts, allocation::OutputComparison& outputs) {
+    for (std::size_t row = 0; row < input.rows; ++row) outputs.rows[row] = curves.output_at(row, counts[row], peak_squares[row]);
+  };
+  const float target = allocation::target_of(input);
+  const allocation::Metrics metrics{.layer = options.layer_quality, .row = options.row_quality};
+  allocation::HostRuns runs(input.rows, input.columns, input.samples, compare, metrics, target, context);
+  return allocation::search_rows(runs, target, options);
+}
+
 AllocatedRows choose_sparsities(const SweptRows& rows, const AllocationInput& input, const AllocationOptions& options,
                                 SessionMemory& memory, ThreadPool& pool, const Stream& stream, Timeline& timeline, CallContext& context) {
   if (options.allocation == Allocation::kOptimal) return split_rows(rows, input, pool, stream, context);
+  if (searches_on_host(options)) return search_on_host(rows, input, options, stream, context);
   const float target = allocation::target_of(input);
   DeviceRuns runs({input.rows, input.columns, rows.points.data(), rows.dense_squared_norms.data()}, target, memory, stream, timeline,
                   context);

@@ -1,5 +1,6 @@
-// Row allocation on the GPU: order, dense outputs and quality curves stay there, and so do the steps of the search; the host reads their
-// qualities and decides by the same code as for the CPU. What the kernels do not know is done on the host (host_work.h).
+// Row allocation on the GPU: order, dense outputs and quality curves are made there. The steps of the search are too where the metrics are
+// the default ones, and the host reads their qualities; other metrics it measures in curves that it reads. It decides by the same code as
+// for the CPU. What the kernels do not know is done on the host (host_work.h).
 #pragma once
 
 #include "cuda/device_buffer.h"

@@ -13,12 +13,29 @@
 namespace secateur::test {
 namespace {
 
+// Squared error of a row's output at every count of dropped weights: the squared norm of what is dropped, in float64.
+std::vector<double> squared_errors(std::size_t samples, const float* weights, const std::vector<std::uint32_t>& order,
+                                   const std::vector<float>& inputs) {
+  std::vector<double> dropped(samples);
+  std::vector<double> errors = {0};
+  for (const std::uint32_t column : order) {
+    double error = 0;
+    for (std::size_t sample = 0; sample < samples; ++sample) {
+      dropped[sample] += static_cast<double>(weights[column]) * static_cast<double>(inputs[column * samples + sample]);
+      error += dropped[sample] * dropped[sample];
+    }
+    errors.push_back(error);
+  }
+  return errors;
+}
+
 void check_quality_curves(std::size_t rows, std::size_t columns, std::size_t samples) {
   CAPTURE(rows);
   CAPTURE(columns);
   CAPTURE(samples);
   std::vector<float> weights = random_values(rows * columns, 5);
-  // A dead row and equal weights.
+  // A weight that makes next to no error, a dead row and equal weights.
+  weights[columns - 1] *= 1e-4F;
   if (rows > 2) std::fill_n(weights.begin() + static_cast<std::ptrdiff_t>(columns), columns, 0.0F);
   if (columns > 2) weights[1] = weights[0];
   const std::vector<float> inputs = random_values(columns * samples, 7);
@@ -71,6 +88,10 @@ void check_quality_curves(std::size_t rows, std::size_t columns, std::size_t sam
   CHECK(device_norms.is_guarded());
   CHECK(sums.is_guarded());
 
+  std::vector<std::vector<double>> errors;
+  for (std::size_t row = 0; row < rows; ++row) {
+    errors.push_back(squared_errors(samples, &weights[row * columns], row_orders[row], inputs));
+  }
   const Evaluate evaluate = reference_evaluation(input, row_orders);
   for (std::size_t count = 0; count <= columns; ++count) {
     const Evaluation expected = evaluate(std::vector<std::int32_t>(rows, static_cast<std::int32_t>(count)));
@@ -81,6 +102,11 @@ void check_quality_curves(std::size_t rows, std::size_t columns, std::size_t sam
       const double pruned = unit * (aligned * aligned + static_cast<double>(point.residual));
       const double quality = unit * aligned / ((std::sqrt(norms[row]) + 1e-8) * (std::sqrt(pruned) + 1e-8));
       CHECK(std::abs(quality - expected.row_qualities[row]) < 1e-6);
+      // In units of the dense squared norm, what a point lacks along the dense output is known to float32's rounding of 1, and so is the
+      // dense output itself: so is the norm of the error, however small it is.
+      const double error = errors[row][count] / unit;
+      const double actual_error = allocation::squared_error_at(point, norms[row]) / unit;
+      CHECK(std::abs(actual_error - error) <= 0x1p-22 * (error + std::sqrt(error)) + 0x1p-48);
     }
   }
 }

@@ -93,12 +93,6 @@ SweepPrecision precision_of(const Metrics& metrics, std::size_t samples) {
   return metrics.need_outputs() ? SweepPrecision::kFloat64 : SweepInputs::precision_of(samples);
 }
 
-double peak_square(std::span<const float> outputs) {
-  double peak = 0;
-  for (const float output : outputs) peak = std::max(peak, static_cast<double>(output) * static_cast<double>(output));
-  return peak;
-}
-
 class RowAllocator {
  public:
   RowAllocator(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,

@@ -37,6 +37,12 @@ double cosine_of(const OutputSums& sums) { return cosine(sums.products); }
 
 }  // namespace
 
+double peak_square(std::span<const float> outputs) {
+  double peak = 0;
+  for (const float output : outputs) peak = std::max(peak, static_cast<double>(output) * static_cast<double>(output));
+  return peak;
+}
+
 double row_quality(RowQuality metric, const OutputSums& row, std::size_t samples) {
   const auto values = static_cast<double>(samples);
   switch (metric) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "quality.h"
@@ -46,6 +47,9 @@ struct OutputSums {
     peak_square = std::max(peak_square, other.peak_square);
   }
 };
+
+// Of outputs of a row.
+double peak_square(std::span<const float> outputs);
 
 // A pruned output next to the dense one.
 struct OutputComparison {
