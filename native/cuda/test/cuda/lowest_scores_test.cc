@@ -77,6 +77,8 @@ void check_lowest(const ScoredMatrix& matrix, std::size_t count, EqualScores equ
 
 void check_counts(const ScoredMatrix& matrix, EqualScores equal, bool scaled) {
   const std::size_t size = matrix.weights.size();
+  // Threads meet in the same way whatever the count.
+  if (cuda_on_host::kRaceCheck) return check_lowest(matrix, (size + 2) / 3, equal, scaled);
   for (const std::size_t count : {std::size_t{1}, size / 3, size / 2, size - 1, size}) {
     // All that are equal to the highest of none are none.
     if (count > 0 || equal == EqualScores::kFirst) check_lowest(matrix, count, equal, scaled);

@@ -123,6 +123,8 @@ void check_matrix_products(cudaError_t (*product)(const Task&, cudaStream_t), El
     check({127 * 128 + 7, 3, 35, 1, true});
   }
   SUBCASE("an element does not depend on the rest of the matrix") {
+    // Nor do races, and the PTX is compared on the matrices above.
+    if (cuda_on_host::kRaceCheck || cuda_on_host::has_launch_hook()) return;
     const std::vector<float> whole = check({2100, 1000, 37});
     const std::vector<float> row = check({1, 1000, 37});
     for (std::size_t column = 0; column < row.size(); ++column) REQUIRE(row[column] == whole[column]);
