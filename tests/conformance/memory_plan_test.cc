@@ -90,7 +90,7 @@ const Job kJobs[] = {
     {"gated, swapped", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, false, {}, 0, Repair::kNone, true},
     {"plain, long, in stages, swapped and fitted", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true, {}, 0, Repair::kFit, true},
     {"gated, in stages, fitted towards the dense model", kGated, {Compute::kF32, HiddenStates::kBF16}, 0.8, 20, BlockMetric::kNone, true, {.allocation = Allocation::kUniform}, 0, Repair::kFit, false, true},
-    {"projected, long, in stages, by ADMM towards the dense model", projected(), Compute::kF32, 0.5, 96, BlockMetric::kNone, true, {.allocation = Allocation::kUniform}, 0, Repair::kAdmm, false, true},
+    {"projected, long, in stages, fitted towards the dense model", projected(), Compute::kF32, 0.5, 96, BlockMetric::kNone, true, {.allocation = Allocation::kUniform}, 0, Repair::kFit, false, true},
     {"gated, judged on sketches", kGated, Compute::kF32, 0.5, 20, BlockMetric::kNone, false, {}, kMostSketches},
     {"plain, long, in stages, split for the least error of sketches", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true, {.allocation = Allocation::kOptimal}, 3},
 };
@@ -261,7 +261,9 @@ void repair_stage(BackendSession& session, const Job& job, const Model& model, c
     input.drift = grams.at(site_of(role)).drift;
     input.mask = mask;
     const std::size_t swaps = job.swaps ? tensor.shape[1] / 4 : 0;
-    weights.emplace_back(role, session.repair_rows("block", role, input, {.method = job.repair, .swaps = swaps}, context).weights);
+    // One iteration of a fit takes as much memory as many.
+    const RepairOptions options{.method = job.repair, .iterations = 1, .swaps = swaps};
+    weights.emplace_back(role, session.repair_rows("block", role, input, options, context).weights);
   }
   for (const auto& [role, bytes] : weights) session.replace_weights("block", role, ElementType::kF32, bytes, context);
 }
