@@ -23,7 +23,12 @@ export default {
         '<rootDir>/bench/**/*.test.mjs',
       ],
     },
-    { ...shared, displayName: 'system', testMatch: ['<rootDir>/tests/**/*.test.ts'] },
+    {
+      ...shared,
+      displayName: 'system',
+      testMatch: ['<rootDir>/tests/**/*.test.ts'],
+      setupFilesAfterEnv: ['<rootDir>/tests/support/after-all.ts'],
+    },
   ],
   maxWorkers: 2,
   testTimeout: 120_000,

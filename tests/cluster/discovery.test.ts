@@ -7,7 +7,7 @@ import { PruningClient } from '@secateur/client';
 import { checkHealth, connect } from '@secateur/rpc';
 import { KubernetesApi } from '../../services/orchestrator/test/kubernetes-api.js';
 import { Cluster, ServiceProcess } from '../support/cluster.js';
-import { prune, pruneSpec } from '../support/jobs.js';
+import { eventually, prune, pruneSpec } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
 import { repositoryRoot, withTemporaryFolder } from '../support/paths.js';
 
@@ -85,13 +85,16 @@ test('a pod that joins a service joins the running job, one that ends leaves it'
 
 test('probes are answered at an address of their own', async () => {
   const { process } = await ServiceProcess.start([...NODE, '--listen', '127.0.0.1:0', '--health-listen', '127.0.0.1:0']);
-  const port = /"health":\{"host":"127\.0\.0\.1","port":(\d+)\}/.exec(process.output)?.[1];
-  const probe = connect(`127.0.0.1:${port}`, { kind: 'control' });
   try {
+    const findPort = (): string | undefined => /"health":\{"host":"127\.0\.0\.1","port":(\d+)\}/.exec(process.output)?.[1];
+    // The log comes another way than the news that it listens.
+    await eventually(() => findPort() !== undefined, 'the log tells the port');
+    const port = findPort();
+    const probe = connect(`127.0.0.1:${port}`, { kind: 'control' });
     expect(await checkHealth(probe, '', 5_000)).toBe(true);
     expect(await checkHealth(probe, 'secateur.v1.KernelService', 5_000)).toBe(true);
-  } finally {
     probe.close();
+  } finally {
     await process.signal('SIGTERM');
   }
 });

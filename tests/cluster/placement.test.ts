@@ -6,6 +6,7 @@ import { connect } from '@secateur/rpc';
 import { KernelServiceDefinition } from '@secateur/proto/kernel_service';
 import { ServiceProcess } from '../support/cluster.js';
 import { runCommand } from '../support/command.js';
+import { eventually } from '../support/jobs.js';
 
 const NODE = ['node', '--listen', '127.0.0.1:0', '--backend', 'cpu', '--memory', '64MiB'];
 
@@ -43,7 +44,7 @@ describeOnLinux('the threads of a node', () => {
         expect(lists.filter((list) => list === formatCpuList(everywhere))).toHaveLength(lists.length - cpus.length);
       }
       expect(await describeEngine(address)).toMatchObject({ threads: cpus.length, cpus: formatCpuList(cpus), numaNode: undefined });
-      expect(node.output).toContain(`"cpus":"${formatCpuList(cpus)}"`);
+      await eventually(() => node.output.includes(`"cpus":"${formatCpuList(cpus)}"`), 'the log tells the processors');
     } finally {
       await node.signal('SIGTERM');
     }

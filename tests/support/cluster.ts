@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { PruningClient, type PruningClientOptions } from '@secateur/client';
+import { remember } from './leftovers.js';
 import { commandPath, repositoryRoot } from './paths.js';
 
 const START_TIMEOUT_MS = 60_000;
@@ -18,8 +19,10 @@ interface Started {
 /** A real `secateur serve` or `secateur node` process. */
 export class ServiceProcess {
   private stderr = '';
+  private isClosed = false;
 
   private constructor(private readonly child: ChildProcess) {
+    child.once('close', () => (this.isClosed = true));
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.stderr = (this.stderr + text).slice(-20_000);
     });
@@ -37,6 +40,7 @@ export class ServiceProcess {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       env: { ...withoutTestOptions(process.env), ...environment },
     });
+    remember(child);
     const service = new ServiceProcess(child);
     const timer = setTimeout(() => child.kill('SIGKILL'), START_TIMEOUT_MS);
     try {
@@ -56,9 +60,9 @@ export class ServiceProcess {
     return this.child.pid ?? -1;
   }
 
-  /** Null while it runs and when a signal ended it. */
+  /** Null while it runs or its output has more to come, and when a signal ended it. */
   get exitCode(): number | null {
-    return this.child.exitCode;
+    return this.isClosed ? this.child.exitCode : null;
   }
 
   /** What the process wrote to stderr last. */
@@ -67,11 +71,11 @@ export class ServiceProcess {
   }
 
   async signal(name: NodeJS.Signals): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
-    const exited = once(this.child, 'exit');
+    if (this.isClosed) return;
+    const closed = once(this.child, 'close');
     this.child.kill(name);
     const timer = setTimeout(() => this.child.kill('SIGKILL'), STOP_TIMEOUT_MS);
-    await exited;
+    await closed;
     clearTimeout(timer);
   }
 }
