@@ -41,7 +41,8 @@ struct Job {
   // Of a device: what is emulated takes its time.
   bool is_like_another() const {
     const bool is_long = length > 20 && (metric != BlockMetric::kNone || sketches > 0);
-    return is_long || allocation.layer_quality != LayerQuality::kCosimFlat;
+    const bool is_like_a_fit = repair == Repair::kAdmm && dense_targets;
+    return is_long || is_like_a_fit || allocation.layer_quality != LayerQuality::kCosimFlat;
   }
   bool is_for_cpus() const { return precision.hidden_states == HiddenStates::kBF16; }
 };
@@ -91,6 +92,7 @@ const Job kJobs[] = {
     {"plain, long, in stages, swapped and fitted", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true, {}, 0, Repair::kFit, true},
     {"gated, in stages, fitted towards the dense model", kGated, {Compute::kF32, HiddenStates::kBF16}, 0.8, 20, BlockMetric::kNone, true, {.allocation = Allocation::kUniform}, 0, Repair::kFit, false, true},
     {"projected, long, in stages, fitted towards the dense model", projected(), Compute::kF32, 0.5, 96, BlockMetric::kNone, true, {.allocation = Allocation::kUniform}, 0, Repair::kFit, false, true},
+    {"projected, long, in stages, by ADMM towards the dense model", projected(), Compute::kF32, 0.5, 96, BlockMetric::kNone, true, {.allocation = Allocation::kUniform}, 0, Repair::kAdmm, false, true},
     {"gated, judged on sketches", kGated, Compute::kF32, 0.5, 20, BlockMetric::kNone, false, {}, kMostSketches},
     {"plain, long, in stages, split for the least error of sketches", kPlain, Compute::kF32, 0.8, 96, BlockMetric::kNone, true, {.allocation = Allocation::kOptimal}, 3},
 };
