@@ -20,7 +20,7 @@ async function readCases(program) {
 }
 
 async function build() {
-  const options = ['-DCMAKE_BUILD_TYPE=Release', '-DSECATEUR_BENCH=ON', '-DSECATEUR_TESTS=ON', '-DSECATEUR_CUDA=OFF'];
+  const options = ['-DCMAKE_BUILD_TYPE=Release', '-DSECATEUR_BENCH=ON', '-DSECATEUR_CUDA=OFF'];
   await requireCommand('cmake', ['-S', nativeFolder, '-B', folder, ...options], { quiet: true });
   await requireCommand('cmake', ['--build', folder, '--parallel', '2', '--target', 'bench_forward', 'bench_allocation'], { quiet: true });
 }
@@ -34,7 +34,7 @@ export async function measureForward() {
 /** @returns {Promise<Record<string, string>>} tables by name */
 export async function benchEngine() {
   const forward = await measureForward();
-  const allocation = await readCases('test/allocation/bench_allocation');
+  const allocation = await readCases('bench/bench_allocation');
   return {
     forward: markdownTable(
       [

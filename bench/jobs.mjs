@@ -14,10 +14,19 @@ import { markdownTable, median } from './table.mjs';
 const ROUNDS = 5;
 const THREADS = 2;
 
-/** @typedef {{ name: string, shapes: string, model: string, data: string }} Job */
+/** @typedef {{ name: string, shapes: string, model: string, data: string, samples: number, rounds: number }} Job */
 
 /** Options of a job. @param {Job} job */
-const settingsOf = ({ model, data }) => ['--model', model, '--calibration', data, '--sparsity', '0.7'];
+const settingsOf = ({ model, data, samples }) => [
+  '--model',
+  model,
+  '--calibration',
+  data,
+  '--samples',
+  String(samples),
+  '--sparsity',
+  '0.7',
+];
 
 /** @param {Job} job @returns {Promise<number>} floating-point operations of the dense products of all steps */
 async function countProducts(job) {
@@ -44,7 +53,7 @@ async function measureJobs(folder, jobs) {
     const atPeak = (await countProducts(job)) / 1e9 / shapes.gemmGflops;
     /** @type {Record<'seconds' | 'share' | 'bf16' | 'nodes', number[]>} */
     const measured = { seconds: [], share: [], bf16: [], nodes: [] };
-    for (let round = 0; round < ROUNDS; round++) {
+    for (let round = 0; round < job.rounds; round++) {
       const seconds = await prune(job, one);
       measured.seconds.push(seconds.total);
       measured.share.push(seconds.allocate / seconds.total);
@@ -86,7 +95,7 @@ async function measureStart(folder, job) {
   const engine = [];
   for (let round = 0; round < ROUNDS; round++) {
     const out = ['--out', join(folder, `tiny-${round}`)];
-    const { seconds, awaitedSeconds } = await runSecateur(['prune', ...settingsOf(job), '--samples', '8', ...out], { awaited: 'layer 1' });
+    const { seconds, awaitedSeconds } = await runSecateur(['prune', ...settingsOf(job), ...out], { awaited: 'layer 1' });
     first.push(awaitedSeconds);
     whole.push(seconds);
     engine.push(measureEngineStart());
@@ -105,20 +114,19 @@ async function measureStart(folder, job) {
 export async function benchJobs() {
   const folder = await mkdtemp(join(tmpdir(), 'secateur-bench-'));
   try {
-    await writeSyntheticModel(folder, HIDDEN_1024);
+    await writeSyntheticModel(folder, { ...HIDDEN_1024, samples: 128 });
     const books = {
       name: 'books-qwen2, 128 x 256 tokens',
       shapes: 'books-qwen2',
       model: join(workspaceRoot, 'examples/models/books-qwen2'),
       data: join(workspaceRoot, 'tests/fixtures/calibration/books-qwen2-calibration.safetensors'),
+      samples: 128,
+      rounds: ROUNDS,
     };
-    const synthetic = {
-      name: 'hidden 1024, 4 layers, 16 x 512 tokens',
-      shapes: 'hidden 1024',
-      model: folder,
-      data: join(folder, 'ids.safetensors'),
-    };
-    return { jobs: await measureJobs(folder, [books, synthetic]), start: await measureStart(folder, books) };
+    const synthetic = { shapes: 'hidden 1024', model: folder, data: join(folder, 'ids.safetensors') };
+    const few = { ...synthetic, name: 'hidden 1024, 4 layers, 16 x 512 tokens', samples: 16, rounds: ROUNDS };
+    const many = { ...synthetic, name: 'hidden 1024, 4 layers, 128 x 512 tokens', samples: 128, rounds: 3 };
+    return { jobs: await measureJobs(folder, [books, few, many]), start: await measureStart(folder, { ...books, samples: 8 }) };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -76,7 +76,7 @@ TEST_CASE("RowOrders orders stably, whatever the scores look like") {
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   for (const std::size_t columns :
-       {std::size_t{1}, std::size_t{2}, std::size_t{100}, std::size_t{5000}, std::size_t{65535}, std::size_t{65536}}) {
+       {std::size_t{1}, std::size_t{2}, std::size_t{15}, std::size_t{16}, std::size_t{100}, std::size_t{1031}, std::size_t{5000}, std::size_t{65535}, std::size_t{65536}}) {
     CAPTURE(columns);
     std::vector<float> scores(columns);
     for (float& score : scores) score = std::abs(normal(random));
@@ -92,6 +92,12 @@ TEST_CASE("RowOrders orders stably, whatever the scores look like") {
     for (float& score : ties) score = static_cast<float>(random() % 5);
     check_order(ties);
     check_order(std::vector<float>(columns, 0.0F));
+    // Some more in each bucket than are compared with one another, and some less.
+    for (const std::size_t values : {columns / 80 + 1, columns / 40 + 1}) {
+      std::vector<float> close(columns);
+      for (float& score : close) score = static_cast<float>(1 + random() % values) + 1e-4F * std::abs(normal(random));
+      check_order(close);
+    }
     // Too small for buckets by their logarithm.
     std::vector<float> tiny(columns);
     for (float& score : tiny) score = std::bit_cast<float>(static_cast<std::uint32_t>(random() % 1000));
@@ -103,17 +109,36 @@ TEST_CASE("RowOrders orders stably, whatever the scores look like") {
 }
 
 TEST_CASE("score_row names the first weight that is not finite") {
-  std::vector<float> weights = {1, -2, 3, 4};
-  const std::vector<float> scales = {2, 2, 0, 1};
-  std::vector<std::uint32_t> keys(4);
-  CHECK(allocation::score_row(weights, scales, keys) == 4);
-  CHECK(keys == keys_of({2, 4, 0, 4}));
-  CHECK(allocation::score_row(weights, {}, keys) == 4);
-  CHECK(keys == keys_of({1, 2, 3, 4}));
-  weights[2] = -std::numeric_limits<float>::infinity();
-  CHECK(allocation::score_row(weights, scales, keys) == 2);
-  weights[1] = std::numeric_limits<float>::quiet_NaN();
-  CHECK(allocation::score_row(weights, scales, keys) == 1);
+  for (const cpu::InstructionSet instruction_set : cpu::supported_instruction_sets()) {
+    CAPTURE(cpu::name_of(instruction_set));
+    const allocation::RowScanFunctions functions = allocation::row_scan_functions(instruction_set);
+    // Less than a vector, and a few with some columns more.
+    for (const std::size_t columns : {std::size_t{4}, std::size_t{37}}) {
+      CAPTURE(columns);
+      std::vector<float> weights(columns);
+      std::vector<float> scales(columns);
+      std::vector<float> scores(columns);
+      std::vector<float> unscaled(columns);
+      for (std::size_t j = 0; j < columns; ++j) {
+        weights[j] = j % 2 == 0 ? static_cast<float>(j) : -static_cast<float>(j);
+        scales[j] = static_cast<float>(j % 3);
+        scores[j] = static_cast<float>(j) * scales[j];
+        unscaled[j] = static_cast<float>(j);
+      }
+      const allocation::RowScores without_scales{.weights = weights.data(), .columns = columns};
+      const allocation::RowScores row{.weights = weights.data(), .scales = scales.data(), .columns = columns};
+      std::vector<std::uint32_t> keys(columns);
+      CHECK(allocation::score_row(functions, row, keys) == columns);
+      CHECK(keys == keys_of(scores));
+      CHECK(allocation::score_row(functions, without_scales, keys) == columns);
+      CHECK(keys == keys_of(unscaled));
+      for (std::size_t column = columns; column-- > 0;) {
+        weights[column] = column % 2 == 0 ? -std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
+        CHECK(allocation::score_row(functions, row, keys) == column);
+        CHECK(allocation::score_row(functions, without_scales, keys) == column);
+      }
+    }
+  }
 }
 
 TEST_CASE("RowOrders counts in two or four bytes") {

@@ -103,13 +103,14 @@ class RowAllocator {
         context_(context),
         target_(target_of(input)),
         scales_(score_scales(input, options.score)),
+        scan_functions_(row_scan_functions(instruction_set)),
         sweep_functions_(sweep_functions(instruction_set)),
         metrics_{.layer = options.layer_quality, .row = options.row_quality},
         inputs_(input.columns, input.samples, precision_of(metrics_, input.samples), sweep_functions_),
         paths_(options.allocation == Allocation::kOptimal
                    ? SweepPaths::from_all_dropped(input.columns)
                    : SweepPaths(input.columns, metrics_.need_errors() ? 0 : dropped_count(input.columns, target_))),
-        orders_(input.rows, input.columns, row_scan_functions(instruction_set)),
+        orders_(input.rows, input.columns, scan_functions_),
         outputs_(metrics_.need_outputs() ? 0 : input.rows * inputs_.stride()),
         workspaces_(pool.size()) {}
 
@@ -194,7 +195,7 @@ class RowAllocator {
     for (std::size_t row = begin; row < end; ++row) {
       context_.check();
       scoring.start();
-      const std::size_t column = score_row(weights(row), scales_, workspace.keys);
+      const std::size_t column = score_row(scan_functions_, scores(row), workspace.keys);
       scoring.stop();
       if (column != input_.columns) {
         throw Error(ErrorCode::kNonFinite,
@@ -311,7 +312,7 @@ class RowAllocator {
     std::vector<double> peak_squares(input_.rows);
     start_rows([&](std::size_t row, const void* sum, const SumProducts& products) {
       curves.start_row(row, sum, products);
-      peak_squares[row] = peak_square({output(row), input_.samples});
+      if (metrics_.need_errors()) peak_squares[row] = peak_square({output(row), input_.samples});
     });
     return search([&](std::span<const std::size_t> counts, OutputComparison& outputs) {
       ensure_swept(curves, counts);
@@ -447,6 +448,7 @@ class RowAllocator {
 
     Candidate uniform{.sparsities = std::vector<float>(input_.rows, target_), .row_qualities = {}};
     measure(uniform, outputs, metrics_);
+    measure_variance(uniform, outputs, metrics_);
     return keep_uniform(std::move(uniform));
   }
 
@@ -475,6 +477,7 @@ class RowAllocator {
   CallContext& context_;
   float target_;
   std::vector<float> scales_;
+  RowScanFunctions scan_functions_;
   SweepFunctions sweep_functions_;
   // Others than the default ones only with a search.
   Metrics metrics_;

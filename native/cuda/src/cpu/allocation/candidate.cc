@@ -21,14 +21,18 @@ float ordered_sum(std::span<const float> values) {
 
 void measure(Candidate& candidate, const OutputComparison& outputs, const Metrics& metrics) {
   candidate.row_qualities.resize(outputs.rows.size());
-  const auto set_qualities = [&](RowQuality metric) {
-    std::ranges::transform(outputs.rows, candidate.row_qualities.begin(),
-                           [&](const OutputSums& row) { return row_quality(metric, row, outputs.samples.size()); });
-  };
-  set_qualities(RowQuality::kCosim);
-  candidate.cosine_variance = variance(candidate.row_qualities);
-  if (metrics.row != RowQuality::kCosim) set_qualities(metrics.row);
+  row_qualities(metrics.row, outputs, candidate.row_qualities);
   candidate.quality = layer_quality(metrics.layer, outputs);
+}
+
+void measure_variance(Candidate& candidate, const OutputComparison& outputs, const Metrics& metrics) {
+  if (metrics.row == RowQuality::kCosim) {
+    candidate.cosine_variance = variance(candidate.row_qualities);
+    return;
+  }
+  std::vector<double> cosines(outputs.rows.size());
+  row_qualities(RowQuality::kCosim, outputs, cosines);
+  candidate.cosine_variance = variance(cosines);
 }
 
 void move_sparsities(Candidate& candidate, double learning_rate, float target, std::span<double> moves) {

@@ -18,8 +18,11 @@ struct Candidate {
   double quality = 0;
 };
 
-// Sets the qualities and the variance.
+// Sets the qualities.
 void measure(Candidate& candidate, const OutputComparison& outputs, const Metrics& metrics);
+
+// Sets the variance of a candidate that was measured with the same outputs.
+void measure_variance(Candidate& candidate, const OutputComparison& outputs, const Metrics& metrics);
 
 // Moves sparsity towards the rows whose quality is above the mean (away from them when the rate is negative). moves: [rows], scratch.
 void move_sparsities(Candidate& candidate, double learning_rate, float target, std::span<double> moves);

@@ -26,6 +26,7 @@ AllocatedRows choose_split(const SplitRows& split, const std::vector<std::size_t
     for (std::size_t row = 0; row < split.rows; ++row) outputs.rows[row] = outputs_at(row, dropped[row]);
     Candidate candidate{.sparsities = std::move(sparsities), .row_qualities = {}};
     measure(candidate, outputs, {});
+    measure_variance(candidate, outputs, {});
     return candidate;
   };
   AllocatedRows result = keep_uniform(candidate_of(uniform_counts, std::vector<float>(split.rows, split.target)));

@@ -18,14 +18,15 @@ HostRuns::HostRuns(std::size_t rows, std::size_t columns, std::size_t samples, c
       outputs_(rows, samples) {}
 
 std::uint64_t HostRuns::scratch_bytes(std::size_t rows, std::size_t samples) {
-  // Of the uniform, the current and the best candidate.
-  constexpr std::uint64_t kCandidates = 3 * (sizeof(float) + sizeof(double));
+  // Of the uniform, the current and the best candidate; cosines.
+  constexpr std::uint64_t kCandidates = 3 * (sizeof(float) + sizeof(double)) + sizeof(double);
   return rows * (kCandidates + sizeof(double) + sizeof(std::size_t)) + OutputComparison::bytes(rows, samples);
 }
 
 Candidate HostRuns::measure_uniform() {
   uniform_.sparsities.assign(counts_.size(), target_);
   compare_and_measure(uniform_);
+  measure_variance(uniform_, outputs_, metrics_);
   best_ = uniform_;
   return uniform_;
 }
@@ -41,7 +42,10 @@ void HostRuns::run(double learning_rate, std::span<double> qualities) {
     }
     compare_and_measure(candidate);
     quality = candidate.quality;
-    if (candidate.quality > best_.quality) best_ = candidate;
+    if (candidate.quality > best_.quality) {
+      measure_variance(candidate, outputs_, metrics_);
+      best_ = candidate;
+    }
   }
 }
 

@@ -88,7 +88,7 @@ class MaskRule {
       Workspace& workspace = workspace_of(worker);
       for (std::size_t row = tile * kTileRows; row < end; ++row) {
         context_.check();
-        const std::size_t column = score_row(input_.weights.subspan(row * input_.columns, input_.columns), scales_, workspace.keys);
+        const std::size_t column = score_row(functions_, scores(row), workspace.keys);
         if (column != input_.columns) {
           throw Error(ErrorCode::kNonFinite,
                       "The weight in row " + std::to_string(row) + ", column " + std::to_string(column) + " is not finite.");

@@ -1,5 +1,7 @@
 #include "metrics.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -35,6 +37,24 @@ double mean_over(const std::vector<OutputSums>& parts, Quality quality) {
 
 double cosine_of(const OutputSums& sums) { return cosine(sums.products); }
 
+// Some rows at a time, so that they share vector instructions.
+void set_cosines(std::span<const OutputSums> rows, std::span<double> cosines) {
+  constexpr std::size_t kTogether = 16;
+  std::array<double, kTogether> inner_products{};
+  std::array<double, kTogether> dense{};
+  std::array<double, kTogether> pruned{};
+  for (std::size_t first = 0; first < rows.size(); first += kTogether) {
+    const std::span<const OutputSums> together = rows.subspan(first, std::min(kTogether, rows.size() - first));
+    for (std::size_t i = 0; i < together.size(); ++i) {
+      inner_products[i] = together[i].products.inner_product;
+      dense[i] = together[i].products.dense_squared_norm;
+      pruned[i] = together[i].products.pruned_squared_norm;
+    }
+    for (std::size_t i = 0; i < kTogether; ++i) inner_products[i] = cosine({inner_products[i], dense[i], pruned[i]});
+    std::copy_n(inner_products.begin(), together.size(), cosines.begin() + static_cast<std::ptrdiff_t>(first));
+  }
+}
+
 }  // namespace
 
 double peak_square(std::span<const float> outputs) {
@@ -43,17 +63,19 @@ double peak_square(std::span<const float> outputs) {
   return peak;
 }
 
-double row_quality(RowQuality metric, const OutputSums& row, std::size_t samples) {
-  const auto values = static_cast<double>(samples);
+void row_qualities(RowQuality metric, const OutputComparison& outputs, std::span<double> qualities) {
+  const auto values = static_cast<double>(outputs.samples.size());
+  const auto set = [&](auto quality) {
+    for (std::size_t row = 0; row < qualities.size(); ++row) qualities[row] = quality(outputs.rows[row]);
+  };
   switch (metric) {
     case RowQuality::kCosim:
-      return cosine_of(row);
+      return set_cosines(outputs.rows, qualities);
     case RowQuality::kMse:
-      return -mean_squared_error(row, values);
+      return set([&](const OutputSums& row) { return -mean_squared_error(row, values); });
     case RowQuality::kPsnr:
-      return peak_signal_to_noise(row, values);
+      return set([&](const OutputSums& row) { return peak_signal_to_noise(row, values); });
   }
-  return 0;
 }
 
 double layer_quality(LayerQuality metric, const OutputComparison& outputs) {

@@ -66,8 +66,8 @@ struct OutputComparison {
   std::vector<double> absolute_errors;
 };
 
-// Bigger is better. Of a row, whose sums are over so many samples.
-double row_quality(RowQuality metric, const OutputSums& row, std::size_t samples);
+// Bigger is better. qualities: [rows], out.
+void row_qualities(RowQuality metric, const OutputComparison& outputs, std::span<double> qualities);
 
 // Bigger is better. Infinite for kSnr where the mean squared error is below 1e-10.
 double layer_quality(LayerQuality metric, const OutputComparison& outputs);

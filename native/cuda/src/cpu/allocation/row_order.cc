@@ -1,6 +1,7 @@
 #include "row_order.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace secateur::allocation {
 namespace {
@@ -46,46 +47,32 @@ struct Buckets {
   std::uint32_t first_key(std::size_t bucket) const { return bucket == 0 ? 0 : smallest + (static_cast<std::uint32_t>(bucket) << shift); }
 };
 
-std::uint64_t entry_of(std::uint32_t key, std::size_t column) { return std::uint64_t{key} << 32U | column; }
-std::uint32_t column_of(std::uint64_t entry) { return static_cast<std::uint32_t>(entry); }
-
-// Entries are distinct and their order is that of (key, column), so any sort of them is the stable sort of the keys.
-void sort_entries(std::span<std::uint64_t> entries) {
-  std::size_t budget = 8 * entries.size();
-  for (std::size_t j = 1; j < entries.size(); ++j) {
-    const std::uint64_t entry = entries[j];
-    std::size_t place = j;
-    for (; place > 0 && entries[place - 1] > entry; --place) entries[place] = entries[place - 1];
-    entries[place] = entry;
-    if (j - place > budget) {
-      std::ranges::sort(entries);
-      return;
-    }
-    budget -= j - place;
-  }
-}
+// Columns of a bucket, up to which all of it is compared with each. More are rare: many weights are equal, or very small.
+constexpr std::size_t kMostCompared = 64;
+// Larger than any key.
+constexpr std::uint32_t kNoKey = 0x7fff'ffffU;
 
 }  // namespace
 
-std::size_t score_row(std::span<const float> weights, std::span<const float> scales, std::span<std::uint32_t> keys) {
-  const std::size_t columns = weights.size();
-  std::uint32_t largest = 0;
-  for (std::size_t j = 0; j < columns; ++j) {
-    keys[j] = score_key(weights[j]);
-    largest = std::max(largest, keys[j]);
-  }
-  if (largest >= kInfinityBits) {
-    return static_cast<std::size_t>(std::ranges::find_if(keys, [](std::uint32_t key) { return key >= kInfinityBits; }) - keys.begin());
-  }
-  for (std::size_t j = 0; j < scales.size(); ++j) keys[j] = score_key(weights[j], scales[j]);
-  return columns;
+std::size_t score_row(RowScanFunctions functions, const RowScores& scores, std::span<std::uint32_t> keys) {
+  if (functions.score(scores, keys.data()) < kInfinityBits) return scores.columns;
+  return static_cast<std::size_t>(std::find_if(scores.weights, scores.weights + scores.columns, [](float weight) {
+                                    return !std::isfinite(weight);
+                                  }) - scores.weights);
 }
 
 RowOrders::Scratch::Scratch(std::size_t columns)
-    : buckets_(columns), places_(bucket_count(columns)), columns_(columns), entries_(columns) {}
+    : buckets_(columns),
+      places_(bucket_count(columns)),
+      columns_(columns + kScanSlack),
+      keys_(columns + kScanSlack),
+      grouped_columns_(columns + kScanSlack),
+      grouped_keys_(kMostCompared + columns + kMostCompared + kScanSlack),
+      order_(columns) {}
 
 std::uint64_t RowOrders::Scratch::bytes(std::size_t columns) {
-  return bucket_count(columns) * sizeof(std::uint32_t) + columns * (sizeof(std::uint16_t) + sizeof(std::uint32_t) + sizeof(std::uint64_t));
+  return bucket_count(columns) * sizeof(std::uint32_t) + columns * (sizeof(std::uint16_t) + 5 * sizeof(std::uint32_t)) +
+         (4 * kScanSlack + 2 * kMostCompared) * sizeof(std::uint32_t);
 }
 
 RowOrders::RowOrders(std::size_t rows, std::size_t columns, RowScanFunctions functions)
@@ -113,12 +100,8 @@ auto RowOrders::with_places(std::size_t row, Visit visit) const {
 }
 
 void RowOrders::group(std::size_t row, std::span<const std::uint32_t> keys, Scratch& scratch) {
-  std::uint32_t largest = 0;
-  for (const std::uint32_t key : keys) largest = std::max(largest, key);
-  const Buckets buckets{.smallest = largest > kKeyRange ? largest - kKeyRange : 0, .shift = bucket_shift_};
-  smallest_keys_[row] = buckets.smallest;
   std::uint16_t* const bucket_of = scratch.buckets_.data();
-  for (std::size_t j = 0; j < keys.size(); ++j) bucket_of[j] = static_cast<std::uint16_t>(buckets.of(keys[j]));
+  smallest_keys_[row] = functions_.bucket(keys.data(), keys.size(), kKeyRange, bucket_shift_, bucket_of);
 
   std::uint32_t* const counts = scratch.places_.data();
   std::ranges::fill(scratch.places_, 0U);
@@ -162,29 +145,41 @@ RowOrders::Part RowOrders::part_of(std::size_t row, std::size_t first, std::size
           .keys = buckets.first_key(end) - first_key};
 }
 
-std::span<const std::uint64_t> RowOrders::sort(std::size_t row, const RowScores& scores, const Part& part, Scratch& scratch) const {
-  const std::span<const std::uint32_t> columns =
-      std::span(scratch.columns_).first(functions_.collect(scores, part.first_key, part.keys, scratch.columns_.data()));
-  const std::span<std::uint64_t> entries = std::span(scratch.entries_).first(columns.size());
+std::span<const std::uint32_t> RowOrders::sort(std::size_t row, const RowScores& scores, const Part& part, Scratch& scratch) const {
+  const std::size_t count = functions_.collect(scores, part.first_key, part.keys, scratch.columns_.data(), scratch.keys_.data());
   const Buckets buckets{.smallest = smallest_keys_[row], .shift = bucket_shift_};
   std::uint32_t* const places = scratch.places_.data();
+  std::size_t most = 0;
   for (std::size_t bucket = 0; bucket < part.buckets; ++bucket) {
-    places[bucket] = static_cast<std::uint32_t>(place_of(row, part.first_bucket + bucket) - part.first);
+    const std::size_t place = place_of(row, part.first_bucket + bucket) - part.first;
+    places[bucket] = static_cast<std::uint32_t>(place);
+    if (bucket > 0) most = std::max(most, place - places[bucket - 1]);
   }
-  for (const std::uint32_t column : columns) {
-    const std::uint32_t key = scores.key(column);
-    entries[places[buckets.of(key) - part.first_bucket]++] = entry_of(key, column);
+  if (part.buckets > 0) most = std::max(most, count - places[part.buckets - 1]);
+
+  std::uint32_t* const grouped_keys = scratch.grouped_keys_.data() + kMostCompared;
+  std::uint32_t* const grouped_columns = scratch.grouped_columns_.data();
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint32_t place = places[buckets.of(scratch.keys_[i]) - part.first_bucket]++;
+    grouped_keys[place] = scratch.keys_[i];
+    grouped_columns[place] = scratch.columns_[i];
   }
-  sort_entries(entries);
-  return entries;
+  const std::span<std::uint32_t> order = std::span(scratch.order_).first(count);
+  if (most <= kMostCompared) {
+    std::fill_n(grouped_keys + count, most + kScanSlack, kNoKey);
+    functions_.settle(grouped_keys, grouped_columns, count, most, order.data());
+  } else {
+    std::copy_n(scratch.columns_.data(), count, order.begin());
+    std::ranges::sort(order, {}, [&](std::uint32_t column) { return std::pair(scores.key(column), column); });
+  }
+  return order;
 }
 
 void RowOrders::load_upwards(std::size_t row, const RowScores& scores, std::size_t first, std::span<std::uint32_t> columns,
                              Scratch& scratch) const {
   if (columns.empty()) return;
   const Part part = part_of(row, first, first + columns.size());
-  const std::span<const std::uint64_t> entries = sort(row, scores, part, scratch).subspan(first - part.first, columns.size());
-  std::ranges::transform(entries, columns.begin(), column_of);
+  std::ranges::copy(sort(row, scores, part, scratch).subspan(first - part.first, columns.size()), columns.begin());
 }
 
 void RowOrders::load_downwards(std::size_t row, const RowScores& scores, std::size_t first, std::span<std::uint32_t> columns,
@@ -197,7 +192,7 @@ void RowOrders::load_before(std::size_t row, const RowScores& scores, std::size_
                             Scratch& scratch) const {
   if (place == 0) return;
   const Part part = part_of(row, place - 1, place);
-  const std::size_t collected = functions_.collect(scores, 0, part.first_key, scratch.columns_.data());
+  const std::size_t collected = functions_.collect(scores, 0, part.first_key, scratch.columns_.data(), scratch.keys_.data());
   std::ranges::copy(std::span(scratch.columns_).first(collected), columns.begin());
   load_upwards(row, scores, part.first, columns.subspan(collected), scratch);
 }
@@ -206,7 +201,7 @@ void RowOrders::load_from(std::size_t row, const RowScores& scores, std::size_t 
                           Scratch& scratch) const {
   if (place == columns_) return;
   const Part part = part_of(row, place, place + 1);
-  const std::size_t collected = functions_.collect(scores, part.end_key(), ~part.end_key(), scratch.columns_.data());
+  const std::size_t collected = functions_.collect(scores, part.end_key(), ~part.end_key(), scratch.columns_.data(), scratch.keys_.data());
   std::ranges::copy(std::span(scratch.columns_).first(collected), columns.begin());
   load_upwards(row, scores, place, columns.subspan(collected), scratch);
 }
@@ -218,8 +213,8 @@ void RowOrders::mark_before(std::size_t row, const RowScores& scores, std::size_
     return;
   }
   const Part part = part_of(row, place, place + 1);
-  const std::uint64_t entry = sort(row, scores, part, scratch)[place - part.first];
-  functions_.mark_below(scores, static_cast<std::uint32_t>(entry >> 32U), column_of(entry), bits.data());
+  const std::uint32_t column = sort(row, scores, part, scratch)[place - part.first];
+  functions_.mark_below(scores, scores.key(column), column, bits.data());
 }
 
 }  // namespace secateur::allocation

@@ -11,8 +11,8 @@
 
 namespace secateur::allocation {
 
-// keys: [columns]. Returns the first column whose weight is NaN or infinite, columns when there is none.
-std::size_t score_row(std::span<const float> weights, std::span<const float> scales, std::span<std::uint32_t> keys);
+// keys: [columns], out. Returns the first column whose weight is NaN or infinite, columns when there is none.
+std::size_t score_row(RowScanFunctions functions, const RowScores& scores, std::span<std::uint32_t> keys);
 
 // The orders of all rows: columns by ascending score, equal scores by ascending column. A search looks at a part of each order only. So no
 // order is kept, but how many scores of the row are below each of some bounds; where somebody asks for a part of the order, the columns
@@ -31,9 +31,12 @@ class RowOrders {
     std::vector<std::uint16_t> buckets_;
     // Per bucket: how many columns it has, then the place of its next column.
     std::vector<std::uint32_t> places_;
+    // What was collected of a row, then the same by bucket, with what RowScanFunctions::settle needs around it, then in order.
     std::vector<std::uint32_t> columns_;
-    // Key in the upper half, column in the lower.
-    std::vector<std::uint64_t> entries_;
+    std::vector<std::uint32_t> keys_;
+    std::vector<std::uint32_t> grouped_columns_;
+    std::vector<std::uint32_t> grouped_keys_;
+    std::vector<std::uint32_t> order_;
   };
 
   RowOrders(std::size_t rows, std::size_t columns, RowScanFunctions functions);
@@ -71,7 +74,7 @@ class RowOrders {
   // The buckets of the places [first, last), which are not empty.
   Part part_of(std::size_t row, std::size_t first, std::size_t last) const;
   // The order of a part, in the scratch memory.
-  std::span<const std::uint64_t> sort(std::size_t row, const RowScores& scores, const Part& part, Scratch& scratch) const;
+  std::span<const std::uint32_t> sort(std::size_t row, const RowScores& scores, const Part& part, Scratch& scratch) const;
 
   std::size_t columns_;
   std::size_t buckets_;

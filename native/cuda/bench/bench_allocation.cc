@@ -60,15 +60,17 @@ class MaskedProduct {
         pruned_(input.rows * input.samples) {
     std::vector<float> scales(input.columns);
     std::ranges::transform(input.mean_squares, scales.begin(), [](float value) { return std::sqrt(value); });
-    allocation::RowOrders orders(1, input.columns, allocation::row_scan_functions(cpu::selected_instruction_set()));
+    const allocation::RowScanFunctions functions = allocation::row_scan_functions(cpu::selected_instruction_set());
+    allocation::RowOrders orders(1, input.columns, functions);
     allocation::RowOrders::Scratch scratch(input.columns);
     std::vector<std::uint32_t> keys(input.columns);
     std::vector<std::uint32_t> order(input.columns);
     for (std::size_t row = 0; row < input.rows; ++row) {
-      const std::span<const float> weights = input.weights.subspan(row * input.columns, input.columns);
-      allocation::score_row(weights, scales, keys);
+      const allocation::RowScores scores{
+          .weights = &input.weights[row * input.columns], .scales = scales.data(), .columns = input.columns};
+      allocation::score_row(functions, scores, keys);
       orders.group(0, keys, scratch);
-      orders.load_upwards(0, {.weights = weights.data(), .scales = scales.data(), .columns = input.columns}, 0, order, scratch);
+      orders.load_upwards(0, scores, 0, order, scratch);
       for (std::size_t j = 0; j < input.columns; ++j) ranks_[row * input.columns + order[j]] = static_cast<std::int32_t>(j);
     }
     multiply(input.weights.data(), dense_);
