@@ -66,8 +66,7 @@ class MaskedProduct {
     std::vector<std::uint32_t> keys(input.columns);
     std::vector<std::uint32_t> order(input.columns);
     for (std::size_t row = 0; row < input.rows; ++row) {
-      const allocation::RowScores scores{
-          .weights = &input.weights[row * input.columns], .scales = scales.data(), .columns = input.columns};
+      const allocation::RowScores scores{.weights = &input.weights[row * input.columns], .scales = scales.data(), .columns = input.columns};
       allocation::score_row(functions, scores, keys);
       orders.group(0, keys, scratch);
       orders.load_upwards(0, scores, 0, order, scratch);

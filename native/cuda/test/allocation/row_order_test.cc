@@ -75,8 +75,8 @@ void check_order(const std::vector<float>& scores) {
 TEST_CASE("RowOrders orders stably, whatever the scores look like") {
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
-  for (const std::size_t columns :
-       {std::size_t{1}, std::size_t{2}, std::size_t{15}, std::size_t{16}, std::size_t{100}, std::size_t{1031}, std::size_t{5000}, std::size_t{65535}, std::size_t{65536}}) {
+  for (const std::size_t columns : {std::size_t{1}, std::size_t{2}, std::size_t{15}, std::size_t{16}, std::size_t{100}, std::size_t{1031},
+                                    std::size_t{5000}, std::size_t{65535}, std::size_t{65536}}) {
     CAPTURE(columns);
     std::vector<float> scores(columns);
     for (float& score : scores) score = std::abs(normal(random));

@@ -56,9 +56,8 @@ constexpr std::uint32_t kNoKey = 0x7fff'ffffU;
 
 std::size_t score_row(RowScanFunctions functions, const RowScores& scores, std::span<std::uint32_t> keys) {
   if (functions.score(scores, keys.data()) < kInfinityBits) return scores.columns;
-  return static_cast<std::size_t>(std::find_if(scores.weights, scores.weights + scores.columns, [](float weight) {
-                                    return !std::isfinite(weight);
-                                  }) - scores.weights);
+  return static_cast<std::size_t>(
+      std::find_if(scores.weights, scores.weights + scores.columns, [](float weight) { return !std::isfinite(weight); }) - scores.weights);
 }
 
 RowOrders::Scratch::Scratch(std::size_t columns)

@@ -36,13 +36,13 @@ struct RowScanFunctions {
   // Bucket of each key, counted in steps of 2^shift keys up from `range` below the largest; what is smaller is in the first. Returns up to
   // where that is. buckets: [columns], out.
   std::uint32_t (*bucket)(const std::uint32_t* keys, std::size_t columns, std::uint32_t range, std::uint32_t shift, std::uint16_t* buckets);
-  // Writes the columns whose keys are in [first, first + keys), in ascending order, and these keys; returns how many they are. There is room
-  // for all and kScanSlack more.
+  // Writes the columns whose keys are in [first, first + keys), in ascending order, and these keys; returns how many they are. There is
+  // room for all and kScanSlack more.
   std::size_t (*collect)(const RowScores& scores, std::uint32_t first, std::uint32_t keys, std::uint32_t* columns,
                          std::uint32_t* found_keys);
-  // order: [count], out: the columns by ascending key, equal ones in the order in which they are. No key may lie `reach` or more places from
-  // where it belongs. Before keys lie `reach` zeros, and after keys and columns room for kScanSlack more: of keys, `reach` more, none of
-  // which is smaller than a key.
+  // order: [count], out: the columns by ascending key, equal ones in the order in which they are. No key may lie `reach` or more places
+  // from where it belongs. Before keys lie `reach` zeros, and after keys and columns room for kScanSlack more: of keys, `reach` more, none
+  // of which is smaller than a key.
   void (*settle)(const std::uint32_t* keys, const std::uint32_t* columns, std::size_t count, std::size_t reach, std::uint32_t* order);
   // bits: ceil(columns / 8), out; 1 where the key is below `key`, or equal to it and the column below `column`.
   void (*mark_below)(const RowScores& scores, std::uint32_t key, std::size_t column, std::uint8_t* bits);

@@ -15,7 +15,7 @@ constexpr std::size_t kVectorBytes = SECATEUR_SWEEP_VECTOR_BYTES;
 constexpr std::size_t kPanelVectors = SECATEUR_SWEEP_PANEL_VECTORS;
 
 // Columns are visited in no order that the processor could guess.
-constexpr std::size_t kPrefetchDistance = 2;
+constexpr std::size_t kPrefetchDistance = kVectorBytes == 64 ? 3 : 2;
 constexpr std::size_t kLineFloats = 64 / sizeof(float);
 
 // Of a panel, so many columns stay in the first cache while all rows of a batch add up theirs. A sum of many columns is made of the sums of
@@ -107,6 +107,14 @@ inline typename VectorOf<Real>::Type load(const float* values) {
 
 inline Doubles fold(Doubles vector) { return vector; }
 
+// A value that is used several times. Else the compiler reads it anew for each use, and with wide vectors reading is what takes longest.
+template <class Vector>
+inline void keep_in_register([[maybe_unused]] Vector& vector) {
+#if SECATEUR_SWEEP_VECTOR_BYTES == 64
+  asm("" : "+v"(vector));
+#endif
+}
+
 // inputs: [columns, Vectors * kLanes<Real>] of the panel that begins with first_sample.
 template <class Real, std::size_t Vectors>
 void sweep_panel(const SweepTask& task, const float* inputs, std::size_t first_sample) {
@@ -133,7 +141,8 @@ void sweep_panel(const SweepTask& task, const float* inputs, std::size_t first_s
     Vector with_dense[2] = {};
 #pragma GCC unroll 32
     for (std::size_t v = 0; v < Vectors; ++v) {
-      const Vector x = load<Real>(input + v * kLanes<Real>);
+      Vector x = load<Real>(input + v * kLanes<Real>);
+      keep_in_register(x);
       if (v * kLanes<Real> % kLineFloats == 0) __builtin_prefetch(ahead + v * kLanes<Real>);
       with_sum[v % 2] += sum[v] * x;
       with_dense[v % 2] += dense[v] * x;
