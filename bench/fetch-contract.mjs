@@ -16,14 +16,18 @@ export const ARCHITECTURE = {
   maximumPositions: 1024,
   normalization: 'rms',
   normalizationEpsilon: 1e-6,
+  postNormalization: false,
+  finalNormalization: true,
+  embeddingSize: 0,
   positionEncoding: 'rotary',
   rotaryBase: 10_000,
+  rotaryScaling: null,
   learnedPositionOffset: 0,
   feedForward: 'gated-silu',
 };
 
 /** The tensors of a block, bfloat16; their digests are the server's to say. */
-export const TENSORS = /** @type {[number, number[]][]} */ ([
+export const TENSORS = /** @type {[TensorRole, number[]][]} */ ([
   [TensorRole.ATTENTION_NORM_WEIGHT, [HIDDEN]],
   [TensorRole.QUERY_WEIGHT, [HIDDEN, HIDDEN]],
   [TensorRole.KEY_WEIGHT, [HIDDEN, HIDDEN]],

@@ -6,9 +6,11 @@ import { connect as connectTcp } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { Client, credentials } from '@grpc/grpc-js';
 import { openEngine } from '../native/cuda/dist/index.js';
-import { connect } from '../packages/rpc/dist/index.js';
+import { connect, Resources } from '../packages/rpc/dist/index.js';
 import { OpenSessionRequest } from '../proto/dist/secateur/v1/kernel_service.js';
+import { ShardDescriptor } from '../proto/dist/secateur/v1/model.js';
 import { KernelSession } from '../services/kernel-node/dist/session/kernel-session.js';
+import { SharedVolume } from '../services/kernel-node/dist/session/shared-volume.js';
 import { ARCHITECTURE, BARE_SERVICE, TENSORS, TOTAL_BYTES } from './fetch-contract.mjs';
 import { markdownTable, median } from './table.mjs';
 
@@ -26,12 +28,17 @@ async function secondsOf(work) {
 /** @param {number} port @param {Record<string, string>} digests */
 function openNode(port, digests) {
   const engine = openEngine({ backend: 'cpu', threads: 2, memoryBudgetBytes: 2 ** 31 });
-  const source = connect(`127.0.0.1:${port}`, { kind: 'bulk' });
-  const request = OpenSessionRequest.fromPartial({ sessionId: 'bench' });
-  const session = new KernelSession(request, engine.openSession(ARCHITECTURE, 'f32'), source);
-  const shard = { id: 'block/0', tensors: TENSORS.map((tensor) => ({ ...tensor, digest: digests[tensor.name] ?? '' })) };
+  const request = OpenSessionRequest.fromPartial({ sessionId: 'bench', tensorEndpoint: `127.0.0.1:${port}` });
+  const session = new KernelSession(request, engine.openSession(ARCHITECTURE, { compute: 'f32', hiddenStates: 'f32' }), {
+    connectToSource: (endpoint) => connect(endpoint, { kind: 'bulk' }),
+    resources: new Resources(),
+    volume: new SharedVolume([]),
+    onPeerGivenUp: () => undefined,
+  });
+  const tensors = TENSORS.map((tensor) => ({ ...tensor, digest: digests[tensor.name] ?? '' }));
+  const shard = ShardDescriptor.fromPartial({ id: 'block/0', tensors });
   return {
-    load: () => session.loadShard(shard),
+    load: () => session.loadShard(shard, undefined),
     release: () => session.releaseShard(shard.id),
     close: async () => {
       await session.close();
