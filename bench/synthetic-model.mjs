@@ -57,7 +57,7 @@ export async function writeSyntheticModel(folder, shape) {
         weightMap[name] = file;
         for (let left = elementsOf(extents); left > 0;) {
           const count = Math.min(left, POOL_VALUES - place);
-          await handle.appendFile(pool.subarray(place, place + count));
+          await handle.appendFile(pool.subarray(2 * place, 2 * (place + count)));
           place = (place + count) % POOL_VALUES;
           left -= count;
         }
@@ -124,7 +124,7 @@ function configOf(shape) {
   };
 }
 
-/** bfloat16, evenly spread from -0.05 to 0.05. */
+/** Bytes of bfloat16, evenly spread from -0.05 to 0.05. */
 function randomPool() {
   const values = new Uint16Array(POOL_VALUES);
   const float = new Float32Array(1);
@@ -135,7 +135,7 @@ function randomPool() {
     float[0] = (state / 2 ** 32 - 0.5) * 0.1;
     values[index] = /** @type {number} */ (bits[0]) >>> 16;
   }
-  return values;
+  return Buffer.from(values.buffer);
 }
 
 /** @param {readonly { name: string, dtype: string, extents: number[], elementBytes: number }[]} tensors */

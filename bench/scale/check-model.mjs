@@ -7,6 +7,7 @@ import { workspaceRoot } from '../../scripts/lib/workspace-root.mjs';
 import { runSecateur } from '../run-secateur.mjs';
 import { HIDDEN_1024, writeSyntheticModel } from '../synthetic-model.mjs';
 import { markdownTable } from '../table.mjs';
+import { need } from './need.mjs';
 import { simulateJob } from './simulate-job.mjs';
 
 /** Rounds of all jobs; the least seconds of a step count, since what else runs on the machine makes steps longer only. */
@@ -36,6 +37,11 @@ async function measureJob({ name, model, data }, nodes, folder) {
 async function predictJob({ model, samples, sequenceLength }, nodes, node, orchestrator) {
   const config = JSON.parse(await readFile(join(model, 'config.json'), 'utf8'));
   return simulateJob({ config, samples, sequenceLength, nodes, node, orchestrator });
+}
+
+/** @param {string} step @param {Record<string, number>} seconds of each step */
+function secondsOf(step, seconds) {
+  return need(seconds[step], `time of ${step}`);
 }
 
 /** A node with a part of the processors of the one. @param {import('./cost-model.mjs').NodeSpeed} whole @param {number} nodes */
@@ -74,21 +80,21 @@ export async function checkModel(orchestrator) {
       sequenceLength: 256,
     };
     const local = { ...orchestrator, linkBytesPerSecond: LOOPBACK_BYTES_PER_SECOND };
-    const jobs = /** @type {[CheckedJob, number][]} */ ([
+    const cases = /** @type {[CheckedJob, number][]} */ ([
       [synthetic, 1],
       [synthetic, 2],
       [books, 1],
       [books, 2],
     ]);
-    /** Of each job. @type {Record<string, number>[]} */
-    const least = jobs.map(() => ({}));
+    const jobs = cases.map(([job, nodes]) => ({ job, nodes, least: /** @type {Record<string, number>} */ ({}) }));
     for (let round = 0; round < ROUNDS; round++) {
-      for (const [place, [job, nodes]] of jobs.entries()) {
+      for (const { job, nodes, least } of jobs) {
         const seconds = await measureJob(job, nodes, folder);
-        for (const step of STEPS) least[place][step] = Math.min(least[place][step] ?? Infinity, seconds[step]);
+        for (const step of STEPS) least[step] = Math.min(least[step] ?? Infinity, secondsOf(step, seconds));
       }
     }
-    const [measured] = least;
+    const [fitted, ...others] = jobs;
+    const measured = need(fitted, 'job to fit to').least;
     // A first guess is simulated and corrected by what it is off.
     let node = {
       productsPerSecond: 1e11,
@@ -102,7 +108,7 @@ export async function checkModel(orchestrator) {
     };
     for (let round = 0; round < ROUNDS_OF_FITTING; round++) {
       const { seconds } = await predictJob(synthetic, 1, node, local);
-      const off = (/** @type {string} */ step) => seconds[step] / measured[step];
+      const off = (/** @type {string} */ step) => secondsOf(step, seconds) / secondsOf(step, measured);
       node = {
         ...node,
         productsPerSecond: node.productsPerSecond * off('collect'),
@@ -111,9 +117,7 @@ export async function checkModel(orchestrator) {
       };
     }
     const rows = [];
-    for (const [place, [job, nodes]] of jobs.entries()) {
-      if (place === 0) continue;
-      const real = least[place];
+    for (const { job, nodes, least: real } of others) {
       const { seconds } = await predictJob(job, nodes, shareOf(node, nodes), local);
       const sum = (/** @type {Record<string, number>} */ parts) => STEPS.reduce((total, step) => total + (parts[step] ?? 0), 0);
       const cell = (/** @type {number} */ predicted, /** @type {number} */ was) =>

@@ -63,6 +63,10 @@ function productFlops(projections, tokens) {
 /**
  * Operations of a pass through a block for one group, as count-flops.ts counts those of whole jobs, and attention on top. `sites`: a pass that ends at the
  * last of these; undefined for a whole one.
+ * @param {import('@secateur/proto/model').Architecture} architecture
+ * @param {import('../../packages/core/dist/index.js').PlannedBlock} block
+ * @param {{ samples: number, sequenceLength: number }} group
+ * @param {readonly import('@secateur/proto/statistics').InputSite[]} [sites]
  */
 export function passFlops(architecture, block, { samples, sequenceLength }, sites) {
   const projections = sites === undefined ? block.projections : projectionsRun(block, { collects: sites });

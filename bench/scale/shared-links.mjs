@@ -6,6 +6,16 @@ const ROUNDING = 1e-9;
  * @typedef {{ readonly name: string, readonly perSecond: number, used: number }} Link
  */
 
+/**
+ * An amount that is on its way.
+ * @typedef {object} Transfer
+ * @property {number} left
+ * @property {number} rate in a second
+ * @property {readonly (readonly [Link, number])[]} uses
+ * @property {string} kind
+ * @property {() => void} end
+ */
+
 /** @param {string} name @param {number} perSecond what it can give in a second, in its own unit @returns {Link} */
 export function makeLink(name, perSecond) {
   return { name, perSecond, used: 0 };
@@ -16,7 +26,7 @@ export function makeLink(name, perSecond) {
  * in demand is split evenly, what its transfers leave of others goes to the rest (max-min fairness).
  */
 export class SharedLinks {
-  /** @type {Set<{ left: number, rate: number, uses: readonly (readonly [Link, number])[], kind: string, end: () => void }>} */
+  /** @type {Set<Transfer>} */
   #transfers = new Set();
   #clock;
   #isStale = false;
@@ -64,7 +74,7 @@ export class SharedLinks {
       this.#isStale = false;
       this.#advance();
       this.#setRates();
-      const secondsOf = ({ left, rate }) => left / rate;
+      const secondsOf = (/** @type {Transfer} */ { left, rate }) => left / rate;
       const next = Math.min(...[...this.#transfers].map(secondsOf));
       if (next === Infinity) return;
       // Named now: late in a long job the seconds that rounding leaves may be too few for the clock to move.
@@ -76,6 +86,7 @@ export class SharedLinks {
     });
   }
 
+  /** @param {readonly Transfer[]} ending */
   #finish(ending) {
     this.#advance();
     for (const transfer of ending) {
@@ -97,30 +108,32 @@ export class SharedLinks {
   }
 
   #setRates() {
-    /** @type {Map<Link, { left: number, transfers: number }>} */
+    /** What each link has left to give. @type {Map<Link, { left: number, transfers: number }>} */
     const links = new Map();
-    for (const { uses } of this.#transfers) {
-      for (const [link] of uses) {
-        const state = links.get(link) ?? { left: link.perSecond, transfers: 0 };
-        state.transfers += 1;
-        links.set(link, state);
-      }
-    }
-    const waiting = new Set(this.#transfers);
+    const stateOf = (/** @type {Link} */ link) => {
+      const state = links.get(link) ?? { left: link.perSecond, transfers: 0 };
+      links.set(link, state);
+      return state;
+    };
+    for (const { uses } of this.#transfers) for (const [link] of uses) stateOf(link).transfers += 1;
+    const waiting = new Map(
+      [...this.#transfers].map((transfer) => [transfer, transfer.uses.map(([link, perUnit]) => ({ state: stateOf(link), perUnit }))]),
+    );
     while (waiting.size > 0) {
+      /** @type {Transfer | undefined} */
       let slowest;
       let rate = Infinity;
-      for (const transfer of waiting) {
-        const possible = Math.min(...transfer.uses.map(([link, perUnit]) => links.get(link).left / links.get(link).transfers / perUnit));
+      for (const [transfer, uses] of waiting) {
+        const possible = Math.min(...uses.map(({ state, perUnit }) => state.left / state.transfers / perUnit));
         if (possible < rate) [slowest, rate] = [transfer, possible];
       }
+      if (slowest === undefined) throw new Error('Nothing limits the transfers that are left.');
       slowest.rate = rate;
-      waiting.delete(slowest);
-      for (const [link, perUnit] of slowest.uses) {
-        const state = links.get(link);
+      for (const { state, perUnit } of waiting.get(slowest) ?? []) {
         state.left -= rate * perUnit;
         state.transfers -= 1;
       }
+      waiting.delete(slowest);
     }
   }
 }

@@ -100,7 +100,11 @@ describe('SharedLinks', () => {
       fc.asyncProperty(fc.array(transfer, { minLength: 1, maxLength: 8 }), async (transfers) => {
         const links = [1, 3, 10].map((perSecond, index) => makeLink(`link ${index}`, perSecond));
         const ends = await endsOf(
-          transfers.map(({ begin, amount, links: used }) => ({ begin, amount, uses: used.map((index) => [links[index], 1]) })),
+          transfers.map(({ begin, amount, links: used }) => ({
+            begin,
+            amount,
+            uses: links.filter((_, index) => used.includes(index)).map((link) => [link, 1]),
+          })),
         );
         for (const [index, link] of links.entries()) {
           const passed = transfers.filter(({ links: used }) => used.includes(index)).reduce((sum, { amount }) => sum + amount, 0);

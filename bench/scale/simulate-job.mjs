@@ -1,21 +1,38 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadHasher, resolveJobSpec } from '../../packages/core/dist/index.js';
+import { createServiceLogger } from '../../packages/access/dist/index.js';
+import { openCheckpoint } from '../../packages/checkpoint/dist/index.js';
+import { loadHasher, resolveJobSpec, splitIntoGroups } from '../../packages/core/dist/index.js';
 import { Resources } from '../../packages/rpc/dist/index.js';
 import { JobSpec } from '../../proto/dist/secateur/v1/job.js';
-import { gatherCrew } from '../../services/orchestrator/dist/pipeline/job-run.js';
 import { LayerPruner } from '../../services/orchestrator/dist/pipeline/layer-pruner.js';
 import { StepClock } from '../../services/orchestrator/dist/pipeline/step-clock.js';
 import { countFlops } from '../../services/orchestrator/dist/planner/count-flops.js';
 import { describeShard } from '../../services/orchestrator/dist/planner/job-plan.js';
 import { outlineInput } from '../../services/orchestrator/dist/planner/outline-input.js';
-import { workOf } from '../../services/orchestrator/dist/planner/workload.js';
+import { largestWorkload, workOf } from '../../services/orchestrator/dist/planner/workload.js';
+import { Crew } from '../../services/orchestrator/dist/scheduler/crew.js';
+import { NodePool } from '../../services/orchestrator/dist/scheduler/node-pool.js';
 import { FakeNode, statisticsBytes, WAITS } from './fake-node.mjs';
+import { need } from './need.mjs';
 import { makeLink, SharedLinks } from './shared-links.mjs';
 import { VirtualClock } from './virtual-clock.mjs';
 
+/**
+ * @import { PlannedProjection } from '../../packages/core/dist/index.js'
+ * @import { TensorRole } from '../../proto/dist/secateur/v1/model.js'
+ * @import { InputSite } from '../../proto/dist/secateur/v1/statistics.js'
+ * @import { LayerOutput, LayerRun } from '../../services/orchestrator/dist/pipeline/layer-pruner.js'
+ * @import { PrunePlan } from '../../services/orchestrator/dist/planner/job-plan.js'
+ * @import { JobWork } from '../../services/orchestrator/dist/planner/workload.js'
+ * @import { SessionContext } from '../../services/orchestrator/dist/scheduler/node-session.js'
+ * @import { Kind } from './fake-node.mjs'
+ */
+
 const JOB_ID = 'simulated';
+/** Of a safetensors file without tensors: the length of its header and the header. */
+const NO_TENSORS = Buffer.from('\x02\0\0\0\0\0\0\0{}');
 /** As many as an orchestrator with four processors has. */
 const MASKING_THREADS = 4;
 
@@ -25,9 +42,24 @@ const MASKING_THREADS = 4;
  */
 const USES = /** @type {const} */ (['compute', ...WAITS, 'reduction', 'write', 'disk', 'groups', 'projections', 'calls']);
 
+/** @typedef {typeof USES[number]} Use */
+/** @typedef {Partial<Record<Kind, number>>} Bytes */
+
+/**
+ * What a job has taken so far.
+ * @typedef {object} Figures
+ * @property {{ total: number } & Record<string, number>} seconds of the job and of its steps
+ * @property {Record<Use, number>} nodeSeconds
+ * @property {Bytes} served
+ * @property {Bytes} received
+ * @property {Bytes} passedOn
+ * @property {{ thread: number, out: number }} orchestrator
+ * @property {FakeNode['flops']} flops
+ */
+
 /**
  * @typedef {object} SimulatedJob
- * @property {object} config of the model, as in its config.json
+ * @property {Readonly<Record<string, unknown>> & { readonly num_hidden_layers: number }} config of the model, as in its config.json
  * @property {number} samples
  * @property {number} sequenceLength
  * @property {number} nodes
@@ -39,14 +71,25 @@ const USES = /** @type {const} */ (['compute', ...WAITS, 'reduction', 'write', '
 export class Simulation {
   clock = new VirtualClock();
   resources = new Resources();
-  /** Bytes by what they are and which way they went. @type {Record<string, number>} */
+  /** Bytes by what they are and which way they went. @type {Bytes} */
   served = {};
-  /** @type {Record<string, number>} */
+  /** @type {Bytes} */
   received = {};
-  /** From node to node. @type {Record<string, number>} */
+  /** From node to node. @type {Bytes} */
   passedOn = {};
-  /** Seconds of all nodes. @type {Record<string, number>} */
-  nodeSeconds = Object.fromEntries(USES.map((use) => [use, 0]));
+  /** Of all nodes. @type {Figures['nodeSeconds']} */
+  nodeSeconds = {
+    compute: 0,
+    masks: 0,
+    statistics: 0,
+    checkpoint: 0,
+    reduction: 0,
+    write: 0,
+    disk: 0,
+    groups: 0,
+    projections: 0,
+    calls: 0,
+  };
   /** @type {FakeNode[]} */
   nodes = [];
   #links = new SharedLinks(this.clock);
@@ -59,7 +102,7 @@ export class Simulation {
   /** Weights that are written but not durable. */
   #dirtyBytes = 0;
 
-  /** @param {object} plan @param {import('./cost-model.mjs').OrchestratorSpeed} orchestrator */
+  /** @param {PrunePlan} plan @param {import('./cost-model.mjs').OrchestratorSpeed} orchestrator */
   constructor(plan, orchestrator) {
     this.plan = plan;
     this.model = plan.model;
@@ -78,14 +121,19 @@ export class Simulation {
     return this.#zeros.subarray(0, length);
   }
 
-  /** @param {number} role */
+  /** @param {TensorRole} role */
   projectionOf(role) {
-    return this.model.blocks[0].projections.find((projection) => projection.role === role);
+    return this.#findProjection((projection) => projection.role === role);
   }
 
-  /** @param {number} site @param {number} inputs */
+  /** Of the first block, as which all others are. @param {(projection: PlannedProjection) => boolean} isIt */
+  #findProjection(isIt) {
+    return need(this.model.blocks[0]?.projections.find(isIt), 'such projection');
+  }
+
+  /** @param {InputSite} site @param {number} inputs */
   statisticsOf(site, inputs) {
-    const { columns } = this.model.blocks[0].projections.find((projection) => projection.site === site);
+    const { columns } = this.#findProjection((projection) => projection.site === site);
     const sizes = statisticsBytes(columns, inputs);
     return { site, sumsOfSquares: this.bytes(sizes.sums), qualityInputs: this.bytes(sizes.inputs) };
   }
@@ -95,7 +143,7 @@ export class Simulation {
     return this.nodes.find((node) => node.address === address);
   }
 
-  /** From one node to another. @param {string} kind @param {number} bytes @param {FakeNode} from @param {FakeNode} to */
+  /** From one node to another. @param {Kind} kind @param {number} bytes @param {FakeNode} from @param {FakeNode} to */
   passOn(kind, bytes, from, to) {
     this.passedOn[kind] = (this.passedOn[kind] ?? 0) + bytes;
     // To send takes a node's thread as much as to receive.
@@ -107,7 +155,7 @@ export class Simulation {
     ]);
   }
 
-  /** @param {string} kind @param {number} bytes @param {FakeNode} node */
+  /** @param {Kind} kind @param {number} bytes @param {FakeNode} node */
   serve(kind, bytes, node) {
     this.served[kind] = (this.served[kind] ?? 0) + bytes;
     return this.#links.transfer(
@@ -122,7 +170,7 @@ export class Simulation {
     );
   }
 
-  /** @param {string} kind @param {number} bytes @param {FakeNode} node */
+  /** @param {Kind} kind @param {number} bytes @param {FakeNode} node */
   receive(kind, bytes, node) {
     this.received[kind] = (this.received[kind] ?? 0) + bytes;
     return this.#links.transfer(
@@ -147,7 +195,7 @@ export class Simulation {
     await this.#during('reduction', this.#links.transfer(pass.bytes, [[this.thread, this.orchestrator.reduceSeconds]], 'reduction'));
   }
 
-  /** Takes projections as PrunedOutput does. */
+  /** Takes projections as PrunedOutput does. @returns {LayerOutput} */
   output() {
     return {
       writesAtOnce: MASKING_THREADS,
@@ -180,43 +228,64 @@ export class Simulation {
   stepClock() {
     const steps = this.#steps;
     return new (class extends StepClock {
+      /** @override @template Result @param {string} step @param {() => Promise<Result>} work @returns {Promise<Result>} */
       async measure(step, work) {
         steps.set(step, (steps.get(step) ?? 0) + 1);
         try {
           return await super.measure(step, work);
         } finally {
-          steps.set(step, steps.get(step) - 1);
+          steps.set(step, (steps.get(step) ?? 0) - 1);
         }
       }
     })(() => this.clock.now * 1000);
   }
 
+  /** @param {'reduction' | 'write' | 'disk'} what @param {Promise<void>} work */
   async #during(what, work) {
     this.#running[what] += 1;
     await work;
     this.#running[what] -= 1;
   }
 
+  /** @param {number} seconds */
   #account(seconds) {
     const busy = this.nodes.some((node) => node.isComputing || WAITS.some((reason) => node.waits[reason] > 0));
     for (const node of this.nodes) {
       const use = this.#useOf(node, busy);
       // What waits for the orchestrator's thread waits for all that the thread does meanwhile.
       const shares = use === 'reduction' ? this.#links.sharesOf(this.thread) : { [use]: 1 };
-      for (const [kind, share] of Object.entries(shares)) this.nodeSeconds[USES.includes(kind) ? kind : 'calls'] += share * seconds;
+      for (const [kind, share] of Object.entries(shares)) {
+        this.nodeSeconds[USES.find((known) => known === kind) ?? 'calls'] += share * seconds;
+      }
     }
   }
 
-  /** @param {FakeNode} node @param {boolean} othersAreBusy */
+  /** @param {FakeNode} node @param {boolean} othersAreBusy @returns {Use} */
   #useOf(node, othersAreBusy) {
     if (node.isComputing) return 'compute';
     const reason = WAITS.find((candidate) => node.waits[candidate] > 0);
     if (reason !== undefined) return reason;
     if (this.#running.reduction > 0) return 'reduction';
-    if (othersAreBusy && this.#steps.get('allocate') > 0) return 'projections';
+    if (othersAreBusy && (this.#steps.get('allocate') ?? 0) > 0) return 'projections';
     if (othersAreBusy) return 'groups';
     if (this.#running.write > 0) return 'write';
     return this.#running.disk > 0 ? 'disk' : 'calls';
+  }
+}
+
+/** The pool of an orchestrator that discovers nothing: it has the nodes of the simulation. */
+class FakePool extends NodePool {
+  #nodes;
+
+  /** @param {readonly FakeNode[]} nodes */
+  constructor(nodes) {
+    super([], createServiceLogger({ name: JOB_ID, level: 'error' }), undefined);
+    this.#nodes = nodes;
+  }
+
+  /** @override */
+  get nodes() {
+    return this.#nodes;
   }
 }
 
@@ -228,15 +297,36 @@ async function planOf({ config, samples, sequenceLength }) {
     const prune = { model: folder, sparsity: 0.7, calibration: { samples, sequenceLength } };
     const { kind } = resolveJobSpec(JobSpec.fromPartial({ kind: { $case: 'prune', value: prune } }), 'plan');
     const { input, works } = workOf(kind);
+    if (kind?.$case !== 'prune') throw new Error('The spec is not of a job that prunes.');
     const outline = await outlineInput({ ...input, allowedRoots: [folder, tmpdir()] }, new AbortController().signal);
-    return {
-      plan: { ...outline, jobId: JOB_ID, checkpoint: { directory: '', tensors: new Map() }, scanned: new Map(), rowSparsities: new Map() },
-      spec: kind.value,
-      works,
+    // Only now: outlined is what config.json asks for. Nothing of it is read.
+    await writeFile(join(folder, 'model.safetensors'), NO_TENSORS);
+    const checkpoint = await openCheckpoint(folder);
+    await checkpoint.close();
+    const ids = new Int32Array(samples * sequenceLength);
+    const calibration = {
+      tokens: { ids, samples, sequenceLength, digest: '', sha256: '', files: [], documents: 0 },
+      groups: splitIntoGroups(ids, samples, sequenceLength),
     };
+    /** @type {PrunePlan} */
+    const plan = { ...outline, jobId: JOB_ID, checkpoint, calibration, scanned: new Map(), rowSparsities: new Map() };
+    return { plan, spec: kind.value, works };
   } finally {
     await rm(folder, { recursive: true });
   }
+}
+
+/** What sessions are opened with, as job-run.ts has it. @param {PrunePlan} plan @param {JobWork} work @returns {(nodes: number) => SessionContext} */
+function contextOf(plan, work) {
+  return (nodes) => ({
+    jobId: JOB_ID,
+    lease: 1,
+    architecture: plan.model.architecture,
+    tensorEndpoint: 'orchestrator:1',
+    compute: work.compute,
+    hiddenStates: work.hiddenStates,
+    workload: largestWorkload(plan, work, nodes),
+  });
 }
 
 /**
@@ -250,6 +340,8 @@ export async function simulateJob(job) {
   const nodes = Array.from({ length: job.nodes }, (_, index) => new FakeNode(`node-${index}`, job.node, simulation));
   simulation.nodes = nodes;
   const steps = simulation.stepClock();
+  const pool = new FakePool(nodes);
+  /** @returns {Figures} */
   const figures = () => ({
     seconds: { total: clock.now, ...steps.seconds() },
     nodeSeconds: { ...simulation.nodeSeconds },
@@ -259,21 +351,28 @@ export async function simulateJob(job) {
     orchestrator: { thread: simulation.thread.used, out: simulation.out.used },
     flops: sumOf(nodes.map(({ flops }) => flops)),
   });
-  /** After each layer. @type {ReturnType<typeof figures>[]} */
+  /** After each layer. @type {Figures[]} */
   const layers = [];
+  /** @type {LayerRun} */
   const run = {
     jobId: JOB_ID,
-    maximumNodes: job.nodes,
     recordTrace: false,
-    pool: { nodes, healthy: nodes, settle: async () => nodes },
+    pool,
     resources,
-    tensorEndpoint: 'orchestrator:1',
-    lease: { token: 1 },
-    log: { append: (event) => event.$case === 'layerFinished' && layers.push(figures()) },
+    log: {
+      append: (event) => {
+        if (event.$case === 'layerFinished') layers.push(figures());
+      },
+    },
     trace: { add: () => undefined, drain: async () => undefined },
     signal: new AbortController().signal,
   };
-  const crew = gatherCrew(run, plan, works[0]);
+  const crew = new Crew(pool, contextOf(plan, need(works[0], 'work')), job.nodes, {
+    onJoined: () => undefined,
+    onLost: ({ name }, reason) => {
+      throw new Error(`The simulation lost ${name}: ${reason}`);
+    },
+  });
   // Virtual time does not wait for what is really loaded.
   await loadHasher();
   await clock.run(async () => {
@@ -281,6 +380,7 @@ export async function simulateJob(job) {
       await new LayerPruner(run, spec, plan, simulation.output(), crew, steps).pruneFrom(0);
     } finally {
       await crew.close();
+      for (const node of nodes) node.close();
     }
   });
   return { ...figures(), layers, visits: nodes.map(({ visits }) => visits), plannedFlops: countFlops(plan, works) };
@@ -292,29 +392,47 @@ const SIMULATED_LAYERS = 6;
 /**
  * The same for a model of many layers. All but the first and the last take alike, so only a few are simulated, and the one in the middle stands for those
  * that are left out: around it, one block is made durable and another is pulled.
- * @param {SimulatedJob} job
+ * @param {SimulatedJob} job @returns {Promise<Figures>}
  */
 export async function simulateLongJob(job) {
   const layers = job.config.num_hidden_layers;
   const simulated = Math.min(layers, SIMULATED_LAYERS);
   const result = await simulateJob({ ...job, config: { ...job.config, num_hidden_layers: simulated } });
-  const [before, after] = result.layers.slice(-4);
-  const extend = (/** @type {string} */ part) =>
-    Object.fromEntries(
-      Object.entries(result[part]).map(([name, value]) => [
-        name,
-        layers === simulated ? value : value + (layers - simulated) * (after[part][name] - (before[part][name] ?? 0)),
-      ]),
-    );
-  return Object.fromEntries(
-    ['seconds', 'nodeSeconds', 'served', 'received', 'passedOn', 'orchestrator', 'flops'].map((part) => [part, extend(part)]),
-  );
+  if (layers === simulated) return result;
+  const before = need(result.layers.at(-4), 'layer');
+  const after = need(result.layers.at(-3), 'layer');
+  const more = layers - simulated;
+  return {
+    seconds: extend(result.seconds, before.seconds, after.seconds, more),
+    nodeSeconds: extend(result.nodeSeconds, before.nodeSeconds, after.nodeSeconds, more),
+    served: extend(result.served, before.served, after.served, more),
+    received: extend(result.received, before.received, after.received, more),
+    passedOn: extend(result.passedOn, before.passedOn, after.passedOn, more),
+    orchestrator: extend(result.orchestrator, before.orchestrator, after.orchestrator, more),
+    flops: extend(result.flops, before.flops, after.flops, more),
+  };
 }
 
-/** @param {readonly Record<string, number>[]} records */
-function sumOf(records) {
+/**
+ * Adds so many times what a layer adds.
+ * @template {Readonly<Record<string, number>>} Numbers @param {Numbers} numbers
+ * @param {Numbers} before the layer @param {Numbers} after the layer @param {number} times @returns {Numbers}
+ */
+function extend(numbers, before, after, times) {
   /** @type {Record<string, number>} */
-  const sums = {};
-  for (const record of records) for (const [name, value] of Object.entries(record)) sums[name] = (sums[name] ?? 0) + value;
+  const extended = {};
+  for (const [name, value] of Object.entries(numbers)) extended[name] = value + times * ((after[name] ?? 0) - (before[name] ?? 0));
+  // They have the same names.
+  return /** @type {Numbers} */ (extended);
+}
+
+/** @param {readonly FakeNode['flops'][]} parts */
+function sumOf(parts) {
+  const sums = { collect: 0, allocate: 0, propagate: 0 };
+  for (const { collect, allocate, propagate } of parts) {
+    sums.collect += collect;
+    sums.allocate += allocate;
+    sums.propagate += propagate;
+  }
   return sums;
 }

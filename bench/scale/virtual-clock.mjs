@@ -1,3 +1,5 @@
+/** @typedef {{ readonly at: number, readonly order: number, readonly happen: () => void }} Event */
+
 /**
  * Time of a simulation. It stands still while the program has something to do, and then leaps to the next moment at which something was to happen:
  * the code under test runs as it is, and only its waits are skipped.
@@ -5,7 +7,7 @@
 export class VirtualClock {
   /** Seconds. */
   now = 0;
-  /** @type {{ at: number, order: number, happen: () => void }[]} A binary heap, the earliest first. */
+  /** A binary heap, the earliest first. @type {Event[]} */
   #heap = [];
   #scheduled = 0;
   /** @type {((seconds: number) => void)[]} */
@@ -20,11 +22,13 @@ export class VirtualClock {
   after(seconds, happen) {
     if (!(seconds >= 0 && seconds < Infinity)) throw new RangeError(`Nothing can happen after ${seconds} seconds.`);
     const heap = this.#heap;
-    heap.push({ at: this.now + seconds, order: this.#scheduled++, happen });
+    const event = { at: this.now + seconds, order: this.#scheduled++, happen };
+    heap.push(event);
     for (let child = heap.length - 1; child > 0;) {
       const parent = (child - 1) >> 1;
-      if (!isEarlier(heap[child], heap[parent])) break;
-      [heap[child], heap[parent]] = [heap[parent], heap[child]];
+      const before = heap[parent];
+      if (before === undefined || !isEarlier(event, before)) break;
+      [heap[child], heap[parent]] = [before, event];
       child = parent;
     }
   }
@@ -54,29 +58,33 @@ export class VirtualClock {
         for (const observe of this.#observers) observe(first.at - this.now);
         this.now = first.at;
       }
-      while (this.#heap.length > 0 && this.#heap[0].at <= this.now) this.#take().happen();
+      for (let next = this.#takeDue(); next !== undefined; next = this.#takeDue()) next.happen();
     }
   }
 
-  #take() {
+  /** The next event that is to happen by now, if there is one. */
+  #takeDue() {
     const heap = this.#heap;
-    const first = heap[0];
+    const [first] = heap;
+    if (first === undefined || first.at > this.now) return undefined;
     const last = heap.pop();
-    if (heap.length === 0) return first;
+    if (last === undefined || heap.length === 0) return first;
     heap[0] = last;
     for (let parent = 0; ;) {
-      let earliest = parent;
+      let place = parent;
+      let earliest = last;
       for (const child of [2 * parent + 1, 2 * parent + 2]) {
-        if (child < heap.length && isEarlier(heap[child], heap[earliest])) earliest = child;
+        const event = heap[child];
+        if (event !== undefined && isEarlier(event, earliest)) [place, earliest] = [child, event];
       }
-      if (earliest === parent) return first;
-      [heap[earliest], heap[parent]] = [heap[parent], heap[earliest]];
-      parent = earliest;
+      if (place === parent) return first;
+      [heap[parent], heap[place]] = [earliest, last];
+      parent = place;
     }
   }
 }
 
-/** @param {{ at: number, order: number }} left @param {{ at: number, order: number }} right */
+/** @param {Event} left @param {Event} right */
 function isEarlier(left, right) {
   return left.at < right.at || (left.at === right.at && left.order < right.order);
 }

@@ -8,6 +8,7 @@ import { Cluster, type Replica } from '../support/cluster.js';
 import { eventually } from '../support/jobs.js';
 import { fixturePath, modelPath, temporaryFolder } from '../support/paths.js';
 import { PostgresServer } from '../support/postgres-server.js';
+import { slowDown } from '../support/slow-process.js';
 
 const MODEL = 'books-opt';
 const LEASE = 'secateur-controller';
@@ -61,6 +62,9 @@ function spec(name: string, changes: object = {}): object {
     ...changes,
   };
 }
+
+/** So slow is a node that a job is still running when it is looked at, on a fast machine too. */
+const MANY_TIMES = 10;
 
 /** Takes a while: the search of trim over many samples. */
 const slowSpec = (name: string): object => ({
@@ -163,12 +167,14 @@ test('it is set aside and goes on as its spec says', async () => {
   api.createPruneJob('aside', { ...slowSpec('aside'), suspend: true });
   await untilPhase('aside', 'Suspended');
   expect(statusOf('aside')?.jobId).toBeUndefined();
+  using slowed = slowDown(cluster.nodes[0]!, MANY_TIMES);
   api.patchPruneJob('aside', { spec: { suspend: false } });
   await untilPhase('aside', 'Running');
   api.patchPruneJob('aside', { spec: { suspend: true } });
   await untilPhase('aside', 'Suspended');
   expect(conditionOf('aside', 'Suspended')).toMatchObject({ status: 'True', reason: 'Suspended' });
   expect(await jobOf('aside')).toMatchObject({ state: JobState.PAUSED });
+  slowed[Symbol.dispose]();
   api.patchPruneJob('aside', { spec: { suspend: null } });
   expect((await untilPhase('aside', 'Succeeded')).observedGeneration).toBe(4);
   const ends = ['Suspended', 'Resumed', 'JobStarted', 'JobSucceeded'];
@@ -178,6 +184,7 @@ test('it is set aside and goes on as its spec says', async () => {
 });
 
 test('its job and its unfinished output go with it', async () => {
+  using _slowed = slowDown(cluster.nodes[0]!, MANY_TIMES);
   api.createPruneJob('gone', slowSpec('gone'));
   await untilPhase('gone', 'Running');
   const jobId = statusOf('gone')?.jobId ?? '';
@@ -228,11 +235,13 @@ test('jobs are run all the same where events are refused, or not answered', asyn
 test('another orchestrator goes on when the one that leads is killed', async () => {
   const leader = cluster.replicas.find(leads)!;
   const other = cluster.replicas.find((replica) => replica !== leader)!;
+  using slowed = slowDown(cluster.nodes[0]!, MANY_TIMES);
   api.createPruneJob('kept', slowSpec('kept'));
   await untilPhase('kept', 'Running');
   await eventually(() => reasonsOf('kept').includes('JobStarted'), 'it is told that it began');
   const toldBefore = reasonsOf('kept');
   await leader.process.signal('SIGKILL');
+  slowed[Symbol.dispose]();
   await eventually(() => leads(other), 'the other one leads');
   await untilPhase('kept', 'Succeeded');
   expect(await jobOf('kept', other)).toMatchObject({ state: JobState.SUCCEEDED });

@@ -13,6 +13,8 @@ import { recordedSpans, type RecordedSpan } from '../support/spans.js';
 
 const MODEL = 'books-qwen2';
 const GROUPS = 8;
+/** With a few of them a step takes more than a second longer. */
+const SLOW_GROUP_SECONDS = 0.5;
 const calibration = TokenSource.fromPartial({ path: fixturePath('calibration', `${MODEL}-calibration.safetensors`), samples: 8 * GROUPS });
 
 /** Steps of a second and more. */
@@ -34,16 +36,25 @@ async function run(cluster: Cluster, changes: Parameters<typeof pruneSpec>[2], o
   return { spans: await recordedSpans(cluster.client, 'job'), hashes: await hashOutput(output) };
 }
 
-const references = new Map<string, Promise<Readonly<Record<string, string>>>>();
-function onOneNode(name: string, changes: Parameters<typeof pruneSpec>[2]): Promise<Readonly<Record<string, string>>> {
+const references = new Map<string, Promise<Outcome>>();
+function onOneNode(name: string, changes: Parameters<typeof pruneSpec>[2]): Promise<Outcome> {
   const known = references.get(name) ?? runAlone(changes);
   references.set(name, known);
   return known;
 }
 
-async function runAlone(changes: Parameters<typeof pruneSpec>[2]): Promise<Readonly<Record<string, string>>> {
+async function runAlone(changes: Parameters<typeof pruneSpec>[2]): Promise<Outcome> {
   await using cluster = await Cluster.start({ nodes: 1 });
-  return (await run(cluster, changes)).hashes;
+  return await run(cluster, changes);
+}
+
+/** So many times slower it is worth it to move groups of a small model, however fast this machine is. */
+async function timesSlower(): Promise<number> {
+  const { spans } = await onOneNode('float32', {});
+  const collected = named(spans, 'secateur.collect');
+  const seconds = collected.reduce((sum, span) => sum + span.seconds, 0);
+  const groups = collected.reduce((sum, span) => sum + Number(span.attributes.get('secateur.groups')), 0);
+  return Math.max(5, Math.ceil((SLOW_GROUP_SECONDS * groups) / seconds));
 }
 
 /** How many of so many groups a node collected, pass by pass; a node may do its share bit by bit. */
@@ -63,21 +74,23 @@ function collectedBy(spans: readonly RecordedSpan[], node: string, groups = GROU
 const named = (spans: readonly RecordedSpan[], name: string): RecordedSpan[] => spans.filter((span) => span.name === name);
 
 test('a slow node keeps what it does in the time of the others, and its groups bring their hidden states', async () => {
+  const times = await timesSlower();
   await using cluster = await Cluster.start({ nodes: 2 });
   const [, slow] = cluster.nodes;
-  using _slowed = slowDown(slow!);
+  using _slowed = slowDown(slow!, times);
   const { spans, hashes } = await run(cluster, {});
   const counts = collectedBy(spans, 'node-1');
   expect(counts[0]).toBe(GROUPS / 2);
   expect(counts.at(-1)).toBeLessThan(GROUPS / 2);
   expect(named(spans, 'secateur.move').length).toBeGreaterThan(0);
   expect(named(spans, 'secateur.replay')).toEqual([]);
-  expect(hashes).toEqual(await onOneNode('float32', {}));
+  expect(hashes).toEqual((await onOneNode('float32', {})).hashes);
 });
 
 test('a node that is done takes over groups that another would only do later in the step', async () => {
+  const times = await timesSlower();
   await using cluster = await Cluster.start({ nodes: 2 });
-  const slowed = cluster.nodes.map((node) => slowDown(node, 10));
+  const slowed = cluster.nodes.map((node) => slowDown(node, times));
   try {
     // Both are found slow at first; then one gets fast.
     const { spans, hashes } = await run(cluster, { calibration: long }, ({ event }) => {
@@ -99,13 +112,14 @@ test('a node that is done takes over groups that another would only do later in 
     expect(firstCollected).toBeLessThan(moved);
     expect(moved).toBeLessThan(lastCollected);
     expect(collectedBy(spans, 'node-1', 2 * GROUPS)[1]).toBeLessThan(GROUPS);
-    expect(hashes).toEqual(await onOneNode('long', { calibration: long }));
+    expect(hashes).toEqual((await onOneNode('long', { calibration: long })).hashes);
   } finally {
     for (const one of slowed) one[Symbol.dispose]();
   }
 });
 
 test('a node that joins gets its share of the groups at the next layer', async () => {
+  const times = await timesSlower();
   await using cluster = await Cluster.start({ nodes: 2 });
   const [first, second] = cluster.nodes;
   let address = '';
@@ -121,8 +135,7 @@ test('a node that joins gets its share of the groups at the next layer', async (
     const { process: joined } = await ServiceProcess.start(arguments_);
     const hasJoined = async (): Promise<boolean> => (await cluster.client.listNodes()).find((node) => node.address === address)!.healthy;
     await eventually(hasJoined, 'the second node is there');
-    // So slow that it is worth it to move groups of a small model.
-    slowed = slowDown(first!, 10);
+    slowed = slowDown(first!, times);
     return joined;
   };
   try {
@@ -136,7 +149,7 @@ test('a node that joins gets its share of the groups at the next layer', async (
     expect(collectedBy(spans, 'node-1')[1]).toBeGreaterThan(0);
     expect(collectedBy(spans, 'node-1').at(-1)).toBeGreaterThan(GROUPS / 2);
     expect(named(spans, 'secateur.replay')).toEqual([]);
-    expect(hashes).toEqual(await onOneNode('float32', {}));
+    expect(hashes).toEqual((await onOneNode('float32', {})).hashes);
   } finally {
     slowed?.[Symbol.dispose]();
     await (await joining)?.signal('SIGTERM');
@@ -166,6 +179,6 @@ describe.each([
     expect(collectedBy(spans, 'node-0').at(-1)).toBe(GROUPS);
     expect(named(spans, 'secateur.move')).toHaveLength(1);
     expect(named(spans, 'secateur.replay')).toEqual([]);
-    expect(hashes).toEqual(await onOneNode(name, changes));
+    expect(hashes).toEqual((await onOneNode(name, changes)).hashes);
   });
 });

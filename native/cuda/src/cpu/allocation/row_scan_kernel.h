@@ -43,7 +43,10 @@ inline Keys numbers_from(std::size_t first) {
 // Whether a key of `a` is below its key of `b`, one bit each.
 inline std::uint32_t below(Keys a, Keys b) {
 #if SECATEUR_ROW_SCAN_VECTOR_BYTES == 64
-  return _mm512_cmplt_epu32_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
+  std::uint32_t bits = _mm512_cmplt_epu32_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
+  // In a register: g++ 12 may put a mask aside in two bytes of memory and count the bits of four.
+  asm("" : "+r"(bits));
+  return bits;
 #else
   const Keys truth = reinterpret_cast<Keys>(a < b);
 #if SECATEUR_ROW_SCAN_VECTOR_BYTES == 32
