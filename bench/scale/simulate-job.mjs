@@ -6,13 +6,13 @@ import { openCheckpoint } from '../../packages/checkpoint/dist/index.js';
 import { loadHasher, resolveJobSpec, splitIntoGroups } from '../../packages/core/dist/index.js';
 import { Resources } from '../../packages/rpc/dist/index.js';
 import { JobSpec } from '../../proto/dist/secateur/v1/job.js';
+import { gatherCrew } from '../../services/orchestrator/dist/pipeline/job-run.js';
 import { LayerPruner } from '../../services/orchestrator/dist/pipeline/layer-pruner.js';
 import { StepClock } from '../../services/orchestrator/dist/pipeline/step-clock.js';
 import { countFlops } from '../../services/orchestrator/dist/planner/count-flops.js';
 import { describeShard } from '../../services/orchestrator/dist/planner/job-plan.js';
 import { outlineInput } from '../../services/orchestrator/dist/planner/outline-input.js';
-import { largestWorkload, workOf } from '../../services/orchestrator/dist/planner/workload.js';
-import { Crew } from '../../services/orchestrator/dist/scheduler/crew.js';
+import { workOf } from '../../services/orchestrator/dist/planner/workload.js';
 import { NodePool } from '../../services/orchestrator/dist/scheduler/node-pool.js';
 import { FakeNode, statisticsBytes, WAITS } from './fake-node.mjs';
 import { need } from './need.mjs';
@@ -23,10 +23,9 @@ import { VirtualClock } from './virtual-clock.mjs';
  * @import { PlannedProjection } from '../../packages/core/dist/index.js'
  * @import { TensorRole } from '../../proto/dist/secateur/v1/model.js'
  * @import { InputSite } from '../../proto/dist/secateur/v1/statistics.js'
+ * @import { CrewRun } from '../../services/orchestrator/dist/pipeline/job-run.js'
  * @import { LayerOutput, LayerRun } from '../../services/orchestrator/dist/pipeline/layer-pruner.js'
  * @import { PrunePlan } from '../../services/orchestrator/dist/planner/job-plan.js'
- * @import { JobWork } from '../../services/orchestrator/dist/planner/workload.js'
- * @import { SessionContext } from '../../services/orchestrator/dist/scheduler/node-session.js'
  * @import { Kind } from './fake-node.mjs'
  */
 
@@ -316,19 +315,6 @@ async function planOf({ config, samples, sequenceLength }) {
   }
 }
 
-/** What sessions are opened with, as job-run.ts has it. @param {PrunePlan} plan @param {JobWork} work @returns {(nodes: number) => SessionContext} */
-function contextOf(plan, work) {
-  return (nodes) => ({
-    jobId: JOB_ID,
-    lease: 1,
-    architecture: plan.model.architecture,
-    tensorEndpoint: 'orchestrator:1',
-    compute: work.compute,
-    hiddenStates: work.hiddenStates,
-    workload: largestWorkload(plan, work, nodes),
-  });
-}
-
 /**
  * Runs the orchestrator's layer loop on nodes that compute nothing, in virtual time.
  * @param {SimulatedJob} job
@@ -353,26 +339,25 @@ export async function simulateJob(job) {
   });
   /** After each layer. @type {Figures[]} */
   const layers = [];
-  /** @type {LayerRun} */
+  /** @type {LayerRun & CrewRun} */
   const run = {
     jobId: JOB_ID,
+    maximumNodes: job.nodes,
     recordTrace: false,
     pool,
     resources,
+    tensorEndpoint: 'orchestrator:1',
+    lease: { token: 1 },
     log: {
       append: (event) => {
+        if (event.$case === 'nodeLost') throw new Error(`The simulation lost ${event.value.name}: ${event.value.reason}`);
         if (event.$case === 'layerFinished') layers.push(figures());
       },
     },
     trace: { add: () => undefined, drain: async () => undefined },
     signal: new AbortController().signal,
   };
-  const crew = new Crew(pool, contextOf(plan, need(works[0], 'work')), job.nodes, {
-    onJoined: () => undefined,
-    onLost: ({ name }, reason) => {
-      throw new Error(`The simulation lost ${name}: ${reason}`);
-    },
-  });
+  const crew = gatherCrew(run, plan, need(works[0], 'work'));
   // Virtual time does not wait for what is really loaded.
   await loadHasher();
   await clock.run(async () => {

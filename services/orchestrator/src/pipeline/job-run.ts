@@ -35,8 +35,14 @@ export interface JobRun {
   readonly saveReport: (report: NonNullable<GetReportResponse['report']>) => Promise<void>;
 }
 
+/** What a crew needs of a run. */
+export interface CrewRun extends Pick<JobRun, 'jobId' | 'maximumNodes' | 'pool' | 'tensorEndpoint'> {
+  readonly lease: Pick<JobLease, 'token'>;
+  readonly log: Pick<JobLog, 'append'>;
+}
+
 /** What sessions are opened with for a kind of work, when so many nodes share it. */
-export function contextOf(run: JobRun, plan: JobPlan, work: JobWork): (nodes: number) => SessionContext {
+export function contextOf(run: CrewRun, plan: JobPlan, work: JobWork): (nodes: number) => SessionContext {
   return (nodes) => ({
     jobId: run.jobId,
     lease: run.lease.token,
@@ -49,7 +55,7 @@ export function contextOf(run: JobRun, plan: JobPlan, work: JobWork): (nodes: nu
 }
 
 /** The nodes of a run, which tell the job's log when they come and go. */
-export function gatherCrew(run: JobRun, plan: JobPlan, work: JobWork): Crew {
+export function gatherCrew(run: CrewRun, plan: JobPlan, work: JobWork): Crew {
   return new Crew(run.pool, contextOf(run, plan, work), run.maximumNodes, {
     onJoined: ({ address, name }) => run.log.append({ $case: 'nodeJoined', value: { address, name } }),
     onLost: ({ address, name }, reason) => run.log.append({ $case: 'nodeLost', value: { address, name, reason } }),
