@@ -1,6 +1,7 @@
 #include "row_order.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace secateur::allocation {
@@ -154,7 +155,7 @@ std::span<const std::uint32_t> RowOrders::sort(std::size_t row, const RowScores&
     places[bucket] = static_cast<std::uint32_t>(place);
     if (bucket > 0) most = std::max(most, place - places[bucket - 1]);
   }
-  if (part.buckets > 0) most = std::max(most, count - places[part.buckets - 1]);
+  most = std::max(most, count - places[part.buckets - 1]);
 
   std::uint32_t* const grouped_keys = scratch.grouped_keys_.data() + kMostCompared;
   std::uint32_t* const grouped_columns = scratch.grouped_columns_.data();

@@ -24,8 +24,6 @@ using Buckets = std::uint16_t __attribute__((vector_size(kVectorBytes / 2), alig
 
 constexpr std::uint32_t kWithoutSign = 0x7fff'ffffU;
 
-// Where loops write, scores are first copied: what is written might change them for all that the compiler knows.
-
 inline Keys load_keys(const void* values) { return *static_cast<const Keys*>(values); }
 inline SignedKeys load_signed(const std::uint32_t* values) { return *reinterpret_cast<const SignedKeys*>(values); }
 inline SignedKeys larger_of(SignedKeys a, SignedKeys b) { return a > b ? a : b; }
@@ -34,13 +32,14 @@ inline std::uint32_t largest_of(SignedKeys keys) {
   for (std::size_t lane = 0; lane < kLanes; ++lane) largest = keys[lane] > largest ? keys[lane] : largest;
   return static_cast<std::uint32_t>(largest);
 }
+
 // first, first + 1, and so on.
 inline Keys numbers_from(std::size_t first) {
   alignas(kVectorBytes) static constexpr std::uint32_t kNumbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   return load_keys(kNumbers) + static_cast<std::uint32_t>(first);
 }
 
-// Whether a key of `a` is below its key of `b`, one bit each.
+// Where a lane of `a` is below that of `b`, one bit each.
 inline std::uint32_t below(Keys a, Keys b) {
 #if SECATEUR_ROW_SCAN_VECTOR_BYTES == 64
   std::uint32_t bits = _mm512_cmplt_epu32_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
@@ -105,6 +104,7 @@ inline std::uint32_t key_at(const RowScores& scores, std::size_t column) {
   return __builtin_bit_cast(std::uint32_t, value);
 }
 
+// Where a loop writes, scores are first copied: for all that the compiler knows what is written might change them.
 std::uint32_t score(const RowScores& of_row, std::uint32_t* keys) {
   const RowScores scores = of_row;
   SignedKeys largest = {};
