@@ -1,6 +1,7 @@
 import type { ServiceProcess } from './cluster.js';
 
-const RUNNING_MS = 20;
+/** Less than anything takes that a pace is measured of: what is done between two stops would look fast. */
+const RUNNING_MS = 5;
 
 /** Lets a process run one part of so many of the time, as on a machine that has much else to do, until this is disposed of. */
 export function slowDown({ pid }: ServiceProcess, times = 5): Disposable {
