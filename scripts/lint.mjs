@@ -51,7 +51,8 @@ function checkDependencies() {
 
 /** @param {readonly string[]} options */
 function runClangFormat(options) {
-  const sources = listFiles(nativeFolder).filter((file) => /\.(cc|cpp|cu|cuh|h|hpp)$/.test(file));
+  const folders = [nativeFolder, ...['tests', 'examples'].map((folder) => join(workspaceRoot, folder))];
+  const sources = folders.flatMap((folder) => listFiles(folder)).filter((file) => /\.(cc|cpp|cu|cuh|h|hpp)$/.test(file));
   return requireCommand('clang-format', [...options, ...sources], { quiet: true });
 }
 

@@ -112,7 +112,10 @@ test(
 
 describe('the cuda backend, emulated on the host, does for a tiny model as the CPU does', () => {
   test.each([
-    ['admm', ['--repair', 'admm', '--repair-targets', 'dense', '--propagation', 'staged', '--allocation', 'uniform']],
+    [
+      'admm, hidden states of both models in bf16',
+      ['--repair', 'admm', '--repair-targets', 'dense', '--propagation', 'staged', '--allocation', 'uniform', '--hidden-states', 'bf16'],
+    ],
     ['sparsegpt', ['--score', 'sparsegpt', '--allocation', 'uniform']],
     [
       'swaps and a fit, rows by squared errors',

@@ -204,7 +204,8 @@ TEST_CASE("what pruning one projection after the other does to a block's output 
   std::vector<ProjectionInputSquares> inputs;
   for (const TensorRole role : kProjections) {
     // Some inputs count for nothing: ties that go by place.
-    for (std::size_t i = 0; i < test::shape_of(role, kArchitecture)[1]; ++i) squares[role].push_back(i % 17 == 0 ? 0.0F : static_cast<float>(1 + i % 5));
+    for (std::size_t i = 0; i < test::shape_of(role, kArchitecture)[1]; ++i)
+      squares[role].push_back(i % 17 == 0 ? 0.0F : static_cast<float>(1 + i % 5));
     inputs.push_back({role, squares[role]});
   }
   const std::uint64_t used = backend->memory_used_bytes();
@@ -215,7 +216,8 @@ TEST_CASE("what pruning one projection after the other does to a block's output 
     const std::vector<BlockSensitivity> sensitivities = session->measure_sensitivity("block", groups, inputs, sparsity, context);
     // A group that is measured beside others is measured as it is alone.
     REQUIRE(sensitivities.size() == 2);
-    CHECK(sensitivities[0].errors == session->measure_sensitivity("block", std::span(groups).first(1), inputs, sparsity, context)[0].errors);
+    CHECK(sensitivities[0].errors ==
+          session->measure_sensitivity("block", std::span(groups).first(1), inputs, sparsity, context)[0].errors);
     CHECK(sensitivities[0].errors != sensitivities[1].errors);
     const BlockSensitivity& sensitivity = sensitivities[1];
     CHECK(std::abs(sensitivity.output_energy / squared(dense, test::Values(dense.size())) - 1) < 1e-5);
@@ -227,9 +229,11 @@ TEST_CASE("what pruning one projection after the other does to a block's output 
       std::vector<float>& weight = pruned.at(role);
       const std::size_t columns = squares.at(role).size();
       std::vector<std::pair<float, std::size_t>> scores;
-      for (std::size_t i = 0; i < weight.size(); ++i) scores.emplace_back(std::abs(weight[i]) * std::sqrt(squares.at(role)[i % columns]), i);
+      for (std::size_t i = 0; i < weight.size(); ++i)
+        scores.emplace_back(std::abs(weight[i]) * std::sqrt(squares.at(role)[i % columns]), i);
       std::ranges::sort(scores);
-      for (std::size_t i = 0; i < static_cast<std::size_t>(sparsity * static_cast<double>(scores.size())); ++i) weight[scores[i].second] = 0.0F;
+      for (std::size_t i = 0; i < static_cast<std::size_t>(sparsity * static_cast<double>(scores.size())); ++i)
+        weight[scores[i].second] = 0.0F;
       const double expected = squared(output_of(pruned), dense);
       CHECK(std::abs(sensitivity.errors[place] - expected) < 1e-3 * expected + 1e-9 * sensitivity.output_energy);
     }
@@ -237,14 +241,17 @@ TEST_CASE("what pruning one projection after the other does to a block's output 
   // Everything is as it was.
   CHECK(backend->memory_used_bytes() - used < 2'000'000);
   session->propagate("block", 3, context);
-  session->load_shard("next", [&] {
-    std::vector<TensorView> views;
-    for (const auto& [role, data] : tensors) {
-      views.push_back({{role, ElementType::kF32, test::shape_of(role, kArchitecture)},
-                       {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
-    }
-    return views;
-  }(), context);
+  session->load_shard(
+      "next",
+      [&] {
+        std::vector<TensorView> views;
+        for (const auto& [role, data] : tensors) {
+          views.push_back({{role, ElementType::kF32, test::shape_of(role, kArchitecture)},
+                           {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
+        }
+        return views;
+      }(),
+      context);
   session->embed("embedding", {4, kSamples, kTokens, ids}, context);
   session->propagate("next", 4, context);
   const auto squares_of = [&](std::uint32_t group) { return session->collect_statistics("next", group, context).back().sums_of_squares; };
@@ -283,7 +290,8 @@ TEST_CASE("what cannot be measured of a block is named, and a cancelled measurem
   check_error(ErrorCode::kInvalidArgument, "threshold", [&] { count({{TensorRole::kUpWeight, squares}}, 0); });
   check_error(ErrorCode::kInvalidArgument, "meanSquares", [&] { count({{TensorRole::kDownWeight, squares}}, 5); });
   check_error(ErrorCode::kInvalidArgument, "no weights", [&] { count({}, 5); });
-  check_error(ErrorCode::kFailedPrecondition, "Group 0", [&] { session->measure_sensitivity("block", std::vector<std::uint32_t>{0}, {}, 0.5, context); });
+  check_error(ErrorCode::kFailedPrecondition, "Group 0",
+              [&] { session->measure_sensitivity("block", std::vector<std::uint32_t>{0}, {}, 0.5, context); });
   std::vector<float> infinite = squares;
   infinite[7] = INFINITY;
   check_error(ErrorCode::kNonFinite, "column 7", [&] { count({{TensorRole::kUpWeight, infinite}}, 5); });

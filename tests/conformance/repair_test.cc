@@ -133,8 +133,8 @@ TEST_CASE("samples that are held out have sums of their own, and swaps by both m
   for (const std::uint32_t index : {0U, 1U, 2U}) whole->collect_with_gram("block", index, InputSites::all(), InputSites::all(), context);
   for (const std::uint32_t index : {2U, 0U}) first->collect_with_gram("block", index, InputSites::all(), split, 0, context);
   second->collect_with_gram("block", 1, InputSites::all(), split, 0, context);
-  CHECK_THROWS_WITH_AS(second->collect_with_gram("block", 1, InputSites::all(), InputSites::all(), context), doctest::Contains("samples out"),
-                       Error);
+  CHECK_THROWS_WITH_AS(second->collect_with_gram("block", 1, InputSites::all(), InputSites::all(), context),
+                       doctest::Contains("samples out"), Error);
 
   const InputSite site = InputSite::kFeedForwardInput;
   const GramPart all = whole->take_gram_sums("block", site);
@@ -242,9 +242,8 @@ TEST_CASE("the drift is how far the inputs and hidden states of a pruned model a
       for (std::size_t i = 0; i < sums.size(); ++i) {
         const std::size_t row = i / columns;
         for (std::size_t token = 0; token < 5; ++token) {
-          const double moved = row < columns
-                                   ? dense.sites[index][token * columns + row] - pruned.sites[index][token * columns + row]
-                                   : ahead[token * 16 + row - columns] - behind[token * 16 + row - columns];
+          const double moved = row < columns ? dense.sites[index][token * columns + row] - pruned.sites[index][token * columns + row]
+                                             : ahead[token * 16 + row - columns] - behind[token * 16 + row - columns];
           sums[i] += moved * pruned.sites[index][token * columns + i % columns];
         }
       }
@@ -318,7 +317,9 @@ TEST_CASE("repairs agree with those of the CPU, and are the same bits whenever t
   const std::map<TensorRole, std::vector<float>> values = test::random_block(architecture, false, 3);
   std::vector<TensorView> views;
   for (const auto& [role, data] : values) {
-    views.push_back({role, ElementType::kF32, test::shape_of(role, architecture),
+    views.push_back({role,
+                     ElementType::kF32,
+                     test::shape_of(role, architecture),
                      {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
   }
   const std::size_t rows = 24;
@@ -411,7 +412,8 @@ TEST_CASE("repairs agree with those of the CPU, and are the same bits whenever t
     CHECK(actual.dropped_per_row.size() == rows);
     // Rounding may tip choices that are nearly equal.
     std::size_t differing = 0;
-    for (std::size_t i = 0; i < mask.size(); ++i) differing += static_cast<std::size_t>(std::popcount(static_cast<unsigned>(actual.mask[i] ^ expected.mask[i])));
+    for (std::size_t i = 0; i < mask.size(); ++i)
+      differing += static_cast<std::size_t>(std::popcount(static_cast<unsigned>(actual.mask[i] ^ expected.mask[i])));
     CHECK(differing <= expected.dropped / 100);
     REQUIRE(actual.weights.size() == expected.weights.size());
     const RepairedRows again = session->repair_rows("block", TensorRole::kDownWeight, input, of_case.options, context);
@@ -440,8 +442,8 @@ TEST_CASE("a repaired projection is multiplied as it was stored") {
   CHECK(repaired.mask == mask);
   CHECK(repaired.error_after < repaired.error_before);
   session->replace_weights("block", TensorRole::kUpWeight, ElementType::kF32, repaired.weights, context);
-  CHECK_THROWS_WITH_AS(
-      session->replace_weights("block", TensorRole::kUpWeight, ElementType::kBF16, repaired.weights, context), doctest::Contains("bytes"), Error);
+  CHECK_THROWS_WITH_AS(session->replace_weights("block", TensorRole::kUpWeight, ElementType::kBF16, repaired.weights, context),
+                       doctest::Contains("bytes"), Error);
 
   std::map<TensorRole, std::vector<float>> values = block.values;
   std::copy_n(reinterpret_cast<const float*>(repaired.weights.data()), 24 * 16, values.at(TensorRole::kUpWeight).data());

@@ -1,12 +1,12 @@
 // Prunes a model on a running service and tells what became of it, with nothing but the .proto files:
 //   secateur_client HOST:PORT JOB_ID MODEL CALIBRATION OUTPUT
+#include <grpcpp/grpcpp.h>
+
 #include <chrono>
 #include <iostream>
 #include <memory>
 #include <stdexcept>
 #include <string>
-
-#include <grpcpp/grpcpp.h>
 
 #include "secateur/v1/pruning_service.grpc.pb.h"
 

@@ -634,7 +634,7 @@ function withJobOptions(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--hidden-states <type>',
-        'what hidden states are kept in between blocks: f32, or bf16 for half their memory (CPUs only)',
+        'what hidden states are kept in between blocks: f32, or bf16 for half their memory',
         { f32: HiddenStates.F32, bf16: HiddenStates.BF16 },
         'f32',
       ),

@@ -29,13 +29,6 @@ std::uint64_t usable_bytes(std::uint64_t memory_budget_bytes) {
   return std::min(memory_budget_bytes, static_cast<std::uint64_t>(static_cast<double>(free_bytes) * kUsableShare));
 }
 
-void require_offered(Precision precision) {
-  if (precision.hidden_states != secateur::HiddenStates::kF32) {
-    throw Error(ErrorCode::kFailedPrecondition,
-                "The CUDA backend keeps hidden states in float32 only; what does not fit the device is kept on the host.");
-  }
-}
-
 class CudaBackend final : public Backend {
  public:
   CudaBackend(std::uint64_t memory_budget_bytes, std::size_t threads, const Placement& placement)
@@ -55,17 +48,15 @@ class CudaBackend final : public Backend {
   // Of what was really in use of it.
   std::uint64_t memory_peak_bytes() const override { return in_use_.peak_bytes(); }
   MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload) const override {
-    require_offered(precision);
-    return gpu::plan_session(architecture, precision.compute, workload, left_bytes(), pool_.size()).memory;
+    return gpu::plan_session(architecture, precision, workload, left_bytes(), pool_.size()).memory;
   }
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
-    require_offered(precision);
     std::optional<SessionPlan> plan;
     if (!workload.empty()) {
-      plan = gpu::plan_session(architecture, precision.compute, workload, left_bytes(), pool_.size());
+      plan = gpu::plan_session(architecture, precision, workload, left_bytes(), pool_.size());
       require_room(plan->memory, budget_);
     }
-    return std::make_unique<CudaSession>(architecture, precision.compute, budget_, in_use_, products_, pool_, plan);
+    return std::make_unique<CudaSession>(architecture, precision, budget_, in_use_, products_, pool_, plan);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
     allocation::require_valid(input, options);

@@ -4,61 +4,116 @@
 #include <string>
 #include <utility>
 
+#include "cuda/cuda_error.h"
+#include "cuda/kernels/elementwise.h"
+
 namespace secateur::gpu {
 
 HiddenStates::HiddenStates(SessionMemory& memory, const Stream& compute, std::size_t hidden_size, const GroupPlaces& places)
     : memory_(memory), compute_(compute), hidden_size_(hidden_size), places_(places) {
-  for (std::size_t i = 0; i < places.on_device; ++i) free_on_device_.emplace_back(memory, places.values, "hidden states");
+  const std::size_t bytes = places.kept_bytes(places.values);
+  for (std::size_t i = 0; i < places.on_device; ++i) free_on_device_.emplace_back(memory, bytes, "hidden states");
+  if (places.is_narrow()) wide_ = DeviceBuffer<float>(memory, places.values, "hidden states in float32");
   if (places.on_host == 0) return;
   for (std::size_t i = 0; i < GroupPlaces::kSlots; ++i) {
-    slots_.emplace_back().memory = DeviceBuffer<float>(memory, places.values, "hidden states on their way");
+    slots_.emplace_back().memory = DeviceBuffer<std::uint8_t>(memory, bytes, "hidden states on their way");
   }
-  for (std::size_t i = 0; i < places.on_host; ++i) free_on_host_.emplace_back(memory, places.values, "hidden states");
+  for (std::size_t i = 0; i < places.on_host; ++i) free_on_host_.emplace_back(memory, bytes, "hidden states");
 }
 
 HiddenStates::~HiddenStates() { static_cast<void>(cudaStreamSynchronize(copies_.get())); }
 
 DeviceGroup HiddenStates::create(GroupTokens tokens) {
   const std::uint32_t index = tokens.index;
+  std::uint8_t* const kept = make_place(std::move(tokens));
+  const Group& group = at(index);
+  return {group.tokens, wide(kept, values_of(group.tokens))};
+}
+
+DeviceGroup HiddenStates::find(std::uint32_t index) {
+  Group& group = at(index);
+  const std::size_t values = values_of(group.tokens);
+  std::uint8_t* const kept = place_of(group);
+  float* const hidden = wide(kept, values);
+  if (places_.is_narrow()) check(widen(reinterpret_cast<bfloat16*>(kept), hidden, values, compute_.get()), "widening hidden states");
+  return {group.tokens, hidden};
+}
+
+void HiddenStates::written(std::uint32_t index) {
+  if (places_.is_narrow()) {
+    Group& group = at(index);
+    Slot* const slot = slot_of(index);
+    std::uint8_t* const kept = slot == nullptr ? group.device.data() : slot->memory.data();
+    check(narrow(wide_.data(), reinterpret_cast<bfloat16*>(kept), values_of(group.tokens), compute_.get()), "narrowing hidden states");
+  }
+  settle(index);
+}
+
+void HiddenStates::save(std::uint32_t index, std::uint8_t* kept) {
+  Group& group = at(index);
+  check(cudaMemcpyAsync(kept, place_of(group), kept_bytes(group.tokens), cudaMemcpyDeviceToHost, compute_.get()), "saving hidden states");
+}
+
+void HiddenStates::restore(GroupTokens tokens, const std::uint8_t* kept) {
+  const std::uint32_t index = tokens.index;
+  const std::size_t bytes = kept_bytes(tokens);
+  std::uint8_t* const place = make_place(std::move(tokens));
+  check(cudaMemcpyAsync(place, kept, bytes, cudaMemcpyHostToDevice, compute_.get()), "restoring hidden states");
+  settle(index);
+}
+
+std::uint8_t* HiddenStates::make_place(GroupTokens tokens) {
+  const std::uint32_t index = tokens.index;
   erase(index);
-  const std::size_t values = tokens.ids.size() * hidden_size_;
+  const std::size_t bytes = kept_bytes(tokens);
   Group group{std::move(tokens), {}, {}};
   // More groups than were planned, as after the loss of a node, join those of the host where there are some.
-  const bool on_host = !slots_.empty() && values <= places_.values && free_on_device_.empty();
+  const bool on_host = !slots_.empty() && bytes <= places_.kept_bytes(places_.values) && free_on_device_.empty();
   if (!on_host) {
-    group.device = take_device(index, values);
+    group.device = take_device(index, bytes);
   } else if (free_on_host_.empty()) {
-    group.host = PinnedBuffer<float>(memory_, places_.values, "hidden states of group " + std::to_string(index));
+    group.host = PinnedBuffer<std::uint8_t>(memory_, places_.kept_bytes(places_.values), "hidden states of group " + std::to_string(index));
   } else {
     group.host = std::move(free_on_host_.back());
     free_on_host_.pop_back();
   }
   Group& created = groups_.emplace(index, std::move(group)).first->second;
-  if (!on_host) return {created.tokens, created.device.data()};
+  if (!on_host) return created.device.data();
   Slot& slot = oldest_slot();
   slot.group = index;
   slot.last_use = ++uses_;
   slot.copied.hold(compute_);
-  return {created.tokens, slot.memory.data()};
+  return slot.memory.data();
 }
 
-DeviceBuffer<float> HiddenStates::take_device(std::uint32_t index, std::size_t values) {
-  if (values > places_.values || free_on_device_.empty()) {
-    return {memory_, values, "hidden states of group " + std::to_string(index)};
+DeviceBuffer<std::uint8_t> HiddenStates::take_device(std::uint32_t index, std::size_t bytes) {
+  if (bytes > places_.kept_bytes(places_.values) || free_on_device_.empty()) {
+    return {memory_, bytes, "hidden states of group " + std::to_string(index)};
   }
-  DeviceBuffer<float> memory = std::move(free_on_device_.back());
+  DeviceBuffer<std::uint8_t> memory = std::move(free_on_device_.back());
   free_on_device_.pop_back();
   return memory;
 }
 
-DeviceGroup HiddenStates::find(std::uint32_t index) {
+float* HiddenStates::wide(std::uint8_t* kept, std::size_t values) {
+  if (!places_.is_narrow()) return reinterpret_cast<float*>(kept);
+  // Larger than any that was planned. Calls wait for what they queued: nothing uses the memory before any more.
+  if (wide_.size() < values) wide_ = DeviceBuffer<float>(memory_, values, "hidden states in float32");
+  return wide_.data();
+}
+
+HiddenStates::Group& HiddenStates::at(std::uint32_t index) {
   const auto found = groups_.find(index);
   if (found == groups_.end()) {
     throw Error(ErrorCode::kFailedPrecondition, "Group " + std::to_string(index) + " has no hidden states here; embed it first.");
   }
-  Group& group = found->second;
-  float* hidden = group.device.data();
-  if (hidden == nullptr) {
+  return found->second;
+}
+
+std::uint8_t* HiddenStates::place_of(Group& group) {
+  const std::uint32_t index = group.tokens.index;
+  std::uint8_t* place = group.device.data();
+  if (place == nullptr) {
     Slot* slot = slot_of(index);
     if (slot == nullptr) {
       slot = &oldest_slot();
@@ -66,19 +121,19 @@ DeviceGroup HiddenStates::find(std::uint32_t index) {
     }
     slot->last_use = ++uses_;
     slot->copied.hold(compute_);
-    hidden = slot->memory.data();
+    place = slot->memory.data();
   }
   if (!slots_.empty()) fetch_next(index);
-  return {group.tokens, hidden};
+  return place;
 }
 
-void HiddenStates::written(std::uint32_t index) {
+void HiddenStates::settle(std::uint32_t index) {
   Slot* const slot = slot_of(index);
   if (slot == nullptr) return;
-  Group& group = groups_.at(index);
+  Group& group = at(index);
   slot->computed.record(compute_);
   slot->computed.hold(copies_);
-  check(cudaMemcpyAsync(group.host.data(), slot->memory.data(), bytes_of(group), cudaMemcpyDeviceToHost, copies_.get()),
+  check(cudaMemcpyAsync(group.host.data(), slot->memory.data(), kept_bytes(group.tokens), cudaMemcpyDeviceToHost, copies_.get()),
         "copying hidden states to the host");
   slot->copied.record(copies_);
 }
@@ -87,7 +142,9 @@ void HiddenStates::erase(std::uint32_t index) {
   const auto found = groups_.find(index);
   if (found == groups_.end()) return;
   Group& group = found->second;
-  if (group.device.size() == places_.values && !group.device.empty()) free_on_device_.push_back(std::move(group.device));
+  if (group.device.size() == places_.kept_bytes(places_.values) && !group.device.empty()) {
+    free_on_device_.push_back(std::move(group.device));
+  }
   if (!group.host.empty()) {
     if (Slot* const slot = slot_of(index)) slot->group.reset();
     // Its copies, which the next owner must not meet.
@@ -108,7 +165,7 @@ void HiddenStates::fetch(const Group& group, Slot& slot) {
   slot.group = group.tokens.index;
   slot.computed.record(compute_);
   slot.computed.hold(copies_);
-  check(cudaMemcpyAsync(slot.memory.data(), group.host.data(), bytes_of(group), cudaMemcpyHostToDevice, copies_.get()),
+  check(cudaMemcpyAsync(slot.memory.data(), group.host.data(), kept_bytes(group.tokens), cudaMemcpyHostToDevice, copies_.get()),
         "copying hidden states to the device");
   slot.copied.record(copies_);
 }

@@ -122,6 +122,7 @@ MemoryPlan plan_memory(const Architecture& architecture, Compute compute, const 
     // Kept from the first step to the last.
     if (places.on_device > 0) items.push_back({"hidden states of " + groups_text(places.on_device), copies * places.device_bytes()});
     if (places.on_host > 0) items.push_back({"hidden states that pass through the device", copies * places.slot_bytes()});
+    items.push_back({"hidden states in float32", copies * places.wide_bytes()});
     items.push_back({"work space of a block", BlockRunner::work_bytes(architecture, compute, samples, length)});
     std::erase_if(items, [](const MemoryItem& item) { return item.bytes == 0; });
     peak.consider(step, std::move(items));
@@ -169,17 +170,18 @@ MemoryPlan plan_memory(const Architecture& architecture, Compute compute, const 
 
 }  // namespace
 
-SessionPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::uint64_t available_bytes,
+SessionPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload, std::uint64_t available_bytes,
                          std::size_t threads) {
   check_workload(workload, architecture);
+  const Compute compute = precision.compute;
   if (workload.metric == BlockMetric::kSpectrum) return plan_spectrum(compute, workload, threads);
   const std::size_t values = workload.samples_per_group * workload.sequence_length * architecture.hidden_size;
-  GroupPlaces places{values, workload.groups, 0};
+  GroupPlaces places{precision.hidden_states, values, workload.groups, 0};
   MemoryPlan memory = plan_memory(architecture, compute, workload, places);
   // Fewer groups than that pass through the device take no less of it than they do.
   if (memory.bytes() > available_bytes && workload.groups > GroupPlaces::kSlots) {
     const std::uint64_t copies = workload.dense_targets ? 2 : 1;
-    const std::uint64_t group = copies * block_bytes<float>(values);
+    const std::uint64_t group = copies * places.group_bytes();
     const std::uint64_t others = memory.bytes() - copies * places.device_bytes();
     const std::uint64_t room = available_bytes > others ? (available_bytes - others) / group : 0;
     places.on_device = room > GroupPlaces::kSlots ? room - GroupPlaces::kSlots : 0;

@@ -25,7 +25,7 @@ struct SessionPlan {
 
 // For a device that has so many bytes left: where the hidden states of all groups do not fit, as many stay on it as do. Threads: of the
 // host. Throws InvalidArgument as check_workload does.
-SessionPlan plan_session(const Architecture& architecture, Compute compute, const Workload& workload, std::uint64_t available_bytes,
+SessionPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload, std::uint64_t available_bytes,
                          std::size_t threads);
 
 }  // namespace secateur::gpu

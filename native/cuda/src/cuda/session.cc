@@ -59,17 +59,17 @@ std::uint64_t loss_result_bytes(std::size_t samples, std::size_t sequence_length
   return block_bytes<double>(predictions) + block_bytes<float>(predictions);
 }
 
-CudaSession::CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MemoryBudget& in_use,
+CudaSession::CudaSession(const Architecture& architecture, Precision precision, MemoryBudget& budget, MemoryBudget& in_use,
                          MatrixLibrary& products, ThreadPool& pool, const std::optional<SessionPlan>& plan)
     : architecture_(checked(architecture)),
-      compute_(compute),
+      compute_(precision.compute),
       memory_(budget, in_use),
       pool_(pool),
       timeline_(stream_),
-      blocks_(architecture_, compute, memory_, products, stream_, timeline_),
+      blocks_(architecture_, compute_, memory_, products, stream_, timeline_),
       products_(products),
       groups_(memory_.reserve(plan ? plan->memory.bytes() : 0, plan ? plan->pinned_bytes : 0), stream_, architecture_.hidden_size,
-              plan ? plan->groups : GroupPlaces{}),
+              plan ? plan->groups : GroupPlaces{.type = precision.hidden_states}),
       grams_(architecture_, memory_, stream_) {
   if (plan && plan->dense_targets) dense_groups_.emplace(memory_, stream_, architecture_.hidden_size, plan->groups);
   if (plan && plan->runs_blocks()) blocks_.reserve(plan->samples_per_group, plan->sequence_length);
@@ -435,17 +435,13 @@ void CudaSession::replace_weights(const std::string& shard, TensorRole projectio
 }
 
 std::vector<std::uint8_t> CudaSession::save_hidden_states(std::uint32_t group, CallContext& context) {
-  const DeviceGroup states = groups_.find(group);
-  const std::size_t bytes = states.tokens.ids.size() * architecture_.hidden_size * sizeof(float);
+  const std::size_t bytes = groups_.kept_bytes(group);
   std::vector<std::uint8_t> saved(dense_groups_ ? 2 * bytes : bytes);
   return guarded([&] {
     context.check();
     timeline_.begin("copy", 0, static_cast<double>(saved.size()));
-    const auto save = [&](const float* hidden, std::uint8_t* to) {
-      check(cudaMemcpyAsync(to, hidden, bytes, cudaMemcpyDeviceToHost, stream_.get()), "saving hidden states");
-    };
-    save(states.hidden, saved.data());
-    if (dense_groups_) save(dense_groups_->find(group).hidden, saved.data() + bytes);
+    groups_.save(group, saved.data());
+    if (dense_groups_) dense_groups_->save(group, saved.data() + bytes);
     timeline_.finish(context, "Saving hidden states");
     return std::move(saved);
   });
@@ -453,23 +449,17 @@ std::vector<std::uint8_t> CudaSession::save_hidden_states(std::uint32_t group, C
 
 void CudaSession::restore_hidden_states(GroupTokens tokens, std::span<const std::uint8_t> saved, CallContext& context) {
   check_tokens(tokens, architecture_);
-  const std::size_t bytes = tokens.ids.size() * architecture_.hidden_size * sizeof(float);
+  const std::size_t bytes = groups_.kept_bytes(tokens);
   check_saved_bytes(tokens.index, saved.size(), dense_groups_ ? 2 * bytes : bytes);
   const std::uint32_t index = tokens.index;
   try {
-    const auto restore = [&](HiddenStates& groups, const std::uint8_t* from) {
-      const DeviceGroup group = groups.create(GroupTokens(tokens));
-      check(cudaMemcpyAsync(group.hidden, from, bytes, cudaMemcpyHostToDevice, stream_.get()), "restoring hidden states");
-    };
     guarded([&] {
       context.check();
       timeline_.begin("copy", 0, static_cast<double>(saved.size()));
-      restore(groups_, saved.data());
-      if (dense_groups_) restore(*dense_groups_, saved.data() + bytes);
+      if (dense_groups_) dense_groups_->restore(tokens, saved.data() + bytes);
+      groups_.restore(std::move(tokens), saved.data());
       timeline_.finish(context, "Restoring hidden states");
     });
-    groups_.written(index);
-    if (dense_groups_) dense_groups_->written(index);
   } catch (...) {
     release_group(index);
     throw;

@@ -37,7 +37,7 @@ class CudaSession final : public BackendSession {
  public:
   // Throws InvalidArgument when the architecture contradicts itself, and OutOfMemory when the device has less than the plan takes. What is
   // in use is counted besides the budget. Both, the library and the pool, for what is done on the host, outlive the session.
-  CudaSession(const Architecture& architecture, Compute compute, MemoryBudget& budget, MemoryBudget& in_use, MatrixLibrary& products,
+  CudaSession(const Architecture& architecture, Precision precision, MemoryBudget& budget, MemoryBudget& in_use, MatrixLibrary& products,
               ThreadPool& pool, const std::optional<SessionPlan>& plan);
 
   using BackendSession::load_shard;
