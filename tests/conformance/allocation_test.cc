@@ -31,7 +31,7 @@ constexpr std::size_t kColumns = 40;
 constexpr std::size_t kSamples = 5;
 
 struct Method {
-  const char* name;
+  std::string name;
   AllocationOptions options;
   // Computed with sums in another order on a device; everything else is the same bits everywhere.
   bool rounds_differently = false;

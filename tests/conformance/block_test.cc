@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "backend_under_test.h"
@@ -17,7 +18,7 @@ using secateur::test::Values;
 namespace {
 
 struct Case {
-  const char* name;
+  std::string name;
   Architecture architecture;
   bool biases;
   std::size_t tokens;
@@ -433,13 +434,15 @@ void check_agreement(const Case& test_case, Compute compute, bool pruned, double
 
 TEST_CASE("a block pruned to 80 %, and one computed in bf16, agree with float64") {
   struct Kind {
-    const char* name;
+    std::string name;
     Compute compute;
     bool pruned;
     double tolerance;
   };
-  for (const Kind kind : {Kind{"pruned f32", Compute::kF32, true, kF32Tolerance}, Kind{"dense bf16", Compute::kBF16, false, kBF16Tolerance},
-                          Kind{"pruned bf16", Compute::kBF16, true, kBF16Tolerance}}) {
+  const Kind kinds[] = {{"pruned f32", Compute::kF32, true, kF32Tolerance},
+                        {"dense bf16", Compute::kBF16, false, kBF16Tolerance},
+                        {"pruned bf16", Compute::kBF16, true, kBF16Tolerance}};
+  for (const Kind& kind : kinds) {
     if (kind.compute == Compute::kBF16 && !test::why_no_bf16().empty()) {
       MESSAGE("skipped: " << kind.name << ", because " << test::why_no_bf16());
       continue;

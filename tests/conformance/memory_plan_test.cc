@@ -21,7 +21,7 @@ constexpr std::size_t kSamples = 2;
 constexpr std::uint64_t kPlenty = std::uint64_t{1} << 30;
 
 struct Job {
-  const char* name;
+  std::string name;
   Architecture architecture;
   Precision precision;
   // 0: the loss is measured, nothing is pruned.

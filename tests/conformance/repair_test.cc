@@ -367,7 +367,7 @@ TEST_CASE("repairs agree with those of the CPU, and are the same bits whenever t
   }
 
   struct Case {
-    const char* name;
+    std::string name;
     RepairOptions options;
     bool drift;
     ElementType stored;

@@ -70,6 +70,8 @@ class Projection {
   Projection(TensorRole role, Matrix dense, Compute compute, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
 
   const Matrix& dense() const noexcept { return dense_; }
+  // The memory of its values; the projection is of no use after that.
+  Buffer<float> take_values() && noexcept { return std::move(dense_.values); }
   bool reads_bf16() const noexcept { return packed_.has_value(); }
   bool is_sparse() const noexcept { return sparse_.has_value(); }
   ProjectionForm form() const noexcept { return {dense_.rows, dense_.columns, part_rows_, reads_bf16(), is_sparse()}; }

@@ -27,13 +27,23 @@ CpuSession::CpuSession(const Architecture& architecture, Precision precision, bo
 void CpuSession::load_shard(const std::string& shard, std::span<const TensorView> tensors, std::size_t attention_window,
                             CallContext& context) {
   if (shards_.contains(shard)) throw Error(ErrorCode::kFailedPrecondition, "Shard " + shard + " is loaded already.");
-  shards_.emplace(shard,
-                  std::make_unique<Shard>(shard, tensors, attention_window, architecture_, precision_.compute, budget_, pool_, context));
+  shards_.emplace(
+      shard, std::make_unique<Shard>(shard, tensors, attention_window, architecture_, precision_.compute, budget_, spare_, pool_, context));
+  spare_.give_back();
 }
 
 void CpuSession::release_shard(const std::string& shard) {
-  shards_.erase(shard);
   gram_states_.erase(shard);
+  const auto released = shards_.find(shard);
+  if (released == shards_.end()) return;
+  const std::unique_ptr<Shard> last = std::move(released->second);
+  shards_.erase(released);
+  spare_.give_back();
+  // Once the head is here no block follows.
+  const auto is_block = [](const Shard& one) { return one.kind() == ShardKind::kBlock; };
+  if (is_block(*last) && std::ranges::all_of(shards_, [&](const auto& entry) { return is_block(*entry.second); })) {
+    std::move(*last).give_back_to(spare_);
+  }
 }
 
 void CpuSession::embed(const std::string& shard, GroupTokens tokens, CallContext& context) {

@@ -83,6 +83,8 @@ class CpuSession final : public BackendSession {
   ThreadPool& pool_;
   BlockRunner blocks_;
   std::map<std::string, std::unique_ptr<Shard>> shards_;
+  // Of the block that was released last.
+  SpareBuffers spare_;
   std::map<std::uint32_t, Group> groups_;
   // By block and site.
   std::map<std::string, std::map<InputSite, GramState>> gram_states_;

@@ -12,12 +12,12 @@ namespace {
 
 constexpr std::size_t kConvertBlock = std::size_t{1} << 18;
 
-Matrix convert(const TensorView& tensor, MemoryBudget& budget, ThreadPool& pool, CallContext& context) {
+Matrix convert(const TensorView& tensor, Buffer<float> room, ThreadPool& pool, CallContext& context) {
   Matrix matrix;
   matrix.rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
   matrix.columns = tensor.shape.back();
   const std::size_t elements = matrix.rows * matrix.columns;
-  matrix.values = Buffer<float>(budget, elements, name_of(tensor.role));
+  matrix.values = std::move(room);
   const std::size_t element_bytes = bytes_of(tensor.element_type);
   pool.parallel_for((elements + kConvertBlock - 1) / kConvertBlock, [&](std::size_t item, std::size_t) {
     context.check();
@@ -32,18 +32,25 @@ Matrix convert(const TensorView& tensor, MemoryBudget& budget, ThreadPool& pool,
 }  // namespace
 
 Shard::Shard(const std::string& name, std::span<const TensorView> tensors, std::size_t attention_window, const Architecture& architecture,
-             Compute compute, MemoryBudget& budget, ThreadPool& pool, CallContext& context)
+             Compute compute, MemoryBudget& budget, SpareBuffers& spare, ThreadPool& pool, CallContext& context)
     : name_(name), attention_window_(attention_window), kind_(check_shard(name, tensors, architecture)) {
+  // What this shard does not take would come on top of it.
+  spare.keep_only_for(kind_ == ShardKind::kBlock ? tensors : std::span<const TensorView>());
   for (const TensorView& tensor : tensors) {
     if (tensor.role == TensorRole::kTokenEmbedding) {
       token_table_ = {tensor.element_type, Buffer<std::uint8_t>(budget, tensor.bytes.size(), name_of(tensor.role))};
       std::memcpy(token_table_.bytes.data(), tensor.bytes.data(), tensor.bytes.size());
     } else if (is_multiplied(tensor.role)) {
-      projections_.try_emplace(tensor.role, tensor.role, convert(tensor, budget, pool, context), compute, budget, pool, context);
+      Matrix weight = convert(tensor, spare.take(budget, elements_of(tensor), name_of(tensor.role)), pool, context);
+      projections_.try_emplace(tensor.role, tensor.role, std::move(weight), compute, budget, pool, context);
     } else {
-      others_.emplace(tensor.role, convert(tensor, budget, pool, context));
+      others_.emplace(tensor.role, convert(tensor, {budget, elements_of(tensor), name_of(tensor.role)}, pool, context));
     }
   }
+}
+
+void Shard::give_back_to(SpareBuffers& spare) && {
+  for (auto& [role, projection] : projections_) spare.keep(std::move(projection).take_values());
 }
 
 const Projection& Shard::projection(TensorRole role) const {

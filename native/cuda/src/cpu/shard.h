@@ -8,6 +8,7 @@
 
 #include "common/shard_layout.h"
 #include "cpu/projection.h"
+#include "cpu/spare_buffers.h"
 #include "secateur/backend.h"
 #include "secateur/thread_pool.h"
 
@@ -23,7 +24,9 @@ class Shard {
  public:
   // The kind follows from the roles. Throws InvalidArgument naming the tensor that is missing, doubled or of the wrong shape.
   Shard(const std::string& name, std::span<const TensorView> tensors, std::size_t attention_window, const Architecture& architecture,
-        Compute compute, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
+        Compute compute, MemoryBudget& budget, SpareBuffers& spare, ThreadPool& pool, CallContext& context);
+  // Leaves the memory of projections to those of another shard.
+  void give_back_to(SpareBuffers& spare) &&;
 
   ShardKind kind() const noexcept { return kind_; }
   // Keys that each query of a block sees; 0 for all.
