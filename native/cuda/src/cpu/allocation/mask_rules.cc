@@ -35,6 +35,24 @@ struct Workspace {
   RowOrders::Scratch order_scratch;
 };
 
+// Of every row the scores in ascending order, and the sum of each with all before it, which ascends too: no score is below 0.
+class SortedScores {
+ public:
+  SortedScores(std::size_t rows, std::size_t columns)
+      : columns_(columns),
+        scores_(std::make_unique_for_overwrite<float[]>(rows * columns)),
+        sums_(std::make_unique_for_overwrite<float[]>(rows * columns)) {}
+  static std::uint64_t bytes(std::size_t rows, std::size_t columns) { return 2 * rows * columns * sizeof(float); }
+
+  std::span<float> scores_of(std::size_t row) const { return {&scores_[row * columns_], columns_}; }
+  std::span<float> sums_of(std::size_t row) const { return {&sums_[row * columns_], columns_}; }
+
+ private:
+  std::size_t columns_;
+  std::unique_ptr<float[]> scores_;
+  std::unique_ptr<float[]> sums_;
+};
+
 class MaskRule {
  public:
   MaskRule(const AllocationInput& input, const AllocationOptions& options, ThreadPool& pool, CallContext& context,
@@ -185,12 +203,14 @@ class MaskRule {
   // rows and found by bisection, so that the target is met. Sums are float32 in that order, as published.
   void drop_share_of_scores() {
     RowOrders orders(input_.rows, input_.columns, functions_);
-    std::vector<float> sorted(input_.rows * input_.columns);
+    const SortedScores sorted(input_.rows, input_.columns);
     for_rows("sort", [&](std::size_t row, Workspace& workspace) {
       orders.group(row, workspace.keys, workspace.order_scratch);
       orders.load_upwards(row, scores(row), 0, workspace.order, workspace.order_scratch);
-      std::ranges::transform(workspace.order, &sorted[row * input_.columns],
+      const std::span<float> sorted_row = sorted.scores_of(row);
+      std::ranges::transform(workspace.order, sorted_row.begin(),
                              [&](std::uint32_t column) { return std::bit_cast<float>(workspace.keys[column]); });
+      std::partial_sum(sorted_row.begin(), sorted_row.end(), sorted.sums_of(row).begin());
     });
     double share = kFirstShare;
     double lowest = 0;
@@ -215,20 +235,18 @@ class MaskRule {
   }
 
   // Sets dropped_per_row to what a share of the row's sum drops, with all scores equal to the last of them; returns the sum over the rows.
-  std::uint64_t count_share(const std::vector<float>& sorted, double share) {
-    pool_.parallel_for(input_.rows, [&](std::size_t row, std::size_t) {
-      context_.check();
-      const std::span<const float> scores = std::span(sorted).subspan(row * input_.columns, input_.columns);
-      const float sum = std::accumulate(scores.begin(), scores.end(), 0.0F);
-      const float limit = sum * static_cast<float>(share);
-      std::size_t count = 0;
-      for (float running = 0; count < scores.size(); ++count) {
-        running += scores[count];
-        if (running > limit) break;
-      }
-      if (count > 0) count = static_cast<std::size_t>(std::ranges::upper_bound(scores, scores[count - 1]) - scores.begin());
-      result_.dropped_per_row[row] = static_cast<std::int32_t>(count);
-    });
+  std::uint64_t count_share(const SortedScores& sorted, double share) {
+    const auto count_up_to = [](std::span<const float> ascending, float limit) {
+      return std::ranges::upper_bound(ascending, limit) - ascending.begin();
+    };
+    context_.check();
+    for (std::size_t row = 0; row < input_.rows; ++row) {
+      const std::span<const float> scores = sorted.scores_of(row);
+      const std::span<const float> sums = sorted.sums_of(row);
+      const auto count = count_up_to(sums, sums.back() * static_cast<float>(share));
+      const auto with_equal = count == 0 ? 0 : count_up_to(scores, scores[static_cast<std::size_t>(count) - 1]);
+      result_.dropped_per_row[row] = static_cast<std::int32_t>(with_equal);
+    }
     return std::accumulate(result_.dropped_per_row.begin(), result_.dropped_per_row.end(), std::uint64_t{0});
   }
 
@@ -250,7 +268,7 @@ AllocatedRows drop_by_rule(const AllocationInput& input, const AllocationOptions
 }
 
 std::uint64_t rule_scratch_bytes(std::size_t rows, std::size_t columns, Allocation allocation, std::size_t threads) {
-  const std::uint64_t sorted = allocation == Allocation::kScoreShare ? rows * columns * sizeof(float) : 0;
+  const std::uint64_t sorted = allocation == Allocation::kScoreShare ? SortedScores::bytes(rows, columns) : 0;
   return sorted + columns * sizeof(float) + RowOrders::scratch_bytes(rows, columns) + threads * Workspace::bytes(columns);
 }
 
