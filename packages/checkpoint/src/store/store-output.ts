@@ -58,6 +58,11 @@ export class StoreOutput {
     return this.folder.has(name);
   }
 
+  /** Whether this owner put the object there. */
+  async isOf(owner: string, name: string): Promise<boolean> {
+    return (await this.folder.describe(name))?.metadata[OWNER_KEY] === owner;
+  }
+
   /** ALREADY_EXISTS when there is an object under the prefix that another owner, or nobody we know, put there. */
   async requireOwn(owner: string): Promise<void> {
     for (const { name } of await this.folder.listAll()) {

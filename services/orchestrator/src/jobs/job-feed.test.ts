@@ -2,7 +2,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Job, JobSpec, JobState } from '@secateur/proto/job';
 import { pino } from 'pino';
 import { PostgresServer } from '../../../../tests/support/postgres-server.js';
@@ -90,6 +91,22 @@ describe.each(Object.keys(states))('with jobs in %s', (kind) => {
       expect((await watcher.next()).done).toBe(true);
       // Those who watch the other one meanwhile see it from its beginning.
       expect((await feed.watch(second, 0, signal).next()).value).toMatchObject({ sequence: 1 });
+    }));
+
+  test('a watcher that claims to have seen more than there is gets what comes, and keeps nobody busy', () =>
+    watching(async (feed, signal) => {
+      const record = await add('ahead', 'first');
+      const ahead = feed.watch(record, 1_000_000, signal).next();
+      const behind = feed.watch(record, 0, signal);
+      for (const sequence of [1, 2]) expect((await behind.next()).value).toMatchObject({ sequence });
+      const next = behind.next();
+      const read = jest.spyOn(store, 'events');
+      // Timers come to their turn, and the store is left alone.
+      await sleep(300);
+      expect(read.mock.calls.length).toBeLessThan(5);
+      read.mockRestore();
+      await store.change('ahead', () => ({ events: [becomes(JobState.PAUSED)] }));
+      expect((await Promise.all([ahead, next])).map(({ value }) => value?.sequence)).toEqual([3, 3]);
     }));
 
   test('a watcher that is behind learns it when it reads on', () =>

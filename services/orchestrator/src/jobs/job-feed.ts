@@ -39,7 +39,8 @@ export class JobFeed {
    * when it was deleted meanwhile, also where another job has got its id.
    */
   async *watch(record: JobRecord, afterSequence: number, signal: AbortSignal): AsyncGenerator<JobEvent | undefined, void> {
-    let next = Math.max(0, afterSequence);
+    // Nobody has seen more than there is, whatever is claimed: what others are told begins where the first of them is.
+    let next = Math.min(Math.max(0, afterSequence), record.sequence);
     // That it has ended is told by its last event, which may not be wanted any more.
     if (record.sequence <= next && hasEnded(record.job.state)) return;
     const tail = this.follow(keyOf(record), next);

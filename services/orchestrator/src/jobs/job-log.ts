@@ -42,10 +42,10 @@ export class JobLog {
     await this.storing;
   }
 
-  /** Stores what is waiting and a change. Throws LEASE_LOST. */
-  async commit(change: JobChange): Promise<JobRecord> {
+  /** Stores what is waiting and a change, or what that becomes by the record as it is then: as many events. Throws LEASE_LOST. */
+  async commit(change: JobChange, revise?: (present: JobRecord) => JobChange): Promise<JobRecord> {
     await this.flush();
-    return this.apply(change);
+    return this.apply(change, revise);
   }
 
   private async storePending(): Promise<void> {
@@ -57,7 +57,7 @@ export class JobLog {
     }
   }
 
-  private async apply(change: JobChange): Promise<JobRecord> {
+  private async apply(change: JobChange, revise: (present: JobRecord) => JobChange = () => change): Promise<JobRecord> {
     const { jobId, token } = this.lease;
     const before = this.sequence;
     const after = before + (change.events?.length ?? 0);
@@ -68,7 +68,7 @@ export class JobLog {
           // An attempt whose answer was lost may have been stored; nobody else adds events to a job that is leased.
           if (present.sequence === after && after > before) return {};
           requireLease(present, token, now);
-          return change;
+          return revise(present);
         });
         this.sequence = after;
         this.onStored(jobId);

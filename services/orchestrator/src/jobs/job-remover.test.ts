@@ -1,6 +1,6 @@
 /** Jobs go after their files, with real files and a real store. */
-import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -8,6 +8,7 @@ import { auditActions } from '@secateur/access';
 import { SecateurError } from '@secateur/core';
 import { Job, JobSpec, JobState } from '@secateur/proto/job';
 import { pino } from 'pino';
+import { Journal } from '../output/journal.js';
 import { OutputPlaces } from '../output/output-places.js';
 import { toTimestamp } from '../store/job-record.js';
 import type { JobStore } from '../store/job-store.js';
@@ -59,6 +60,22 @@ async function addEnded(
   return output;
 }
 
+/** What an attempt of a job left that had begun to write. */
+async function leaveUnfinished(output: string, jobId: string | undefined): Promise<void> {
+  const folder = `${output}.partial`;
+  await mkdir(folder);
+  const journal = await Journal.begin(folder, {
+    jobId,
+    identity: 'x',
+    dense: undefined,
+    targets: undefined,
+    layers: [],
+    snapshot: undefined,
+  });
+  await journal.close();
+  await writeFile(join(folder, 'model.safetensors'), 'half');
+}
+
 const nothing = (): void => undefined;
 const isThere = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;
 const audited = (): unknown[] => lines.map((line) => JSON.parse(line) as { audit?: boolean }).filter(({ audit }) => audit === true);
@@ -70,11 +87,31 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 describe('a job', () => {
   test('goes with its unfinished output', async () => {
     const output = await addEnded('job');
-    await mkdir(`${output}.partial`);
-    await writeFile(join(`${output}.partial`, 'model.safetensors'), 'half');
+    await leaveUnfinished(output, 'job');
     await remover.remove('job', false, nothing);
     expect(await isThere(`${output}.partial`)).toBe(false);
     expect(await store.read('job')).toBeUndefined();
+  });
+
+  test.each([
+    ['another job', 'other'],
+    ['nobody knows whom', undefined],
+  ])('goes without what is of %s', async (_, owner) => {
+    const output = await addEnded('job');
+    await leaveUnfinished(output, owner);
+    await remover.remove('job', false, nothing);
+    expect(await store.read('job')).toBeUndefined();
+    expect((await readdir(`${output}.partial`)).sort()).toEqual(['journal.jsonl', 'model.safetensors']);
+  });
+
+  test('stays as long as another process writes its folder', async () => {
+    const output = await addEnded('job');
+    await leaveUnfinished(output, 'job');
+    const owner = { id: 'owner', host: hostname(), pid: process.ppid };
+    await writeFile(join(`${output}.partial`, 'owner.json'), JSON.stringify(owner));
+    await expect(remover.remove('job', false, nothing)).rejects.toThrow(`is used by process ${process.ppid}`);
+    expect(await isThere(join(`${output}.partial`, 'model.safetensors'))).toBe(true);
+    expect(await store.read('job')).toMatchObject({ wish: 'run' });
   });
 
   test('stays as long as its files cannot be removed, as it was, and goes when they can', async () => {

@@ -117,7 +117,7 @@ export class JobRemover {
 
   private async removeFiles(job: Job, deleteOutput: boolean): Promise<void> {
     const place = await this.placeOf(job);
-    if (job.state !== JobState.SUCCEEDED) await place?.removeUnfinished();
+    if (job.state !== JobState.SUCCEEDED) await place?.removeUnfinished(job.id);
     else if (deleteOutput) await place?.remove();
   }
 

@@ -4,7 +4,7 @@ import { GetReportResponse } from '@secateur/proto/pruning_service';
 import type { Logger } from 'pino';
 import type { OutputPlace } from '../output/output-place.js';
 import type { OutputPlaces } from '../output/output-places.js';
-import { activeOutput, requireLease, type JobChange, type JobRecord } from '../store/job-record.js';
+import { activeOutput, requireLease, type JobChange, type JobRecord, type Wish } from '../store/job-record.js';
 import type { JobStore } from '../store/job-store.js';
 import type { JobFeed } from './job-feed.js';
 import { JobLease } from './job-lease.js';
@@ -161,7 +161,8 @@ export class JobRunner {
     const { id, lease } = leased;
     try {
       const change = await this.attempt(record, leased);
-      await leased.log.commit({ wish: 'run', lease: 'end', ...change });
+      const ending: JobChange = { wish: 'run', lease: 'end', ...change };
+      await leased.log.commit(ending, (present) => heedWish(ending, present.wish, this.options.keptForMs(record.job)));
     } catch (error) {
       if (lease.isLost) logger.warn({ jobId: id, err: error }, 'job lost; another attempt goes on with it');
       else logger.error({ jobId: id, err: error }, 'what became of a job could not be stored; another attempt goes on with it');
@@ -238,7 +239,16 @@ async function publishedPlace(record: JobRecord, outputs: OutputPlaces): Promise
   const output = activeOutput(record);
   if (!record.hasReport || output === undefined) return undefined;
   const place = outputs.at(output);
-  return (await place.isTaken()) ? place : undefined;
+  return (await place.isPublished()) ? place : undefined;
+}
+
+/** A job that would go back to the queue is paused or cancelled instead, where that was wanted while its attempt came to its end. */
+function heedWish(change: JobChange, wish: Wish, keptForMs: number): JobChange {
+  const events = change.events ?? [];
+  const last = events.at(-1);
+  if (wish === 'run' || last?.$case !== 'stateChanged' || last.value.state !== JobState.QUEUED) return change;
+  const wanted = becomes(wish === 'cancel' ? JobState.CANCELLED : JobState.PAUSED);
+  return { ...change, events: [...events.slice(0, -1), wanted], keptForMs };
 }
 
 /** What callers are told of an error; defects keep their text in the log. */

@@ -22,7 +22,7 @@ const layer = (index: number): FinishedLayer => ({
 });
 
 const DENSE = { digest: '0123456789abcdef', perplexity: 12.5 };
-const NEW = { identity: 'identity', dense: undefined, targets: undefined, layers: [], snapshot: undefined };
+const NEW = { jobId: 'job', identity: 'identity', dense: undefined, targets: undefined, layers: [], snapshot: undefined };
 
 describe('Journal', () => {
   let folder: string;
@@ -74,7 +74,7 @@ describe('Journal', () => {
     await journal.appendDense(DENSE);
     await journal.appendLayer(layer(1));
     await journal.close();
-    expect(await Journal.read(folder)).toEqual({ identity: 'identity', dense: DENSE, layers: [layer(0), layer(1)] });
+    expect(await Journal.read(folder)).toEqual({ jobId: 'job', identity: 'identity', dense: DENSE, layers: [layer(0), layer(1)] });
   });
 
   test('keeps targets that were computed before any layer, cut at any byte', async () => {
@@ -86,7 +86,7 @@ describe('Journal', () => {
     await journal.appendTargets(targets);
     await journal.appendLayer(layer(0));
     await journal.close();
-    expect(await Journal.read(folder)).toEqual({ identity: 'identity', dense: DENSE, targets, layers: [layer(0)] });
+    expect(await Journal.read(folder)).toEqual({ jobId: 'job', identity: 'identity', dense: DENSE, targets, layers: [layer(0)] });
     const whole = await readFile(Journal.pathIn(folder));
     for (let length = 0; length < whole.byteLength; length += 5) {
       await writeFile(Journal.pathIn(folder), whole.subarray(0, length));

@@ -38,6 +38,8 @@ export interface Snapshot {
 }
 
 export interface JournalContent {
+  /** The job that writes it, or did last; undefined in those of earlier versions. */
+  readonly jobId: string | undefined;
   /** What the job computes from; another identity means another result. */
   readonly identity: string;
   /** The last one that was journaled. */
@@ -65,12 +67,12 @@ export class Journal {
   }
 
   /** Starts a journal with the layers of an earlier one, replacing that at once, so that a crash leaves either of them whole. */
-  static async begin(directory: string, { identity, dense, targets, layers, snapshot }: JournalContent): Promise<Journal> {
+  static async begin(directory: string, { jobId, identity, dense, targets, layers, snapshot }: JournalContent): Promise<Journal> {
     const path = Journal.pathIn(directory);
     const begun = join(directory, Journal.newFile);
     const journal = new Journal(path, await withFileErrors('create', begun, () => open(begun, 'w')));
     try {
-      await journal.append({ identity });
+      await journal.append({ identity, jobId });
       if (dense !== undefined) await journal.appendDense(dense);
       if (targets !== undefined) await journal.appendTargets(targets);
       for (const layer of layers) await journal.appendLayer(layer);
@@ -118,7 +120,8 @@ export class Journal {
       if (layer?.layer !== layers.length) break;
       layers.push(layer);
     }
-    return { identity: head['identity'], dense, targets, layers, snapshot };
+    const jobId = typeof head['jobId'] === 'string' ? head['jobId'] : undefined;
+    return { jobId, identity: head['identity'], dense, targets, layers, snapshot };
   }
 
   /** Of an output that has its final name: there is nothing to go on with any more. */

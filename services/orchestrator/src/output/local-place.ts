@@ -3,6 +3,7 @@ import { publishDirectory } from '@secateur/checkpoint';
 import { SecateurError } from '@secateur/core';
 import { Journal } from './journal.js';
 import type { FinishedOutput, OutputPlace } from './output-place.js';
+import { removeWorkFolder } from './work-folder.js';
 
 /** A folder of this machine. Until it is whole it is called `<folder>.partial`. */
 export class LocalPlace implements OutputPlace {
@@ -13,7 +14,12 @@ export class LocalPlace implements OutputPlace {
   }
 
   async isTaken(): Promise<boolean> {
-    return (await stat(this.folder).catch(() => undefined)) !== undefined;
+    return isThere(this.folder);
+  }
+
+  /** The work folder is what gets the name. */
+  async isPublished(): Promise<boolean> {
+    return (await this.isTaken()) && !(await isThere(this.workFolder));
   }
 
   async requireFree(): Promise<void> {
@@ -36,7 +42,11 @@ export class LocalPlace implements OutputPlace {
     await rm(this.folder, { recursive: true, force: true });
   }
 
-  async removeUnfinished(): Promise<void> {
-    await rm(this.workFolder, { recursive: true, force: true });
+  async removeUnfinished(jobId: string): Promise<void> {
+    await removeWorkFolder(this.workFolder, jobId);
   }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined;
 }

@@ -13,8 +13,10 @@ export interface FinishedOutput {
 export interface OutputPlace {
   /** Folder in which the output is made, with the journal and the lock. */
   readonly workFolder: string;
-  /** Whether a finished output is there. */
+  /** Whether a finished output is there, whosever it is. */
   isTaken(): Promise<boolean>;
+  /** Whether what was made in the work folder has been given its name. */
+  isPublished(): Promise<boolean>;
   /** ALREADY_EXISTS where anything is that this work did not leave there itself. */
   requireFree(identity: string): Promise<void>;
   /** Gives what is in the work folder, without journal and lock, its name. An attempt that fails in that is gone on with, so the journal goes last. */
@@ -23,8 +25,8 @@ export interface OutputPlace {
   removeLeftovers(): Promise<void>;
   /** Deletes the finished output. */
   remove(): Promise<void>;
-  /** Deletes what an output left that was not finished. */
-  removeUnfinished(): Promise<void>;
+  /** Deletes what a job left of an output that was not finished. What another one began there, or went on with, stays. */
+  removeUnfinished(jobId: string): Promise<void>;
 }
 
 /** File of the report. An output of a store is whole once it is there. */

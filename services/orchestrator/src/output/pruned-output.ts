@@ -20,6 +20,7 @@ import { FolderLock } from './folder-lock.js';
 import { REPORT_FILE, type OutputPlace } from './output-place.js';
 import { Snapshots } from './snapshots.js';
 import { sumDropped } from './sum-dropped.js';
+import { isBarelyBegun } from './work-folder.js';
 
 const LAYER_BUDGET_FILE = 'layer_budget.json';
 
@@ -70,6 +71,7 @@ export class PrunedOutput {
       if (content === undefined) await removeAllBut(partial, [FolderLock.file, basename(Journal.pathIn(partial))]);
       const resuming = content !== undefined;
       const journal = await Journal.begin(partial, {
+        jobId: plan.jobId,
         identity,
         dense: content?.dense,
         targets: content?.targets,
@@ -265,11 +267,6 @@ async function removeAllBut(directory: string, kept: readonly string[]): Promise
 
 function prunedResource(jobId: string, tensor: string): string {
   return `jobs/${jobId}/pruned/${tensor}`;
-}
-
-/** Whether an attempt ended before it had a journal: nothing else is made before that. */
-async function isBarelyBegun(partial: string): Promise<boolean> {
-  return (await readdir(partial)).every((name) => name === FolderLock.file || name === Journal.newFile);
 }
 
 /** The journal to go on with; undefined to begin anew. An unfinished output of another job is never overwritten. */

@@ -7,7 +7,7 @@ import { Resources } from '@secateur/rpc';
 import { Journal, type Snapshot } from './journal.js';
 import { Snapshots } from './snapshots.js';
 
-const NEW = { identity: 'identity', dense: undefined, targets: undefined, layers: [], snapshot: undefined };
+const NEW = { jobId: 'job', identity: 'identity', dense: undefined, targets: undefined, layers: [], snapshot: undefined };
 
 let folder: string;
 let journal: Journal;

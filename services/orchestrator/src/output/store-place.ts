@@ -5,6 +5,7 @@ import { SecateurError } from '@secateur/core';
 import { FolderLock } from './folder-lock.js';
 import { Journal } from './journal.js';
 import { REPORT_FILE, type FinishedOutput, type OutputPlace } from './output-place.js';
+import { removeWorkFolder } from './work-folder.js';
 
 const UPLOADS_FILE = 'uploads.jsonl';
 
@@ -21,6 +22,13 @@ export class StorePlace implements OutputPlace {
 
   async isTaken(): Promise<boolean> {
     return (await this.open()).has(REPORT_FILE);
+  }
+
+  /** The work folder goes once the output is whole; as long as it is there it tells whose that has to be. */
+  async isPublished(): Promise<boolean> {
+    if (!(await this.isTaken())) return false;
+    const journal = await Journal.read(this.workFolder);
+    return journal === undefined || (await (await this.open()).isOf(journal.identity, REPORT_FILE));
   }
 
   async requireFree(identity: string): Promise<void> {
@@ -56,10 +64,10 @@ export class StorePlace implements OutputPlace {
     await (await this.open()).remove(REPORT_FILE);
   }
 
-  async removeUnfinished(): Promise<void> {
-    const journal = await Journal.read(this.workFolder);
-    if (journal !== undefined) await (await this.open()).removeUnfinished(join(this.workFolder, UPLOADS_FILE), journal.identity);
-    await rm(this.workFolder, { recursive: true, force: true });
+  async removeUnfinished(jobId: string): Promise<void> {
+    await removeWorkFolder(this.workFolder, jobId, async ({ identity }) => {
+      await (await this.open()).removeUnfinished(join(this.workFolder, UPLOADS_FILE), identity);
+    });
   }
 
   private open(): Promise<StoreOutput> {

@@ -1,0 +1,46 @@
+import { readdir, rm } from 'node:fs/promises';
+import { errorCode } from '@secateur/checkpoint';
+import { FolderLock } from './folder-lock.js';
+import { Journal, type JournalContent } from './journal.js';
+
+/** Whether an attempt ended before it had a journal: nothing else is made before that. */
+export async function isBarelyBegun(workFolder: string): Promise<boolean> {
+  return (await readdir(workFolder)).every((name) => name === FolderLock.file || name === Journal.newFile);
+}
+
+/**
+ * Deletes a work folder with what a job left in it. What another job began there, or went on with, stays. `before`: deletes what the journal tells of
+ * that lies elsewhere.
+ */
+export async function removeWorkFolder(
+  workFolder: string,
+  jobId: string,
+  before: (journal: JournalContent) => Promise<void> = () => Promise.resolve(),
+): Promise<void> {
+  if (!(await isThere(workFolder)) || !(await isWorkOf(workFolder, jobId))) return;
+  const lock = await FolderLock.take(workFolder, { advice: 'delete the job when that has ended' });
+  try {
+    // Nobody begins there from here on.
+    if (!(await isWorkOf(workFolder, jobId))) return;
+    const journal = await Journal.read(workFolder);
+    if (journal !== undefined) await before(journal);
+    await rm(workFolder, { recursive: true, force: true });
+  } finally {
+    await lock.release();
+  }
+}
+
+async function isThere(folder: string): Promise<boolean> {
+  try {
+    await readdir(folder);
+    return true;
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return false;
+    throw error;
+  }
+}
+
+async function isWorkOf(workFolder: string, jobId: string): Promise<boolean> {
+  const journal = await Journal.read(workFolder);
+  return journal === undefined ? isBarelyBegun(workFolder) : journal.jobId === jobId;
+}
