@@ -84,6 +84,15 @@ describe('a session', () => {
     await expect(other).rejects.toMatchObject({ reason: 'ALREADY_EXISTS' });
   });
 
+  test('is renewed where it is open, and not opened by that', async () => {
+    const request = { jobId: 'job', architecture: plan.architecture, tensorEndpoint, compute: Compute.F32, renewOnly: true };
+    await kernel.openSession({ sessionId, ...request }, CALL);
+    const elsewhere = kernel.openSession({ sessionId: 'of-before-a-restart', ...request }, CALL);
+    await expect(elsewhere).rejects.toMatchObject({ reason: 'NOT_FOUND', message: expect.stringMatching(/may have restarted/) });
+    const use = kernel.releaseShard({ sessionId: 'of-before-a-restart', shardId: 'none' }, CALL);
+    await expect(use).rejects.toMatchObject({ reason: 'NOT_FOUND' });
+  });
+
   test('is closed when its job is opened under a later lease, and not under an earlier one', async () => {
     const { architecture } = plan;
     const open = (id: string, jobId: string, lease: number) =>

@@ -181,6 +181,8 @@ export interface OpenSessionRequest {
    * orchestrator has lost it.
    */
   lease: number;
+  /** Only keeps the session from being closed for want of calls. NOT_FOUND when it is not open, as after a restart of the node. */
+  renewOnly: boolean;
 }
 
 /** The session is open. */
@@ -1319,6 +1321,7 @@ function createBaseOpenSessionRequest(): OpenSessionRequest {
     workload: undefined,
     hiddenStates: 0,
     lease: 0,
+    renewOnly: false,
   };
 }
 
@@ -1347,6 +1350,9 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     }
     if (message.lease !== 0) {
       writer.uint32(64).uint64(message.lease);
+    }
+    if (message.renewOnly !== false) {
+      writer.uint32(72).bool(message.renewOnly);
     }
     return writer;
   },
@@ -1428,6 +1434,14 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
             message.lease = longToNumber(reader.uint64());
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.renewOnly = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1466,6 +1480,11 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
         ? hiddenStatesFromJSON(object.hidden_states)
         : 0,
       lease: isSet(object.lease) ? globalThis.Number(object.lease) : 0,
+      renewOnly: isSet(object.renewOnly)
+        ? globalThis.Boolean(object.renewOnly)
+        : isSet(object.renew_only)
+        ? globalThis.Boolean(object.renew_only)
+        : false,
     };
   },
 
@@ -1495,6 +1514,9 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
     if (message.lease !== 0) {
       obj.lease = Math.round(message.lease);
     }
+    if (message.renewOnly !== false) {
+      obj.renewOnly = message.renewOnly;
+    }
     return obj;
   },
 
@@ -1515,6 +1537,7 @@ export const OpenSessionRequest: MessageFns<OpenSessionRequest> = {
       : undefined;
     message.hiddenStates = object.hiddenStates ?? 0;
     message.lease = object.lease ?? 0;
+    message.renewOnly = object.renewOnly ?? false;
     return message;
   },
 };

@@ -42,7 +42,7 @@ export function createKernelService({
     planSession: (request) => Promise.resolve({ plan: planMemory(memory, request) }),
 
     openSession: async (request) => {
-      const plan = request.workload && planMemory(memory, request);
+      const plan = request.renewOnly ? undefined : request.workload && planMemory(memory, request);
       await sessions.open(request);
       return { plan };
     },

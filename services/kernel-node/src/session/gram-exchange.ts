@@ -18,6 +18,8 @@ export class GramExchange {
   private published = 0;
   /** The block in use; others are released while it is, when lost hidden states are made again. */
   private shardId: string | undefined;
+  /** The block and the inputs of the stage that sums were taken of last. */
+  private stage = '';
 
   constructor(
     private readonly sessionId: string,
@@ -26,8 +28,11 @@ export class GramExchange {
     private readonly peers: PeerReader,
   ) {}
 
-  /** Takes what was added to the matrices of a block since the last time. */
+  /** Takes what was added to the matrices of a block since the last time. Nobody needs those of the stage before any more: all of it is done. */
   async publishSums(shardId: string, sites: readonly InputSite[]): Promise<GramSums[]> {
+    const stage = `${shardId} ${[...sites].sort().join()}`;
+    if (stage !== this.stage) this.clear();
+    this.stage = stage;
     this.shardId = shardId;
     const taken: GramSums[] = [];
     for (const site of sites) {

@@ -5,7 +5,7 @@ import { toEngineArchitecture, toEnginePrecision, withServiceErrors } from '../e
 import { KernelSession, type SessionNode } from './kernel-session.js';
 import { largestSession } from './plan-memory.js';
 
-/** A session nobody has called for this long belongs to an orchestrator that is gone. Orchestrators reopen theirs every 20 s. */
+/** A session nobody has called for this long belongs to an orchestrator that is gone. Orchestrators renew theirs every 20 s. */
 const ABANDONED_AFTER_MS = 2 * 60_000;
 const SWEEP_EVERY_MS = 10_000;
 const MAXIMUM_SESSIONS = 64;
@@ -39,6 +39,10 @@ export class SessionRegistry {
   }
 
   async open(request: OpenSessionRequest): Promise<void> {
+    if (request.renewOnly) {
+      this.find(request.sessionId).lastUsedMs = performance.now();
+      return;
+    }
     const existing = this.entries.get(request.sessionId);
     if (existing !== undefined) {
       if (!sameRequest(existing.session.request, request)) {
@@ -89,12 +93,17 @@ export class SessionRegistry {
   }
 
   private begin(sessionId: string): Entry {
+    const entry = this.find(sessionId);
+    entry.callsRunning += 1;
+    this.onChange();
+    return entry;
+  }
+
+  private find(sessionId: string): Entry {
     const entry = this.entries.get(sessionId);
     if (entry === undefined) {
       throw new SecateurError('NOT_FOUND', `No session ${sessionId} is open on this node; it may have restarted.`);
     }
-    entry.callsRunning += 1;
-    this.onChange();
     return entry;
   }
 

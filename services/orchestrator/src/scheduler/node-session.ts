@@ -71,7 +71,8 @@ export class NodeSession {
   ) {
     node.retain();
     this.heartbeat = setInterval(() => {
-      node.kernel.openSession({ sessionId, ...context }, { timeoutMs: CONTROL_TIMEOUT_MS }).catch(() => undefined);
+      // Of a node that has restarted the next call says so.
+      node.kernel.openSession({ sessionId, ...context, renewOnly: true }, { timeoutMs: CONTROL_TIMEOUT_MS }).catch(() => undefined);
     }, HEARTBEAT_EVERY_MS);
     this.heartbeat.unref();
   }
