@@ -207,6 +207,46 @@ TEST_CASE("a group goes on in another session as it would have where it was") {
   compare(Compute::kF32, both, 2 * sizeof(float));
 }
 
+TEST_CASE("memory of a group that is gone is not taken by a shard while its hidden states are still rounded") {
+  constexpr std::size_t kManySamples = 64;
+  CallContext context;
+  const auto collect = [&](bool waits) {
+    const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 28);
+    const Precision precision(Compute::kF32, HiddenStates::kBF16);
+    const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, precision);
+    session->load_shard("embedding", embedding().views, context);
+    session->embed("embedding", {0, kManySamples, 16, std::vector<std::int32_t>(kManySamples * 16, 3)}, context);
+    session->embed("embedding", {1, 2, 3, group().ids}, context);
+    session->release_shard("embedding");
+    session->load_shard("block", block().views, context);
+    session->propagate("block", 0, context);
+    if (waits) session->save_hidden_states(0, context);
+    session->release_group(0);
+    session->load_shard("next", Tensors(test::random_block(kArchitecture, false, 2)).views, context);
+    std::vector<std::vector<double>> squares;
+    for (const SiteStatistics& site : session->collect_statistics("next", 1, context)) squares.push_back(site.sums_of_squares);
+    return squares;
+  };
+  CHECK(collect(false) == collect(true));
+}
+
+TEST_CASE("a group for which there is no memory is not there, in part either") {
+  CallContext context;
+  const GroupTokens tokens = {0, 64, 16, std::vector<std::int32_t>(64 * 16, 3)};
+  const std::size_t values = tokens.ids.size() * kArchitecture.hidden_size;
+  // For bfloat16, but not for float32 besides.
+  const std::unique_ptr<Backend> backend = test::open_backend(1, values * 4);
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, {Compute::kF32, HiddenStates::kBF16});
+  session->load_shard("embedding", embedding().views, context);
+  try {
+    session->embed("embedding", tokens, context);
+    // A CPU needs no more.
+    CHECK(test::is_cpu());
+  } catch (const OutOfMemory&) {
+    check_error(ErrorCode::kFailedPrecondition, "embed it first", [&] { session->save_hidden_states(0, context); });
+  }
+}
+
 TEST_CASE("a propagation that finds no memory leaves the hidden states as they are") {
   CallContext context;
   const auto prepare = [&](Backend& backend) {

@@ -25,16 +25,18 @@ HiddenStates::~HiddenStates() { static_cast<void>(cudaStreamSynchronize(copies_.
 
 DeviceGroup HiddenStates::create(GroupTokens tokens) {
   const std::uint32_t index = tokens.index;
+  // First: there is no group without its hidden states.
+  make_room(values_of(tokens));
   std::uint8_t* const kept = make_place(std::move(tokens));
-  const Group& group = at(index);
-  return {group.tokens, wide(kept, values_of(group.tokens))};
+  return {at(index).tokens, wide(kept)};
 }
 
 DeviceGroup HiddenStates::find(std::uint32_t index) {
   Group& group = at(index);
   const std::size_t values = values_of(group.tokens);
+  make_room(values);
   std::uint8_t* const kept = place_of(group);
-  float* const hidden = wide(kept, values);
+  float* const hidden = wide(kept);
   if (places_.is_narrow()) check(widen(reinterpret_cast<bfloat16*>(kept), hidden, values, compute_.get()), "widening hidden states");
   return {group.tokens, hidden};
 }
@@ -95,12 +97,17 @@ DeviceBuffer<std::uint8_t> HiddenStates::take_device(std::uint32_t index, std::s
   return memory;
 }
 
-float* HiddenStates::wide(std::uint8_t* kept, std::size_t values) {
-  if (!places_.is_narrow()) return reinterpret_cast<float*>(kept);
-  // Larger than any that was planned. Calls wait for what they queued: nothing uses the memory before any more.
-  if (wide_.size() < values) wide_ = DeviceBuffer<float>(memory_, values, "hidden states in float32");
-  return wide_.data();
+void HiddenStates::make_room(std::size_t values) {
+  if (!places_.is_narrow() || wide_.size() >= values) return;
+  // Larger than any that was planned.
+  DeviceBuffer<float> larger(memory_, values, "hidden states in float32");
+  wait_for_narrowing();
+  wide_ = std::move(larger);
 }
+
+float* HiddenStates::wide(std::uint8_t* kept) { return places_.is_narrow() ? wide_.data() : reinterpret_cast<float*>(kept); }
+
+void HiddenStates::wait_for_narrowing() const { compute_.synchronize("narrowing hidden states"); }
 
 HiddenStates::Group& HiddenStates::at(std::uint32_t index) {
   const auto found = groups_.find(index);
@@ -142,8 +149,13 @@ void HiddenStates::erase(std::uint32_t index) {
   const auto found = groups_.find(index);
   if (found == groups_.end()) return;
   Group& group = found->second;
-  if (group.device.size() == places_.kept_bytes(places_.values) && !group.device.empty()) {
-    free_on_device_.push_back(std::move(group.device));
+  if (!group.device.empty()) {
+    if (group.device.size() == places_.kept_bytes(places_.values)) {
+      free_on_device_.push_back(std::move(group.device));
+    } else if (places_.is_narrow()) {
+      // Else the memory might get a shard, which arrives by another stream.
+      wait_for_narrowing();
+    }
   }
   if (!group.host.empty()) {
     if (Slot* const slot = slot_of(index)) slot->group.reset();

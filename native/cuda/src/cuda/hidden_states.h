@@ -91,8 +91,12 @@ class HiddenStates {
   std::uint8_t* place_of(Group& group);
   Group& at(std::uint32_t index);
   DeviceBuffer<std::uint8_t> take_device(std::uint32_t index, std::size_t bytes);
-  // What is kept as float32: itself, or room for it.
-  float* wide(std::uint8_t* kept, std::size_t values);
+  // For so many values as float32. Throws OutOfMemory.
+  void make_room(std::size_t values);
+  // What is kept as float32: itself, or the room for it.
+  float* wide(std::uint8_t* kept);
+  // A call that has written a group queues that behind what it waits for.
+  void wait_for_narrowing() const;
   // What was written at its place goes to the host, where the group lives there.
   void settle(std::uint32_t index);
   Slot* slot_of(std::uint32_t index);

@@ -299,6 +299,9 @@ export class HiddenStates {
 
   /** Recomputes hidden states that are behind `position`. */
   private async bringTo(position: number, member: NodeSession, states: readonly GroupState[], signal: AbortSignal): Promise<void> {
+    if (states.every((state) => state.position >= position)) return;
+    // A node holds two shards at most: the block in use, and the embedding or the block that is replayed through.
+    await member.releasePrefetched(signal);
     await this.begin(
       position,
       member,
@@ -306,9 +309,6 @@ export class HiddenStates {
       signal,
     );
     const from = Math.min(...states.map((state) => state.position));
-    if (from >= position) return;
-    // A node holds two blocks at most: the one in use and the one replayed through.
-    await member.releasePrefetched(signal);
     for (let index = from; index < position; index++) {
       const behind = states.filter((state) => state.position === index);
       const groupIndices = behind.map((state) => state.group.index);
