@@ -36,13 +36,15 @@ struct Job {
   Repair repair = Repair::kNone;
   bool swaps = false;
   bool dense_targets = false;
+  // Share of the weights that an earlier step has dropped.
+  double zeros = 0;
 
   bool has_grams() const { return repair != Repair::kNone || swaps; }
   // Of a device: what is emulated takes its time.
   bool is_like_another() const {
     const bool is_long = length > 20 && (metric != BlockMetric::kNone || sketches > 0);
     const bool is_like_a_fit = repair == Repair::kAdmm && dense_targets;
-    return is_long || is_like_a_fit || allocation.layer_quality != LayerQuality::kCosimFlat;
+    return is_long || is_like_a_fit || zeros > 0 || allocation.layer_quality != LayerQuality::kCosimFlat;
   }
 };
 
@@ -60,6 +62,13 @@ Architecture projected() {
   return architecture;
 }
 
+// Only measured.
+Job pruned_before(const char* name, const Architecture& architecture, Precision precision, std::size_t length, double zeros) {
+  Job job = {name, architecture, precision, 0, length};
+  job.zeros = zeros;
+  return job;
+}
+
 // A line each.
 // clang-format off
 const Job kJobs[] = {
@@ -74,6 +83,8 @@ const Job kJobs[] = {
     {"projected, sparse", projected(), Compute::kF32, 0.8, 96},
     {"projected, measured", projected(), Compute::kF32, 0, 96},
     {"projected, measured in bf16", projected(), Compute::kBF16, 0, 96},
+    pruned_before("gated, measured after it was pruned", kGated, Compute::kF32, 20, 0.8),
+    pruned_before("projected, measured after it was pruned just enough for sparse copies", projected(), {Compute::kF32, HiddenStates::kBF16}, 96, 0.6),
     {"gated, outliers counted", kGated, Compute::kF32, 0, 20, BlockMetric::kOutliers},
     {"projected, outliers counted", projected(), Compute::kF32, 0, 96, BlockMetric::kOutliers},
     {"gated, sensitivity", kGated, Compute::kF32, 0.8, 20, BlockMetric::kSensitivity},
@@ -149,9 +160,21 @@ std::vector<TensorRole> head_roles(const Architecture& a) {
   return roles;
 }
 
+bool is_projection(TensorRole role) {
+  return role != TensorRole::kHeadWeight && std::string(name_of(role)).ends_with("-weight") &&
+         std::string(name_of(role)).find("norm") == std::string::npos;
+}
+
 struct Model {
   explicit Model(const Architecture& a)
       : embedding(random_shard(embedding_roles(a), a)), block(test::random_block(a, false, 1), a), head(random_shard(head_roles(a), a)) {}
+  // Of the weights of projections at least that share is zero.
+  Model(const Architecture& a, double zeros) : Model(a) {
+    for (auto& [role, values] : block.values) {
+      for (std::size_t i = 0; i < values.size() && is_projection(role); ++i)
+        if (static_cast<double>(i % 5) < zeros * 5) values[i] = 0;
+    }
+  }
   Shard embedding;
   Shard block;
   Shard head;
@@ -177,14 +200,9 @@ Workload workload_of(const Job& job, const Model& model) {
   workload.repair = job.repair;
   workload.swaps = job.swaps;
   workload.dense_targets = job.dense_targets;
-  workload.sparsity = job.sparsity;
+  workload.sparsity = std::max(job.sparsity, job.zeros);
   workload.masked_in_stages = job.in_stages;
   return workload;
-}
-
-bool is_projection(TensorRole role) {
-  return role != TensorRole::kHeadWeight && std::string(name_of(role)).ends_with("-weight") &&
-         std::string(name_of(role)).find("norm") == std::string::npos;
 }
 
 struct Stage {
@@ -419,7 +437,7 @@ TEST_CASE("a job takes no more memory than planned, and nearly as much") {
     CAPTURE(job.name);
     if (job.precision.compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
     if (test::is_emulated() && job.is_like_another()) continue;
-    const Model model(job.architecture);
+    const Model model(job.architecture, job.zeros);
     const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
     const std::uint64_t before = backend->memory_used_bytes();
     const Workload workload = workload_of(job, model);
@@ -547,6 +565,43 @@ TEST_CASE("groups that differ in length are planned by their tokens, and by the 
   // A device has a place of the same size for each group.
   const std::uint64_t saved = test::is_cpu() ? 7 * job.architecture.hidden_size * sizeof(float) : 0;
   CHECK(backend->plan_session(job.architecture, job.precision, workload).bytes() == equal - saved);
+}
+
+TEST_CASE("a group of shorter samples fits where one of the longest was planned") {
+  // A device takes one sample of the longest at a time and two of the others, which have more tokens together.
+  constexpr std::size_t kLongest = 2100;
+  constexpr std::size_t kShorter = 2000;
+  Architecture architecture = kSmall.architecture;
+  architecture.maximum_positions = kLongest;
+  const Model model(architecture);
+  for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
+    if (compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
+    CAPTURE(static_cast<int>(compute));
+    Workload workload;
+    workload.embedding = model.embedding.layouts();
+    workload.block = model.block.layouts();
+    workload.head = model.head.layouts();
+    workload.groups = 2;
+    workload.samples_per_group = kSamples;
+    workload.sequence_length = kLongest;
+    workload.tokens = kSamples * (kLongest + kShorter);
+    const std::uint64_t needed = test::open_backend(1, kPlenty)->plan_session(architecture, compute, workload).bytes();
+    const std::unique_ptr<Backend> backend = test::open_backend(1, needed);
+    const std::unique_ptr<BackendSession> session = backend->open_session(architecture, compute, workload);
+    CallContext context;
+    session->load_shard("embedding", model.embedding.views, context);
+    const auto embed = [&](std::uint32_t group, std::size_t length) {
+      session->embed("embedding", {group, kSamples, length, std::vector<std::int32_t>(kSamples * length, 5)}, context);
+    };
+    embed(0, kLongest);
+    embed(1, kShorter);
+    session->release_shard("embedding");
+    // Each token looks at few others: what is emulated takes its time.
+    session->load_shard("block", model.block.views, 8, context);
+    session->load_shard("next", model.block.views, 8, context);
+    for (const std::uint32_t group : {0U, 1U}) session->propagate("block", group, context);
+    CHECK(backend->memory_peak_bytes() <= needed);
+  }
 }
 
 TEST_CASE("bf16 halves the hidden states of every step") {
@@ -684,4 +739,33 @@ TEST_CASE("a workload that contradicts the architecture is refused") {
   check_refused([](Workload& workload) { workload.tokens = kGroups * kSamples * workload.sequence_length + 1; });
   check_refused([](Workload& workload) { workload.sparsity = 1; });
   check_refused([](Workload& workload) { workload.block[0].shape = {1, 1}; });
+}
+
+TEST_CASE("heads that are too wide for a device are refused before any work, with the way out") {
+  // The CPU takes any.
+  if (test::is_cpu()) return;
+  const std::unique_ptr<Backend> backend = test::open_backend(1, kPlenty);
+  const auto with_heads_of = [](std::size_t dimension) {
+    Job job = kSmall;
+    job.architecture.head_dimension = dimension;
+    return job;
+  };
+  const Job widest = with_heads_of(128);
+  CHECK_NOTHROW(backend->open_session(widest.architecture, widest.precision, workload_of(widest, Model(widest.architecture))));
+  const Job wider = with_heads_of(130);
+  const auto check_refused = [&](auto work) {
+    try {
+      work();
+      FAIL_CHECK("no error");
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::kFailedPrecondition);
+      for (const char* const mention : {"130", "128", "--backend cpu"}) {
+        CHECK_MESSAGE(std::string(error.what()).find(mention) != std::string::npos, std::string(error.what()));
+      }
+    }
+  };
+  const Workload workload = workload_of(wider, Model(wider.architecture));
+  check_refused([&] { backend->plan_session(wider.architecture, wider.precision, workload); });
+  check_refused([&] { backend->open_session(wider.architecture, wider.precision, workload); });
+  check_refused([&] { backend->open_session(wider.architecture, wider.precision, {}); });
 }

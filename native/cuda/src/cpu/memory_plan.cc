@@ -134,7 +134,9 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
     const std::uint64_t bytes = bytes_of_run(dropped, collected);
     return {"work space of a block", workload.dense_targets ? std::max(bytes, bytes_of_run({}, std::nullopt)) : bytes};
   };
-  const MemoryItem next_block = {"weights of the next block", dense_block};
+  // A model that is measured after it was pruned has nothing but blocks that were.
+  const bool measures = !workload.head.empty();
+  const MemoryItem next_block = {"weights of the next block", measures ? masked_block : dense_block};
 
   PeakStep peak;
   if (workload.metric == BlockMetric::kSpectrum) {
@@ -180,7 +182,7 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
     if (workload.masked_in_stages) consider_block({workload.sparsity, true});
   }
   peak.consider("propagate", {{"weights of a block", masked_block}, next_block, states, rotary, work(masked, std::nullopt)});
-  if (!workload.head.empty()) {
+  if (measures) {
     const MemoryItem head = {"head", shard_bytes(workload.head, compute)};
     peak.consider("propagate", {{"weights of a block", masked_block}, head, states, rotary, work(masked, std::nullopt)});
     std::vector<TensorLayout> tensors = workload.head;

@@ -5,10 +5,12 @@
 #include <optional>
 #include <string>
 
+#include "common/shard_layout.h"
 #include "cpu/allocation/checked_input.h"
 #include "cpu/gemm.h"
 #include "cuda/cuda_error.h"
 #include "cuda/host_work.h"
+#include "cuda/kernels/attention.h"
 #include "cuda/memory_plan.h"
 #include "cuda/row_allocation.h"
 #include "cuda/session.h"
@@ -48,9 +50,11 @@ class CudaBackend final : public Backend {
   // Of what was really in use of it.
   std::uint64_t memory_peak_bytes() const override { return in_use_.peak_bytes(); }
   MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload) const override {
+    require_narrow_heads(architecture);
     return gpu::plan_session(architecture, precision, workload, left_bytes(), pool_.size()).memory;
   }
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
+    require_narrow_heads(architecture);
     std::optional<SessionPlan> plan;
     if (!workload.empty()) {
       plan = gpu::plan_session(architecture, precision, workload, left_bytes(), pool_.size());
@@ -73,6 +77,15 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  // Attention would fail at the first block.
+  static void require_narrow_heads(const Architecture& architecture) {
+    check_architecture(architecture);
+    if (architecture.head_dimension <= kMaximumHeadDimension) return;
+    throw Error(ErrorCode::kFailedPrecondition, "The cuda backend cannot compute heads of " + std::to_string(architecture.head_dimension) +
+                                                    " dimensions: its attention takes " + std::to_string(kMaximumHeadDimension) +
+                                                    " at most. Use --backend cpu.");
+  }
+
   std::uint64_t left_bytes() const {
     const std::uint64_t used = budget_.used_bytes();
     return budget_.limit_bytes() > used ? budget_.limit_bytes() - used : 0;

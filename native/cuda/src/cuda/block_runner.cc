@@ -35,6 +35,15 @@ std::size_t samples_per_tile(std::size_t samples, std::size_t sequence_length) {
   return std::clamp<std::size_t>(kTileTokens / sequence_length, 1, samples);
 }
 
+// The most tokens of a tile of a group of up to so many samples of up to that length. Shorter samples can take more than the longest:
+// more of them fit a tile.
+std::size_t most_tile_tokens(std::size_t samples, std::size_t longest) {
+  std::size_t most = longest;
+  for (std::size_t together = 2; together <= std::min(samples, kTileTokens); ++together)
+    most = std::max(most, together * std::min(longest, kTileTokens / together));
+  return most;
+}
+
 // Of the inputs at each site.
 std::array<std::size_t, kSites> site_widths(const Architecture& a) {
   return {a.hidden_size, a.query_width(), a.hidden_size, a.intermediate_size};
@@ -72,7 +81,7 @@ std::size_t narrowed_size(const Architecture& a, std::size_t tokens) {
 }  // namespace
 
 std::uint64_t BlockRunner::work_bytes(const Architecture& a, Compute compute, std::size_t samples, std::size_t sequence_length) {
-  const std::size_t tokens = samples_per_tile(samples, sequence_length) * sequence_length;
+  const std::size_t tokens = most_tile_tokens(samples, sequence_length);
   std::uint64_t bytes = block_bytes<float>(work_space_size(a, tokens)) + block_bytes<unsigned>(1);
   if (compute == Compute::kBF16) bytes += block_bytes<bfloat16>(narrowed_size(a, tokens));
   if (a.position_encoding == PositionEncoding::kRotary) bytes += 2 * block_bytes<float>(sequence_length * (a.head_dimension / 2));
@@ -91,7 +100,7 @@ std::uint64_t BlockRunner::sign_bytes(std::size_t samples, std::size_t sequence_
 }
 
 std::uint64_t BlockRunner::drift_bytes(const Architecture& a, std::size_t samples, std::size_t sequence_length, InputSites sites) {
-  const std::size_t tokens = samples_per_tile(samples, sequence_length) * sequence_length;
+  const std::size_t tokens = most_tile_tokens(samples, sequence_length);
   std::uint64_t bytes = 0;
   for (std::size_t site = 0; site < kSites; ++site) {
     if (sites.contains(static_cast<InputSite>(site)))
@@ -135,7 +144,7 @@ BlockRunner::BlockRunner(const Architecture& architecture, Compute compute, Sess
 
 void BlockRunner::reserve(std::size_t samples, std::size_t sequence_length) {
   make_rotary_tables(sequence_length);
-  reserve_workspace(samples_per_tile(samples, sequence_length) * sequence_length);
+  reserve_workspace(most_tile_tokens(samples, sequence_length));
 }
 
 void BlockRunner::make_rotary_tables(std::size_t sequence_length) {

@@ -38,17 +38,17 @@ class BlockRunner {
   BlockRunner(const Architecture& architecture, Compute compute, SessionMemory& memory, MatrixLibrary& products, const Stream& stream,
               Timeline& timeline);
 
-  // Takes what runs for groups of so many samples keep, before the first of them does.
+  // Takes what runs for groups of up to so many samples of up to that length keep, before the first of them does.
   void reserve(std::size_t samples, std::size_t sequence_length);
 
-  // Memory that runs for groups of so many samples keep for the next, and pinned memory that each takes.
+  // Memory that runs for groups of up to so many samples of up to that length keep for the next, and pinned memory that each takes.
   static std::uint64_t work_bytes(const Architecture& architecture, Compute compute, std::size_t samples, std::size_t sequence_length);
   // Of the statistics of a group while they are collected; as much on the device as in pinned memory.
   static std::uint64_t statistics_bytes(const Architecture& architecture, std::size_t samples, std::size_t sketches);
   // Of the device alone: what the sketches of a group are made by.
   static std::uint64_t sign_bytes(std::size_t samples, std::size_t sequence_length, std::size_t sketches);
 
-  // Of the drift of those sites while a group is collected.
+  // Of the drift of those sites while a group of up to that size is collected.
   static std::uint64_t drift_bytes(const Architecture& architecture, std::size_t samples, std::size_t sequence_length, InputSites sites);
 
   // Statistics of those input sites, of which there is one at least; the hidden states stay as they are. sketches: 0 for the last inputs.

@@ -188,9 +188,9 @@ const METRICS: Readonly<Record<JobWork['use'], BlockMetric>> = {
   'measure sensitivity': BlockMetric.SENSITIVITY,
 };
 
-/** Shares that projections are pruned with; nothing is dropped where a model is only measured. */
+/** Shares that projections are pruned with, or have been when the job measures what it has pruned. */
 function droppedIn(use: JobWork['use'], input: InputOutline): number[] {
-  if (use === 'calibrate') return sparsitiesOf(input);
+  if (use === 'calibrate' || use === 'measure') return sparsitiesOf(input);
   return use === 'measure sensitivity' ? [...new Set(input.targets.values())] : [];
 }
 
