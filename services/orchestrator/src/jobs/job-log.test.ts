@@ -1,4 +1,5 @@
 import { afterEach, expect, test } from '@jest/globals';
+import { SecateurError } from '@secateur/core';
 import { Job, JobSpec, JobState } from '@secateur/proto/job';
 import { keyOf } from '../store/job-record.js';
 import { MemoryJobStore } from '../store/memory-job-store.js';
@@ -68,3 +69,36 @@ test('once the lease went to somebody else nothing is stored, and the work is to
   expect(lease.isLost).toBe(true);
   expect(await stored(memory)).toEqual([]);
 });
+
+/** Fails once with that error, and is well from then on. */
+function failingOnce(error: Error): () => Promise<void> {
+  const failures = [error];
+  return async () => {
+    const failure = failures.pop();
+    if (failure !== undefined) throw failure;
+  };
+}
+
+test('a store that cannot be reached for a while is tried again', async () => {
+  const { memory, lease, log } = await leased(failingOnce(new SecateurError('UNAVAILABLE', 'away')));
+  log.append(progress(1));
+  await log.flush();
+  expect(lease.isLost).toBe(false);
+  expect(await stored(memory)).toEqual([1]);
+});
+
+test.each([new TypeError('a defect'), new SecateurError('FAILED_PRECONDITION', 'refused')])(
+  'events that the store does not take (%s) end the attempt at once, and nothing after them is stored',
+  async (failure) => {
+    const { memory, lease, log } = await leased(failingOnce(failure));
+    log.append(progress(1));
+    await expect(log.flush()).rejects.toMatchObject(failure instanceof SecateurError ? failure : { reason: 'INTERNAL', cause: failure });
+    expect(lease.signal.aborted).toBe(true);
+    expect(lease.isLost).toBe(true);
+    expect(() => lease.assertHeld()).toThrow(lease.signal.reason as Error);
+    log.append(progress(2));
+    await expect(log.flush()).rejects.toBe(lease.signal.reason);
+    await expect(log.commit({ wish: 'cancel' })).rejects.toBe(lease.signal.reason);
+    expect(await stored(memory)).toEqual([]);
+  },
+);

@@ -11,7 +11,8 @@ const LAST_RETRY_MS = 1_000;
 
 /**
  * Stores what happens in a job that this process runs. Events are stored in the order they came, together where they come faster than the
- * store takes them; a store that cannot be reached is tried again for as long as the lease lasts.
+ * store takes them; a store that cannot be reached is tried again for as long as the lease lasts. Events that it does not take for another
+ * reason end the lease: nothing that comes after them could be stored.
  */
 export class JobLog {
   private readonly pending: NewEvent[] = [];
@@ -37,12 +38,15 @@ export class JobLog {
     this.storing.catch(() => undefined);
   }
 
-  /** Resolves when all events are stored. Throws LEASE_LOST. */
+  /** Resolves when all events are stored. Throws what the lease was lost by. */
   async flush(): Promise<void> {
     await this.storing;
   }
 
-  /** Stores what is waiting and a change, or what that becomes by the record as it is then: as many events. Throws LEASE_LOST. */
+  /**
+   * Stores what is waiting and a change, or what that becomes by the record as it is then: as many events. Throws what the lease was lost by, and what
+   * keeps the change alone from being stored.
+   */
   async commit(change: JobChange, revise?: (present: JobRecord) => JobChange): Promise<JobRecord> {
     await this.flush();
     return this.apply(change, revise);
@@ -52,9 +56,18 @@ export class JobLog {
     this.scheduled = false;
     while (this.pending.length > 0) {
       const batch = this.pending.slice(0, MAXIMUM_BATCH);
-      await this.apply({ events: batch });
+      await this.apply({ events: batch }).catch((error: unknown) => this.stopBy(error));
       this.pending.splice(0, batch.length);
     }
+  }
+
+  /** The work would go on for hours, and none of it be told to anybody. */
+  private stopBy(cause: unknown): never {
+    const { jobId } = this.lease;
+    const error =
+      cause instanceof SecateurError ? cause : new SecateurError('INTERNAL', `Events of job ${jobId} could not be stored.`, { cause });
+    this.lease.lose(error);
+    throw error;
   }
 
   private async apply(change: JobChange, revise: (present: JobRecord) => JobChange = () => change): Promise<JobRecord> {

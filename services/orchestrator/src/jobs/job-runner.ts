@@ -164,7 +164,7 @@ export class JobRunner {
       const ending: JobChange = { wish: 'run', lease: 'end', ...change };
       await leased.log.commit(ending, (present) => heedWish(ending, present.wish, this.options.keptForMs(record.job)));
     } catch (error) {
-      if (lease.isLost) logger.warn({ jobId: id, err: error }, 'job lost; another attempt goes on with it');
+      if (isOfLostJob(error)) logger.warn({ jobId: id, err: error }, 'job lost; another attempt goes on with it');
       else logger.error({ jobId: id, err: error }, 'what became of a job could not be stored; another attempt goes on with it');
       lease.stop('shutdown');
     }
@@ -228,6 +228,11 @@ export class JobRunner {
     }
     return { events: [becomes(JobState.FAILED, told)] };
   }
+}
+
+/** Whether the job is not this process's any more; any other error is of something that could not be stored. */
+function isOfLostJob(error: unknown): boolean {
+  return error instanceof SecateurError && (error.reason === 'LEASE_LOST' || error.reason === 'NOT_FOUND');
 }
 
 export function encodeReport(report: Report): Uint8Array {

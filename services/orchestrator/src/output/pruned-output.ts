@@ -68,7 +68,8 @@ export class PrunedOutput {
     const lock = await FolderLock.take(partial, { advice: 'wait for it, or choose another output folder', lease });
     try {
       // The journal is there as long as anything else is: it tells whose that is.
-      if (content === undefined) await removeAllBut(partial, [FolderLock.file, basename(Journal.pathIn(partial))]);
+      if (content === undefined)
+        await removeAllBut(partial, (name) => FolderLock.isOwn(name) || name === basename(Journal.pathIn(partial)));
       const resuming = content !== undefined;
       const journal = await Journal.begin(partial, {
         jobId: plan.jobId,
@@ -258,8 +259,8 @@ async function openAll<A extends Closable, B extends Closable, C extends Closabl
   }
 }
 
-async function removeAllBut(directory: string, kept: readonly string[]): Promise<void> {
-  const names = (await readdir(directory)).filter((name) => !kept.includes(name));
+async function removeAllBut(directory: string, isKept: (name: string) => boolean): Promise<void> {
+  const names = (await readdir(directory)).filter((name) => !isKept(name));
   await withFileErrors('clear', directory, () =>
     Promise.all(names.map((name) => rm(join(directory, name), { recursive: true, force: true }))),
   );

@@ -40,8 +40,8 @@ export class StorePlace implements OutputPlace {
   }
 
   async publish({ identity, assertHeld, unlock, signal }: FinishedOutput): Promise<void> {
-    const own = new Set([basename(Journal.pathIn(this.workFolder)), FolderLock.file, UPLOADS_FILE, REPORT_FILE]);
-    const names = (await readdir(this.workFolder)).filter((name) => !own.has(name)).sort();
+    const own = new Set([basename(Journal.pathIn(this.workFolder)), UPLOADS_FILE, REPORT_FILE]);
+    const names = (await readdir(this.workFolder)).filter((name) => !own.has(name) && !FolderLock.isOwn(name)).sort();
     await (
       await this.open()
     ).send({

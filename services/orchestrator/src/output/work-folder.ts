@@ -5,7 +5,7 @@ import { Journal, type JournalContent } from './journal.js';
 
 /** Whether an attempt ended before it had a journal: nothing else is made before that. */
 export async function isBarelyBegun(workFolder: string): Promise<boolean> {
-  return (await readdir(workFolder)).every((name) => name === FolderLock.file || name === Journal.newFile);
+  return (await readdir(workFolder)).every((name) => FolderLock.isOwn(name) || name === Journal.newFile);
 }
 
 /**

@@ -473,3 +473,30 @@ test('a database that is gone is UNAVAILABLE until it is back, with all that it 
     await server[Symbol.asyncDispose]();
   }
 });
+
+test('a server that only reads, while another takes over from it, is UNAVAILABLE until it writes again', async () => {
+  await using server = await PostgresServer.start();
+  const store = await openJobStore(server.url, PROBLEMS);
+  const setReadOnly = async (value: 'on' | 'off'): Promise<void> => {
+    const client = new pg.Client({ connectionString: server.url });
+    await client.connect();
+    await client.query('SET default_transaction_read_only = off');
+    await client.query(`ALTER DATABASE postgres SET default_transaction_read_only = ${value}`);
+    await client.end();
+    // It counts for connections that are made from now on.
+    await server.end('SIGKILL');
+    await expect(store.list({ tenant: undefined, states: [], before: undefined, limit: 1 })).rejects.toMatchObject({
+      reason: 'UNAVAILABLE',
+    });
+    await server.run();
+  };
+  try {
+    const id = await add(store);
+    await setReadOnly('on');
+    await expect(change(store, id, { wish: 'pause' })).rejects.toMatchObject({ reason: 'UNAVAILABLE', cause: { code: '25006' } });
+    await setReadOnly('off');
+    expect((await change(store, id, { wish: 'pause' })).wish).toBe('pause');
+  } finally {
+    await store.close();
+  }
+});

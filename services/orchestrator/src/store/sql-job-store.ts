@@ -363,8 +363,8 @@ function afterNow(milliseconds: number) {
   return sql<Date>`clock_timestamp() + ${milliseconds} * interval '1 millisecond'`;
 }
 
-/** SQLSTATE classes and codes of a server that cannot be reached, has no room, or asks to try again. */
-const UNAVAILABLE_CODES = /^(?:08...|53...|57P..|57014|40001|40P01|55P03|E(?:CONN|HOST|NET|PIPE|TIMEDOUT|AI_AGAIN|NOTFOUND).*)$/;
+/** SQLSTATE classes and codes of a server that cannot be reached, has no room, only reads while another takes over, or asks to try again. */
+const UNAVAILABLE_CODES = /^(?:08...|53...|57P..|57014|25006|40001|40P01|55P03|E(?:CONN|HOST|NET|PIPE|TIMEDOUT|AI_AGAIN|NOTFOUND).*)$/;
 /** Of a file system; the second has the code of a right that is missing. */
 const DISK_PROBLEM = /No space left on device|Read-only file system/i;
 const BROKEN_CONNECTION = /connection terminated|timeout exceeded|client has encountered a connection error|query read timeout/i;
