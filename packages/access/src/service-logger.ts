@@ -11,8 +11,11 @@ export interface LoggerOptions {
   readonly base?: Readonly<Record<string, string>>;
 }
 
-/** JSON lines on stderr, or elsewhere, without secrets: neither in fields of their own nor inside of texts. */
-export function createServiceLogger({ name, level, base }: LoggerOptions, destination: DestinationStream = pino.destination(2)): Logger {
+/**
+ * JSON lines on stderr, or elsewhere, without secrets: neither in fields of their own nor inside of texts. Not by pino's own stream, which tries again
+ * for ever, at the end of the process too, when a disk is full.
+ */
+export function createServiceLogger({ name, level, base }: LoggerOptions, destination: DestinationStream = process.stderr): Logger {
   const paths = SECRET_FIELDS.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]);
   const redact = { paths, censor: '[hidden]' };
   return pino({ name, level, redact, ...(base === undefined ? {} : { base }) }, { write: (line) => destination.write(hideSecrets(line)) });

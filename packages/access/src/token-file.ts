@@ -8,7 +8,7 @@ import { TENANT_PATTERN, type Authenticator, type Credentials, type Identity } f
 import { USER_ROLES } from './roles.js';
 
 const entrySchema = z.strictObject({
-  name: z.string().min(1).max(100),
+  name: z.string().min(1, 'must not be empty').max(100, 'must have at most 100 characters'),
   tenant: z.string().regex(TENANT_PATTERN, 'must be letters, digits, ".", "_" or "-", at most 63'),
   role: z.enum(USER_ROLES),
   sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hexadecimal digits'),
@@ -56,6 +56,12 @@ export class TokenFile implements Authenticator, Disposable {
       this.logger.warn({ err: error }, 'the changed token file is not used');
     }
   }
+}
+
+/** What keeps a file from having an entry for an owner, by the options that name it. */
+export function ownerProblems({ name, tenant }: Pick<TokenEntry, 'name' | 'tenant'>): readonly { field: string; description: string }[] {
+  const checked = entrySchema.pick({ name: true, tenant: true }).safeParse({ name, tenant });
+  return (checked.error?.issues ?? []).map(({ path, message }) => ({ field: `--${path.join('.')}`, description: message }));
 }
 
 export async function readTokenEntries(path: string): Promise<readonly TokenEntry[]> {

@@ -1,7 +1,9 @@
 /** The real command as a process: what scripts rely on. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { open } from 'node:fs/promises';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, jest, test } from '@jest/globals';
 import { COMMAND, run } from '../test/run-command.js';
 
@@ -18,6 +20,9 @@ describe('exit codes', () => {
     ['two ways to propagate', [...PRUNE, '--input-recalc', '--propagation', 'staged'], 'cannot be used with'],
     ['options that exclude each other', [...PRUNE, '--endpoint', '127.0.0.1:1', '--nodes', '2'], 'cannot be used with'],
     ['a value known elsewhere', [...PRUNE, '--score', 'obs'], '--score obs: It must be one of wanda, magnitude, wanda-variant, sparsegpt.'],
+    ['more nodes than any machine has devices', [...PRUNE, '--nodes', '100000'], '--nodes 100000: It must be a whole number from 1 to 64.'],
+    ['more threads than an engine takes', ['node', '--threads', '1000000'], 'It must be a whole number from 0 to 1024.'],
+    ['a token of nobody', ['token', '--name', '', '--tenant', 'a b'], '--name must not be empty'],
     ['a missing argument', ['trace', '--out', 'trace.json'], "missing required argument 'job'"],
   ])('%s is wrong usage', async (_what, args, message) => {
     const { exitCode, stdout, stderr } = await run(...args);
@@ -36,6 +41,64 @@ describe('exit codes', () => {
     expect(await run('--version')).toMatchObject({ exitCode: 0, stderr: '', stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
   });
 });
+
+test('a result that cannot be written is a failure, told in one line', () =>
+  withFull(async (full) => {
+    const child = spawn(process.execPath, [COMMAND, 'token', '--name', 'alice'], { stdio: ['ignore', full, 'pipe'] });
+    let stderr = '';
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+    });
+    expect(await once(child, 'close')).toEqual([1, null]);
+    expect(stderr).toMatch(/^secateur: The result cannot be written to stdout: ENOSPC.*\n$/);
+  }));
+
+test('a log that cannot be written ends no service', () =>
+  withFull(async (full) => {
+    const port = await freePort();
+    const args = [COMMAND, 'node', '--listen', `127.0.0.1:${port}`, '--backend', 'cpu'];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', full] });
+    const ended = once(child, 'exit');
+    try {
+      while (child.exitCode === null && !(await answers(port))) await sleep(50);
+      child.kill('SIGTERM');
+      expect(await ended).toEqual([0, null]);
+    } finally {
+      child.kill('SIGKILL');
+    }
+  }));
+
+/** A file that is always full. */
+async function withFull(work: (descriptor: number) => Promise<void>): Promise<void> {
+  const file = await open('/dev/full', 'w');
+  try {
+    await work(file.fd);
+  } finally {
+    await file.close();
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+async function answers(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
 
 test('all options that cannot be read are told at once', async () => {
   const { exitCode, stderr } = await run('prune', '--sparsity', '1.5', '--samples', 'x', '--out', 'out');

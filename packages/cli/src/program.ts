@@ -35,6 +35,10 @@ import {
 import { withConnectionSecurity, withServiceSecurity, withTokenOptions, type ConnectionFlags } from './input/security-options.js';
 import { ExitCode, reportError } from './output/exit.js';
 
+/** More than any machine has devices. */
+const MAXIMUM_LOCAL_NODES = 64;
+/** As many as an engine takes. */
+const MAXIMUM_THREADS = 1024;
 const DEFAULT_ENDPOINT = '127.0.0.1:7400';
 const DEFAULT_NODE_ADDRESS = '127.0.0.1:7401';
 
@@ -495,7 +499,12 @@ function addNode(program: CheckedCommand): void {
     .addOption(metricsListen())
     .option('--name <name>', 'name in reports and traces (default: host name and process id)')
     .addOption(backend())
-    .option('--threads <n>', 'threads that compute; 0 = one per processor, of --cpus or --numa-node where given', wholeNumber(0), 0)
+    .option(
+      '--threads <n>',
+      'threads that compute; 0 = one per processor, of --cpus or --numa-node where given',
+      wholeNumber(0, MAXIMUM_THREADS),
+      0,
+    )
     .option('--cpus <list>', 'processors to bind the threads to, one each, such as 0-7,16-23 (Linux)', cpuList)
     .option('--numa-node <n>', 'NUMA node whose processors, unless --cpus names some, and memory to use (Linux)', wholeNumber(0))
     .option('--memory <size>', 'memory the engine may use, such as 8GiB (default: 80 % of what there is)', byteSize)
@@ -647,9 +656,9 @@ function withJobOptions(command: CheckedCommand): CheckedCommand {
     .option(
       '--nodes <n>',
       'kernel nodes to start here (default: one for each GPU; without one 2, or 1 on a single processor)',
-      wholeNumber(1),
+      wholeNumber(1, MAXIMUM_LOCAL_NODES),
     )
-    .option('--threads <n>', 'threads of each node started here; 0 divides the processors', wholeNumber(0), 0)
+    .option('--threads <n>', 'threads of each node started here; 0 divides the processors', wholeNumber(0, MAXIMUM_THREADS), 0)
     .addOption(backend())
     .option('--json', 'print one JSON document on stdout');
   return withConnectionSecurity(command);

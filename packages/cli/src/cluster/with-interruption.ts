@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { ExitCode, Interrupted } from '../output/exit.js';
 
 /**
@@ -6,6 +7,8 @@ import { ExitCode, Interrupted } from '../output/exit.js';
  */
 export async function withInterruption<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
   const stop = new AbortController();
+  // Every process and every call that is begun listens.
+  setMaxListeners(0, stop.signal);
   const onSignal = (): void => {
     if (stop.signal.aborted) process.exit(ExitCode.INTERRUPTED);
     process.stderr.write('Stopping; press Ctrl-C again to end at once.\n');

@@ -37,15 +37,15 @@ export async function evaluate(options: EvaluateOptions): Promise<void> {
   const spec = await checkRequest(toEvaluateSpec(options), endpoint === undefined ? local : []);
   const roots = await localRoots(model, data);
   const report = await withService(options, roots, async (client, signal) => {
-    const { id, createdAt } = await runJob(client, {
+    const { job } = await runJob(client, {
       jobId: '',
       spec,
       quiet,
-      resumeHint: 'Run the same command again to measure anew.',
+      resumeHint: () => Promise.resolve('Run the same command again to measure anew.'),
       signal,
     });
-    const answer = (await client.getReport(id, { jobCreatedAt: createdAt })).report;
-    if (answer?.$case !== 'evaluate') throw new SecateurError('INTERNAL', `Job ${id} has no report of an evaluation.`);
+    const answer = (await client.getReport(job.id, { jobCreatedAt: job.createdAt })).report;
+    if (answer?.$case !== 'evaluate') throw new SecateurError('INTERNAL', `Job ${job.id} has no report of an evaluation.`);
     return answer.value;
   });
   writeResult(options.json, evaluateReportToJson(report), () => formatEvaluateReport(report));

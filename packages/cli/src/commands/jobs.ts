@@ -33,7 +33,7 @@ export async function listJobs({ json, state: states, limit, ...connection }: Li
 
 export async function getJob(jobId: string, { json, ...connection }: EndpointOptions): Promise<void> {
   const job = await withClient(connection, (client) => client.getJob(jobId));
-  writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
+  writeResult(json, Job.toJSON(job) as object, () => formatJob(job));
 }
 
 /** Events as lines until the job ends; with --json they go to stderr and the ended job to stdout. Throws the error of a job that failed. */
@@ -108,6 +108,21 @@ export async function listNodes({ json, ...connection }: EndpointOptions): Promi
   });
 }
 
+/** What is left of a line for the error of a job, which the job by itself tells whole. */
+const SHORTEST_ERROR = 20;
+const ERROR_SHARE = 0.5;
+
+/** A job, and below it what it failed with. */
+function formatJob(job: Job): string {
+  const error = job.error?.message ?? '';
+  return `${formatJobs([{ ...job, error: undefined }])}${error === '' ? '' : `${error}\n`}`;
+}
+
+function shortened(text: string): string {
+  const most = Math.max(SHORTEST_ERROR, Math.floor((process.stdout.columns || 80) * ERROR_SHARE));
+  return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
+}
+
 function formatJobs(jobs: readonly Job[]): string {
   const table = new Table({ head: ['job', 'tenant', 'kind', 'state', 'attempt', 'layers', 'error'], ...TABLE_STYLE });
   for (const { id, tenant, spec, state, attempt, finishedLayers, layers, error } of jobs) {
@@ -118,7 +133,7 @@ function formatJobs(jobs: readonly Job[]): string {
       jobStateWord(state),
       attempt,
       layers === 0 ? '' : `${finishedLayers} of ${layers}`,
-      error?.message ?? '',
+      shortened(error?.message ?? ''),
     ]);
   }
   return `${table.toString()}\n`;

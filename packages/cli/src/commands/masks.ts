@@ -10,6 +10,7 @@ import {
   type MaskOverlap,
   type MaskSummary,
 } from '@secateur/checkpoint';
+import { SecateurError } from '@secateur/core';
 import Table from 'cli-table3';
 import { withInterruption } from '../cluster/with-interruption.js';
 import { checkPaths } from '../input/check-request.js';
@@ -54,6 +55,9 @@ export async function applyMasks({
 /** Compares two sets of masks. */
 export async function diffMasks(a: string, b: string, { json, quiet }: MaskOptions): Promise<void> {
   const comparison = await withProgress(quiet, (options) => compareMasks(resolve(a), resolve(b), options));
+  if (comparison.projections.length === 0) {
+    throw new SecateurError('FAILED_PRECONDITION', `${a} and ${b} have no projection in common; are they of the same model?`);
+  }
   writeResult(json, comparisonToJson(comparison), () => formatComparison(comparison));
 }
 

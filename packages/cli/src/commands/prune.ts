@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { defaultStaging, isStoreUrl, resolveLocation, stagingFolder } from '@secateur/checkpoint';
-import { pruneReportToJson, SecateurError } from '@secateur/core';
+import { pruneReportToJson, SecateurError, type ErrorReason } from '@secateur/core';
 import type { Allocation, LayerQuality, Repair, RepairTargets, RowQuality, Score } from '@secateur/proto/allocation';
 import {
   JobSpec,
@@ -100,26 +99,49 @@ export interface PruneOptions extends PruneSettings {
   readonly quiet?: boolean;
 }
 
+const REFUSALS: ReadonlySet<ErrorReason> = new Set(['INVALID_REQUEST', 'ALREADY_EXISTS', 'FAILED_PRECONDITION', 'PATH_NOT_ALLOWED']);
+
 export async function prune(options: PruneOptions): Promise<void> {
   const spec = await checkRequest(toPruneSpec(options), pathChecks(options), { jobId: options.jobId });
   const output = resolveLocation(options.out);
   const unfinished = isStoreUrl(output) ? stagingFolder(output, options.staging ?? defaultStaging()) : `${output}.partial`;
   const roots = await localRoots(options.model, dataFiles(options), [output]);
-  const resumeHint = `Run the same command again to go on after the last finished layer (kept in ${unfinished}).`;
+  const resumeHint = async (): Promise<string> =>
+    (await hasFinishedLayers(unfinished))
+      ? `Run the same command again to go on after the last finished layer (kept in ${unfinished}).`
+      : '';
   try {
-    const report = await withService(options, roots, async (client, signal) => {
+    const { report, traceError } = await withService(options, roots, async (client, signal) => {
       const traceOut = options.traceOut === undefined ? {} : { traceOut: resolve(options.traceOut) };
       const jobId = options.jobId ?? jobIdOf(spec);
-      const { id, createdAt } = await runJob(client, { jobId, spec, quiet: options.quiet === true, ...traceOut, resumeHint, signal });
-      const answer = (await client.getReport(id, { jobCreatedAt: createdAt })).report;
-      if (answer?.$case !== 'prune') throw new SecateurError('INTERNAL', `Job ${id} has no report of a prune job.`);
-      return answer.value;
+      const { job, traceError: error } = await runJob(client, {
+        jobId,
+        spec,
+        quiet: options.quiet === true,
+        ...traceOut,
+        resumeHint,
+        signal,
+      });
+      const answer = (await client.getReport(job.id, { jobCreatedAt: job.createdAt })).report;
+      if (answer?.$case !== 'prune') throw new SecateurError('INTERNAL', `Job ${job.id} has no report of a prune job.`);
+      return { report: answer.value, traceError: error };
     });
     writeResult(options.json, pruneReportToJson(report), () => formatPruneReport(report));
+    if (traceError !== undefined) throw traceError;
   } catch (error) {
-    if (error instanceof Interrupted || !existsSync(unfinished)) throw error;
-    throw new Unfinished(error, resumeHint);
+    const hint = error instanceof Interrupted || isRefusal(error) ? '' : await resumeHint();
+    throw hint === '' ? error : new Unfinished(error, hint);
   }
+}
+
+/** Whether the same command would be refused again. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof SecateurError && REFUSALS.has(error.reason);
+}
+
+async function hasFinishedLayers(workFolder: string): Promise<boolean> {
+  const { Journal } = await import('@secateur/orchestrator');
+  return ((await Journal.read(workFolder))?.layers.length ?? 0) > 0;
 }
 
 /** The job a user asks for; paths become absolute because the service may run elsewhere. A job that is only planned may lack output and data. */

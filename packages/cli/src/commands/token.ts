@@ -1,4 +1,4 @@
-import { addTokenEntry, newToken, type UserRole } from '@secateur/access';
+import { addTokenEntry, checkTokenOwner, newToken, type UserRole } from '@secateur/access';
 import { writeResult } from '../output/write-result.js';
 
 export interface TokenCommandOptions {
@@ -12,6 +12,7 @@ export interface TokenCommandOptions {
 
 /** Makes a token and shows it this once: the service knows only its hash. */
 export async function token({ json, tokens, ...owner }: TokenCommandOptions): Promise<void> {
+  await checkTokenOwner(owner);
   const made = newToken(owner);
   if (tokens !== undefined) await addTokenEntry(tokens, made.entry);
   const entry = `Entry for the list in the file of --tokens:\n${JSON.stringify(made.entry, undefined, 2)}\n`;

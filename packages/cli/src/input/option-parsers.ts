@@ -3,12 +3,12 @@ import { LayerBudget } from '@secateur/proto/job';
 import type { ControlledNamespaces, NodeSource } from '@secateur/orchestrator';
 import { InvalidArgumentError } from 'commander';
 
-/** A whole number of at least `minimum`. */
-export function wholeNumber(minimum: number): (text: string) => number {
+/** A whole number of at least `minimum`, and at most `maximum` where one is given. */
+export function wholeNumber(minimum: number, maximum = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  const range = maximum === Number.MAX_SAFE_INTEGER ? `from ${minimum}` : `from ${minimum} to ${maximum}`;
   return (text) => {
     const value = Number(text);
-    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < minimum)
-      throw new InvalidArgumentError(`It must be a whole number from ${minimum}.`);
+    if (!/^\d+$/.test(text) || value < minimum || value > maximum) throw new InvalidArgumentError(`It must be a whole number ${range}.`);
     return value;
   };
 }

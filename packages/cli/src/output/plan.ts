@@ -103,6 +103,8 @@ function formatNode({ address, name, groups, memory, fits, reason }: NodePlan): 
   table.push(['resident memory of the process', formatBytes(memory.residentBytes)]);
   const verdict = fits
     ? `It fits: ${formatBytes(memory.availableBytes)} are free.`
-    : pc.red(`It does not fit: ${formatBytes(memory.availableBytes)} are free. Use more nodes, fewer samples or a larger --memory.`);
+    : pc.red(
+        `It does not fit: ${formatBytes(memory.availableBytes)} are free. Use more nodes or fewer samples, or nodes with a larger --memory (secateur node).`,
+      );
   return [`${title}: ${groups} ${groups === 1 ? 'group' : 'groups'}`, table.toString(), verdict];
 }
