@@ -30,6 +30,8 @@ const REASON_OF_CODE: Readonly<Partial<Record<number, ErrorReason>>> = {
   [StatusCode.UNAUTHENTICATED]: 'UNAUTHENTICATED',
 };
 
+const NO_SUCH_METHOD = 'the server there has no such method; it is one of another kind (jobs are for `secateur serve`) or an older one.';
+
 /** The google.rpc.Status of an error: its reason and metadata as ErrorInfo, its violations as BadRequest. */
 export function toStatusProto(error: SecateurError): Status {
   const details = [
@@ -80,7 +82,15 @@ export function fromStatusObject(status: StatusObject, callName: string): Secate
       // Details of an unknown make; the code and the text remain.
     }
   }
-  return new SecateurError(reasonOfBareStatus(status), `${callName}: ${status.details}`, { cause: status });
+  if (status.code === StatusCode.UNIMPLEMENTED) {
+    return new SecateurError(reasonOfBareStatus(status), `${callName}: ${NO_SUCH_METHOD}`);
+  }
+  return new SecateurError(reasonOfBareStatus(status), `${callName}: ${withoutEmptyNote(status.details)}`, { cause: status });
+}
+
+/** grpc-js ends what it says of connections with a note that has nothing to say. */
+function withoutEmptyNote(details: string): string {
+  return details.replace(/\s*Resolution note:\s*$/, '');
 }
 
 function reasonOfBareStatus({ code, details }: StatusObject): ErrorReason {
