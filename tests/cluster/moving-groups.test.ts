@@ -48,13 +48,14 @@ async function runAlone(changes: Parameters<typeof pruneSpec>[2]): Promise<Outco
   return await run(cluster, changes);
 }
 
-/** So many times slower it is worth it to move groups of a small model, however fast this machine is. */
+/**
+ * So many times slower it is worth it to move groups of a small model, however fast this machine is. By the fastest pass: what else runs here
+ * meanwhile may be over when it counts, and a node that is not slow enough is given all of its groups at once.
+ */
 async function timesSlower(): Promise<number> {
   const { spans } = await onOneNode('float32', {});
-  const collected = named(spans, 'secateur.collect');
-  const seconds = collected.reduce((sum, span) => sum + span.seconds, 0);
-  const groups = collected.reduce((sum, span) => sum + Number(span.attributes.get('secateur.groups')), 0);
-  return Math.max(5, Math.ceil((SLOW_GROUP_SECONDS * groups) / seconds));
+  const paces = named(spans, 'secateur.collect').map(({ seconds, attributes }) => seconds / Number(attributes.get('secateur.groups')));
+  return Math.max(5, Math.ceil(SLOW_GROUP_SECONDS / Math.min(...paces)));
 }
 
 /** How many of so many groups a node collected, pass by pass; a node may do its share bit by bit. */
