@@ -1,5 +1,5 @@
 import { createWriteStream } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { lstat, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withFileErrors } from '@secateur/checkpoint';
@@ -64,7 +64,12 @@ export async function writeTrace(client: PruningClient, jobId: string, path: str
   try {
     await withFileErrors('write', path, () => pipeline(toPerfetto(client.getTrace(jobId)), createWriteStream(path)));
   } catch (error) {
-    await rm(path, { force: true });
+    // Half a trace is of no use; a device, such as /dev/stdout, is not ours to remove.
+    const isFile = await lstat(path).then(
+      (found) => found.isFile(),
+      () => false,
+    );
+    if (isFile) await rm(path, { force: true });
     throw error;
   }
 }
