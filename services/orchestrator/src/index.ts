@@ -1,5 +1,4 @@
 export { runOrchestrator, type OrchestratorOptions } from './run-orchestrator.js';
 export type { ControlledNamespaces } from './k8s/controller/prune-job-controller.js';
-export { Journal } from './output/journal.js';
 export { defaultState } from './store/open-job-store.js';
 export type { NodeSource } from './scheduler/node-discovery.js';

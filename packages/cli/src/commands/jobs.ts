@@ -54,17 +54,17 @@ export async function watchJob(jobId: string, { json, ...connection }: EndpointO
 
 export async function cancelJob(jobId: string, { json, ...connection }: EndpointOptions): Promise<void> {
   const job = await withClient(connection, (client) => client.cancelJob(jobId));
-  writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
+  writeResult(json, Job.toJSON(job) as object, () => formatJob(job));
 }
 
 export async function pauseJob(jobId: string, { json, ...connection }: EndpointOptions): Promise<void> {
   const job = await withClient(connection, (client) => client.pauseJob(jobId));
-  writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
+  writeResult(json, Job.toJSON(job) as object, () => formatJob(job));
 }
 
 export async function resumeJob(jobId: string, { json, ...connection }: EndpointOptions): Promise<void> {
   const job = await withClient(connection, (client) => client.resumeJob(jobId));
-  writeResult(json, Job.toJSON(job) as object, () => formatJobs([job]));
+  writeResult(json, Job.toJSON(job) as object, () => formatJob(job));
 }
 
 export async function deleteJob(
@@ -108,18 +108,15 @@ export async function listNodes({ json, ...connection }: EndpointOptions): Promi
   });
 }
 
-/** What is left of a line for the error of a job, which the job by itself tells whole. */
-const SHORTEST_ERROR = 20;
-const ERROR_SHARE = 0.5;
-
 /** A job, and below it what it failed with. */
 function formatJob(job: Job): string {
   const error = job.error?.message ?? '';
   return `${formatJobs([{ ...job, error: undefined }])}${error === '' ? '' : `${error}\n`}`;
 }
 
+/** Of a terminal's line about half is left for the error of a job; elsewhere lines are as long as they are. */
 function shortened(text: string): string {
-  const most = Math.max(SHORTEST_ERROR, Math.floor((process.stdout.columns || 80) * ERROR_SHARE));
+  const most = process.stdout.isTTY ? Math.max(20, Math.floor(process.stdout.columns / 2)) : Infinity;
   return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
 }
 

@@ -99,7 +99,7 @@ export interface PruneOptions extends PruneSettings {
   readonly quiet?: boolean;
 }
 
-const REFUSALS: ReadonlySet<ErrorReason> = new Set(['INVALID_REQUEST', 'ALREADY_EXISTS', 'FAILED_PRECONDITION', 'PATH_NOT_ALLOWED']);
+const REFUSALS: ReadonlySet<ErrorReason> = new Set(['INVALID_REQUEST', 'ALREADY_EXISTS', 'PATH_NOT_ALLOWED']);
 
 export async function prune(options: PruneOptions): Promise<void> {
   const spec = await checkRequest(toPruneSpec(options), pathChecks(options), { jobId: options.jobId });
@@ -140,7 +140,7 @@ function isRefusal(error: unknown): boolean {
 }
 
 async function hasFinishedLayers(workFolder: string): Promise<boolean> {
-  const { Journal } = await import('@secateur/orchestrator');
+  const { Journal } = await import('@secateur/orchestrator/journal');
   return ((await Journal.read(workFolder))?.layers.length ?? 0) > 0;
 }
 

@@ -13,6 +13,8 @@ const RIVAL = fileURLToPath(new URL('../../test/take-folder-locks.ts', import.me
 const RIVALS = 6;
 const ROUNDS = 200;
 
+const OWNER_FILE = 'owner.json';
+
 let folder: string;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'folder-lock-'));
@@ -28,7 +30,7 @@ interface Written {
 
 const ownerText = ({ id = 'other', pid, host = hostname(), lease }: Written): string => JSON.stringify({ id, host, pid, lease });
 
-const writeOwner = (owner: Written): Promise<void> => writeFile(join(folder, FolderLock.file), ownerText(owner));
+const writeOwner = (owner: Written): Promise<void> => writeFile(join(folder, OWNER_FILE), ownerText(owner));
 
 const take = (lease?: WritingLease): Promise<FolderLock> =>
   FolderLock.take(folder, { advice: 'wait for it', ...(lease === undefined ? {} : { lease }) });
@@ -69,7 +71,7 @@ async function compete(prepare: (round: number) => Promise<void>): Promise<void>
       const answers = await Promise.all(rivals.map((rival) => ask(rival, { folder })));
       const winners = rivals.filter((_, index) => answers[index] === true);
       expect({ round, winners: winners.length }).toEqual({ round, winners: 1 });
-      expect(await readdir(folder)).toEqual([FolderLock.file]);
+      expect(await readdir(folder)).toEqual([OWNER_FILE]);
       expect(await ask(winners[0]!, {})).toBe(true);
       expect(await readdir(folder)).toEqual([]);
     }
@@ -106,9 +108,9 @@ test('what an attempt of this process, another host or a broken file left keeps 
   await (await take()).release();
   await writeOwner({ pid: 1, host: 'another-host' });
   await (await take()).release();
-  await writeFile(join(folder, FolderLock.file), 'broken');
+  await writeFile(join(folder, OWNER_FILE), 'broken');
   await (await take()).release();
-  await symlink(join(folder, 'nowhere'), join(folder, FolderLock.file));
+  await symlink(join(folder, 'nowhere'), join(folder, OWNER_FILE));
   await (await take()).release();
   expect(await readdir(folder)).toEqual([]);
 });
@@ -128,7 +130,7 @@ test('who lost the folder is told, and leaves it to its new owner', async () => 
   await writeOwner({ pid: process.pid });
   await expect(lock.verify()).rejects.toThrow('was taken over by another process');
   await lock.release();
-  expect(await readdir(folder)).toEqual([FolderLock.file]);
+  expect(await readdir(folder)).toEqual([OWNER_FILE]);
 });
 
 test('of several processes that take a folder at once, one gets it', () => compete(() => Promise.resolve()));
@@ -140,14 +142,14 @@ test('of several processes that take a folder over at once, one gets it', async 
 
 test('what a process that was killed while it took the folder left keeps nobody out, and goes with the lock', async () => {
   await withOtherProcess(async (pid) => {
-    const left = `${FolderLock.file}.half`;
-    const taking = `${FolderLock.file}.taking`;
+    const left = `${OWNER_FILE}.half`;
+    const taking = `${OWNER_FILE}.taking`;
     await writeFile(join(folder, left), '{"id":');
     await writeFile(join(folder, taking), ownerText({ pid }));
     await (await take()).release();
     expect(await readdir(folder)).toEqual([taking]);
-    expect([FolderLock.file, left, taking, 'owner.jsonl', 'journal.jsonl'].filter((name) => FolderLock.isOwn(name))).toEqual([
-      FolderLock.file,
+    expect([OWNER_FILE, left, taking, 'owner.jsonl', 'journal.jsonl'].filter((name) => FolderLock.isOwn(name))).toEqual([
+      OWNER_FILE,
       left,
       taking,
     ]);
@@ -158,8 +160,8 @@ test('what a process that was killed while it took the folder left keeps nobody 
 
 test('one that was killed while it took over from another that is gone keeps nobody out', async () => {
   const text = ownerText({ pid: await pidOfGone() });
-  const claim = join(folder, `${FolderLock.file}.${createHash('sha256').update(text).digest('hex')}`);
-  await writeFile(join(folder, FolderLock.file), text);
+  const claim = join(folder, `${OWNER_FILE}.${createHash('sha256').update(text).digest('hex')}`);
+  await writeFile(join(folder, OWNER_FILE), text);
   await withOtherProcess(async (pid) => {
     await writeFile(claim, ownerText({ id: 'claimant', pid }));
     await expect(take()).rejects.toThrow(`is used by process ${pid}`);

@@ -38,9 +38,6 @@ export class FolderLock {
     private readonly id: string,
   ) {}
 
-  /** Name of the lock's file in the folder. */
-  static readonly file = OWNER_FILE;
-
   /** Whether a file of that name in the folder is the lock's, or one that was there only while the lock was taken. */
   static isOwn(name: string): boolean {
     return name === OWNER_FILE || name.startsWith(PASSING_FILES);
