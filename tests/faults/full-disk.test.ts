@@ -124,6 +124,17 @@ describeWithPreload(`a disk that fails at any write of a job${suffix}`, () => {
     LONGEST_MS,
   );
 
+  test('a job that found no space can be deleted, which makes some', async () => {
+    disk.operations();
+    disk.failFrom(40, 'ENOSPC');
+    await cluster.client.createJob({ jobId: 'deleted', spec: specFor(join(outputs, 'deleted')) });
+    expect((await cluster.client.waitForJob('deleted')).state).toBe(JobState.FAILED);
+    expect(await readdir(outputs)).toEqual(['deleted.partial']);
+    await cluster.client.deleteJob('deleted');
+    disk.mend('ENOSPC');
+    expect(await readdir(outputs)).toEqual([]);
+  });
+
   function problemOf({ state, error }: Job): object {
     if (error === undefined) return { state };
     const { reason, message } = fromStatusProto(error);

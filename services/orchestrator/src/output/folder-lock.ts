@@ -79,9 +79,12 @@ interface Others {
 
 /** Makes the file of an owner, in place of one whose owner does not keep it. */
 async function own(path: string, owner: Owner, { keepsOut, refusal }: Others): Promise<void> {
-  while (!(await createWhole(path, JSON.stringify(owner)))) {
+  for (;;) {
     const present = await readText(path);
-    if (present === undefined) continue;
+    if (present === undefined) {
+      if (await createWhole(path, JSON.stringify(owner))) return;
+      continue;
+    }
     const other = toOwner(present);
     if (other !== undefined && keepsOut(other)) throw refusal(other);
     await removeStale(path, present, owner, refusal);

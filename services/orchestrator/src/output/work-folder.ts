@@ -1,5 +1,6 @@
 import { readdir, rm } from 'node:fs/promises';
 import { errorCode } from '@secateur/checkpoint';
+import { SecateurError } from '@secateur/core';
 import { FolderLock } from './folder-lock.js';
 import { Journal, type JournalContent } from './journal.js';
 
@@ -18,7 +19,7 @@ export async function removeWorkFolder(
   before: (journal: JournalContent) => Promise<void> = () => Promise.resolve(),
 ): Promise<void> {
   if (!(await isThere(workFolder)) || !(await isWorkOf(workFolder, jobId))) return;
-  const lock = await FolderLock.take(workFolder, { advice: 'delete the job when that has ended' });
+  const lock = await takeUnlessFull(workFolder);
   try {
     // Nobody begins there from here on.
     if (!(await isWorkOf(workFolder, jobId))) return;
@@ -26,7 +27,17 @@ export async function removeWorkFolder(
     if (journal !== undefined) await before(journal);
     await rm(workFolder, { recursive: true, force: true });
   } finally {
-    await lock.release();
+    await lock?.release();
+  }
+}
+
+/** On a disk without room for a lock nobody else can take it either, and what is deleted makes room. Throws where a process has the folder. */
+async function takeUnlessFull(workFolder: string): Promise<FolderLock | undefined> {
+  try {
+    return await FolderLock.take(workFolder, { advice: 'delete the job when that has ended' });
+  } catch (error) {
+    if (error instanceof SecateurError && error.reason === 'RESOURCE_EXHAUSTED') return undefined;
+    throw error;
   }
 }
 
