@@ -46,6 +46,7 @@ export async function benchEngine() {
         'collecting takes',
         'pruned to 80 % is faster',
         'bf16 is faster',
+        'both are faster',
       ],
       forward.map((row) => [
         row.case,
@@ -55,7 +56,7 @@ export async function benchEngine() {
         row.ratio.toFixed(2),
         row.collect.toFixed(2),
         `${row.pruned.toFixed(2)} x`,
-        row.bf16 > 0 ? `${row.bf16.toFixed(2)} x` : 'not here',
+        ...[row.bf16, row.prunedBf16].map((times) => (times > 0 ? `${times.toFixed(2)} x` : 'not here')),
       ]),
     ),
     allocation: markdownTable(

@@ -463,7 +463,26 @@ TEST_CASE("blocks of the widths of real models agree with float64") {
     CAPTURE(test_case.name);
     check_agreement(test_case, Compute::kF32, false, kF32Tolerance);
     check_agreement(test_case, Compute::kF32, true, kF32Tolerance);
-    if (test::why_no_bf16().empty()) check_agreement(test_case, Compute::kBF16, false, kBF16Tolerance);
+    if (!test::why_no_bf16().empty()) continue;
+    check_agreement(test_case, Compute::kBF16, false, kBF16Tolerance);
+    check_agreement(test_case, Compute::kBF16, true, kBF16Tolerance);
+  }
+}
+
+TEST_CASE("a block that comes pruned gives the same bits as one that is pruned here") {
+  const Case& test_case = kCases[test::is_emulated() ? 2 : 3];
+  const Architecture& a = test_case.architecture;
+  for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
+    if (compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
+    Fixture here(test_case, 2, compute);
+    prune(here, a);
+    Fixture before(test_case, 2, compute);
+    std::vector<TensorView> views;
+    for (const auto& [role, values] : here.block) views.push_back(Fixture::view(role, a, values));
+    before.session->release_shard("block");
+    before.session->load_shard("block", views, test_case.window, before.context);
+    for (Fixture* const fixture : {&here, &before}) fixture->session->propagate("block", 4, fixture->context);
+    CHECK(here.session->save_hidden_states(4, here.context) == before.session->save_hidden_states(4, before.context));
   }
 }
 

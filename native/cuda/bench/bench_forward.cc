@@ -208,31 +208,41 @@ void run(const Case& test_case, std::size_t threads) {
   Bench pruned(test_case, threads, Compute::kF32, weights);
   pruned.prune(0.8);
   std::unique_ptr<Bench> narrow;
-  if (cpu::why_no_bf16().empty()) narrow = std::make_unique<Bench>(test_case, threads, Compute::kBF16, weights);
+  std::unique_ptr<Bench> narrow_pruned;
+  if (cpu::why_no_bf16().empty()) {
+    narrow = std::make_unique<Bench>(test_case, threads, Compute::kBF16, weights);
+    narrow_pruned = std::make_unique<Bench>(test_case, threads, Compute::kBF16, weights);
+    narrow_pruned->prune(0.8);
+  }
 
-  CallContext contexts[4];
+  CallContext contexts[5];
   dense.propagate(contexts[0]);
   const double flops = products.flops() + attention_flops(contexts[0]);
-  double best[5] = {1e9, 1e9, 1e9, 1e9, 1e9};
+  double best[6] = {1e9, 1e9, 1e9, 1e9, 1e9, 1e9};
   for (int round = 0; round < kRounds; ++round) {
     best[0] = std::min(best[0], dense.propagate(contexts[0]));
     best[1] = std::min(best[1], dense.collect(contexts[1]));
     best[2] = std::min(best[2], pruned.propagate(contexts[2]));
-    if (narrow) best[3] = std::min(best[3], narrow->propagate(contexts[3]));
-    best[4] = std::min(best[4], products.multiply());
+    if (narrow) {
+      best[3] = std::min(best[3], narrow->propagate(contexts[3]));
+      best[4] = std::min(best[4], narrow_pruned->propagate(contexts[4]));
+    }
+    best[5] = std::min(best[5], products.multiply());
   }
   const double block_speed = flops / best[0] / 1e9;
-  const double product_speed = products.flops() / best[4] / 1e9;
+  const double product_speed = products.flops() / best[5] / 1e9;
   std::printf(
       "{\"case\": \"%s\", \"threads\": %zu, \"blockGflops\": %.1f, \"gemmGflops\": %.1f, \"ratio\": %.3f, \"collect\": %.3f, "
-      "\"pruned\": %.3f, \"bf16\": %.3f}\n",
+      "\"pruned\": %.3f, \"bf16\": %.3f, \"prunedBf16\": %.3f}\n",
       test_case.name, threads, block_speed, product_speed, block_speed / product_speed, best[1] / best[0], best[0] / best[2],
-      narrow ? best[0] / best[3] : 0.0);
+      narrow ? best[0] / best[3] : 0.0, narrow ? best[0] / best[4] : 0.0);
   std::fflush(stdout);
   print_phases("dense", contexts[0]);
   print_phases("collect", contexts[1]);
   print_phases("pruned 80 %", contexts[2]);
-  if (narrow) print_phases("bf16", contexts[3]);
+  if (!narrow) return;
+  print_phases("bf16", contexts[3]);
+  print_phases("pruned, bf16", contexts[4]);
 }
 
 }  // namespace

@@ -5,14 +5,29 @@
 #include <atomic>
 #include <cmath>
 #include <random>
+#include <type_traits>
 #include <vector>
 
+#include "cpu/pair_math.h"
 #include "cpu/vector_math.h"
 
 namespace cpu = secateur::cpu;
 using namespace secateur;
 
-TEST_CASE("a sparse product agrees with float64 for every shape of rows and columns") {
+namespace {
+
+constexpr std::size_t kPairTokens = 32;
+
+float rounded(float value) {
+  std::uint16_t bits = 0;
+  cpu::vector_math().narrow_bf16(&value, 1, &bits);
+  cpu::vector_math().widen_bf16(&bits, 1, &value);
+  return value;
+}
+
+// Values that bfloat16 has too, so that float64 gives what either kind of product should.
+template <class Value>
+void check_products() {
   MemoryBudget budget(std::uint64_t{1} << 30);
   ThreadPool pool(2);
   CallContext context;
@@ -28,16 +43,24 @@ TEST_CASE("a sparse product agrees with float64 for every shape of rows and colu
         std::vector<float> weights(rows * columns);
         std::size_t kept = 0;
         for (float& weight : weights) {
-          weight = uniform(generator) < sparsity ? 0.0F : normal(generator);
+          weight = uniform(generator) < sparsity ? 0.0F : rounded(normal(generator));
           kept += weight != 0.0F ? 1 : 0;
         }
-        const cpu::SparseMatrix matrix(budget, pool, context, rows, columns, weights.data(), "a test");
+        const std::uint64_t used = budget.used_bytes();
+        const cpu::SparseMatrix<Value> matrix(budget, pool, context, rows, columns, weights.data(), "a test");
         CHECK(matrix.kept() == kept);
+        CHECK(budget.used_bytes() - used <= cpu::SparseMatrix<Value>::bytes(rows, columns, kept));
         Buffer<float> inputs(budget, columns * cpu::kTokenPanel, "inputs");
         Buffer<float> sums(budget, rows * cpu::kTokenPanel + 1, "sums");
-        for (float& input : inputs.span()) input = normal(generator);
+        for (float& input : inputs.span()) input = rounded(normal(generator));
         sums[rows * cpu::kTokenPanel] = -7.0F;
-        matrix.multiply(inputs.data(), sums.data());
+        if constexpr (std::is_same_v<Value, float>) {
+          matrix.multiply(inputs.data(), sums.data());
+        } else {
+          Buffer<std::uint16_t> narrowed(budget, inputs.size(), "inputs");
+          cpu::pair_math()->narrow(inputs.data(), inputs.size(), narrowed.data());
+          matrix.multiply(narrowed.data(), sums.data());
+        }
         CHECK(sums[rows * cpu::kTokenPanel] == -7.0F);
         for (std::size_t row = 0; row < rows; ++row) {
           for (std::size_t token = 0; token < cpu::kTokenPanel; ++token) {
@@ -56,6 +79,42 @@ TEST_CASE("a sparse product agrees with float64 for every shape of rows and colu
     }
   }
   CHECK(budget.used_bytes() == 0);
+}
+
+}  // namespace
+
+TEST_CASE("a sparse product agrees with float64 for every shape of rows and columns") { check_products<float>(); }
+
+TEST_CASE("so does one of bfloat16 values, where the processor has products of pairs") {
+  if (cpu::pair_math() == nullptr) {
+    MESSAGE("skipped: this processor has no AVX512_BF16, or another instruction set was selected");
+    return;
+  }
+  check_products<std::uint16_t>();
+}
+
+TEST_CASE("narrowed values are rounded as others are, and those of both halves of 32 take turns by fours") {
+  if (cpu::pair_math() == nullptr) {
+    MESSAGE("skipped: this processor has no AVX512_BF16, or another instruction set was selected");
+    return;
+  }
+  MemoryBudget budget(std::uint64_t{1} << 20);
+  Buffer<float> values(budget, 2 * kPairTokens, "values");
+  Buffer<std::uint16_t> narrowed(budget, values.size(), "narrowed values");
+  std::mt19937 generator(5);
+  std::normal_distribution<float> normal;
+  for (float& value : values.span()) value = normal(generator);
+  // In the middle of two bfloat16 values.
+  values[3] = 1.00390625F;
+  values[4] = 1.01171875F;
+  cpu::pair_math()->narrow(values.data(), values.size(), narrowed.data());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::size_t within = i % kPairTokens;
+    const std::size_t token = i - within + within / 8 * 4 + within % 4 + (within % 8 < 4 ? 0 : kPairTokens / 2);
+    std::uint16_t expected = 0;
+    cpu::vector_math().narrow_bf16(&values[token], 1, &expected);
+    CHECK(narrowed[i] == expected);
+  }
 }
 
 TEST_CASE("the sums of kept values are the same kind on every instruction set") {
@@ -86,6 +145,6 @@ TEST_CASE("making a sparse matrix can be cancelled") {
   const std::atomic<bool> cancelled{true};
   CallContext context(&cancelled);
   const std::vector<float> weights(100, 1.0F);
-  CHECK_THROWS_AS(cpu::SparseMatrix(budget, pool, context, 10, 10, weights.data(), "a test"), Error);
+  CHECK_THROWS_AS(cpu::SparseMatrix<float>(budget, pool, context, 10, 10, weights.data(), "a test"), Error);
   CHECK(budget.used_bytes() == 0);
 }

@@ -18,6 +18,8 @@ void configure_gemm(InstructionSet instruction_set);
 std::string describe_gemm();
 // Empty when products of bfloat16 values are faster here than those of float32, else why they are not offered.
 std::string why_no_bf16();
+// Whether they run on tiles (AMX), which multiply faster than anything else here does.
+bool multiplies_bf16_in_tiles();
 
 // result[m, n] = scale · left[m, k] · right[n, k]ᵀ (+ result when `accumulate`); rows are `..._stride` elements apart.
 void multiply_transposed(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride,

@@ -51,6 +51,9 @@ auto translate_errors(const char* call, const Work& work) {
   }
 }
 
+// Bits of an instruction set include those it builds on.
+bool may_use(dnnl_cpu_isa_t isa) { return (dnnl_get_effective_cpu_isa() & isa) == isa; }
+
 }  // namespace
 
 void configure_gemm(InstructionSet instruction_set) {
@@ -65,11 +68,11 @@ std::string describe_gemm() {
 }
 
 std::string why_no_bf16() {
-  const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
-  // Bits of an instruction set include those it builds on.
-  if ((isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16) return "";
+  if (may_use(dnnl_cpu_isa_avx512_core_bf16)) return "";
   return "this processor has no bfloat16 products (AVX512_BF16 or AMX)";
 }
+
+bool multiplies_bf16_in_tiles() { return may_use(dnnl_cpu_isa_avx512_core_amx); }
 
 void multiply_transposed(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride,
                          const float* right, std::size_t right_stride, float* result, std::size_t result_stride, bool accumulate) {

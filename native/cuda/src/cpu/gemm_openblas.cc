@@ -19,6 +19,8 @@ std::string describe_gemm() { return std::string(openblas_get_config()) + " on "
 
 std::string why_no_bf16() { return "this build multiplies with OpenBLAS, which has no bfloat16 products"; }
 
+bool multiplies_bf16_in_tiles() { return false; }
+
 void multiply_transposed(std::size_t m, std::size_t n, std::size_t k, float scale, const float* left, std::size_t left_stride,
                          const float* right, std::size_t right_stride, float* result, std::size_t result_stride, bool accumulate) {
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, to_blas(m), to_blas(n), to_blas(k), scale, left, to_blas(left_stride), right,

@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
-#include <optional>
 #include <span>
 #include <string>
+#include <variant>
 
 #include "cpu/gemm.h"
 #include "cpu/sparse_matrix.h"
@@ -43,6 +43,8 @@ struct ProjectionInput {
   const std::uint16_t* narrowed = nullptr;
   // Per kTokenPanel tokens: [width, kTokenPanel], or null.
   const float* panels = nullptr;
+  // The same in bfloat16, in the order of PairMath::narrow, or null.
+  const std::uint16_t* narrowed_panels = nullptr;
 };
 
 // One thread's memory for the inputs and sums of projections, for tiles of up to `tokens` tokens.
@@ -61,7 +63,9 @@ class ProjectionWorkspace {
 
  private:
   std::uint16_t* narrowed_ = nullptr;
+  // Of bfloat16 panels one at a time passes through here.
   float* panels_ = nullptr;
+  std::uint16_t* narrowed_panels_ = nullptr;
   float* sums_ = nullptr;
 };
 
@@ -72,9 +76,11 @@ class Projection {
   const Matrix& dense() const noexcept { return dense_; }
   // The memory of its values; the projection is of no use after that.
   Buffer<float> take_values() && noexcept { return std::move(dense_.values); }
-  bool reads_bf16() const noexcept { return packed_.has_value(); }
-  bool is_sparse() const noexcept { return sparse_.has_value(); }
-  ProjectionForm form() const noexcept { return {dense_.rows, dense_.columns, part_rows_, reads_bf16(), is_sparse()}; }
+  ProjectionForm form() const noexcept;
+  // Whether products read this copy of their input.
+  bool reads_narrowed() const noexcept { return std::holds_alternative<PackedMatrix>(multiplied_); }
+  bool reads_panels() const noexcept { return std::holds_alternative<SparseMatrix<float>>(multiplied_); }
+  bool reads_narrowed_panels() const noexcept { return std::holds_alternative<SparseMatrix<std::uint16_t>>(multiplied_); }
 
   // The form of a weight of which a share is dropped.
   static ProjectionForm planned_form(TensorRole role, std::size_t rows, std::size_t columns, Compute compute, double sparsity);
@@ -98,20 +104,26 @@ class Projection {
   void multiply_part(const ProjectionInput& input, std::size_t first, std::size_t count, float* result) const;
 
  private:
-  // Makes the form that is multiplied with from values that changed.
-  void renew_form(MemoryBudget& budget, ThreadPool& pool, CallContext& context);
-  void pack(ThreadPool& pool, CallContext& context);
+  // The float32 weight itself, or what takes its place in products.
+  using Multiplied = std::variant<std::monostate, PackedMatrix, SparseMatrix<float>, SparseMatrix<std::uint16_t>>;
+
+  // Makes what is multiplied with from values that are new: the sparse form where so many zeros make it worthwhile.
+  void choose_form(MemoryBudget& budget, ThreadPool& pool, CallContext& context);
+  void pack(MemoryBudget& budget, ThreadPool& pool, CallContext& context);
   std::size_t count_zeros(ThreadPool& pool, CallContext& context) const;
-  // Makes the sparse form where so many zeros make it worthwhile.
-  void choose_form(std::size_t zeros, MemoryBudget& budget, ThreadPool& pool, CallContext& context);
-  void multiply_sparse(const ProjectionInput& input, const ProjectionWorkspace& workspace, float* result) const;
+  // Kept weights and bytes of one of them.
+  double multiplied_weights() const noexcept;
+  double bytes_of_multiplied_weight() const noexcept;
+  template <class Value>
+  void multiply_sparse(const SparseMatrix<Value>& weight, const Value* panels, const ProjectionInput& input,
+                       const ProjectionWorkspace& workspace, float* result) const;
 
   TensorRole role_;
   std::string name_;
   Matrix dense_;
+  Compute compute_;
   std::size_t part_rows_;
-  std::optional<PackedMatrix> packed_;
-  std::optional<SparseMatrix> sparse_;
+  Multiplied multiplied_;
 };
 
 }  // namespace secateur::cpu

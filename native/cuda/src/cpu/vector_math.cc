@@ -1,5 +1,7 @@
 #include "cpu/vector_math.h"
 
+#include "cpu/pair_math.h"
+
 namespace secateur::cpu {
 
 namespace generic {
@@ -11,7 +13,8 @@ extern const VectorMath kVectorMath;
 }
 namespace avx512 {
 extern const VectorMath kVectorMath;
-}
+extern const PairMath kPairMath;
+}  // namespace avx512
 #endif
 
 const VectorMath& vector_math(InstructionSet instruction_set) {
@@ -30,6 +33,13 @@ const VectorMath& vector_math(InstructionSet instruction_set) {
 const VectorMath& vector_math() {
   static const VectorMath& selected = vector_math(selected_instruction_set());
   return selected;
+}
+
+const PairMath* pair_math() {
+#if defined(__x86_64__)
+  if (selected_instruction_set() == InstructionSet::kAvx512 && __builtin_cpu_supports("avx512bf16") != 0) return &avx512::kPairMath;
+#endif
+  return nullptr;
 }
 
 }  // namespace secateur::cpu
