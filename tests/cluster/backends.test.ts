@@ -154,6 +154,27 @@ describe('the cuda backend, emulated on the host, does for a tiny model as the C
   );
 });
 
+test(
+  'f16 products change decisions little on a GPU, and are refused by name elsewhere',
+  () =>
+    withTemporaryFolder(async (folder) => {
+      const model = join(folder, 'model');
+      const calibration = join(folder, 'tokens.safetensors');
+      await writeTinyCheckpoint(model, TINY);
+      await writeTinyTokens(calibration, 8, 16, TINY.vocab_size);
+      const wide = await pruneTiny(model, calibration, join(folder, 'f32'), ['--backend', 'cpu']);
+      const narrow = await pruneTiny(model, calibration, join(folder, 'f16'), ['--backend', 'cuda', '--compute', 'f16']);
+      expect([wide.config.compute, narrow.config.compute]).toEqual(['f32', 'f16']);
+      narrow.projections.forEach(({ bestQuality }, index) => expect(bestQuality).toBeCloseTo(wide.projections[index]?.bestQuality ?? 0, 1));
+
+      const files = ['--model', model, '--calibration', calibration, '--out', join(folder, 'refused')];
+      const refused = await runCommand(['prune', ...files, '--sparsity', '0.5', '--backend', 'cpu', '--compute', 'f16', '--quiet']);
+      expect(refused.exitCode).toBe(1);
+      expect(refused.stderr).toMatch(/cannot compute in f16: only GPUs multiply float16 values\. Use --compute f32\./);
+    }),
+  EMULATED_TIMEOUT_MS,
+);
+
 test('bf16 products change decisions little, or are refused by name', () =>
   withTemporaryFolder(async (folder) => {
     const args = ['eval', '--model', modelPath('books-qwen2'), '--data', await textIn(folder)];

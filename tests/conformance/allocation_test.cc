@@ -11,6 +11,8 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "backend_under_test.h"
@@ -192,9 +194,22 @@ TEST_CASE("matrices of any size are allocated as by the CPU backend") {
   }
 }
 
-TEST_CASE("weights of which only bfloat16 is kept are allocated by the values that are stored") {
-  if (!test::why_no_bf16().empty()) {
-    MESSAGE("skipped: " << test::why_no_bf16());
+namespace {
+
+// The value that is left, and its bits, when those that the type has no place for are cut off.
+std::pair<float, std::uint16_t> as_stored(ElementType type, float value) {
+  const auto bits = __builtin_bit_cast(std::uint32_t, value);
+  if (type == ElementType::kBF16) return {__builtin_bit_cast(float, bits & 0xffff0000U), static_cast<std::uint16_t>(bits >> 16)};
+  const std::uint32_t magnitude = bits & 0x7fffffffU;
+  // Smaller ones have fewer places.
+  if (magnitude < 0x38800000U) return {0.0F, std::uint16_t{0}};
+  return {__builtin_bit_cast(float, bits & 0xffffe000U),
+          static_cast<std::uint16_t>((bits >> 16 & 0x8000U) | (magnitude - 0x38000000U) >> 13)};
+}
+
+void check_stored_values(Compute compute, ElementType type) {
+  if (const std::string reason = test::why_no(compute); !reason.empty()) {
+    MESSAGE("skipped: " << reason);
     return;
   }
   Values block(test::random_block(kArchitecture, false, 8));
@@ -202,14 +217,15 @@ TEST_CASE("weights of which only bfloat16 is kept are allocated by the values th
   for (TensorView& view : block.views) {
     std::vector<std::uint16_t>& bits = narrow[view.role];
     for (float& value : block.tensors.at(view.role)) {
-      bits.push_back(static_cast<std::uint16_t>(__builtin_bit_cast(std::uint32_t, value) >> 16));
-      value = __builtin_bit_cast(float, std::uint32_t{bits.back()} << 16);
+      std::uint16_t stored = 0;
+      std::tie(value, stored) = as_stored(type, value);
+      bits.push_back(stored);
     }
-    view.element_type = ElementType::kBF16;
+    view.element_type = type;
     view.bytes = {reinterpret_cast<const std::uint8_t*>(bits.data()), bits.size() * sizeof(std::uint16_t)};
   }
   const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 28);
-  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, Compute::kBF16);
+  const std::unique_ptr<BackendSession> session = backend->open_session(kArchitecture, compute);
   CallContext context;
   session->load_shard("block", block.views, context);
   const Statistics statistics;
@@ -223,6 +239,13 @@ TEST_CASE("weights of which only bfloat16 is kept are allocated by the values th
     input.weights = block.tensors.at(kProjection);
     check_same(actual, allocate_rows(input, options, pool, context), rule == Allocation::kMatrix && !test::is_cpu());
   }
+}
+
+}  // namespace
+
+TEST_CASE("weights of which only bfloat16 or float16 is kept are allocated by the values that are stored") {
+  SUBCASE("bfloat16") { check_stored_values(Compute::kBF16, ElementType::kBF16); }
+  SUBCASE("float16") { check_stored_values(Compute::kF16, ElementType::kF16); }
 }
 
 TEST_CASE("a cancelled allocation stops, and what it cannot be made of is named") {

@@ -33,6 +33,9 @@ std::unique_ptr<Backend> open_backend(std::size_t threads, std::uint64_t memory_
   return std::move(loaded.backend);
 }
 
-std::string why_no_bf16() { return is_cpu() ? cpu::why_no_bf16() : ""; }
+std::string why_no(Compute compute) {
+  if (!is_cpu() || compute == Compute::kF32) return "";
+  return compute == Compute::kBF16 ? cpu::why_no_bf16() : "only GPUs multiply float16 values";
+}
 
 }  // namespace secateur::test

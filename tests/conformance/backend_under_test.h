@@ -15,7 +15,7 @@ bool is_cpu();
 // Whether that is the CUDA backend without a GPU, which takes its time.
 bool is_emulated();
 std::unique_ptr<Backend> open_backend(std::size_t threads, std::uint64_t memory_budget_bytes);
-// Empty when sessions can compute in bfloat16.
-std::string why_no_bf16();
+// Empty when sessions can compute so.
+std::string why_no(Compute compute);
 
 }  // namespace secateur::test

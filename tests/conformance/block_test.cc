@@ -407,8 +407,9 @@ double site_error(const SiteStatistics& statistics, const std::vector<test::Refe
 }
 
 constexpr double kF32Tolerance = 1e-5;
-// bfloat16 has 8 bits of mantissa, and inputs pass through up to three products.
+// bfloat16 has 8 bits of mantissa, float16 11, and inputs pass through up to three products.
 constexpr double kBF16Tolerance = 3e-2;
+constexpr double kF16Tolerance = 4e-3;
 
 // The statistics of two blocks of the same weights, one after the other, against float64.
 void check_agreement(const Case& test_case, Compute compute, bool pruned, double tolerance) {
@@ -432,7 +433,7 @@ void check_agreement(const Case& test_case, Compute compute, bool pruned, double
   CHECK(site_error(next[0], expected, fixture.tokens) < 2 * tolerance);
 }
 
-TEST_CASE("a block pruned to 80 %, and one computed in bf16, agree with float64") {
+TEST_CASE("a block pruned to 80 %, and one computed in bf16 or f16, agree with float64") {
   struct Kind {
     std::string name;
     Compute compute;
@@ -441,14 +442,16 @@ TEST_CASE("a block pruned to 80 %, and one computed in bf16, agree with float64"
   };
   const Kind kinds[] = {{"pruned f32", Compute::kF32, true, kF32Tolerance},
                         {"dense bf16", Compute::kBF16, false, kBF16Tolerance},
-                        {"pruned bf16", Compute::kBF16, true, kBF16Tolerance}};
+                        {"pruned bf16", Compute::kBF16, true, kBF16Tolerance},
+                        {"dense f16", Compute::kF16, false, kF16Tolerance},
+                        {"pruned f16", Compute::kF16, true, kF16Tolerance}};
   for (const Kind& kind : kinds) {
-    if (kind.compute == Compute::kBF16 && !test::why_no_bf16().empty()) {
-      MESSAGE("skipped: " << kind.name << ", because " << test::why_no_bf16());
+    if (const std::string reason = test::why_no(kind.compute); !reason.empty()) {
+      MESSAGE("skipped: " << kind.name << ", because " << reason);
       continue;
     }
     // Masks and products are tested apart already; what is emulated takes its time.
-    if (test::is_emulated() && kind.compute == Compute::kBF16 && kind.pruned) continue;
+    if (test::is_emulated() && kind.compute != Compute::kF32 && kind.pruned) continue;
     for (const Case& test_case : kCases) {
       CAPTURE(kind.name);
       CAPTURE(test_case.name);
@@ -463,17 +466,19 @@ TEST_CASE("blocks of the widths of real models agree with float64") {
     CAPTURE(test_case.name);
     check_agreement(test_case, Compute::kF32, false, kF32Tolerance);
     check_agreement(test_case, Compute::kF32, true, kF32Tolerance);
-    if (!test::why_no_bf16().empty()) continue;
-    check_agreement(test_case, Compute::kBF16, false, kBF16Tolerance);
-    check_agreement(test_case, Compute::kBF16, true, kBF16Tolerance);
+    for (const auto& [compute, tolerance] : {std::pair(Compute::kBF16, kBF16Tolerance), std::pair(Compute::kF16, kF16Tolerance)}) {
+      if (!test::why_no(compute).empty()) continue;
+      check_agreement(test_case, compute, false, tolerance);
+      check_agreement(test_case, compute, true, tolerance);
+    }
   }
 }
 
 TEST_CASE("a block that comes pruned gives the same bits as one that is pruned here") {
   const Case& test_case = kCases[test::is_emulated() ? 2 : 3];
   const Architecture& a = test_case.architecture;
-  for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
-    if (compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
+  for (const Compute compute : {Compute::kF32, Compute::kBF16, Compute::kF16}) {
+    if (!test::why_no(compute).empty()) continue;
     Fixture here(test_case, 2, compute);
     prune(here, a);
     Fixture before(test_case, 2, compute);

@@ -91,6 +91,8 @@ const Job kJobs[] = {
     {"gated, sensitivity", kGated, Compute::kF32, 0.8, 20, BlockMetric::kSensitivity},
     {"projected, sensitivity, densely", projected(), Compute::kF32, 0.5, 96, BlockMetric::kSensitivity},
     {"gated, sensitivity in bf16", kGated, {Compute::kBF16, HiddenStates::kBF16}, 0.8, 20, BlockMetric::kSensitivity},
+    {"gated, f16", kGated, Compute::kF16, 0.7, 20},
+    {"gated, sensitivity in f16", kGated, {Compute::kF16, HiddenStates::kBF16}, 0.8, 20, BlockMetric::kSensitivity},
     {"gated, eigenvalues", kGated, Compute::kF32, 0, 20, BlockMetric::kSpectrum},
     {"plain, eigenvalues in bf16", kPlain, Compute::kBF16, 0, 20, BlockMetric::kSpectrum},
     {"gated, sparse, in stages", kGated, Compute::kF32, 0.8, 20, BlockMetric::kNone, true},
@@ -437,7 +439,7 @@ std::uint64_t bytes_named(const std::vector<MemoryItem>& items, const std::strin
 TEST_CASE("a job takes no more memory than planned, and nearly as much") {
   for (const Job& job : kJobs) {
     CAPTURE(job.name);
-    if (job.precision.compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
+    if (!test::why_no(job.precision.compute).empty()) continue;
     if (test::is_emulated() && job.is_like_another()) continue;
     const Model model(job.architecture, job.zeros);
     const std::unique_ptr<Backend> backend = test::open_backend(2, kPlenty);
@@ -577,7 +579,7 @@ TEST_CASE("a group of shorter samples fits where one of the longest was planned"
   architecture.maximum_positions = kLongest;
   const Model model(architecture);
   for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
-    if (compute == Compute::kBF16 && !test::why_no_bf16().empty()) continue;
+    if (!test::why_no(compute).empty()) continue;
     CAPTURE(static_cast<int>(compute));
     Workload workload;
     workload.embedding = model.embedding.layouts();

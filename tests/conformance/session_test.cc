@@ -379,12 +379,22 @@ TEST_CASE("allocation works on the weights of the session and leaves no memory b
   CHECK(backend->memory_used_bytes() == used);
 }
 
+TEST_CASE("a session that cannot compute as it is asked to is not opened, and told what can") {
+  for (const Compute compute : {Compute::kBF16, Compute::kF16}) {
+    const std::string reason = test::why_no(compute);
+    if (reason.empty()) continue;
+    const std::unique_ptr<Backend> backend = test::open_backend(1, 1U << 26);
+    check_error(ErrorCode::kFailedPrecondition, reason, [&] { backend->open_session(kArchitecture, compute); });
+    check_error(ErrorCode::kFailedPrecondition, "Use --compute f32", [&] { backend->open_session(kArchitecture, compute); });
+  }
+}
+
 TEST_CASE("the speed of products is measured on the CPU, and leaves nothing behind") {
   const std::unique_ptr<Backend> backend = test::open_backend(2, 1U << 26);
   const std::uint64_t used = backend->memory_used_bytes();
   CallContext context;
-  for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
-    const bool offered = test::is_cpu() && (compute == Compute::kF32 || test::why_no_bf16().empty());
+  for (const Compute compute : {Compute::kF32, Compute::kBF16, Compute::kF16}) {
+    const bool offered = test::is_cpu() && test::why_no(compute).empty();
     const double speed = backend->measure_product_speed(compute, context);
     CHECK((offered ? speed > 1e6 : speed == 0));
     CHECK(backend->memory_used_bytes() == used);

@@ -1,6 +1,8 @@
-// A model of the instructions of src/cuda/tensor_core.h. Products of bfloat16 values are exact in float32; the sum of a fragment's 16
+// A model of the instructions of src/cuda/tensor_core.h. Products of 16-bit values are exact in float32; the sum of a fragment's 16
 // products is added in ascending order. Hardware adds them in an order of its own: results agree within rounding, not bit for bit.
 #pragma once
+
+#include <type_traits>
 
 #include "cuda_on_host.h"
 
@@ -12,15 +14,21 @@ struct MatrixFragments {
   unsigned right[2];
 };
 
-// Of a bfloat16, rounded to nearest even; a NaN is the canonical one.
+// Rounded to nearest even; a NaN is the canonical one.
 std::uint16_t bfloat16_bits(float value);
+std::uint16_t float16_bits(float value);
+
+// What the 16 bits of an element of a fragment are.
+enum class FragmentType { kBF16, kF16 };
 
 // Adds to the four elements that the lane holds of the sums.
-void add_products(float (&sums)[4], const LaneValues& fragments, unsigned lane);
+void add_products(FragmentType type, float (&sums)[4], const LaneValues& fragments, unsigned lane);
 
 }  // namespace secateur::cuda_on_host
 
 namespace secateur::gpu {
+
+struct bfloat16;
 
 inline void copy_async_16(void* shared, const void* global, unsigned bytes) {
   cuda_on_host::Block::current().copy_async(shared, global, bytes);
@@ -64,14 +72,21 @@ inline void load_matrices_transposed(unsigned (&fragments)[4], const void* share
   }
 }
 
-inline unsigned narrow_pair(float low, float high) {
-  return detail::pack(cuda_on_host::bfloat16_bits(low), cuda_on_host::bfloat16_bits(high));
+template <class Narrow>
+unsigned narrow_pair(float low, float high) {
+  if constexpr (std::is_same_v<Narrow, bfloat16>) {
+    return detail::pack(cuda_on_host::bfloat16_bits(low), cuda_on_host::bfloat16_bits(high));
+  } else {
+    return detail::pack(cuda_on_host::float16_bits(low), cuda_on_host::float16_bits(high));
+  }
 }
 
-inline void multiply_accumulate_bf16(float (&sums)[4], const unsigned (&left)[4], const unsigned (&right)[2], SECATEUR_CALL_PLACE) {
+template <class Narrow>
+void multiply_accumulate(float (&sums)[4], const unsigned (&left)[4], const unsigned (&right)[2], SECATEUR_CALL_PLACE) {
   using namespace cuda_on_host;
+  constexpr FragmentType kType = std::is_same_v<Narrow, bfloat16> ? FragmentType::kBF16 : FragmentType::kF16;
   const MatrixFragments own{{left[0], left[1], left[2], left[3]}, {right[0], right[1]}};
-  add_products(sums, exchange(0xffffffffU, own, Exchange::kMatrix, file, line), current_lane());
+  add_products(kType, sums, exchange(0xffffffffU, own, Exchange::kMatrix, file, line), current_lane());
 }
 
 }  // namespace secateur::gpu

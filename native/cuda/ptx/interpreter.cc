@@ -118,6 +118,19 @@ std::uint64_t bfloat16_of(float value) {
   return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
+// The same of a float16; from 65520 on it is infinite.
+std::uint64_t float16_of(float value) {
+  if (std::isnan(value)) return 0x7fff;
+  const std::uint64_t sign = std::signbit(value) ? 0x8000 : 0;
+  const double magnitude = std::fabs(static_cast<double>(value));
+  if (magnitude >= 65520) return sign | 0x7c00;
+  if (magnitude == 0) return sign;
+  // Values between two powers of two are so many units apart, and below 2^-14 as far as just above.
+  const int exponent = std::max(std::ilogb(magnitude), -14);
+  const auto units = static_cast<std::uint64_t>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
+  return sign | (static_cast<std::uint64_t>(exponent + 14) * 1024 + units);
+}
+
 float flushed(float value) { return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0F, value) : value; }
 
 class BlockRun {
@@ -343,7 +356,8 @@ class BlockRun {
         thread.mask = static_cast<std::uint32_t>(value(thread, instruction.operands.back()));
         return;
       case Opcode::kLdmatrix:
-      case Opcode::kMma:
+      case Opcode::kMmaBF16:
+      case Opcode::kMmaF16:
         thread.state = State::kAtWarpOperation;
         thread.mask = 0xffffffffU;
         return;
@@ -505,8 +519,10 @@ class BlockRun {
       case Opcode::kEx2:
         if (instruction.mode == Mode::kFlushed) return bits_of(flushed(std::exp2(flushed(static_cast<float>(real(1))))));
         return bits_of(std::exp2(static_cast<float>(real(1))));
-      case Opcode::kNarrowPair:
+      case Opcode::kNarrowPairBF16:
         return bfloat16_of(static_cast<float>(real(1))) << 16 | bfloat16_of(static_cast<float>(real(2)));
+      case Opcode::kNarrowPairF16:
+        return float16_of(static_cast<float>(real(1))) << 16 | float16_of(static_cast<float>(real(2)));
       case Opcode::kSetp:
         return compare(instruction.mode, real(1), real(2)) ? 1 : 0;
       default:
@@ -674,7 +690,7 @@ class BlockRun {
     const auto takes_part = [mask](unsigned lane) { return (mask >> lane & 1) != 0; };
     if (instruction.opcode == Opcode::kLdmatrix) {
       load_matrices(instruction, lanes);
-    } else if (instruction.opcode == Opcode::kMma) {
+    } else if (instruction.opcode == Opcode::kMmaBF16 || instruction.opcode == Opcode::kMmaF16) {
       multiply_matrices(instruction, lanes);
     } else if (instruction.opcode != Opcode::kWarpBarrier) {
       std::array<std::uint64_t, kWarpLanes> given{};
@@ -784,7 +800,7 @@ class BlockRun {
       }
       for (unsigned i = 0; i < 2; ++i) matrices.right[lane][i] = static_cast<std::uint32_t>(item(lanes[lane], 2, i));
     }
-    multiply_accumulate(matrices);
+    multiply_accumulate(instruction.opcode == Opcode::kMmaF16 ? ElementType::kF16 : ElementType::kBF16, matrices);
     for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
       for (unsigned i = 0; i < 4; ++i) lanes[lane].registers[instruction.operands.at(0).items.at(i).reg] = bits_of(matrices.sums[lane][i]);
     }

@@ -635,8 +635,8 @@ function withJobOptions(command: CheckedCommand): CheckedCommand {
     .addOption(
       offered(
         '--compute <type>',
-        'what matrix products take in: f32, or bf16 where that is faster',
-        { f32: Compute.F32, bf16: Compute.BF16 },
+        'what matrix products take in: f32, bf16 where that is faster, or f16 on GPUs, which keeps the weights of a float16 checkpoint exact',
+        { f32: Compute.F32, bf16: Compute.BF16, f16: Compute.F16 },
         'f32',
       ),
     )

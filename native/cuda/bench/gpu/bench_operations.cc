@@ -48,7 +48,7 @@ void run(const BlockShape& shape) {
   Products products;
   if (library.description().starts_with("cuBLASLt")) {
     products.f32 = [&](const gpu::MatrixProductF32& task, cudaStream_t on) { return library.multiply(task, on); };
-    products.bf16 = [&](const gpu::MatrixProductBF16& task, cudaStream_t on) { return library.multiply(task, on); };
+    products.bf16 = [&](const gpu::MatrixProductNarrow<gpu::bfloat16>& task, cudaStream_t on) { return library.multiply(task, on); };
   }
   const Operations operations(shape, true, products);
   for (const Operation& operation : operations.all()) print(operation, time(operation, stream));

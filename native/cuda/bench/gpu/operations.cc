@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "cuda/kernels/attention.h"
-#include "cuda/kernels/attention_bf16.h"
+#include "cuda/kernels/attention_narrow.h"
 #include "cuda/kernels/column_sums.h"
 #include "cuda/kernels/cross_entropy.h"
 #include "cuda/kernels/elementwise.h"
@@ -190,9 +190,9 @@ void Operations::add_rows(const BlockShape& shape) {
                        stream);
   });
   add("attention, bf16", Arithmetic::kBF16, attention, 2 * query_values * kF32 + 2 * key_values * kBF16, [=, &m](cudaStream_t stream) {
-    return gpu::attend_bf16({shape.tokens / shape.window, shape.window, shape.heads, shape.key_heads, shape.head_size, m.states.data(),
-                             m.narrow_states.data(), m.narrow_states.data(), m.other_states.data()},
-                            stream);
+    return gpu::attend_narrow({shape.tokens / shape.window, shape.window, shape.heads, shape.key_heads, shape.head_size, m.states.data(),
+                               m.narrow_states.data(), m.narrow_states.data(), m.other_states.data()},
+                              stream);
   });
   add("residual", Arithmetic::kF32, values, values * 3 * kF32,
       [=, &m](cudaStream_t stream) { return gpu::add(m.states.data(), m.other_states.data(), shape.tokens * shape.hidden, stream); });
@@ -239,7 +239,7 @@ void Operations::add_products(const BlockShape& shape, const Products& library) 
     const double result = as_double(shape.tokens * rows) * kF32;
     const gpu::MatrixProductF32 f32{
         shape.tokens, rows, columns, m.wide_states.data(), m.weights.data(), nullptr, m.other_wide_states.data()};
-    const gpu::MatrixProductBF16 bf16{
+    const gpu::MatrixProductNarrow bf16{
         shape.tokens, rows, columns, m.narrow_states.data(), m.narrow_weights.data(), nullptr, m.other_wide_states.data()};
     const std::string projection = std::string(name) + " projection";
     add(projection + ", f32", Arithmetic::kF32, flops, operands * kF32 + result,
@@ -248,7 +248,7 @@ void Operations::add_products(const BlockShape& shape, const Products& library) 
       add(projection + ", f32, cuBLASLt", Arithmetic::kF32, flops, operands * kF32 + result,
           [=](cudaStream_t stream) { return library.f32(f32, stream); });
     add(projection + ", bf16", Arithmetic::kBF16, flops, operands * kBF16 + result,
-        [=](cudaStream_t stream) { return gpu::matrix_product_bf16(bf16, stream); });
+        [=](cudaStream_t stream) { return gpu::matrix_product_narrow(bf16, stream); });
     if (library.bf16)
       add(projection + ", bf16, cuBLASLt", Arithmetic::kBF16, flops, operands * kBF16 + result,
           [=](cudaStream_t stream) { return library.bf16(bf16, stream); });

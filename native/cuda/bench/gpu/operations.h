@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "cuda/kernels/matrix_product_bf16.h"
 #include "cuda/kernels/matrix_product_f32.h"
+#include "cuda/kernels/matrix_product_narrow.h"
 
 namespace secateur::bench {
 
@@ -50,7 +50,7 @@ struct Operation {
 // Products by another library than the kernels of ours; may be empty.
 struct Products {
   std::function<cudaError_t(const gpu::MatrixProductF32&, cudaStream_t)> f32;
-  std::function<cudaError_t(const gpu::MatrixProductBF16&, cudaStream_t)> bf16;
+  std::function<cudaError_t(const gpu::MatrixProductNarrow<gpu::bfloat16>&, cudaStream_t)> bf16;
 };
 
 class Operations {

@@ -186,8 +186,9 @@ Architecture to_architecture(const Napi::Value& value) {
 
 Precision to_precision(const Napi::Value& value) {
   const Napi::Object object = to_object(value, "precision");
-  const Compute compute = to_word(object["compute"], "compute",
-                                  std::array<std::pair<const char*, Compute>, 2>{{{"f32", Compute::kF32}, {"bf16", Compute::kBF16}}});
+  const Compute compute =
+      to_word(object["compute"], "compute",
+              std::array<std::pair<const char*, Compute>, 3>{{{"f32", Compute::kF32}, {"bf16", Compute::kBF16}, {"f16", Compute::kF16}}});
   const HiddenStates hidden_states =
       to_word(object["hiddenStates"], "hiddenStates",
               std::array<std::pair<const char*, HiddenStates>, 2>{{{"f32", HiddenStates::kF32}, {"bf16", HiddenStates::kBF16}}});

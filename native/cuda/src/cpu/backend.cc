@@ -34,7 +34,7 @@ class CpuBackend final : public Backend {
     return std::make_unique<cpu::CpuSession>(architecture, precision, workload.dense_targets, budget_, pool_);
   }
   double measure_product_speed(Compute compute, CallContext& context) override {
-    if (compute == Compute::kBF16 && !cpu::why_no_bf16().empty()) return 0;
+    if (!why_no_products(compute).empty()) return 0;
     return cpu::measure_product_speed(compute, budget_, pool_, context);
   }
   AllocatedRows allocate_matrix(const AllocationInput& input, const AllocationOptions& options, CallContext& context) override {
@@ -47,9 +47,15 @@ class CpuBackend final : public Backend {
 
  private:
   static void require_products(Compute compute) {
-    const std::string reason = compute == Compute::kBF16 ? cpu::why_no_bf16() : "";
+    const std::string reason = why_no_products(compute);
     if (reason.empty()) return;
-    throw Error(ErrorCode::kFailedPrecondition, "The cpu backend cannot compute in bf16: " + reason + ". Use --compute f32.");
+    const std::string type = compute == Compute::kBF16 ? "bf16" : "f16";
+    throw Error(ErrorCode::kFailedPrecondition, "The cpu backend cannot compute in " + type + ": " + reason + ". Use --compute f32.");
+  }
+  // Empty where there are such products.
+  static std::string why_no_products(Compute compute) {
+    if (compute == Compute::kF16) return "only GPUs multiply float16 values";
+    return compute == Compute::kBF16 ? cpu::why_no_bf16() : "";
   }
 
   MemoryBudget budget_;

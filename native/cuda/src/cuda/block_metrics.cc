@@ -85,11 +85,11 @@ class PrunedMatrix {
  public:
   static std::uint64_t bytes(const TensorLayout& tensor, Compute compute) {
     const std::uint64_t elements = elements_of(tensor);
-    return compute == Compute::kBF16 ? block_bytes<bfloat16>(elements) : block_bytes<float>(elements);
+    return is_narrow(compute) ? block_bytes<std::uint16_t>(elements) : block_bytes<float>(elements);
   }
   // While it is made.
   static std::uint64_t scratch_bytes(const TensorLayout& tensor, Compute compute) {
-    const std::uint64_t wide = compute == Compute::kBF16 ? block_bytes<float>(elements_of(tensor)) : 0;
+    const std::uint64_t wide = is_narrow(compute) ? block_bytes<float>(elements_of(tensor)) : 0;
     return ProjectionScores::bytes(tensor, compute) + LowestScoresMemory::bytes(tensor.shape[0]) + wide;
   }
 
@@ -97,8 +97,8 @@ class PrunedMatrix {
                CallContext& context) {
     context.check();
     const std::size_t size = scored.matrix->rows * scored.matrix->columns;
-    if (compute == Compute::kBF16) {
-      narrowed_ = DeviceBuffer<bfloat16>(memory, size, "a pruned projection");
+    if (is_narrow(compute)) {
+      narrowed_ = DeviceBuffer<std::uint16_t>(memory, size, "a pruned projection");
     } else {
       values_ = DeviceBuffer<float>(memory, size, "a pruned projection");
     }
@@ -110,7 +110,7 @@ class PrunedMatrix {
     float* const rest = wide.empty() ? values_.data() : wide.data();
     check(find_lowest(scores.view(), count, EqualScores::kFirst, lowest.from(), stream.get()), "the lowest scores");
     check(drop_lowest(scores.view(), lowest.from(), rest, stream.get()), "pruning a projection");
-    if (!wide.empty()) check(narrow(wide.data(), narrowed_.data(), wide.size(), stream.get()), "narrowing a pruned projection");
+    if (!wide.empty()) check(narrow(compute, wide.data(), narrowed_.data(), wide.size(), stream.get()), "narrowing a pruned projection");
     timeline.finish(context, "Pruning a projection");
   }
 
@@ -123,7 +123,7 @@ class PrunedMatrix {
 
  private:
   DeviceBuffer<float> values_;
-  DeviceBuffer<bfloat16> narrowed_;
+  DeviceBuffer<std::uint16_t> narrowed_;
 };
 
 // Puts a matrix in the place of another as long as it lives.

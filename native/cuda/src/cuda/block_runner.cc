@@ -9,16 +9,17 @@
 #include "common/shard_layout.h"
 #include "common/sketch_signs.h"
 #include "cuda/kernels/attention.h"
-#include "cuda/kernels/attention_bf16.h"
+#include "cuda/kernels/attention_narrow.h"
 #include "cuda/kernels/column_sums.h"
 #include "cuda/kernels/drift.h"
 #include "cuda/kernels/elementwise.h"
-#include "cuda/kernels/matrix_product_bf16.h"
 #include "cuda/kernels/matrix_product_f32.h"
+#include "cuda/kernels/matrix_product_narrow.h"
 #include "cuda/kernels/normalization.h"
 #include "cuda/kernels/product_sums.h"
 #include "cuda/kernels/rotary.h"
 #include "cuda/kernels/sketches.h"
+#include "cuda/narrow_values.h"
 #include "cuda/transfers.h"
 
 namespace secateur::gpu {
@@ -83,7 +84,7 @@ std::size_t narrowed_size(const Architecture& a, std::size_t tokens) {
 std::uint64_t BlockRunner::work_bytes(const Architecture& a, Compute compute, std::size_t samples, std::size_t sequence_length) {
   const std::size_t tokens = most_tile_tokens(samples, sequence_length);
   std::uint64_t bytes = block_bytes<float>(work_space_size(a, tokens)) + block_bytes<unsigned>(1);
-  if (compute == Compute::kBF16) bytes += block_bytes<bfloat16>(narrowed_size(a, tokens));
+  if (is_narrow(compute)) bytes += block_bytes<std::uint16_t>(narrowed_size(a, tokens));
   if (a.position_encoding == PositionEncoding::kRotary) bytes += 2 * block_bytes<float>(sequence_length * (a.head_dimension / 2));
   return bytes;
 }
@@ -162,9 +163,9 @@ void BlockRunner::make_rotary_tables(std::size_t sequence_length) {
 }
 
 void BlockRunner::reserve_narrowed(std::size_t values) {
-  if (compute_ != Compute::kBF16 || narrowed_.size() >= values) return;
+  if (!is_narrow(compute_) || narrowed_.size() >= values) return;
   narrowed_ = {};
-  narrowed_ = DeviceBuffer<bfloat16>(memory_, values, "inputs of products");
+  narrowed_ = DeviceBuffer<std::uint16_t>(memory_, values, "inputs of products");
 }
 
 void BlockRunner::reserve_workspace(std::size_t tokens) {
@@ -182,14 +183,16 @@ void BlockRunner::start_product(const DeviceMatrix& matrix, std::size_t first, s
                                 std::size_t tokens, float* result) {
   timeline_.begin(
       "gemm", 2 * as_double(tokens) * as_double(count) * as_double(matrix.columns),
-      (compute_ == Compute::kBF16 ? 2.0 : 4.0) * as_double(matrix.columns) * as_double(tokens + count) + 4.0 * as_double(tokens * count));
+      (is_narrow(compute_) ? 2.0 : 4.0) * as_double(matrix.columns) * as_double(tokens + count) + 4.0 * as_double(tokens * count));
   const std::size_t offset = first * matrix.columns;
-  if (compute_ == Compute::kBF16) {
-    check(narrow(input, narrowed_.data(), tokens * matrix.columns, stream_.get()), "narrowing activations");
-    check(products_.multiply(
-              MatrixProductBF16{tokens, count, matrix.columns, narrowed_.data(), matrix.narrowed.data() + offset, bias, result},
-              stream_.get()),
-          "a matrix product");
+  if (is_narrow(compute_)) {
+    check(narrow(compute_, input, narrowed_.data(), tokens * matrix.columns, stream_.get()), "narrowing activations");
+    const std::uint16_t* const weights = matrix.narrowed.data() + offset;
+    const auto product = [&]<class Narrow>(const Narrow* weight) {
+      const auto* const narrowed = reinterpret_cast<const Narrow*>(narrowed_.data());
+      return products_.multiply(MatrixProductNarrow<Narrow>{tokens, count, matrix.columns, narrowed, weight, bias, result}, stream_.get());
+    };
+    check(visit_narrow(compute_, weights, product), "a matrix product");
   } else {
     check(products_.multiply(MatrixProductF32{tokens, count, matrix.columns, input, matrix.values.data() + offset, bias, result},
                              stream_.get()),
@@ -309,14 +312,17 @@ void BlockRunner::run_tile(DeviceShard& block, const Tile& tile, CallContext& co
     rotary.states = keys;
     check(rotate(rotary, stream_.get()), "rotating keys");
   }
-  if (compute_ == Compute::kBF16) {
+  if (is_narrow(compute_)) {
     // Values lie behind the keys.
     const std::size_t size = tokens * a.key_width();
-    check(narrow(keys, narrowed_.data(), 2 * size, stream_.get()), "narrowing keys and values");
-    check(attend_bf16({tile.samples, tile.length(), a.attention_heads, a.key_value_heads, a.head_dimension, queries, narrowed_.data(),
-                       narrowed_.data() + size, attended, block.attention_window()},
-                      stream_.get()),
-          "attention");
+    check(narrow(compute_, keys, narrowed_.data(), 2 * size, stream_.get()), "narrowing keys and values");
+    const std::uint16_t* const keys_and_values = narrowed_.data();
+    const auto attend_to = [&]<class Narrow>(const Narrow* narrowed) {
+      return attend_narrow(AttentionTask<Narrow>{tile.samples, tile.length(), a.attention_heads, a.key_value_heads, a.head_dimension,
+                                                 queries, narrowed, narrowed + size, attended, block.attention_window()},
+                           stream_.get());
+    };
+    check(visit_narrow(compute_, keys_and_values, attend_to), "attention");
   } else {
     check(attend({tile.samples, tile.length(), a.attention_heads, a.key_value_heads, a.head_dimension, queries, keys, values, attended,
                   block.attention_window()},
@@ -428,7 +434,7 @@ std::vector<SiteStatistics> BlockRunner::collect(DeviceShard& block, const Devic
     for (const double sum : of_site.sums_of_squares) {
       if (!std::isfinite(sum)) {
         throw Error(ErrorCode::kNonFinite, "The " + std::string(name_of(of_site.site)) + " has NaN or infinity in group " +
-                                               std::to_string(group.tokens.index) + ".");
+                                               std::to_string(group.tokens.index) + "." + overflow_hint(compute_));
       }
     }
   }
@@ -453,7 +459,8 @@ void BlockRunner::run_into(DeviceShard& block, const DeviceGroup& group, float* 
   download(flag_.data(), {flag.data(), flag.size()}, stream_, "reading a flag");
   timeline_.finish(context, "Propagating hidden states");
   if (*flag.data() != 0) {
-    throw Error(ErrorCode::kNonFinite, "The block gives NaN or infinity for a sample of group " + std::to_string(group.tokens.index) + ".");
+    throw Error(ErrorCode::kNonFinite, "The block gives NaN or infinity for a sample of group " + std::to_string(group.tokens.index) + "." +
+                                           overflow_hint(compute_));
   }
 }
 

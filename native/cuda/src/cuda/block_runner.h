@@ -95,7 +95,7 @@ class BlockRunner {
   std::size_t rotary_positions_ = 0;
   // One allocation for the work of a tile, kept for the next.
   DeviceBuffer<float> workspace_;
-  DeviceBuffer<bfloat16> narrowed_;
+  DeviceBuffer<std::uint16_t> narrowed_;
   DeviceBuffer<unsigned> flag_;
 };
 

@@ -14,6 +14,7 @@ struct CublasLt {
   static constexpr int kSuccess = 0;
   // cudaDataType
   static constexpr int kF32 = 0;
+  static constexpr int kF16 = 2;
   static constexpr int kBF16 = 14;
   // cublasComputeType_t: float32 sums; products of float32 are exact, not TF32.
   static constexpr int kComputeF32 = 68;

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "cuda/kernels/elementwise.h"
+#include "cuda/narrow_values.h"
 #include "cuda/transfers.h"
 
 namespace secateur::gpu {
@@ -45,9 +45,9 @@ ShardMemory DeviceShard::memory_of(std::span<const TensorLayout> tensors, Comput
       memory.device += stored;
       continue;
     }
-    const bool narrowed = is_multiplied(tensor.role) && compute == Compute::kBF16;
-    if (narrowed) memory.device += block_bytes<bfloat16>(elements);
-    if (narrowed && tensor.element_type == ElementType::kBF16) continue;
+    const bool narrowed = is_multiplied(tensor.role) && is_narrow(compute);
+    if (narrowed) memory.device += block_bytes<std::uint16_t>(elements);
+    if (narrowed && takes_as_stored(compute, tensor.element_type)) continue;
     memory.device += block_bytes<float>(elements);
     if (tensor.element_type != ElementType::kF32) memory.uploading += stored;
   }
@@ -90,7 +90,7 @@ class DeviceShard::Upload {
 DeviceShard::DeviceShard(const std::string& name, std::span<const TensorView> tensors, std::size_t attention_window,
                          const Architecture& architecture, Compute compute, SessionMemory& memory, End end, ThreadPool& pool,
                          const Stream& upload)
-    : name_(name), attention_window_(attention_window), kind_(check_shard(name, tensors, architecture)), end_(end) {
+    : name_(name), compute_(compute), attention_window_(attention_window), kind_(check_shard(name, tensors, architecture)), end_(end) {
   const std::vector<TensorLayout> layouts(tensors.begin(), tensors.end());
   const ShardMemory needed = memory_of(layouts, compute);
   const std::string purpose = "shard " + name;
@@ -100,7 +100,7 @@ DeviceShard::DeviceShard(const std::string& name, std::span<const TensorView> te
   staging_ = PinnedBuffer<std::byte>(memory, needed.pinned, purpose, End::kHigh);
   Upload uploading(*this, pool, upload);
   try {
-    for (const TensorView& tensor : tensors) upload_tensor(tensor, compute, uploading);
+    for (const TensorView& tensor : tensors) upload_tensor(tensor, uploading);
     ready_.record(upload);
   } catch (...) {
     static_cast<void>(cudaStreamSynchronize(upload.get()));
@@ -110,7 +110,7 @@ DeviceShard::DeviceShard(const std::string& name, std::span<const TensorView> te
 
 DeviceShard::~DeviceShard() { static_cast<void>(cudaEventSynchronize(ready_.get())); }
 
-void DeviceShard::upload_tensor(const TensorView& tensor, Compute compute, Upload& upload) {
+void DeviceShard::upload_tensor(const TensorView& tensor, Upload& upload) {
   if (tensor.role == TensorRole::kTokenEmbedding) {
     const std::span<std::byte> table = upload.place<std::byte>(tensor.bytes.size());
     upload.copy(tensor, table.data());
@@ -137,13 +137,14 @@ void DeviceShard::upload_tensor(const TensorView& tensor, Compute compute, Uploa
   DeviceMatrix matrix;
   matrix.rows = tensor.shape[0];
   matrix.columns = tensor.shape[1];
-  if (compute == Compute::kBF16) matrix.narrowed = upload.place<bfloat16>(elements);
-  if (compute == Compute::kBF16 && tensor.element_type == ElementType::kBF16) {
+  matrix.compute = compute_;
+  if (is_narrow(compute_)) matrix.narrowed = upload.place<std::uint16_t>(elements);
+  if (takes_as_stored(compute_, tensor.element_type)) {
     upload.copy(tensor, matrix.narrowed.data());
   } else {
     matrix.values = upload_widened();
-    if (compute == Compute::kBF16) {
-      check(narrow(matrix.values.data(), matrix.narrowed.data(), elements, upload.stream()), "narrowing a tensor");
+    if (is_narrow(compute_)) {
+      check(narrow(compute_, matrix.values.data(), matrix.narrowed.data(), elements, upload.stream()), "narrowing a tensor");
     }
   }
   matrices_.emplace(tensor.role, matrix);
@@ -171,7 +172,8 @@ void DeviceShard::keep_dense(TensorRole role, SessionMemory& memory, const Strea
   const DeviceMatrix& own = matrix(role);
   if (dense_.empty()) {
     std::uint64_t bytes = 0;
-    for (const auto& [of, each] : matrices_) bytes += block_bytes<float>(each.values.size()) + block_bytes<bfloat16>(each.narrowed.size());
+    for (const auto& [of, each] : matrices_)
+      bytes += block_bytes<float>(each.values.size()) + block_bytes<std::uint16_t>(each.narrowed.size());
     dense_ = DeviceBuffer<std::byte>(memory, bytes, "dense weights of shard " + name_, end_);
   }
   const auto keep = [&]<class T>(std::span<T> values) {
@@ -181,16 +183,15 @@ void DeviceShard::keep_dense(TensorRole role, SessionMemory& memory, const Strea
           "keeping dense weights");
     return kept;
   };
-  DeviceMatrix dense{own.rows, own.columns, {}, {}};
+  DeviceMatrix dense{own.rows, own.columns, own.compute, {}, {}};
   if (!own.values.empty()) dense.values = keep(own.values);
   if (!own.narrowed.empty()) dense.narrowed = keep(own.narrowed);
   dense_matrices_.emplace(role, dense);
 }
 
 std::uint64_t DeviceShard::replacing_bytes(const TensorLayout& tensor, Compute compute) {
-  // Never more than float32 as stored and, where only bfloat16 is kept, widened.
-  const bool narrowed = compute == Compute::kBF16 && tensor.element_type == ElementType::kBF16;
-  return (narrowed ? 2 : 1) * block_bytes<float>(elements_of(tensor));
+  // Never more than float32 as stored and, where only narrow values are kept, widened.
+  return (takes_as_stored(compute, tensor.element_type) ? 2 : 1) * block_bytes<float>(elements_of(tensor));
 }
 
 void DeviceShard::replace(TensorRole role, ElementType stored, std::span<const std::uint8_t> bytes, SessionMemory& memory,
@@ -206,7 +207,7 @@ void DeviceShard::replace(TensorRole role, ElementType stored, std::span<const s
   } else {
     widen_stored(stored, as_stored.data(), values, size, stream.get());
   }
-  if (!own.narrowed.empty()) check(narrow(values, own.narrowed.data(), size, stream.get()), "narrowing weights");
+  if (!own.narrowed.empty()) check(narrow(compute_, values, own.narrowed.data(), size, stream.get()), "narrowing weights");
 }
 
 const DeviceMatrix& DeviceShard::dense_matrix(TensorRole role) {

@@ -11,7 +11,6 @@
 #include "cuda/device_buffer.h"
 #include "cuda/kernels/embedding.h"
 #include "cuda/stream.h"
-#include "cuda/tensor_core.h"
 #include "secateur/backend.h"
 
 namespace secateur::gpu {
@@ -20,10 +19,11 @@ namespace secateur::gpu {
 struct DeviceMatrix {
   std::size_t rows = 0;
   std::size_t columns = 0;
+  Compute compute = Compute::kF32;
   // Empty where the narrowed values are the stored ones.
   std::span<float> values;
-  // Empty in float32 sessions.
-  std::span<bfloat16> narrowed;
+  // Of the type that `compute` says (narrow_values.h); empty for float32.
+  std::span<std::uint16_t> narrowed;
 };
 
 // Memory of a shard, in whole blocks.
@@ -73,9 +73,10 @@ class DeviceShard {
 
  private:
   class Upload;
-  void upload_tensor(const TensorView& tensor, Compute compute, Upload& upload);
+  void upload_tensor(const TensorView& tensor, Upload& upload);
 
   std::string name_;
+  Compute compute_;
   std::size_t attention_window_;
   ShardKind kind_;
   End end_;

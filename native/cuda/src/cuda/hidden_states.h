@@ -26,7 +26,7 @@ struct GroupPlaces {
 
   bool is_narrow() const noexcept { return type == secateur::HiddenStates::kBF16; }
   // As hidden states are kept, of so many values.
-  std::size_t kept_bytes(std::size_t count) const noexcept { return count * (is_narrow() ? sizeof(bfloat16) : sizeof(float)); }
+  std::size_t kept_bytes(std::size_t count) const noexcept { return count * (is_narrow() ? sizeof(std::uint16_t) : sizeof(float)); }
   std::uint64_t group_bytes() const noexcept { return block_bytes<std::uint8_t>(kept_bytes(values)); }
   std::uint64_t device_bytes() const noexcept { return on_device * group_bytes(); }
   std::uint64_t slot_bytes() const noexcept { return on_host == 0 ? 0 : kSlots * group_bytes(); }

@@ -3,23 +3,27 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <tuple>
 #include <vector>
 
 #include "cuda/cublas_lt.h"
-#include "cuda/kernels/matrix_product_bf16.h"
+#include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/matrix_product_f32.h"
+#include "cuda/kernels/matrix_product_narrow.h"
 
 namespace secateur::gpu {
 namespace {
 
 int element_type(const MatrixProductF32&) { return CublasLt::kF32; }
-int element_type(const MatrixProductBF16&) { return CublasLt::kBF16; }
+int element_type(const MatrixProductNarrow<bfloat16>&) { return CublasLt::kBF16; }
+int element_type(const MatrixProductNarrow<float16>&) { return CublasLt::kF16; }
 
 cudaError_t own_product(const MatrixProductF32& task, cudaStream_t stream) { return matrix_product_f32(task, stream); }
-cudaError_t own_product(const MatrixProductBF16& task, cudaStream_t stream) { return matrix_product_bf16(task, stream); }
+template <class Narrow>
+cudaError_t own_product(const MatrixProductNarrow<Narrow>& task, cudaStream_t stream) {
+  return matrix_product_narrow(task, stream);
+}
 
 // The largest power of two, 256 at most, whose multiple the address is: no algorithm asks for more.
 std::uint32_t alignment_of(const void* pointer) {
@@ -186,27 +190,29 @@ constexpr std::size_t kTestInner = 72;
 // Sums of kTestInner products of values up to 1: float32 stays far below, TF32 does not.
 constexpr float kTestTolerance = 1e-4F;
 
-void store(float value, float& stored) { stored = value; }
-// The upper half of a float is a bfloat16.
-void store(float value, std::uint16_t& stored) {
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, &value, sizeof(bits));
-  stored = static_cast<std::uint16_t>(bits >> 16);
-}
-
-template <class Stored>
-std::vector<Stored> test_values(std::size_t count, std::size_t first) {
-  std::vector<Stored> values(count);
-  for (std::size_t i = 0; i < count; ++i) store(std::sin(static_cast<float>(first + i)), values[i]);
+std::vector<float> test_values(std::size_t count, std::size_t first) {
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; ++i) values[i] = std::sin(static_cast<float>(first + i));
   return values;
 }
 
 // Device memory with a vector's contents; the vector has to last until the stream has got there.
-template <class Value>
-cudaError_t upload(const std::vector<Value>& values, DeviceMemory& memory, cudaStream_t stream) {
-  const std::size_t bytes = values.size() * sizeof(Value);
+cudaError_t upload(const std::vector<float>& values, DeviceMemory& memory, cudaStream_t stream) {
+  const std::size_t bytes = values.size() * sizeof(float);
   const cudaError_t error = memory.allocate(bytes);
   return error == cudaSuccess ? cudaMemcpyAsync(memory.data(), values.data(), bytes, cudaMemcpyHostToDevice, stream) : error;
+}
+
+// An operand of a product: as uploaded, or narrowed from that.
+cudaError_t place_operand(const float* uploaded, std::size_t, DeviceMemory&, const float*& operand, cudaStream_t) {
+  operand = uploaded;
+  return cudaSuccess;
+}
+template <class Narrow>
+cudaError_t place_operand(const float* uploaded, std::size_t size, DeviceMemory& memory, const Narrow*& operand, cudaStream_t stream) {
+  const cudaError_t error = memory.allocate(size * sizeof(Narrow));
+  operand = static_cast<const Narrow*>(memory.data());
+  return error == cudaSuccess ? narrow(uploaded, static_cast<Narrow*>(memory.data()), size, stream) : error;
 }
 
 struct Comparison {
@@ -215,16 +221,18 @@ struct Comparison {
   bool equal = false;
 };
 
-// The same product by `start` and by the kernels of ours. Stored: how an element of the operands is held on the host.
-template <class Task, class Stored, class Start>
+// The same product by `start` and by the kernels of ours.
+template <class Task, class Start>
 Comparison compare(const Start& start, cudaStream_t stream) {
-  const std::vector<Stored> left = test_values<Stored>(kTestRows * kTestInner, 0);
-  const std::vector<Stored> right = test_values<Stored>(kTestColumns * kTestInner, left.size());
-  const std::vector<float> bias = test_values<float>(kTestColumns, left.size() + right.size());
+  const std::vector<float> left = test_values(kTestRows * kTestInner, 0);
+  const std::vector<float> right = test_values(kTestColumns * kTestInner, left.size());
+  const std::vector<float> bias = test_values(kTestColumns, left.size() + right.size());
   std::vector<float> expected(kTestRows * kTestColumns, std::nanf(""));
   std::vector<float> actual = expected;
   DeviceMemory device_left;
   DeviceMemory device_right;
+  DeviceMemory narrow_left;
+  DeviceMemory narrow_right;
   DeviceMemory device_bias;
   DeviceMemory device_expected;
   DeviceMemory device_actual;
@@ -242,8 +250,10 @@ Comparison compare(const Start& start, cudaStream_t stream) {
   task.m = kTestRows;
   task.n = kTestColumns;
   task.k = kTestInner;
-  task.left = static_cast<decltype(task.left)>(device_left.data());
-  task.right = static_cast<decltype(task.right)>(device_right.data());
+  if (!succeeded(place_operand(static_cast<const float*>(device_left.data()), left.size(), narrow_left, task.left, stream)) ||
+      !succeeded(place_operand(static_cast<const float*>(device_right.data()), right.size(), narrow_right, task.right, stream))) {
+    return comparison;
+  }
   task.bias = static_cast<const float*>(device_bias.data());
   task.result = static_cast<float*>(device_expected.data());
   if (!succeeded(own_product(task, stream))) return comparison;
@@ -279,8 +289,9 @@ MatrixLibrary::MatrixLibrary(cudaStream_t stream) : products_(std::make_unique<P
   const auto start = [&](const auto& task, cudaStream_t on) { return products_->start(task, on); };
   std::string problem = products_->open();
   if (problem.empty()) {
-    std::string failure = problem_of(compare<MatrixProductF32, float>(start, stream), "float32");
-    if (failure.empty()) failure = problem_of(compare<MatrixProductBF16, std::uint16_t>(start, stream), "bfloat16");
+    std::string failure = problem_of(compare<MatrixProductF32>(start, stream), "float32");
+    if (failure.empty()) failure = problem_of(compare<MatrixProductNarrow<bfloat16>>(start, stream), "bfloat16");
+    if (failure.empty()) failure = problem_of(compare<MatrixProductNarrow<float16>>(start, stream), "float16");
     if (!failure.empty()) problem = "cuBLASLt " + products_->version() + failure;
   }
   description_ = problem.empty() ? "cuBLASLt " + products_->version() : "own kernels (" + problem + ")";
@@ -289,14 +300,20 @@ MatrixLibrary::MatrixLibrary(cudaStream_t stream) : products_(std::make_unique<P
 
 MatrixLibrary::~MatrixLibrary() = default;
 
-cudaError_t MatrixLibrary::multiply(const MatrixProductF32& task, cudaStream_t stream) {
+template <class Task>
+cudaError_t MatrixLibrary::multiply_either_way(const Task& task, cudaStream_t stream) {
   if (products_ != nullptr && products_->start(task, stream)) return cudaSuccess;
   return own_product(task, stream);
 }
 
-cudaError_t MatrixLibrary::multiply(const MatrixProductBF16& task, cudaStream_t stream) {
-  if (products_ != nullptr && products_->start(task, stream)) return cudaSuccess;
-  return own_product(task, stream);
+cudaError_t MatrixLibrary::multiply(const MatrixProductF32& task, cudaStream_t stream) { return multiply_either_way(task, stream); }
+
+cudaError_t MatrixLibrary::multiply(const MatrixProductNarrow<bfloat16>& task, cudaStream_t stream) {
+  return multiply_either_way(task, stream);
+}
+
+cudaError_t MatrixLibrary::multiply(const MatrixProductNarrow<float16>& task, cudaStream_t stream) {
+  return multiply_either_way(task, stream);
 }
 
 }  // namespace secateur::gpu

@@ -11,7 +11,10 @@
 namespace secateur::gpu {
 
 struct MatrixProductF32;
-struct MatrixProductBF16;
+template <class Narrow>
+struct MatrixProductNarrow;
+struct bfloat16;
+struct float16;
 
 // Device memory of a MatrixLibrary that uses cuBLASLt.
 inline constexpr std::size_t kMatrixLibraryBytes = std::size_t{32} << 20;
@@ -29,13 +32,17 @@ class MatrixLibrary {
   // "cuBLASLt 13.1.0", or "own kernels (why)".
   const std::string& description() const { return description_; }
 
-  // Starts the product, as matrix_product_f32 and matrix_product_bf16 do. Which algorithm cuBLASLt takes, and so the bits, depends on all
+  // Starts the product, as matrix_product_f32 and matrix_product_narrow do. Which algorithm cuBLASLt takes, and so the bits, depends on all
   // sizes and alignments. The products share device memory: one stream at a time.
   cudaError_t multiply(const MatrixProductF32& task, cudaStream_t stream);
-  cudaError_t multiply(const MatrixProductBF16& task, cudaStream_t stream);
+  cudaError_t multiply(const MatrixProductNarrow<bfloat16>& task, cudaStream_t stream);
+  cudaError_t multiply(const MatrixProductNarrow<float16>& task, cudaStream_t stream);
 
  private:
   class Products;
+
+  template <class Task>
+  cudaError_t multiply_either_way(const Task& task, cudaStream_t stream);
 
   // Null where the kernels of ours do the work.
   std::unique_ptr<Products> products_;

@@ -266,8 +266,8 @@ std::vector<double> CudaSession::measure_loss(const std::string& shard, std::uin
     }
     losses[sample] = sum / static_cast<double>(count);
     if (!std::isfinite(losses[sample])) {
-      throw Error(ErrorCode::kNonFinite,
-                  "The loss of sample " + std::to_string(sample) + " of group " + std::to_string(states.tokens.index) + " is not finite.");
+      throw Error(ErrorCode::kNonFinite, "The loss of sample " + std::to_string(sample) + " of group " +
+                                             std::to_string(states.tokens.index) + " is not finite." + overflow_hint(compute_));
     }
   }
   return losses;

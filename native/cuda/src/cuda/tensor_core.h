@@ -1,5 +1,5 @@
-// Instructions that CUDA C++ has no plain spelling for: bfloat16, asynchronous copies, matrix fragments. Under nvcc they are inline PTX; on
-// the host a model of the same instructions (emulator/tensor_core_on_host.h).
+// Instructions that CUDA C++ has no plain spelling for: 16-bit values, asynchronous copies, matrix fragments. Under nvcc they are inline
+// PTX; on the host a model of the same instructions (emulator/tensor_core_on_host.h).
 #pragma once
 
 #include "gpu.h"
@@ -100,18 +100,40 @@ __device__ inline void load_matrices_transposed(unsigned (&fragments)[4], const 
                : "memory");
 }
 
-// Both as bfloat16, rounded to nearest even, the first in the lower half; of NaN no payload is kept.
-__device__ inline unsigned narrow_pair(float low, float high) {
+// Both as Narrow, bfloat16 or float16, rounded to nearest even, the first in the lower half; of NaN no payload is kept.
+template <class Narrow>
+__device__ unsigned narrow_pair(float low, float high);
+
+template <>
+__device__ inline unsigned narrow_pair<bfloat16>(float low, float high) {
   unsigned pair;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
 
-// sums[16, 8] += left[16, 16] · right[16, 8] for a full warp; bfloat16 in, float32 sums. Fragments as mma.m16n8k16 lays them out:
+template <>
+__device__ inline unsigned narrow_pair<float16>(float low, float high) {
+  unsigned pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
+// sums[16, 8] += left[16, 16] · right[16, 8] for a full warp; Narrow in, float32 sums. Fragments as mma.m16n8k16 lays them out:
 // left: rows lane / 4 and + 8, columns 2 (lane % 4), + 1 and + 8; right: the same of its transpose; sums: rows lane / 4 and + 8, columns
 // 2 (lane % 4), + 1.
-__device__ inline void multiply_accumulate_bf16(float (&sums)[4], const unsigned (&left)[4], const unsigned (&right)[2]) {
+template <class Narrow>
+__device__ void multiply_accumulate(float (&sums)[4], const unsigned (&left)[4], const unsigned (&right)[2]);
+
+template <>
+__device__ inline void multiply_accumulate<bfloat16>(float (&sums)[4], const unsigned (&left)[4], const unsigned (&right)[2]) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+               : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]));
+}
+
+template <>
+__device__ inline void multiply_accumulate<float16>(float (&sums)[4], const unsigned (&left)[4], const unsigned (&right)[2]) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
                : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]));
 }

@@ -4,9 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
-#include "cuda/kernels/attention_bf16.h"
+#include "cuda/kernels/attention_narrow.h"
 #include "device_array.h"
 #include "random_values.h"
 #include "schedules.h"
@@ -29,9 +30,10 @@ DeviceArray<Element> shifted(std::vector<Element> inputs, std::size_t shift, Ele
   return DeviceArray<Element>(inputs);
 }
 
-std::vector<gpu::bfloat16> narrowed(const std::vector<float>& values) {
-  std::vector<gpu::bfloat16> stored;
-  for (const float value : values) stored.push_back(gpu::narrow(value));
+template <class Narrow>
+std::vector<Narrow> narrowed(const std::vector<float>& values) {
+  std::vector<Narrow> stored;
+  for (const float value : values) stored.push_back(gpu::narrow<Narrow>(value));
   return stored;
 }
 
@@ -55,25 +57,29 @@ struct FloatAttention {
   }
 };
 
-struct BF16Attention {
-  // Weights of values are rounded to eight bits.
-  static constexpr double kTolerance = 4e-3;
-  static float read(float value) { return gpu::widen(gpu::narrow(value)); }
+template <class Narrow>
+struct NarrowAttention {
+  // Weights of values are rounded to eight bits, or eleven.
+  static constexpr double kTolerance = std::is_same_v<Narrow, gpu::bfloat16> ? 4e-3 : 5e-4;
+  static float read(float value) { return gpu::widen(gpu::narrow<Narrow>(value)); }
   static std::vector<float> attend(const Shape& shape, const std::vector<float>& queries, const std::vector<float>& keys,
                                    const std::vector<float>& values, std::size_t shift, std::size_t window) {
-    const gpu::bfloat16 unread = gpu::narrow(std::nanf(""));
+    const Narrow unread = gpu::narrow<Narrow>(std::nanf(""));
     DeviceArray<float> device_queries = shifted(queries, shift, std::nanf(""));
-    DeviceArray<gpu::bfloat16> device_keys = shifted(narrowed(keys), shift, unread);
-    DeviceArray<gpu::bfloat16> device_values = shifted(narrowed(values), shift, unread);
+    DeviceArray<Narrow> device_keys = shifted(narrowed<Narrow>(keys), shift, unread);
+    DeviceArray<Narrow> device_values = shifted(narrowed<Narrow>(values), shift, unread);
     DeviceArray<float> result(queries.size());
-    REQUIRE(gpu::attend_bf16({shape.samples, shape.length, shape.heads, shape.key_heads, shape.size, device_queries.data() + shift,
-                              device_keys.data() + shift, device_values.data() + shift, result.data(), window},
-                             nullptr) == cudaSuccess);
+    REQUIRE(gpu::attend_narrow({shape.samples, shape.length, shape.heads, shape.key_heads, shape.size, device_queries.data() + shift,
+                                device_keys.data() + shift, device_values.data() + shift, result.data(), window},
+                               nullptr) == cudaSuccess);
     std::vector<float> read = result.read();
     CHECK(result.is_guarded());
     return read;
   }
 };
+
+using BF16Attention = NarrowAttention<gpu::bfloat16>;
+using F16Attention = NarrowAttention<gpu::float16>;
 
 template <class Attention>
 void check_attention(std::size_t samples, std::size_t length, std::size_t heads, std::size_t key_heads, std::size_t size, float scale,
@@ -122,7 +128,8 @@ void check_attention(std::size_t samples, std::size_t length, std::size_t heads,
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("attention agrees with float64 for all lengths and widths of heads", Attention, FloatAttention, BF16Attention) {
+TEST_CASE_TEMPLATE("attention agrees with float64 for all lengths and widths of heads", Attention, FloatAttention, BF16Attention,
+                   F16Attention) {
   in_all_schedules([] {
     check_attention<Attention>(1, 1, 1, 1, 8, 1);
     check_attention<Attention>(2, 31, 4, 2, 32, 1);
@@ -138,26 +145,30 @@ TEST_CASE_TEMPLATE("attention agrees with float64 for all lengths and widths of 
 }
 
 TEST_CASE("attention of nothing is nothing, and of wider heads an error") {
-  const auto check_both = [](std::size_t samples, std::size_t length, std::size_t size, cudaError_t expected) {
+  const auto check_all = [](std::size_t samples, std::size_t length, std::size_t size, cudaError_t expected) {
     CHECK(gpu::attend({samples, length, 1, 1, size, nullptr, nullptr, nullptr, nullptr}, nullptr) == expected);
-    CHECK(gpu::attend_bf16({samples, length, 1, 1, size, nullptr, nullptr, nullptr, nullptr}, nullptr) == expected);
+    const auto attend_to = [&]<class Narrow>(const Narrow* keys) {
+      CHECK(gpu::attend_narrow({samples, length, 1, 1, size, nullptr, keys, keys, nullptr}, nullptr) == expected);
+    };
+    attend_to(static_cast<const gpu::bfloat16*>(nullptr));
+    attend_to(static_cast<const gpu::float16*>(nullptr));
   };
-  check_both(1, 1, 129, cudaErrorInvalidValue);
-  check_both(0, 1, 8, cudaSuccess);
-  check_both(1, 0, 8, cudaSuccess);
+  check_all(1, 1, 129, cudaErrorInvalidValue);
+  check_all(0, 1, 8, cudaSuccess);
+  check_all(1, 0, 8, cudaSuccess);
 }
 
-TEST_CASE_TEMPLATE("attention sees the keys of its window only", Attention, FloatAttention, BF16Attention) {
+TEST_CASE_TEMPLATE("attention sees the keys of its window only", Attention, FloatAttention, BF16Attention, F16Attention) {
   for (const std::size_t window : {1, 2, 31, 32, 33, 63, 64, 65, 129, 130, 500}) check_attention<Attention>(1, 130, 2, 1, 16, 2, 0, window);
 }
 
-TEST_CASE_TEMPLATE("attention reads rows that begin anywhere", Attention, FloatAttention, BF16Attention) {
+TEST_CASE_TEMPLATE("attention reads rows that begin anywhere", Attention, FloatAttention, BF16Attention, F16Attention) {
   for (const std::size_t size : {1, 6, 7, 33, 64}) {
     for (const std::size_t shift : {0, 1, 2, 4}) check_attention<Attention>(2, 37, 2, 1, size, 1, shift);
   }
 }
 
-TEST_CASE_TEMPLATE("attention of a sample does not depend on the others", Attention, FloatAttention, BF16Attention) {
+TEST_CASE_TEMPLATE("attention of a sample does not depend on the others", Attention, FloatAttention, BF16Attention, F16Attention) {
   constexpr std::size_t kLength = 70;
   constexpr std::size_t kSize = 24;
   std::vector<float> inputs = random_values(kLength * kSize, 5);

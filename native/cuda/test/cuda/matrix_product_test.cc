@@ -5,8 +5,8 @@
 #include <limits>
 #include <vector>
 
-#include "cuda/kernels/matrix_product_bf16.h"
 #include "cuda/kernels/matrix_product_f32.h"
+#include "cuda/kernels/matrix_product_narrow.h"
 #include "cuda/tensor_core.h"
 #include "device_array.h"
 #include "random_values.h"
@@ -141,8 +141,20 @@ TEST_CASE("products of float32 agree with float64") {
   check_matrix_products<gpu::MatrixProductF32, float>(gpu::matrix_product_f32, keep_float, keep_float);
 }
 
-TEST_CASE("products of bfloat16 are exact but for their sums") {
-  check_matrix_products<gpu::MatrixProductBF16, gpu::bfloat16>(gpu::matrix_product_bf16, gpu::narrow, gpu::widen);
+TEST_CASE_TEMPLATE("products of 16-bit values are exact but for their sums", Narrow, gpu::bfloat16, gpu::float16) {
+  check_matrix_products<gpu::MatrixProductNarrow<Narrow>, Narrow>(gpu::matrix_product_narrow, gpu::narrow<Narrow>, gpu::widen);
+}
+
+TEST_CASE("products of float16 take the smallest values and the largest, and become infinite with what is") {
+  const std::vector<float> values = {65504, 0x1p-24F, 0x1p-14F, 65520, -1};
+  std::vector<gpu::float16> stored;
+  for (const float value : values) stored.push_back(gpu::narrow<gpu::float16>(value));
+  DeviceArray<gpu::float16> left(stored);
+  DeviceArray<gpu::float16> right(std::vector<gpu::float16>{gpu::narrow<gpu::float16>(0x1p-24F)});
+  DeviceArray<float> result(values.size());
+  REQUIRE(gpu::matrix_product_narrow({values.size(), 1, 1, left.data(), right.data(), nullptr, result.data()}, nullptr) == cudaSuccess);
+  const float unit = 0x1p-24F;
+  CHECK(result.read() == std::vector<float>{65504 * unit, unit * unit, 0x1p-14F * unit, INFINITY, -unit});
 }
 
 }  // namespace secateur::test

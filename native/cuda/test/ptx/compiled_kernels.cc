@@ -31,7 +31,7 @@ void restore(const Memory& copies) {
 
 // Kernels that use an exponential: the processor's library and libdevice, which nvcc links in, round it differently.
 bool is_exact(const std::string& kernel) {
-  constexpr std::array kWithExponential = {"attend_kernel", "attend_bf16_kernel",
+  constexpr std::array kWithExponential = {"attend_kernel", "attend_narrow_kernel",
                                            "combine_kernel<secateur::gpu::(anonymous namespace)::SiluMultiply>", "accumulate_kernel"};
   return std::ranges::none_of(kWithExponential, [&](const char* name) { return kernel.find(name) != std::string::npos; });
 }

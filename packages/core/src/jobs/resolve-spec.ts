@@ -35,6 +35,7 @@ import { withPreset } from './preset.js';
 import { findSelectionViolations } from '../planning/select-projections.js';
 
 /** Defaults of the published code. */
+const COMPUTES: readonly Compute[] = [Compute.F32, Compute.BF16, Compute.F16];
 const DEFAULT_ITERATIONS = 10;
 const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12, 0.16];
 const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
@@ -449,7 +450,7 @@ function resolveEvaluate(spec: EvaluateSpec, violations: Violations): EvaluateSp
 
 function resolveCompute(given: Compute, field: string, violations: Violations): Compute {
   const compute = given === Compute.UNSPECIFIED ? Compute.F32 : given;
-  violations.require(compute === Compute.F32 || compute === Compute.BF16, field, 'must be f32 or bf16');
+  violations.require(COMPUTES.includes(compute), field, 'must be f32, bf16 or f16');
   return compute;
 }
 

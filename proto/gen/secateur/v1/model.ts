@@ -423,6 +423,8 @@ export const Compute = {
   F32: 1,
   /** BF16 - bfloat16, where the device multiplies it faster. */
   BF16: 2,
+  /** F16 - float16, on GPUs: what a checkpoint in float16 has, without rounding. What is larger than 65504 becomes infinite, and the job fails. */
+  F16: 3,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -432,6 +434,7 @@ export namespace Compute {
   export type UNSPECIFIED = typeof Compute.UNSPECIFIED;
   export type F32 = typeof Compute.F32;
   export type BF16 = typeof Compute.BF16;
+  export type F16 = typeof Compute.F16;
   export type UNRECOGNIZED = typeof Compute.UNRECOGNIZED;
 }
 
@@ -446,6 +449,9 @@ export function computeFromJSON(object: any): Compute {
     case 2:
     case "COMPUTE_BF16":
       return Compute.BF16;
+    case 3:
+    case "COMPUTE_F16":
+      return Compute.F16;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -461,6 +467,8 @@ export function computeToJSON(object: Compute): string {
       return "COMPUTE_F32";
     case Compute.BF16:
       return "COMPUTE_BF16";
+    case Compute.F16:
+      return "COMPUTE_F16";
     case Compute.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";

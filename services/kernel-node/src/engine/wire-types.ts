@@ -142,6 +142,7 @@ const REPAIRS = new Map<number, Repair>([
 const COMPUTES = new Map<number, EngineCompute>([
   [Compute.F32, 'f32'],
   [Compute.BF16, 'bf16'],
+  [Compute.F16, 'f16'],
 ]);
 
 /** Callers that know of float32 only set nothing. */

@@ -50,6 +50,8 @@ export async function outlineJob(
 }
 
 function productSpeed({ description }: PoolNode, { compute }: JobWork): number {
+  // Only GPUs compute so, and none tells its speed.
+  if (compute === Compute.F16) return 0;
   const engine = description?.engine;
   return (compute === Compute.BF16 ? engine?.bf16ProductSpeed : engine?.productSpeed) ?? 0;
 }

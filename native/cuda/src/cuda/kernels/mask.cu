@@ -63,9 +63,9 @@ cudaError_t apply_mask(float* weights, const std::uint8_t* mask, std::size_t row
   return launch(apply_mask_kernel<float>, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, weights, mask, columns);
 }
 
-cudaError_t apply_mask(bfloat16* weights, const std::uint8_t* mask, std::size_t rows, std::size_t columns, cudaStream_t stream) {
+cudaError_t apply_mask(std::uint16_t* weights, const std::uint8_t* mask, std::size_t rows, std::size_t columns, cudaStream_t stream) {
   if (rows == 0 || columns == 0) return cudaSuccess;
-  return launch(apply_mask_kernel<bfloat16>, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, weights, mask, columns);
+  return launch(apply_mask_kernel<std::uint16_t>, dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0, stream, weights, mask, columns);
 }
 
 cudaError_t copy_masked(const float* weights, const std::uint8_t* mask, const std::uint8_t* marked, std::size_t rows, std::size_t columns,

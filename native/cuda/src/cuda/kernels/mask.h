@@ -11,7 +11,8 @@ namespace secateur::gpu {
 
 // Sets dropped weights [rows, columns] to +0; mask: [rows, ceil(columns / 8)].
 cudaError_t apply_mask(float* weights, const std::uint8_t* mask, std::size_t rows, std::size_t columns, cudaStream_t stream);
-cudaError_t apply_mask(bfloat16* weights, const std::uint8_t* mask, std::size_t rows, std::size_t columns, cudaStream_t stream);
+// Of 16 bits each.
+cudaError_t apply_mask(std::uint16_t* weights, const std::uint8_t* mask, std::size_t rows, std::size_t columns, cudaStream_t stream);
 // values [rows, columns] = weights, dropped ones 0, of the rows that are marked [rows] by 1, or of all where that is null.
 cudaError_t copy_masked(const float* weights, const std::uint8_t* mask, const std::uint8_t* marked, std::size_t rows, std::size_t columns,
                         float* values, cudaStream_t stream);

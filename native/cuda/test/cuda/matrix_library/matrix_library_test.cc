@@ -9,8 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "cuda/kernels/matrix_product_bf16.h"
+#include "cuda/cublas_lt.h"
 #include "cuda/kernels/matrix_product_f32.h"
+#include "cuda/kernels/matrix_product_narrow.h"
 #include "cuda/tensor_core.h"
 #include "device_array.h"
 #include "fake_cublas_lt.h"
@@ -39,7 +40,14 @@ std::vector<Value> read_device(const void* data, std::size_t count) {
 std::vector<float> read_operand(const FakeProduct& product, const void* data, std::size_t count) {
   if (product.element_type == 0) return read_device<float>(data, count);
   std::vector<float> values;
-  for (const gpu::bfloat16 value : read_device<gpu::bfloat16>(data, count)) values.push_back(gpu::widen(value));
+  const auto read_narrow = [&]<class Narrow>(Narrow) {
+    for (const Narrow value : read_device<Narrow>(data, count)) values.push_back(gpu::widen(value));
+  };
+  if (product.element_type == gpu::CublasLt::kF16) {
+    read_narrow(gpu::float16{});
+  } else {
+    read_narrow(gpu::bfloat16{});
+  }
   return values;
 }
 
@@ -66,7 +74,33 @@ void multiply_on_host(const FakeProduct& product, float offset) {
 
 void multiply_marked(const FakeProduct& product) { multiply_on_host(product, kMark); }
 void multiply_wrongly(const FakeProduct& product) { multiply_on_host(product, 3e-4F); }
-void multiply_bfloat16_wrongly(const FakeProduct& product) { multiply_on_host(product, product.element_type == 0 ? 0.0F : 1.0F); }
+// Of one type only.
+template <int Type>
+void multiply_type_wrongly(const FakeProduct& product) {
+  multiply_on_host(product, product.element_type == Type ? 1.0F : 0.0F);
+}
+
+template <class Narrow>
+void check_narrow_product(gpu::MatrixLibrary& library) {
+  const auto narrowed = [](std::size_t count, unsigned seed) {
+    std::vector<Narrow> values;
+    for (const float value : random_values(count, seed)) values.push_back(gpu::narrow<Narrow>(value));
+    return values;
+  };
+  DeviceArray<Narrow> left(narrowed(20 * 40, 1));
+  DeviceArray<Narrow> right(narrowed(30 * 40, 2));
+  DeviceArray<float> expected(20 * 30);
+  DeviceArray<float> actual(20 * 30);
+  gpu::MatrixProductNarrow<Narrow> task{20, 30, 40, left.data(), right.data(), nullptr, expected.data()};
+  REQUIRE(gpu::matrix_product_narrow(task, nullptr) == cudaSuccess);
+  task.result = actual.data();
+  REQUIRE(library.multiply(task, nullptr) == cudaSuccess);
+  const std::vector<float> own = expected.read();
+  const std::vector<float> its = actual.read();
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    CHECK(static_cast<double>(its[i]) - static_cast<double>(own[i]) == doctest::Approx(5e-5).epsilon(0.2));
+  }
+}
 
 // The fake's state, as new.
 FakeCublasLt& fresh_fake(const std::string& folder) {
@@ -128,32 +162,14 @@ TEST_CASE("the matrix library does the products that it takes") {
       CHECK(is_marked(0, true));
       CHECK(is_marked(1, true));
     }
-    SUBCASE("products of bfloat16") {
-      const auto narrowed = [](std::size_t count, unsigned seed) {
-        std::vector<gpu::bfloat16> values;
-        for (const float value : random_values(count, seed)) values.push_back(gpu::narrow(value));
-        return values;
-      };
-      DeviceArray<gpu::bfloat16> left(narrowed(20 * 40, 1));
-      DeviceArray<gpu::bfloat16> right(narrowed(30 * 40, 2));
-      DeviceArray<float> expected(20 * 30);
-      DeviceArray<float> actual(20 * 30);
-      gpu::MatrixProductBF16 task{20, 30, 40, left.data(), right.data(), nullptr, expected.data()};
-      REQUIRE(gpu::matrix_product_bf16(task, nullptr) == cudaSuccess);
-      task.result = actual.data();
-      REQUIRE(library.multiply(task, nullptr) == cudaSuccess);
-      const std::vector<float> own = expected.read();
-      const std::vector<float> its = actual.read();
-      for (std::size_t i = 0; i < own.size(); ++i) {
-        CHECK(static_cast<double>(its[i]) - static_cast<double>(own[i]) == doctest::Approx(5e-5).epsilon(0.2));
-      }
-    }
+    SUBCASE("products of bfloat16") { check_narrow_product<gpu::bfloat16>(library); }
+    SUBCASE("products of float16") { check_narrow_product<gpu::float16>(library); }
     SUBCASE("a product that fails to start is ours") {
       fake.multiply_status = 13;
       CHECK(distance_from_own(library, 20, 30, 40, 0, true) == 0);
     }
     SUBCASE("a product that no algorithm is found for is ours") {
-      fake.refused_type = 0;
+      fake.refused_type = gpu::CublasLt::kF32;
       CHECK(distance_from_own(library, 20, 30, 41, 0, true) == 0);
     }
     SUBCASE("an empty inner dimension is ours") { CHECK(distance_from_own(library, 20, 30, 0, 0, true) == 0); }
@@ -181,12 +197,16 @@ TEST_CASE("a matrix library that is not good enough is not used, and said why") 
   SUBCASE("wrong products") {
     fake.multiply = multiply_wrongly;
     CHECK(description() == "own kernels (cuBLASLt 13.1.2 gave wrong float32 products)");
-    fake.multiply = multiply_bfloat16_wrongly;
+    fake.multiply = multiply_type_wrongly<gpu::CublasLt::kBF16>;
     CHECK(description() == "own kernels (cuBLASLt 13.1.2 gave wrong bfloat16 products)");
+    fake.multiply = multiply_type_wrongly<gpu::CublasLt::kF16>;
+    CHECK(description() == "own kernels (cuBLASLt 13.1.2 gave wrong float16 products)");
   }
   SUBCASE("refused products") {
-    fake.refused_type = 14;
+    fake.refused_type = gpu::CublasLt::kBF16;
     CHECK(description() == "own kernels (cuBLASLt 13.1.2 refused bfloat16 products)");
+    fake.refused_type = gpu::CublasLt::kF16;
+    CHECK(description() == "own kernels (cuBLASLt 13.1.2 refused float16 products)");
   }
   CHECK(fake.objects == 0);
 }

@@ -1,4 +1,4 @@
-// Random bfloat16 values.
+// Random values of 16 bits.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +9,10 @@
 
 namespace secateur::test {
 
-inline std::vector<gpu::bfloat16> narrow_values(std::size_t count, unsigned seed) {
-  std::vector<gpu::bfloat16> narrow;
-  for (const float value : random_values(count, seed)) narrow.push_back(gpu::narrow(value));
+template <class Narrow>
+std::vector<Narrow> narrow_values(std::size_t count, unsigned seed) {
+  std::vector<Narrow> narrow;
+  for (const float value : random_values(count, seed)) narrow.push_back(gpu::narrow<Narrow>(value));
   return narrow;
 }
 

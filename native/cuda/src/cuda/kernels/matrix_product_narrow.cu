@@ -1,4 +1,4 @@
-#include "cuda/kernels/matrix_product_bf16.h"
+#include "cuda/kernels/matrix_product_narrow.h"
 #include "cuda/kernels/matrix_tile.h"
 
 namespace secateur::gpu {
@@ -9,49 +9,53 @@ constexpr unsigned kWarpRows = 2;
 constexpr unsigned kWarpColumns = 4;
 constexpr unsigned kThreads = kWarpRows * kWarpColumns * kWarpLanes;
 constexpr unsigned kStages = 4;
-constexpr unsigned kInner = kStripInner<bfloat16>;
-// Sizes of one multiply_accumulate_bf16.
+// Values of 16 bits.
+constexpr unsigned kInner = kStripInner<std::uint16_t>;
+// Sizes of one multiply_accumulate.
 constexpr unsigned kFragmentRows = 16;
 constexpr unsigned kFragmentColumns = 8;
 constexpr unsigned kFragmentInner = 16;
 
-template <unsigned Tile>
+template <class Narrow, unsigned Tile>
 struct Strips {
-  bfloat16 left[Tile * kInner];
-  bfloat16 right[Tile * kInner];
+  Narrow left[Tile * kInner];
+  Narrow right[Tile * kInner];
 };
 
 // Fragments of 16 rows from `row` on; the first two matrices are the rows, the others the same rows 8 further along the inner dimension.
-__device__ inline void load_left(unsigned (&fragment)[4], const bfloat16* strip, unsigned row, unsigned inner, unsigned lane) {
+template <class Narrow>
+__device__ inline void load_left(unsigned (&fragment)[4], const Narrow* strip, unsigned row, unsigned inner, unsigned lane) {
   const unsigned place = place_of_piece(row + lane % 16, inner * 2 + lane / 16);
-  load_matrices(fragment, strip + place * kPieceElements<bfloat16>);
+  load_matrices(fragment, strip + place * kPieceElements<Narrow>);
 }
 
 // Fragments of 16 columns from `column` on: two of eight columns, each with its two steps along the inner dimension.
-__device__ inline void load_right(unsigned (&first)[2], unsigned (&second)[2], const bfloat16* strip, unsigned column, unsigned inner,
+template <class Narrow>
+__device__ inline void load_right(unsigned (&first)[2], unsigned (&second)[2], const Narrow* strip, unsigned column, unsigned inner,
                                   unsigned lane) {
   const unsigned place = place_of_piece(column + lane / 16 * 8 + lane % 8, inner * 2 + lane / 8 % 2);
   unsigned both[4];
-  load_matrices(both, strip + place * kPieceElements<bfloat16>);
+  load_matrices(both, strip + place * kPieceElements<Narrow>);
   first[0] = both[0];
   first[1] = both[1];
   second[0] = both[2];
   second[1] = both[3];
 }
 
-template <unsigned Tile>
-__global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductBF16 task) {
+template <class Narrow, unsigned Tile>
+__global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductNarrow<Narrow> task) {
   constexpr unsigned kOwnRows = Tile / kWarpRows;
   constexpr unsigned kOwnColumns = Tile / kWarpColumns;
   constexpr unsigned kRowFragments = kOwnRows / kFragmentRows;
   constexpr unsigned kColumnFragments = kOwnColumns / kFragmentColumns;
   static_assert(kColumnFragments % 2 == 0, "right fragments are loaded two at a time");
-  SECATEUR_DYNAMIC_SHARED(Strips<Tile>, stages);
+  using Stage = Strips<Narrow, Tile>;
+  SECATEUR_DYNAMIC_SHARED(Stage, stages);
   const TilePosition tile = tile_of_block((task.m + Tile - 1) / Tile, (task.n + Tile - 1) / Tile);
   const std::size_t first_row = tile.row * Tile;
   const std::size_t first_column = tile.column * Tile;
-  const OperandRows<bfloat16> left = rows_of(task.left, task.m, task.k, first_row, Tile);
-  const OperandRows<bfloat16> right = rows_of(task.right, task.n, task.k, first_column, Tile);
+  const OperandRows<Narrow> left = rows_of(task.left, task.m, task.k, first_row, Tile);
+  const OperandRows<Narrow> right = rows_of(task.right, task.n, task.k, first_column, Tile);
   const unsigned warp = threadIdx.x / kWarpLanes;
   const unsigned lane = threadIdx.x % kWarpLanes;
   const unsigned own_row = warp / kWarpColumns * kOwnRows;
@@ -60,7 +64,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductBF16 task) 
   const std::size_t steps = (task.k + kInner - 1) / kInner;
   const auto start_step = [&](std::size_t step) {
     if (step < steps) {
-      Strips<Tile>& strips = stages[step % kStages];
+      Stage& strips = stages[step % kStages];
       copy_strip<Tile, kThreads>(strips.left, left, step * kInner);
       copy_strip<Tile, kThreads>(strips.right, right, step * kInner);
     }
@@ -75,7 +79,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductBF16 task) 
     // Also: everyone is done with the stage that is filled next.
     __syncthreads();
     start_step(step + kStages - 1);
-    const Strips<Tile>& strips = stages[step % kStages];
+    const Stage& strips = stages[step % kStages];
 #pragma unroll
     for (unsigned inner = 0; inner < kInner / kFragmentInner; ++inner) {
       unsigned lefts[kRowFragments][4];
@@ -89,7 +93,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductBF16 task) 
 #pragma unroll
       for (unsigned i = 0; i < kRowFragments; ++i) {
 #pragma unroll
-        for (unsigned j = 0; j < kColumnFragments; ++j) multiply_accumulate_bf16(sums[i][j], lefts[i], rights[j]);
+        for (unsigned j = 0; j < kColumnFragments; ++j) multiply_accumulate<Narrow>(sums[i][j], lefts[i], rights[j]);
       }
     }
   }
@@ -122,17 +126,22 @@ __global__ void __launch_bounds__(kThreads, 2) multiply(MatrixProductBF16 task) 
   }
 }
 
-template <unsigned Tile>
-cudaError_t launch_tiles(const MatrixProductBF16& task, cudaStream_t stream) {
+template <unsigned Tile, class Narrow>
+cudaError_t launch_tiles(const MatrixProductNarrow<Narrow>& task, cudaStream_t stream) {
   const auto tiles = static_cast<unsigned>(tile_count(task.m, task.n, Tile));
-  return launch(multiply<Tile>, dim3(tiles), dim3(kThreads), kStages * sizeof(Strips<Tile>), stream, task);
+  return launch(multiply<Narrow, Tile>, dim3(tiles), dim3(kThreads), kStages * sizeof(Strips<Narrow, Tile>), stream, task);
+}
+
+template <class Narrow>
+cudaError_t launch_product(const MatrixProductNarrow<Narrow>& task, cudaStream_t stream) {
+  if (task.m == 0 || task.n == 0) return cudaSuccess;
+  return fills_with_large_tiles(task.m, task.n) ? launch_tiles<kLargeTile>(task, stream) : launch_tiles<kSmallTile>(task, stream);
 }
 
 }  // namespace
 
-cudaError_t matrix_product_bf16(const MatrixProductBF16& task, cudaStream_t stream) {
-  if (task.m == 0 || task.n == 0) return cudaSuccess;
-  return fills_with_large_tiles(task.m, task.n) ? launch_tiles<kLargeTile>(task, stream) : launch_tiles<kSmallTile>(task, stream);
-}
+cudaError_t matrix_product_narrow(const MatrixProductNarrow<bfloat16>& task, cudaStream_t stream) { return launch_product(task, stream); }
+
+cudaError_t matrix_product_narrow(const MatrixProductNarrow<float16>& task, cudaStream_t stream) { return launch_product(task, stream); }
 
 }  // namespace secateur::gpu

@@ -1,8 +1,9 @@
-#include "cuda/kernels/attention_bf16.h"
+#include "cuda/kernels/attention_narrow.h"
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdint>
 
 #include "device_array.h"
 #include "random_values.h"
@@ -12,23 +13,26 @@
 
 namespace secateur::test {
 
-TEST_CASE("traffic of attention on tensor cores: every block reads its queries and, of keys and values, those before its last query") {
+TEST_CASE_TEMPLATE(
+    "traffic of attention on tensor cores: every block reads its queries and, of keys and values, those before its last query", Narrow,
+    gpu::bfloat16, gpu::float16) {
   constexpr std::size_t kHeads = 2;
   constexpr std::size_t kLength = 128;
   for (const std::size_t width : {32U, 64U, 96U, 128U}) {
     CAPTURE(width);
     DeviceArray<float> queries(random_values(kLength * kHeads * width, 1));
-    DeviceArray<gpu::bfloat16> keys(narrow_values(kLength * width, 2));
+    DeviceArray<Narrow> keys(narrow_values<Narrow>(kLength * width, 2));
     DeviceArray<float> result(kLength * kHeads * width);
     const auto attend = [&] {
-      return gpu::attend_bf16({1, kLength, kHeads, 1, width, queries.data(), keys.data(), keys.data(), result.data()}, nullptr);
+      return gpu::attend_narrow({1, kLength, kHeads, 1, width, queries.data(), keys.data(), keys.data(), result.data()}, nullptr);
     };
     const std::size_t values = kLength * kHeads * width;
-    check_whole_sectors(traffic_of(attend), values * sizeof(float) + 2 * values * sizeof(gpu::bfloat16), values * sizeof(float));
+    check_whole_sectors(traffic_of(attend), values * sizeof(float) + 2 * values * sizeof(Narrow), values * sizeof(float));
   }
 }
 
-TEST_CASE("traffic of attention on tensor cores at the edges: whole pieces of the rows that there are") {
+TEST_CASE_TEMPLATE("traffic of attention on tensor cores at the edges: whole pieces of the rows that there are", Narrow, gpu::bfloat16,
+                   gpu::float16) {
   constexpr std::size_t kSamples = 2;
   constexpr std::size_t kHeads = 2;
   constexpr std::size_t kLength = 151;
@@ -37,7 +41,7 @@ TEST_CASE("traffic of attention on tensor cores at the edges: whole pieces of th
   constexpr std::size_t kQueries = 128;
   constexpr std::size_t kKeys = 64;
   struct KeyPiece {
-    gpu::bfloat16 values[8];
+    std::uint16_t values[8];
   };
   struct QueryPiece {
     float values[4];
@@ -49,7 +53,7 @@ TEST_CASE("traffic of attention on tensor cores at the edges: whole pieces of th
   constexpr std::size_t kKeyPieces = kWidth / 8;
   constexpr std::size_t kTilePieces = 4;
   DeviceArray<float> queries(random_values(kSamples * kLength * kHeads * kWidth, 1));
-  DeviceArray<gpu::bfloat16> keys(narrow_values(kSamples * kLength * kWidth, 2));
+  DeviceArray<Narrow> keys(narrow_values<Narrow>(kSamples * kLength * kWidth, 2));
   DeviceArray<float> result(queries.size());
   TrafficModel model;
   for (std::size_t sample = 0; sample < kSamples; ++sample) {
@@ -69,7 +73,8 @@ TEST_CASE("traffic of attention on tensor cores at the edges: whole pieces of th
         };
         for (std::size_t key = 0; key < std::min(first + kQueries, kLength); key += kKeys) {
           const auto place = [&](std::size_t i) { return key_piece(key, i); };
-          model.read_places<KeyPiece>(kKeys * kTilePieces, place).read_places<KeyPiece>(kKeys * kTilePieces, place);
+          model.read_places<KeyPiece>(kKeys * kTilePieces, place);
+          model.read_places<KeyPiece>(kKeys * kTilePieces, place);
         }
         // A warp writes eight rows of eight columns at a time, two neighbours a lane; it has 16 queries.
         for (std::size_t column = 0; column < kWidth; column += 8) {
@@ -84,7 +89,7 @@ TEST_CASE("traffic of attention on tensor cores at the edges: whole pieces of th
     }
   }
   const auto attend = [&] {
-    return gpu::attend_bf16({kSamples, kLength, kHeads, 1, kWidth, queries.data(), keys.data(), keys.data(), result.data()}, nullptr);
+    return gpu::attend_narrow({kSamples, kLength, kHeads, 1, kWidth, queries.data(), keys.data(), keys.data(), result.data()}, nullptr);
   };
   check_traffic(traffic_of(attend), model);
 }

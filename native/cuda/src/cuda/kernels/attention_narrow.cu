@@ -1,7 +1,7 @@
 #include <cfloat>
 #include <cmath>
 
-#include "cuda/kernels/attention_bf16.h"
+#include "cuda/kernels/attention_narrow.h"
 #include "cuda/kernels/attention_rows.h"
 
 namespace secateur::gpu {
@@ -15,28 +15,28 @@ constexpr unsigned kQueries = kWarps * kWarpQueries;
 constexpr unsigned kKeys = 64;
 // Elements of 16 bytes.
 constexpr unsigned kPiece = 8;
-// Sizes of one multiply_accumulate_bf16.
+// Sizes of one multiply_accumulate.
 constexpr unsigned kFragmentColumns = 8;
 constexpr unsigned kFragmentInner = 16;
 constexpr unsigned kKeyFragments = kKeys / kFragmentColumns;
 constexpr float kLog2OfE = 1.44269504088896340736F;
 
 // An odd number of pieces: the same piece of eight neighbouring rows falls on all banks.
-template <unsigned Width>
+template <class Narrow, unsigned Width>
 struct alignas(16) Row {
-  bfloat16 values[Width + kPiece];
+  Narrow values[Width + kPiece];
 };
 
-template <unsigned Width>
+template <class Narrow, unsigned Width>
 struct Tiles {
-  Row<Width> queries[kQueries];
-  Row<Width> keys[kKeys];
-  Row<Width> values[kKeys];
+  Row<Narrow, Width> queries[kQueries];
+  Row<Narrow, Width> keys[kKeys];
+  Row<Narrow, Width> values[kKeys];
 };
 
 // Starts copying keys or values from first_row on to shared memory, with zeros beyond their end.
-template <unsigned Width>
-__device__ inline void copy_rows(Row<Width> (&target)[kKeys], const HeadRows<bfloat16>& rows, std::size_t first_row) {
+template <class Narrow, unsigned Width>
+__device__ inline void copy_rows(Row<Narrow, Width> (&target)[kKeys], const HeadRows<Narrow>& rows, std::size_t first_row) {
   constexpr unsigned kPieces = Width / kPiece;
 #pragma unroll 2
   for (unsigned index = threadIdx.x; index < kKeys * kPieces; index += kThreads) {
@@ -44,20 +44,20 @@ __device__ inline void copy_rows(Row<Width> (&target)[kKeys], const HeadRows<bfl
     const unsigned begin = index % kPieces * kPiece;
     const unsigned beyond = first_row + row < rows.count && begin < rows.size ? rows.size - begin : 0;
     const unsigned count = beyond < kPiece ? beyond : kPiece;
-    const bfloat16* const source = count == 0 ? rows.first : rows.first + (first_row + row) * rows.stride + begin;
-    bfloat16* const piece = target[row].values + begin;
+    const Narrow* const source = count == 0 ? rows.first : rows.first + (first_row + row) * rows.stride + begin;
+    Narrow* const piece = target[row].values + begin;
     if (rows.aligned) {
-      copy_async_16(piece, source, count * static_cast<unsigned>(sizeof(bfloat16)));
+      copy_async_16(piece, source, count * static_cast<unsigned>(sizeof(Narrow)));
     } else {
 #pragma unroll 1
-      for (unsigned i = 0; i < kPiece; ++i) piece[i] = i < count ? source[i] : bfloat16{};
+      for (unsigned i = 0; i < kPiece; ++i) piece[i] = i < count ? source[i] : Narrow{};
     }
   }
 }
 
-// Copies queries to shared memory as bfloat16, with zeros beyond their end. A warp takes a row at a time, a lane four neighbours of it.
-template <unsigned Width>
-__device__ inline void narrow_rows(Row<Width> (&target)[kQueries], const HeadRows<float>& rows, std::size_t first_row) {
+// Copies queries to shared memory, narrowed, with zeros beyond their end. A warp takes a row at a time, a lane four neighbours of it.
+template <class Narrow, unsigned Width>
+__device__ inline void narrow_rows(Row<Narrow, Width> (&target)[kQueries], const HeadRows<float>& rows, std::size_t first_row) {
   constexpr unsigned kNeighbours = 4;
   const unsigned begin = threadIdx.x % kWarpLanes * kNeighbours;
   if (begin >= Width) return;
@@ -72,7 +72,8 @@ __device__ inline void narrow_rows(Row<Width> (&target)[kQueries], const HeadRow
       values = make_float4(beyond > 0 ? source[0] : 0.0F, beyond > 1 ? source[1] : 0.0F, beyond > 2 ? source[2] : 0.0F,
                            beyond > 3 ? source[3] : 0.0F);
     }
-    *reinterpret_cast<uint2*>(target[row].values + begin) = make_uint2(narrow_pair(values.x, values.y), narrow_pair(values.z, values.w));
+    *reinterpret_cast<uint2*>(target[row].values + begin) =
+        make_uint2(narrow_pair<Narrow>(values.x, values.y), narrow_pair<Narrow>(values.z, values.w));
   }
 }
 
@@ -88,11 +89,12 @@ __device__ inline float row_sum(float value) {
 }
 
 // Width: head_dimension, rounded up to a multiple of 32.
-template <unsigned Width>
-__global__ void __launch_bounds__(kThreads, Width <= 32 ? 2 : 1) attend_bf16_kernel(AttentionTask<bfloat16> task) {
+template <class Narrow, unsigned Width>
+__global__ void __launch_bounds__(kThreads, Width <= 32 ? 2 : 1) attend_narrow_kernel(AttentionTask<Narrow> task) {
   constexpr unsigned kInnerFragments = Width / kFragmentInner;
   constexpr unsigned kResultFragments = Width / kFragmentColumns;
-  SECATEUR_DYNAMIC_SHARED(Tiles<Width>, tiles);
+  using HeadTiles = Tiles<Narrow, Width>;
+  SECATEUR_DYNAMIC_SHARED(HeadTiles, tiles);
   const std::size_t length = task.sequence_length;
   const std::size_t size = task.head_dimension;
   const std::size_t query_tiles = (length + kQueries - 1) / kQueries;
@@ -102,8 +104,8 @@ __global__ void __launch_bounds__(kThreads, Width <= 32 ? 2 : 1) attend_bf16_ker
   const std::size_t first_query = (query_tiles - 1 - blockIdx.x / task.heads / task.samples) * kQueries;
   const std::size_t key_head = head / (task.heads / task.key_value_heads);
   const HeadRows<float> queries = rows_of<kPiece>(task.queries, task.heads, head, sample, length, size);
-  const HeadRows<bfloat16> keys = rows_of<kPiece>(task.keys, task.key_value_heads, key_head, sample, length, size);
-  const HeadRows<bfloat16> values = rows_of<kPiece>(task.values, task.key_value_heads, key_head, sample, length, size);
+  const HeadRows<Narrow> keys = rows_of<kPiece>(task.keys, task.key_value_heads, key_head, sample, length, size);
+  const HeadRows<Narrow> values = rows_of<kPiece>(task.values, task.key_value_heads, key_head, sample, length, size);
   const unsigned lane = threadIdx.x % kWarpLanes;
   const unsigned own_query = threadIdx.x / kWarpLanes * kWarpQueries;
   // Powers of two are what the device computes: e^x = 2^(x · log2 e).
@@ -146,8 +148,8 @@ __global__ void __launch_bounds__(kThreads, Width <= 32 ? 2 : 1) attend_bf16_ker
                       tiles->keys[j * kFragmentColumns + lane / 16 * 8 + lane % 8].values + inner * kFragmentInner + lane / 8 % 2 * kPiece);
         const unsigned first[2] = {both[0], both[1]};
         const unsigned second[2] = {both[2], both[3]};
-        multiply_accumulate_bf16(scores[j], query[inner], first);
-        multiply_accumulate_bf16(scores[j + 1], query[inner], second);
+        multiply_accumulate<Narrow>(scores[j], query[inner], first);
+        multiply_accumulate<Narrow>(scores[j + 1], query[inner], second);
       }
     }
 
@@ -199,16 +201,16 @@ __global__ void __launch_bounds__(kThreads, Width <= 32 ? 2 : 1) attend_bf16_ker
       // Two neighbouring fragments of sums, narrowed, are one of a left operand.
       const float(&left)[4] = scores[2 * inner];
       const float(&right)[4] = scores[2 * inner + 1];
-      const unsigned weight[4] = {narrow_pair(left[0], left[1]), narrow_pair(left[2], left[3]), narrow_pair(right[0], right[1]),
-                                  narrow_pair(right[2], right[3])};
+      const unsigned weight[4] = {narrow_pair<Narrow>(left[0], left[1]), narrow_pair<Narrow>(left[2], left[3]),
+                                  narrow_pair<Narrow>(right[0], right[1]), narrow_pair<Narrow>(right[2], right[3])};
 #pragma unroll
       for (unsigned j = 0; j < kResultFragments; j += 2) {
         unsigned both[4];
         load_matrices_transposed(both, tiles->values[inner * kFragmentInner + lane % 16].values + (j + lane / 16) * kFragmentColumns);
         const unsigned first[2] = {both[0], both[1]};
         const unsigned second[2] = {both[2], both[3]};
-        multiply_accumulate_bf16(sums[j], weight, first);
-        multiply_accumulate_bf16(sums[j + 1], weight, second);
+        multiply_accumulate<Narrow>(sums[j], weight, first);
+        multiply_accumulate<Narrow>(sums[j + 1], weight, second);
       }
     }
   }
@@ -236,24 +238,29 @@ __global__ void __launch_bounds__(kThreads, Width <= 32 ? 2 : 1) attend_bf16_ker
   }
 }
 
-template <unsigned Width>
-cudaError_t launch_attention(AttentionTask<bfloat16> task, cudaStream_t stream) {
+template <unsigned Width, class Narrow>
+cudaError_t launch_width(AttentionTask<Narrow> task, cudaStream_t stream) {
   // A longer one sees no more.
   if (task.window == 0 || task.window > task.sequence_length) task.window = task.sequence_length;
   const std::size_t tiles = (task.sequence_length + kQueries - 1) / kQueries;
   const dim3 grid(static_cast<unsigned>(tiles * task.heads * task.samples));
-  return launch(attend_bf16_kernel<Width>, grid, dim3(kThreads), sizeof(Tiles<Width>), stream, task);
+  return launch(attend_narrow_kernel<Narrow, Width>, grid, dim3(kThreads), sizeof(Tiles<Narrow, Width>), stream, task);
+}
+
+template <class Narrow>
+cudaError_t launch_attention(const AttentionTask<Narrow>& task, cudaStream_t stream) {
+  if (task.samples == 0 || task.sequence_length == 0 || task.heads == 0 || task.head_dimension == 0) return cudaSuccess;
+  if (task.head_dimension <= 32) return launch_width<32>(task, stream);
+  if (task.head_dimension <= 64) return launch_width<64>(task, stream);
+  if (task.head_dimension <= 96) return launch_width<96>(task, stream);
+  if (task.head_dimension <= kMaximumHeadDimension) return launch_width<kMaximumHeadDimension>(task, stream);
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace
 
-cudaError_t attend_bf16(const AttentionTask<bfloat16>& task, cudaStream_t stream) {
-  if (task.samples == 0 || task.sequence_length == 0 || task.heads == 0 || task.head_dimension == 0) return cudaSuccess;
-  if (task.head_dimension <= 32) return launch_attention<32>(task, stream);
-  if (task.head_dimension <= 64) return launch_attention<64>(task, stream);
-  if (task.head_dimension <= 96) return launch_attention<96>(task, stream);
-  if (task.head_dimension <= kMaximumHeadDimension) return launch_attention<kMaximumHeadDimension>(task, stream);
-  return cudaErrorInvalidValue;
-}
+cudaError_t attend_narrow(const AttentionTask<bfloat16>& task, cudaStream_t stream) { return launch_attention(task, stream); }
+
+cudaError_t attend_narrow(const AttentionTask<float16>& task, cudaStream_t stream) { return launch_attention(task, stream); }
 
 }  // namespace secateur::gpu
