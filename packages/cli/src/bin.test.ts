@@ -101,11 +101,10 @@ async function answers(port: number): Promise<boolean> {
 }
 
 test('all options that cannot be read are told at once', async () => {
-  const { exitCode, stderr } = await run('prune', '--sparsity', '1.5', '--samples', 'x', '--out', 'out');
+  const { exitCode, stderr } = await run('prune', '--sparsity', '1.5', '--samples', 'x', '--out', 'out', '--eval-samples', '3');
   expect(exitCode).toBe(2);
-  for (const flag of ['--sparsity 1.5:', '--samples x:', '--model <dir> is missing', '--calibration <file> is missing']) {
-    expect(stderr).toContain(flag);
-  }
+  const missing = ['--model <dir> is missing', '--calibration <file> is missing', '--eval-samples does nothing without --eval.'];
+  for (const problem of ['--sparsity 1.5:', '--samples x:', ...missing]) expect(stderr).toContain(problem);
 });
 
 test('all options that make no sense are told at once, by the names of their flags', async () => {

@@ -188,7 +188,7 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
       ),
     )
     .option('--eval <file>', 'text or ids to measure the perplexity with before and after, as --data of secateur eval')
-    .option('--eval-samples <n>', 'windows of it to measure; 0 = all', wholeNumber(0), 0)
+    .addDependent(new Option('--eval-samples <n>', 'windows of it to measure; 0 = all').argParser(wholeNumber(0)).default(0), '--eval')
     .option('--samples <n>', 'calibration samples; 0 = 256 of text, all of .safetensors; 32 with --preset fast', wholeNumber(0), 0)
     .option('--seq-len <n>', 'tokens per sample; 0 = the smaller of 2048 and what the model takes', wholeNumber(0), 0)
     .option('--seed <n>', 'seed of the sampling', wholeNumber(0), 0)

@@ -4,6 +4,7 @@ import { ExitCode } from '../output/exit.js';
 /** A command with an example, which tells everything that is wrong with its options at once; Commander itself stops at the first. */
 export class CheckedCommand extends Command {
   private readonly requiredOptions: Option[] = [];
+  private readonly dependents: { readonly option: Option; readonly needed: string }[] = [];
   private readonly problems: string[] = [];
 
   private exampleLine = '';
@@ -44,8 +45,20 @@ export class CheckedCommand extends Command {
     return super.addOption(option);
   }
 
+  /** An option that would do nothing without another, which is told when it is given alone. */
+  addDependent(option: Option, needed: string): this {
+    this.dependents.push({ option, needed });
+    return this.addOption(option);
+  }
+
   /** Ends with a usage error when an option is wrong or missing. */
   checkOptions(): void {
+    for (const { option, needed } of this.dependents) {
+      const isGiven = this.getOptionValueSource(option.attributeName()) === 'cli';
+      if (isGiven && this.getOptionValueSource(needed.replace('--', '')) === undefined) {
+        this.problems.push(`${option.long ?? option.flags} does nothing without ${needed}.`);
+      }
+    }
     for (const option of this.requiredOptions) {
       if (this.getOptionValueSource(option.attributeName()) === undefined) this.problems.push(`${option.flags} is missing.`);
     }

@@ -26,7 +26,7 @@ test('one line for each thing people care about, none for every group', () => {
     '2 layers, 12,345 weights in projections, 8 samples of 16 tokens, going on after layer 1',
     'node node-0 joined (a:1)',
     'layer 2: 75.00 % zero, quality 0.9000 -> 0.9500, 1 min 5 s',
-    'node node-0 lost (a:1): It is gone; its work goes to the others',
+    'node node-0 lost (a:1): It is gone; its work goes to the nodes that are left',
     'hidden states after layer 1 are not kept, the job goes on without: Cannot write /out/1: no space is left.',
   ]);
 });

@@ -81,7 +81,7 @@ export function createLines(write: (line: string) => void): Progress {
           break;
         case 'nodeLost':
           write(
-            `node ${event.value.name} lost (${event.value.address}): ${event.value.reason.replace(/\.$/, '')}; its work goes to the others`,
+            `node ${event.value.name} lost (${event.value.address}): ${event.value.reason.replace(/\.$/, '')}; its work goes to the nodes that are left`,
           );
           break;
         case 'snapshotFailed':

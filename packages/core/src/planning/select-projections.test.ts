@@ -109,6 +109,7 @@ describe('what concerns nothing is refused', () => {
     ['skip', { skip: ['fc1'] }, '"fc1" is found in no projection'],
     ['targets', { targets: [{ pattern: '^q_proj', sparsity: 0.5 }] }, '"^q_proj" is found in no projection'],
     ['skip_layers', { skipLayers: [11, 12] }, '12 is no block; the model has 0 to 11'],
+    ['skip_layers', { skipLayers: [11, 20, 21, 22] }, '20 and 2 others are no blocks; the model has 0 to 11'],
   ])('%s', (field, selection, description) => {
     const error = errorOf(selection);
     expect(error.reason).toBe('INVALID_REQUEST');

@@ -92,6 +92,7 @@ function refuseWhatConcernsNothing(
     ...skip.map((pattern) => ({ field: 'skip', pattern })),
     ...targets.map(({ pattern }) => ({ field: 'targets', pattern })),
   ];
+  const missing = skipLayers.filter((layer) => layer >= layers);
   const violations = [
     ...patterns
       .filter(({ pattern }) => !names.some((name) => isFound(compileAll([pattern]), name)))
@@ -99,9 +100,10 @@ function refuseWhatConcernsNothing(
         field: `${FIELD}.${field}`,
         description: `${quote(pattern)} is found in no projection; they have names such as ${names[0] ?? ''}`,
       })),
-    ...skipLayers
-      .filter((layer) => layer >= layers)
-      .map((layer) => ({ field: `${FIELD}.skip_layers`, description: `${layer} is no block; the model has 0 to ${layers - 1}` })),
+    ...missing.slice(0, 1).map((layer) => {
+      const blocks = missing.length === 1 ? `${layer} is no block` : `${layer} and ${missing.length - 1} others are no blocks`;
+      return { field: `${FIELD}.skip_layers`, description: `${blocks}; the model has 0 to ${layers - 1}` };
+    }),
   ];
   if (violations.length > 0) throw refuse(violations);
 }

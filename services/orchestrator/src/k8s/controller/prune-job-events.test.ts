@@ -75,7 +75,7 @@ describe('what happens in a job', () => {
       'Job qwen-70-0123 waits for its turn.',
       'Attempt 1 begins on orchestrator-0.',
       '28 blocks, 256 samples of up to 2048 tokens. 3 of the blocks are done already.',
-      'Node node-0 (a:1) is no longer used; its work goes to the others: It is gone.',
+      'Node node-0 (a:1) is no longer used; its work goes to the nodes that are left: It is gone.',
       'The hidden states after 2 blocks are not kept; the job goes on without: No space is left.',
       'No space is left.',
     ]);
