@@ -7,6 +7,7 @@ import { SecateurError } from '@secateur/core';
 import { expectFailure } from '../../test/support.js';
 import { IsolatedProcess, type IsolatedOptions, type RequestLimits } from './isolated-process.js';
 
+const compiled = new URL('../../dist/isolation/isolated-process.js', import.meta.url).href;
 const module = new URL('../../test/isolated-child.mjs', import.meta.url);
 const limits: RequestLimits = {
   timeoutMs: 30_000,
@@ -76,9 +77,35 @@ test('a signal ends it', () => {
   );
 });
 
+test('where no more files can be opened, the request fails and no process is killed', async () => {
+  const program = `
+    import { openSync } from 'node:fs';
+    import { IsolatedProcess } from ${JSON.stringify(compiled)};
+    try {
+      for (;;) openSync('/dev/null');
+    } catch {
+      const child = new IsolatedProcess({ module: new URL(${JSON.stringify(module.href)}) });
+      const error = await child.request({ do: 'hang' }, { timeoutMs: 60_000, subject: '' }).catch((cause) => cause);
+      await child.close();
+      console.log(error.reason, error.message);
+    }
+  `;
+  const limited = ['-c', 'ulimit -n 60; exec "$@"', 'sh', process.execPath, '--input-type=module', '--eval', program];
+  // In a group of its own: a signal to the group of a process that does not exist would end this one too.
+  const parent = spawn('sh', limited, { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+  const [[output], [code]] = (await Promise.all([once(parent.stdout.setEncoding('utf8'), 'data'), once(parent, 'exit')])) as [
+    string[],
+    number[],
+  ];
+  expect(output).toMatch(
+    /^RESOURCE_EXHAUSTED Cannot start a process that reads data: too many files are open \(EMFILE\)\. Raise the limit/,
+  );
+  expect(code).toBe(0);
+});
+
 test('a process that hangs does not outlive its parent', async () => {
   const program = `
-    import { IsolatedProcess } from ${JSON.stringify(new URL('../../dist/isolation/isolated-process.js', import.meta.url).href)};
+    import { IsolatedProcess } from ${JSON.stringify(compiled)};
     const child = new IsolatedProcess({ module: new URL(${JSON.stringify(module.href)}), answer: () => undefined });
     await child.request({ do: 'ask' }, { timeoutMs: 60_000, subject: '' });
     void child.request({ do: 'hang' }, { timeoutMs: 60_000, subject: '' });

@@ -1,6 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { SecateurError, throwIfCancelled } from '@secateur/core';
+import { toFileError } from '../files/file-errors.js';
 import type { ToChild, ToParent } from './messages.js';
 
 /** Of what the process writes to stderr, what a defect is explained by. */
@@ -52,9 +53,7 @@ export class IsolatedProcess {
     this.child = fork(fileURLToPath(module), [], { execArgv, env, serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
     this.child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.output = (this.output + text).slice(-KEPT_OUTPUT)));
     this.child.on('message', (message: ToParent) => this.receive(message));
-    this.child.on('error', (cause) =>
-      this.end(new SecateurError('INTERNAL', 'A process that reads data could not be started.', { cause })),
-    );
+    this.child.on('error', (cause) => this.end(toFileError('start', 'a process that reads data', cause)));
     this.exited = new Promise((resolve) => {
       this.child.once('close', (code: number | null, killedBy: NodeJS.Signals | null) => {
         this.end(this.explainExit(code, killedBy));
@@ -72,11 +71,13 @@ export class IsolatedProcess {
 
   async close(): Promise<void> {
     this.options.signal?.removeEventListener('abort', this.cancel);
-    this.child.kill('SIGKILL');
+    this.kill();
     await this.exited;
   }
 
   private async serve(request: unknown, { timeoutMs, onTimeout, subject }: RequestLimits): Promise<unknown> {
+    // Why it was not started is told a little later.
+    if (this.child.pid === undefined) await this.exited;
     if (this.ended !== undefined) throw this.ended;
     const timer = setTimeout(() => this.end(onTimeout()), timeoutMs);
     try {
@@ -124,7 +125,12 @@ export class IsolatedProcess {
   private end(error: Error): void {
     this.ended ??= error;
     this.pending?.reject(this.ended);
-    this.child.kill('SIGKILL');
+    this.kill();
+  }
+
+  /** A process that was not started has no id: what Node would send the signal to is this process with its whole group, or any other. */
+  private kill(): void {
+    if (this.child.pid !== undefined) this.child.kill('SIGKILL');
   }
 
   private explainExit(code: number | null, killedBy: NodeJS.Signals | null): SecateurError {
