@@ -1,9 +1,9 @@
 import { access, readdir } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { SecateurError } from '@secateur/core';
-import picomatch from 'picomatch';
 import { withFileErrors } from '../files/file-errors.js';
 import { isStoreUrl } from '../files/locations.js';
+import { compileGlob } from './glob.js';
 
 const MAXIMUM_FILES = 10_000;
 
@@ -22,8 +22,9 @@ export async function expandDataPath(path: string): Promise<DataFiles> {
   if (isStoreUrl(path)) return { folder: path, files: [path] };
   if (await exists(path)) return { folder: dirname(path), files: [path] };
   const { folder, pattern } = await splitPattern(path);
-  if (!picomatch.scan(pattern).isGlob) throw new SecateurError('NOT_FOUND', `Cannot read ${path}: it does not exist (ENOENT).`);
-  const files = await matchFiles(folder, pattern);
+  const matches = compileGlob(pattern);
+  if (matches === undefined) throw new SecateurError('NOT_FOUND', `Cannot read ${path}: it does not exist (ENOENT).`);
+  const files = await findFiles(folder, pattern.includes('/') || pattern.includes('**'), matches);
   if (files.length === 0) throw new SecateurError('NOT_FOUND', `No file matches ${path}.`);
   return { folder, files };
 }
@@ -39,9 +40,7 @@ export async function findDataFiles(paths: readonly string[]): Promise<string[]>
 }
 
 /** Links count as files, since those of the Hugging Face cache are; what they lead to is checked when they are opened. */
-async function matchFiles(folder: string, pattern: string): Promise<string[]> {
-  const matches = picomatch(pattern);
-  const recursive = pattern.includes('/') || pattern.includes('**');
+async function findFiles(folder: string, recursive: boolean, matches: (path: string) => boolean): Promise<string[]> {
   const entries = await withFileErrors('read', folder, () => readdir(folder, { withFileTypes: true, recursive }));
   return entries
     .filter((entry) => entry.isFile() || entry.isSymbolicLink())
