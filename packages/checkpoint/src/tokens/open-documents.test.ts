@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process';
 import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { describe, expect, test } from '@jest/globals';
 import { SecateurError } from '@secateur/core';
 import fc from 'fast-check';
@@ -194,3 +196,30 @@ test.each([
     await expectFailure(() => readAll([path]), 'INVALID_DATA', /bomb\.jsonl, line 2: .*(nested deeper|more than 1048576 values)/);
   }),
 );
+
+test('documents are found without the heap', () =>
+  withTemporaryFolder(async (folder) => {
+    const path = join(folder, 'short.jsonl');
+    await writeFile(path, '{"text":""}\n'.repeat(1 << 20));
+    const program = `
+      import { openDocuments } from ${JSON.stringify(new URL('../../dist/tokens/open-documents.js', import.meta.url).href)};
+      const documents = await openDocuments([${JSON.stringify(path)}], { textField: 'text' });
+      console.log(documents.count);
+      await documents.close();
+    `;
+    const { stdout } = await promisify(execFile)(process.execPath, ['--max-old-space-size=48', '--input-type=module', '--eval', program]);
+    expect(Number(stdout)).toBe(1 << 20);
+  }));
+
+test('there is a limit to the documents of all files together', () =>
+  withTemporaryFolder(async (folder) => {
+    const rows = 1 << 22;
+    const bytes = parquetBytes(new Array<string>(rows).fill(''), { rowGroupSize: rows });
+    const paths = ['a', 'b', 'c', 'd', 'e'].map((name) => join(folder, `${name}.parquet`));
+    for (const path of paths) await writeFile(path, bytes);
+    await expectFailure(
+      async () => (await openDocuments(paths, options)).close(),
+      'INVALID_DATA',
+      /e\.parquet: the data has more than 16777216 documents/,
+    );
+  }));

@@ -4,7 +4,7 @@ import type { ReadableFile } from '../files/readable-file.js';
 import { decodeText, MAXIMUM_TEXT_BYTES, requireTextSize } from '../files/text.js';
 import { unpackFile } from '../files/unpack-file.js';
 import { dataFormatOf, type DataFormat } from './data-format.js';
-import type { DocumentOptions, Documents } from './documents.js';
+import { requireFewDocuments, type DocumentOptions, type Documents } from './documents.js';
 import { openJsonLines } from './json-documents.js';
 import { ParquetReader } from './parquet.js';
 import { joinWikiTextRows } from './wikitext.js';
@@ -21,8 +21,14 @@ export async function openDocuments(paths: readonly string[], options: DocumentO
     for (const documents of opened) await documents.close();
   };
   const budget = { unpackedBytes: MAXIMUM_UNPACKED_BYTES };
+  let count = 0;
   try {
-    for (const path of paths) opened.push(await openFile(path, options, parquet, budget));
+    for (const path of paths) {
+      const documents = await openFile(path, options, parquet, budget);
+      opened.push(documents);
+      count += documents.count;
+      requireFewDocuments(path, count);
+    }
   } catch (error) {
     await close();
     throw error;
@@ -35,7 +41,7 @@ export async function openDocuments(paths: readonly string[], options: DocumentO
     }
     throw new RangeError(`There is no document ${index}.`);
   };
-  return { count: opened.reduce((sum, { count }) => sum + count, 0), read, close };
+  return { count, read, close };
 }
 
 async function openFile(
