@@ -1,4 +1,4 @@
-import { appendFile, readFile } from 'node:fs/promises';
+import { appendFile, readFile, truncate } from 'node:fs/promises';
 import { withFileErrors } from '../files/file-errors.js';
 
 /** A part that the store has. */
@@ -33,8 +33,10 @@ export class UploadRecord {
   static async open(path: string): Promise<UploadRecord> {
     const text = await readFile(path, 'utf8').catch(() => '');
     const begun = new Map<string, BegunUpload>();
-    // What is behind the last newline was cut.
-    for (const line of text.split('\n').slice(0, -1)) {
+    const whole = text.slice(0, text.lastIndexOf('\n') + 1);
+    // What is behind the last newline was cut, by a crash or a full disk. The next line would go on in it.
+    if (whole !== text) await withFileErrors('write', path, () => truncate(path, Buffer.byteLength(whole)));
+    for (const line of whole.split('\n').slice(0, -1)) {
       const entry = JSON.parse(line) as Line;
       if ('upload' in entry) begun.set(entry.name, { ...entry.upload, parts: new Map() });
       else begun.get(entry.name)?.parts.set(entry.part.number, entry.part);
