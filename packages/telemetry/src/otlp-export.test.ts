@@ -57,6 +57,25 @@ describe('OTLP', () => {
     expect(await runWithCollector(environment)).toEqual({ output: 'false', received: [] });
   });
 
+  test.each(['grpc', 'http/protobuf'])('a collector that is away keeps no process from ending well: %s', async (protocol) => {
+    const program = `
+      import { startTelemetry, withSpan, SpanName } from ${JSON.stringify(new URL('../dist/index.js', import.meta.url))};
+      const logger = { warn: ({ err }, message) => console.log(message + ': ' + err.message) };
+      const identity = { serviceName: 'secateur-test', serviceVersion: '1', instanceId: 'here' };
+      const telemetry = await startTelemetry(identity, { logger });
+      await withSpan(SpanName.JOB, {}, () => undefined);
+      await telemetry.shutdown();
+    `;
+    const env = {
+      PATH: process.env['PATH'],
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1',
+      OTEL_EXPORTER_OTLP_PROTOCOL: protocol,
+      OTEL_EXPORTER_OTLP_TIMEOUT: '500',
+    };
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', program], { env });
+    expect(stdout).toMatch(/^the last spans were not exported: .*ECONNREFUSED/);
+  });
+
   test('a process whose environment sets up nothing does not load the Node SDK', async () => {
     const program = `
       import { createRequire } from 'node:module';

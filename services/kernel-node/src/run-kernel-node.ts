@@ -55,7 +55,7 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
   const logger = createServiceLogger({ name: 'secateur-node', level: options.logLevel, base: { node: name } });
   using security = await openServiceSecurity(options, logger);
   const identity = { serviceName: 'secateur-kernel-node', serviceVersion: VERSION, instanceId: name };
-  const telemetry = await startTelemetry(identity, { metrics: options.metricsListen !== undefined });
+  const telemetry = await startTelemetry(identity, { metrics: options.metricsListen !== undefined, logger });
   const memoryBudgetBytes = options.memoryBytes ?? defaultMemoryBytes();
   const engine = withServiceErrors(() => openEngine({ backend: options.backend, threads: options.threads, memoryBudgetBytes, placement }));
   const description = toWireEngine(engine.description, placement, await measureSpeeds(engine));

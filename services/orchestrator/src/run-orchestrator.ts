@@ -80,7 +80,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   });
   const telemetry = await startTelemetry(
     { serviceName: 'secateur-orchestrator', serviceVersion: VERSION, instanceId },
-    { metrics: options.httpListen !== undefined || options.metricsListen !== undefined },
+    { metrics: options.httpListen !== undefined || options.metricsListen !== undefined, logger },
   );
   const pool = new NodePool(
     options.nodes.map((source) => discover(source, logger)),
