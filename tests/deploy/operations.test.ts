@@ -133,6 +133,20 @@ function recordCalls(): Promise<string[][]> {
     for (const key of new Set(keys)) expect(used).toMatch(new RegExp(`\\b${key}\\b`));
   });
 
+  test('replaces the authority together with all that it certified, and restarts whoever has that', () => {
+    const certified = objects.flatMap(({ kind, spec }) => (kind === 'Certificate' ? [spec?.secretName ?? ''] : []));
+    const words = calls.map(wordsOf);
+    const deleted = words.find(([verb, kind]) => verb === 'delete' && kind === 'secret')?.slice(2);
+    expect(deleted?.sort()).toEqual(certified.sort());
+    const users = (objects as readonly KubernetesObject[]).filter(
+      (object) =>
+        object.kind === 'StatefulSet' &&
+        (object as Workload).spec.template.spec.volumes?.some(({ secret }) => certified.includes(secret?.secretName ?? '')),
+    );
+    const restarts = words.filter(([verb, below]) => verb === 'rollout' && below === 'restart').map(([, , ...names]) => names.sort());
+    expect(restarts).toContainEqual(users.map(({ metadata }) => `statefulset/${metadata.name}`).sort());
+  });
+
   test('selects pods by labels that they have, and asks for ports of services', () => {
     const selectors = calls.flatMap((call) => (call.includes('--selector') ? [call[call.indexOf('--selector') + 1] ?? ''] : []));
     const workloads = (objects as readonly KubernetesObject[]).filter(({ kind }) =>
