@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { request, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { SecateurError } from '@secateur/core';
@@ -135,6 +136,30 @@ describe('requests', () => {
     expect((await post(`${url}/v1/jobs`, '{}', { 'Content-Type': 'text/plain' })).status).toBe(415);
     expect((await post(`${url}/v1/jobs/a:cancel`, '', { Origin: 'http://elsewhere.example' })).status).toBe(403);
     expect((await post(`${url}/v1/jobs/a:cancel`, '', { Origin: url })).status).toBe(200);
+  });
+
+  test('a name of another site that means this machine is not taken for it', async () => {
+    const handlers: Handlers = { listJobs: () => Promise.resolve({}), cancelJob: () => Promise.resolve({}) };
+    const call = async (url: string, method: string, path: string, host: string): Promise<number | undefined> => {
+      const sent = request(`${url}${path}`, { method, headers: { Host: host, Origin: `http://${host}` } }).end();
+      const [response] = (await once(sent, 'response')) as [IncomingMessage];
+      response.resume();
+      return response.statusCode;
+    };
+    const url = await serve(handlers);
+    const { port } = new URL(url);
+    for (const name of ['127.0.0.1', 'localhost', '[::1]'])
+      expect(await call(url, 'POST', '/v1/jobs/a:cancel', `${name}:${port}`)).toBe(200);
+    for (const name of ['elsewhere.example', 'localhost.elsewhere.example', 'a b']) {
+      expect(await call(url, 'POST', '/v1/jobs/a:cancel', `${name}:${port}`)).toBe(403);
+      expect(await call(url, 'GET', '/v1/jobs', `${name}:${port}`)).toBe(403);
+      expect(await call(url, 'GET', '/healthz', `${name}:${port}`)).toBe(200);
+    }
+    // Such a page has no token, and where the network keeps everybody else out there is no such page.
+    for (const options of [{ access: { admit: () => Promise.resolve(ANYBODY) } }, { insecure: true }]) {
+      await server.shutdown({ graceMs: 100 });
+      expect(await call(await serve(handlers, options), 'GET', '/v1/jobs', 'elsewhere.example')).toBe(200);
+    }
   });
 });
 
@@ -292,7 +317,7 @@ describe('streams', () => {
     const { port } = new URL(await serve({ getTrace }));
     const socket = connect(Number(port), '127.0.0.1');
     await once(socket, 'connect');
-    socket.write('GET /v1/jobs/a/trace HTTP/1.1\r\nHost: here\r\n\r\n');
+    socket.write('GET /v1/jobs/a/trace HTTP/1.1\r\nHost: localhost\r\n\r\n');
     await stalling;
     expect(made).toBeLessThan(50);
     socket.destroy();

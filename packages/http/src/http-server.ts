@@ -61,6 +61,8 @@ export class HttpServer {
   private readonly running = new Map<AbortController, ServerResponse>();
   private serving = false;
   private hasServices = false;
+  /** Whether whoever is at this machine may call, without telling who that is, and no certificate says whom a browser has reached. */
+  private trustsMachine = false;
   private stopped: SecateurError | undefined;
 
   constructor(private readonly options: HttpServerOptions) {
@@ -110,6 +112,7 @@ export class HttpServer {
         violations: [{ field: '--http-listen', description }],
       });
     }
+    this.trustsMachine = isLoopback(host) && access === undefined && tls === undefined && !insecure;
     this.server.listen(port, host.replace(/^\[(.*)\]$/, '$1'));
     try {
       await once(this.server, 'listening');
@@ -195,6 +198,7 @@ export class HttpServer {
     let ended: ((outcome: EndedCall['outcome'], answer?: unknown) => void) | undefined;
     const stream = route.streams ? new StreamAnswer(response, chooseFormat(request.headers.accept), signal) : undefined;
     try {
+      if (this.trustsMachine) refuseOtherNames(request);
       const { authorization } = request.headers;
       const caller = await (this.options.access?.admit({ method: route.fullName, peer, certificate: undefined, authorization }) ?? ANYBODY);
       const lastEventId = firstOf(request.headers['last-event-id']);
@@ -232,6 +236,16 @@ function refuseOtherSites({ headers }: IncomingMessage): void {
   if (headers.origin === undefined) return;
   if (URL.canParse(headers.origin) && new URL(headers.origin).host === headers.host) return;
   throw new SecateurError('PERMISSION_DENIED', `Pages of ${headers.origin} may not change anything here; call from a program instead.`);
+}
+
+/** A page of another site can have its name mean this machine; the browser then takes both for one site, but still sends the name. */
+function refuseOtherNames({ headers }: IncomingMessage): void {
+  if (headers.host === undefined) return;
+  if (URL.canParse(`http://${headers.host}`) && isLoopback(new URL(`http://${headers.host}`).hostname)) return;
+  throw new SecateurError(
+    'PERMISSION_DENIED',
+    `Callers that do not tell who they are reach this service as localhost or 127.0.0.1, not as ${headers.host}; call it so, or set up tokens.`,
+  );
 }
 
 async function bodyOf({ hasBody, verb, path }: MethodRoute, request: IncomingMessage): Promise<string> {
