@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { Client, credentials, Metadata, status, type ServiceError } from '@grpc/grpc-js';
 import { aborted, startTestServer, TestDefinition } from '../test/support.js';
+import { connect, RpcServer, type ServiceImplementation } from './index.js';
 
 describe('deadlines', () => {
   test('a call without one is refused before its handler runs', async () => {
@@ -43,6 +44,39 @@ describe('deadlines', () => {
     expect(deadline?.getTime()).toBeLessThan(started + 1_000);
     // Which of the two depends on whose clock rings first.
     expect(await told).toMatchObject({ reason: expect.stringMatching(/DEADLINE_EXCEEDED|CANCELLED/) });
+  });
+
+  test('a call lasts no longer than its service lets it, however late its deadline is', async () => {
+    const server = new RpcServer();
+    const reasons: unknown[] = [];
+    const service: ServiceImplementation<typeof TestDefinition> = {
+      ask: () => Promise.resolve({}),
+      async *list(_request, { signal }) {
+        yield { offset: 1 };
+        reasons.push(await aborted(signal));
+        throw signal.reason;
+      },
+    };
+    server.addService(TestDefinition, service, 100);
+    const { host, port } = await server.listen('127.0.0.1:0');
+    const channel = connect(`${host}:${port}`, { kind: 'control' });
+    try {
+      const seen: number[] = [];
+      const read = async (): Promise<void> => {
+        for await (const { offset } of channel.client(TestDefinition).list({}, { timeoutMs: 10_000 })) seen.push(offset);
+      };
+      const ended = {
+        reason: 'DEADLINE_EXCEEDED',
+        message: 'secateur.test.TestService/List has taken 0.1 s, the most that it may; call it again.',
+      };
+      await expect(read()).rejects.toMatchObject(ended);
+      expect(seen).toEqual([1]);
+      expect(reasons).toMatchObject([ended]);
+      expect(await channel.client(TestDefinition).ask({}, { timeoutMs: 10_000 })).toMatchObject({});
+    } finally {
+      channel.close();
+      await server.shutdown({ graceMs: 1_000 });
+    }
   });
 
   test('a stream that falls silent fails, one whose reader is slow does not', async () => {

@@ -59,14 +59,20 @@ export class RpcServer {
     this.insecure = insecure;
   }
 
-  /** Before `listen`. */
-  addService<Definition extends ServiceDefinition>(definition: Definition, implementation: ServiceImplementation<Definition>): void {
+  /** Before `listen`. Calls that take longer than `maximumCallMs` end with DEADLINE_EXCEEDED, whatever deadline their callers have given them. */
+  addService<Definition extends ServiceDefinition>(
+    definition: Definition,
+    implementation: ServiceImplementation<Definition>,
+    maximumCallMs?: number,
+  ): void {
     const codecs = Object.entries(definition.methods).map(([name, method]) => [name, createMethodCodec(definition, method)] as const);
     const handlers: UntypedServiceImplementation = {};
     for (const [name, codec] of codecs) {
       // The keys are the same; what type belongs to which key is no longer known here.
       const handler = implementation[name] as (request: unknown, context: CallContext) => never;
-      handlers[name] = codec.responseStream ? this.calls.serveStream(codec, handler) : this.calls.serveUnary(codec, handler);
+      handlers[name] = codec.responseStream
+        ? this.calls.serveStream(codec, handler, maximumCallMs)
+        : this.calls.serveUnary(codec, handler, maximumCallMs);
     }
     this.server.addService(Object.fromEntries(codecs), handlers);
     this.serviceNames.push(definition.fullName);

@@ -41,9 +41,9 @@ export class ServerCalls {
     for (const controller of this.running) controller.abort(error);
   }
 
-  serveUnary(method: MethodCodec, handler: UnaryHandler): handleUnaryCall<unknown, unknown> {
+  serveUnary(method: MethodCodec, handler: UnaryHandler, maximumMs?: number): handleUnaryCall<unknown, unknown> {
     return (call, callback) => {
-      const running = this.begin(call, method);
+      const running = this.begin(call, method, maximumMs);
       const answer = async (): Promise<void> => {
         try {
           const response = await contextApi.with(running.traced.context, () => handler(requireDecoded(call.request), running.context));
@@ -59,9 +59,9 @@ export class ServerCalls {
     };
   }
 
-  serveStream(method: MethodCodec, handler: StreamHandler): handleServerStreamingCall<unknown, unknown> {
+  serveStream(method: MethodCodec, handler: StreamHandler, maximumMs?: number): handleServerStreamingCall<unknown, unknown> {
     return (call) => {
-      const running = this.begin(call, method);
+      const running = this.begin(call, method, maximumMs);
       const answer = async (): Promise<void> => {
         try {
           await writeAll(call, running, () => handler(requireDecoded(call.request), running.context));
@@ -77,10 +77,11 @@ export class ServerCalls {
     };
   }
 
-  private begin(call: GrpcCall, method: MethodCodec): RunningCall {
+  private begin(call: GrpcCall, method: MethodCodec, maximumMs: number | undefined): RunningCall {
     const controller = new AbortController();
     const { signal } = controller;
     const deadline = new Date(call.getDeadline());
+    const limit = maximumMs === undefined ? undefined : setTimeout(() => controller.abort(tooLongError(method, maximumMs)), maximumMs);
     this.running.add(controller);
     if (this.stopped !== undefined) controller.abort(this.stopped);
     // Emitted after every call, also one that was answered.
@@ -94,6 +95,7 @@ export class ServerCalls {
       context,
       fail: (cause) => explainFailure(cause, method.fullName, signal, this.logger),
       end: (error, response) => {
+        clearTimeout(limit);
         this.running.delete(controller);
         traced.end(error);
         const { peer, caller } = context;
@@ -122,6 +124,10 @@ async function writeAll(
       throw error;
     }
   }
+}
+
+function tooLongError(method: MethodCodec, maximumMs: number): SecateurError {
+  return new SecateurError('DEADLINE_EXCEEDED', `${method.fullName} has taken ${maximumMs / 1000} s, the most that it may; call it again.`);
 }
 
 function goneError(method: MethodCodec, deadline: Date): SecateurError {

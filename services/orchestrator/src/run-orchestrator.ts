@@ -26,6 +26,8 @@ const MAXIMUM_REQUEST_BYTES = 4 << 20;
 const SHUTDOWN_GRACE_MS = 10_000;
 /** Long texts take their time to be read as tokens. */
 const PLAN_TIMEOUT_MS = 600_000;
+/** Who calls is asked at the beginning, so a stream must not outlast what was believed then by much. Watchers call again. */
+const MAXIMUM_CALL_MS = 3_600_000;
 
 export interface OrchestratorOptions extends ServiceSecurityOptions, TokenOptions {
   /** HOST:PORT; port 0 takes a free one. */
@@ -109,7 +111,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
   });
   const server = new RpcServer({ ...security.server, maximumRequestBytes: MAXIMUM_REQUEST_BYTES });
   const service = createPruningService(jobs, pool);
-  server.addService(PruningServiceDefinition, service);
+  server.addService(PruningServiceDefinition, service, MAXIMUM_CALL_MS);
   server.addService(
     TensorServiceDefinition,
     serveFetch((resource) => resources.find(resource)),
