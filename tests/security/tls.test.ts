@@ -1,4 +1,5 @@
 /** TLS of servers and channels: who is trusted, files that are wrong, files that change. */
+import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { connect as connectHttp2 } from 'node:http2';
@@ -194,6 +195,23 @@ describe('a server with certificates', () => {
 });
 
 describe('files', () => {
+  test('that changed and are of no use yet are used when they are', async () => {
+    const name = 'renewed';
+    const first = await authority.issue(name);
+    const told: string[] = [];
+    const logger: TlsLogger = { info: (_fields, text) => told.push(text), warn: (_fields, text) => told.push(text) };
+    using tls = await TlsCredentials.load({ ...first, authorities: authority.path }, logger, 100);
+    const serials: string[] = [];
+    using _follow = tls.followIdentity(({ certificate }) => serials.push(new X509Certificate(certificate).serialNumber));
+    // By a machine whose clock is ahead of this one's.
+    const secondsAhead = 6;
+    const { certificate } = await authority.issue(name, { fromDays: secondsAhead / 86_400 });
+    await eventually(() => told.includes('changed TLS files are not used'), 'the new certificate has been seen');
+    await eventually(() => told.at(-1) === 'TLS files were read again', 'its time has begun');
+    expect(serials.at(-1)).toBe(new X509Certificate(await readFile(certificate)).serialNumber);
+    expect(serials).toHaveLength(2);
+  });
+
   test.each<[string, () => Promise<TlsFiles>, RegExp]>([
     ['missing', () => Promise.resolve({ authorities: '/none.pem' }), /--tls-ca \/none\.pem cannot be read: .*ENOENT/],
     ['not PEM', async () => ({ authorities: await write('text.pem', 'no certificate') }), /--tls-ca .* holds no certificate in PEM/],

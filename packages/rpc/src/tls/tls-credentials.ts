@@ -10,6 +10,9 @@ type CertificateProvider = experimental.CertificateProvider;
 type IdentityListener = experimental.IdentityCertificateUpdateListener;
 type AuthoritiesListener = experimental.CaCertificateUpdateListener;
 
+/** Files that did not fit may do so later without a change: a certificate whose time begins when the clock of this machine comes to it, a disk that fails. */
+const RETRY_MS = 60_000;
+
 /** How a channel is made secure. */
 export interface SecureChannel {
   readonly credentials: ChannelCredentials;
@@ -30,11 +33,13 @@ export class TlsCredentials implements Disposable {
   private readonly identityListeners = new Set<IdentityListener>();
   private readonly authoritiesListeners = new Set<AuthoritiesListener>();
   private readonly watch: Disposable;
+  private retry: NodeJS.Timeout | undefined;
 
   private constructor(
     private readonly files: TlsFiles,
     private material: TlsMaterial,
     private readonly logger: TlsLogger | undefined,
+    private readonly retryMs: number,
   ) {
     const paths = [files.certificate, files.privateKey, files.authorities].filter(
       (path): path is string => path !== undefined && path !== SYSTEM_AUTHORITIES,
@@ -43,8 +48,8 @@ export class TlsCredentials implements Disposable {
   }
 
   /** Reads the files and follows their changes; INVALID_REQUEST names the one that is wrong. Those who read them end that by disposing of them. */
-  static async load(files: TlsFiles, logger?: TlsLogger): Promise<TlsCredentials> {
-    return new TlsCredentials(files, await readTlsFiles(files), logger);
+  static async load(files: TlsFiles, logger?: TlsLogger, retryMs = RETRY_MS): Promise<TlsCredentials> {
+    return new TlsCredentials(files, await readTlsFiles(files), logger, retryMs);
   }
 
   /** Whether a server verifies the certificates of its callers: by authorities that were chosen for that. */
@@ -84,6 +89,7 @@ export class TlsCredentials implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    clearTimeout(this.retry);
     this.watch[Symbol.dispose]();
   }
 
@@ -110,10 +116,12 @@ export class TlsCredentials implements Disposable {
   }
 
   private async reload(): Promise<void> {
+    clearTimeout(this.retry);
     try {
       this.material = await readTlsFiles(this.files);
     } catch (error) {
       this.logger?.warn({ err: error }, 'changed TLS files are not used');
+      this.retry = setTimeout(() => void this.reload(), this.retryMs).unref();
       return;
     }
     const { authorities, identity } = this.material;
