@@ -28,6 +28,10 @@ test('what is counted, recorded and observed once somebody reads metrics is what
     const rest = await telemetry.readMetrics();
     expect(rest).toMatch(/^secateur_nodes\{secateur_node_healthy="true"\} 4$/m);
     expect(rest).not.toMatch(/^secateur_layers_pending/m);
+
+    // Nor does what does not answer keep the rest from being told.
+    observe('JOBS', () => new Promise(() => undefined), 50);
+    expect(await telemetry.readMetrics()).toMatch(/^secateur_nodes\{secateur_node_healthy="true"\} 4$/m);
   } finally {
     await telemetry.shutdown();
   }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { metrics, type Attributes, type Meter, type MeterProvider } from '@opentelemetry/api';
 import { COUNTERS, GAUGES, HISTOGRAMS, type Counter, type Gauge, type Histogram } from './names.js';
 
@@ -37,15 +38,21 @@ export interface GaugeValue {
   readonly attributes?: Attributes;
 }
 
-/** Says how a gauge is read when somebody asks; once, after telemetry was started. One that cannot be read is not told. */
-export function observe(gauge: Gauge, read: () => Iterable<GaugeValue> | Promise<Iterable<GaugeValue>>): void {
+/** Below the 10 s that Prometheus waits for all of them. */
+const READ_TIMEOUT_MS = 5_000;
+
+/**
+ * Says how a gauge is read when somebody asks; once, after telemetry was started. One that cannot be read, or not in time, is not told: what is
+ * waited for longer would keep all others from being told too.
+ */
+export function observe(gauge: Gauge, read: () => Iterable<GaugeValue> | Promise<Iterable<GaugeValue>>, timeoutMs = READ_TIMEOUT_MS): void {
   const { name, unit, description } = GAUGES[gauge];
   let told: readonly Attributes[] = [];
   instruments()
     .meter.createObservableGauge(name, { unit, description })
     .addCallback(async (result) => {
       try {
-        const values = [...(await read())];
+        const values = [...(await inTime(read(), timeoutMs))];
         told = values.map(({ attributes = {} }) => attributes);
         for (const { value, attributes } of values) result.observe(value, attributes);
       } catch {
@@ -53,6 +60,19 @@ export function observe(gauge: Gauge, read: () => Iterable<GaugeValue> | Promise
         for (const attributes of told) result.observe(Number.NaN, attributes);
       }
     });
+}
+
+async function inTime<Value>(value: Value | Promise<Value>, timeoutMs: number): Promise<Value> {
+  const stop = new AbortController();
+  const late = sleep(timeoutMs, undefined, { signal: stop.signal, ref: false }).then(() => {
+    throw new Error(`Not read within ${timeoutMs} ms.`);
+  });
+  late.catch(() => undefined);
+  try {
+    return await Promise.race([value, late]);
+  } finally {
+    stop.abort();
+  }
 }
 
 /** Instruments made before the SDK was started would do nothing for ever. */
