@@ -2,9 +2,10 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { PruningClient } from '@secateur/client';
 import { TokenSource, type JobSpec } from '@secateur/proto/job';
-import { Cluster } from '../support/cluster.js';
-import { prune, pruneSpec } from '../support/jobs.js';
+import { Cluster, ServiceProcess } from '../support/cluster.js';
+import { eventually, prune, pruneSpec } from '../support/jobs.js';
 import { hashOutput } from '../support/output-files.js';
 import { fixturePath, temporaryFolder, type TemporaryFolder } from '../support/paths.js';
 
@@ -88,4 +89,28 @@ test('a node that stays frozen is given up, and the job goes on without it', asy
   expect(lost).toEqual(['node-1']);
   expect(stayed).toEqual({ 'node-0': true, 'node-1': false });
   expect(await hashOutput(output)).toEqual(reference);
+});
+
+test('an orchestrator that waits for a frozen node while it stops tells at once that new work is not welcome', async () => {
+  const node = await ServiceProcess.start(['node', '--listen', '127.0.0.1:0', '--threads', '1']);
+  const places = ['--listen', '127.0.0.1:0', '--http-listen', '127.0.0.1:0', '--root', '/', '--state', 'memory'];
+  const { process: service, address, httpAddress } = await ServiceProcess.start(['serve', '--node', node.address, ...places]);
+  const client = PruningClient.connect(address);
+  let stopped: Promise<void> | undefined;
+  try {
+    await client.createJob({ jobId: 'stopped', spec: spec(join(folder.path, 'stopped')) });
+    for await (const { event } of client.watchJob('stopped')) if (event?.$case === 'progress' && event.value.step === 'collect') break;
+    const ready = async (): Promise<number> => (await fetch(`http://${httpAddress!}/readyz`)).status;
+    expect(await ready()).toBe(200);
+    process.kill(node.process.pid, 'SIGSTOP');
+    stopped = service.signal('SIGTERM');
+    await eventually(async () => (await ready()) === 503, 'it is not ready');
+    await expect(client.createJob({ jobId: 'next', spec: spec(join(folder.path, 'next')) })).rejects.toMatchObject({
+      reason: 'UNAVAILABLE',
+    });
+  } finally {
+    client.close();
+    await node.process.signal('SIGKILL');
+    await (stopped ?? service.signal('SIGTERM'));
+  }
 });

@@ -100,6 +100,7 @@ export async function runKernelNode(options: KernelNodeOptions): Promise<void> {
     await aborted(options.signal);
     logger.info({ sessions: sessions.size }, 'draining');
     server.setServing(false);
+    http?.setServing(false);
     await sessions.drain(options.drainTimeoutMs);
   } finally {
     await Promise.all([server.shutdown({ graceMs: SHUTDOWN_GRACE_MS }), http?.shutdown({ graceMs: SHUTDOWN_GRACE_MS })]);

@@ -133,9 +133,7 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
     const httpAddress = httpListen === undefined ? undefined : await http?.listen(httpListen);
     const metricsAddress = metricsListen === undefined ? undefined : await metrics?.listen(metricsListen);
     jobs.start();
-    server.setServing(true);
-    http?.setServing(true);
-    metrics?.setServing(true);
+    for (const one of [server, http, metrics]) one?.setServing(true);
     logger.info({ address, health, httpAddress, metricsAddress, nodes: options.nodes }, 'listening');
     options.onListening?.(address, httpAddress);
     const { controller: namespaces, leaseMs, signal } = options;
@@ -145,6 +143,8 @@ export async function runOrchestrator(options: OrchestratorOptions): Promise<voi
       else options.signal.addEventListener('abort', () => resolve(), { once: true });
     });
     logger.info('draining');
+    // Jobs that are let go may wait for nodes that do not answer; what is new is refused meanwhile.
+    for (const one of [server, http, metrics]) one?.setServing(false);
     await Promise.all([controlling, jobs.stop()]);
   } finally {
     const grace = { graceMs: SHUTDOWN_GRACE_MS };
