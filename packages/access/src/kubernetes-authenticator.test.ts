@@ -3,7 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { CertificateAuthority } from '../../../tests/support/certificates.js';
 import { temporaryFolder, type TemporaryFolder } from '../../../tests/support/paths.js';
 import { KubernetesAuthenticator, kubernetesApi } from './kubernetes-authenticator.js';
@@ -123,6 +123,25 @@ describe('tokens of Kubernetes service accounts', () => {
     const reasons = outcomes.map((outcome) => (outcome as PromiseRejectedResult).reason as { reason: string });
     expect(reasons.filter(({ reason }) => reason === 'RESOURCE_EXHAUSTED')).toHaveLength(10);
     expect(reviews).toHaveLength(20);
+  });
+
+  test('of callers that are known are asked for again, by a clock that nobody sets, while others guess', async () => {
+    const authenticator = create();
+    const credentials = { token: tokenOf('job'), certificate: undefined };
+    await authenticator.authenticate(credentials);
+    const day = jest.spyOn(Date, 'now').mockReturnValue(0);
+    const elapsed = jest.spyOn(performance, 'now').mockReturnValue(performance.now() + 61_000);
+    try {
+      await Promise.allSettled(
+        Array.from({ length: 30 }, (_, index) => authenticator.authenticate({ token: tokenOf(`guess-${index}`), certificate: undefined })),
+      );
+      reviews = [];
+      expect(await authenticator.authenticate(credentials)).toMatchObject({ tenant: 'team-a' });
+      expect(reviews).toHaveLength(1);
+    } finally {
+      day.mockRestore();
+      elapsed.mockRestore();
+    }
   });
 
   test('need a cluster', () => {

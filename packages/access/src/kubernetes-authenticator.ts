@@ -17,7 +17,7 @@ const MAXIMUM_ANSWER_BYTES = 1 << 20;
 /** How long an answer counts. A service account that is deleted loses access after this time. */
 const REMEMBERED_MS = 60_000;
 const MAXIMUM_REMEMBERED = 1_000;
-/** Tokens that are not known yet, from whomever; keeps callers from flooding the API server through us. */
+/** Tokens that were not known to be valid, from whomever; keeps callers from flooding the API server through us. */
 const REVIEWS_PER_SECOND = 20;
 
 const answerSchema = z.object({
@@ -43,6 +43,8 @@ interface Remembered {
 /** Tokens of service accounts, which the Kubernetes API server is asked about (TokenReview). The tenant is the namespace. */
 export class KubernetesAuthenticator implements Authenticator {
   private readonly remembered = new Map<string, Remembered>();
+  /** Tokens that were valid when the API was asked last, the latest at the end: they are asked for again, however many others come meanwhile. */
+  private readonly valid = new Set<string>();
   private readonly limiter = new RateLimiterMemory({ points: REVIEWS_PER_SECOND, duration: 1 });
 
   constructor(private readonly api: KubernetesApi) {}
@@ -51,25 +53,32 @@ export class KubernetesAuthenticator implements Authenticator {
     if (token === undefined || issuerOfToken(token) === undefined) return Promise.resolve(undefined);
     const key = createHash('sha256').update(token).digest('hex');
     const known = this.remembered.get(key);
-    if (known !== undefined && Date.now() < known.untilMs) return known.identity;
-    const identity = this.review(token);
+    if (known !== undefined && performance.now() < known.untilMs) return known.identity;
+    const identity = this.review(token, key);
     this.remembered.delete(key);
-    this.remembered.set(key, { identity, untilMs: Date.now() + REMEMBERED_MS });
-    for (const oldest of this.remembered.keys()) {
-      if (this.remembered.size <= MAXIMUM_REMEMBERED) break;
-      this.remembered.delete(oldest);
-    }
-    // That a token is not valid is remembered; that nobody could be asked is not.
-    identity.catch((error: unknown) => {
-      if (!(error instanceof SecateurError && error.reason === 'UNAUTHENTICATED')) this.remembered.delete(key);
-    });
+    this.remembered.set(key, { identity, untilMs: performance.now() + REMEMBERED_MS });
+    dropOldest(this.remembered);
+    identity.then(
+      () => {
+        this.valid.delete(key);
+        this.valid.add(key);
+        dropOldest(this.valid);
+      },
+      (error: unknown) => {
+        // That a token is not valid is remembered; that nobody could be asked is not.
+        if (error instanceof SecateurError && error.reason === 'UNAUTHENTICATED') this.valid.delete(key);
+        else this.remembered.delete(key);
+      },
+    );
     return identity;
   }
 
-  private async review(token: string): Promise<Identity> {
-    await this.limiter.consume('reviews').catch(() => {
-      throw new SecateurError('RESOURCE_EXHAUSTED', `More than ${REVIEWS_PER_SECOND} new Kubernetes tokens per second; try again later.`);
-    });
+  private async review(token: string, key: string): Promise<Identity> {
+    if (!this.valid.has(key)) {
+      await this.limiter.consume('reviews').catch(() => {
+        throw new SecateurError('RESOURCE_EXHAUSTED', `More than ${REVIEWS_PER_SECOND} new Kubernetes tokens per second; try again later.`);
+      });
+    }
     const { status } = await this.ask(token);
     if (status.authenticated !== true || status.audiences?.includes(KUBERNETES_AUDIENCE) !== true) {
       throw unauthenticated(`Kubernetes does not know the token, or it is not for the audience ${KUBERNETES_AUDIENCE}.`);
@@ -102,6 +111,13 @@ export class KubernetesAuthenticator implements Authenticator {
         cause,
       });
     }
+  }
+}
+
+function dropOldest(tokens: Map<string, unknown> | Set<string>): void {
+  for (const oldest of tokens.keys()) {
+    if (tokens.size <= MAXIMUM_REMEMBERED) return;
+    tokens.delete(oldest);
   }
 }
 
