@@ -178,6 +178,10 @@ describeWithKubectl.each(OVERLAYS)(`overlay %s${suffix}`, (overlay) => {
     }
   });
 
+  test('what is bound in the whole cluster has its namespace in its name, so that those of others stay as they are', () => {
+    for (const { metadata } of ofKind(objects, 'ClusterRoleBinding')) expect(metadata.name).toMatch(/\.secateur$/);
+  });
+
   test('pods have time to drain', () => {
     for (const { workload, container } of containers) {
       if (SERVICES[container.name] === undefined) continue;
