@@ -50,6 +50,16 @@ test('alerts lead to sections', async () => {
   expect(named.filter((name) => !known.includes(name))).toEqual([]);
 });
 
+(kubectlProblem === undefined ? test : test.skip)('what networks are open to beside the processes is told', async () => {
+  const objects = await buildManifests(join(kubernetesFolder, 'overlays/cluster'));
+  const policies = JSON.stringify(objects.filter(({ kind }) => kind === 'NetworkPolicy'));
+  const namespaces = [...policies.matchAll(/"kubernetes\.io\/metadata\.name":"([a-z-]+)"/g)].map((match) => match[1] ?? '');
+  expect(new Set(namespaces).size).toBeGreaterThan(1);
+  for (const namespace of namespaces) expect(page).toContain(`namespace \`${namespace}\``);
+  const collector = await readFile(join(kubernetesFolder, 'components/otel-collector/kustomization.yaml'), 'utf8');
+  expect(page).toContain(`at port ${/TRACES_ENDPOINT=[\w.-]+:(\d+)/.exec(collector)?.[1] ?? ''}`);
+});
+
 /** Options whose value is a word of its own. */
 const VALUED = new Set(
   ['namespace', 'kustomize', 'filename', 'output', 'for', 'timeout', 'type', 'patch', 'replicas', 'selector', 'audience'].map(
