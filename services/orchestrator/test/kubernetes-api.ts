@@ -133,8 +133,8 @@ export class KubernetesApi implements AsyncDisposable {
     });
   }
 
-  /** Sets a slice of the service `nodes`. */
-  setSlice(name: string, endpoints: readonly object[]): void {
+  /** Sets a slice of the service `nodes`. One without endpoints has null, as the API server writes it. */
+  setSlice(name: string, endpoints: readonly object[] | null): void {
     const target = sliceTarget(name);
     const present = this.objects.get(keyOf(target));
     const metadata = { ...present?.metadata, name, labels: { 'kubernetes.io/service-name': 'nodes' } };

@@ -64,6 +64,22 @@ describe('the endpoints of a service', () => {
     expect(reports.seen).toEqual([['node-0.nodes.prune.svc:7401']]);
   });
 
+  test('are none where a slice has none', async () => {
+    api.setSlice('nodes-a', null);
+    api.setSlice('nodes-b', [ready('10.0.0.6')]);
+    await start();
+    expect(reports.seen).toEqual([['10.0.0.6:7401']]);
+    const steps = [
+      { endpoints: [ready('10.0.0.7')], expected: ['10.0.0.7:7401'] },
+      { endpoints: null, expected: [] },
+    ];
+    for (const { endpoints, expected } of steps) {
+      const next = reports.next();
+      api.setSlice('nodes-b', endpoints);
+      expect(await next).toEqual(expected);
+    }
+  });
+
   test('are watched on from the last version when the server ends the watch', async () => {
     await start();
     const added = reports.next();

@@ -1,4 +1,4 @@
-import type { V1EndpointSlice } from '@kubernetes/client-node';
+import type { V1Endpoint, V1EndpointSlice } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
 import { formatAddress, type NodeDiscovery } from '../scheduler/node-discovery.js';
 import { followObjects } from './follow-objects.js';
@@ -52,9 +52,14 @@ export class EndpointSliceDiscovery implements NodeDiscovery {
   }
 }
 
-function addressesOf(slices: readonly V1EndpointSlice[], { namespace, service, port }: EndpointSliceSource): string[] {
+/** As the API server writes it: the client's type does not know that a slice without endpoints has null. */
+interface Slice {
+  readonly endpoints: readonly V1Endpoint[] | null;
+}
+
+function addressesOf(slices: readonly Slice[], { namespace, service, port }: EndpointSliceSource): string[] {
   const hosts = slices.flatMap(({ endpoints }) =>
-    endpoints.flatMap(({ addresses, conditions, hostname }) => {
+    (endpoints ?? []).flatMap(({ addresses, conditions, hostname }) => {
       if (conditions?.terminating === true) return [];
       return hostname === undefined ? addresses : [`${hostname}.${service}.${namespace}.svc`];
     }),
