@@ -78,10 +78,13 @@ async function watchOnce<Item extends KubernetesObject>(
     allowWatchBookmarks: true,
     timeoutSeconds: WATCH_SECONDS,
   };
-  const stop = AbortSignal.any([signal, AbortSignal.timeout(WATCH_LIMIT_MS)]);
+  // One that begins after it was given up ends too.
+  const ended = new AbortController();
+  const stop = AbortSignal.any([signal, ended.signal, AbortSignal.timeout(WATCH_LIMIT_MS)]);
   await new Promise<void>((resolve, reject) => {
     let failure: Error | undefined;
     const onMessage = (type: string, object: Item): void => {
+      if (stop.aborted) return;
       if (type === 'ERROR') failure = new WatchError(object);
       else onEvent(type, object);
     };
@@ -90,11 +93,15 @@ async function watchOnce<Item extends KubernetesObject>(
       if (reason === null || reason === undefined || stop.aborted) resolve();
       else reject(reason);
     };
-    new Watch(config).watch(path, query, onMessage, onEnd).then((request) => {
+    // The client waits for the beginning of the answer for ever, and gives nothing to end it by until it has come.
+    const begun = new Watch(config).watch(path, query, onMessage, onEnd);
+    begun.then((request) => {
       if (stop.aborted) request.abort();
       else stop.addEventListener('abort', () => request.abort(), { once: true });
     }, reject);
-  });
+    stop.addEventListener('abort', () => resolve(), { once: true });
+    withTimeout(begun).catch(reject);
+  }).finally(() => ended.abort());
 }
 
 /** A status object that the server sent instead of a change. */
