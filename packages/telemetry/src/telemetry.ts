@@ -16,7 +16,7 @@ export interface TelemetryOptions {
   readonly logger?: TelemetryLogger;
 }
 
-export interface TelemetryLogger {
+interface TelemetryLogger {
   warn(fields: object, message: string): void;
 }
 
