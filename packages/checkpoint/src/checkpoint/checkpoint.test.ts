@@ -22,7 +22,9 @@ describe('a sharded checkpoint', () => {
       await writeShardedCheckpoint(folder);
       await writeFile(join(folder, 'pytorch_model.bin'), 'weights in another format');
       await writeFile(join(folder, 'pytorch_model.bin.index.json'), '{}');
-      await writeFile(join(folder, 'secateur.json'), '{}');
+      // Of an output that is pruned again, and names that are used while one is made.
+      for (const name of ['secateur.json', 'layer_budget.json', 'journal.jsonl', 'owner.json', 'uploads.jsonl'])
+        await writeFile(join(folder, name), '{}');
       await writeFile(join(folder, '.gitattributes'), '');
       await mkdir(join(folder, 'original'));
       await using checkpoint = await openCheckpoint(folder);

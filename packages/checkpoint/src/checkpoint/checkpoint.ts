@@ -40,8 +40,8 @@ const WEIGHT_EXTENSIONS: ReadonlySet<string> = new Set([
   '.tar',
 ]);
 
-/** Files that every pruned output gets anew. */
-const OWN_FILES: ReadonlySet<string> = new Set(['secateur.json', 'journal.jsonl']);
+/** Files that a pruned output gets anew, or not at all, and those that are in its folder while it is made: a copy would take their place. */
+const OWN_FILES: ReadonlySet<string> = new Set(['secateur.json', 'layer_budget.json', 'journal.jsonl', 'owner.json', 'uploads.jsonl']);
 
 /** A tensor of a checkpoint. */
 export interface TensorEntry extends TensorLayout {
