@@ -79,7 +79,10 @@ export class JobNarrator {
       }
       case 'nodeLost': {
         const { name, address, reason } = event.value;
-        return { reason: 'NodeLost', note: `Node ${name} (${address}) is no longer used; its work goes to the nodes that are left: ${reason}` };
+        return {
+          reason: 'NodeLost',
+          note: `Node ${name} (${address}) is no longer used; its work goes to the nodes that are left: ${reason}`,
+        };
       }
       case 'snapshotFailed': {
         const { layer, reason } = event.value;
