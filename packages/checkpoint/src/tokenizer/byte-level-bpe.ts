@@ -1,6 +1,6 @@
 import { SecateurError } from '@secateur/core';
 
-/** What decides the special tokens of a GPT-2 or OPT tokenizer given as vocab.json and merges.txt. */
+/** What decides how a tokenizer given as vocab.json and merges.txt splits texts, and its special tokens. */
 export interface ByteLevelOptions {
   /** As in tokenizer_config.json; its values are not trusted. */
   readonly config: Readonly<Record<string, unknown>>;
@@ -13,31 +13,36 @@ const SPECIAL_TOKEN_FIELDS = ['bos_token', 'eos_token', 'unk_token', 'pad_token'
 const OPT_SPECIAL_TOKENS = ['</s>', '<pad>'];
 const GPT2_SPECIAL_TOKENS = ['<|endoftext|>'];
 
+const PLAIN_TOKEN = { single_word: false, lstrip: false, rstrip: false, normalized: false };
+
+/** Families whose tokenizers split texts as Qwen2's does, and normalise them; others do as GPT-2's. */
+const LIKE_QWEN2: ReadonlySet<string | undefined> = new Set(['qwen2', 'qwen3']);
+const QWEN2_WORDS =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
 /** The tokenizer.json that says the same as vocab.json and merges.txt of a byte-level BPE tokenizer. */
 export function buildByteLevelTokenizer(vocabulary: unknown, mergesText: string, { config, modelType }: ByteLevelOptions): object {
   const vocab = checkVocabulary(vocabulary);
   const addPrefixSpace = config['add_prefix_space'] === true;
   const byteLevel = { type: 'ByteLevel', add_prefix_space: addPrefixSpace, trim_offsets: false, use_regex: true };
   const isOpt = modelType === 'opt';
+  const isLikeQwen2 = LIKE_QWEN2.has(modelType);
+  const words = { type: 'Split', pattern: { Regex: QWEN2_WORDS }, behavior: 'Isolated', invert: false };
+  const added = addedTokens(config['added_tokens_decoder']);
   const named = SPECIAL_TOKEN_FIELDS.flatMap((field) => tokenContent(config[field]) ?? []);
   const special = new Set(named.length > 0 ? named : isOpt ? OPT_SPECIAL_TOKENS : GPT2_SPECIAL_TOKENS);
   const addBos = typeof config['add_bos_token'] === 'boolean' ? config['add_bos_token'] : isOpt;
   const bos = tokenContent(config['bos_token']) ?? (isOpt ? '</s>' : '<|endoftext|>');
   return {
     version: '1.0',
-    added_tokens: [...special]
-      .filter((content) => vocab.has(content))
-      .map((content) => ({
-        id: vocab.get(content),
-        content,
-        special: true,
-        single_word: false,
-        lstrip: false,
-        rstrip: false,
-        normalized: false,
-      })),
-    normalizer: null,
-    pre_tokenizer: byteLevel,
+    added_tokens: [
+      ...added.values(),
+      ...[...special]
+        .filter((content) => vocab.has(content) && !added.has(content))
+        .map((content) => ({ ...PLAIN_TOKEN, id: vocab.get(content), content, special: true })),
+    ],
+    normalizer: isLikeQwen2 ? { type: 'NFC' } : null,
+    pre_tokenizer: isLikeQwen2 ? { type: 'Sequence', pretokenizers: [words, { ...byteLevel, use_regex: false }] } : byteLevel,
     post_processor: addBos ? prefixTemplate(bos, vocab) : { ...byteLevel, use_regex: false },
     decoder: byteLevel,
     model: {
@@ -87,6 +92,17 @@ function prefixTemplate(token: string, vocab: ReadonlyMap<string, number>): obje
     pair: [prefix, { Sequence: { id: 'A', type_id: 0 } }, prefix, { Sequence: { id: 'B', type_id: 1 } }],
     special_tokens: { [token]: { id: token, ids: [id], tokens: [token] } },
   };
+}
+
+/** Tokens by their text that tokenizer_config.json adds to those of vocab.json, by their ids. */
+function addedTokens(decoder: unknown): Map<string, object> {
+  const tokens = new Map<string, object>();
+  if (typeof decoder !== 'object' || decoder === null) return tokens;
+  for (const [id, token] of Object.entries(decoder as Readonly<Record<string, unknown>>)) {
+    const content = tokenContent(token);
+    if (content !== undefined) tokens.set(content, { ...PLAIN_TOKEN, special: true, ...(typeof token === 'object' ? token : {}), id: Number(id), content });
+  }
+  return tokens;
 }
 
 /** A token in tokenizer_config.json is a string or an object with its content. */

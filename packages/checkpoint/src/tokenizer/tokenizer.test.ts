@@ -24,9 +24,9 @@ async function readDefinition(model: 'books-llama' | 'books-opt' | 'books-qwen2'
   return JSON.parse(await readFile(join(modelPath(model), 'tokenizer.json'), 'utf8')) as TokenizerJson & Record<string, unknown>;
 }
 
-/** Writes the tokenizer of books-opt as vocab.json and merges.txt. */
-async function writeByteLevelFiles(folder: string): Promise<void> {
-  const { model } = await readDefinition('books-opt');
+/** Writes the tokenizer of a model as vocab.json and merges.txt. */
+async function writeByteLevelFiles(folder: string, name: 'books-opt' | 'books-qwen2' = 'books-opt'): Promise<void> {
+  const { model } = await readDefinition(name);
   await writeFile(join(folder, 'vocab.json'), JSON.stringify(model.vocab));
   const merges = model.merges.map((merge) => (typeof merge === 'string' ? merge : merge.join(' ')));
   await writeFile(join(folder, 'merges.txt'), ['#version: 0.2', ...merges, ''].join('\n'));
@@ -59,17 +59,20 @@ describe('loadTokenizer', () => {
     }
   });
 
-  test('builds the same tokenizer from vocab.json and merges.txt', () =>
+  test.each(['books-opt', 'books-qwen2'] as const)('builds the same tokenizer from vocab.json and merges.txt of %s', (name) =>
     withTemporaryFolder(async (folder) => {
-      await writeByteLevelFiles(folder);
-      await copyFile(join(modelPath('books-opt'), 'config.json'), join(folder, 'config.json'));
+      await writeByteLevelFiles(folder, name);
+      const { added_tokens: added } = await readDefinition(name);
+      const decoder = Object.fromEntries((added as readonly { id: number }[]).map(({ id, ...token }) => [id, token]));
+      await writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify({ added_tokens_decoder: decoder }));
+      await copyFile(join(modelPath(name), 'config.json'), join(folder, 'config.json'));
       const built = await loadTokenizer(folder);
-      const given = await loadTokenizer(modelPath('books-opt'));
+      const given = await loadTokenizer(modelPath(name));
       expect(built.vocabularySize).toBe(given.vocabularySize);
       const text = (await readFile(evaluationText, 'utf8')).slice(0, 50_000);
       expect([...built.encode(text)]).toEqual([...given.encode(text)]);
       const unit = fc.oneof(
-        fc.constantFrom(' ', '\n', "'s", '</s>', '<pad>', 'a', '1', 'é', '鯨', '🐋'),
+        fc.constantFrom(' ', '\n', '\r', '12', "'s", "'RE", 'e\u0301', '</s>', '<pad>', '<|endoftext|>', 'a', '1', 'é', '鯨', '🐋'),
         fc.string({ unit: 'grapheme', maxLength: 4 }),
       );
       fc.assert(
@@ -78,7 +81,8 @@ describe('loadTokenizer', () => {
         }),
         { numRuns: 100, seed: 20250516 },
       );
-    }));
+    }),
+  );
 
   test('adds no token before a GPT-2 text unless the config says so', () =>
     withTemporaryFolder(async (folder) => {
