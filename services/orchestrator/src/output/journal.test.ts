@@ -77,6 +77,14 @@ describe('Journal', () => {
     expect(await Journal.read(folder)).toEqual({ jobId: 'job', identity: 'identity', dense: DENSE, layers: [layer(0), layer(1)] });
   });
 
+  test('keeps the layers after an infinite perplexity of the dense model', async () => {
+    const journal = await Journal.begin(folder, { ...NEW, dense: { ...DENSE, perplexity: Infinity } });
+    await journal.appendLayer(layer(0));
+    await journal.close();
+    const dense = { ...DENSE, perplexity: Infinity };
+    expect(await Journal.read(folder)).toEqual({ jobId: 'job', identity: 'identity', dense, layers: [layer(0)] });
+  });
+
   test('keeps targets that were computed before any layer, cut at any byte', async () => {
     const targets = new Map([
       ['layers.0.q.weight', 0.7],

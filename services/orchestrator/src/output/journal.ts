@@ -173,7 +173,10 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 function toDenseMeasurement(line: unknown): DenseMeasurement | undefined {
   if (!isRecord(line) || !isRecord(line['dense'])) return undefined;
   const { digest, perplexity } = line['dense'];
-  return typeof digest === 'string' && typeof perplexity === 'number' ? { digest, perplexity } : undefined;
+  if (typeof digest !== 'string') return undefined;
+  // JSON has no infinity, which the loss of a broken model may become.
+  if (perplexity === null) return { digest, perplexity: Infinity };
+  return typeof perplexity === 'number' ? { digest, perplexity } : undefined;
 }
 
 function toTargets(line: unknown): ProjectionTargets | undefined {
