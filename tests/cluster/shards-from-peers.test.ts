@@ -131,7 +131,7 @@ describe('a node that is told of a peer', () => {
 
   beforeAll(async () => {
     checkpoint = await openCheckpoint(modelPath('books-opt'));
-    plan = planModel(parseArchitecture(checkpoint.config), checkpoint.floatTensors());
+    plan = planModel(parseArchitecture(checkpoint.config), checkpoint.tensors);
     const hasher = await loadHasher();
     digests = new Map();
     for (const name of checkpoint.tensors.keys()) digests.set(name, hasher.digest(await checkpoint.readTensor(name)));

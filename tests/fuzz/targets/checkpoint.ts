@@ -22,7 +22,7 @@ const WATCHED = ['packages/checkpoint/', 'packages/core/'];
 async function readCheckpoint(folder: string): Promise<void> {
   await using checkpoint = await openCheckpoint(folder);
   for (const { name, bytes } of checkpoint.tensors.values()) await checkpoint.readTensor(name, { length: Math.min(bytes, 1 << 16) });
-  planModel(parseArchitecture(checkpoint.config), checkpoint.floatTensors());
+  planModel(parseArchitecture(checkpoint.config), checkpoint.tensors);
 }
 
 /** A whole model.safetensors. */

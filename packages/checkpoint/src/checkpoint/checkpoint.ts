@@ -103,11 +103,6 @@ export class Checkpoint implements AsyncDisposable {
     }
   }
 
-  /** The tensors that can be computed with; others, such as position ids, are only carried along. */
-  floatTensors(): Map<string, TensorEntry> {
-    return new Map([...this.tensors].filter(([, { dataType }]) => dataType !== DataType.UNSPECIFIED));
-  }
-
   /** A tensor by name; NOT_FOUND when there is none. */
   tensor(name: string): TensorEntry {
     const entry = this.tensors.get(name);

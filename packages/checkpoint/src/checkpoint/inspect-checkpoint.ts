@@ -70,7 +70,7 @@ export interface CheckpointSummary {
 export async function inspectCheckpoint(directory: string, options: InputOptions & ScanOptions = {}): Promise<CheckpointSummary> {
   const checkpoint = await openCheckpoint(directory, options);
   try {
-    const model: ModelPlan = planModel(parseArchitecture(checkpoint.config), checkpoint.floatTensors());
+    const model: ModelPlan = planModel(parseArchitecture(checkpoint.config), checkpoint.tensors);
     const planned = model.blocks.flatMap(({ index, projections }) => projections.map((projection) => ({ block: index, projection })));
     const totalBytes = planned.reduce((sum, { projection }) => sum + checkpoint.tensor(projection.name).bytes, 0);
     let doneBytes = 0;

@@ -9,7 +9,7 @@ import { maskRowBytes, packZeros } from './packed-mask.js';
 
 /** The weights of a checkpoint that pruning may drop, in network order. */
 export function listProjections(checkpoint: Checkpoint): PlannedProjection[] {
-  const { blocks } = planModel(parseArchitecture(checkpoint.config), checkpoint.floatTensors());
+  const { blocks } = planModel(parseArchitecture(checkpoint.config), checkpoint.tensors);
   return blocks.flatMap(({ projections }) => projections);
 }
 

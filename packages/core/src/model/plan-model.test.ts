@@ -45,7 +45,7 @@ const OPT_350M = parseArchitecture({
 });
 
 function store(shapes: Readonly<Record<string, readonly number[]>>): Tensors {
-  return new Map(Object.entries(shapes).map(([name, shape]) => [name, { dataType: DataType.BF16, shape }]));
+  return new Map(Object.entries(shapes).map(([name, shape]) => [name, { dtype: 'BF16', dataType: DataType.BF16, shape }]));
 }
 
 function rotaryTensors({ biases }: { readonly biases: boolean }): Tensors {
@@ -69,7 +69,7 @@ function rotaryTensors({ biases }: { readonly biases: boolean }): Tensors {
 }
 
 function llamaTensors(): Tensors {
-  return rotaryTensors({ biases: false }).set('lm_head.weight', { dataType: DataType.BF16, shape: [50, 16] });
+  return rotaryTensors({ biases: false }).set('lm_head.weight', { dtype: 'BF16', dataType: DataType.BF16, shape: [50, 16] });
 }
 
 function qwen2Tensors(): Tensors {
@@ -108,17 +108,17 @@ function qwen3Tensors(): Tensors {
   for (const layer of [0, 1]) {
     const shapes = { q_proj: [24, 16], k_proj: [12, 16], v_proj: [12, 16], o_proj: [16, 24], q_norm: [6], k_norm: [6] };
     for (const [name, shape] of Object.entries(shapes)) {
-      tensors.set(`model.layers.${layer}.self_attn.${name}.weight`, { dataType: DataType.BF16, shape });
+      tensors.set(`model.layers.${layer}.self_attn.${name}.weight`, { dtype: 'BF16', dataType: DataType.BF16, shape });
     }
   }
   return tensors;
 }
 
 function biasedLlamaTensors(): Tensors {
-  const tensors = rotaryTensors({ biases: true }).set('lm_head.weight', { dataType: DataType.BF16, shape: [50, 16] });
+  const tensors = rotaryTensors({ biases: true }).set('lm_head.weight', { dtype: 'BF16', dataType: DataType.BF16, shape: [50, 16] });
   for (const layer of [0, 1]) {
     for (const [name, rows] of Object.entries({ 'self_attn.o_proj': 16, 'mlp.gate_proj': 40, 'mlp.up_proj': 40, 'mlp.down_proj': 16 })) {
-      tensors.set(`model.layers.${layer}.${name}.bias`, { dataType: DataType.BF16, shape: [rows] });
+      tensors.set(`model.layers.${layer}.${name}.bias`, { dtype: 'BF16', dataType: DataType.BF16, shape: [rows] });
     }
   }
   return tensors;
@@ -129,7 +129,7 @@ function opt350mTensors(): Tensors {
   for (const name of ['weight', 'bias']) without(tensors, `model.decoder.final_layer_norm.${name}`);
   const shapes = { embed_tokens: [50, 12], project_in: [16, 12], project_out: [12, 16] };
   for (const [name, shape] of Object.entries(shapes)) {
-    tensors.set(`model.decoder.${name}.weight`, { dataType: DataType.BF16, shape });
+    tensors.set(`model.decoder.${name}.weight`, { dtype: 'BF16', dataType: DataType.BF16, shape });
   }
   return tensors;
 }
@@ -224,7 +224,7 @@ describe('a whole checkpoint', () => {
     const tensors = llamaTensors();
     for (const layer of [0, 1]) {
       for (const [name, shape] of Object.entries({ q_proj: [24, 16], k_proj: [12, 16], v_proj: [12, 16], o_proj: [16, 24] })) {
-        tensors.set(`model.layers.${layer}.self_attn.${name}.weight`, { dataType: DataType.F32, shape });
+        tensors.set(`model.layers.${layer}.self_attn.${name}.weight`, { dtype: 'F32', dataType: DataType.F32, shape });
       }
     }
     const output = planModel(wide, tensors).blocks[0]!.projections.find(({ role }) => role === TensorRole.OUTPUT_WEIGHT);
@@ -242,14 +242,18 @@ describe('the head', () => {
   });
 
   test.each(['model.embed_tokens.weight', 'lm_head.weight'])('is the embedding when tied and stored as %s', (stored) => {
-    const tensors = without(qwen2Tensors(), 'model.embed_tokens.weight').set(stored, { dataType: DataType.BF16, shape: [50, 16] });
+    const tensors = without(qwen2Tensors(), 'model.embed_tokens.weight').set(stored, {
+      dtype: 'BF16',
+      dataType: DataType.BF16,
+      shape: [50, 16],
+    });
     const { embedding, head } = planModel(QWEN2, tensors);
     expect(embedding.tensors[0]).toMatchObject({ name: stored, role: TensorRole.TOKEN_EMBEDDING });
     expect(head.tensors.at(-1)).toMatchObject({ name: stored, role: TensorRole.HEAD_WEIGHT });
   });
 
   test('is the embedding when tied though both are stored', () => {
-    const tensors = qwen2Tensors().set('lm_head.weight', { dataType: DataType.BF16, shape: [50, 16] });
+    const tensors = qwen2Tensors().set('lm_head.weight', { dtype: 'BF16', dataType: DataType.BF16, shape: [50, 16] });
     expect(planModel(QWEN2, tensors).head.tensors.at(-1)!.name).toBe('model.embed_tokens.weight');
   });
 });
@@ -267,9 +271,10 @@ describe('tensors that contradict the architecture', () => {
   });
 
   test.each(FAMILIES)('%s: each wrong shape is told with the expected one', (_, architecture, makeTensors) => {
-    for (const [name, { dataType, shape }] of makeTensors()) {
+    for (const [name, stored] of makeTensors()) {
+      const { shape } = stored;
       const wrong = [...shape.slice(0, -1), shape.at(-1)! + 1];
-      const error = errorOf(architecture, makeTensors().set(name, { dataType, shape: wrong }));
+      const error = errorOf(architecture, makeTensors().set(name, { ...stored, shape: wrong }));
       expect(error.reason).toBe('INVALID_CHECKPOINT');
       expect(error.message).toBe(`Tensor ${name} has the shape [${wrong.join(', ')}]; config.json asks for [${shape.join(', ')}].`);
     }
@@ -277,21 +282,39 @@ describe('tensors that contradict the architecture', () => {
 
   test('a transposed projection and one of another rank', () => {
     const name = 'model.layers.0.mlp.up_proj.weight';
-    expect(errorOf(LLAMA, llamaTensors().set(name, { dataType: DataType.F16, shape: [16, 40] })).message).toContain('[16, 40]');
-    expect(errorOf(LLAMA, llamaTensors().set(name, { dataType: DataType.F16, shape: [40, 16, 1] })).message).toContain('[40, 16, 1]');
+    expect(errorOf(LLAMA, llamaTensors().set(name, { dtype: 'F16', dataType: DataType.F16, shape: [16, 40] })).message).toContain(
+      '[16, 40]',
+    );
+    expect(errorOf(LLAMA, llamaTensors().set(name, { dtype: 'F16', dataType: DataType.F16, shape: [40, 16, 1] })).message).toContain(
+      '[40, 16, 1]',
+    );
   });
 
   test.each(['model.layers.0.self_attn.q_proj.bias', 'model.layers.2.input_layernorm.weight', 'value_head.weight'])(
     '%s would be ignored silently',
     (name) => {
-      const error = errorOf(LLAMA, llamaTensors().set(name, { dataType: DataType.BF16, shape: [16] }));
+      const error = errorOf(LLAMA, llamaTensors().set(name, { dtype: 'BF16', dataType: DataType.BF16, shape: [16] }));
       expect(error.reason).toBe('INVALID_CHECKPOINT');
       expect(error.message).toContain(name);
     },
   );
 
+  test('a tensor of a type that nothing computes with is told so, and may be there where nothing reads it', () => {
+    const name = 'model.layers.1.mlp.up_proj.weight';
+    const { shape } = llamaTensors().get(name)!;
+    const integers = { dtype: 'I16', dataType: DataType.UNSPECIFIED, shape };
+    expect(errorOf(LLAMA, llamaTensors().set(name, integers)).message).toBe(
+      `Tensor ${name} is stored as I16; F32, F16 and BF16 can be computed with. Convert the checkpoint to one of them.`,
+    );
+    expect(planModel(LLAMA, llamaTensors().set('position_ids', integers))).toEqual(planModel(LLAMA, llamaTensors()));
+  });
+
   test('stored rotary frequencies change nothing', () => {
-    const tensors = llamaTensors().set('model.layers.0.self_attn.rotary_emb.inv_freq', { dataType: DataType.F32, shape: [2] });
+    const tensors = llamaTensors().set('model.layers.0.self_attn.rotary_emb.inv_freq', {
+      dtype: 'F32',
+      dataType: DataType.F32,
+      shape: [2],
+    });
     expect(planModel(LLAMA, tensors)).toEqual(planModel(LLAMA, llamaTensors()));
   });
 });

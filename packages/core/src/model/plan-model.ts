@@ -1,12 +1,12 @@
 import {
   AttentionBiases,
+  DataType,
   FeedForward,
   ModelFamily,
   Normalization,
   PositionEncoding,
   TensorRole,
   type Architecture,
-  type DataType,
 } from '@secateur/proto/model';
 import { InputSite } from '@secateur/proto/statistics';
 import { SecateurError } from '../errors.js';
@@ -14,6 +14,9 @@ import type { ModelPlan, PlannedBlock, PlannedProjection, PlannedShard, PlannedT
 
 /** A tensor as the checkpoint's header describes it. */
 export interface StoredTensor {
+  /** As in the file, such as `I64`. */
+  readonly dtype: string;
+  /** Unspecified for one that cannot be computed with, such as position ids: it is only carried along. */
   readonly dataType: DataType;
   readonly shape: readonly number[];
 }
@@ -131,6 +134,10 @@ class StoredTensors implements TensorSource {
       const problem = 'is missing; a file of the checkpoint was left out, or config.json is that of another model.';
       throw new SecateurError('INVALID_CHECKPOINT', `Tensor ${name} of shape [${shape.join(', ')}] ${problem}`);
     }
+    if (stored.dataType === DataType.UNSPECIFIED) {
+      const problem = `is stored as ${stored.dtype}; F32, F16 and BF16 can be computed with. Convert the checkpoint to one of them.`;
+      throw new SecateurError('INVALID_CHECKPOINT', `Tensor ${name} ${problem}`);
+    }
     if (stored.shape.length !== shape.length || stored.shape.some((size, axis) => size !== shape[axis])) {
       throw new SecateurError(
         'INVALID_CHECKPOINT',
@@ -143,8 +150,8 @@ class StoredTensors implements TensorSource {
 
   /** Anything inside the model that was not read would be ignored silently; a bias nobody adds, for example. */
   refuseUnread(): void {
-    for (const name of this.tensors.keys()) {
-      if (!this.read.has(name) && !name.endsWith(INERT_SUFFIX)) {
+    for (const [name, { dataType }] of this.tensors) {
+      if (!this.read.has(name) && dataType !== DataType.UNSPECIFIED && !name.endsWith(INERT_SUFFIX)) {
         throw new SecateurError('INVALID_CHECKPOINT', `Tensor ${name} is not part of the architecture that config.json describes.`);
       }
     }

@@ -90,7 +90,7 @@ async function openJobInput(request: InputRequest, signal: AbortSignal): Promise
   const checkpoint = await openCheckpoint(directory, { allowedRoots });
   try {
     const architecture = parseArchitecture(checkpoint.config);
-    const model = planModel(architecture, checkpoint.floatTensors());
+    const model = planModel(architecture, checkpoint.tensors);
     const targets = await resolveTargets(request, model, allowedRoots);
     const owner = { directory: checkpoint.directory, architecture, allowedRoots };
     const calibration = request.calibration && (await loadCalibration(request.calibration, owner, signal));

@@ -46,7 +46,7 @@ export async function outlineInput(request: InputRequest, signal: AbortSignal): 
 async function outlineCheckpoint(folder: string, allowedRoots: readonly string[]): Promise<OutlinedModel> {
   const checkpoint = await openCheckpoint(folder, { allowedRoots });
   try {
-    const model = planModel(parseArchitecture(checkpoint.config), checkpoint.floatTensors());
+    const model = planModel(parseArchitecture(checkpoint.config), checkpoint.tensors);
     return { directory: checkpoint.directory, model, hasWeights: true };
   } finally {
     await checkpoint.close();
