@@ -100,7 +100,8 @@ function addedTokens(decoder: unknown): Map<string, object> {
   if (typeof decoder !== 'object' || decoder === null) return tokens;
   for (const [id, token] of Object.entries(decoder as Readonly<Record<string, unknown>>)) {
     const content = tokenContent(token);
-    if (content !== undefined) tokens.set(content, { ...PLAIN_TOKEN, special: true, ...(typeof token === 'object' ? token : {}), id: Number(id), content });
+    if (content !== undefined)
+      tokens.set(content, { ...PLAIN_TOKEN, special: true, ...(typeof token === 'object' ? token : {}), id: Number(id), content });
   }
   return tokens;
 }
