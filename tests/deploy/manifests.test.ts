@@ -137,6 +137,12 @@ describeWithKubectl.each(OVERLAYS)(`overlay %s${suffix}`, (overlay) => {
     }
   });
 
+  test('pods that are not ready hold no drain up', () => {
+    const budgets = ofKind(objects, 'PodDisruptionBudget') as (KubernetesObject & { spec: object })[];
+    expect(budgets).toHaveLength(2);
+    for (const { spec } of budgets) expect(spec).toMatchObject({ unhealthyPodEvictionPolicy: 'AlwaysAllow' });
+  });
+
   test('what pods refer to is there, or it is said where it comes from', async () => {
     const operations = await readFile(join(repositoryRoot, 'docs/operations.md'), 'utf8');
     const names = (kind: string): string[] => ofKind(objects, kind).map(({ metadata }) => metadata.name);
