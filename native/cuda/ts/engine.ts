@@ -6,7 +6,7 @@
 /** Element type of stored tensors, by its safetensors name. */
 export type ElementType = 'F32' | 'F16' | 'BF16';
 
-/** What products of activations with weights take in; their sums, and everything else, are float32. */
+/** What products of activations with weights, and of attention, take in; their sums, and everything else, are float32. */
 export type Compute = 'f32' | 'bf16' | 'f16';
 
 /** What hidden states are kept in between blocks; bf16 is rounded to the nearest and takes half the memory. */

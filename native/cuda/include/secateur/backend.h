@@ -19,8 +19,8 @@
 
 namespace secateur {
 
-// What the products of activations with weights take in; their sums, and everything else, are float32. A float16 has three bits more than a
-// bfloat16 but ends at 65504: what is larger becomes infinite.
+// What the products of activations with weights, and of attention, take in; their sums, and everything else, are float32. A float16 has
+// three bits more than a bfloat16 but ends at 65504: what is larger becomes infinite.
 enum class Compute { kF32, kBF16, kF16 };
 // What hidden states are kept in between blocks. bfloat16 takes half the memory; a block then begins with values rounded to the nearest.
 enum class HiddenStates { kF32, kBF16 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/pair_math.h"
 #include "cpu/vector_math.h"
 
 namespace secateur::cpu {
@@ -29,8 +30,9 @@ AttentionLayout attention_layout(std::size_t sequence_length, std::size_t size) 
   return layout;
 }
 
-void attend(const AttentionHead& head, std::size_t sequence_length, const AttentionLayout& layout, float* scratch) {
-  vector_math().attend(head, sequence_length, layout, scratch);
+void attend(const AttentionHead& head, std::size_t sequence_length, bool bf16, const AttentionLayout& layout, float* scratch) {
+  const auto attend_so = bf16 && pair_math() != nullptr ? pair_math()->attend : vector_math().attend;
+  attend_so(head, sequence_length, layout, scratch);
 }
 
 double attention_flops(std::size_t sequence_length, std::size_t size, std::size_t window) {

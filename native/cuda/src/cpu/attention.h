@@ -44,8 +44,9 @@ struct AttentionLayout {
 AttentionLayout attention_layout(std::size_t sequence_length, std::size_t size);
 
 // result = softmax(queries · keysᵀ / √size, causal, within the window) · values for positions 0 … sequence_length-1. Scratch: layout.total
-// floats, aligned to 64 bytes.
-void attend(const AttentionHead& head, std::size_t sequence_length, const AttentionLayout& layout, float* scratch);
+// floats, aligned to 64 bytes. bf16: both products take bfloat16 values, where the processor has fast ones; sums and the softmax are
+// float32.
+void attend(const AttentionHead& head, std::size_t sequence_length, bool bf16, const AttentionLayout& layout, float* scratch);
 
 double attention_flops(std::size_t sequence_length, std::size_t size, std::size_t window);
 

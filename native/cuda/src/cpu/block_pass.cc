@@ -118,7 +118,7 @@ void BlockPass::attend_head(std::size_t sample, std::size_t head, std::size_t wo
   const PhaseScope scope(task_.context, "attention", attention_flops(length, size, window), sizeof(float) * as_double(4 * length * size));
   attend({work_.queries + query_offset, query_width, work_.keys + key_offset, work_.values + key_offset, key_width,
           work_.attended + query_offset, query_width, size, window},
-         length, sizes_.attention, scratch_of(worker));
+         length, projections_.query.form().bf16, sizes_.attention, scratch_of(worker));
 }
 
 void BlockPass::feed_forward(const TokenTile& tile, std::size_t worker) {

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/attention.h"
+
 namespace secateur::cpu {
 
 struct PairMath {
@@ -16,6 +18,9 @@ struct PairMath {
   // narrow; both are aligned to 64 bytes.
   void (*add_sparse_products)(const std::uint32_t* starts, const std::uint8_t* columns, const std::uint16_t* values, std::size_t rows,
                               const std::uint16_t* inputs, float* sums);
+
+  // As VectorMath's; queries, keys, values and the weights that the softmax gives are rounded to bfloat16.
+  void (*attend)(const AttentionHead& head, std::size_t sequence_length, const AttentionLayout& layout, float* scratch);
 };
 
 // Null where the processor, or the instruction set that was selected, has no such instructions.

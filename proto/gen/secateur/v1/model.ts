@@ -415,7 +415,7 @@ export function feedForwardToJSON(object: FeedForward): string {
   }
 }
 
-/** What products of activations with weights take in; their sums, and everything else, are float32. */
+/** What products of activations with weights, and of attention, take in; their sums, and everything else, are float32. */
 export const Compute = {
   /** UNSPECIFIED - Not set. */
   UNSPECIFIED: 0,
