@@ -129,7 +129,10 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
   const MemoryItem rotary = {"tables of positions", rotary_table_bytes(architecture, length)};
   const auto work = [&](Dropped dropped, const std::optional<Collected>& collected) -> MemoryItem {
     const auto bytes_of_run = [&](Dropped lost, const std::optional<Collected>& wanted) {
-      return block_work_bytes(architecture, forms_of(workload.block, compute, lost), samples, length, threads, wanted);
+      std::vector<ProjectionForm> forms = forms_of(workload.block, compute, lost);
+      // Some may have lost less than the others, or nothing, and read another copy of their input.
+      if (lost.share > 0) std::ranges::copy(forms_of(workload.block, compute), std::back_inserter(forms));
+      return block_work_bytes(architecture, forms, samples, length, threads, wanted);
     };
     const std::uint64_t bytes = bytes_of_run(dropped, collected);
     return {"work space of a block", workload.dense_targets ? std::max(bytes, bytes_of_run({}, std::nullopt)) : bytes};
