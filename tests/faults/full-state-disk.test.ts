@@ -22,6 +22,8 @@ const OPERATION = 12;
 /** For which new failures are begun; each takes about as long as a lease and a start. */
 const TIME_MS = EVERYTHING ? Infinity : 10_000;
 const LONGEST_MS = EVERYTHING ? 3_600_000 : TIME_MS + 120_000;
+/** A busy machine takes its time for another attempt. */
+const LONGEST_WAIT_MS = 90_000;
 const suffix = preloadProblem === undefined ? '' : ` (skipped: ${preloadProblem})`;
 
 interface Setting {
@@ -106,7 +108,11 @@ function withFailingState(work: (setting: Setting) => Promise<void>): Promise<vo
         // What failed at the last moment ends it now.
         const ended = (): boolean => orchestrator.exitCode !== null;
         const succeeded = async (): Promise<boolean> => (await client.getJob(jobId).catch(() => undefined))?.state === JobState.SUCCEEDED;
-        await eventually(async () => ended() || (await succeeded()), `${jobId} ends, or the orchestrator, after ${error} at ${index}`);
+        const what = `${jobId} ends, or the orchestrator, after ${error} at ${index}`;
+        await eventually(async () => ended() || (await succeeded()), what, LONGEST_WAIT_MS).catch(async (cause: unknown) => {
+          const job = await client.getJob(jobId).catch(String);
+          throw new Error(`${String(cause)}: ${JSON.stringify(job)}\n${orchestrator.output}`, { cause });
+        });
         if (ended()) {
           ++ends.ended;
           expect({ index, error, code: orchestrator.exitCode }).toEqual({ index, error, code: 1 });

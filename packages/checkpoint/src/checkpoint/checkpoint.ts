@@ -1,7 +1,6 @@
 import { extname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { SecateurError } from '@secateur/core';
-import { DataType } from '@secateur/proto/model';
 import { resolveInsideRoots } from '../files/allowed-roots.js';
 import type { InputFolder } from '../files/folder.js';
 import type { InputOptions } from '../files/input-file.js';
