@@ -95,14 +95,19 @@ const TINY = {
   tie_word_embeddings: false,
 } as const;
 
+/** A model, and so many samples of 16 tokens for it. */
+async function writeTinyInputs(folder: string, samples: number): Promise<{ readonly model: string; readonly calibration: string }> {
+  const inputs = { model: join(folder, 'model'), calibration: join(folder, 'tokens.safetensors') };
+  await writeTinyCheckpoint(inputs.model, TINY);
+  await writeTinyTokens(inputs.calibration, samples, 16, TINY.vocab_size);
+  return inputs;
+}
+
 test(
   'without a number of nodes a command starts one for the device that there is',
   () =>
     withTemporaryFolder(async (folder) => {
-      const model = join(folder, 'model');
-      const calibration = join(folder, 'tokens.safetensors');
-      await writeTinyCheckpoint(model, TINY);
-      await writeTinyTokens(calibration, 2, 16, TINY.vocab_size);
+      const { model, calibration } = await writeTinyInputs(folder, 2);
       const files = ['--model', model, '--calibration', calibration];
       const { engine, nodes } = await reportOf([...files, '--out', join(folder, 'out'), '--sparsity', '0.5', '--threads', '1']);
       expect([engine.backend, nodes.length]).toEqual(['cuda', 1]);
@@ -128,10 +133,7 @@ describe('the cuda backend, emulated on the host, does for a tiny model as the C
     '%s',
     (_, options) =>
       withTemporaryFolder(async (folder) => {
-        const model = join(folder, 'model');
-        const calibration = join(folder, 'tokens.safetensors');
-        await writeTinyCheckpoint(model, TINY);
-        await writeTinyTokens(calibration, 8, 16, TINY.vocab_size);
+        const { model, calibration } = await writeTinyInputs(folder, 8);
         const [cpu, cuda] = [
           await pruneTiny(model, calibration, join(folder, 'cpu'), ['--backend', 'cpu', ...options]),
           await pruneTiny(model, calibration, join(folder, 'cuda'), ['--backend', 'cuda', ...options]),
@@ -158,10 +160,7 @@ test(
   'f16 products change decisions little on a GPU, and are refused by name elsewhere',
   () =>
     withTemporaryFolder(async (folder) => {
-      const model = join(folder, 'model');
-      const calibration = join(folder, 'tokens.safetensors');
-      await writeTinyCheckpoint(model, TINY);
-      await writeTinyTokens(calibration, 8, 16, TINY.vocab_size);
+      const { model, calibration } = await writeTinyInputs(folder, 8);
       const wide = await pruneTiny(model, calibration, join(folder, 'f32'), ['--backend', 'cpu']);
       const narrow = await pruneTiny(model, calibration, join(folder, 'f16'), ['--backend', 'cuda', '--compute', 'f16']);
       expect([wide.config.compute, narrow.config.compute]).toEqual(['f32', 'f16']);

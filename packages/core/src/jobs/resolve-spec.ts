@@ -34,8 +34,9 @@ import { TASKS } from '../evaluation/tasks.js';
 import { withPreset } from './preset.js';
 import { findSelectionViolations } from '../planning/select-projections.js';
 
-/** Defaults of the published code. */
 const COMPUTES: readonly Compute[] = [Compute.F32, Compute.BF16, Compute.F16];
+
+/** Defaults of the published code. */
 const DEFAULT_ITERATIONS = 10;
 const DEFAULT_LEARNING_RATES: readonly number[] = [0.01, 0.02, 0.04, 0.08, 0.12, 0.16];
 const DEFAULT_NEGATIVE_LEARNING_RATES: readonly number[] = [-0.01, -0.02, -0.04];
