@@ -1,10 +1,10 @@
-import { Command, InvalidArgumentError, type ErrorOptions, type Option } from 'commander';
+import { Command, InvalidArgumentError, Option, type ErrorOptions } from 'commander';
 import { ExitCode } from '../output/exit.js';
 
 /** A command with an example, which tells everything that is wrong with its options at once; Commander itself stops at the first. */
 export class CheckedCommand extends Command {
   private readonly requiredOptions: Option[] = [];
-  private readonly dependents: { readonly option: Option; readonly needed: string }[] = [];
+  private readonly dependents: { readonly option: Option; readonly needed: Option }[] = [];
   private readonly problems: string[] = [];
 
   private exampleLine = '';
@@ -45,9 +45,9 @@ export class CheckedCommand extends Command {
     return super.addOption(option);
   }
 
-  /** An option that would do nothing without another, which is told when it is given alone. */
+  /** An option that would do nothing without another, given by its flag; told when it is given alone. */
   addDependent(option: Option, needed: string): this {
-    this.dependents.push({ option, needed });
+    this.dependents.push({ option, needed: new Option(needed) });
     return this.addOption(option);
   }
 
@@ -55,8 +55,8 @@ export class CheckedCommand extends Command {
   checkOptions(): void {
     for (const { option, needed } of this.dependents) {
       const isGiven = this.getOptionValueSource(option.attributeName()) === 'cli';
-      if (isGiven && this.getOptionValueSource(needed.replace('--', '')) === undefined) {
-        this.problems.push(`${option.long ?? option.flags} does nothing without ${needed}.`);
+      if (isGiven && this.getOptionValueSource(needed.attributeName()) === undefined) {
+        this.problems.push(`${option.long ?? option.flags} does nothing without ${needed.flags}.`);
       }
     }
     for (const option of this.requiredOptions) {
