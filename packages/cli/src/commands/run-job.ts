@@ -1,5 +1,4 @@
-import { createWriteStream } from 'node:fs';
-import { lstat, rm } from 'node:fs/promises';
+import { lstat, open, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withFileErrors } from '@secateur/checkpoint';
@@ -61,8 +60,10 @@ export async function runJob(client: PruningClient, { jobId, spec, quiet, traceO
 /** Writes the recorded spans of a job as a file for ui.perfetto.dev and chrome://tracing. */
 export async function writeTrace(client: PruningClient, jobId: string, path: string): Promise<void> {
   const { toPerfetto } = await import('@secateur/telemetry');
+  // Open before anything can fail: what is opened later would be there again after it was removed.
+  const file = await withFileErrors('create', path, () => open(path, 'w'));
   try {
-    await withFileErrors('write', path, () => pipeline(toPerfetto(client.getTrace(jobId)), createWriteStream(path)));
+    await withFileErrors('write', path, () => pipeline(toPerfetto(client.getTrace(jobId)), file.createWriteStream()));
   } catch (error) {
     // Half a trace is of no use; a device, such as /dev/stdout, is not ours to remove.
     const isFile = await lstat(path).then(
