@@ -17,8 +17,9 @@ const GROUPS = 8;
 const SLOW_GROUP_SECONDS = 0.5;
 const calibration = TokenSource.fromPartial({ path: fixturePath('calibration', `${MODEL}-calibration.safetensors`), samples: 8 * GROUPS });
 
-/** Steps of a second and more. */
-const long = TokenSource.fromPartial({ ...calibration, samples: 128 });
+/** So few that none moves between two nodes that are about as fast. */
+const FEW_GROUPS = 4;
+const few = TokenSource.fromPartial({ ...calibration, samples: 8 * FEW_GROUPS });
 
 const folder = await temporaryFolder();
 afterAll(() => folder[Symbol.asyncDispose]());
@@ -94,7 +95,7 @@ test('a node that is done takes over groups that another would only do later in 
   const slowed = cluster.nodes.map((node) => slowDown(node, times));
   try {
     // Both are found slow at first; then one gets fast, and the other slower still for the time of that step.
-    const { spans, hashes } = await run(cluster, { calibration: long }, ({ event }) => {
+    const { spans, hashes } = await run(cluster, { calibration: few }, ({ event }) => {
       if (event?.$case !== 'progress' || event.value.layer !== 1) return;
       for (const one of slowed.splice(0)) one[Symbol.dispose]();
       if (event.value.step === 'collect') slowed.push(slowDown(cluster.nodes[1]!, 3 * times));
@@ -105,15 +106,13 @@ test('a node that is done takes over groups that another would only do later in 
       second.findIndex(({ name }) => name === 'secateur.propagate'),
     );
     const ofFreed = collecting.filter(({ attributes }) => attributes.get('secateur.node') === 'node-0').map(({ name }) => name);
-    const [firstCollected, moved, lastCollected] = [
-      ofFreed.indexOf('secateur.collect'),
-      ofFreed.indexOf('secateur.move'),
-      ofFreed.lastIndexOf('secateur.collect'),
-    ];
-    expect(firstCollected).toBeLessThan(moved);
-    expect(moved).toBeLessThan(lastCollected);
-    expect(collectedBy(spans, 'node-1', 2 * GROUPS)[1]).toBeLessThan(GROUPS);
-    expect(hashes).toEqual((await onOneNode('long', { calibration: long })).hashes);
+    // By the paces of the layer before, groups may move before the step too.
+    const firstCollected = ofFreed.indexOf('secateur.collect');
+    const taken = ofFreed.indexOf('secateur.move', firstCollected + 1);
+    expect(taken).toBeGreaterThan(firstCollected);
+    expect(taken).toBeLessThan(ofFreed.lastIndexOf('secateur.collect'));
+    expect(collectedBy(spans, 'node-1', FEW_GROUPS)[1]).toBeLessThan(FEW_GROUPS / 2);
+    expect(hashes).toEqual((await onOneNode('few', { calibration: few })).hashes);
   } finally {
     for (const one of slowed) one[Symbol.dispose]();
   }

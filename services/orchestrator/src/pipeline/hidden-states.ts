@@ -99,18 +99,19 @@ export class HiddenStates {
       const paces = this.pace.of(members);
       const shares = new StepShares<NodeSession, GroupState>(this.now);
       await this.crew.each(async (member, linked) => {
-        const own = [...pending].filter(({ holder }) => holder === member);
-        if (own.length > 0) {
-          await this.bringTo(position, member, own, linked);
-          await pass.prepare(member, linked);
-        }
-        shares.open(member, own, paces?.[members.indexOf(member)]);
+        shares.enter(member);
         const onGroup = (state: GroupState): void => {
           pending.delete(state);
           if (pass.advances) state.position = position + 1;
           shares.finish(member);
         };
         try {
+          const own = [...pending].filter(({ holder }) => holder === member);
+          if (own.length > 0) {
+            await this.bringTo(position, member, own, linked);
+            await pass.prepare(member, linked);
+          }
+          shares.open(member, own, paces?.[members.indexOf(member)]);
           do {
             for (let given = shares.give(member); given.length > 0; given = shares.give(member)) {
               await runStep(pass.step, member, given, onGroup, linked);

@@ -118,6 +118,20 @@ describe('one that is done', () => {
     expect(await bench.shares.takeOver(fast, free, AbortSignal.abort())).toBeUndefined();
   });
 
+  test('waits for another that has not begun, and no longer when that has ended', async () => {
+    const bench = new Bench();
+    for (const member of [fast, slow]) bench.shares.enter(member);
+    bench.shares.open(fast, [], 1);
+    const taking = bench.shares.takeOver(fast, free, never);
+    bench.shares.open(slow, groups(9), 9);
+    expect((await taking)?.groups).not.toHaveLength(0);
+    bench.shares.close(slow);
+    bench.shares.enter(slow);
+    const inVain = bench.shares.takeOver(fast, free, never);
+    expect(bench.shares.close(slow)).toEqual({ groups: 0, seconds: 0 });
+    expect(await inVain).toBeUndefined();
+  });
+
   test('leaves what cannot be moved to the other, while that is there', async () => {
     const bench = new Bench();
     bench.shares.open(fast, [], 1);

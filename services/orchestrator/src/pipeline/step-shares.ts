@@ -33,14 +33,23 @@ export interface TakenOver<Member, Group> {
  */
 export class StepShares<Member extends object, Group> {
   private readonly shares = new Map<Member, Share<Group>>();
+  /** Those that are being made ready. */
+  private readonly entered = new Set<Member>();
   private readonly changes = new Changes();
 
   /** `now`: milliseconds that only grow. */
   constructor(private readonly now: () => number) {}
 
+  /** A member takes part, and is made ready first. Others that are done before wait until it has begun. */
+  enter(member: Member): void {
+    this.entered.add(member);
+  }
+
   /** A member begins, with groups that are where its hidden states are. */
   open(member: Member, groups: readonly Group[], expectedSecondsPerGroup: number | undefined): void {
     this.shares.set(member, { waiting: [...groups], expectedSecondsPerGroup, running: 0, done: 0, spentMs: 0, sinceMs: 0 });
+    this.entered.delete(member);
+    this.changes.tell();
   }
 
   /** What a member is to run now, of its share; nothing when all of it has been given out. */
@@ -85,22 +94,24 @@ export class StepShares<Member extends object, Group> {
   ): Promise<TakenOver<Member, Group> | undefined> {
     while (!signal.aborted && most > 0) {
       const own = secondsPerGroup(this.shareOf(member), this.now());
-      const last = own === undefined ? undefined : this.lastToEnd();
-      if (own === undefined || last === undefined) return undefined;
-      const count = Math.min(most, last.share.waiting.length, Math.floor(last.seconds / (own + secondsToMove + last.secondsPerGroup)));
-      const seconds = Math.max(count * (own + secondsToMove), last.seconds - count * last.secondsPerGroup);
-      if (last.seconds - seconds >= LEAST_SECONDS_SAVED) {
-        return { from: last.member, groups: last.share.waiting.splice(-count) };
+      if (own === undefined) return undefined;
+      const last = this.lastToEnd();
+      if (last === undefined && this.entered.size === 0) return undefined;
+      if (last !== undefined) {
+        const count = Math.min(most, last.share.waiting.length, Math.floor(last.seconds / (own + secondsToMove + last.secondsPerGroup)));
+        const seconds = Math.max(count * (own + secondsToMove), last.seconds - count * last.secondsPerGroup);
+        if (last.seconds - seconds >= LEAST_SECONDS_SAVED) return { from: last.member, groups: last.share.waiting.splice(-count) };
       }
       await this.changes.wait(LOOK_AGAIN_MS, signal);
     }
     return undefined;
   }
 
-  /** A member has ended. Returns the groups it has done, and how long that took it. */
+  /** A member has ended, or failed to begin. Returns the groups it has done, and how long that took it. */
   close(member: Member): { readonly groups: number; readonly seconds: number } {
-    const { done, spentMs } = this.shareOf(member);
+    const { done, spentMs } = this.shares.get(member) ?? { done: 0, spentMs: 0 };
     this.shares.delete(member);
+    this.entered.delete(member);
     this.changes.tell();
     return { groups: done, seconds: spentMs / 1000 };
   }
