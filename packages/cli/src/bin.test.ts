@@ -101,10 +101,24 @@ async function answers(port: number): Promise<boolean> {
 }
 
 test('all options that cannot be read are told at once', async () => {
-  const { exitCode, stderr } = await run('prune', '--sparsity', '1.5', '--samples', 'x', '--out', 'out', '--eval-samples', '3');
+  const idle = ['--eval-samples', '3', '--repair-iterations', '4'];
+  const { exitCode, stderr } = await run('prune', '--sparsity', '1.5', '--samples', 'x', '--out', 'out', ...idle);
   expect(exitCode).toBe(2);
-  const missing = ['--model <dir> is missing', '--calibration <file> is missing', '--eval-samples does nothing without --eval.'];
-  for (const problem of ['--sparsity 1.5:', '--samples x:', ...missing]) expect(stderr).toContain(problem);
+  const missing = ['--model <dir> is missing', '--calibration <file> is missing'];
+  const without = ['--eval-samples does nothing without --eval.', '--repair-iterations does nothing without --repair or --preset.'];
+  for (const problem of ['--sparsity 1.5:', '--samples x:', ...missing, ...without]) expect(stderr).toContain(problem);
+});
+
+test('options of a measurement that is not asked for are told', async () => {
+  const evaluate = ['eval', '--model', '.', '--data', 'file'];
+  const ofWindows = await run(...evaluate, '--limit', '5');
+  expect(ofWindows).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringContaining('--limit does nothing without a --task that has questions'),
+  });
+  const ofQuestions = await run(...evaluate, '--task', 'piqa', '--samples', '5', '--stride', '3');
+  expect(ofQuestions.exitCode).toBe(2);
+  for (const flag of ['--samples', '--stride']) expect(ofQuestions.stderr).toContain(`\n  ${flag} does nothing without --task perplexity`);
 });
 
 test('all options that make no sense are told at once, by the names of their flags', async () => {

@@ -305,7 +305,11 @@ function withPruneSettings(command: CheckedCommand): CheckedCommand {
       ).default(RepairTargets.UNSPECIFIED, 'own; dense with --preset best'),
     )
     .option('--repair-damping <share>', 'share of the mean diagonal added to that of the Gram matrix of the inputs', share, 0.01)
-    .addOption(new Option('--repair-iterations <n>', 'steps of the fit').argParser(wholeNumber(1)).default(0, '20; 5 with --preset fast'))
+    .addDependent(
+      new Option('--repair-iterations <n>', 'steps of the fit').argParser(wholeNumber(1)).default(0, '20; 5 with --preset fast'),
+      '--repair',
+      '--preset',
+    )
     .option(
       '--swap [share]',
       'swap dropped weights for kept ones of their row as long as the error of the output falls, also over samples that are held out: at most so many times the weights of a row (without a number: 0.25)',

@@ -59,6 +59,20 @@ describe('InputFile', () => {
 });
 
 describe('OutputFile', () => {
+  test('writes more than the system takes at once', () =>
+    withTemporaryFolder(async (folder) => {
+      const bytes = 2 ** 31 + 3;
+      const file = await OutputFile.create(join(folder, 'a'), bytes);
+      // Of memory that nobody wrote to there is one page only.
+      const large = Buffer.alloc(bytes);
+      large[bytes - 1] = 7;
+      await file.write(large, 0);
+      const end = Buffer.alloc(2);
+      await file.readInto(end, bytes - 2);
+      await file.close();
+      expect([...end]).toEqual([0, 7]);
+    }));
+
   test('a full disk is RESOURCE_EXHAUSTED and names the path', async () => {
     // Every write to /dev/full fails as on a full disk; it has no size, so it cannot be opened as an output file is.
     const OutputFileOf = OutputFile as unknown as new (path: string, handle: FileHandle) => OutputFile;

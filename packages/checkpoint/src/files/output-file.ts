@@ -2,6 +2,9 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { SecateurError } from '@secateur/core';
 import { toFileError, withFileErrors } from './file-errors.js';
 
+/** Node takes less than 2 GiB at once, and Linux too. */
+const WRITE_BYTES = 2 ** 30;
+
 /** A file of known size that is written in any order. */
 export class OutputFile {
   private constructor(
@@ -42,9 +45,8 @@ export class OutputFile {
   async write(bytes: Uint8Array, position: number): Promise<void> {
     let done = 0;
     while (done < bytes.byteLength) {
-      const { bytesWritten } = await withFileErrors('write', this.path, () =>
-        this.handle.write(bytes, done, bytes.byteLength - done, position + done),
-      );
+      const length = Math.min(WRITE_BYTES, bytes.byteLength - done);
+      const { bytesWritten } = await withFileErrors('write', this.path, () => this.handle.write(bytes, done, length, position + done));
       done += bytesWritten;
     }
   }

@@ -54,10 +54,13 @@ export async function evaluate(options: EvaluateOptions): Promise<void> {
 /** The job a user asks for: each file belongs to the task at the same place. */
 function toEvaluateSpec(options: EvaluateOptions): JobSpec {
   const { model, data, textField, task = DEFAULT_TASKS, samples, seqLen, stride, limit, compute, hiddenStates } = options;
-  if (task.length !== data.length) {
-    const description = `${data.length} for ${task.length} tasks; each task needs its own, in the same order`;
-    throw new SecateurError('INVALID_REQUEST', 'Wrong options:', { violations: [{ field: '--data', description }] });
-  }
+  const violations = [
+    ...(task.length === data.length
+      ? []
+      : [{ field: '--data', description: `${data.length} for ${task.length} tasks; each task needs its own, in the same order` }]),
+    ...idleOptions(task, options),
+  ];
+  if (violations.length > 0) throw new SecateurError('INVALID_REQUEST', 'Wrong options:', { violations });
   const files = task.map((name, place) => ({ name, path: resolveLocation(data[place]!) }));
   const windows = files.find(({ name }) => name === 'perplexity');
   return JobSpec.fromPartial({
@@ -73,4 +76,18 @@ function toEvaluateSpec(options: EvaluateOptions): JobSpec {
       },
     },
   });
+}
+
+/** Options that were given and none of the tasks looks at. */
+function idleOptions(
+  task: NonNullable<EvaluateOptions['task']>,
+  { samples, seqLen, stride, limit }: EvaluateOptions,
+): { readonly field: string; readonly description: string }[] {
+  const hasWindows = task.includes('perplexity');
+  const hasQuestions = task.some((name) => name !== 'perplexity');
+  const ofWindows = Object.entries({ '--samples': samples, '--seq-len': seqLen, '--stride': stride });
+  return [
+    ...ofWindows.map(([field, value]) => ({ field, isIdle: value > 0 && !hasWindows, needed: '--task perplexity' })),
+    { field: '--limit', isIdle: limit > 0 && !hasQuestions, needed: 'a --task that has questions' },
+  ].flatMap(({ field, isIdle, needed }) => (isIdle ? [{ field, description: `does nothing without ${needed}` }] : []));
 }

@@ -4,7 +4,7 @@ import { ExitCode } from '../output/exit.js';
 /** A command with an example, which tells everything that is wrong with its options at once; Commander itself stops at the first. */
 export class CheckedCommand extends Command {
   private readonly requiredOptions: Option[] = [];
-  private readonly dependents: { readonly option: Option; readonly needed: Option }[] = [];
+  private readonly dependents: { readonly option: Option; readonly needed: readonly Option[] }[] = [];
   private readonly problems: string[] = [];
 
   private exampleLine = '';
@@ -45,18 +45,17 @@ export class CheckedCommand extends Command {
     return super.addOption(option);
   }
 
-  /** An option that would do nothing without another, given by its flag; told when it is given alone. */
-  addDependent(option: Option, needed: string): this {
-    this.dependents.push({ option, needed: new Option(needed) });
+  /** An option that would do nothing without one of some others, given by their flags; told when it is given alone. */
+  addDependent(option: Option, ...needed: readonly string[]): this {
+    this.dependents.push({ option, needed: needed.map((flag) => new Option(flag)) });
     return this.addOption(option);
   }
 
   /** Ends with a usage error when an option is wrong or missing. */
   checkOptions(): void {
     for (const { option, needed } of this.dependents) {
-      const isGiven = this.getOptionValueSource(option.attributeName()) === 'cli';
-      if (isGiven && this.getOptionValueSource(needed.attributeName()) === undefined) {
-        this.problems.push(`${option.long ?? option.flags} does nothing without ${needed.flags}.`);
+      if (this.isGiven(option) && !needed.some((other) => this.isGiven(other))) {
+        this.problems.push(`${option.long ?? option.flags} does nothing without ${needed.map(({ flags }) => flags).join(' or ')}.`);
       }
     }
     for (const option of this.requiredOptions) {
@@ -64,6 +63,10 @@ export class CheckedCommand extends Command {
     }
     const last = this.problems.pop();
     if (last !== undefined) this.error(`error: ${last}`, { exitCode: ExitCode.USAGE, code: 'secateur.wrongOptions' });
+  }
+
+  private isGiven(option: Option): boolean {
+    return this.getOptionValueSource(option.attributeName()) === 'cli';
   }
 
   /** Commander's way out of every usage error. */
