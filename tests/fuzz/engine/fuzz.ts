@@ -5,6 +5,7 @@ import { SecateurError } from '@secateur/core';
 import { withTemporaryFolder } from '../../support/paths.js';
 import { Coverage } from './coverage.js';
 import { mutate } from './mutate.js';
+import { peakBytesOf } from './peak-bytes.js';
 import { Random } from './random.js';
 import type { FuzzTarget, Reader } from './target.js';
 import { Watchdog } from './watchdog.js';
@@ -141,7 +142,7 @@ class Run {
   }
 
   private peakBytes(): number {
-    return Math.max(1024 * process.resourceUsage().maxRSS, this.reader.peakBytes?.() ?? 0);
+    return Math.max(peakBytesOf(process.pid), this.reader.peakBytes?.() ?? 0);
   }
 }
 

@@ -1,6 +1,4 @@
-import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { join } from 'node:path';
 import { Client, credentials, Metadata, status as StatusCode, type StatusObject } from '@grpc/grpc-js';
 import { parseArchitecture, SecateurError } from '@secateur/core';
 import { JobSpec } from '@secateur/proto/job';
@@ -12,6 +10,7 @@ import { TensorServiceDefinition } from '@secateur/proto/tensor_service';
 import { TraceServiceDefinition } from '@secateur/proto/trace_service';
 import { Cluster, ServiceProcess } from '../../support/cluster.js';
 import { pruneSpec } from '../../support/jobs.js';
+import { peakBytesOf } from '../engine/peak-bytes.js';
 import type { Random } from '../engine/random.js';
 import type { FuzzTarget, Reader } from '../engine/target.js';
 
@@ -186,10 +185,6 @@ function call(client: Client, path: string, message: Buffer): Promise<{ code: nu
 
 function requireAlive(service: ServiceProcess): void {
   if (service.exitCode !== null) throw new Error(`The service ended with ${service.exitCode}: ${service.output.slice(-1500)}`);
-}
-
-function peakBytesOf(pid: number): number {
-  return 1024 * Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(join('/proc', String(pid), 'status'), 'utf8'))?.[1]);
 }
 
 const HEAD_END = '\r\n\r\n';

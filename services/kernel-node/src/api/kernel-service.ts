@@ -9,6 +9,7 @@ import {
 } from '@secateur/proto/kernel_service';
 import { recordSearchSteps } from '../engine/record-search-steps.js';
 import { toEngineSite, toEngineSites, toWireSite } from '../engine/wire-types.js';
+import { peakResidentBytes } from '../machine/peak-resident-bytes.js';
 import { planMemory, type NodeMemory } from '../session/plan-memory.js';
 import type { SessionRegistry } from '../session/session-registry.js';
 import { runAhead } from './run-ahead.js';
@@ -36,7 +37,7 @@ export function createKernelService({
         sessions: sessions.size,
         memoryBudgetBytes,
         memoryUsedBytes: engine.memoryUsedBytes(),
-        peakResidentBytes: 1024 * process.resourceUsage().maxRSS,
+        peakResidentBytes: peakResidentBytes(),
       }),
 
     planSession: (request) => Promise.resolve({ plan: planMemory(memory, request) }),
