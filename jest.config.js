@@ -1,4 +1,5 @@
 /** Sources are compiled by swc one file at a time; other workspaces are loaded from their dist/, as at run time (`npm run build` first). */
+const ignored = ['/node_modules/', '/dist/', '/build/', '/out/'];
 const shared = {
   rootDir: import.meta.dirname,
   testEnvironment: 'node',
@@ -8,7 +9,7 @@ const shared = {
     '^.+\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' }, keepClassNames: true }, sourceMaps: 'inline' }],
   },
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': ['$1.ts', '$1.js'] },
-  testPathIgnorePatterns: ['/node_modules/', '/dist/', '/build/', '/out/'],
+  testPathIgnorePatterns: ignored,
 };
 
 export default {
@@ -27,6 +28,13 @@ export default {
       ...shared,
       displayName: 'system',
       testMatch: ['<rootDir>/tests/**/*.test.ts'],
+      testPathIgnorePatterns: [...ignored, '\\.alone\\.test\\.ts$'],
+      setupFilesAfterEnv: ['<rootDir>/tests/support/after-all.ts'],
+    },
+    {
+      ...shared,
+      displayName: 'alone',
+      testMatch: ['<rootDir>/tests/**/*.alone.test.ts'],
       setupFilesAfterEnv: ['<rootDir>/tests/support/after-all.ts'],
     },
   ],

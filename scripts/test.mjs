@@ -47,9 +47,8 @@ async function runAllCppTests(folder) {
 }
 
 /**
- * System tests start many processes, so they run one file at a time.
  * @param {string} folder
- * @param {'unit' | 'system'} project
+ * @param {'unit' | 'system' | 'alone'} project those that run alone see how long things take, which others would change
  * @param {readonly string[]} args
  * @returns {Promise<TestCounts>}
  */
@@ -57,7 +56,7 @@ async function runJest(folder, project, args) {
   const results = join(folder, `jest-${project}.json`);
   const jest = join(workspaceRoot, 'node_modules', 'jest', 'bin', 'jest.js');
   const nodeOptions = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning'];
-  const jestOptions = ['--selectProjects', project, ...(project === 'system' ? ['--runInBand'] : [])];
+  const jestOptions = ['--selectProjects', project, ...(project === 'alone' ? ['--runInBand'] : [])];
   const reporting = ['--passWithNoTests', '--json', '--outputFile', results];
   const { code } = await runCommand(process.execPath, [...nodeOptions, jest, ...args, ...jestOptions, ...reporting]);
   return reconcile(code, readResults(results, countJestTests));
@@ -91,6 +90,7 @@ async function runTests(args) {
       ...(args.length === 0 ? await runAllCppTests(folder) : []),
       await runJest(folder, 'unit', args),
       await runJest(folder, 'system', args),
+      await runJest(folder, 'alone', args),
     ]);
   } finally {
     rmSync(folder, { recursive: true });
