@@ -1,5 +1,5 @@
-// Whole jobs against what their matrix products alone would take at the library's peak; bf16 against float32, two nodes against one; and how
-// soon a user sees something.
+// Whole jobs against what their matrix products alone would take at the library's peak; stages and bf16 against published settings, two nodes
+// against one; and how soon a user sees something.
 import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -51,12 +51,13 @@ async function measureJobs(folder, jobs) {
     const shapes = forward.find((row) => row.case.startsWith(job.shapes) && row.threads === THREADS);
     if (shapes === undefined) throw new Error(`The forward benchmark has no ${job.shapes} with ${THREADS} threads.`);
     const atPeak = (await countProducts(job)) / 1e9 / shapes.gemmGflops;
-    /** @type {Record<'seconds' | 'share' | 'bf16' | 'nodes', number[]>} */
-    const measured = { seconds: [], share: [], bf16: [], nodes: [] };
+    /** @type {Record<'seconds' | 'share' | 'staged' | 'bf16' | 'nodes', number[]>} */
+    const measured = { seconds: [], share: [], staged: [], bf16: [], nodes: [] };
     for (let round = 0; round < job.rounds; round++) {
       const seconds = await prune(job, one);
       measured.seconds.push(seconds.total);
       measured.share.push(seconds.allocate / seconds.total);
+      measured.staged.push(seconds.total / (await prune(job, one, ['--propagation', 'staged'])).total);
       if (shapes.bf16 > 0) measured.bf16.push(seconds.total / (await prune(job, one, ['--compute', 'bf16'])).total);
       measured.nodes.push((await prune(job, two)).total / seconds.total);
     }
@@ -66,13 +67,23 @@ async function measureJobs(folder, jobs) {
       seconds.toFixed(2),
       atPeak.toFixed(2),
       (seconds / atPeak).toFixed(2),
+      `${median(measured.staged).toFixed(2)} x`,
       measured.bf16.length === 0 ? 'not here' : `${median(measured.bf16).toFixed(2)} x`,
       `${(100 * median(measured.share)).toFixed(1)} %`,
       `${median(measured.nodes).toFixed(2)} (${Math.min(...measured.nodes).toFixed(2)} … ${Math.max(...measured.nodes).toFixed(2)})`,
     ]);
   }
   return markdownTable(
-    ['job', 'seconds', 'its products alone at peak', 'times', 'bf16 is faster', 'allocation', '2 nodes x 1 thread / 1 node x 2 threads'],
+    [
+      'job',
+      'seconds',
+      'its products alone at peak',
+      'times',
+      'staged is faster',
+      'bf16 is faster',
+      'allocation',
+      '2 nodes x 1 thread / 1 node x 2 threads',
+    ],
     rows,
   );
 }

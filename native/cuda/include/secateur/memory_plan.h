@@ -37,6 +37,8 @@ class PeakStep {
   MemoryPlan peak_;
 };
 
+std::uint64_t left_bytes(const MemoryBudget& budget) noexcept;
+
 // Throws OutOfMemory with the items, the bytes needed and the bytes left when the plan does not fit what the budget has left.
 void require_room(const MemoryPlan& plan, const MemoryBudget& budget);
 

@@ -22,9 +22,13 @@ void PeakStep::consider(const std::string& step, std::vector<MemoryItem> items) 
   peak_.items = std::move(items);
 }
 
-void require_room(const MemoryPlan& plan, const MemoryBudget& budget) {
+std::uint64_t left_bytes(const MemoryBudget& budget) noexcept {
   const std::uint64_t used = budget.used_bytes();
-  const std::uint64_t available = budget.limit_bytes() > used ? budget.limit_bytes() - used : 0;
+  return budget.limit_bytes() > used ? budget.limit_bytes() - used : 0;
+}
+
+void require_room(const MemoryPlan& plan, const MemoryBudget& budget) {
+  const std::uint64_t available = left_bytes(budget);
   if (plan.bytes() <= available) return;
   std::string parts;
   for (const MemoryItem& item : plan.items) {

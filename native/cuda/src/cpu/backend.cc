@@ -26,12 +26,17 @@ class CpuBackend final : public Backend {
   std::uint64_t memory_peak_bytes() const override { return budget_.peak_bytes(); }
   MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload) const override {
     require_products(precision.compute);
-    return cpu::plan_session(architecture, precision, workload, pool_.size());
+    return plan(architecture, precision, workload).memory;
   }
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
     require_products(precision.compute);
-    if (!workload.empty()) require_room(plan_session(architecture, precision, workload), budget_);
-    return std::make_unique<cpu::CpuSession>(architecture, precision, workload.dense_targets, budget_, pool_);
+    bool keeps_progress = false;
+    if (!workload.empty()) {
+      const cpu::SessionPlan planned = plan(architecture, precision, workload);
+      require_room(planned.memory, budget_);
+      keeps_progress = planned.keeps_progress;
+    }
+    return std::make_unique<cpu::CpuSession>(architecture, precision, workload.dense_targets, keeps_progress, budget_, pool_);
   }
   double measure_product_speed(Compute compute, CallContext& context) override {
     if (!why_no_products(compute).empty()) return 0;
@@ -46,6 +51,9 @@ class CpuBackend final : public Backend {
   }
 
  private:
+  cpu::SessionPlan plan(const Architecture& architecture, Precision precision, const Workload& workload) const {
+    return cpu::plan_session(architecture, precision, workload, pool_.size(), left_bytes(budget_));
+  }
   static void require_products(Compute compute) {
     const std::string reason = why_no_products(compute);
     if (reason.empty()) return;

@@ -6,6 +6,12 @@
 
 namespace secateur::cpu {
 
+namespace {
+
+BlockProgress* kept(BlockProgress& progress) { return progress.is_kept() ? &progress : nullptr; }
+
+}  // namespace
+
 std::uint64_t block_drift_bytes(const Architecture& architecture, std::size_t tokens, InputSites sites) {
   std::uint64_t bytes = 0;
   for (std::size_t site = 0; site < kInputSites; ++site) {
@@ -13,6 +19,13 @@ std::uint64_t block_drift_bytes(const Architecture& architecture, std::size_t to
       bytes += tokens * drift_shape(architecture, static_cast<InputSite>(site)).rows * sizeof(float);
   }
   return bytes;
+}
+
+// The same memory holds what attention gives and then the hidden states that this is added to.
+bool can_keep_progress(const Architecture& architecture) { return architecture.query_width() == architecture.hidden_size; }
+
+std::uint64_t block_progress_bytes(const Architecture& architecture, std::size_t tokens) {
+  return tokens * architecture.hidden_size * sizeof(float);
 }
 
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length) {
@@ -23,14 +36,20 @@ std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t s
 BlockRunner::BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool)
     : architecture_(architecture), budget_(budget), pool_(pool) {}
 
-std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, const Group& group, InputSites sites, const GramTargets& grams,
+std::vector<SiteStatistics> BlockRunner::collect(const Shard& block, Group& group, InputSites sites, const GramTargets& grams,
                                                  std::size_t sketches, CallContext& context) {
-  BlockTask task{.block = block, .group = group, .context = context, .sites = sites, .grams = grams, .sketches = sketches};
-  begin_drift(task);
+  BlockTask task{.block = block,
+                 .group = group,
+                 .context = context,
+                 .sites = sites,
+                 .grams = grams,
+                 .sketches = sketches,
+                 .progress = kept(group.progress)};
+  begin_drift(task, group.dense_progress);
   return run(task);
 }
 
-void BlockRunner::begin_drift(BlockTask& task) {
+void BlockRunner::begin_drift(BlockTask& task, BlockProgress& progress) {
   InputSites drifting = {};
   for (std::size_t site = 0; site < kInputSites; ++site) {
     if (task.grams[site].drift != nullptr) drifting.add(static_cast<InputSite>(site));
@@ -48,14 +67,22 @@ void BlockRunner::begin_drift(BlockTask& task) {
     task.drift[site] = free;
     free += tokens * task.grams[site].drift->shape().rows;
   }
-  run({.block = task.block, .group = task.group, .context = task.context, .sites = drifting, .dense = true, .drift = task.drift});
+  run({.block = task.block,
+       .group = task.group,
+       .context = task.context,
+       .sites = drifting,
+       .dense = true,
+       .progress = kept(progress),
+       .drift = task.drift});
 }
 
 void BlockRunner::propagate_dense(const Shard& block, Group& group, CallContext& context) {
-  run({.block = block, .group = group, .context = context, .output = &*group.dense, .dense = true});
+  run({.block = block, .group = group, .context = context, .output = &*group.dense, .dense = true, .progress = kept(group.dense_progress)});
 }
 
-void BlockRunner::propagate(const Shard& block, Group& group, CallContext& context) { run_into(block, group, group.hidden, context); }
+void BlockRunner::propagate(const Shard& block, Group& group, CallContext& context) {
+  run({.block = block, .group = group, .context = context, .output = &group.hidden, .progress = kept(group.progress)});
+}
 
 void BlockRunner::run_into(const Shard& block, const Group& group, StateBuffer& output, CallContext& context) {
   run({.block = block, .group = group, .context = context, .output = &output});

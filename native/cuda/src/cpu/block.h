@@ -15,8 +15,8 @@ class BlockRunner {
   BlockRunner(const Architecture& architecture, MemoryBudget& budget, ThreadPool& pool);
 
   // Statistics of those input sites, of which there is one at least, with sketches or the last inputs; the hidden states stay as they are.
-  std::vector<SiteStatistics> collect(const Shard& block, const Group& group, InputSites sites, const GramTargets& grams,
-                                      std::size_t sketches, CallContext& context);
+  std::vector<SiteStatistics> collect(const Shard& block, Group& group, InputSites sites, const GramTargets& grams, std::size_t sketches,
+                                      CallContext& context);
   // Replaces the hidden states by the block's output.
   void propagate(const Shard& block, Group& group, CallContext& context);
   // Those of the dense model, which are kept, by the output of the block as it was loaded.
@@ -32,7 +32,7 @@ class BlockRunner {
  private:
   std::vector<SiteStatistics> run(const BlockTask& task);
   // Finds the drift of the sites that have targets for it: what the dense model has is put there, for the pruned one to be taken off.
-  void begin_drift(BlockTask& task);
+  void begin_drift(BlockTask& task, BlockProgress& progress);
   void make_rotary_tables(std::size_t sequence_length);
 
   const Architecture& architecture_;
@@ -49,6 +49,9 @@ class BlockRunner {
 
 // What a session with dense targets needs for the drift of those inputs.
 std::uint64_t block_drift_bytes(const Architecture& architecture, std::size_t tokens, InputSites sites);
+// Whether a session can keep the progress of its groups, and what that takes for each of their streams.
+bool can_keep_progress(const Architecture& architecture);
+std::uint64_t block_progress_bytes(const Architecture& architecture, std::size_t tokens);
 // Of the tables of the rotation, which a session keeps.
 std::uint64_t rotary_table_bytes(const Architecture& architecture, std::size_t sequence_length);
 

@@ -38,17 +38,35 @@ BlockPass::BlockPass(const BlockTask& task, const Architecture& architecture, co
       work_(work),
       tables_(tables),
       pool_(pool),
-      statistics_(task, sizes, work) {}
+      statistics_(task, sizes, work),
+      attended_(task.progress == nullptr ? work.attended : task.progress->values.data()) {}
 
 std::vector<SiteStatistics> BlockPass::run() && {
-  for_tiles([&](const TokenTile& tile, std::size_t worker) { project(tile, worker); });
-  if (!task_.ends_at(InputSite::kAttentionInput)) {
-    const std::size_t heads = architecture_.attention_heads;
-    pool_.parallel_for(sizes_.samples * heads,
-                       [&](std::size_t item, std::size_t worker) { attend_head(item / heads, item % heads, worker); });
-    for_tiles([&](const TokenTile& tile, std::size_t worker) { feed_forward(tile, worker); });
+  const BlockProgress::Place begin = task_.begin();
+  // Until the run is over what is kept may be of two places.
+  if (keeps_progress()) task_.progress->place = BlockProgress::Place::kStart;
+  if (begin == BlockProgress::Place::kStart) {
+    for_tiles([&](const TokenTile& tile, std::size_t worker) { project(tile, worker); });
+    if (!task_.ends_at(InputSite::kAttentionInput)) {
+      const std::size_t heads = architecture_.attention_heads;
+      pool_.parallel_for(sizes_.samples * heads,
+                         [&](std::size_t item, std::size_t worker) { attend_head(item / heads, item % heads, worker); });
+    }
   }
-  return std::move(statistics_).add_up(pool_);
+  if (!task_.ends_at(InputSite::kAttentionInput)) {
+    for_tiles([&](const TokenTile& tile, std::size_t worker) {
+      const float* const halfway = begin == BlockProgress::Place::kHalfway
+                                       ? task_.progress->values.data() + tile.first * architecture_.hidden_size
+                                       : mix(tile, worker);
+      if (halfway != nullptr) feed_forward(tile, halfway, worker);
+    });
+  }
+  std::vector<SiteStatistics> statistics = std::move(statistics_).add_up(pool_);
+  if (keeps_progress()) {
+    task_.progress->block = &task_.block;
+    task_.progress->place = task_.end();
+  }
+  return statistics;
 }
 
 template <class Visit>
@@ -117,13 +135,32 @@ void BlockPass::attend_head(std::size_t sample, std::size_t head, std::size_t wo
   const std::size_t query_offset = sample * length * query_width + head * size;
   const PhaseScope scope(task_.context, "attention", attention_flops(length, size, window), sizeof(float) * as_double(4 * length * size));
   attend({work_.queries + query_offset, query_width, work_.keys + key_offset, work_.values + key_offset, key_width,
-          work_.attended + query_offset, query_width, size, window},
+          attended_ + query_offset, query_width, size, window},
          length, projections_.query.form().bf16, sizes_.attention, scratch_of(worker));
 }
 
-void BlockPass::feed_forward(const TokenTile& tile, std::size_t worker) {
+const float* BlockPass::mix(const TokenTile& tile, std::size_t worker) {
   const std::size_t hidden = architecture_.hidden_size;
   const std::size_t query_width = architecture_.query_width();
+  const std::size_t size = tile.count * hidden;
+  float* const residual = scratch_of(worker);
+  const float* const attended = attended_ + tile.first * query_width;
+  const float* const entered = task_.states().read(tile.first * hidden, size, residual + sizes_.tile_tokens * hidden);
+  statistics_.observe(InputSite::kAttentionOutput, tile, attended, entered);
+  if (task_.ends_at(InputSite::kAttentionOutput)) return nullptr;
+  const ProjectionWorkspace workspace = workspace_of(worker);
+  const Projection& output = projections_.output;
+  output.multiply(workspace.prepare(attended, tile.count, query_width, {&output}), task_.block.find(TensorRole::kOutputBias), workspace,
+                  residual, task_.context);
+  vector_math().add(residual, entered, size);
+  if (keeps_progress() && task_.end() == BlockProgress::Place::kHalfway) {
+    std::copy_n(residual, size, task_.progress->values.data() + tile.first * hidden);
+  }
+  return residual;
+}
+
+void BlockPass::feed_forward(const TokenTile& tile, const float* halfway, std::size_t worker) {
+  const std::size_t hidden = architecture_.hidden_size;
   const std::size_t intermediate = architecture_.intermediate_size;
   const std::size_t count = tile.count;
   const bool post = architecture_.post_normalization;
@@ -131,22 +168,15 @@ void BlockPass::feed_forward(const TokenTile& tile, std::size_t worker) {
   float* const normed = residual + sizes_.tile_tokens * hidden;
   float* const activated = normed + sizes_.tile_tokens * hidden;
 
-  const float* const mixed = work_.attended + tile.first * query_width;
-  const float* const entered = task_.states().read(tile.first * hidden, count * hidden, normed);
-  statistics_.observe(InputSite::kAttentionOutput, tile, mixed, entered);
-  if (task_.ends_at(InputSite::kAttentionOutput)) return;
   const ProjectionWorkspace workspace = workspace_of(worker);
   const auto& [query, key, value, output, gate, up, down] = projections_;
-  output.multiply(workspace.prepare(mixed, count, query_width, {&output}), task_.block.find(TensorRole::kOutputBias), workspace, residual,
-                  task_.context);
-  vector_math().add(residual, entered, count * hidden);
-  normalize_tile(residual, post ? TensorRole::kAttentionNormWeight : TensorRole::kFeedForwardNormWeight,
+  normalize_tile(halfway, post ? TensorRole::kAttentionNormWeight : TensorRole::kFeedForwardNormWeight,
                  post ? TensorRole::kAttentionNormBias : TensorRole::kFeedForwardNormBias, count, normed);
   statistics_.observe(InputSite::kFeedForwardInput, tile, normed, nullptr);
   if (task_.ends_at(InputSite::kFeedForwardInput)) return;
   activate(normed, count, workspace, activated, activated + sizes_.tile_tokens * intermediate);
   // What the half began with is added: the normalised sum where normalisation comes after.
-  const float* const half = post ? normed : residual;
+  const float* const half = post ? normed : halfway;
   statistics_.observe(InputSite::kFeedForwardHidden, tile, activated, half);
   if (task_.ends_at(InputSite::kFeedForwardHidden)) return;
   float* const result = post ? residual : normed;

@@ -46,8 +46,11 @@ class BlockPass {
   // Normalises, projects to queries, keys and values, rotates.
   void project(const TokenTile& tile, std::size_t worker);
   void attend_head(std::size_t sample, std::size_t head, std::size_t worker);
-  // Output projection, residual, feed-forward half.
-  void feed_forward(const TokenTile& tile, std::size_t worker);
+  // Output projection and residual. The hidden states between the halves of the block; null where nothing behind attention is wanted.
+  const float* mix(const TokenTile& tile, std::size_t worker);
+  // halfway: what mix gave, now or in a run before.
+  void feed_forward(const TokenTile& tile, const float* halfway, std::size_t worker);
+  bool keeps_progress() const { return task_.progress != nullptr; }
   // activated = what the down projection reads; raised: scratch, where there is a gate.
   void activate(const float* x, std::size_t count, const ProjectionWorkspace& workspace, float* activated, float* raised);
   void write(const TokenTile& tile, const float* result);
@@ -67,6 +70,8 @@ class BlockPass {
   RotaryTables tables_;
   ThreadPool& pool_;
   BlockStatistics statistics_;
+  // What attention gives: [tokens, query width].
+  float* attended_;
 };
 
 }  // namespace secateur::cpu

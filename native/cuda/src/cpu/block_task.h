@@ -13,12 +13,28 @@
 
 namespace secateur::cpu {
 
+// How far the hidden states of a group came through a block when a run ended midway, for the next run to go on from there: in stages each
+// run ends where its stage prunes.
+struct BlockProgress {
+  enum class Place { kStart, kAttended, kHalfway };
+
+  // [tokens, hidden]: at kAttended what attention gives, at kHalfway the hidden states between the halves of the block. Empty in sessions
+  // that keep none.
+  Buffer<float> values;
+  const Shard* block = nullptr;
+  Place place = Place::kStart;
+
+  bool is_kept() const noexcept { return !values.empty(); }
+};
+
 // Hidden states [samples, sequence_length, hidden] and token ids of a group.
 struct Group {
   GroupTokens tokens;
   StateBuffer hidden;
   // Of the dense model, where targets are made from them.
   std::optional<StateBuffer> dense = std::nullopt;
+  BlockProgress progress = {};
+  BlockProgress dense_progress = {};
 };
 
 // Sums that inputs are added to, or null; those of the samples that are held out, which may be the same.
@@ -47,6 +63,8 @@ struct BlockTask {
   std::size_t sketches = 0;
   // The hidden states of the dense model pass through the block as it was loaded; nothing is collected.
   bool dense = false;
+  // Where the run may begin, and what the next one may begin with; or null.
+  BlockProgress* progress = nullptr;
   // Where the drift of wanted sites is found, or null: what the dense model has is put there, what the pruned one has is taken off.
   std::array<float*, kInputSites> drift = {};
 
@@ -56,6 +74,18 @@ struct BlockTask {
   std::size_t length() const { return group.tokens.sequence_length; }
   // Nothing behind the site is wanted.
   bool ends_at(InputSite site) const { return output == nullptr && sites.end_at(site); }
+  // Where the run before ended, unless something is wanted that lies before it.
+  BlockProgress::Place begin() const {
+    using enum BlockProgress::Place;
+    if (progress == nullptr || progress->block != &block || sites.contains(InputSite::kAttentionInput)) return kStart;
+    return progress->place == kHalfway && sites.contains(InputSite::kAttentionOutput) ? kStart : progress->place;
+  }
+  // Where the next one may begin. One with an output leaves a block behind.
+  BlockProgress::Place end() const {
+    using enum BlockProgress::Place;
+    if (output != nullptr || ends_at(InputSite::kAttentionInput)) return kStart;
+    return ends_at(InputSite::kAttentionOutput) ? kAttended : kHalfway;
+  }
   bool collects(InputSite site) const { return !dense && sites.contains(site); }
   // Nothing where nothing is collected.
   std::optional<Collected> collected() const {

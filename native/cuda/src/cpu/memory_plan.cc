@@ -110,10 +110,8 @@ std::uint64_t gram_bytes(const Architecture& architecture, const Workload& workl
   return bytes;
 }
 
-}  // namespace
-
-MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload, std::size_t threads) {
-  check_workload(workload, architecture);
+MemoryPlan plan_memory(const Architecture& architecture, Precision precision, const Workload& workload, std::size_t threads,
+                       bool keeps_progress) {
   const Compute compute = precision.compute;
   const std::size_t samples = workload.samples_per_group;
   const std::size_t length = workload.sequence_length;
@@ -124,8 +122,9 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
     return shard_bytes(workload.block, compute, dropped) + (workload.dense_targets && dropped.share > 0 ? dense_block : 0);
   };
   const std::uint64_t masked_block = block_bytes(masked);
-  const std::size_t kept_states = (workload.dense_targets ? 2 : 1) * workload.kept_tokens() * architecture.hidden_size;
-  const MemoryItem states = {"hidden states", StateBuffer::bytes(precision.hidden_states, kept_states)};
+  const std::size_t kept_tokens = (workload.dense_targets ? 2 : 1) * workload.kept_tokens();
+  const MemoryItem states = {"hidden states", StateBuffer::bytes(precision.hidden_states, kept_tokens * architecture.hidden_size)};
+  const MemoryItem progress = {"activations between stages", keeps_progress ? block_progress_bytes(architecture, kept_tokens) : 0};
   const MemoryItem rotary = {"tables of positions", rotary_table_bytes(architecture, length)};
   const auto work = [&](Dropped dropped, const std::optional<Collected>& collected) -> MemoryItem {
     const auto bytes_of_run = [&](Dropped lost, const std::optional<Collected>& wanted) {
@@ -142,21 +141,24 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
   const MemoryItem next_block = {"weights of the next block", measures ? masked_block : dense_block};
 
   PeakStep peak;
+  const auto consider = [&](const std::string& step, std::vector<MemoryItem> items) {
+    if (progress.bytes > 0) items.push_back(progress);
+    peak.consider(step, std::move(items));
+  };
   if (workload.metric == BlockMetric::kSpectrum) {
     peak.consider("budget", {{"weights of a block", dense_block}, largest_spectrum(workload, threads)});
     return std::move(peak).take();
   }
   const std::uint64_t embedding_work = embedding_work_bytes(architecture, forms_of(workload.embedding, compute), length, threads);
-  peak.consider("embed",
-                {{"embedding", shard_bytes(workload.embedding, compute)}, states, {"work space of the embedding", embedding_work}});
+  consider("embed", {{"embedding", shard_bytes(workload.embedding, compute)}, states, {"work space of the embedding", embedding_work}});
   if (workload.metric == BlockMetric::kOutliers) {
     const MemoryItem block = {"weights of a block", dense_block};
-    peak.consider("collect", {block, next_block, states, rotary, work({}, Collected{})});
-    peak.consider("budget", {block, next_block, states, rotary, scores_of_block(workload)});
+    consider("collect", {block, next_block, states, rotary, work({}, Collected{})});
+    consider("budget", {block, next_block, states, rotary, scores_of_block(workload)});
   }
   if (workload.metric == BlockMetric::kSensitivity) {
     const MemoryItem block = {"weights of a block", dense_block};
-    peak.consider("collect", {block, next_block, states, rotary, work({}, Collected{})});
+    consider("collect", {block, next_block, states, rotary, work({}, Collected{})});
     const MemoryItem outputs = {"outputs of a block", compared_output_bytes(architecture, workload.kept_tokens() + samples * length)};
     for (const TensorLayout& tensor : workload.block) {
       if (!is_multiplied(tensor.role)) continue;
@@ -164,38 +166,49 @@ MemoryPlan plan_session(const Architecture& architecture, Precision precision, c
       forms.push_back(form_of(tensor, compute, masked));
       const MemoryItem pruned = {"pruned " + std::string(name_of(tensor.role)), pruned_projection_bytes(forms.back(), workload.sparsity)};
       const MemoryItem run = {"work space of a block", block_work_bytes(architecture, forms, samples, length, threads, std::nullopt)};
-      peak.consider("budget", {block, next_block, states, rotary, outputs, pruned, run});
+      consider("budget", {block, next_block, states, rotary, outputs, pruned, run});
     }
   }
   if (workload.allocation_samples > 0) {
     const auto consider_block = [&](Dropped dropped) {
       const MemoryItem block = {"weights of a block", block_bytes(dropped)};
-      peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, {}})});
-      peak.consider("allocate", {block, next_block, states, rotary, largest_allocation(workload, threads)});
+      consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, {}})});
+      consider("allocate", {block, next_block, states, rotary, largest_allocation(workload, threads)});
       if (workload.repair == Repair::kNone && !workload.swaps) return;
       for (const InputSites sites : gram_passes(workload)) {
         const MemoryItem grams = {"Gram matrices", gram_bytes(architecture, workload, sites, threads)};
         const MemoryItem drift = {"drift of a group",
                                   workload.dense_targets ? block_drift_bytes(architecture, samples * length, sites) : 0};
-        peak.consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, sites}), grams, drift});
+        consider("collect", {block, next_block, states, rotary, work(dropped, Collected{workload.sketches, sites}), grams, drift});
       }
-      peak.consider("repair", {block, next_block, states, rotary, largest_repair(workload, threads)});
+      consider("repair", {block, next_block, states, rotary, largest_repair(workload, threads)});
     };
     consider_block({});
     if (workload.masked_in_stages) consider_block({workload.sparsity, true});
   }
-  peak.consider("propagate", {{"weights of a block", masked_block}, next_block, states, rotary, work(masked, std::nullopt)});
+  consider("propagate", {{"weights of a block", masked_block}, next_block, states, rotary, work(masked, std::nullopt)});
   if (measures) {
     const MemoryItem head = {"head", shard_bytes(workload.head, compute)};
-    peak.consider("propagate", {{"weights of a block", masked_block}, head, states, rotary, work(masked, std::nullopt)});
+    consider("propagate", {{"weights of a block", masked_block}, head, states, rotary, work(masked, std::nullopt)});
     std::vector<TensorLayout> tensors = workload.head;
     // As head_forms has them: the head's weight comes first.
     std::ranges::partition(tensors, [](const TensorLayout& tensor) { return tensor.role == TensorRole::kHeadWeight; });
     const std::vector<ProjectionForm> forms = forms_of(tensors, compute);
-    peak.consider("measure",
-                  {head, states, rotary, {"work space of the loss", loss_work_bytes(architecture, forms, samples, length, threads)}});
+    consider("measure", {head, states, rotary, {"work space of the loss", loss_work_bytes(architecture, forms, samples, length, threads)}});
   }
   return std::move(peak).take();
+}
+
+}  // namespace
+
+SessionPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload, std::size_t threads,
+                         std::uint64_t room) {
+  check_workload(workload, architecture);
+  if (workload.masked_in_stages && can_keep_progress(architecture)) {
+    MemoryPlan memory = plan_memory(architecture, precision, workload, threads, true);
+    if (memory.bytes() <= room) return {std::move(memory), true};
+  }
+  return {plan_memory(architecture, precision, workload, threads, false), false};
 }
 
 }  // namespace secateur::cpu

@@ -2,12 +2,20 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "secateur/backend.h"
 
 namespace secateur::cpu {
 
-// Throws InvalidArgument as check_workload does.
-MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload, std::size_t threads);
+struct SessionPlan {
+  MemoryPlan memory;
+  // Runs of a block go on from where the run before ended: of a job in stages, where there is room for that.
+  bool keeps_progress = false;
+};
+
+// `room`: bytes that the session may take. Throws InvalidArgument as check_workload does.
+SessionPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload, std::size_t threads,
+                         std::uint64_t room);
 
 }  // namespace secateur::cpu

@@ -14,10 +14,12 @@
 
 namespace secateur::cpu {
 
-CpuSession::CpuSession(const Architecture& architecture, Precision precision, bool dense_targets, MemoryBudget& budget, ThreadPool& pool)
+CpuSession::CpuSession(const Architecture& architecture, Precision precision, bool dense_targets, bool keeps_progress, MemoryBudget& budget,
+                       ThreadPool& pool)
     : architecture_(architecture),
       precision_(precision),
       dense_targets_(dense_targets),
+      keeps_progress_(keeps_progress),
       budget_(budget),
       pool_(pool),
       blocks_(architecture_, budget, pool) {
@@ -37,6 +39,12 @@ void CpuSession::release_shard(const std::string& shard) {
   const auto released = shards_.find(shard);
   if (released == shards_.end()) return;
   const std::unique_ptr<Shard> last = std::move(released->second);
+  // Another block may come to lie where it did.
+  for (auto& [index, group] : groups_) {
+    for (BlockProgress* const progress : {&group.progress, &group.dense_progress}) {
+      if (progress->block == last.get()) progress->block = nullptr;
+    }
+  }
   shards_.erase(released);
   spare_.give_back();
   // Once the head is here no block follows.
@@ -64,7 +72,7 @@ std::vector<SiteStatistics> CpuSession::collect_statistics(const std::string& sh
   check_sites(sites);
   check_sketches(sketches);
   const Shard& block = find_shard(shard, ShardKind::kBlock);
-  const Group& states = find_group(group);
+  Group& states = find_group(group);
   prepare_block_run();
   return blocks_.collect(block, states, sites, {}, sketches, context);
 }
@@ -201,7 +209,7 @@ std::vector<SiteStatistics> CpuSession::collect_with_gram(const std::string& sha
   check_sites(sites);
   check_sketches(sketches);
   const Shard& block = find_shard(shard, ShardKind::kBlock);
-  const Group& states = find_group(group);
+  Group& states = find_group(group);
   prepare_block_run();
   std::map<InputSite, GramState>& grams = gram_states_[shard];
   GramTargets targets = {};
@@ -299,7 +307,29 @@ Shard& CpuSession::find_shard(const std::string& name, ShardKind kind) {
 Projection& CpuSession::find_changing(const std::string& shard, TensorRole projection, CallContext& context) {
   Shard& block = find_shard(shard, ShardKind::kBlock);
   if (dense_targets_) block.keep_dense(projection, precision_.compute, budget_, pool_, context);
+  forget_progress(block, projection);
   return block.projection(projection);
+}
+
+void CpuSession::forget_progress(const Shard& block, TensorRole changing) {
+  using enum BlockProgress::Place;
+  // The first place that the projection is not needed for any more.
+  const auto behind = [&] {
+    switch (changing) {
+      case TensorRole::kQueryWeight:
+      case TensorRole::kKeyWeight:
+      case TensorRole::kValueWeight:
+        return kAttended;
+      case TensorRole::kOutputWeight:
+        return kHalfway;
+      default:
+        return kStart;
+    }
+  }();
+  if (behind == kStart) return;
+  for (auto& [index, group] : groups_) {
+    if (group.progress.block == &block && group.progress.place >= behind) group.progress.place = kStart;
+  }
 }
 
 Group& CpuSession::create_group(GroupTokens tokens) {
@@ -312,7 +342,19 @@ Group& CpuSession::create_group(GroupTokens tokens) {
   StateBuffer hidden = make_states("hidden states of group ");
   std::optional<StateBuffer> dense;
   if (dense_targets_) dense = make_states("hidden states of the dense model of group ");
-  return groups_.emplace(index, Group{std::move(tokens), std::move(hidden), std::move(dense)}).first->second;
+  Group& group = groups_.emplace(index, Group{std::move(tokens), std::move(hidden), std::move(dense)}).first->second;
+  if (!keeps_progress_) return group;
+  try {
+    const auto make_values = [&](const std::string& what) {
+      return Buffer<float>(budget_, group.tokens.ids.size() * architecture_.hidden_size, what + std::to_string(index));
+    };
+    group.progress.values = make_values("activations between stages of group ");
+    if (dense_targets_) group.dense_progress.values = make_values("activations of the dense model between stages of group ");
+  } catch (...) {
+    groups_.erase(index);
+    throw;
+  }
+  return group;
 }
 
 Group& CpuSession::find_group(std::uint32_t index) {

@@ -18,7 +18,9 @@ namespace secateur::cpu {
 class CpuSession final : public BackendSession {
  public:
   // Throws InvalidArgument when the architecture contradicts itself. The budget and the pool outlive the session.
-  CpuSession(const Architecture& architecture, Precision precision, bool dense_targets, MemoryBudget& budget, ThreadPool& pool);
+  // keeps_progress: runs of a block go on from where the run before ended, which takes block_progress_bytes.
+  CpuSession(const Architecture& architecture, Precision precision, bool dense_targets, bool keeps_progress, MemoryBudget& budget,
+             ThreadPool& pool);
 
   using BackendSession::load_shard;
   void load_shard(const std::string& shard, std::span<const TensorView> tensors, std::size_t attention_window,
@@ -65,6 +67,8 @@ class CpuSession final : public BackendSession {
   Group& create_group(GroupTokens tokens);
   // A projection of a block that is about to change.
   Projection& find_changing(const std::string& shard, TensorRole projection, CallContext& context);
+  // Forgets how far groups came through the block, where that place lies behind what changes.
+  void forget_progress(const Shard& block, TensorRole changing);
   template <class Propagate>
   void move_on(std::uint32_t group, Propagate propagate);
 
@@ -79,6 +83,7 @@ class CpuSession final : public BackendSession {
   Architecture architecture_;
   Precision precision_;
   bool dense_targets_;
+  bool keeps_progress_;
   MemoryBudget& budget_;
   ThreadPool& pool_;
   BlockRunner blocks_;

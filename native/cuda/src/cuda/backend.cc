@@ -51,13 +51,13 @@ class CudaBackend final : public Backend {
   std::uint64_t memory_peak_bytes() const override { return in_use_.peak_bytes(); }
   MemoryPlan plan_session(const Architecture& architecture, Precision precision, const Workload& workload) const override {
     require_narrow_heads(architecture);
-    return gpu::plan_session(architecture, precision, workload, left_bytes(), pool_.size()).memory;
+    return gpu::plan_session(architecture, precision, workload, left_bytes(budget_), pool_.size()).memory;
   }
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
     require_narrow_heads(architecture);
     std::optional<SessionPlan> plan;
     if (!workload.empty()) {
-      plan = gpu::plan_session(architecture, precision, workload, left_bytes(), pool_.size());
+      plan = gpu::plan_session(architecture, precision, workload, left_bytes(budget_), pool_.size());
       require_room(plan->memory, budget_);
     }
     return std::make_unique<CudaSession>(architecture, precision, budget_, in_use_, products_, pool_, plan);
@@ -84,11 +84,6 @@ class CudaBackend final : public Backend {
     throw Error(ErrorCode::kFailedPrecondition, "The cuda backend cannot compute heads of " + std::to_string(architecture.head_dimension) +
                                                     " dimensions: its attention takes " + std::to_string(kMaximumHeadDimension) +
                                                     " at most. Use --backend cpu.");
-  }
-
-  std::uint64_t left_bytes() const {
-    const std::uint64_t used = budget_.used_bytes();
-    return budget_.limit_bytes() > used ? budget_.limit_bytes() - used : 0;
   }
 
   // Products of all sessions: they wait for each other, because every call waits for its own.

@@ -6,7 +6,7 @@ import { countTokens, triedSamples, type JobWork } from './workload.js';
 
 /**
  * Floating-point operations of the matrix products of each step, with every weight counted, dropped or not; attention and everything else
- * come on top.
+ * come on top. Nodes that go on from where the pass of a stage before ended do less.
  */
 export function countFlops(input: InputOutline, works: readonly JobWork[]): Record<string, number> {
   const { model, calibration, measurement } = input;
