@@ -98,7 +98,19 @@ class Run {
   Run(Backend& backend, const Job& job, bool in_stages) : job_(job), block_(test::random_block(job.architecture, true, 1)) {
     const Tensors embedding = embedding_of(job.architecture);
     const std::vector<TensorView> embedding_views = views_of(embedding, job.architecture);
-    const std::vector<TensorView> block_views = views_of(block_, job.architecture);
+    const Workload workload = workload_of(job, in_stages);
+    session_ = backend.open_session(job.architecture, job.precision, workload);
+    session_->load_shard("embedding", embedding_views, context_);
+    for (std::uint32_t group = 0; group < kGroups; ++group) session_->embed("embedding", tokens_of(group), context_);
+    session_->release_shard("embedding");
+    load_block();
+  }
+
+  static Workload workload_of(const Job& job, bool in_stages) {
+    const Tensors embedding = embedding_of(job.architecture);
+    const Tensors block = test::random_block(job.architecture, true, 1);
+    const std::vector<TensorView> embedding_views = views_of(embedding, job.architecture);
+    const std::vector<TensorView> block_views = views_of(block, job.architecture);
     Workload workload;
     workload.embedding = {embedding_views.begin(), embedding_views.end()};
     workload.block = {block_views.begin(), block_views.end()};
@@ -110,11 +122,7 @@ class Run {
     workload.repair = Repair::kFit;
     workload.dense_targets = job.dense_targets;
     workload.masked_in_stages = in_stages;
-    session_ = backend.open_session(job.architecture, job.precision, workload);
-    session_->load_shard("embedding", embedding_views, context_);
-    for (std::uint32_t group = 0; group < kGroups; ++group) session_->embed("embedding", tokens_of(group), context_);
-    session_->release_shard("embedding");
-    load_block();
+    return workload;
   }
 
   void load_block() { session_->load_shard("block", views_of(block_, job_.architecture), context_); }
@@ -156,8 +164,9 @@ class Run {
     session_->propagate("block", group, context_);
   }
   std::vector<std::uint8_t> save(std::uint32_t group) { return session_->save_hidden_states(group, context_); }
-  // As when the group comes back from elsewhere.
-  void restore(std::uint32_t group) { session_->restore_hidden_states(tokens_of(group), save(group), context_); }
+  // As when the group comes back from elsewhere, or another one comes.
+  void restore(std::uint32_t group) { copy(group, group); }
+  void copy(std::uint32_t from, std::uint32_t to) { session_->restore_hidden_states(tokens_of(to), save(from), context_); }
 
  private:
   static GroupTokens tokens_of(std::uint32_t group) {
@@ -280,5 +289,48 @@ TEST_CASE("what stages go on from is forgotten when anything before it changes, 
       }
     }
     for (const InputSite site : kSites) CHECK(one.take_gram(site).sums == other.take_gram(site).sums);
+  }
+}
+
+TEST_CASE("what stages go on from is kept where there is room, and given up for groups that nobody planned") {
+  if (!test::is_cpu()) return;
+  const Job& job = kJobs[0];
+  const auto plan_with = [&](std::uint64_t memory) {
+    return test::open_backend(2, memory)->plan_session(job.architecture, job.precision, Run::workload_of(job, true));
+  };
+  const auto is_kept = [](const MemoryPlan& plan) {
+    return std::ranges::any_of(plan.items, [](const MemoryItem& item) { return item.purpose == "activations between stages"; });
+  };
+  const MemoryPlan ample = plan_with(1U << 28);
+  const MemoryPlan scarce = plan_with(ample.bytes() - 1);
+  CHECK(is_kept(ample));
+  CHECK_FALSE(is_kept(scarce));
+  const std::uint64_t group_bytes = kSamples * kTokens * job.architecture.hidden_size * sizeof(float);
+  CHECK(ample.bytes() == scarce.bytes() + kGroups * group_bytes);
+
+  struct Case {
+    std::uint64_t memory;
+    bool goes_on;
+    bool goes_on_beside_another;
+  };
+  for (const Case& test_case :
+       {Case{scarce.bytes(), false, false}, Case{ample.bytes(), true, false}, Case{ample.bytes() + group_bytes, true, true}}) {
+    CAPTURE(test_case.memory);
+    const std::unique_ptr<Backend> backend = test::open_backend(2, test_case.memory);
+    Run run(*backend, job, true);
+    const auto check_going_on = [&](std::uint32_t group, bool expected) {
+      run.collect(group, {InputSite::kAttentionOutput}, false);
+      run.collect(group, {InputSite::kFeedForwardInput}, false);
+      CHECK(run.attended() != expected);
+    };
+    check_going_on(0, test_case.goes_on);
+    // As planned, there is no room for it beside what is kept but in the last case, and none at all in the first.
+    if (!test_case.goes_on) continue;
+    run.copy(0, kGroups);
+    check_going_on(kGroups, false);
+    for (std::uint32_t group = 0; group < kGroups; ++group) check_going_on(group, test_case.goes_on_beside_another);
+    for (const TensorRole role : projections_of(job.architecture)) run.mask(role, 3);
+    for (std::uint32_t group = 0; group <= kGroups; ++group) run.propagate(group);
+    CHECK(run.save(0) == run.save(kGroups));
   }
 }

@@ -30,13 +30,13 @@ class CpuBackend final : public Backend {
   }
   std::unique_ptr<BackendSession> open_session(const Architecture& architecture, Precision precision, const Workload& workload) override {
     require_products(precision.compute);
-    bool keeps_progress = false;
+    cpu::ProgressRoom progress;
     if (!workload.empty()) {
       const cpu::SessionPlan planned = plan(architecture, precision, workload);
       require_room(planned.memory, budget_);
-      keeps_progress = planned.keeps_progress;
+      progress = planned.progress;
     }
-    return std::make_unique<cpu::CpuSession>(architecture, precision, workload.dense_targets, keeps_progress, budget_, pool_);
+    return std::make_unique<cpu::CpuSession>(architecture, precision, workload.dense_targets, progress, budget_, pool_);
   }
   double measure_product_speed(Compute compute, CallContext& context) override {
     if (!why_no_products(compute).empty()) return 0;

@@ -27,6 +27,13 @@ struct BlockProgress {
   bool is_kept() const noexcept { return !values.empty(); }
 };
 
+// For how many tokens a session keeps progress, in each of its streams; none but in jobs of stages with room for it.
+struct ProgressRoom {
+  std::size_t tokens = 0;
+  // What hidden states of groups beyond those tokens may take.
+  std::uint64_t spare_bytes = 0;
+};
+
 // Hidden states [samples, sequence_length, hidden] and token ids of a group.
 struct Group {
   GroupTokens tokens;

@@ -206,9 +206,9 @@ SessionPlan plan_session(const Architecture& architecture, Precision precision, 
   check_workload(workload, architecture);
   if (workload.masked_in_stages && can_keep_progress(architecture)) {
     MemoryPlan memory = plan_memory(architecture, precision, workload, threads, true);
-    if (memory.bytes() <= room) return {std::move(memory), true};
+    if (memory.bytes() <= room) return {memory, {.tokens = workload.kept_tokens(), .spare_bytes = room - memory.bytes()}};
   }
-  return {plan_memory(architecture, precision, workload, threads, false), false};
+  return {plan_memory(architecture, precision, workload, threads, false), {}};
 }
 
 }  // namespace secateur::cpu

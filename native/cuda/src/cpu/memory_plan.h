@@ -4,14 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/block_task.h"
 #include "secateur/backend.h"
 
 namespace secateur::cpu {
 
 struct SessionPlan {
   MemoryPlan memory;
-  // Runs of a block go on from where the run before ended: of a job in stages, where there is room for that.
-  bool keeps_progress = false;
+  ProgressRoom progress;
 };
 
 // `room`: bytes that the session may take. Throws InvalidArgument as check_workload does.

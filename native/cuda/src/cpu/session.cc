@@ -14,12 +14,12 @@
 
 namespace secateur::cpu {
 
-CpuSession::CpuSession(const Architecture& architecture, Precision precision, bool dense_targets, bool keeps_progress, MemoryBudget& budget,
-                       ThreadPool& pool)
+CpuSession::CpuSession(const Architecture& architecture, Precision precision, bool dense_targets, ProgressRoom progress,
+                       MemoryBudget& budget, ThreadPool& pool)
     : architecture_(architecture),
       precision_(precision),
       dense_targets_(dense_targets),
-      keeps_progress_(keeps_progress),
+      progress_(progress),
       budget_(budget),
       pool_(pool),
       blocks_(architecture_, budget, pool) {
@@ -336,6 +336,7 @@ Group& CpuSession::create_group(GroupTokens tokens) {
   check_tokens(tokens, architecture_);
   const std::uint32_t index = tokens.index;
   groups_.erase(index);
+  const bool keeps_progress = has_room_for_progress(tokens.ids.size());
   const auto make_states = [&](const std::string& what) {
     return StateBuffer(precision_.hidden_states, budget_, tokens.ids.size() * architecture_.hidden_size, what + std::to_string(index));
   };
@@ -343,7 +344,7 @@ Group& CpuSession::create_group(GroupTokens tokens) {
   std::optional<StateBuffer> dense;
   if (dense_targets_) dense = make_states("hidden states of the dense model of group ");
   Group& group = groups_.emplace(index, Group{std::move(tokens), std::move(hidden), std::move(dense)}).first->second;
-  if (!keeps_progress_) return group;
+  if (!keeps_progress) return group;
   try {
     const auto make_values = [&](const std::string& what) {
       return Buffer<float>(budget_, group.tokens.ids.size() * architecture_.hidden_size, what + std::to_string(index));
@@ -355,6 +356,27 @@ Group& CpuSession::create_group(GroupTokens tokens) {
     throw;
   }
   return group;
+}
+
+bool CpuSession::has_room_for_progress(std::size_t tokens) {
+  if (progress_.tokens == 0) return false;
+  std::size_t with_progress = tokens;
+  std::size_t all = tokens;
+  for (const auto& [index, group] : groups_) {
+    all += group.tokens.ids.size();
+    if (group.progress.is_kept()) with_progress += group.tokens.ids.size();
+  }
+  if (all > progress_.tokens) {
+    const std::size_t values = (all - progress_.tokens) * architecture_.hidden_size * (dense_targets_ ? 2 : 1);
+    if (StateBuffer::bytes(precision_.hidden_states, values) > progress_.spare_bytes) {
+      progress_ = {};
+      for (auto& [index, group] : groups_) {
+        group.progress = {};
+        group.dense_progress = {};
+      }
+    }
+  }
+  return with_progress <= progress_.tokens;
 }
 
 Group& CpuSession::find_group(std::uint32_t index) {

@@ -18,8 +18,7 @@ namespace secateur::cpu {
 class CpuSession final : public BackendSession {
  public:
   // Throws InvalidArgument when the architecture contradicts itself. The budget and the pool outlive the session.
-  // keeps_progress: runs of a block go on from where the run before ended, which takes block_progress_bytes.
-  CpuSession(const Architecture& architecture, Precision precision, bool dense_targets, bool keeps_progress, MemoryBudget& budget,
+  CpuSession(const Architecture& architecture, Precision precision, bool dense_targets, ProgressRoom progress, MemoryBudget& budget,
              ThreadPool& pool);
 
   using BackendSession::load_shard;
@@ -67,6 +66,9 @@ class CpuSession final : public BackendSession {
   Group& create_group(GroupTokens tokens);
   // A projection of a block that is about to change.
   Projection& find_changing(const std::string& shard, TensorRole projection, CallContext& context);
+  // For a group of so many tokens that comes to the others. Groups that were not planned have none, and the others no more when the memory
+  // is needed for hidden states.
+  bool has_room_for_progress(std::size_t tokens);
   // Forgets how far groups came through the block, where that place lies behind what changes.
   void forget_progress(const Shard& block, TensorRole changing);
   template <class Propagate>
@@ -83,7 +85,7 @@ class CpuSession final : public BackendSession {
   Architecture architecture_;
   Precision precision_;
   bool dense_targets_;
-  bool keeps_progress_;
+  ProgressRoom progress_;
   MemoryBudget& budget_;
   ThreadPool& pool_;
   BlockRunner blocks_;
