@@ -110,12 +110,7 @@ void check_same(const AllocatedRows& actual, const AllocatedRows& expected, bool
 }
 
 struct Values {
-  explicit Values(const std::map<TensorRole, std::vector<float>>& block) : tensors(block) {
-    for (const auto& [role, data] : tensors) {
-      views.push_back({{role, ElementType::kF32, test::shape_of(role, kArchitecture)},
-                       {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
-    }
-  }
+  explicit Values(const std::map<TensorRole, std::vector<float>>& block) : tensors(block), views(test::views_of(tensors, kArchitecture)) {}
 
   std::map<TensorRole, std::vector<float>> tensors;
   std::vector<TensorView> views;

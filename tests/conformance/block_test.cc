@@ -115,9 +115,7 @@ struct Fixture {
         session(backend->open_session(test_case.architecture, precision)) {
     const Architecture& a = test_case.architecture;
     block = test::random_block(a, test_case.biases, 11, test_case.head_norms);
-    std::vector<TensorView> views;
-    for (const auto& [role, values] : block) views.push_back(view(role, a, values));
-    session->load_shard("block", views, test_case.window, context);
+    session->load_shard("block", test::views_of(block, a), test_case.window, context);
 
     std::mt19937 generator(12);
     std::normal_distribution<float> normal;
@@ -125,8 +123,8 @@ struct Fixture {
     for (float& value : table) value = normal(generator);
     positions.assign((a.maximum_positions + a.learned_position_offset) * a.hidden_size, 0.0F);
     for (float& value : positions) value = normal(generator);
-    std::vector<TensorView> embedding = {view(TensorRole::kTokenEmbedding, a, table)};
-    if (a.position_encoding == PositionEncoding::kLearned) embedding.push_back(view(TensorRole::kPositionEmbedding, a, positions));
+    std::vector<TensorView> embedding = {test::view_of(TensorRole::kTokenEmbedding, a, table)};
+    if (a.position_encoding == PositionEncoding::kLearned) embedding.push_back(test::view_of(TensorRole::kPositionEmbedding, a, positions));
     const auto random_projection = [&] {
       std::vector<float> values(a.hidden_size * a.embedding_size);
       for (float& value : values) value = normal(generator) / std::sqrt(static_cast<float>(a.hidden_size));
@@ -134,19 +132,12 @@ struct Fixture {
     };
     embedding_projection = random_projection();
     head_projection = random_projection();
-    if (a.embedding_size > 0) embedding.push_back(view(TensorRole::kEmbeddingProjectionWeight, a, embedding_projection));
+    if (a.embedding_size > 0) embedding.push_back(test::view_of(TensorRole::kEmbeddingProjectionWeight, a, embedding_projection));
     session->load_shard("embedding", embedding, context);
     GroupTokens group{4, kSamples, tokens, {}};
     for (std::size_t i = 0; i < kSamples * tokens; ++i) group.ids.push_back(static_cast<std::int32_t>((i * 7 + i / 5) % a.vocabulary_size));
     ids = group.ids;
     session->embed("embedding", group, context);
-  }
-
-  static TensorView view(TensorRole role, const Architecture& a, const std::vector<float>& values) {
-    return {role,
-            ElementType::kF32,
-            test::shape_of(role, a),
-            {reinterpret_cast<const std::uint8_t*>(values.data()), values.size() * sizeof(float)}};
   }
 
   // The reference's hidden states of one sample.
@@ -184,12 +175,12 @@ struct Fixture {
 std::vector<float> logits_of(Fixture& fixture, const Architecture& a, std::vector<double>* losses) {
   std::vector<float> norm(a.hidden_size, 1.0F);
   std::vector<float> bias(a.hidden_size, 0.0F);
-  std::vector<TensorView> head = {Fixture::view(TensorRole::kHeadWeight, a, fixture.table)};
+  std::vector<TensorView> head = {test::view_of(TensorRole::kHeadWeight, a, fixture.table)};
   if (a.final_normalization) {
-    head.push_back(Fixture::view(TensorRole::kFinalNormWeight, a, norm));
-    if (a.normalization == Normalization::kLayer) head.push_back(Fixture::view(TensorRole::kFinalNormBias, a, bias));
+    head.push_back(test::view_of(TensorRole::kFinalNormWeight, a, norm));
+    if (a.normalization == Normalization::kLayer) head.push_back(test::view_of(TensorRole::kFinalNormBias, a, bias));
   }
-  if (a.embedding_size > 0) head.push_back(Fixture::view(TensorRole::kHeadProjectionWeight, a, fixture.head_projection));
+  if (a.embedding_size > 0) head.push_back(test::view_of(TensorRole::kHeadProjectionWeight, a, fixture.head_projection));
   fixture.session->load_shard("head", head, fixture.context);
   if (losses != nullptr) *losses = fixture.session->measure_loss("head", 4, {}, fixture.context);
   return fixture.session->last_logits("head", 4, fixture.context);
@@ -482,10 +473,8 @@ TEST_CASE("a block that comes pruned gives the same bits as one that is pruned h
     Fixture here(test_case, 2, compute);
     prune(here, a);
     Fixture before(test_case, 2, compute);
-    std::vector<TensorView> views;
-    for (const auto& [role, values] : here.block) views.push_back(Fixture::view(role, a, values));
     before.session->release_shard("block");
-    before.session->load_shard("block", views, test_case.window, before.context);
+    before.session->load_shard("block", test::views_of(here.block, a), test_case.window, before.context);
     for (Fixture* const fixture : {&here, &before}) fixture->session->propagate("block", 4, fixture->context);
     CHECK(here.session->save_hidden_states(4, here.context) == before.session->save_hidden_states(4, before.context));
   }
@@ -586,7 +575,7 @@ TEST_CASE("infinite hidden states are an error that names the group") {
   Fixture fixture(kCases[1], 1);
   std::vector<float> huge = fixture.table;
   for (float& value : huge) value *= 3e38F;
-  fixture.session->load_shard("huge", std::vector<TensorView>{Fixture::view(TensorRole::kTokenEmbedding, kCases[1].architecture, huge)},
+  fixture.session->load_shard("huge", std::vector<TensorView>{test::view_of(TensorRole::kTokenEmbedding, kCases[1].architecture, huge)},
                               fixture.context);
   fixture.session->embed("huge", GroupTokens{9, 1, 4, {1, 2, 3, 4}}, fixture.context);
   for (const bool collect : {true, false}) {

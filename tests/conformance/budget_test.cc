@@ -28,15 +28,8 @@ using Tensors = std::map<TensorRole, std::vector<float>>;
 
 std::unique_ptr<BackendSession> open_with(Backend& backend, const Tensors& tensors) {
   std::unique_ptr<BackendSession> session = backend.open_session(kArchitecture, Compute::kF32);
-  std::vector<TensorView> views;
-  for (const auto& [role, data] : tensors) {
-    views.push_back({role,
-                     ElementType::kF32,
-                     test::shape_of(role, kArchitecture),
-                     {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
-  }
   CallContext context;
-  session->load_shard("block", views, context);
+  session->load_shard("block", test::views_of(tensors, kArchitecture), context);
   return session;
 }
 
@@ -241,17 +234,7 @@ TEST_CASE("what pruning one projection after the other does to a block's output 
   // Everything is as it was.
   CHECK(backend->memory_used_bytes() - used < 2'000'000);
   session->propagate("block", 3, context);
-  session->load_shard(
-      "next",
-      [&] {
-        std::vector<TensorView> views;
-        for (const auto& [role, data] : tensors) {
-          views.push_back({{role, ElementType::kF32, test::shape_of(role, kArchitecture)},
-                           {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
-        }
-        return views;
-      }(),
-      context);
+  session->load_shard("next", test::views_of(tensors, kArchitecture), context);
   session->embed("embedding", {4, kSamples, kTokens, ids}, context);
   session->propagate("next", 4, context);
   const auto squares_of = [&](std::uint32_t group) { return session->collect_statistics("next", group, context).back().sums_of_squares; };

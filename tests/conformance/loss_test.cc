@@ -34,12 +34,7 @@ struct Model {
                         context);
   }
 
-  TensorView view(TensorRole role, const std::vector<float>& values) const {
-    return {role,
-            ElementType::kF32,
-            test::shape_of(role, architecture),
-            {reinterpret_cast<const std::uint8_t*>(values.data()), values.size() * sizeof(float)}};
-  }
+  TensorView view(TensorRole role, const std::vector<float>& values) const { return test::view_of(role, architecture, values); }
 
   std::vector<double> measure(std::size_t length, const std::vector<TokenRange>& ranges = {}) {
     GroupTokens group{0, kSamples, length, {}};

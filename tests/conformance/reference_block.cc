@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numbers>
 #include <random>
+#include <span>
 
 namespace secateur::test {
 
@@ -157,6 +158,17 @@ std::map<TensorRole, std::vector<float>> random_block(const Architecture& archit
     tensors.emplace(role, std::move(values));
   }
   return tensors;
+}
+
+TensorView view_of(TensorRole role, const Architecture& architecture, const std::vector<float>& values) {
+  const std::span<const std::uint8_t> bytes = {reinterpret_cast<const std::uint8_t*>(values.data()), values.size() * sizeof(float)};
+  return {role, ElementType::kF32, shape_of(role, architecture), bytes};
+}
+
+std::vector<TensorView> views_of(const std::map<TensorRole, std::vector<float>>& tensors, const Architecture& architecture) {
+  std::vector<TensorView> views;
+  for (const auto& [role, values] : tensors) views.push_back(view_of(role, architecture, values));
+  return views;
 }
 
 Values normalize_reference(const Architecture& architecture, const Values& x, std::size_t tokens, const std::vector<float>& weight,

@@ -16,6 +16,9 @@ std::map<TensorRole, std::vector<float>> random_block(const Architecture& archit
                                                       bool head_norms = false);
 // Shape of a role's tensor.
 std::vector<std::size_t> shape_of(TensorRole role, const Architecture& architecture);
+// Of tensors of those shapes, which outlive the views.
+TensorView view_of(TensorRole role, const Architecture& architecture, const std::vector<float>& values);
+std::vector<TensorView> views_of(const std::map<TensorRole, std::vector<float>>& tensors, const Architecture& architecture);
 
 struct ReferenceResult {
   // [tokens, hidden]

@@ -22,14 +22,8 @@ constexpr InputSite kSites[] = {InputSite::kAttentionInput, InputSite::kAttentio
                                 InputSite::kFeedForwardHidden};
 
 struct Tensors {
-  explicit Tensors(std::map<TensorRole, std::vector<float>> tensors) : values(std::move(tensors)) {
-    for (const auto& [role, data] : values) {
-      views.push_back({role,
-                       ElementType::kF32,
-                       test::shape_of(role, kArchitecture),
-                       {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
-    }
-  }
+  explicit Tensors(std::map<TensorRole, std::vector<float>> tensors)
+      : values(std::move(tensors)), views(test::views_of(values, kArchitecture)) {}
   std::map<TensorRole, std::vector<float>> values;
   std::vector<TensorView> views;
 };
@@ -315,13 +309,7 @@ TEST_CASE("repairs agree with those of the CPU, and are the same bits whenever t
   const Architecture architecture = {
       24, 132, 2, 1, 8, 20, 64, Normalization::kRms, 1e-6, PositionEncoding::kRotary, 10000.0, 0, FeedForward::kGatedSilu};
   const std::map<TensorRole, std::vector<float>> values = test::random_block(architecture, false, 3);
-  std::vector<TensorView> views;
-  for (const auto& [role, data] : values) {
-    views.push_back({role,
-                     ElementType::kF32,
-                     test::shape_of(role, architecture),
-                     {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
-  }
+  const std::vector<TensorView> views = test::views_of(values, architecture);
   const std::size_t rows = 24;
   const std::size_t columns = 132;
   const std::size_t mask_bytes = (columns + 7) / 8;

@@ -18,14 +18,8 @@ const Architecture kArchitecture = {
     16, 24, 2, 1, 8, 20, 64, Normalization::kRms, 1e-6, PositionEncoding::kRotary, 10000.0, 0, FeedForward::kGatedSilu};
 
 struct Tensors {
-  explicit Tensors(std::map<TensorRole, std::vector<float>> tensors) : values(std::move(tensors)) {
-    for (const auto& [role, data] : values) {
-      views.push_back({role,
-                       ElementType::kF32,
-                       test::shape_of(role, kArchitecture),
-                       {reinterpret_cast<const std::uint8_t*>(data.data()), data.size() * sizeof(float)}});
-    }
-  }
+  explicit Tensors(std::map<TensorRole, std::vector<float>> tensors)
+      : values(std::move(tensors)), views(test::views_of(values, kArchitecture)) {}
   std::map<TensorRole, std::vector<float>> values;
   std::vector<TensorView> views;
 };

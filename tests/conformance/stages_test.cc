@@ -66,17 +66,6 @@ const Job kJobs[] = {
 
 using Tensors = std::map<TensorRole, std::vector<float>>;
 
-std::vector<TensorView> views_of(const Tensors& tensors, const Architecture& architecture) {
-  std::vector<TensorView> views;
-  for (const auto& [role, values] : tensors) {
-    views.push_back({role,
-                     ElementType::kF32,
-                     test::shape_of(role, architecture),
-                     {reinterpret_cast<const std::uint8_t*>(values.data()), values.size() * sizeof(float)}});
-  }
-  return views;
-}
-
 Tensors embedding_of(const Architecture& architecture) {
   std::mt19937 generator(12);
   std::normal_distribution<float> normal;
@@ -97,7 +86,7 @@ class Run {
  public:
   Run(Backend& backend, const Job& job, bool in_stages) : job_(job), block_(test::random_block(job.architecture, true, 1)) {
     const Tensors embedding = embedding_of(job.architecture);
-    const std::vector<TensorView> embedding_views = views_of(embedding, job.architecture);
+    const std::vector<TensorView> embedding_views = test::views_of(embedding, job.architecture);
     const Workload workload = workload_of(job, in_stages);
     session_ = backend.open_session(job.architecture, job.precision, workload);
     session_->load_shard("embedding", embedding_views, context_);
@@ -109,8 +98,8 @@ class Run {
   static Workload workload_of(const Job& job, bool in_stages) {
     const Tensors embedding = embedding_of(job.architecture);
     const Tensors block = test::random_block(job.architecture, true, 1);
-    const std::vector<TensorView> embedding_views = views_of(embedding, job.architecture);
-    const std::vector<TensorView> block_views = views_of(block, job.architecture);
+    const std::vector<TensorView> embedding_views = test::views_of(embedding, job.architecture);
+    const std::vector<TensorView> block_views = test::views_of(block, job.architecture);
     Workload workload;
     workload.embedding = {embedding_views.begin(), embedding_views.end()};
     workload.block = {block_views.begin(), block_views.end()};
@@ -125,7 +114,7 @@ class Run {
     return workload;
   }
 
-  void load_block() { session_->load_shard("block", views_of(block_, job_.architecture), context_); }
+  void load_block() { session_->load_shard("block", test::views_of(block_, job_.architecture), context_); }
   void release_block() { session_->release_shard("block"); }
 
   // Statistics of the sites, and what they add to Gram matrices and the drift.
